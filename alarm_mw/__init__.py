@@ -1,0 +1,1 @@
+"""Alarms for Python web applications."""

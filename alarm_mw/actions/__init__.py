@@ -1,0 +1,1 @@
+"""What an alarm does: one file per plugin, named as in the configuration."""

@@ -1,0 +1,1 @@
+"""From files, flags and keywords to one frozen Settings."""

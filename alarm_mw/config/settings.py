@@ -1,0 +1,36 @@
+"""The one model behind ini, TOML, flags and the Python API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.errors import Problem
+from alarm_mw.interfaces import Options
+from alarm_mw.types import NOWHERE, Rule, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A name, an action and its options, and how hard to try."""
+
+    name: str
+    #: The plugin's name, as in the configuration: ``cmd``, ``curl``, …
+    plugin: str
+    options: Options
+    delivery: Delivery = field(default_factory=Delivery)
+    where: Where = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """A configuration that was checked: everything in it can be used."""
+
+    alarms: tuple[Alarm, ...] = ()
+    rules: tuple[Rule, ...] = ()
+    #: Seconds in which an alarm is not fired again with the same message as its last one; 0 turns that off.
+    alarm_freq: float = 3.0
+    #: The longest message of a firing, in bytes; what is longer is cut and says so.
+    alarm_msg_size: int = 8192
+    #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
+    warnings: tuple[Problem, ...] = ()

@@ -1,0 +1,1 @@
+"""Delivers what fired: outbox, lanes, retries."""

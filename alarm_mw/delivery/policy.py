@@ -1,0 +1,29 @@
+"""How hard to try: time limits, backoff and when to give up."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+Seconds = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an alarm's lane delivers: every key of it may stand in the alarm's table, under ``delivery``."""
+
+    attempt_timeout: Annotated[Seconds, msgspec.Meta(description="seconds that one attempt may take")] = 30.0
+    give_up_after: Annotated[
+        Seconds, msgspec.Meta(description="seconds after which a firing goes to the dead letters")
+    ] = 86_400.0
+    backoff_first: Annotated[Seconds, msgspec.Meta(description="seconds before the first retry")] = 0.5
+    backoff_max: Annotated[Seconds, msgspec.Meta(description="the longest pause between retries, in seconds")] = 60.0
+
+    def pause(self, attempt: int, chance: float) -> float:
+        """Return the seconds to wait after failed attempt number `attempt` (from 1): full jitter over a doubling limit.
+
+        `chance` is a random number from 0 to 1. The pause is at least half of the limit, so that a retry never
+        follows at once.
+        """
+        limit = min(self.backoff_max, self.backoff_first * 2.0 ** min(attempt - 1, 30))
+        return limit * (0.5 + 0.5 * chance)

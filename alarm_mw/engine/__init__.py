@@ -1,0 +1,1 @@
+"""Decides what fires: pure, without threads, I/O or a clock."""

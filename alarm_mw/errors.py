@@ -1,0 +1,65 @@
+"""The errors of this package, in one tree.
+
+::
+
+    AlarmError
+    ├── ConfigError       the configuration is wrong; carries every problem found
+    ├── OptionError       the options of a plugin are wrong; becomes a ConfigError with its place
+    ├── ActionError       an action could not deliver; says whether a retry can help
+    └── NotRunning        no master answers where one was expected
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from alarm_mw.types import Where
+
+
+class AlarmError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration: where it is, what is wrong and what was expected. Never holds a secret."""
+
+    where: Where
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.text}"
+
+
+class ConfigError(AlarmError):
+    """The configuration is wrong: `problems` lists every mistake that was found, in order."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+class OptionError(AlarmError):
+    """A plugin's options are wrong: `texts` says what; the configuration adds the place and raises ConfigError."""
+
+    def __init__(self, *texts: str) -> None:
+        self.texts = texts
+        super().__init__("; ".join(texts))
+
+
+class ActionError(AlarmError):
+    """An action could not deliver a firing.
+
+    `retry` says whether trying again can help; `after` is the number of seconds that the receiver asked
+    to wait, or None. Never put a secret into the message: it is shown and stored.
+    """
+
+    def __init__(self, message: str, *, retry: bool, after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry = retry
+        self.after = after
+
+
+class NotRunning(AlarmError):
+    """No master answers where one was expected."""

@@ -1,0 +1,1 @@
+"""Wires engine, delivery and transports, and runs them."""

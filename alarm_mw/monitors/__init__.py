@@ -1,0 +1,1 @@
+"""Waits for conditions that are not lines."""

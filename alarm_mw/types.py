@@ -1,0 +1,158 @@
+"""The facts that travel through the program: frozen, slotted, without behaviour of their own."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+NO_FIELDS: Mapping[str, str] = MappingProxyType({})
+
+
+class Reason(enum.StrEnum):
+    """The named cause of everything that was not delivered; each one is counted in the ledger."""
+
+    #: The line begins with ``[uwsgi-alarm``: it was written by alarm code.
+    ALARM_MARK = "alarm_mark"
+    #: The record was made by one of our loggers, or inside an action.
+    ALARM_ORIGIN = "alarm_origin"
+    #: A ``not-log-alarm`` rule ended the scan before any rule had fired.
+    EXCLUDED = "excluded"
+    #: The queue between the application and the master was full.
+    QUEUE_FULL = "queue_full"
+    #: No master could be reached, so the record was dropped in the application.
+    NO_MASTER = "no_master"
+    #: A master was killed between taking the record and writing its firings down.
+    MASTER_DIED = "master_died"
+    #: The same message as the alarm's last one, within ``alarm-freq`` seconds.
+    SAME_MESSAGE = "same_message"
+    #: The alarm's own text kept coming back.
+    LOOP = "loop"
+    #: The same record was seen through the handler and through the output pipe.
+    ECHO = "echo"
+    #: The outbox holds this very firing already (a master was replaced in between).
+    DUPLICATE = "duplicate"
+    #: ``alarm()`` named an alarm that is not configured.
+    UNKNOWN_ALARM = "unknown_alarm"
+    #: The receiver refused the message; trying again cannot help.
+    REFUSED = "refused"
+    #: Delivery was retried for ``give_up_after`` seconds in vain.
+    GAVE_UP = "gave_up"
+    #: The process ended before the firing could be delivered (only where nothing is durable).
+    SHUTDOWN = "shutdown"
+
+
+class Syntax(enum.StrEnum):
+    """The language of a rule's regexp."""
+
+    #: PCRE on bytes, as uWSGI's ``log-alarm``: ini files and flags.
+    PCRE = "pcre"
+    #: Python's ``re`` on text: TOML and the Python API.
+    PYTHON = "python"
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in a configuration: a file (or ``--option``), and its line and column, from 1; 0 is unknown."""
+
+    file: str
+    line: int = 0
+    column: int = 0
+
+    def __str__(self) -> str:
+        return ":".join([self.file, *(str(n) for n in (self.line, self.column) if n)])
+
+
+NOWHERE = Where("<python>")
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A line of output, or a log record, with its facts."""
+
+    #: The bytes as the application wrote them, with the newline where there was one.
+    message: bytes
+    #: Where it was seen: ``stdout``, ``stderr``, ``logging``, ``structlog``, ``asgi``, ``wsgi``, ``api``, …
+    source: str
+    #: Seconds since the epoch.
+    time: float
+    #: Unique to this record: a record seen twice under one key fires once.
+    key: str
+    pid: int = 0
+    #: The level's number as in ``logging``; None where the source knows none.
+    level: int | None = None
+    logger: str = ""
+    fields: Mapping[str, str] = field(default=NO_FIELDS)
+    #: The lines that a console handler is expected to print for this record.
+    echoes: tuple[bytes, ...] = ()
+    #: Made by alarm code: rules do not look at it.
+    by_alarm: bool = False
+
+    @property
+    def text(self) -> str:
+        """The message as text, undecodable bytes as surrogates, without the newline at the end."""
+        return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A regexp and conditions, and the alarms that it fires."""
+
+    pattern: str
+    alarms: tuple[str, ...]
+    syntax: Syntax = Syntax.PYTHON
+    #: A match ends the scan for this line (``not-log-alarm``).
+    excludes: bool = False
+    #: The regexp sees the whole record instead of its lines one by one.
+    multiline: bool = False
+    #: Only records that have a level, and one at least this high.
+    level: int | None = None
+    #: Only records of this logger and its children.
+    logger: str | None = None
+    where: Where = NOWHERE
+
+
+@dataclass(frozen=True, slots=True)
+class Firing:
+    """One alarm with one message, to be delivered."""
+
+    #: Unique and stable over restarts: an idempotency key for the receiver.
+    id: str
+    alarm: str
+    #: At most ``alarm-msg-size`` bytes.
+    message: bytes
+    record: Record
+    #: Seconds since the epoch.
+    time: float
+    #: The regexp of the rule that fired; empty for ``alarm_mw.alarm()`` and monitors.
+    rule: str = ""
+    #: How many firings of this alarm were held back since its last one.
+    held_back: int = 0
+    #: When the first of them was held back, in seconds since the epoch.
+    held_since: float | None = None
+
+    @property
+    def text(self) -> str:
+        """The message as text, undecodable bytes as surrogates, without the newline at the end."""
+        return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A firing that the engine held back, and why."""
+
+    alarm: str
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the engine decided about one record."""
+
+    firings: tuple[Firing, ...] = ()
+    held: tuple[Held, ...] = ()
+    #: Every alarm whose rule matched, in the order of the rules, each once.
+    matched: tuple[str, ...] = ()
+    #: Why the record as a whole was not put to the rules, or ended in an exclusion.
+    skipped: Reason | None = None

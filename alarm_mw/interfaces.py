@@ -25,8 +25,10 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """
 
     def __repr__(self) -> str:
-        shown = (f"{name}={MASK if name in secrets(type(self)) else getattr(self, name)!r}"
-                 for name in self.__struct_fields__)
+        shown = (
+            f"{name}={MASK if name in secrets(type(self)) else getattr(self, name)!r}"
+            for name in self.__struct_fields__
+        )
         return f"{type(self).__name__}({', '.join(shown)})"
 
 

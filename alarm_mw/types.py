@@ -83,7 +83,7 @@ class Record:
     #: The level's number as in ``logging``; None where the source knows none.
     level: int | None = None
     logger: str = ""
-    fields: Mapping[str, str] = field(default=NO_FIELDS)
+    fields: Mapping[str, str] = field(default_factory=lambda: NO_FIELDS)
     #: The lines that a console handler is expected to print for this record.
     echoes: tuple[bytes, ...] = ()
     #: Made by alarm code: rules do not look at it.

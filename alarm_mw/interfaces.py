@@ -16,7 +16,7 @@ SECRET = msgspec.Meta(extra={"secret": True})
 MASK = "********"
 
 
-class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The options of a plugin: a frozen struct whose fields are the keys of the configuration.
 
     A field's type and default are its check; ``Annotated[T, msgspec.Meta(description="…")]`` is its help;
@@ -32,7 +32,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
-def secrets(options: type[Options]) -> frozenset[str]:
+def secrets(options: type[PluginOptions]) -> frozenset[str]:
     """Return the names of the fields whose values must never be shown."""
     info = msgspec.inspect.type_info(options)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -63,14 +63,14 @@ class Action(Protocol):
     ``__aenter__`` that needs the network must not wait for it: it starts connecting and returns.
     """
 
-    Options: ClassVar[type[Options]]
+    Options: ClassVar[type[PluginOptions]]
     #: How many firings of one alarm may be under way at once; 1 keeps their order.
     concurrency: ClassVar[int]
 
-    def __init__(self, options: Options, context: ActionContext) -> None: ...
+    def __init__(self, options: PluginOptions, context: ActionContext) -> None: ...
 
     @classmethod
-    def from_uwsgi(cls, args: str) -> Options:
+    def from_uwsgi(cls, args: str) -> PluginOptions:
         """Return the options that stand after ``plugin:`` in uWSGI's syntax; raise `OptionError`."""
         ...
 

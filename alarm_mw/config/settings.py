@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.errors import Problem
-from alarm_mw.interfaces import Options
+from alarm_mw.interfaces import PluginOptions
 from alarm_mw.types import NOWHERE, Rule, Where
 
 
@@ -17,7 +17,7 @@ class Alarm:
     name: str
     #: The plugin's name, as in the configuration: ``cmd``, ``curl``, …
     plugin: str
-    options: Options
+    options: PluginOptions
     delivery: Delivery = field(default_factory=Delivery)
     where: Where = NOWHERE
 

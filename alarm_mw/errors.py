@@ -6,7 +6,7 @@
     ├── ConfigError       the configuration is wrong; carries every problem found
     ├── OptionError       the options of a plugin are wrong; becomes a ConfigError with its place
     ├── ActionError       an action could not deliver; says whether a retry can help
-    └── NotRunningError        no master answers where one was expected
+    └── NotRunningError   no master answers where one was expected
 """
 
 from __future__ import annotations

@@ -1,1 +1,54 @@
-"""Alarms for Python web applications."""
+"""Alarms for Python web applications: any line that an app prints or logs can wake a person.
+
+Importing this package starts nothing and loads nothing until a name is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from alarm_mw import asgi, signals, testing, wsgi
+    from alarm_mw.client import alarm, capture_stdio, init, shutdown
+    from alarm_mw.handler import AlarmHandler
+    from alarm_mw.structlog import AlarmProcessor
+
+__all__ = [
+    "AlarmHandler",
+    "AlarmProcessor",
+    "alarm",
+    "asgi",
+    "capture_stdio",
+    "init",
+    "shutdown",
+    "signals",
+    "testing",
+    "wsgi",
+]
+
+_HOMES = {
+    "AlarmHandler": "handler",
+    "AlarmProcessor": "structlog",
+    "alarm": "client",
+    "capture_stdio": "client",
+    "init": "client",
+    "shutdown": "client",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name at its first use (PEP 562)."""
+    if name in _HOMES:
+        value: object = getattr(importlib.import_module(f"alarm_mw.{_HOMES[name]}"), name)
+    elif name in __all__:
+        value = importlib.import_module(f"alarm_mw.{name}")
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Show the public names as well, loaded or not."""
+    return sorted({*globals(), *__all__})

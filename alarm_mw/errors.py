@@ -5,6 +5,8 @@
     AlarmError
     ├── ConfigError       the configuration is wrong; carries every problem found
     ├── OptionError       the options of a plugin are wrong; becomes a ConfigError with its place
+    ├── PatternError      a regexp is wrong, or asks for what cannot be had; becomes a ConfigError with its place
+    ├── RuleTimeout       a regexp took too long on a line
     ├── ActionError       an action could not deliver; says whether a retry can help
     └── NotRunningError   no master answers where one was expected
 """
@@ -46,6 +48,22 @@ class OptionError(AlarmError):
     def __init__(self, *texts: str) -> None:
         self.texts = texts
         super().__init__("; ".join(texts))
+
+
+class PatternError(AlarmError):
+    """A regexp is wrong, or asks for what cannot be had.
+
+    `text` is a sentence for the user; `position` is the index in the pattern as the user wrote it, or None.
+    """
+
+    def __init__(self, text: str, position: int | None = None) -> None:
+        super().__init__(text if position is None else f"{text} at position {position}")
+        self.text = text
+        self.position = position
+
+
+class RuleTimeout(AlarmError):  # noqa: N818  # the word for it in the configuration, the ledger and the log
+    """A regexp took too long on a line: whether it matches is not known."""
 
 
 class ActionError(AlarmError):

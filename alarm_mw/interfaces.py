@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from alarm_mw.types import Firing, Record
+from alarm_mw.types import Firing
 
 #: Put into ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
 SECRET = msgspec.Meta(extra={"secret": True})
@@ -83,24 +83,4 @@ class Action(Protocol):
 
         A coroutine function runs on the event loop; a plain function runs in a thread of its own and may block.
         """
-        ...
-
-
-class Transport(Protocol):
-    """Takes records from the application to the master."""
-
-    def submit(self, record: Record) -> bool:
-        """Return whether the record was taken. Neither blocks nor raises; may be called from anywhere."""
-        ...
-
-
-class Clock(Protocol):
-    """Tells the time."""
-
-    def time(self) -> float:
-        """Return seconds since the epoch."""
-        ...
-
-    def monotonic(self) -> float:
-        """Return seconds that never go back."""
         ...

@@ -5,9 +5,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
-
-NO_FIELDS: Mapping[str, str] = MappingProxyType({})
 
 
 class Reason(enum.StrEnum):
@@ -17,14 +14,16 @@ class Reason(enum.StrEnum):
     ALARM_MARK = "alarm_mark"
     #: The record was made by one of our loggers, or inside an action.
     ALARM_ORIGIN = "alarm_origin"
+    #: The rule's regexp took longer than its time limit on this line, and no other rule matched it.
+    RULE_TIMEOUT = "rule_timeout"
+    #: The screen failed on the line, so that it passed unjudged.
+    UNJUDGED = "unjudged"
     #: A ``not-log-alarm`` rule ended the scan before any rule had fired.
     EXCLUDED = "excluded"
     #: The queue between the application and the master was full.
     QUEUE_FULL = "queue_full"
     #: No master could be reached, so the record was dropped in the application.
     NO_MASTER = "no_master"
-    #: A master was killed between taking the record and writing its firings down.
-    MASTER_DIED = "master_died"
     #: The same message as the alarm's last one, within ``alarm-freq`` seconds.
     SAME_MESSAGE = "same_message"
     #: The alarm's own text kept coming back.
@@ -39,6 +38,8 @@ class Reason(enum.StrEnum):
     REFUSED = "refused"
     #: Delivery was retried for ``give_up_after`` seconds in vain.
     GAVE_UP = "gave_up"
+    #: The outbox could not be written, so the firing was lost.
+    OUTBOX_FAILED = "outbox_failed"
     #: The process ended before the firing could be delivered (only where nothing is durable).
     SHUTDOWN = "shutdown"
 
@@ -83,11 +84,11 @@ class Record:
     #: The level's number as in ``logging``; None where the source knows none.
     level: int | None = None
     logger: str = ""
-    fields: Mapping[str, str] = field(default_factory=lambda: NO_FIELDS)
-    #: The lines that a console handler is expected to print for this record.
+    fields: Mapping[str, str] = field(default_factory=dict)
+    #: The very lines, without their ends, that a console handler is expected to print for this record.
     echoes: tuple[bytes, ...] = ()
-    #: Made by alarm code: rules do not look at it.
-    by_alarm: bool = False
+    #: Text that the line printed for this record is expected to hold, where its form is not known; empty for none.
+    loose_echo: bytes = b""
 
     @property
     def text(self) -> str:
@@ -156,3 +157,5 @@ class Verdict:
     matched: tuple[str, ...] = ()
     #: Why the record as a whole was not put to the rules, or ended in an exclusion.
     skipped: Reason | None = None
+    #: Indexes of the rules whose regexp was cut off at its time limit.
+    cut_off: tuple[int, ...] = ()

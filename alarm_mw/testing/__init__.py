@@ -1,1 +1,7 @@
 """Helpers for tests of programs that use alarms."""
+
+from __future__ import annotations
+
+from alarm_mw.testing.recorder import Recorder, RecordingAction
+
+__all__ = ["Recorder", "RecordingAction"]

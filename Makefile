@@ -1,0 +1,65 @@
+# Two commands do everything: `make demo` and `make test`.
+
+VENV   ?= .venv
+PYTHON ?= python3
+BIN    := $(VENV)/bin
+ARGS   ?=
+
+# What the tests are run against, beside what PyPI has.
+DEBIAN_PACKAGES := prosody openssl procps
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint docs services clean
+
+help:
+	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
+	@echo "make test   install what the tests need, then lint, types, import contract and all tests"
+	@echo "make docs   build the documentation into docs/_build"
+
+demo: $(VENV)/.demo
+	@$(BIN)/python examples/flask_app/demo.py $(ARGS)
+
+test: services $(VENV)/.test lint docs
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage report --include='alarm_mw/engine/*,alarm_mw/config/*,alarm_mw/delivery/*' --fail-under=100
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vulture
+
+docs: $(VENV)/.test
+	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+# As root the Debian packages are installed; otherwise they have to be there.
+services:
+	@missing=$$(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2>/dev/null | \
+	    awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(printf '%s\n' $(DEBIAN_PACKAGES) | sort)); \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ]; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing; \
+	elif [ -n "$$missing" ]; then \
+	    echo "please install: apt-get install $$missing"; exit 1; \
+	fi
+services: SHELL := /bin/bash
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "alarm_mw needs Python 3.11 or later; say which: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || [ "$$(id -u)" != 0 ] || \
+	    { apt-get update -qq && apt-get install -y -qq python3-venv; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV); this takes half a minute."
+	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) docs/_build .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

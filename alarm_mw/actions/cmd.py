@@ -1,0 +1,157 @@
+"""``cmd:SHELL COMMAND``: runs a command with the message on its standard input."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import signal
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+
+from alarm_mw.actions.child import Child
+from alarm_mw.actions.printable import printable
+from alarm_mw.errors import ActionError, OptionError
+from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.types import Firing
+
+#: Bytes of one command's output that go to the log.
+OUTPUT_LIMIT = 65_536
+
+#: Bytes of the end of stderr that an error quotes.
+STDERR_TAIL = 4_096
+
+#: Seconds to wait for more output when the command has ended but its children hold the pipe.
+OUTPUT_GRACE = 0.1
+
+#: What the system may have again in a moment.
+_TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+#: Ours, for the application only: a command that found the master's socket would become a source of lines.
+_OWN = b"ALARM_MW_"
+
+
+class CmdOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `cmd` action can be told."""
+
+    command: Annotated[str, msgspec.Meta(description="what `/bin/sh -c` runs; the message is on its standard input")]
+
+    def __post_init__(self) -> None:
+        """Check what would fail at the first alarm."""
+        if not self.command.strip():
+            raise ValueError("cmd needs a shell command")
+        if "\0" in self.command:
+            raise ValueError("a shell command cannot hold a NUL character")
+
+
+class CmdAction:
+    """Runs a shell command: the message on stdin and nowhere else, facts of the alarm in ``ALARM_…`` variables.
+
+    Exit status 0 is delivered. Any other is a failure, and only 75 (``EX_TEMPFAIL`` of sysexits.h) is tried again: a
+    command may have done half of its work before it failed, so running it twice must be its own wish.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = CmdOptions
+    concurrency: ClassVar[int] = 8
+
+    def __init__(self, options: CmdOptions, context: ActionContext) -> None:
+        self._command = options.command
+        self._context = context
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> CmdOptions:
+        """Return the options of ``cmd:SHELL COMMAND``."""
+        try:
+            return CmdOptions(command=args)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def deliver(self, firing: Firing) -> None:
+        """Run the command; what it writes goes to the log. Cancelling ends it and its children."""
+        output = _Output()
+        child = self._start(firing, output)
+        try:
+            status = await child.status()
+            await child.drain(OUTPUT_GRACE)
+        finally:
+            await child.stop()
+            if text := output.for_log():
+                await asyncio.to_thread(self._context.write_log, text)
+        if status:
+            raise ActionError(explain(status, bytes(output.tail)), retry=status == os.EX_TEMPFAIL)
+
+    def _start(self, firing: Firing, output: _Output) -> Child:
+        try:
+            return Child(self._command, firing.message, environment(firing), output.take)
+        except OSError as error:
+            text = f"the command could not be started: {error.strerror}"
+            raise ActionError(text, retry=error.errno in _TEMPORARY) from error
+
+
+class _Output:
+    """What a command wrote: the start of all of it for the log, the end of stderr for the error."""
+
+    def __init__(self) -> None:
+        self.tail = bytearray()
+        self._kept = bytearray()
+        self._total = 0
+
+    def take(self, stream: str, data: bytes) -> None:
+        self._total += len(data)
+        self._kept += data[: OUTPUT_LIMIT - len(self._kept)]
+        if stream == "stderr":
+            self.tail += data
+            del self.tail[:-STDERR_TAIL]
+
+    def for_log(self) -> bytes:
+        cut = self._total - len(self._kept)
+        note = f"\n[uwsgi-alarm-cmd] {cut} more bytes of output were left out\n" if cut else ""
+        return bytes(self._kept) + note.encode()
+
+
+def environment(firing: Firing) -> dict[bytes, bytes]:
+    """Return the environment of a command: ours without what makes a process a source, and the facts of `firing`."""
+    inherited = {name: value for name, value in os.environb.items() if not name.startswith(_OWN)}
+    return inherited | {f"ALARM_{name}".encode(): _value(fact) for name, fact in _facts(firing).items()}
+
+
+def _facts(firing: Firing) -> dict[str, object]:
+    record = firing.record
+    facts: dict[str, object | None] = {
+        "NAME": firing.alarm,
+        "ID": firing.id,
+        "RULE": firing.rule,
+        "TIME": f"{firing.time:.6f}",
+        "SOURCE": record.source,
+        "PID": record.pid,
+        "LOGGER": record.logger,
+        "LEVEL": record.level,
+        "HELD_BACK": firing.held_back,
+        "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _value(fact: object) -> bytes:
+    return str(fact).replace("\0", "").encode("utf-8", "backslashreplace")
+
+
+def explain(status: int, stderr: bytes) -> str:
+    """Return a sentence on why a command failed, with the end of what it wrote to stderr."""
+    text = f"the command exited with status {status}" if status > 0 else f"the command was killed by {_name(-status)}"
+    said = printable(stderr.strip())
+    return f"{text}: {said}" if said else text
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have numbers only
+        return f"signal {number}"

@@ -1,0 +1,194 @@
+"""``curl:URL;key=value…``: uploads the message to a web server, or sends it as mail."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Annotated, ClassVar, Protocol, Self
+
+from msgspec import Meta, field
+
+from alarm_mw.actions import keyvalue
+from alarm_mw.actions.url import Target
+from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
+from alarm_mw.types import Firing
+
+MAIL_SCHEMES = frozenset({"smtp", "smtps"})
+SCHEMES = frozenset({"http", "https"}) | MAIL_SCHEMES
+
+#: A method or the name of a header (RFC 9110, section 5.6.2).
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+#: What the value of a header may hold.
+_VALUE = re.compile(r"[\t\x20-\x7e]*")
+
+#: How long the body is.
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+
+#: What would end a line of a mail's header.
+_LINE_END = re.compile(r"[\r\n\0]")
+
+Seconds = Annotated[float, Meta(ge=0)]
+
+
+class CurlOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `curl` action can be told: uWSGI's keys, and `headers` and `ca_file`."""
+
+    url: Annotated[str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://` or `smtps://`")]
+    method: Annotated[str, Meta(description="the HTTP method, sent as written")] = "PUT"
+    auth_user: Annotated[str, Meta(description="user name; the URL's own if empty")] = ""
+    auth_pass: Annotated[str, SECRET, Meta(description="password")] = ""
+    timeout: Annotated[Seconds, Meta(description="seconds that a whole request may take; 0 is no limit")] = 4.0
+    conn_timeout: Annotated[Seconds, Meta(description="seconds that connecting may take; 0 is no limit")] = 4.0
+    ssl: Annotated[bool, Meta(description="mail: insist on STARTTLS")] = False
+    ssl_insecure: Annotated[bool, Meta(description="accept any certificate")] = False
+    ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
+    subject: Annotated[str, Meta(description="subject of the mail; over HTTP a `Subject:` line before the message")] = (
+        ""
+    )
+    mail_from: Annotated[str, Meta(description="the mail's sender")] = ""
+    mail_to: Annotated[
+        tuple[str, ...], Meta(description="recipients of the mail; over HTTP a `To:` line before the message")
+    ] = ()
+    headers: Annotated[dict[str, str], SECRET, Meta(description="more HTTP headers")] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check what would fail at the first alarm."""
+        scheme = Target.parse(self.url).scheme
+        if scheme not in SCHEMES:
+            raise ValueError(f"curl cannot send to {scheme!r} URLs; it can to {', '.join(sorted(SCHEMES))}")
+        if scheme in MAIL_SCHEMES:
+            self._check_mail()
+        if self.ca_file and not Path(self.ca_file).is_file():
+            raise ValueError(f"ca_file {self.ca_file!r} is no file")
+        self._check_headers()
+
+    def _check_mail(self) -> None:
+        if not self.mail_to:
+            raise ValueError("a mail needs recipients: mail_to=someone@example.org")
+        if importlib.util.find_spec("aiosmtplib") is None:
+            raise ValueError(
+                "sending mail needs the package 'aiosmtplib', which is not installed: pip install aiosmtplib"
+            )
+
+    def _check_headers(self) -> None:
+        if not _TOKEN.fullmatch(self.method):
+            raise ValueError("method is not an HTTP method")
+        if not all(map(_TOKEN.fullmatch, self.headers)):
+            raise ValueError("headers holds a name that is none")
+        if _FRAMING & {name.lower() for name in self.headers}:
+            raise ValueError("headers cannot hold Content-Length or Transfer-Encoding: the message decides them")
+        if not all(map(_VALUE.fullmatch, self.headers.values())):
+            raise ValueError("headers holds a value that is not printable ASCII")
+        if any(map(_LINE_END.search, (self.subject, self.mail_from, *self.mail_to))):
+            raise ValueError("subject, mail_from and mail_to cannot hold line ends or NUL characters")
+
+    @property
+    def target(self) -> Target:
+        """Return the URL taken apart."""
+        return Target.parse(self.url)
+
+    @property
+    def auth(self) -> tuple[str, str] | None:
+        """Return user name and password: those given as options before those in the URL."""
+        target = self.target
+        user, password = self.auth_user or target.user, self.auth_pass or target.password
+        return (user, password) if user or password else None
+
+
+class Sender(Protocol):
+    """Sends over one protocol."""
+
+    async def send(self, firing: Firing) -> None:
+        """Return when the firing is delivered; raise `ActionError`."""
+        ...
+
+    async def close(self) -> None:
+        """Give up the connections."""
+        ...
+
+
+class CurlAction:
+    """Sends the message with one request, PUT unless told otherwise, or with one mail.
+
+    The firing's id goes with it, as ``Idempotency-Key`` or ``Message-ID``, so that a receiver can tell a retry.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = CurlOptions
+    concurrency: ClassVar[int] = 1
+    requires: ClassVar[tuple[str, ...]] = ("httpx",)
+
+    def __init__(self, options: CurlOptions, context: ActionContext) -> None:
+        self._options = options
+        self._context = context
+        self._sender: Sender | None = None
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> CurlOptions:
+        """Return the options of ``curl:URL;key=value…``; a part without ``=`` is the URL, the last one counts."""
+        return keyvalue.build(CurlOptions, dict(map(_named, keyvalue.split(args))))
+
+    async def __aenter__(self) -> Self:
+        self._sender = _sender(self._options, self._context)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._sender:
+            await self._sender.close()
+
+    async def deliver(self, firing: Firing) -> None:
+        """Send the message; raise `ActionError` when the server did not take it."""
+        assert self._sender is not None, "deliver() belongs inside `async with action`"
+        await self._sender.send(firing)
+
+
+def _named(part: tuple[str, str]) -> tuple[str, str]:
+    """Return the part under the key `url` where it is a URL, even one with a query."""
+    key, value = part
+    if "://" in key:
+        return "url", f"{key}={value}"
+    return key or "url", value
+
+
+def _sender(options: CurlOptions, context: ActionContext) -> Sender:
+    # Imported here: httpx takes 120 ms, and who sends mail only does not need it, nor who only checks a configuration.
+    if options.target.scheme in MAIL_SCHEMES:
+        from alarm_mw.actions.mail import MailSender  # noqa: PLC0415 - see above
+
+        return MailSender(options, context)
+    return WebSender(options)
+
+
+class WebSender:
+    """Sends over HTTP."""
+
+    def __init__(self, options: CurlOptions) -> None:
+        from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
+
+        self._method = options.method
+        self._head = head(options)
+        settings = HttpSettings(
+            auth=options.auth,
+            headers=options.headers,
+            verify=not options.ssl_insecure,
+            ca_file=options.ca_file,
+            timeout=options.timeout,
+            conn_timeout=options.conn_timeout,
+        )
+        self._client = HttpClient(options.target, settings)
+
+    async def send(self, firing: Firing) -> None:
+        """Upload the very bytes of the message."""
+        await self._client.deliver(self._method, {"Idempotency-Key": firing.id}, self._head + firing.message)
+
+    async def close(self) -> None:
+        """Close the connection."""
+        await self._client.close()
+
+
+def head(options: CurlOptions) -> bytes:
+    """Return the lines that uWSGI puts before the message when it has recipients or a subject, over HTTP too."""
+    lines = [f"To: {','.join(options.mail_to)}"] if options.mail_to else []
+    lines += [f"Subject: {options.subject}"] if options.subject else []
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() if lines else b""

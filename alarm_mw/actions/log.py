@@ -1,0 +1,55 @@
+"""``log:PREFIX``: writes the alarm to the log."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+
+from alarm_mw.actions.printable import printable, printable_lines
+from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.types import Firing
+
+
+class LogOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `log` action can be told."""
+
+    prefix: Annotated[str, msgspec.Meta(description="text between `ALARM:` and the message; none if empty")] = ""
+
+
+class LogAction:
+    """Writes ``Tue Nov 24 06:29:21 2026 - ALARM: PREFIX MESSAGE`` to the log, as uWSGI does, safe for terminals."""
+
+    Options: ClassVar[type[PluginOptions]] = LogOptions
+    concurrency: ClassVar[int] = 1
+
+    def __init__(self, options: LogOptions, context: ActionContext) -> None:
+        self._prefix = options.prefix
+        self._write = context.write_log
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> LogOptions:
+        """Return the options of ``log:PREFIX``."""
+        return LogOptions(prefix=args)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    def deliver(self, firing: Firing) -> None:
+        """Write the line; blocks while the log's reader is slow, which is why it is not a coroutine."""
+        self._write(entry(firing, self._prefix))
+
+
+def entry(firing: Firing, prefix: str = "") -> bytes:
+    r"""Return what stands in the log for `firing`, with local time and a newline at the end.
+
+    Hidden characters are made visible (``\x1b``). The lines of a longer message, such as a traceback, stay lines; all
+    but the first begin with a tab, so that a message cannot pass for an entry of its own.
+    """
+    mark = f"ALARM: {printable(prefix.encode('utf-8', 'surrogateescape'))}".rstrip()
+    text = "\n\t".join(printable_lines(firing.message))
+    return f"{time.ctime(firing.time)} - {mark} {text}\n".encode()

@@ -1,0 +1,141 @@
+"""Mail for the `curl` action: a correct message, sent over SMTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import parseaddr
+from typing import TYPE_CHECKING
+
+import aiosmtplib
+
+from alarm_mw.actions.printable import printable, printable_lines
+from alarm_mw.actions.recipients import Recipients, Refusal
+from alarm_mw.actions.tls import client_context
+from alarm_mw.errors import ActionError
+from alarm_mw.interfaces import MASK, ActionContext
+from alarm_mw.types import Firing
+
+if TYPE_CHECKING:  # it imports this module, when there is a mail to send
+    from alarm_mw.actions.curl import CurlOptions
+
+#: Bytes of a server's answer that an error quotes.
+QUOTED = 200
+
+#: Long lines and whatever is not ASCII are encoded: nothing depends on what the servers on the way can do.
+_POLICY = SMTP.clone(cte_type="7bit")
+
+
+class MailSender:
+    """Sends each firing as a mail, over a connection of its own, since mail servers close idle ones soon."""
+
+    def __init__(self, options: CurlOptions, context: ActionContext) -> None:
+        self._options = options
+        self._sender = options.mail_from or _default_sender(options.auth_user)
+        self._recipients = Recipients(list(map(_bare, options.mail_to)), "curl", context.write_log)
+        self._tls = client_context(ca_file=options.ca_file, verify=not options.ssl_insecure)
+
+    async def send(self, firing: Firing) -> None:
+        """Send the mail. Raises `ActionError`."""
+        left = self._recipients.left(firing)
+        if not left:
+            return
+        mail = compose(firing, self._sender, self._options.mail_to, self._options.subject)
+        with _explained(self._options):
+            async with asyncio.timeout(self._options.timeout or None):
+                refused = await self._transmit(mail, left)
+        self._recipients.settle({one: self._refusal(*response) for one, response in refused.items()})
+
+    async def close(self) -> None:
+        """Nothing is kept open."""
+
+    async def _transmit(self, mail: EmailMessage, to: Sequence[str]) -> dict[str, tuple[int, str]]:
+        """Return who was refused, with the server's code and text."""
+        client = self._client()
+        try:
+            async with asyncio.timeout(self._options.conn_timeout or None):
+                await client.connect()
+            refused, _ = await client.send_message(mail, sender=_bare(self._sender), recipients=to)
+            with contextlib.suppress(aiosmtplib.SMTPException):  # the mail is taken, whatever comes now
+                await client.quit()
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            return {one.recipient: (one.code, one.message) for one in error.recipients}
+        else:
+            return {one: (response.code, response.message) for one, response in refused.items()}
+        finally:
+            client.close()
+
+    def _client(self) -> aiosmtplib.SMTP:
+        target, (user, password) = self._options.target, self._options.auth or (None, None)
+        return aiosmtplib.SMTP(
+            hostname=target.host,
+            port=target.port,
+            username=user,
+            password=password,
+            use_tls=target.is_secure,
+            start_tls=self._options.ssl and not target.is_secure,
+            tls_context=self._tls,
+            timeout=None,
+        )
+
+    def _refusal(self, code: int, text: str) -> Refusal:
+        return Refusal(_quoted(f"{code} {text}", self._options), _is_temporary(code))
+
+
+def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str) -> EmailMessage:
+    """Return the mail (RFC 5322) for `firing`: the message is its text, and never in its header.
+
+    ``Message-ID`` comes from the firing's id, so that a retry is the same mail; ``Auto-Submitted`` (RFC 3834) keeps
+    holiday notices from answering.
+    """
+    mail = EmailMessage(policy=_POLICY)
+    mail["From"] = sender
+    mail["To"] = ", ".join(recipients)
+    mail["Subject"] = subject or f"alarm {firing.alarm}"
+    mail["Date"] = datetime.fromtimestamp(firing.time, UTC)
+    mail["Message-ID"] = f"<{firing.id}@{_bare(sender).rpartition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content("\n".join(printable_lines(firing.message)) + "\n")
+    return mail
+
+
+def _bare(address: str) -> str:
+    """Return the address in ``Name <address>``."""
+    return parseaddr(address)[1] or address
+
+
+def _default_sender(user: str) -> str:
+    return user if "@" in user else f"alarm-mw@{socket.gethostname()}"
+
+
+def _is_temporary(code: int) -> bool:
+    return 400 <= code < 500  # noqa: PLR2004 - RFC 5321, section 4.2.1
+
+
+@contextlib.contextmanager
+def _explained(options: CurlOptions) -> Iterator[None]:
+    """Turn what a mail server says, or does not say, into an `ActionError`."""
+    origin = options.target.origin
+    try:
+        yield
+    except aiosmtplib.SMTPResponseException as error:
+        said = _quoted(f"{error.code} {error.message}", options)
+        raise ActionError(f"{origin}: {said}", retry=_is_temporary(error.code)) from None
+    except (TimeoutError, aiosmtplib.SMTPTimeoutError):
+        raise ActionError(f"{origin}: no answer in time", retry=True) from None
+    except (aiosmtplib.SMTPNotSupported, ValueError) as error:
+        raise ActionError(f"{origin}: {_quoted(str(error), options)}", retry=False) from None
+    except (aiosmtplib.SMTPException, OSError) as error:
+        # A bad certificate too: see `http.py`.
+        raise ActionError(f"{origin}: {_quoted(str(error), options)}", retry=True) from None
+
+
+def _quoted(text: str, options: CurlOptions) -> str:
+    password = options.auth[1] if options.auth else ""
+    shown = text.replace(password, MASK) if password else text
+    return printable(shown.encode("utf-8", "surrogateescape"), QUOTED)

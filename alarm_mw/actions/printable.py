@@ -1,0 +1,36 @@
+"""Foreign bytes made safe to show: in a log, on a terminal, in an error text."""
+
+from __future__ import annotations
+
+import re
+
+#: What a terminal could obey or a reader could be misled by: control characters except the tab, what was not UTF-8,
+#: the marks that turn the direction of text around, and what XML cannot hold.
+_HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+
+
+def printable(data: bytes, limit: int | None = None) -> str:
+    r"""Return `data` as one line of text that can be shown anywhere.
+
+    Control characters and bytes that are not UTF-8 become ``\xNN``, other hidden characters ``\uNNNN``; a tab stays.
+    At most `limit` bytes are looked at; ``…`` stands for the rest.
+    """
+    cut = data if limit is None else data[:limit]
+    shown = _HIDDEN.sub(_escape, cut.decode("utf-8", "surrogateescape"))
+    return shown if len(cut) == len(data) else f"{shown}…"
+
+
+def printable_lines(message: bytes) -> list[str]:
+    """Return the lines of `message`, each made printable; a newline at the end begins no further one."""
+    lines = message.replace(b"\r\n", b"\n").removesuffix(b"\n").split(b"\n")
+    return [printable(line) for line in lines]
+
+
+def _escape(match: re.Match[str]) -> str:
+    char = match[0]
+    if char.isascii():
+        return f"\\x{ord(char):02x}"
+    if "\ud800" <= char <= "\udfff":
+        # A byte that was not UTF-8: `surrogateescape` keeps it in the low half of the code.
+        return f"\\x{ord(char) & 0xFF:02x}"
+    return f"\\u{ord(char):04x}"

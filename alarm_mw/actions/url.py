@@ -1,0 +1,77 @@
+"""A URL taken apart: what may be shown of it, what is secret, what connects."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Self
+from urllib.parse import SplitResult, unquote, urlsplit
+
+#: What no URL holds: blanks and control characters.
+_FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a message goes. Only `origin` may be shown: paths and queries of web hooks often hold a token."""
+
+    scheme: str
+    host: str
+    port: int | None
+    #: The URL without user name and password.
+    url: str
+    path: str
+    #: Path and query.
+    resource: str
+    user: str = ""
+    password: str = ""
+
+    def __repr__(self) -> str:
+        return f"Target({self.origin!r})"
+
+    @property
+    def origin(self) -> str:
+        """Return ``scheme://host:port``."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}"
+
+    @property
+    def is_secure(self) -> bool:
+        """Return whether TLS comes first."""
+        return self.scheme in {"https", "smtps"}
+
+    @classmethod
+    def parse(cls, url: str) -> Self:
+        """Return `url` taken apart; without a scheme it is ``http``, as for curl. Raises `ValueError`."""
+        if _FORBIDDEN.search(url):
+            raise ValueError("the URL holds a blank or a control character")
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            port = parts.port
+        except ValueError:
+            raise ValueError("the URL is malformed") from None
+        if not parts.hostname:
+            raise ValueError("the URL has no host")
+        return cls._of(parts, parts.hostname, port)
+
+    @classmethod
+    def _of(cls, parts: SplitResult, host: str, port: int | None) -> Self:
+        bare = parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="")
+        return cls(
+            scheme=parts.scheme.lower(),
+            host=host,
+            port=port,
+            url=bare.geturl(),
+            path=parts.path,
+            resource=f"{parts.path}?{parts.query}" if parts.query else parts.path,
+            user=unquote(parts.username or ""),
+            password=unquote(parts.password or ""),
+        )
+
+    @staticmethod
+    def host_of(url: str) -> str:
+        """Return the host in `url`, or nothing: for URLs that others wrote."""
+        try:
+            return urlsplit(url).hostname or ""
+        except ValueError:
+            return ""

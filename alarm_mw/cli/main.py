@@ -1,0 +1,33 @@
+"""The command ``alarm-mw``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Final
+
+import click
+
+#: The verbs, each in the module of its name, in the order of the help.
+VERBS: Final = ("run", "check", "test", "replay", "status", "plugins")
+
+
+class Verbs(click.Group):
+    """Loads a verb's module when it is called: `run` is in a hurry, and needs nothing of the others."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
+        """Return the verbs' names."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
+        """Return the verb, or None where there is no such one."""
+        if cmd_name not in VERBS:
+            return None
+        command = getattr(importlib.import_module(f"alarm_mw.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="alarm-mw", prog_name="alarm-mw")
+def main() -> None:
+    """Alarms for Python web applications: any line an app prints or logs can wake a person."""

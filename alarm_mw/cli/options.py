@@ -1,0 +1,91 @@
+"""The options that say where a configuration comes from, the same for every verb."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import click
+
+from alarm_mw.config.load import examine
+from alarm_mw.config.settings import Settings
+from alarm_mw.config.sources import Sources
+from alarm_mw.errors import Problem
+
+#: The exit status for a mistake in the configuration or on the command line.
+BAD_CONFIG = 2
+
+_FLAGS = "alarm_mw.flags"
+
+#: uWSGI's options as flags, with what they take and what they do.
+UWSGI_FLAGS = {
+    "alarm": ("'NAME PLUGIN:OPTS'", "An alarm, as in uWSGI. Repeatable."),
+    "log-alarm": ("'NAME[,NAME] REGEXP'", "Fire these alarms for lines that match. Repeatable."),
+    "not-log-alarm": ("'NAME REGEXP'", "Lines that match end the search, in the order given. Repeatable."),
+    "alarm-freq": ("SECONDS", "Hold the same message of an alarm back for so long (default 3)."),
+    "alarm-msg-size": ("BYTES", "Cut longer messages (default 8192)."),
+}
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ConfiguredCommand(click.Command):
+    """A command with configuration options, which keeps the order of uWSGI's flags among each other."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note the flags in their order, then let click parse."""
+        ctx.meta[_FLAGS] = tuple(self._ordered_flags(list(args)))
+        return super().parse_args(ctx, args)
+
+    def _ordered_flags(self, args: Sequence[str]) -> Iterator[tuple[str, str]]:
+        options = [option for option in self.params if isinstance(option, click.Option)]
+        takes_value = {name: not option.is_flag for option in options for name in option.opts}
+        rest = iter(args)
+        for arg in rest:
+            name, has_value, value = arg.partition("=")
+            if name not in takes_value:
+                if arg == "--" or not self.allow_interspersed_args:
+                    return
+            elif takes_value[name]:
+                value = value if has_value else next(rest, "")
+                if name[2:] in UWSGI_FLAGS:
+                    yield name[2:], value
+
+
+def config_options(command: F) -> F:
+    """Add --config, --ini and uWSGI's flags to a command."""
+    for name, (metavar, text) in reversed(UWSGI_FLAGS.items()):
+        command = click.option(f"--{name}", metavar=metavar, multiple=True, expose_value=False, help=text)(command)
+    files = click.Path(dir_okay=False)
+    command = click.option("--ini", "ini_files", type=files, multiple=True, help="A uWSGI ini file. Repeatable.")(
+        command
+    )
+    return click.option("--config", "toml_files", type=files, multiple=True, help="A TOML file. Repeatable.")(command)
+
+
+def sources(toml_files: Sequence[str], ini_files: Sequence[str]) -> Sources:
+    """Return what the command line names; files with their absolute paths, since the master reads them again."""
+    flags = click.get_current_context().meta.get(_FLAGS, ())
+    return Sources(_absolute(toml_files), _absolute(ini_files), flags)
+
+
+def _absolute(files: Sequence[str]) -> tuple[str, ...]:
+    return tuple(map(os.path.abspath, files))
+
+
+def settings_or_exit(found: Sources) -> Settings:
+    """Return the settings; where something is wrong, print every problem and exit with 2."""
+    examined = examine(found, os.environ)
+    complain(examined.warnings, "warning: ")
+    if examined.problems:
+        complain(examined.problems)
+        sys.exit(BAD_CONFIG)
+    return examined.settings
+
+
+def complain(problems: Sequence[Problem], kind: str = "") -> None:
+    """Print problems to the standard error, one a line."""
+    for problem in problems:
+        click.echo(f"{problem.where}: {kind}{problem.text}", err=True)

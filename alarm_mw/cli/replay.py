@@ -1,0 +1,110 @@
+"""``alarm-mw replay``: puts logs to the rules, and fires nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO
+
+import click
+
+from alarm_mw.actions.printable import printable
+from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
+from alarm_mw.config.build import engine_of
+from alarm_mw.config.settings import Settings
+from alarm_mw.types import Record, Verdict
+
+#: How much is read at a time, in bytes.
+BLOCK = 1024 * 1024
+
+
+@click.command(cls=ConfiguredCommand)
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line that matches.")
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+def replay(
+    toml_files: tuple[str, ...],
+    ini_files: tuple[str, ...],
+    as_json: bool,
+    files: tuple[str, ...],
+) -> None:  # click's way
+    """Put the lines of logs to the rules and show what they would have fired; "-" is the standard input.
+
+    All lines count as printed at one moment, so that an alarm's same message twice in a row is held back; give
+    --alarm-freq 0 to see each of them.
+    """
+    settings = settings_or_exit(sources(toml_files, ini_files))
+    rehearsal = Rehearsal(settings)
+    write = sys.stdout.write
+    for file in files:
+        with click.open_file(file, "rb") as stream:
+            for match in rehearsal.play(stream):
+                write((_as_json(file, match) if as_json else _as_text(file, match)) + "\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A line that matches some rule."""
+
+    #: From 1.
+    number: int
+    line: bytes
+    verdict: Verdict
+
+
+class Rehearsal:
+    """A configuration's engine, without a clock and without anything behind it."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._engine = engine_of(settings)
+
+    def play(self, stream: IO[bytes]) -> Iterator[Match]:
+        """Yield the lines of a stream that match."""
+        passed = 0
+        for block in _blocks(stream):
+            at = 0
+            for hit in self._engine.screen.scan(block):
+                passed += block.count(b"\n", at, hit.start)
+                at = hit.start
+                line = block[hit.start : hit.end]
+                verdict = self._engine.evaluate(Record(line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
+                if verdict.matched:
+                    yield Match(passed + 1, line, verdict)
+            passed += block.count(b"\n", at)
+
+
+def _blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield the stream in blocks of whole lines; a line longer than a block makes one by itself."""
+    rest = b""
+    while data := stream.read(BLOCK):
+        end = data.rfind(b"\n") + 1
+        if not end:
+            rest += data
+            continue
+        yield rest + data[:end]
+        rest = data[end:]
+    if rest:
+        yield rest
+
+
+def _as_json(file: str, match: Match) -> str:
+    verdict = match.verdict
+    return json.dumps(
+        {
+            "file": file,
+            "line": match.number,
+            "text": match.line.removesuffix(b"\n").decode("utf-8", "surrogateescape"),
+            "matched": verdict.matched,
+            "fired": [firing.alarm for firing in verdict.firings],
+            "held": {held.alarm: held.reason for held in verdict.held},
+        }
+    )
+
+
+def _as_text(file: str, match: Match) -> str:
+    held = {held.alarm: held.reason for held in match.verdict.held}
+    alarms = ", ".join(f"{name} ({held[name]})" if name in held else name for name in match.verdict.matched)
+    text = printable(match.line.removesuffix(b"\n"))
+    return f"{file}:{match.number}: [{alarms}] {text}"

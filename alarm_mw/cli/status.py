@@ -1,0 +1,134 @@
+"""``alarm-mw status``: the ledger of a running master."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from alarm_mw.cli.state import is_served, running
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE, control_path
+from alarm_mw.transports.unix import reachable
+
+#: Seconds to wait for the answer.
+TIMEOUT = 10.0
+
+#: Seconds between two questions to a master that starts.
+PAUSE = 0.1
+
+#: The exit status when no master answers.
+NO_MASTER = 1
+
+#: The exit status when the ledger does not balance.
+IMBALANCE = 3
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
+@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+def status(as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
+    """Show what became of every line and every alarm of a running server.
+
+    Needs no options where only one server runs. Exit status 1 when none answers, 3 when the ledger does not balance.
+    """
+    try:
+        answer = ask_patiently(find(state_dir, socket_path), "/status")
+    except NotRunningError as error:
+        click.echo(f"alarm-mw: {error}", err=True)
+        sys.exit(NO_MASTER)
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    else:
+        _show(answer)
+    sys.exit(IMBALANCE if answer["imbalances"] else 0)
+
+
+def find(state_dir: str | None, socket_path: str | None) -> str:
+    """Return the records socket of the master that is meant; raise `NotRunningError` where that is not one."""
+    if socket_path or state_dir:
+        return socket_path or str(Path(str(state_dir)) / SOCKET_NAME)
+    if inherited := os.environ.get(SOCKET_VARIABLE):
+        return inherited
+    found = [str(path) for path in running(os.environ)]
+    if not found:
+        raise NotRunningError("no server runs under `alarm-mw run` with a default state directory; give --state-dir")
+    if len(found) > 1:
+        choices = "".join(f"\n  --state-dir {os.path.dirname(path)}" for path in found)
+        raise NotRunningError(f"several servers run, give one of{choices}")
+    return found[0]
+
+
+def ask_patiently(socket_path: str, url: str) -> dict[str, Any]:
+    """Return a master's answer; where the server runs, give its next master the time to start."""
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return ask(socket_path, url)
+        except NotRunningError:
+            if time.monotonic() > deadline or not is_served(Path(socket_path)):
+                raise
+            time.sleep(PAUSE)
+
+
+def ask(socket_path: str, url: str) -> dict[str, Any]:
+    """Return a master's answer; raise `NotRunningError` when there is none."""
+    connection = _UnixConnection(control_path(socket_path))
+    try:
+        connection.request("GET", url)
+        answer: dict[str, Any] = json.loads(connection.getresponse().read())
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise NotRunningError(f"no master answers at {control_path(socket_path)}: {error}") from error
+    finally:
+        connection.close()
+    return answer
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("alarm-mw", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        with reachable(self._path) as address:
+            self.sock.connect(address)
+
+
+def _show(answer: dict[str, Any]) -> None:
+    console = Console()
+    console.print(f"master {answer['pid']}, server {answer['server_pid']}")
+    console.print(f"state in {answer['state_dir']}", soft_wrap=True)
+    console.print(_table("source", ("lines", "screened_out", "matched", "skipped"), answer["sources"]))
+    columns = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
+    console.print(_table("alarm", columns, answer["alarms"]))
+    for sentence in answer["imbalances"]:
+        console.print(f"[red]{sentence}[/red]")
+    if not answer["imbalances"]:
+        console.print("The ledger balances.")
+
+
+def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
+    table = Table(name, *(column.replace("_", " ") for column in columns))
+    for row_name, row in rows.items():
+        table.add_row(row_name, *(_cell(row[column]) for column in columns))
+    return table
+
+
+def _cell(value: int | dict[str, int]) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{reason}: {n}" for reason, n in value.items()) or "0"
+    return str(value)

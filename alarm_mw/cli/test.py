@@ -1,0 +1,84 @@
+"""``alarm-mw test``: fires one alarm for real, and waits for the outcome."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+
+import click
+
+from alarm_mw import signals
+from alarm_mw.actions.keyvalue import did_you_mean
+from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
+from alarm_mw.config.settings import Settings
+from alarm_mw.errors import ActionError
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.process import write_stderr
+from alarm_mw.master.runtime import Runtime
+from alarm_mw.transports.records import RecordMaker, to_bytes
+from alarm_mw.types import Firing
+
+#: The exit status when the alarm was not delivered.
+NOT_DELIVERED = 1
+
+
+@click.command(cls=ConfiguredCommand)
+@config_options
+@click.option("--timeout", default=30.0, show_default=True, help="Seconds to keep trying.")
+@click.argument("name", metavar="ALARM")
+@click.argument("message", default="This is a test of the alarm, made by alarm-mw test.")
+def test(toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float, name: str, message: str) -> None:
+    """Fire ALARM with MESSAGE for real and wait for the outcome: exit status 0 when it was delivered, else 1."""
+    settings = settings_or_exit(sources(toml_files, ini_files))
+    names = [each.name for each in settings.alarms]
+    if name not in names:
+        known = f"there are: {', '.join(names)}" if names else "none is configured"
+        click.echo(f"alarm-mw: unknown alarm {name!r}{did_you_mean(name, names)}; {known}", err=True)
+        sys.exit(BAD_CONFIG)
+    sys.exit(0 if Trial(settings, name).fire(message, timeout) else NOT_DELIVERED)
+
+
+class Trial:
+    """Fires one alarm, and tells what happens."""
+
+    def __init__(self, settings: Settings, alarm: str) -> None:
+        self._alarm = alarm
+        self._settings = settings
+        self._outcomes: queue.SimpleQueue[ActionError | None] = queue.SimpleQueue()
+        self._is_dead = False
+
+    def fire(self, message: str, timeout: float) -> bool:
+        """Return whether it was delivered within `timeout` seconds."""
+        runtime = Runtime(self._settings, write_log=write_stderr)
+        with (
+            signals.delivered.connected_to(self._note_delivered, sender=self._alarm),
+            signals.failed.connected_to(self._note_failed, sender=self._alarm),
+        ):
+            runtime.start()
+            try:
+                runtime.submit(Batch((Item(RecordMaker().make(to_bytes(message) + b"\n", source="api"), self._alarm),)))
+                return self._wait(time.monotonic() + timeout)
+            finally:
+                runtime.stop(0.0)
+
+    def _wait(self, deadline: float) -> bool:
+        while True:
+            try:
+                error = self._outcomes.get(timeout=max(deadline - time.monotonic(), 0))
+            except queue.Empty:
+                click.echo(f"{self._alarm}: not delivered in time", err=True)
+                return False
+            if error is None:
+                click.echo(f"{self._alarm}: delivered")
+                return True
+            click.echo(f"{self._alarm}: {error}", err=True)
+            if self._is_dead:
+                return False
+
+    def _note_delivered(self, _: str, firing: Firing) -> None:  # a receiver's signature  # noqa: ARG002
+        self._outcomes.put(None)
+
+    def _note_failed(self, _: str, firing: Firing, error: ActionError, dead: bool) -> None:  # noqa: ARG002  # see above
+        self._is_dead = dead
+        self._outcomes.put(error)

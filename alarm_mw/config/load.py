@@ -1,0 +1,154 @@
+"""Reads a whole configuration: from files and flags to one frozen Settings, or to everything that is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from alarm_mw.actions import registry
+from alarm_mw.config.merge import CompileRule, merge
+from alarm_mw.config.part import FindAction, Part
+from alarm_mw.config.problems import Report, ordinal
+from alarm_mw.config.settings import Settings
+from alarm_mw.config.sources import Sources
+from alarm_mw.config.tables import read_tables
+from alarm_mw.config.toml import read_toml
+from alarm_mw.config.tree import Origin, Path, Table, kind_of
+from alarm_mw.config.uwsgi_entry import Entry
+from alarm_mw.config.uwsgi_expand import expand
+from alarm_mw.config.uwsgi_ini import read_ini, split_section
+from alarm_mw.config.uwsgi_options import read_options
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.errors import ConfigError, Problem
+from alarm_mw.types import Syntax, Where
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """What a configuration is, and what is to be said about it, in the order of files and lines."""
+
+    #: To be used only if there are no problems.
+    settings: Settings
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def load(
+    sources: Sources,
+    environ: Mapping[str, str],
+    *,
+    find_action: FindAction = registry.find,
+    compile_rule: CompileRule = compile_rule,
+) -> Settings:
+    """Return the settings that files and flags make together; raise `ConfigError` with every problem found.
+
+    Alarms are united, rules stand in the order TOML files, ini files, flags; of a number that is set twice the last
+    counts. Reads files, and so may block.
+    """
+    return _usable(examine(sources, environ, find_action=find_action, compile_rule=compile_rule))
+
+
+def examine(
+    sources: Sources,
+    environ: Mapping[str, str],
+    *,
+    find_action: FindAction = registry.find,
+    compile_rule: CompileRule = compile_rule,
+) -> Examined:
+    """Do the same as `load`, but return the problems beside the settings and the warnings."""
+    report = Report()
+    parts = _parts(sources, environ, find_action, report)
+    return _examined(merge(parts, compile_rule, report), report, sources)
+
+
+def from_keywords(  # noqa: PLR0913 - the keywords of init()
+    config: str | os.PathLike[str] | None = None,
+    alarms: Mapping[str, str | Mapping[str, object]] | None = None,
+    log_alarms: Sequence[str] = (),
+    not_log_alarms: Sequence[str] = (),
+    *,
+    alarm_freq: float | None = None,
+    alarm_msg_size: int | None = None,
+    environ: Mapping[str, str] | None = None,
+    find_action: FindAction = registry.find,
+    compile_rule: CompileRule = compile_rule,
+) -> Settings:
+    """Return the settings that the keywords of ``init()`` make, after those of the file `config`.
+
+    `alarms` has ``"plugin:args"`` or a table of options under each name, rules are ``"NAME[,NAME…] REGEXP"`` with
+    Python's regexps. The exclusions of `not_log_alarms` come before `log_alarms`. Values are taken as they are: no
+    variables of the environment are put in; `environ` (by default the process's) is for the file. Raises
+    `ConfigError` with every problem found. Reads a file, and so may block.
+    """
+    report = Report()
+    sources = Sources.of_files([] if config is None else [os.fspath(config)])
+    parts = _parts(sources, os.environ if environ is None else environ, find_action, report)
+    numbers = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size}
+    values = {**{name: value for name, value in numbers.items() if value is not None}, "alarms": alarms or {}}
+    parts.append(read_tables(Table(values, Origin(_keyword, report)), find_action))
+    rules = [
+        *_rule_entries("not_log_alarms", not_log_alarms, report),
+        *_rule_entries("log_alarms", log_alarms, report),
+    ]
+    parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
+    return _usable(_examined(merge(parts, compile_rule, report), report, sources))
+
+
+def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
+    tables = [read_toml(file, environ, report) for file in sources.toml_files]
+    files = [read_ini(file, environ, report) for file in sources.ini_files]
+    flags = expand(_flag_entries(sources.flags), environ, report)
+    return [
+        *(read_tables(table, find_action) for table in tables if table is not None),
+        *(read_options(entries, find_action, report) for entries in [*files, flags]),
+    ]
+
+
+def _flag_entries(flags: Iterable[tuple[str, str]]) -> list[Entry]:
+    seen: Counter[str] = Counter()
+    entries = []
+    for name, value in flags:
+        seen[name] += 1
+        entries.append(Entry(name, value, Where(f"--{name} ({ordinal(seen[name])})")))
+    return entries
+
+
+def _rule_entries(keyword: str, rules: Sequence[str], report: Report) -> list[Entry]:
+    """Return the rules as the options that they would be; what is no list of strings goes to `report`."""
+    option = keyword.removesuffix("s").replace("_", "-")
+    items: Sequence[object] = rules
+    if isinstance(items, str) or not isinstance(items, Sequence):
+        report.wrong(_keyword((keyword,)), f"expected a list of rules, got {kind_of(items)}")
+        return []
+    for index, rule in enumerate(items):
+        if not isinstance(rule, str):
+            report.wrong(_keyword((keyword, index)), f"expected a string, got {kind_of(rule)}")
+    texts = {index: rule for index, rule in enumerate(items) if isinstance(rule, str)}
+    return [Entry(option, rule, _keyword((keyword, index))) for index, rule in texts.items()]
+
+
+def _keyword(path: Path) -> Where:
+    """Name a value inside of the keywords as one would write it: ``init(alarms["jabber"])``."""
+    keyword, *keys = path
+    return Where(f"init({keyword}{''.join(f'[{json.dumps(key)}]' for key in keys)})")
+
+
+def _examined(settings: Settings, report: Report, sources: Sources) -> Examined:
+    files = [*sources.toml_files, *(split_section(file)[0] for file in sources.ini_files)]
+    problems, warnings = _sorted(report.problems, files), _sorted(report.warnings, files)
+    return Examined(replace(settings, warnings=warnings), problems, warnings)
+
+
+def _sorted(problems: Sequence[Problem], files: Iterable[str]) -> tuple[Problem, ...]:
+    """Order by line, in the order of the files; what they include and what is no file comes after them."""
+    order = {file: index for index, file in enumerate(dict.fromkeys([*files, *(one.where.file for one in problems)]))}
+    return tuple(sorted(problems, key=lambda problem: (order[problem.where.file], problem.where.line)))
+
+
+def _usable(examined: Examined) -> Settings:
+    if examined.problems:
+        raise ConfigError(examined.problems)
+    return examined.settings

@@ -1,0 +1,66 @@
+"""What one source of configuration says, checked as far as it can be without the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import msgspec
+
+from alarm_mw.config.settings import Alarm
+from alarm_mw.interfaces import Action
+from alarm_mw.types import Rule, Where
+
+#: Looks up an action by its name; raises `OptionError`.
+FindAction = Callable[[str], type[Action]]
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """An alarm's name, which rules may use even where the rest of the alarm is wrong."""
+
+    name: str
+    where: Where
+    #: The alarm, unless something is wrong with it.
+    alarm: Alarm | None
+    #: A second alarm of this name is a mistake, rather than ignored as in uWSGI.
+    unique: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A rule, and where the names of its alarms stand."""
+
+    rule: Rule
+    names_at: Where
+
+
+@dataclass(slots=True)
+class Part:
+    """The alarms, rules and numbers of one file, of the flags, or of the keywords."""
+
+    alarms: list[Declared] = field(default_factory=list)
+    rules: list[Written] = field(default_factory=list)
+    #: `Settings` fields, by their names.
+    numbers: dict[str, float] = field(default_factory=dict)
+
+
+#: The type and the description of each number in `Settings`.
+NUMBERS: dict[str, tuple[object, str]] = {
+    "alarm_freq": (Annotated[float, msgspec.Meta(ge=0, le=1e9)], "a number of seconds, 0 or more"),
+    "alarm_msg_size": (Annotated[int, msgspec.Meta(ge=1, le=2**30)], "a whole number of bytes, 1 to 1073741824"),
+}
+
+
+def read_number(name: str, value: object, *, is_text: bool) -> float:
+    """Return the value of `alarm_freq` or `alarm_msg_size`; `is_text` lets a string be read as a number.
+
+    Raises `ValueError` with a sentence for the user.
+    """
+    kind, expected = NUMBERS[name]
+    try:
+        number: float = msgspec.convert(value, kind, strict=not is_text)
+    except msgspec.ValidationError:
+        raise ValueError(f"expected {expected}, got {value!r}") from None
+    return number

@@ -1,0 +1,62 @@
+"""Where a configuration comes from: the files and flags, which can be read again."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Self
+
+import msgspec
+
+from alarm_mw.config.files import UnreadableError, read_bytes
+
+_UWSGI_SECTION = re.compile(rb"^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """The files and flags of a configuration, in the order in which they count: TOML, ini, flags."""
+
+    toml_files: tuple[str, ...] = ()
+    #: Each may end in ``:section``.
+    ini_files: tuple[str, ...] = ()
+    #: Name without dashes and value: ``("log-alarm", "jabber ^TERRIBLE")``, as they stand on the command line.
+    flags: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of_files(cls, files: Iterable[str], flags: Iterable[tuple[str, str]] = ()) -> Self:
+        """Tell ini files from TOML files by their names, else by what is in them; reads the latter."""
+        names = [*files]
+        ini = [is_ini(name) for name in names]
+        return cls(
+            tuple(name for name, answer in zip(names, ini, strict=True) if not answer),
+            tuple(name for name, answer in zip(names, ini, strict=True) if answer),
+            tuple(flags),
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """Return the same for JSON."""
+        return {
+            "toml_files": list(self.toml_files),
+            "ini_files": list(self.ini_files),
+            "flags": [list(flag) for flag in self.flags],
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, object]) -> Self:
+        """Return what `to_dict` gave; raise `msgspec.ValidationError` for anything else."""
+        return msgspec.convert(values, cls)
+
+
+def is_ini(file: str) -> bool:
+    """Tell whether a file is uWSGI's ini; one that cannot be read is taken for TOML."""
+    name = file.rpartition("/")[2].lower()
+    if re.search(r"\.ini(:[^:]*)?$", name):
+        return True
+    if name.endswith(".toml"):
+        return False
+    try:
+        return _UWSGI_SECTION.search(read_bytes(file)) is not None
+    except UnreadableError:
+        return False

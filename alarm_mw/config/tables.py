@@ -1,0 +1,204 @@
+"""Alarms, rules and numbers from tables: the keys of a TOML file, and of the keywords of ``init()``."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
+from alarm_mw.config.settings import Alarm
+from alarm_mw.config.structs import read_struct
+from alarm_mw.config.tree import Table, kind_of, name_of
+from alarm_mw.config.uwsgi_options import read_alarm
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.errors import OptionError
+from alarm_mw.types import Rule, Where
+
+#: The keys of an alarm's table beside those of its action.
+_ALARM_KEYS = frozenset({"action", "delivery"})
+_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline")
+#: A regexp that is found nowhere.
+_NEVER = "(?!)"
+
+
+def read_tables(root: Table, find_action: FindAction) -> Part:
+    """Return what a whole file or call says; what is wrong goes to the report of its tables."""
+    part = Part()
+    root.refuse_unknown([*NUMBERS, "alarms", "rules"])
+    part.numbers |= _numbers(root)
+    if "alarms" in root.values:
+        part.alarms += _alarms(root, find_action)
+    part.rules += _rules(root)
+    return part
+
+
+def _numbers(root: Table) -> dict[str, float]:
+    numbers = {}
+    for name in NUMBERS:
+        if name in root.values and not root.is_broken(name):
+            try:
+                numbers[name] = read_number(name, root.values[name], is_text=root.is_from_environ(name))
+            except ValueError as error:
+                root.wrong(f"{name}: {error}", name)
+    return numbers
+
+
+def _alarms(root: Table, find_action: FindAction) -> list[Declared]:
+    table = root.table("alarms", "")
+    if table is None:
+        return []
+    for name in table.values:
+        if not isinstance(name, str) or not name or any(mark in name for mark in " ,\t\n"):
+            table.wrong(f"{name_of((*table.path, name))}: a name is text without blanks and commas", name)
+    return [
+        Declared(name, table.where(name), _alarm(table, name, find_action), unique=True)
+        for name in table.values
+        if isinstance(name, str)
+    ]
+
+
+def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
+    """Return an alarm written as ``"plugin:args"`` or as a table."""
+    what = name_of((*alarms.path, name))
+    value = alarms.values[name]
+    if isinstance(value, str):
+        if alarms.is_broken(name):
+            return None
+        try:
+            return read_alarm(name, value, alarms.where(name), find_action)
+        except OptionError as error:
+            alarms.origin.report.refused(alarms.where(name), what, error)
+            return None
+    if isinstance(value, Mapping):
+        return _alarm_table(Table(value, alarms.origin, (*alarms.path, name), what), name, find_action)
+    alarms.wrong(f"{what}: expected a table or a string such as 'cmd:…', got {kind_of(value)}", name)
+    return None
+
+
+def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
+    delivery = _delivery(table)
+    plugin = table.values.get("action")
+    if not isinstance(plugin, str):
+        got = f", got {kind_of(plugin)}" if "action" in table.values else ""
+        table.wrong(f"expected a plugin's name as 'action'{got}", *(["action"] if got else []))
+        return None
+    if table.is_broken("action"):
+        return None
+    try:
+        action = find_action(plugin)
+    except OptionError as error:
+        table.origin.report.refused(table.where("action"), table.name, error)
+        return None
+    options = read_struct(action.Options, table, _ALARM_KEYS)
+    if options is None or delivery is None:
+        return None
+    return Alarm(name, plugin, options, delivery, table.where())
+
+
+def _delivery(table: Table) -> Delivery | None:
+    if "delivery" not in table.values:
+        return Delivery()
+    inner = table.table("delivery", f"{table.name}: delivery")
+    return read_struct(Delivery, inner) if inner else None
+
+
+def _rules(root: Table) -> list[Written]:
+    value = root.values.get("rules", [])
+    if not isinstance(value, list | tuple):
+        root.wrong(f"rules: expected [[rules]], an array of tables, got {kind_of(value)}", "rules")
+        return []
+    rules = []
+    for index, values in enumerate(value):
+        path = ("rules", index)
+        if isinstance(values, Mapping):
+            rules.append(_rule(Table(values, root.origin, path, name_of(path))))
+        else:
+            root.wrong(f"{name_of(path)}: expected a table, got {kind_of(values)}", *path)
+    return rules
+
+
+def _rule(table: Table) -> Written:
+    """Return the rule; in the place of what is wrong in it stands what does no harm."""
+    table.refuse_unknown(_RULE_KEYS)
+    key, excludes = _pattern_key(table)
+    pattern = _text(table, key)
+    rule = Rule(
+        _NEVER if pattern is None else pattern,
+        _alarm_names(table, excludes=excludes),
+        excludes=excludes,
+        multiline=_flag(table, "multiline"),
+        level=_level(table),
+        logger=_text(table, "logger"),
+        where=_place(table, key),
+    )
+    return Written(rule, table.where(*(["alarms"] if "alarms" in table.values else [])))
+
+
+def _pattern_key(table: Table) -> tuple[str, bool]:
+    excludes = "exclude" in table.values
+    if excludes and "pattern" in table.values:
+        table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
+    if not excludes and "pattern" not in table.values:
+        table.wrong("no regexp, expected 'pattern' or 'exclude'")
+    return ("exclude" if excludes else "pattern"), excludes
+
+
+def _place(table: Table, key: str) -> Where:
+    """Return where the regexp begins, with its column where that is known."""
+    pattern = table.values.get(key)
+    if not isinstance(pattern, str):
+        return table.where()
+    return replace(table.where(key), column=table.origin.column((*table.path, key), pattern))
+
+
+def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
+    """Return the names in ``alarms = "one"`` or ``alarms = ["one", "two"]``; empty names are skipped."""
+    value = table.values.get("alarms")
+    if excludes:
+        if value is not None:
+            table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
+        return ()
+    names = (value,) if isinstance(value, str) else value
+    if not isinstance(names, list | tuple | None):
+        table.wrong(f"alarms: expected a name or an array of names, got {kind_of(value)}", "alarms")
+        return ()
+    good = tuple(name for name in names or () if isinstance(name, str) and name)
+    wrong = {index: name for index, name in enumerate(names or ()) if not isinstance(name, str)}
+    for index, name in wrong.items():
+        table.wrong(f"alarms: expected a name, got {kind_of(name)}", "alarms", index)
+    if not good and not wrong and not table.is_broken("alarms"):
+        table.wrong('the rule names no alarm, expected alarms = ["…"]', *(["alarms"] if value is not None else []))
+    return good
+
+
+def _text(table: Table, key: str) -> str | None:
+    value = None if table.is_broken(key) else table.values.get(key)
+    if value is None or isinstance(value, str):
+        return value
+    table.wrong(f"{key}: expected a string, got {kind_of(value)}", key)
+    return None
+
+
+def _flag(table: Table, key: str) -> bool:
+    value = table.values.get(key, False)
+    if isinstance(value, bool):
+        return value
+    table.wrong(f"{key}: expected true or false, got {kind_of(value)}", key)
+    return False
+
+
+def _level(table: Table) -> int | None:
+    """Return the number of a level that is given by its name in `logging`, or as a number."""
+    value = None if table.is_broken("level") else table.values.get("level")
+    names = logging.getLevelNamesMapping()
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch("[0-9]{1,9}", value) else names.get(value.upper(), value)
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
+    table.wrong(f"level: expected one of {', '.join(names)} or a number, got {got}", "level")
+    return None

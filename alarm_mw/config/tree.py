@@ -1,0 +1,100 @@
+"""Nested tables with a place for each value: a TOML file, or the keywords of a call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from alarm_mw.actions.keyvalue import did_you_mean
+from alarm_mw.config.problems import Report
+from alarm_mw.types import Where
+
+#: The keys and list indices that lead to a value.
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where the values of a tree come from, and who hears of what is wrong with them."""
+
+    locate: Callable[[Path], Where]
+    report: Report
+    #: The column of a string that stands as it is at its place, else 0.
+    column: Callable[[Path, str], int] = lambda _path, _text: 0
+    #: Values that hold a variable of the environment, and all values around them: text may stand for a number there.
+    from_environ: frozenset[Path] = frozenset()
+    #: Values that hold a variable that is not set, and all values around them.
+    broken: frozenset[Path] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table of a tree."""
+
+    values: Mapping[str, object]
+    origin: Origin
+    path: Path = ()
+    #: What it is, for people; empty for the outermost.
+    name: str = ""
+
+    def where(self, *path: str | int) -> Where:
+        """Return where a value of this table stands, or the table itself."""
+        return self.origin.locate((*self.path, *path))
+
+    def wrong(self, text: str, *path: str | int) -> None:
+        """Note a mistake in the table, or in one of its values."""
+        self.origin.report.wrong(self.where(*path), f"{self.name}: {text}" if self.name else text)
+
+    def is_broken(self, key: str) -> bool:
+        """Tell whether the value lacks a variable of the environment, which was reported already."""
+        return (*self.path, key) in self.origin.broken
+
+    def is_from_environ(self, key: str) -> bool:
+        """Tell whether the value holds a variable of the environment."""
+        return (*self.path, key) in self.origin.from_environ
+
+    def refuse_unknown(self, known: Iterable[str]) -> bool:
+        """Note each key that is not one of `known`; return whether there is none."""
+        known = list(known)
+        unknown = [key for key in self.values if key not in known]
+        for key in unknown:
+            self.wrong(f"unknown key {key!r}{did_you_mean(str(key), known)}", key)
+        return not unknown
+
+    def table(self, key: str, name: str) -> Table | None:
+        """Return the table under `key`; note a mistake and return None where there is another value."""
+        value = self.values[key]
+        if isinstance(value, Mapping):
+            return Table(value, self.origin, (*self.path, key), name)
+        self.wrong(f"{key}: expected a table, got {kind_of(value)}", key)
+        return None
+
+
+def name_of(path: Path) -> str:
+    """Return what a value is called in messages: ``alarm 'jabber': password``, ``rule 2: pattern``."""
+    match path:
+        case ("alarms", name, *inner):
+            names = [f"alarm {name!r}", *inner]
+        case ("rules", int(index), *inner):
+            names = [f"rule {index + 1}", *inner]
+        case _:
+            names = [*path]
+    return ": ".join(map(str, names))
+
+
+def kind_of(value: object) -> str:
+    """Return the kind of a value in the words of TOML."""
+    for kind, word in _KINDS:
+        if isinstance(value, kind):
+            return word
+    return type(value).__name__
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "a boolean"),
+    (str, "a string"),
+    (int, "an integer"),
+    (float, "a float"),
+    (Mapping, "a table"),
+    ((list, tuple), "an array"),
+)

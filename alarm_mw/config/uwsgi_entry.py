@@ -1,0 +1,23 @@
+"""One ``key = value`` of uWSGI's configuration, from a file or from the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alarm_mw.types import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A key, its value and where it stands."""
+
+    key: str
+    value: str
+    where: Where
+    #: The line as it stands in the file, to find columns; empty where there is none.
+    source: str = ""
+
+    @property
+    def option(self) -> str:
+        """The key as the tables of options have it: ``-`` and ``_`` are the same."""
+        return self.key.replace("_", "-")

@@ -1,0 +1,154 @@
+"""The options of uWSGI's alarm subsystem, from ini files and flags: what each means here."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
+
+from alarm_mw.actions.keyvalue import comma_list, split
+from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
+from alarm_mw.config.problems import Report
+from alarm_mw.config.settings import Alarm
+from alarm_mw.config.uwsgi_entry import Entry
+from alarm_mw.config.uwsgi_ini import STRUCTURE
+from alarm_mw.config.uwsgi_logic import is_block
+from alarm_mw.errors import OptionError
+from alarm_mw.interfaces import MASK, secrets
+from alarm_mw.types import Rule, Syntax, Where
+
+ALIASES = {
+    "alarm-log": "log-alarm",
+    "not-alarm-log": "not-log-alarm",
+    "backlog-alarm": "alarm-backlog",
+    "lq-alarm": "alarm-backlog",
+    "alarm-lq": "alarm-backlog",
+    "alarm-listen-queue": "alarm-backlog",
+    "listen-queue-alarm": "alarm-backlog",
+    "segfault-alarm": "alarm-segfault",
+    "alarm-metric": "metric-alarm",
+    "alarms-list": "alarm-list",
+}
+_RULES = frozenset({"log-alarm", "not-log-alarm"})
+_NUMBERS = {"alarm-freq": "alarm_freq", "alarm-msg-size": "alarm_msg_size"}
+_MONITORS = {
+    "alarm-fd": "file descriptors",
+    "alarm-backlog": "listen queues",
+    "alarm-segfault": "crashes of the server",
+    "metric-alarm": "metrics",
+}
+#: They ask for what is always so here, or for what `alarm-mw plugins` shows.
+_NEEDLESS = frozenset({"alarm-cheap", "alarm-list"})
+#: They only say who handles the log, and where it goes.
+_LOGGING = frozenset(
+    {
+        *("log-master", "log-master-bufsize", "log-master-stream", "log-master-req-stream", "threaded-logger"),
+        *("logto", "logto2", "logger", "req-logger", "logger-list", "log-route", "log-req-route", "log-encoder"),
+        *("log-req-encoder", "logformat", "log-format", "logformat-strftime", "log-format-strftime", "log-date"),
+        *("log-prefix", "log-reopen", "log-truncate", "log-maxsize", "log-backupname", "logfile-chmod"),
+        *("logfile-chown", "log-syslog", "log-socket", "log-drain", "daemonize", "daemonize2", "disable-logging"),
+    }
+)
+_ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *_MONITORS, *_NEEDLESS, *ALIASES}
+
+
+def read_options(
+    entries: Iterable[Entry], find_action: FindAction, report: Report, syntax: Syntax = Syntax.PCRE
+) -> Part:
+    """Return what the entries say of alarms; the other keys of each file become one warning."""
+    part = Part()
+    ignored: dict[str, list[str]] = {}
+    for entry in entries:
+        option = ALIASES.get(entry.option, entry.option)
+        if option == "alarm":
+            part.alarms += _alarm(entry, find_action, report)
+        elif option in _RULES:
+            part.rules += _rule(entry, option, syntax, report)
+        elif option in _NUMBERS:
+            part.numbers |= _number(entry, _NUMBERS[option], report)
+        elif option in _MONITORS:
+            report.warn(entry.where, f"{entry.key}: this version does not watch {_MONITORS[option]}")
+        elif not _is_silent(option):
+            ignored.setdefault(entry.where.file, []).append(entry.key)
+    for file, keys in ignored.items():
+        report.warn(Where(file), f"ignored, since not about alarms: {', '.join(map(_suggest, dict.fromkeys(keys)))}")
+    return part
+
+
+def _is_silent(option: str) -> bool:
+    return option in _NEEDLESS | _LOGGING | STRUCTURE or is_block(option)
+
+
+def _suggest(key: str) -> str:
+    nearest = difflib.get_close_matches(key.replace("_", "-"), _ALARM_OPTIONS, n=1, cutoff=0.8)
+    return f"{key} (did you mean {nearest[0]!r}?)" if nearest else key
+
+
+def _number(entry: Entry, name: str, report: Report) -> dict[str, float]:
+    try:
+        return {name: read_number(name, entry.value, is_text=True)}
+    except ValueError as error:
+        report.wrong(entry.where, f"{entry.key}: {error}")
+        return {}
+
+
+def _alarm(entry: Entry, find_action: FindAction, report: Report) -> list[Declared]:
+    """Read ``NAME PLUGIN:ARGS``. What may hold a password is never quoted, and that is all behind a ``:`` or ``;``."""
+    name, blank, action = entry.value.partition(" ")
+    if not blank or not name:
+        report.wrong(entry.where, f"{entry.key}: expected NAME PLUGIN:ARGS, with a blank after the name")
+        return []
+    shown = re.split("[:;]", name)[0]
+    try:
+        alarm = read_alarm(name, action, entry.where, find_action)
+    except OptionError as error:
+        report.refused(entry.where, f"alarm {shown!r}", error)
+        return [Declared(name, entry.where, None, unique=False)] if shown == name else []
+    if alarm.plugin != "cmd":
+        for variable in re.findall(r"\$\(([A-Za-z_]\w*)\)", action):
+            report.warn(entry.where, f"alarm {name!r}: the environment variable {variable} is not set, so $(…) stays")
+    return [Declared(name, entry.where, alarm, unique=False)]
+
+
+def read_alarm(name: str, action: str, where: Where, find_action: FindAction) -> Alarm:
+    """Return the alarm of ``PLUGIN:ARGS``; raise `OptionError` when something is wrong with it."""
+    plugin, colon, args = action.partition(":")
+    if not colon:
+        raise OptionError("expected PLUGIN:ARGS, but there is no colon after the plugin's name")
+    if not re.fullmatch(r"[\w.-]+", plugin):
+        raise OptionError("expected PLUGIN:ARGS, but there is no plugin's name right before the first colon")
+    kind = find_action(plugin)
+    try:
+        return Alarm(name, plugin, kind.from_uwsgi(args), where=where)
+    except OptionError as error:
+        raise OptionError(*(_masked(text, args, secrets(kind.Options)) for text in error.texts)) from None
+
+
+def _masked(text: str, args: str, secret: AbstractSet[str]) -> str:
+    """Mask the values of secret keys in a plugin's own message, should it quote them."""
+    for key, value in split(args):
+        if key in secret and value:
+            text = text.replace(value, MASK)
+    return text
+
+
+def _rule(entry: Entry, option: str, syntax: Syntax, report: Report) -> list[Written]:
+    """Read ``NAME[,NAME…] REGEXP``."""
+    names, blank, pattern = entry.value.partition(" ")
+    if not blank:
+        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] REGEXP, with a blank before the regexp")
+        return []
+    alarms, excludes = comma_list(names), option == "not-log-alarm"
+    if not alarms and not excludes:
+        report.wrong(entry.where, f"{entry.key}: the rule names no alarm, expected NAME[,NAME…] REGEXP")
+        return []
+    rule = Rule(pattern, alarms, syntax, excludes=excludes, where=_place(entry, pattern))
+    return [Written(rule, entry.where)]
+
+
+def _place(entry: Entry, pattern: str) -> Where:
+    """Return where the pattern begins; the column is unknown where the line was made up of other text."""
+    line = entry.source.rstrip(" \t\r")
+    stands = bool(pattern) and line.endswith(" " + pattern)
+    return Where(entry.where.file, entry.where.line, len(line) - len(pattern) + 1 if stands else 0)

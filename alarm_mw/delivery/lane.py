@@ -1,0 +1,169 @@
+"""A lane delivers one alarm: in order, with a time limit, retries and backoff. Nobody else waits for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import random
+import sqlite3
+import time
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from alarm_mw import signals
+from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, State
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.errors import ActionError
+from alarm_mw.interfaces import Action
+from alarm_mw.types import Firing, Reason
+
+log = logging.getLogger(__name__)
+
+#: How many firings are taken from the outbox at a time.
+PAGE = 64
+
+#: Seconds before something is tried again that should not have failed: the outbox, an action's start.
+PAUSE = 1.0
+
+
+class Lane:
+    """One alarm's queue. Lives on the event loop; its methods must be called there."""
+
+    def __init__(
+        self, alarm: str, action: Action, policy: Delivery, outbox: Outbox, on_change: Callable[[], None]
+    ) -> None:
+        self._alarm = alarm
+        self._action = action
+        self._policy = policy
+        self._outbox = outbox
+        self._on_change = on_change
+        self._last = 0
+        self._under_way: set[asyncio.Task[None]] = set()
+        self._pausing = 0
+        self._places = asyncio.Semaphore(action.concurrency)
+        self._wake = asyncio.Event()
+
+    def wake(self) -> None:
+        """There is something new in the outbox."""
+        self._wake.set()
+
+    def is_stuck(self) -> bool:
+        """Return whether every place is taken by a firing that waits for its next attempt."""
+        return self._pausing > 0 and self._pausing == len(self._under_way)
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        try:
+            while True:
+                try:
+                    async with self._action:
+                        await self._work()
+                except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
+                    log.exception("alarm %s: its lane failed and is started again", self._alarm)
+                    await asyncio.sleep(PAUSE)
+        finally:
+            await _cancel(self._under_way)
+
+    async def _work(self) -> None:
+        while True:
+            self._wake.clear()
+            page = self._outbox.waiting(self._alarm, after=self._last, limit=PAGE)
+            for entry in page:
+                await self._places.acquire()
+                self._start(entry)
+            if not page:
+                await self._wake.wait()
+
+    def _start(self, entry: Entry) -> None:
+        self._last = entry.seq
+        task = asyncio.create_task(self._deliver(entry), name=f"alarm-mw-{self._alarm}")
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._under_way.discard(task)
+        self._places.release()
+        self._on_change()
+
+    async def _deliver(self, entry: Entry) -> None:
+        """Try until it is delivered, refused or given up."""
+        began = time.monotonic()
+        attempt = 1
+        while (outcome := await self._try(entry.firing, attempt, began)) is None:
+            attempt += 1
+        await self._settle(entry, outcome)
+        if outcome.state is State.DELIVERED:
+            signals.send(signals.delivered, self._alarm, firing=entry.firing)
+
+    async def _try(self, firing: Firing, attempt: int, began: float) -> Outcome | None:
+        """Make one attempt; return how it ended for good, or None after the pause before the next one."""
+        try:
+            await self._attempt(firing)
+        except ActionError as error:
+            reason = self._why_dead(error, began)
+            signals.send(signals.failed, self._alarm, firing=firing, error=error, dead=reason is not None)
+            if reason is not None:
+                log.error("alarm %s: undeliverable after %d attempts (%s): %s", self._alarm, attempt, reason, error)
+                return Outcome(State.DEAD, attempt, str(error), reason)
+            log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, attempt, error)
+            await self._pause(attempt, error)
+            return None
+        return Outcome(State.DELIVERED, attempt)
+
+    async def _attempt(self, firing: Firing) -> None:
+        """Raise nothing but `ActionError`."""
+        limit = self._policy.attempt_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await call(self._action.deliver, firing)
+        except ActionError:
+            raise
+        except TimeoutError as error:
+            raise ActionError(f"not done within {limit:g} seconds", retry=True) from error
+        except Exception as error:  # a plugin's mistake harms only its own lane
+            log.exception("alarm %s: the action raised what it should not", self._alarm)
+            raise ActionError(f"the action raised {type(error).__name__}", retry=False) from error
+
+    def _why_dead(self, error: ActionError, began: float) -> Reason | None:
+        if not error.retry:
+            return Reason.REFUSED
+        return Reason.GAVE_UP if time.monotonic() - began >= self._policy.give_up_after else None
+
+    async def _pause(self, attempt: int, error: ActionError) -> None:
+        chance = random.random()  # noqa: S311  # jitter keeps no secret
+        self._pausing += 1
+        self._on_change()
+        try:
+            await asyncio.sleep(max(error.after or 0.0, self._policy.pause(attempt, chance)))
+        finally:
+            self._pausing -= 1
+
+    async def _settle(self, entry: Entry, outcome: Outcome) -> None:
+        """Write the outcome down, however long the outbox cannot: what is not written would be delivered twice."""
+        while True:
+            try:
+                self._outbox.settle(entry, outcome)
+            except sqlite3.Error as error:
+                log.error("alarm %s: the outbox cannot be written: %s", self._alarm, error)  # no news in a traceback
+                await asyncio.sleep(PAUSE)
+            else:
+                return
+
+
+async def call(deliver: Callable[[Firing], Awaitable[None] | None], firing: Firing) -> None:
+    """Await a coroutine function; run a plain one in a thread, which may block."""
+    if inspect.iscoroutinefunction(deliver):
+        await deliver(firing)
+        return
+    blocking = cast("Callable[[Firing], None]", deliver)
+    context = contextvars.copy_context()
+    await asyncio.get_running_loop().run_in_executor(None, context.run, blocking, firing)
+
+
+async def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    waiting = list(tasks)
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

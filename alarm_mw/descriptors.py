@@ -1,0 +1,56 @@
+"""What can be asked about file descriptors."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import stat
+import sys
+import termios
+
+
+def is_open(descriptor: int) -> bool:
+    """Return whether `descriptor` is open in this process."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def unread(pipe: int) -> int:
+    """Return how many bytes are in `pipe`."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def has_no_writer(pipe: int) -> bool:
+    """Return whether nobody can write any more into what `pipe` is the reading end of."""
+    hung_up = select.poll()
+    hung_up.register(pipe, 0)
+    return bool(hung_up.poll(0))
+
+
+def lead_to_one_place(first: int, second: int) -> bool:
+    """Return whether what is written to the one and to the other ends up in one order, as after ``2>&1``."""
+    one, other = os.fstat(first), os.fstat(second)
+    if not os.path.samestat(one, other):
+        return False
+    if not stat.S_ISREG(one.st_mode):
+        return True
+    return bool(_flags(first) & _flags(second) & os.O_APPEND) or _is_one_description(first, second)
+
+
+def _is_one_description(first: int, second: int) -> bool:
+    # kcmp(2) answers this, but containers forbid it. The flags belong to the description, and O_NONBLOCK means
+    # nothing to a regular file: does a change through the one show through the other?
+    flags, before = _flags(first), _flags(second)
+    fcntl.fcntl(first, fcntl.F_SETFL, flags ^ os.O_NONBLOCK)
+    try:
+        return _flags(second) != before
+    finally:
+        fcntl.fcntl(first, fcntl.F_SETFL, flags)
+
+
+def _flags(descriptor: int) -> int:
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL)

@@ -1,0 +1,39 @@
+"""No loop: what alarm code wrote is not looked at, and text that keeps coming back is stopped."""
+
+from __future__ import annotations
+
+from collections import deque
+
+#: What uWSGI's alarm plugins, and ours, put at the start of their own lines.
+ALARM_MARK = b"[uwsgi-alarm"
+
+#: How often a message may come back wrapped into a longer one before its alarm is held back.
+MAX_DEPTH = 10
+
+#: How many messages of an alarm are remembered.
+MEMORY = 16
+
+
+def is_marked(message: bytes) -> bool:
+    """Return whether alarm code wrote this line."""
+    return message.startswith(ALARM_MARK)
+
+
+class LoopGuard:
+    """Finds an alarm whose own output raises it again.
+
+    Such output holds the message that was fired, inside a longer one (`… - ALARM: MESSAGE`), which is fired and comes
+    back longer still. The depth of that nesting tells a loop from an application whose messages resemble each other.
+    """
+
+    def __init__(self) -> None:
+        self._recent: dict[str, deque[tuple[bytes, int]]] = {}
+
+    def is_loop(self, alarm: str, message: bytes) -> bool:
+        """Note that `alarm` is about to fire with `message`; return True when it must not."""
+        text = message.strip()
+        recent = self._recent.setdefault(alarm, deque(maxlen=MEMORY))
+        depth = 1 + max((depth for seen, depth in recent if len(seen) < len(text) and seen in text), default=-1)
+        if text:
+            recent.append((text, min(depth, MAX_DEPTH)))
+        return depth >= MAX_DEPTH

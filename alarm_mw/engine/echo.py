@@ -1,0 +1,90 @@
+"""No echo: a record that is seen through the handler and through the output pipe fires once.
+
+A record that a handler or processor sent names the lines which it will also print. Whichever of the two comes first
+fires; the other one is an echo. Each announced line excuses one printed line, for a few seconds.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+
+from alarm_mw.types import Record
+
+#: Seconds between the two appearances of a record: a console handler flushes at once, a pipe is read within moments.
+WINDOW = 5.0
+
+#: How many lines are remembered, for each of the two orders.
+CAPACITY = 50_000
+
+#: How many announcements without a known form are remembered; each is searched for in every line that fires.
+LOOSE_CAPACITY = 256
+
+#: The sources that see what was printed.
+PRINTED = frozenset({"stdout", "stderr"})
+
+
+class _Memory:
+    """Counts lines that concern an alarm, for a limited time, in limited space: by their hashes."""
+
+    def __init__(self) -> None:
+        self._seen: OrderedDict[int, tuple[int, float]] = OrderedDict()
+
+    def add(self, alarm: str, line: bytes, now: float) -> None:
+        key = hash((alarm, line))
+        count, _ = self._seen.pop(key, (0, now))
+        self._seen[key] = (count + 1, now)
+        if len(self._seen) > CAPACITY:
+            self._seen.popitem(last=False)
+
+    def take(self, alarm: str, line: bytes, now: float) -> bool:
+        key = hash((alarm, line))
+        count, since = self._seen.pop(key, (0, now))
+        if count > 1:
+            self._seen[key] = (count - 1, since)
+        return count > 0 and now - since < WINDOW
+
+
+class EchoGuard:
+    """Tells, for an alarm about to fire, whether it has fired for the same record already."""
+
+    def __init__(self) -> None:
+        self._announced = _Memory()
+        self._printed = _Memory()
+        self._loose: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
+        self._recent: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
+
+    def is_echo(self, alarm: str, record: Record, now: float) -> bool:
+        """Note that `alarm` matched `record`; return True when this is its second appearance."""
+        if record.source in PRINTED:
+            return self._is_announced(alarm, record.message.rstrip(b"\r\n"), now)
+        if record.echoes or record.loose_echo:
+            return self._was_printed(alarm, record, now)
+        return False
+
+    def _is_announced(self, alarm: str, line: bytes, now: float) -> bool:
+        if self._announced.take(alarm, line, now):
+            return True
+        for entry in self._loose:
+            if entry[0] == alarm and entry[1] in line and now - entry[2] < WINDOW:
+                self._loose.remove(entry)
+                return True
+        self._printed.add(alarm, line, now)
+        self._recent.append((alarm, line, now))
+        return False
+
+    def _was_printed(self, alarm: str, record: Record, now: float) -> bool:
+        printed = [line for line in record.echoes if self._printed.take(alarm, line, now)]
+        for line in record.echoes:
+            if line not in printed:
+                self._announced.add(alarm, line, now)
+        if record.loose_echo:
+            return self._was_loosely_printed(alarm, record.loose_echo, now) or bool(printed)
+        return bool(printed)
+
+    def _was_loosely_printed(self, alarm: str, text: bytes, now: float) -> bool:
+        for entry in self._recent:
+            if entry[0] == alarm and text in entry[1] and now - entry[2] < WINDOW:
+                self._recent.remove(entry)
+                return True
+        self._loose.append((alarm, text, now))
+        return False

@@ -1,0 +1,132 @@
+"""The ledger: every line and every firing is counted, and the counts must add up.
+
+For each source:  ``lines = screened_out + matched + skipped (by reason)``
+For each alarm:   ``matched = fired + held_back (by reason)``
+                  ``fired = delivered + waiting + dead (by reason) + dropped (by reason)``
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Literal, TypedDict
+
+from alarm_mw.types import Reason
+
+#: Whose count (a source or an alarm), its name, and the column, such as ``lines`` or ``held_back:echo``.
+Key = tuple[Literal["source", "alarm"], str, str]
+
+
+class SourceRow(TypedDict):
+    """What became of the lines of one source."""
+
+    lines: int
+    screened_out: int
+    matched: int
+    skipped: dict[str, int]
+    #: Lines that were too long, and judged by their first part only.
+    oversized: int
+    #: Bytes that the output refused for good, as a full disk does.
+    lost_bytes: int
+
+
+class AlarmRow(TypedDict):
+    """What became of the matches of one alarm."""
+
+    matched: int
+    fired: int
+    held_back: dict[str, int]
+    delivered: int
+    waiting: int
+    dead: dict[str, int]
+    dropped: dict[str, int]
+
+
+class Books(TypedDict):
+    """The ledger at one moment."""
+
+    sources: dict[str, SourceRow]
+    alarms: dict[str, AlarmRow]
+
+
+class Ledger:
+    """Counters that only grow. Safe to use from any thread."""
+
+    def __init__(self, counts: Mapping[Key, int] | None = None) -> None:
+        self._counts: dict[Key, int] = dict(counts or {})
+        self._changed: set[Key] = set()
+        self._lock = threading.Lock()
+
+    def source(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
+        """Add `n` to a column of a source."""
+        self._add(("source", name, column if reason is None else f"{column}:{reason}"), n)
+
+    def alarm(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
+        """Add `n` to a column of an alarm."""
+        self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
+
+    def _add(self, key: Key, n: int) -> None:
+        if n:
+            with self._lock:
+                self._counts[key] = self._counts.get(key, 0) + n
+                self._changed.add(key)
+
+    def take_changes(self) -> dict[Key, int]:
+        """Return the counts that changed since the last call, with their present values."""
+        with self._lock:
+            changed = {key: self._counts[key] for key in self._changed}
+            self._changed.clear()
+            return changed
+
+    def restore_changes(self, keys: Iterable[Key]) -> None:
+        """Take changes back that could not be written down, so that the next call returns them again."""
+        with self._lock:
+            self._changed.update(keys)
+
+    def books(self) -> Books:
+        """Return all rows as they stand."""
+        with self._lock:
+            counts = dict(self._counts)
+        books: Books = {"sources": {}, "alarms": {}}
+        for (scope, name, column), n in sorted(counts.items()):
+            if scope == "source":
+                _set(books["sources"].setdefault(name, _source_row()), column, n)
+            else:
+                _set(books["alarms"].setdefault(name, _alarm_row()), column, n)
+        for row in books["alarms"].values():
+            row["waiting"] = row["fired"] - row["delivered"] - sum(row["dead"].values()) - sum(row["dropped"].values())
+        return books
+
+
+def _source_row() -> SourceRow:
+    return {"lines": 0, "screened_out": 0, "matched": 0, "skipped": {}, "oversized": 0, "lost_bytes": 0}
+
+
+def _alarm_row() -> AlarmRow:
+    return {"matched": 0, "fired": 0, "held_back": {}, "delivered": 0, "waiting": 0, "dead": {}, "dropped": {}}
+
+
+def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
+    name, _, reason = column.partition(":")
+    cells: dict[str, int | dict[str, int]] = row  # type: ignore[assignment]  # the columns are the row's own keys
+    cell = cells[name]
+    if isinstance(cell, dict):
+        cell[reason] = n
+    else:
+        cells[name] = n
+
+
+def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
+    """Return a sentence for every equation that does not hold; `waiting` is what really lies in the outbox."""
+    found = []
+    for name, source in books["sources"].items():
+        known = source["screened_out"] + source["matched"] + sum(source["skipped"].values())
+        if source["lines"] != known:
+            found.append(f"source {name}: {source['lines']} lines came in, {known} are accounted for")
+    for name, alarm in books["alarms"].items():
+        known = alarm["fired"] + sum(alarm["held_back"].values())
+        if alarm["matched"] != known:
+            found.append(f"alarm {name}: {alarm['matched']} matches, {known} are accounted for")
+        if alarm["waiting"] != waiting.get(name, 0):
+            found.append(f"alarm {name}: {alarm['waiting']} firings should wait, {waiting.get(name, 0)} do")
+    return found

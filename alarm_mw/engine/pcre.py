@@ -1,0 +1,360 @@
+r"""PCRE's syntax, as a `Tree` on bytes: what uWSGI's ``log-alarm`` understands. See pcre2pattern(3).
+
+The meaning is PCRE's without UTF mode: one character is one byte, ``\w``, ``\d`` and the POSIX classes are ASCII.
+What cannot be had (recursion, most verbs, Unicode scripts, …) raises `PatternError`; nothing changes its meaning
+in silence. Only groups that something refers to are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from alarm_mw.engine.pcre_chars import Scanner
+from alarm_mw.engine.pcre_classes import ClassParser
+from alarm_mw.engine.pcre_escapes import Escapes, braces
+from alarm_mw.engine.pcre_groups import Groups, fixed_width
+from alarm_mw.engine.pcre_options import Options, letters, literal
+from alarm_mw.engine.pcre_verbs import line_breaks, refusal
+from alarm_mw.engine.tree import (
+    ALL_BYTES,
+    EMPTY,
+    NEWLINE,
+    NOTHING,
+    WORD,
+    Anchor,
+    At,
+    Atomic,
+    Chars,
+    Choice,
+    Condition,
+    Group,
+    Look,
+    Mood,
+    Node,
+    Repeat,
+    Tree,
+    choice,
+    sequence,
+)
+from alarm_mw.errors import PatternError
+
+_DEEPEST = 60
+# PCRE2 has U+0085 among the blanks even where it reads bytes.
+_BLANKS = "\t\n\v\f\r \x85"
+_NAME = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_DIGITS = "0123456789"
+
+#: Groups by their openings: behind, negative.
+_LOOKS = {"=": (True, False), "!": (True, True), "<=": (False, False), "<!": (False, True)}
+_WORDY = {
+    "positive_lookahead": "=",
+    "pla": "=",
+    "negative_lookahead": "!",
+    "nla": "!",
+    "positive_lookbehind": "<=",
+    "plb": "<=",
+    "negative_lookbehind": "<!",
+    "nlb": "<!",
+    "atomic": ">",
+}
+
+
+def parse(pattern: str) -> Tree:
+    """Return the tree of a pattern in PCRE's syntax; raise `PatternError` with a position in `pattern`."""
+    data = pattern.encode("utf-8", "surrogateescape")
+    try:
+        return Tree(_Parser(data.decode("latin-1")).parse(), text=False)
+    except PatternError as error:
+        position = error.position
+        if position is not None:
+            position = len(data[:position].decode("utf-8", "surrogateescape"))
+        raise PatternError(error.text, position) from None
+
+
+class _Parser:
+    """Reads a pattern once, from left to right."""
+
+    def __init__(self, data: str) -> None:
+        self._scan = Scanner(data)
+        self._groups = Groups()
+        self._quoting = False
+        self._escapes = Escapes(self._scan, self._groups)
+        self._depth = 0
+        self._behind = 0
+
+    def parse(self) -> Node:
+        self._escapes.line_breaks = line_breaks(self._scan)
+        root = choice(*self._branches(Options()))
+        if self._scan.here:
+            raise PatternError("this ')' closes nothing", self._scan.at)
+        return self._groups.resolve(root)
+
+    # What a group holds
+
+    def _branches(self, options: Options, *, reset: bool = False) -> list[Node]:
+        """Return the branches up to a ``)`` or the end; with `reset`, their groups have the same numbers."""
+        branches: list[Node] = []
+        first = highest = self._groups.count
+        while True:
+            branch, options = self._branch(options)
+            branches.append(branch)
+            highest = max(highest, self._groups.count)
+            if not self._scan.take("|"):
+                self._groups.count = highest
+                return branches
+            if reset:
+                self._groups.count = first
+
+    def _branch(self, options: Options) -> tuple[Node, Options]:
+        """Return what stands before the next ``|`` or ``)``, and the options that hold after it."""
+        items: list[Node] = []
+        while True:
+            self._skip(options)
+            if not self._quoting and self._scan.here in {"", "|", ")"}:
+                return sequence(*items), options
+            if not self._scan.here:
+                return sequence(*items), options
+            changed = None if self._quoting else self._option_setting(options)
+            if changed is not None:
+                options = changed
+                continue
+            items.append(self._quantified(options))
+
+    def _skip(self, options: Options) -> None:
+        r"""Skip comments, ``\Q``, ``\E`` and, under ``(?x)``, white space."""
+        scan = self._scan
+        while True:
+            if scan.take("\\E"):
+                self._quoting = False
+            elif self._quoting:
+                return
+            elif scan.take("\\Q"):
+                self._quoting = True
+            elif scan.take("(?#"):
+                scan.until(")", "the comment")
+            elif options.extended and scan.take("#"):
+                scan.at = scan.data.find("\n", scan.at) + 1 or len(scan.data)
+            elif not (options.extended and scan.run(_BLANKS)):
+                return
+
+    def _option_setting(self, options: Options) -> Options | None:
+        """Return the options after ``(?…)``, or None where none stands here."""
+        start = self._scan.at
+        if not self._scan.take("(?"):
+            return None
+        changed = letters(self._scan, options)
+        if changed is not None and self._scan.take(")"):
+            self._refuse_counts()
+            return changed
+        self._scan.at = start
+        return None
+
+    # One item and its quantifier
+
+    def _quantified(self, options: Options) -> Node:
+        if not self._quoting:
+            self._refuse_counts()
+            place = self._place(options)
+            if place is not None:
+                self._skip(options)
+                self._refuse_counts()
+                return place
+        item = self._item(options)
+        self._skip(options)
+        counts = None if self._quoting else self._counts()
+        return item if counts is None else self._repeat(item, counts, self._mood(options))
+
+    def _repeat(self, item: Node, counts: tuple[int, int | None], mood: Mood) -> Node:
+        self._refuse_counts()
+        least, most = counts
+        if isinstance(item, Look):  # PCRE asks once, or never.
+            return item if least else (EMPTY if most == 0 else choice(item, EMPTY))
+        return Repeat(item, least, most, mood)
+
+    def _refuse_counts(self) -> None:
+        start = self._scan.at
+        if not self._quoting and self._counts() is not None:
+            raise PatternError("there is nothing to repeat", start)
+
+    def _place(self, options: Options) -> Node | None:
+        """Return what stands here, if it is something that takes no character and cannot be repeated."""
+        scan, start = self._scan, self._scan.at
+        if scan.take("^"):
+            return At(Anchor.INNER_LINE_START if options.multiline else Anchor.START)
+        if scan.take("$"):
+            return At(Anchor.LINE_END if options.multiline else Anchor.END)
+        if scan.take("(?C"):
+            return self._callout(start)
+        for token, place in _PLACES.items():
+            if scan.take(token):
+                return place
+        return None
+
+    def _counts(self) -> tuple[int, int | None] | None:
+        """Return the counts of a quantifier, or None where none stands here."""
+        scan = self._scan
+        for token, counts in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
+            if scan.take(token):
+                return counts
+        return braces(scan) if scan.here == "{" else None
+
+    def _mood(self, options: Options) -> Mood:
+        if self._scan.take("+"):
+            return Mood.POSSESSIVE
+        lazy = self._scan.take("?")
+        return Mood.LAZY if lazy != options.ungreedy else Mood.GREEDY
+
+    def _item(self, options: Options) -> Node:
+        scan, start = self._scan, self._scan.at
+        if self._quoting:
+            return literal(ord(scan.next()), options)
+        match character := scan.next():
+            case "\\":
+                return self._escapes.read(options, start)
+            case "[":
+                return self._class(options, start)
+            case "(":
+                return self._group(options, start)
+            case ".":
+                return Chars(ALL_BYTES if options.dot_all else ALL_BYTES & ~NEWLINE)
+        return literal(ord(character), options)
+
+    def _class(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        if scan.here and scan.here in ":.=":
+            stop = scan.data.find(scan.here + "]", scan.at + 1)
+            if stop > 0 and "]" not in scan.data[scan.at : stop] and "\\" not in scan.data[scan.at : stop]:
+                raise PatternError("POSIX classes stand within a class: [[:alpha:]]", start)
+        parser = ClassParser(scan, ignore_case=options.ignore_case, skip_blanks=options.extended_more)
+        return Chars(parser.parse())
+
+    # Groups
+
+    def _group(self, options: Options, start: int) -> Node:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise PatternError("groups are nested too deeply", start)
+        node = self._opened(options, start)
+        self._depth -= 1
+        return node
+
+    def _opened(self, options: Options, start: int) -> Node:  # noqa: PLR0911 - one for each kind
+        scan = self._scan
+        if scan.take("*"):
+            return self._verb(options, start)
+        if not scan.take("?"):
+            return self._plain(options, start) if options.no_capture else self._capture(None, options, start)
+        for token in ("<=", "<!", "=", "!"):
+            if scan.take(token):
+                return self._look(token, options, start)
+        if scan.take(">"):
+            return Atomic(self._plain(options, start))
+        if scan.take("|"):
+            return self._closed(choice(*self._branches(options, reset=True)), start)
+        if scan.take("("):
+            return self._condition(options, start)
+        return self._named(options, start)
+
+    def _named(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        for token, closing in (("P<", ">"), ("<", ">"), ("'", "'")):
+            if scan.take(token):
+                return self._capture(scan.until(closing, "the name"), options, start)
+        if scan.take("P="):
+            return self._escapes.back_reference(scan.until(")", "the reference"), options, start)
+        if scan.take("P>") or scan.take("&"):
+            return self._groups.call(scan.until(")", "the call"), start)
+        if (scan.here and scan.here in "R+" + _DIGITS) or scan.data[scan.at : scan.at + 2].strip(_DIGITS) == "-":
+            return self._groups.call(scan.until(")", "the call"), start)
+        changed = letters(scan, options)
+        if changed is None or not scan.take(":"):
+            raise PatternError("this kind of group is not known, or cannot be had", start)
+        return self._plain(changed, start)
+
+    def _closed(self, node: Node, start: int) -> Node:
+        if not self._scan.take(")"):
+            raise PatternError("this '(' is never closed", start)
+        return node
+
+    def _plain(self, options: Options, start: int) -> Node:
+        return self._closed(choice(*self._branches(options)), start)
+
+    def _capture(self, name: str | None, options: Options, start: int) -> Node:
+        number = self._groups.open(name, start, duplicates=options.duplicate_names)
+        group = Group(self._plain(options, start), number)
+        self._groups.close(group)
+        return group
+
+    def _look(self, token: str, options: Options, start: int) -> Node:
+        ahead, negative = _LOOKS[token]
+        self._behind += not ahead
+        item = self._plain(options, start)
+        self._behind -= not ahead
+        if not ahead:
+            branches = item.branches if isinstance(item, Choice) else (item,)
+            if any(fixed_width(branch) is None for branch in branches):
+                raise PatternError("what a lookbehind holds must have a fixed length", start)
+        return Look(item, ahead, negative)
+
+    def _callout(self, start: int) -> Node:
+        """Return nothing at all: a callout without a function to call."""
+        text = self._scan.until(")", "the callout")
+        if text.strip(_DIGITS):
+            raise PatternError("callouts with text cannot be had", start)
+        return EMPTY
+
+    def _condition(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        if self._behind:
+            raise PatternError("a condition within a lookbehind cannot be had", start)
+        for token in ("?=", "?!", "?<=", "?<!"):
+            if scan.take(token):
+                look = self._look(token[1:], options, start)
+                assert isinstance(look, Look)
+                yes, no = self._yes_no(options, start)
+                return choice(sequence(look, yes), sequence(replace(look, negative=not look.negative), no))
+        name = scan.until(")", "the condition")
+        if name == "DEFINE":
+            if self._yes_no(options, start)[1] is not EMPTY:
+                raise PatternError("DEFINE has one branch", start)
+            return EMPTY
+        if name[:1] in {"<", "'"}:
+            name = name[1:-1]
+        elif name.startswith(("R", "VERSION", "?")):
+            raise PatternError("conditions other than a group or an assertion cannot be had", start)
+        number = self._groups.closed(name, start)
+        return Condition(number, *self._yes_no(options, start))
+
+    def _yes_no(self, options: Options, start: int) -> tuple[Node, Node]:
+        branches = self._branches(options)
+        self._closed(EMPTY, start)
+        yes, *others = branches
+        if others[1:]:
+            raise PatternError("a condition has at most two branches", start)
+        return yes, sequence(others[0]) if others else EMPTY
+
+    # Verbs
+
+    def _verb(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        name = scan.run(_NAME)
+        if name in _WORDY and scan.take(":"):
+            token = _WORDY[name]
+            return Atomic(self._plain(options, start)) if token == ">" else self._look(token, options, start)  # noqa: S105 - a part of the syntax
+        raise refusal(name, start)
+
+
+_PLACES: dict[str, Node] = {
+    r"\A": At(Anchor.START),
+    r"\G": At(Anchor.START),
+    r"\Z": At(Anchor.END),
+    r"\z": At(Anchor.VERY_END),
+    r"\b": At(Anchor.BOUNDARY),
+    r"\B": At(Anchor.NOT_BOUNDARY),
+    # It moves the start of the match, which no rule asks for.
+    r"\K": EMPTY,
+    "[[:<:]]": sequence(At(Anchor.BOUNDARY), Look(Chars(WORD), ahead=True, negative=False)),
+    "[[:>:]]": sequence(At(Anchor.BOUNDARY), Look(Chars(WORD), ahead=False, negative=False)),
+    "(*F)": NOTHING,
+    "(*FAIL)": NOTHING,
+}

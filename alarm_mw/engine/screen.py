@@ -1,0 +1,205 @@
+"""The screen: which lines some rule may match, told for all rules in one pass.
+
+It is what every line and every record goes through, and next to nothing comes out of it. It may say yes too often,
+never no too often. The rules themselves have the last word (`CompiledRule.search`), but for those that a `Hit`
+calls certain. Any thread may use a screen; nothing in it blocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Finder
+from alarm_mw.engine.hyperscan_finder import HyperscanFinder
+from alarm_mw.engine.translate import Expression
+from alarm_mw.engine.widen import Exactness
+
+#: The best first; the last one needs nothing.
+_BACKENDS: tuple[Name, ...] = ("hyperscan", "re2", "regex")
+_FORMAT = 1
+_RULE_MASK = (1 << RULE_BITS) - 1
+
+
+class Hit(NamedTuple):
+    """A line in which rules may match."""
+
+    #: The line is ``data[start:end]``, with its newline.
+    start: int
+    end: int
+    #: The numbers of the rules that may match, ascending.
+    rules: tuple[int, ...]
+    #: Those among them that do match: they need no verdict.
+    certain: tuple[int, ...]
+
+
+class Screened(Protocol):
+    """A rule with its expression, such as a `CompiledRule`."""
+
+    expression: Expression
+
+
+class _Saved(msgspec.Struct, array_like=True, frozen=True):
+    """A screen as bytes."""
+
+    format: int
+    backend: Name
+    expressions: tuple[Expression, ...]
+    refused: tuple[int, ...]
+    database: bytes
+
+
+class Screen:
+    """All rules at once."""
+
+    def __init__(self, expressions: Sequence[Expression], finder: Finder) -> None:
+        self._expressions = tuple(expressions)
+        self._finder = finder
+        #: The rules that have to be judged on every line.
+        self._every = tuple(sorted(finder.refused))
+        self._all = tuple(range(len(expressions)))
+        self._exact = tuple(item.exact if finder.exact else Exactness.NEVER for item in expressions)
+        self._alone = tuple((rule,) for rule in range(len(expressions)))
+
+    @classmethod
+    def compile(cls, rules: Sequence[Screened], *, backend: Name | None = None) -> Screen:
+        """Return the screen of the rules; a rule's number is its place among them.
+
+        `backend` None is the best one that is installed. Raises `ImportError` where the one asked for is missing.
+        """
+        expressions = [rule.expression for rule in rules]
+        return cls(expressions, _build(expressions, backend))
+
+    @property
+    def backend(self) -> Name:
+        """What the screen runs on."""
+        return self._finder.name
+
+    @property
+    def judges_every_line(self) -> tuple[int, ...]:
+        """The numbers of the rules that nothing can be looked for: each line and record goes to them."""
+        return self._every
+
+    def scan(self, data: bytes) -> list[Hit]:
+        """Return the lines of a chunk in which some rule may match, in order.
+
+        `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is looked for
+        line by line.
+        """
+        if self._every:
+            return list(self._line_by_line(data))
+        finds = self._finder.find(data)
+        if finds is None:
+            return list(self._line_by_line(data))
+        return self._hits(data, finds) if finds else []
+
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        """Return the numbers of the rules that may match a record: one of its lines, or it all (multiline)."""
+        found = self._finder.matches(message) if message else None
+        return self._all if found is None else self._with_every(found)
+
+    def may_match(self, message: bytes) -> bool:
+        """Return whether any rule may match a record of one or more lines."""
+        return bool(self._every) or not message or self._finder.any(message)
+
+    def dumps(self) -> bytes:
+        """Return the screen as bytes, for another process."""
+        saved = _Saved(_FORMAT, self._finder.name, self._expressions, self._every, self._finder.dumps())
+        return msgspec.msgpack.encode(saved)
+
+    @classmethod
+    def loads(cls, saved: bytes) -> Screen:
+        """Return the screen that `dumps` made, at once where the same Hyperscan is here, else compiled anew.
+
+        Raises `ValueError` for bytes that are no screen of this version.
+        """
+        try:
+            screen = msgspec.msgpack.decode(saved, type=_Saved)
+        except msgspec.DecodeError as error:
+            raise ValueError(f"this is no screen: {error}") from None
+        if screen.format != _FORMAT:
+            raise ValueError(f"this screen has format {screen.format}, not {_FORMAT}")
+        return cls(screen.expressions, _finder(screen))
+
+    def _with_every(self, rules: set[int]) -> tuple[int, ...]:
+        return tuple(sorted(rules.union(self._every))) if rules else self._every
+
+    # Finds to hits
+
+    def _hits(self, data: bytes, finds: list[int]) -> list[Hit]:
+        """Return the lines around the finds."""
+        finds.sort()
+        ascii_only = data.isascii()
+        hits: list[Hit] = []
+        rules: list[int] = []
+        start = end = 0
+        for find in finds:
+            at = (find >> RULE_BITS) - 1
+            if at >= end:
+                if rules:
+                    hits.append(self._hit(data, start, end, rules, ascii_only=ascii_only))
+                start = data.rfind(b"\n", end, at) + 1 or end
+                end = data.find(b"\n", at) + 1 or len(data)
+                rules = []
+            rules.append(find & _RULE_MASK)
+        hits.append(self._hit(data, start, end, rules, ascii_only=ascii_only))
+        return hits
+
+    def _enough(self, line: bytes) -> Exactness:
+        return Exactness.ASCII if line.isascii() else Exactness.ALWAYS
+
+    def _hit(self, data: bytes, start: int, end: int, rules: list[int], *, ascii_only: bool) -> Hit:
+        enough = Exactness.ASCII if ascii_only else self._enough(data[start:end])
+        if len(rules) == 1:
+            alone = self._alone[rules[0]]
+            return Hit(start, end, alone, alone if self._exact[rules[0]] >= enough else ())
+        return self._common_hit(start, end, tuple(sorted(set(rules))), enough)
+
+    def _common_hit(self, start: int, end: int, rules: tuple[int, ...], enough: Exactness) -> Hit:
+        exact = self._exact
+        return Hit(start, end, rules, tuple([rule for rule in rules if exact[rule] >= enough]))
+
+    def _line_by_line(self, data: bytes) -> Iterator[Hit]:
+        """Yield the hits of a chunk in which every line is looked at by itself."""
+        start = 0
+        while start < len(data):
+            end = data.find(b"\n", start) + 1 or len(data)
+            yield from self._judged(data, start, end, self._finder.matches(data[start:end]))
+            start = end
+
+    def _judged(self, data: bytes, start: int, end: int, found: set[int] | None) -> Iterator[Hit]:
+        """Yield the hit of one line, if it is one; without finds, anything may match."""
+        if found is None:
+            yield Hit(start, end, self._all, ())
+        elif found or self._every:
+            enough = self._enough(data[start:end])
+            certain = tuple(sorted(rule for rule in found if self._exact[rule] >= enough))
+            yield Hit(start, end, self._with_every(found), certain)
+
+
+def _finder(saved: _Saved) -> Finder:
+    """Return the finder that was saved, or a new one that does the same."""
+    try:
+        if saved.backend == "hyperscan":
+            return HyperscanFinder.loads(saved.database, saved.expressions, frozenset(saved.refused))
+        return _build(saved.expressions, saved.backend)
+    except (ImportError, ValueError):  # It is not here, or is another version, or was for another processor.
+        return _build(saved.expressions, None)
+
+
+def _build(expressions: Sequence[Expression], backend: Name | None) -> Finder:
+    """Return the finder of that name, or the best that is installed; raise `ImportError` where it is missing."""
+    match backend:
+        case "hyperscan":
+            return HyperscanFinder.compile(expressions)
+        case "re2":
+            return Re2Finder(expressions)
+        case "regex":
+            return LiteralFinder(expressions)
+    for name in _BACKENDS:
+        with contextlib.suppress(ImportError):
+            return _build(expressions, name)
+    raise AssertionError(_BACKENDS)

@@ -1,0 +1,101 @@
+"""The `logging` handler: add it to the logging configuration, and every record is put to the rules."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TextIO
+
+from alarm_mw import client
+from alarm_mw.transports.origin import is_by_alarm
+from alarm_mw.transports.places import SOCKET_VARIABLE
+from alarm_mw.transports.records import to_bytes
+from alarm_mw.types import Reason
+
+SOURCE = "logging"
+
+
+class AlarmHandler(logging.Handler):
+    """Gives log records to the master.
+
+    Usable from ``dictConfig`` and ``fileConfig`` as ``alarm_mw.AlarmHandler``. The rules see what the handler's
+    formatter makes of a record (by default the message, and a traceback below it), as if it had been printed. The
+    keywords beside `level` are those of `alarm_mw.init`, which is called with them unless a master runs already.
+
+    `emit` neither blocks nor raises; it may be called from any thread, in forked children and in signal handlers.
+    """
+
+    def __init__(  # noqa: PLR0913  # the keywords of alarm_mw.init
+        self,
+        level: int | str = logging.NOTSET,
+        *,
+        config: str | Path | None = None,
+        alarms: Mapping[str, str | Mapping[str, object]] | None = None,
+        log_alarms: Sequence[str] = (),
+        not_log_alarms: Sequence[str] = (),
+        alarm_freq: float | None = None,
+        alarm_msg_size: int | None = None,
+    ) -> None:
+        super().__init__(level)
+        # The bare message, and a traceback; `basicConfig` gives its own format to handlers that have none.
+        self.setFormatter(logging.Formatter())
+        client.attach()
+        if SOCKET_VARIABLE not in os.environ and (config is not None or alarms):
+            client.init(
+                config,
+                alarms=alarms,
+                log_alarms=log_alarms,
+                not_log_alarms=not_log_alarms,
+                alarm_freq=alarm_freq,
+                alarm_msg_size=alarm_msg_size,
+            )
+
+    def createLock(self) -> None:  # logging's name  # noqa: N802
+        """Have no lock: nothing here needs one, and a forked child or a signal handler could find it held."""
+        self.lock = None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Put the record to the rules."""
+        try:
+            if is_by_alarm(record.name):
+                client.skip(SOURCE, Reason.ALARM_ORIGIN)
+                return
+            client.submit(
+                to_bytes(self.format(record)) + b"\n",
+                source=SOURCE,
+                level=record.levelno,
+                logger=record.name,
+                time=record.created,
+                echoes=lambda: tuple(_console_lines(record)),
+            )
+        except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
+            self.handleError(record)
+
+
+def _console_lines(record: logging.LogRecord) -> Iterator[bytes]:
+    """Yield the lines that other handlers print for this record, as they print them."""
+    for handler in _console_handlers(record):
+        stream = handler.stream
+        text = handler.format(record)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
+
+
+def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
+    """Yield the handlers that take this record and write to our standard output or error."""
+    logger: logging.Logger | None = logging.getLogger(record.name)
+    while logger is not None:
+        for handler in logger.handlers:
+            if isinstance(handler, logging.StreamHandler) and record.levelno >= handler.level and _is_console(handler):
+                yield handler
+        logger = logger.parent if logger.propagate else None
+
+
+def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
+    try:
+        descriptor = handler.stream.fileno()
+        return any(os.path.sameopenfile(descriptor, standard) for standard in (1, 2))
+    except (AttributeError, OSError, ValueError):
+        return False

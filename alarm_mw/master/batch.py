@@ -1,0 +1,33 @@
+"""What the worker takes from readers, receiver, monitors and the in-process queue."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from alarm_mw.transports.wire import Counts
+from alarm_mw.types import Record
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A record, and what is known of it already."""
+
+    record: Record
+    #: Fire this alarm past the rules; empty: put the record to the rules.
+    alarm: str = ""
+    #: The rules that may match, by the screen; None: not screened.
+    candidates: tuple[int, ...] | None = None
+    #: Those of them that do match.
+    certain: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Items in order, and counts for the ledger."""
+
+    items: Sequence[Item] = ()
+    counts: Counts = field(default_factory=dict)
+    #: Set when every firing of this batch is in the outbox.
+    done: threading.Event | None = None

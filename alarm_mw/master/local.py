@@ -1,0 +1,114 @@
+"""A master inside the application's own process: a worker thread and an event loop, an outbox in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+
+from alarm_mw.config.settings import Settings
+from alarm_mw.errors import NotRunningError
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.reader import StreamReader
+from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.streams import StreamIntake
+from alarm_mw.master.threads import start_thread
+from alarm_mw.stdio import StdioCapture
+from alarm_mw.transports.tally import Tally
+from alarm_mw.types import Reason, Record
+
+#: How many records may wait for the worker thread; what comes beyond is dropped and counted.
+CAPACITY = 20_000
+
+#: Seconds to wait for a reader whose stream has ended.
+JOIN_TIMEOUT = 2.0
+
+#: Runtimes that forked children have inherited. To let them be collected there would undo, in the selectors that
+#: parent and child share, what the parent has set up.
+_inherited: list[Runtime] = []
+
+
+class LocalClient:
+    """A `Client` that is its own master."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._stderr = 2
+        self._tally = Tally()
+        self._capture: StdioCapture | None = None
+        self._readers: list[tuple[StreamReader, threading.Thread]] = []
+        self._runtime = Runtime(settings, write_log=self._write_log)
+        self._runtime.start()
+
+    def may_match(self, message: bytes) -> bool:
+        """Return whether some rule may match; False is certain."""
+        return self._runtime.screen.may_match(message)
+
+    def submit(self, record: Record, alarm: str = "") -> bool:
+        """Give a record to the worker thread."""
+        if self._runtime.backlog() >= CAPACITY:
+            self._tally.add(record.source, "lines")
+            self._tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
+            return False
+        self._runtime.submit(Batch((Item(record, alarm),), self._tally.take()))
+        return True
+
+    def count(self, source: str, column: str) -> None:
+        """Count a line; the worker learns of it with the next record."""
+        self._tally.add(source, column)
+
+    def prints_are_read(self) -> bool:
+        """Return whether `capture` has been called."""
+        return self._capture is not None
+
+    def shutdown(self, timeout: float) -> bool:
+        """Give the output back, deliver what was submitted and printed, stop the threads."""
+        if self._capture is not None:
+            self._end_capture(self._capture, timeout)
+        self._runtime.submit(Batch(counts=self._tally.take()))
+        delivered = self._runtime.stop(timeout)
+        if self._capture is not None:
+            # Not before the last action has written to its log.
+            self._capture.close()
+        return delivered
+
+    def forget(self) -> None:
+        """Keep the parent's runtime as it is, and out of reach."""
+        _inherited.append(self._runtime)
+
+    def capture_stdio(self) -> None:
+        """Read what this process prints."""
+        self._capture = StdioCapture()
+        self._capture.start()
+        self._stderr = self._capture.saved_stderr
+        intake = StreamIntake(f"{os.getpid()}", self._runtime.submit)
+        for name, copy in self._capture.copies.items():
+            reader = StreamReader(
+                name,
+                copy,
+                None,
+                screen=self._runtime.screen,
+                hand_over=intake,
+                on_end=self._capture.copy_ended,
+            )
+            self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
+
+    def _end_capture(self, capture: StdioCapture, timeout: float) -> None:
+        capture.stop(timeout)
+        for reader, thread in self._readers:
+            # Where a child goes on printing, the copy has no end.
+            reader.stop()
+            thread.join(JOIN_TIMEOUT)
+        self._tally.add("stdout", "lines", capture.dropped)
+        self._tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
+
+    def _write_log(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._stderr, data) :]
+
+
+def capture(client: object) -> None:
+    """Begin to read what this process prints; `NotRunningError` where no configuration was given."""
+    if not isinstance(client, LocalClient):
+        raise NotRunningError("capture_stdio() needs alarm_mw.init() before it")
+    client.capture_stdio()

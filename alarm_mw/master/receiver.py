@@ -1,0 +1,183 @@
+"""The receiver: takes packets from the sockets of the application's processes.
+
+A packet stays in the kernel until its firings are in the outbox: the receiver peeks, hands over, waits, and only then
+takes the packets off the socket. What a killed master had not finished is read again by the next one, whose outbox
+knows the records by their keys.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.threads import start_thread
+from alarm_mw.transports.wire import MAX_PACKET, Counts, decode
+
+log = logging.getLogger(__name__)
+
+#: ``SO_PEEK_OFF`` (socket(7)): each peek goes on where the last one ended, so that several packets can be looked at.
+SO_PEEK_OFF = 42
+
+#: How many packets of one connection are looked at together.
+MAX_PACKETS = 64
+
+#: Seconds between looks at whether the receiver was stopped, while a batch is being worked on.
+PATIENCE = 0.5
+
+
+class FdStore(Protocol):
+    """Keeps a connection open for the next master, should this one die."""
+
+    def keep(self, token: str, descriptor: int) -> None:
+        """Keep a duplicate of it under this name."""
+        ...
+
+    def drop(self, token: str) -> None:
+        """Close it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Connection:
+    token: str
+    socket: socket.socket
+
+
+class Receiver:
+    """Owns the thread that serves a listening socket and the connections accepted there."""
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        submit: Callable[[Batch], None],
+        store: FdStore,
+        connections: Mapping[str, socket.socket],
+    ) -> None:
+        self._listener = listener
+        self._submit = submit
+        self._store = store
+        self._selector = selectors.DefaultSelector()
+        self._buffer = bytearray(MAX_PACKET)
+        self._tokens = (f"{os.getpid()}-{n}" for n in itertools.count())
+        self._stopping, self._stop_sender = socket.socketpair()
+        self._thread: threading.Thread | None = None
+        listener.setblocking(False)
+        self._selector.register(listener, selectors.EVENT_READ)
+        self._selector.register(self._stopping, selectors.EVENT_READ)
+        for token, connection in connections.items():
+            self._add(_Connection(token, connection))
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = start_thread("receiver", self._run)
+
+    def stop(self, timeout: float) -> None:
+        """Read what has arrived already, then end; waits for at most `timeout` seconds."""
+        self._stop_sender.send(b"x")
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        stopping = False
+        while not stopping:
+            ready = [key for key, _ in self._selector.select()]
+            stopping = any(key.fileobj is self._stopping for key in ready)
+            self._serve([key.data for key in ready if key.data is not None])
+            if any(key.fileobj is self._listener for key in ready):
+                self._accept()
+        self._serve_the_rest()
+        self._close()
+
+    def _serve_the_rest(self) -> None:
+        """Serve until nothing is readable any more."""
+        while ready := [key for key, _ in self._selector.select(0) if key.fileobj is not self._stopping]:
+            self._serve([key.data for key in ready if key.data is not None])
+            if any(key.fileobj is self._listener for key in ready):
+                self._accept()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+            while True:
+                accepted, _ = self._listener.accept()
+                connection = _Connection(next(self._tokens), accepted)
+                self._store.keep(connection.token, accepted.fileno())
+                self._add(connection)
+
+    def _add(self, connection: _Connection) -> None:
+        connection.socket.setblocking(False)
+        connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+        self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+
+    def _serve(self, ready: list[_Connection]) -> None:
+        peeked = [(connection, *self._peek(connection)) for connection in ready]
+        packets = [data for _, found, _ in peeked for data in found]
+        if packets:
+            self._hand_over(packets)
+        for connection, found, at_end in peeked:
+            for _ in found:
+                connection.socket.recv_into(self._buffer)
+            if at_end:
+                self._remove(connection)
+
+    def _peek(self, connection: _Connection) -> tuple[list[bytes], bool]:
+        """Return the packets that wait, and whether the other side has closed behind them."""
+        found: list[bytes] = []
+        connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+        try:
+            while len(found) < MAX_PACKETS:
+                size = connection.socket.recv_into(self._buffer, 0, socket.MSG_PEEK)
+                if not size:
+                    return found, True
+                found.append(bytes(self._buffer[:size]))
+        except BlockingIOError:
+            return found, False
+        except OSError:
+            return found, True
+        return found, False
+
+    def _hand_over(self, packets: list[bytes]) -> None:
+        items, counts = _unpack(packets)
+        done = threading.Event()
+        self._submit(Batch(items, counts, done))
+        while not done.wait(PATIENCE):
+            pass
+
+    def _remove(self, connection: _Connection) -> None:
+        self._selector.unregister(connection.socket)
+        connection.socket.close()
+        self._store.drop(connection.token)
+
+    def _close(self) -> None:
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                self._remove(key.data)
+        self._selector.close()
+        self._listener.close()
+        self._stopping.close()
+        self._stop_sender.close()
+
+
+def _unpack(packets: list[bytes]) -> tuple[list[Item], Counts]:
+    items: list[Item] = []
+    counts: Counts = {}
+    for data in packets:
+        packet = decode(data)
+        if packet is None:
+            log.warning("a packet of %d bytes on the records socket is none of ours", len(data))
+            continue
+        if packet.record is not None:
+            items.append(Item(packet.record, packet.alarm))
+        for source, columns in packet.counts.items():
+            total = counts.setdefault(source, {})
+            for column, n in columns.items():
+                total[column] = total.get(column, 0) + n
+    return items, counts

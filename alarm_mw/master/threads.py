@@ -1,0 +1,58 @@
+"""Threads that work until the very end of the interpreter."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from alarm_mw.transports.origin import in_alarm_code
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+#: How many blocking calls may be under way at once.
+MAX_BLOCKING = 32
+
+
+def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
+    """Start a daemon thread that is marked as alarm code, and return it.
+
+    Daemon, since `threading` joins the others before ``atexit`` runs, where the last alarms are still delivered.
+    """
+    context = contextvars.Context()
+    context.run(in_alarm_code.set, True)  # a ContextVar's value
+    thread = threading.Thread(target=context.run, args=(target,), name=f"alarm-mw-{name}", daemon=True)
+    thread.start()
+    return thread
+
+
+class LateExecutor(ThreadPoolExecutor):
+    """An executor that still takes work while the interpreter exits, as the standard one refuses to.
+
+    asyncio resolves host names in it, and blocking actions run in it: both must go on for the last alarms. Each call
+    has a thread of its own, at most `MAX_BLOCKING` at once.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(max_workers=1)
+        self._places = threading.BoundedSemaphore(MAX_BLOCKING)
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Run `fn` in a thread."""
+        future: Future[T] = Future()
+        start_thread("blocking", lambda: self._run(future, fn, *args, **kwargs))
+        return future
+
+    def _run(self, future: Future[T], fn: Callable[..., T], *args: Any, **kwargs: Any) -> None:  # fn's own  # noqa: ANN401
+        with self._places:
+            if not future.set_running_or_notify_cancel():
+                return
+            try:
+                result = fn(*args, **kwargs)
+            except BaseException as error:  # noqa: BLE001  # it belongs to who waits for the future
+                future.set_exception(error)
+            else:
+                future.set_result(result)

@@ -1,0 +1,195 @@
+"""The worker thread: takes batches, applies the rules, writes firings into the outbox, wakes the dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from alarm_mw import signals
+from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.engine.engine import Engine
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.threads import start_thread
+from alarm_mw.types import Firing, Reason, Record, Verdict
+
+log = logging.getLogger(__name__)
+
+#: How many batches are put into one transaction at most.
+MAX_BATCHES = 256
+
+#: Seconds after which counts without firings are written down.
+FLUSH_EVERY = 1.0
+
+#: How often, and at what distance in seconds, a transaction is tried before its firings are counted as lost.
+WRITE_ATTEMPTS = 3
+WRITE_PAUSE = 0.2
+
+
+#: How many unknown alarms are named in the log, each once.
+MAX_UNKNOWN = 100
+
+
+class Worker:
+    """Owns the thread that runs the engine. `submit` may be called from anywhere, signal handlers included."""
+
+    def __init__(self, engine: Engine, outbox: Outbox, wake: Callable[[Iterable[str]], None]) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        self._wake = wake
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._unwritten = False
+        self._unknown: set[str] = set()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread = start_thread("worker", self._run)
+
+    def submit(self, batch: Batch) -> None:
+        """Give it a batch; returns at once."""
+        self._inbox.put(batch)
+
+    def backlog(self) -> int:
+        """Return about how many batches wait."""
+        return self._inbox.qsize()
+
+    def stop(self, timeout: float) -> bool:
+        """Work off what was submitted, for at most `timeout` seconds; return whether it was."""
+        self._inbox.put(None)
+        if self._thread is None:
+            return True
+        self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batches, running = self._next_batches()
+            self._process(batches)
+            for batch in batches:
+                if batch.done is not None:
+                    batch.done.set()
+
+    def _next_batches(self) -> tuple[list[Batch], bool]:
+        """Wait for a batch, take what else is there; the second is False at the end."""
+        batches: list[Batch] = []
+        try:
+            batch = self._inbox.get(timeout=FLUSH_EVERY if self._unwritten else None)
+            while batch is not None and len(batches) < MAX_BATCHES:
+                batches.append(batch)
+                batch = self._inbox.get_nowait()
+        except queue.Empty:
+            return batches, True
+        if batch is not None:
+            batches.append(batch)
+        return batches, batch is not None
+
+    def _process(self, batches: Sequence[Batch]) -> None:
+        now = time.monotonic()
+        verdicts = [(item.record, self._judge(item, now)) for batch in batches for item in batch.items]
+        firings = [firing for _, verdict in verdicts for firing in verdict.firings]
+        booked: dict[str, bool] = {}
+        with self._outbox.still():
+            # Whoever looks at the books meanwhile sees them before or after, and balanced.
+            for batch in batches:
+                self._book_counts(batch)
+            for record, verdict in verdicts:
+                self._book_record(record, verdict)
+            self._unwritten = True
+            is_written = self._take(firings, booked) if firings or not batches else True
+        if not is_written:
+            self._take_later(firings, booked)
+        self._announce_held(verdicts)
+
+    def _judge(self, item: Item, now: float) -> Verdict:
+        if item.alarm:
+            return self._fire(item, now)
+        verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
+        for index in verdict.cut_off:
+            self._warn_cut_off(index)
+        return verdict
+
+    def _fire(self, item: Item, now: float) -> Verdict:
+        verdict = self._engine.fire(item.alarm, item.record, now)
+        if verdict.skipped is Reason.UNKNOWN_ALARM and len(self._unknown) < MAX_UNKNOWN:
+            if item.alarm not in self._unknown:
+                log.warning("alarm() was called for %r, which is not configured", item.alarm)
+            self._unknown.add(item.alarm)
+        return verdict
+
+    def _warn_cut_off(self, index: int) -> None:
+        rule = self._engine.rule(index)
+        end = "; the rule is switched off" if self._engine.is_switched_off(index) else ""
+        log.warning("%s: the regexp %r was cut off at its time limit%s", rule.where, rule.pattern, end)
+
+    def _book_counts(self, batch: Batch) -> None:
+        for source, columns in batch.counts.items():
+            for column, n in columns.items():
+                self._outbox.ledger.source(source, column, n)
+
+    def _book_record(self, record: Record, verdict: Verdict) -> None:
+        ledger = self._outbox.ledger
+        ledger.source(record.source, "lines")
+        if verdict.matched:
+            ledger.source(record.source, "matched")
+        elif verdict.skipped:
+            ledger.source(record.source, "skipped", reason=verdict.skipped)
+        else:
+            ledger.source(record.source, "screened_out")
+        for held in verdict.held:
+            ledger.alarm(held.alarm, "matched")
+            ledger.alarm(held.alarm, "held_back", reason=held.reason)
+
+    def _book_firing(self, firing: Firing, *, is_new: bool) -> None:
+        ledger = self._outbox.ledger
+        ledger.alarm(firing.alarm, "matched")
+        if is_new:
+            ledger.alarm(firing.alarm, "fired")
+        else:
+            ledger.alarm(firing.alarm, "held_back", reason=Reason.DUPLICATE)
+
+    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> bool:
+        """Write firings down and return whether that was done; `booked` is what the ledger knows of them already."""
+
+        def book(firing: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
+            if firing.id not in booked:
+                booked[firing.id] = is_new
+                self._book_firing(firing, is_new=is_new)
+
+        try:
+            new = self._outbox.take(firings, book)
+        except sqlite3.Error as error:
+            log.error("the outbox cannot be written: %s", error)
+            return False
+        self._unwritten = False
+        self._announce_fired(new)
+        return True
+
+    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> None:
+        for _ in range(WRITE_ATTEMPTS - 1):
+            time.sleep(WRITE_PAUSE)
+            if self._take(firings, booked):
+                return
+        self._lose(firings, booked)
+
+    def _lose(self, firings: Sequence[Firing], booked: Mapping[str, bool]) -> None:
+        for firing in firings:
+            if firing.id not in booked:
+                self._book_firing(firing, is_new=True)
+            if booked.get(firing.id, True):
+                self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
+
+    def _announce_fired(self, firings: Sequence[Firing]) -> None:
+        if firings:
+            self._wake({firing.alarm for firing in firings})
+        for firing in firings:
+            signals.send(signals.fired, firing.alarm, firing=firing)
+
+    def _announce_held(self, verdicts: Sequence[tuple[Record, Verdict]]) -> None:
+        for record, verdict in verdicts:
+            for held in verdict.held:
+                signals.send(signals.held_back, held.alarm, record=record, reason=held.reason)

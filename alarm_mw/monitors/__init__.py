@@ -1,1 +1,0 @@
-"""Waits for conditions that are not lines."""

@@ -1,0 +1,215 @@
+"""Keeps the output moving: a master, another one when it dies, and a relay when masters keep dying."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from dataclasses import asdict
+
+from alarm_mw.supervisor.carrier import Carrier, Message
+from alarm_mw.supervisor.connections import Connections
+from alarm_mw.supervisor.descriptors import STDERR, close_all_but, hand_down
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.process import fork, spawn
+from alarm_mw.supervisor.relay import Relay
+from alarm_mw.supervisor.signals import Inherited, give_back
+from alarm_mw.supervisor.streams import Stream
+
+#: A master that dies sooner after it said "ready", in seconds, has failed.
+EARLY = 1.0
+#: After so many failures in a row the output is passed on without a master.
+TOO_MANY = 5
+#: So many masters in a row may be killed early before that counts as their failure: somebody's `kill -9` is no crash.
+MANY_KILLS = 50
+
+_PAUSE_FIRST = 0.1
+_PAUSE_MAX = 5.0
+# A terminal's ^C is for the server; its last lines are still to be looked at, and what they fire to be delivered.
+_DEAF_TO = frozenset({signal.SIGINT, signal.SIGQUIT})
+
+
+def pause(failures: int) -> float:
+    """Return the seconds from failure number `failures` in a row (from 1) to the next master."""
+    return _PAUSE_MAX if failures >= TOO_MANY else min(_PAUSE_MAX, _PAUSE_FIRST * 2.0 ** (failures - 1))
+
+
+class Carriers:
+    """Starts masters and relays, one at a time, and does what they ask for."""
+
+    def __init__(
+        self, plan: Plan, plan_fd: int, streams: list[Stream], listening: socket.socket, inherited: Inherited
+    ) -> None:
+        self._plan = plan
+        self._plan_fd = plan_fd
+        self._listening = listening
+        self._inherited = inherited
+        self._connections = Connections()
+        self._news: list[str] = []
+        self._failures = 0
+        self._kills = 0
+        self._is_finishing = False
+        #: The streams that have not ended.
+        self.streams = streams
+        self.current: Carrier | None = None
+        #: When to try the next master (``time.monotonic()``).
+        self.retry_at: float | None = None
+
+    def announce(self, news: str) -> None:
+        """Tell this master, and every later one."""
+        self._news.append(news)
+        if self.current is not None:
+            self.current.tell(news)
+
+    def listen(self) -> None:
+        """Do what the current carrier has asked for."""
+        carrier = self.current
+        if carrier is not None:
+            for message in carrier.said():
+                self._obey(carrier, message)
+
+    def _obey(self, carrier: Carrier, message: Message) -> None:
+        match message:
+            case Message("keep", token, int(fd)):
+                self._connections.keep(token, fd)
+            case Message(_, _, int(fd)):
+                os.close(fd)
+            case Message("ready", ""):
+                carrier.ready_since = time.monotonic()
+            case Message("eof" | "broken", name):
+                self._end_stream(name)
+            case Message("drop", token):
+                self._connections.drop(token)
+
+    def _end_stream(self, name: str) -> None:
+        for stream in [stream for stream in self.streams if stream.name == name]:
+            self.streams.remove(stream)
+            stream.close()
+
+    def start_master(self) -> None:
+        """Start a master with everything that the one before it left behind."""
+        try:
+            self.current = self._spawn_master()
+        except OSError:
+            self._master_failed()
+            return
+        for news in self._news:
+            self.current.tell(news)
+
+    def _spawn_master(self) -> Carrier:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            handed = self._handed_to_master(theirs.fileno())
+            descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *self._connections.held.values()}
+            descriptors.update(*(stream.descriptors for stream in self.streams))
+
+            def prepare() -> dict[str, str]:
+                for fd in descriptors:
+                    hand_down(fd)
+                give_back(self._inherited, deaf_to=_DEAF_TO)
+                return {**os.environ, **handed}
+
+            try:
+                pid = spawn(prepare, self._plan.master_argv)
+            except OSError:
+                ours.close()
+                raise
+        return Carrier(pid, ours, is_master=True)
+
+    def _handed_to_master(self, control: int) -> dict[str, str]:
+        descriptors = {
+            "streams": [asdict(stream) for stream in self.streams],
+            "listen": self._listening.fileno(),
+            "control": control,
+            "connections": self._connections.held,
+        }
+        return {"ALARM_MW_PLAN_FD": str(self._plan_fd), "ALARM_MW_FDS": json.dumps(descriptors)}
+
+    def ended(self, returncode: int) -> None:
+        """Replace the current carrier, which has ended with that exit status (or, below zero, by that signal)."""
+        self.listen()
+        carrier, self.current = self.current, None
+        assert carrier is not None
+        carrier.control.close()
+        if self._is_finishing:
+            self._replace_last(has_delivered=returncode == 0)
+        elif carrier.is_master:
+            self._replace_master(carrier, returncode)
+        elif self.retry_at is None:  # a relay that was told to make room
+            self.start_master()
+
+    def _replace_last(self, *, has_delivered: bool) -> None:
+        if not has_delivered:
+            self._failures += 1
+            self._start_last()
+
+    def _start_last(self) -> None:
+        if self._failures < TOO_MANY:
+            self.start_master()
+        if self.current is not None:
+            self.current.tell("stop")
+
+    def _replace_master(self, carrier: Carrier, returncode: int) -> None:
+        if carrier.lived() >= EARLY:
+            self._failures = self._kills = 0
+            self.start_master()
+        elif returncode == -signal.SIGKILL and self._kills < MANY_KILLS:
+            self._kills += 1
+            self.start_master()
+        else:
+            self._master_failed()
+
+    def _master_failed(self) -> None:
+        if self._is_finishing:
+            return
+        self._failures += 1
+        self.retry_at = time.monotonic() + pause(self._failures)
+        if self._failures == TOO_MANY:
+            complain("the alarm master keeps dying; output passes without alarms while it is tried again")
+        if self._failures >= TOO_MANY and self.streams:
+            self._start_relay()
+
+    def _start_relay(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        needed = {theirs.fileno()}.union(*(stream.descriptors for stream in self.streams))
+
+        def run() -> None:
+            close_all_but(needed)
+            Relay(self.streams, theirs).run()
+
+        with theirs:
+            self.current = Carrier(fork(run), ours, is_master=False)
+
+    def look_at_time(self, now: float) -> None:
+        """Try the next master when it is time (``time.monotonic()``)."""
+        if self.retry_at is None or now < self.retry_at:
+            return
+        self.retry_at = None
+        if self.current is None:
+            self.start_master()
+        else:
+            self.current.tell("stop")
+
+    def finish(self) -> None:
+        """Have the master deliver what it has and end; start one for it when there is none but one could work."""
+        self._is_finishing = True
+        self.retry_at = None
+        if self.current is None:
+            self._start_last()
+        else:
+            self.current.tell("stop")
+
+    def kill(self) -> None:
+        """End the current carrier at once, and start no other."""
+        self._failures = TOO_MANY
+        if self.current is not None:
+            os.kill(self.current.pid, signal.SIGKILL)
+
+
+def complain(text: str) -> None:
+    """Write a line to our standard error."""
+    with suppress(OSError):  # nobody reads it
+        os.write(STDERR, f"alarm-mw: {text}\n".encode("utf-8", "surrogateescape"))

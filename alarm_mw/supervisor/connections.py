@@ -1,0 +1,29 @@
+"""The workers' connections, held open here so that the records in them outlive a killed master."""
+
+from __future__ import annotations
+
+import os
+import resource
+
+
+class Connections:
+    """Descriptors that a master leaves with the supervisor, each under a token, for the next master."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        #: The rest is for streams and masters.
+        self.limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+    def keep(self, token: str, fd: int) -> None:
+        """Take a descriptor in; beyond the limit it is closed, and its records live and die with their master."""
+        self.drop(token)
+        if len(self.held) < self.limit:
+            self.held[token] = fd
+        else:
+            os.close(fd)
+
+    def drop(self, token: str) -> None:
+        """Close the descriptor of a connection that has ended."""
+        fd = self.held.pop(token, None)
+        if fd is not None:
+            os.close(fd)

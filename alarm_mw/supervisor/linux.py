@@ -1,0 +1,56 @@
+"""The parts of Linux that Python's standard library leaves out: prctl and signalfd."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from dataclasses import dataclass
+
+PR_SET_PDEATHSIG = 1
+PR_SET_CHILD_SUBREAPER = 36
+
+_SFD_CLOEXEC = os.O_CLOEXEC
+_SFD_NONBLOCK = os.O_NONBLOCK
+_SIGSET = ctypes.c_ulong * (128 // ctypes.sizeof(ctypes.c_ulong))
+_SIGINFO = struct.Struct("=Iii116x")  # ssi_signo, ssi_errno, ssi_code of struct signalfd_siginfo
+_BATCH = 32
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A signal that was sent to this process."""
+
+    number: int
+    #: ``si_code``: 0 or below when a process sent it, above when the kernel did.
+    code: int
+
+
+def prctl(option: int, value: int) -> None:
+    """Set one of this process's attributes, by its number in `linux/prctl.h`."""
+    _checked(_libc.prctl(option, ctypes.c_ulong(value), ctypes.c_ulong(0), ctypes.c_ulong(0), ctypes.c_ulong(0)))
+
+
+def signal_fd() -> int:
+    """Return a descriptor that becomes readable when a blocked signal is pending, whichever it is."""
+    every = _SIGSET()
+    _checked(_libc.sigfillset(every))
+    return _checked(_libc.signalfd(-1, every, _SFD_CLOEXEC | _SFD_NONBLOCK))
+
+
+def read_signals(fd: int) -> list[Arrived]:
+    """Return the pending signals, taken from a descriptor of `signal_fd`; never blocks."""
+    try:
+        data = os.read(fd, _SIGINFO.size * _BATCH)
+    except BlockingIOError:
+        return []
+    return [Arrived(number, code) for number, _errno, code in _SIGINFO.iter_unpack(data)]
+
+
+def _checked(result: int) -> int:
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result

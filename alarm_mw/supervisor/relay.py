@@ -1,0 +1,110 @@
+"""Passes the output on, unexamined, while no master can: the server must not stand still because of us."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import socket
+from contextlib import suppress
+
+from alarm_mw.supervisor.descriptors import ready_for
+from alarm_mw.supervisor.streams import Stream
+
+#: Bytes a pipe takes without blocking when it says that it can be written to (PIPE_BUF).
+_CHUNK = 4096
+_GONE = select.POLLERR | select.POLLHUP
+
+
+class Relay:
+    """Copies each stream from its source to its sink, and tells the supervisor what a master would tell it.
+
+    Output is taken only when it can be handed on at once, so that a relay that is told to stop holds none.
+    """
+
+    def __init__(self, streams: list[Stream], control: socket.socket) -> None:
+        self._streams = list(streams)
+        self._control = control
+        self._has_supervisor = True
+        self._is_stopped = False
+
+    def run(self) -> None:
+        """Return when told to stop, or at the end of all streams, which includes the end of the supervisor."""
+        for stream in self._streams:
+            stream.forget_state()
+        while self._streams and not self._is_stopped:
+            self._turn()
+
+    def _turn(self) -> None:
+        events = self._wait()
+        if events.get(self._control.fileno()):
+            self._listen()
+        for stream in list(self._streams):
+            if events.get(stream.sink, 0) & _GONE:
+                self._end(stream, "broken")
+            elif events.get(stream.source) and _is_writable(stream.sink):
+                self._pass_on(stream)
+
+    def _wait(self) -> dict[int, int]:
+        waiting = select.poll()
+        if self._has_supervisor:
+            waiting.register(self._control, select.POLLIN)
+        for stream in self._streams:
+            is_full = not _is_writable(stream.sink)
+            waiting.register(stream.sink, select.POLLOUT if is_full else 0)
+            if not is_full:
+                waiting.register(stream.source, select.POLLIN)
+        return dict(waiting.poll())
+
+    def _listen(self) -> None:
+        try:
+            heard = self._control.recv(_CHUNK)
+        except ConnectionResetError:  # it was killed with messages of ours unread
+            heard = b""
+        self._is_stopped = heard == b"stop"
+        self._has_supervisor = heard != b""
+
+    def _pass_on(self, stream: Stream) -> None:
+        data = _read(stream.source)
+        if not data:
+            self._end(stream, "eof")
+        elif not _write(stream.sink, data):
+            self._end(stream, "broken")
+
+    def _end(self, stream: Stream, how: str) -> None:
+        self._streams.remove(stream)
+        stream.close()
+        with suppress(OSError):  # the supervisor is gone
+            self._control.send(f"{how} {stream.name}".encode("ascii"), socket.MSG_NOSIGNAL)
+
+
+def _is_writable(fd: int) -> bool:
+    return ready_for(fd, select.POLLOUT) != 0
+
+
+def _read(fd: int) -> bytes:
+    try:
+        return os.read(fd, _CHUNK)
+    except OSError as error:
+        if error.errno == errno.EIO:  # so a terminal says that nobody has it open any more
+            return b""
+        raise
+
+
+def _write(fd: int, data: bytes) -> bool:
+    """Write everything; return whether the reader was there for it."""
+    while data:
+        try:
+            data = data[os.write(fd, data) :]
+        except BlockingIOError:
+            _wait_until_writable(fd)
+        except OSError as error:
+            # A full disk loses the output of a server that runs without us, too.
+            return error.errno not in (errno.EPIPE, errno.EIO, errno.ECONNRESET)
+    return True
+
+
+def _wait_until_writable(fd: int) -> None:
+    waiting = select.poll()
+    waiting.register(fd, select.POLLOUT)
+    waiting.poll()

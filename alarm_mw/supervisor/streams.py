@@ -1,0 +1,99 @@
+"""The server's output streams: a pipe each, or a terminal of its own where ours is one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import termios
+from contextlib import suppress
+from dataclasses import dataclass
+
+from alarm_mw.descriptors import lead_to_one_place
+from alarm_mw.supervisor.descriptors import FIRST_FREE, STDERR, STDOUT, ready_for
+
+#: Bytes of a stream's state: a page, and two times a chunk of 64 KiB with 64 bytes of its facts, rounded up.
+STATE_SIZE = 256 * 1024
+
+_NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+_OUTPUT_MODES = 1  # index into what tcgetattr returns
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One way of output, held open here so that a master can die and be replaced without a byte lost."""
+
+    #: ``stdout`` or ``stderr``; ``stdout`` where one stream carries both.
+    name: str
+    #: Where the server's output can be read.
+    source: int
+    #: Where it has to go.
+    sink: int
+    #: A memory file of `STATE_SIZE` bytes, zeros at first, for what a master leaves to the next one.
+    state: int
+    #: The source is a pseudo-terminal's, which knows neither tee nor splice.
+    terminal: bool
+
+    @property
+    def descriptors(self) -> set[int]:
+        """The three descriptors that a master needs."""
+        return {self.source, self.sink, self.state}
+
+    def is_unread(self) -> bool:
+        """Return whether output waits in the source."""
+        return bool(ready_for(self.source, select.POLLIN) & select.POLLIN)
+
+    def forget_state(self) -> None:
+        """Let the next master begin afresh: output went by that no master has seen."""
+        os.ftruncate(self.state, 0)
+        os.ftruncate(self.state, STATE_SIZE)
+
+    def copy_window_size(self) -> None:
+        """Give the server's terminal the size of ours."""
+        if self.terminal:
+            with suppress(termios.error):  # ours has hung up
+                termios.tcsetwinsize(self.source, termios.tcgetwinsize(self.sink))
+
+    def close(self) -> None:
+        """Let go of the stream: when nothing reads it, the server's next write fails as it would without us."""
+        for fd in self.descriptors:
+            os.close(fd)
+
+
+def open_streams(found: frozenset[int]) -> tuple[list[Stream], dict[int, int]]:
+    """Return a stream for each standard output in `found`, and the server's end for each descriptor's number.
+
+    Standard output and error that lead to one place share a stream, which keeps their order.
+    """
+    numbers = sorted(found & _NAMES.keys())
+    if len(numbers) > 1 and lead_to_one_place(STDOUT, STDERR):
+        stream, end = _open(STDOUT)
+        return [stream], {STDOUT: end, STDERR: end}
+    opened = {number: _open(number) for number in numbers}
+    return [stream for stream, _end in opened.values()], {number: end for number, (_stream, end) in opened.items()}
+
+
+def _open(number: int) -> tuple[Stream, int]:
+    source, end, terminal = _way_from_server(number)
+    sink = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    state = os.memfd_create("alarm-mw-state")
+    os.ftruncate(state, STATE_SIZE)
+    return Stream(_NAMES[number], source, sink, state, terminal), end
+
+
+def _way_from_server(number: int) -> tuple[int, int, bool]:
+    if os.isatty(number):
+        try:
+            return *_open_terminal(number), True
+        except OSError:  # without /dev/pts a pipe has to do
+            pass
+    return *os.pipe(), False
+
+
+def _open_terminal(model: int) -> tuple[int, int]:
+    modes, size = termios.tcgetattr(model), termios.tcgetwinsize(model)
+    modes[_OUTPUT_MODES] &= ~termios.OPOST  # the real terminal does it, once
+    source, end = os.openpty()
+    termios.tcsetattr(end, termios.TCSANOW, modes)
+    termios.tcsetwinsize(end, size)
+    return source, end

@@ -1,0 +1,151 @@
+"""Waits for the server, its signals and its master; and for nothing else."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import time
+from contextlib import suppress
+
+from alarm_mw.supervisor.carriers import Carriers
+from alarm_mw.supervisor.linux import Arrived, read_signals, signal_fd
+from alarm_mw.supervisor.process import children
+from alarm_mw.supervisor.signals import ENDING, STOPPING, is_sent_to_us_alone, stop_as
+
+#: Seconds for which output that somebody unknown holds open is waited for after the last of the server's processes.
+DRAIN = 5.0
+#: Seconds that a master gets beyond its own time limit at the end.
+GRACE = 2.0
+
+_TICK = 1.0
+
+
+class Supervisor:
+    """The parent of a running server and of whatever carries its output."""
+
+    def __init__(self, server: int, carriers: Carriers, shutdown_timeout: float) -> None:
+        self._server = server
+        self._carriers = carriers
+        self._shutdown_timeout = shutdown_timeout
+        self._signals = signal_fd()
+        self._leads_session = os.getsid(0) == os.getpid()
+        #: As in `subprocess`: the exit status, or a signal's number below zero.
+        self._returncode: int | None = None
+        self._has_heirs = False
+        self._is_asked_to_end = False
+        self._drained_at: float | None = None
+
+    def run(self) -> int:
+        """Return how the server ended, as `subprocess` tells it, when its last output was handed on."""
+        self._carriers.announce(f"server {self._server}")
+        self._carriers.start_master()
+        while not self._is_over(time.monotonic()):
+            self._turn()
+        self._finish()
+        assert self._returncode is not None
+        return self._returncode
+
+    def _finish(self) -> None:
+        self._carriers.finish()
+        limit = time.monotonic() + self._shutdown_timeout + GRACE
+        while self._carriers.current is not None:
+            if time.monotonic() >= limit:
+                self._carriers.kill()
+            self._turn()
+
+    def _turn(self) -> None:
+        self._wait()
+        for arrived in read_signals(self._signals):
+            self._handle(arrived)
+        self._carriers.listen()
+        self._carriers.look_at_time(time.monotonic())
+
+    def _wait(self) -> None:
+        waiting = select.poll()
+        waiting.register(self._signals, select.POLLIN)
+        carrier = self._carriers.current
+        if carrier is not None and carrier.is_talking:
+            waiting.register(carrier.control, select.POLLIN)
+        waiting.poll(self._patience())
+
+    def _patience(self) -> float | None:
+        """Return the milliseconds until something has to be done without having been asked for."""
+        waits = [] if self._returncode is None or self._has_heirs else [_TICK]
+        if self._carriers.retry_at is not None:
+            waits.append(max(0.0, self._carriers.retry_at - time.monotonic()))
+        return min(waits) * 1000 if waits else None
+
+    def _handle(self, arrived: Arrived) -> None:
+        if arrived.number == signal.SIGCHLD:
+            self._reap()
+            return
+        if arrived.number in ENDING:
+            self._is_asked_to_end = True
+        if self._is_news_to_server(arrived):
+            self._forward(arrived.number)
+        if arrived.number in STOPPING:
+            stop_as(arrived.number)
+
+    def _is_news_to_server(self, arrived: Arrived) -> bool:
+        terminals = [stream for stream in self._carriers.streams if stream.terminal]
+        if arrived.number == signal.SIGWINCH and terminals:
+            for stream in terminals:
+                stream.copy_window_size()
+            return True  # the size it may have asked for already was the old one
+        return is_sent_to_us_alone(arrived, leads_session=self._leads_session)
+
+    def _forward(self, number: int) -> None:
+        for pid in {self._server} if self._returncode is None else self._heirs():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, number)
+
+    def _heirs(self) -> set[int]:
+        """Return what the server left behind: a gunicorn that took over, a daemon."""
+        carrier = self._carriers.current
+        return children() - ({carrier.pid} if carrier is not None else set())
+
+    def _reap(self) -> None:
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                self._ended(pid, status)
+        if self._returncode is not None:
+            self._look_for_heirs()
+
+    def _look_for_heirs(self) -> None:
+        heirs = self._heirs()
+        self._has_heirs = bool(heirs)
+        if heirs and self._server not in heirs:
+            self._server = min(heirs)
+            self._carriers.announce(f"server {self._server}")
+
+    def _ended(self, pid: int, status: int) -> None:
+        carrier = self._carriers.current
+        returncode = os.waitstatus_to_exitcode(status)
+        if carrier is not None and pid == carrier.pid:
+            self._carriers.ended(returncode)
+        elif pid == self._server and self._returncode is None:
+            self._returncode = returncode
+            self._carriers.announce(f"exited {self._returncode}")
+
+    def _is_over(self, now: float) -> bool:
+        if self._returncode is None:
+            return False
+        if not self._carriers.streams:
+            return True
+        if self._has_heirs or self._is_waiting_for_reader():
+            self._drained_at = None
+            return False
+        if self._drained_at is None:
+            self._drained_at = now
+        if now < self._drained_at + DRAIN:
+            return False
+        self._look_for_heirs()  # an orphan is adopted without a word
+        return not self._has_heirs
+
+    def _is_waiting_for_reader(self) -> bool:
+        """Return whether output waits for a slow reader of ours: it would wait in the pipe without us, too."""
+        return not self._is_asked_to_end and any(stream.is_unread() for stream in self._carriers.streams)

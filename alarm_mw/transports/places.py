@@ -1,0 +1,19 @@
+"""Where the files of a master are, relative to its records socket."""
+
+from __future__ import annotations
+
+#: The environment variable in which the server's processes find the records socket.
+SOCKET_VARIABLE = "ALARM_MW_SOCKET"
+
+#: The name of the records socket in a state directory.
+SOCKET_NAME = "alarm.sock"
+
+
+def control_path(socket_path: str) -> str:
+    """Return the path of the control socket."""
+    return f"{socket_path}.control"
+
+
+def screen_path(socket_path: str) -> str:
+    """Return the path of the compiled screen, for the application's processes to load."""
+    return f"{socket_path}.screen"

@@ -1,0 +1,89 @@
+"""The way to a master process: screens here, sends what is left, counts what is not sent."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from alarm_mw.engine.screen import Screen
+from alarm_mw.transports.places import screen_path
+from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.unix import UnixTransport
+from alarm_mw.transports.wire import MAX_PACKET, Packet, encode
+from alarm_mw.types import Reason, Record
+
+#: Seconds between looks for the screen, while the master has not published it.
+SCREEN_PAUSE = 0.2
+
+#: Seconds after which counts are sent though no record is.
+COUNTS_EVERY = 1.0
+
+
+class RemoteClient:
+    """A `Client` whose master listens at `path`."""
+
+    def __init__(self, path: str) -> None:
+        self._transport = UnixTransport(path)
+        self._screen_path = Path(screen_path(path))
+        self._screen: Screen | None = None
+        self._look_again = 0.0
+        self._tally = Tally()
+        self._last_sent = time.monotonic()
+
+    def may_match(self, message: bytes) -> bool:
+        """Return whether some rule may match; until the master has published its screen, every one may."""
+        screen = self._screen or self._find_screen()
+        return screen is None or screen.may_match(message)
+
+    def submit(self, record: Record, alarm: str = "") -> bool:
+        """Send a record with the counts so far; what could not be sent is counted."""
+        counts = self._tally.take()
+        self._last_sent = time.monotonic()
+        reason = self._send(Packet(record, alarm, counts))
+        if reason is None:
+            return True
+        self._tally.give_back(counts)
+        self._tally.add(record.source, "lines")
+        self._tally.add(record.source, f"skipped:{reason}")
+        return False
+
+    def count(self, source: str, column: str) -> None:
+        """Count a line; the counts are sent every second."""
+        self._tally.add(source, column)
+        if time.monotonic() - self._last_sent > COUNTS_EVERY:
+            self._send_counts()
+
+    def prints_are_read(self) -> bool:
+        """Return True: the supervisor has put its pipes in the place of our output."""
+        return True
+
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # sending does not wait
+        """Send the last counts."""
+        self._send_counts()
+        self._transport.close()
+        return True
+
+    def forget(self) -> None:
+        """Close the parent's connection here; the parent's own end of it stays open."""
+        self._transport.close()
+
+    def _send_counts(self) -> None:
+        self._last_sent = time.monotonic()
+        counts = self._tally.take()
+        if counts and self._send(Packet(counts=counts)) is not None:
+            self._tally.give_back(counts)
+
+    def _send(self, packet: Packet) -> Reason | None:
+        data = encode(packet)
+        return self._transport.send(data) if len(data) <= MAX_PACKET else Reason.QUEUE_FULL
+
+    def _find_screen(self) -> Screen | None:
+        now = time.monotonic()
+        if now < self._look_again:
+            return None
+        self._look_again = now + SCREEN_PAUSE
+        try:
+            self._screen = Screen.loads(self._screen_path.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return self._screen

@@ -1,0 +1,104 @@
+"""To a master process, over a unix socket that keeps records whole (SOCK_SEQPACKET)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+
+from alarm_mw.types import Reason
+
+#: Bytes of records that may wait in the kernel for the master, where the system allows it.
+SEND_BUFFER = 1024 * 1024
+
+#: Seconds without a new attempt after the master could not be reached.
+RECONNECT_PAUSE = 0.2
+
+#: Seconds that a record waits while another thread is connecting.
+CONNECT_PATIENCE = 0.01
+
+#: The longest path of a unix socket, in bytes (``sun_path`` less its NUL).
+MAX_PATH = 107
+
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF})
+
+
+@contextlib.contextmanager
+def reachable(path: str) -> Iterator[str]:
+    """Give a name for `path` that fits into a socket address, for as long as the context lasts (Linux)."""
+    if len(os.fsencode(path)) <= MAX_PATH:
+        yield path
+        return
+    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
+    finally:
+        os.close(directory)
+
+
+class UnixTransport:
+    """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._socket: socket.socket | None = None
+        self._connecting = threading.Lock()
+        self._not_before = 0.0
+
+    def send(self, packet: bytes) -> Reason | None:
+        """Return None when the packet was taken, or why it was not. Neither blocks nor raises."""
+        current = self._socket
+        if current is not None:
+            error = _send(current, packet)
+            if error not in _GONE:
+                return None if error is None else Reason.QUEUE_FULL
+        fresh = self._reconnect(current)
+        if fresh is None:
+            return Reason.NO_MASTER
+        return None if _send(fresh, packet) is None else Reason.QUEUE_FULL
+
+    def close(self) -> None:
+        """Close the connection; what was sent is still read by the master."""
+        current, self._socket = self._socket, None
+        if current is not None:
+            current.close()
+
+    def _reconnect(self, broken: socket.socket | None) -> socket.socket | None:
+        if time.monotonic() < self._not_before or not self._connecting.acquire(timeout=CONNECT_PATIENCE):
+            return None
+        try:
+            if self._socket is broken:
+                self.close()
+                self._socket = _connect(self.path)
+                if self._socket is None:
+                    self._not_before = time.monotonic() + RECONNECT_PAUSE
+            return self._socket
+        finally:
+            self._connecting.release()
+
+
+def _connect(path: str) -> socket.socket | None:
+    fresh = None
+    try:
+        fresh = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        fresh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        with reachable(path) as address:
+            fresh.connect(address)
+    except OSError:
+        if fresh is not None:
+            fresh.close()
+        return None
+    return fresh
+
+
+def _send(connection: socket.socket, packet: bytes) -> int | None:
+    """Return None, or the errno of the failure."""
+    try:
+        connection.send(packet, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+    except OSError as error:
+        return error.errno or errno.EIO
+    return None

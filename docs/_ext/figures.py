@@ -1,0 +1,38 @@
+"""The limits that the text names, taken from the code, so that none is written twice."""
+
+from __future__ import annotations
+
+from alarm_mw.actions.http import BODY_LIMIT
+from alarm_mw.config.settings import Settings
+from alarm_mw.delivery.outbox import HISTORY
+from alarm_mw.engine import antiloop, echo
+from alarm_mw.engine.engine import MAX_TIMEOUTS
+from alarm_mw.engine.rules import RULE_TIMEOUT
+from alarm_mw.master.lines import MAX_LINE
+from alarm_mw.master.local import CAPACITY
+from alarm_mw.master.streams import PATIENCE
+from alarm_mw.supervisor.carriers import TOO_MANY
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.supervisor import DRAIN
+from alarm_mw.transports.wire import MAX_MESSAGE
+
+_SHUTDOWN = Plan.__dataclass_fields__["shutdown_timeout"].default
+
+#: Substitutions for MyST: ``{{ max_line }}``.
+FIGURES: dict[str, str] = {
+    "alarm_freq": f"{Settings().alarm_freq:g}",
+    "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
+    "body_limit": f"{BODY_LIMIT:,}",
+    "drain": f"{DRAIN:g}",
+    "echo_window": f"{echo.WINDOW:g}",
+    "history": f"{HISTORY:,}",
+    "intake_patience": f"{PATIENCE * 1000:g}",
+    "local_capacity": f"{CAPACITY:,}",
+    "loop_depth": f"{antiloop.MAX_DEPTH}",
+    "masters": f"{TOO_MANY}",
+    "max_line": f"{MAX_LINE:,}",
+    "max_message": f"{MAX_MESSAGE:,}",
+    "max_timeouts": f"{MAX_TIMEOUTS}",
+    "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
+    "shutdown_timeout": f"{_SHUTDOWN:g}",
+}

@@ -1,0 +1,148 @@
+"""Directives that write the reference from the code: actions, options, reasons, columns, commands.
+
+Each one makes Markdown and has it parsed where it stands, so that it looks like the page around it.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from click.testing import CliRunner
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from sphinx.application import Sphinx
+from sphinx.pycode import ModuleAnalyzer
+from sphinx.util.docutils import SphinxDirective
+
+from alarm_mw.actions import registry
+from alarm_mw.cli.main import main
+from alarm_mw.cli.plugins import describe
+from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.settings import Settings
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.types import Reason
+
+
+class Generated(SphinxDirective):
+    """Writes the Markdown that `lines` makes."""
+
+    has_content = False
+
+    def run(self) -> list[nodes.Node]:
+        """Return the page's nodes."""
+        return self.parse_text_to_nodes("\n".join(self.lines()))
+
+    def lines(self) -> Iterable[str]:
+        """Return lines of Markdown."""
+        raise NotImplementedError
+
+
+class ActionOptions(Generated):
+    """``{action} NAME``: what an action is, and its options."""
+
+    required_arguments = 1
+
+    def lines(self) -> Iterator[str]:
+        """Return the class's docstring and a table of its options."""
+        name = self.arguments[0]
+        facts = describe(name)
+        if "error" in facts:
+            raise self.error(facts["error"])
+        yield from inspect.cleandoc(registry.find(name).__doc__ or "").splitlines()
+        yield ""
+        yield from table(("option", "type", "default", "meaning"), map(_option, facts["options"]))
+
+
+def _option(option: Mapping[str, Any]) -> tuple[str, ...]:
+    default = option["default"]
+    shown = f"`{default.removeprefix('default ')}`" if default.startswith("default ") else default
+    meaning = f"{option['help']}; masked wherever it could be shown" if option["secret"] else option["help"]
+    return f"`{option['name']}`", option["type"], shown, meaning
+
+
+class DeliveryKeys(Generated):
+    """``{delivery}``: the keys of an alarm's ``delivery`` table."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `Delivery`."""
+        info = msgspec.inspect.type_info(Delivery)
+        assert isinstance(info, msgspec.inspect.StructType)
+        rows = ((f"`{field.name}`", f"{field.default:g}", _help(field.type)) for field in info.fields)
+        return table(("key", "default", "meaning"), rows)
+
+
+def _help(kind: msgspec.inspect.Type) -> str:
+    assert isinstance(kind, msgspec.inspect.Metadata)
+    return str((kind.extra_json_schema or {})["description"])
+
+
+class Numbers(Generated):
+    """``{numbers}``: the keys at the top of a TOML file that are numbers."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the numbers in `Settings`."""
+        comments = _comments("alarm_mw.config.settings", "Settings")
+        rows = (
+            (f"`{name}`", f"{getattr(Settings(), name):g}", f"{comments[name]} Accepted: {expected}.")
+            for name, (_, expected) in NUMBERS.items()
+        )
+        return table(("key", "default", "meaning"), rows)
+
+
+class Reasons(Generated):
+    """``{reasons}``: every reason and what it says."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the members of `Reason`."""
+        comments = _comments("alarm_mw.types", "Reason")
+        return table(("reason", "why"), ((f"`{reason}`", comments[reason.name]) for reason in Reason))
+
+
+class CommandHelp(Generated):
+    """``{command-help} VERB``: what ``alarm-mw VERB --help`` prints; the same without a verb."""
+
+    optional_arguments = 1
+
+    def lines(self) -> Iterator[str]:
+        """Return the help text as a block."""
+        runner = CliRunner()
+        shown = runner.invoke(main, [*self.arguments, "--help"], prog_name="alarm-mw", terminal_width=100)
+        yield "```text"
+        yield from shown.stdout.splitlines()
+        yield "```"
+
+
+def _comments(module: str, scope: str) -> dict[str, str]:
+    """Return what the ``#:`` comments of a class say, by attribute."""
+    found = ModuleAnalyzer.for_module(module).find_attr_docs()
+    return {name: " ".join(lines).strip() for (owner, name), lines in found.items() if owner == scope}
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Return a Markdown table."""
+    yield _row(head)
+    yield _row(("---",) * len(head))
+    yield from map(_row, rows)
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+DIRECTIVES: dict[str, type[Directive]] = {
+    "action": ActionOptions,
+    "delivery": DeliveryKeys,
+    "numbers": Numbers,
+    "reasons": Reasons,
+    "command-help": CommandHelp,
+}
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Add the directives (Sphinx's extension interface)."""
+    for name, directive in DIRECTIVES.items():
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,31 @@
+"""Builds the documentation: ``sphinx-build -W -b html docs docs/_build``."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
+from figures import FIGURES
+
+project = "alarm_mw"
+copyright = "the authors of alarm_mw"  # noqa: A001 - Sphinx's name
+version = release = installed_version("alarm-mw")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "reference"]
+exclude_patterns = ["_build", "_ext"]
+
+myst_enable_extensions = ["substitution"]
+myst_heading_anchors = 3
+myst_substitutions = FIGURES
+
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints = "none"
+
+html_theme = "furo"
+html_title = f"alarm_mw {version}"
+html_theme_options = {"navigation_with_keys": True}

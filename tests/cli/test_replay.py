@@ -1,0 +1,90 @@
+"""``alarm-mw replay``: the rules over logs, and nothing fired."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from alarm_mw.cli.main import main
+
+LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
+
+
+def replay(*arguments: str, given: str | bytes | None = None) -> Result:
+    return CliRunner().invoke(main, ["replay", *arguments], input=given)
+
+
+def flags(*rules: str) -> list[str]:
+    return ["--alarm", "a log:", "--alarm", "b log:", *(part for rule in rules for part in ("--log-alarm", rule))]
+
+
+def objects(result: Result) -> list[dict[str, object]]:
+    assert result.exit_code == 0, result.output
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+def test_each_line_that_matches_is_an_object(tmp_path: Path) -> None:
+    """A JSON line tells file, number, text and what would have been fired, in the order of the rules."""
+    log = tmp_path / "app.log"
+    log.write_bytes(b"fine\nERR 1\r\n\nERR \xff last")
+    result = replay("--json", *flags("b,a ERR", "a last"), str(log))
+    both = {"matched": ["b", "a"], "fired": ["b", "a"], "held": {}}
+    assert objects(result) == [
+        {"file": str(log), "line": 2, "text": "ERR 1\r", **both},
+        {"file": str(log), "line": 4, "text": "ERR \udcff last", **both},
+    ]
+
+
+def test_what_would_be_held_back_is_told_with_its_reason() -> None:
+    """The same message twice in a row is held back, as it would be."""
+    first, second = objects(replay("--json", *flags("a ERR"), "-", given="ERR\nERR\n"))
+    assert (first["fired"], first["held"]) == (["a"], {})
+    assert (second["fired"], second["held"]) == ([], {"a": "same_message"})
+
+
+def test_the_order_of_flags_is_the_order_of_rules() -> None:
+    """A --not-log-alarm ends the search for the rules behind it only."""
+    options = ["--alarm", "a log:", "--alarm", "b log:", "--log-alarm", "a x", "--not-log-alarm", "a x"]
+    (match,) = objects(replay("--json", *options, "--log-alarm=b x", "-", given="x\n"))
+    assert match["fired"] == ["a"]
+
+
+def test_text_is_safe_to_show(tmp_path: Path) -> None:
+    """Without --json a line is shown with its control characters made visible."""
+    result = replay(*flags("a,b ERR"), "-", given=b"ERR \x1b[31m\n")
+    assert result.stdout == "-:1: [a, b] ERR \\x1b[31m\n"
+
+
+def test_a_line_longer_than_a_block_is_one_line() -> None:
+    """Lines of any length are put to the rules whole."""
+    given = b"x" * 3_000_000 + b" ERR\nERR 2\n"
+    found = objects(replay("--json", *flags("a ERR"), "-", given=given))
+    assert [match["line"] for match in found] == [1, 2]
+
+
+def test_a_wrong_configuration_is_shown() -> None:
+    """Mistakes end it with 2, and nothing is read."""
+    result = replay("--alarm", "a nonsense", "-")
+    assert result.exit_code == 2
+    assert "--alarm (1st)" in result.stderr
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LOGHUB.glob("*.rules")))
+def test_real_logs_give_what_another_engine_found(name: str, tmp_path: Path) -> None:
+    """Every line of the loghub samples matches the alarms that perl's engine found, in their order."""
+    rules = [line.split("\t", 1) for line in (LOGHUB / f"{name}.rules").read_text().splitlines() if line]
+    ini = tmp_path / "uwsgi.ini"
+    alarms = dict.fromkeys(alarm for alarm, _ in rules)
+    ini.write_text(
+        "[uwsgi]\n"
+        + "".join(f"alarm = {alarm} log:\n" for alarm in alarms)
+        + "".join(f"log-alarm = {alarm} {regexp}\n" for alarm, regexp in rules)
+    )
+    found = objects(replay("--json", "--ini", str(ini), str(LOGHUB / f"{name}.log")))
+    with (LOGHUB / f"{name}.expected.tsv").open(newline="") as table:
+        expected = [(int(line), alarms.split(",")) for line, alarms in csv.reader(table, delimiter="\t")]
+    assert [(match["line"], match["matched"]) for match in found] == expected

@@ -1,0 +1,49 @@
+"""``alarm-mw test``: one alarm for real."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from click.testing import CliRunner, Result
+
+from alarm_mw.cli.main import main
+
+
+def fire(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["test", *arguments])
+
+
+def test_a_delivered_alarm_is_a_success(tmp_path: Path) -> None:
+    """The action runs with the message, and the exit status is 0."""
+    out = tmp_path / "out.txt"
+    result = fire("--alarm", f"a cmd:cat >> {out}", "a", "hello")
+    assert (result.exit_code, result.stdout) == (0, "a: delivered\n")
+    assert out.read_text() == "hello\n"
+
+
+def test_without_a_message_it_says_what_it_is(tmp_path: Path) -> None:
+    """The message tells its reader that this is a test."""
+    out = tmp_path / "out.txt"
+    assert fire("--alarm", f"a cmd:cat >> {out}", "a").exit_code == 0
+    assert "test" in out.read_text()
+
+
+def test_an_alarm_that_fails_is_a_failure() -> None:
+    """The exit status is 1, and the reason is shown."""
+    result = fire("--alarm", "a cmd:echo no such mailbox >&2; exit 3", "a")
+    assert result.exit_code == 1
+    assert "no such mailbox" in result.stderr
+
+
+def test_trying_ends_after_its_time() -> None:
+    """An alarm whose receiver is away is tried for --timeout seconds."""
+    result = fire("--timeout", "0.2", "--alarm", "a curl:http://127.0.0.1:9/", "a")
+    assert result.exit_code == 1
+    assert "not delivered in time" in result.stderr
+
+
+def test_an_unknown_alarm_is_a_mistake() -> None:
+    """The exit status is 2, and the name that was meant is guessed."""
+    result = fire("--alarm", "jabber log:", "jaber")
+    assert result.exit_code == 2
+    assert "did you mean 'jabber'" in result.stderr

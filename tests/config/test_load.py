@@ -1,0 +1,186 @@
+"""Files, flags and keywords become one configuration."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from alarm_mw.config.load import from_keywords, load
+from alarm_mw.config.part import FindAction
+from alarm_mw.config.problems import ordinal
+from alarm_mw.config.sources import Sources
+from alarm_mw.errors import ConfigError
+from alarm_mw.types import Syntax, Where
+
+
+@pytest.fixture
+def _files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.toml").write_text("alarm_freq = 1\nalarms.a = 'note:'\nrules = [{ pattern = 'toml', alarms = 'b' }]\n")
+    Path("b.ini").write_text("[uwsgi]\nalarm-freq = 2\nalarm = b note:\nlog-alarm = a ini\n")
+
+
+FLAGS = (
+    ("alarm", "c note:$(WHO)"),
+    ("log-alarm", "a,b,c flag"),
+    ("not-log-alarm", "a other"),
+    ("alarm", "d note:"),
+    ("alarm-freq", "4"),
+    ("alarm-msg-size", "10"),
+)
+
+
+@pytest.mark.usefixtures("_files")
+def test_files_and_flags_are_united(find_action: FindAction) -> None:
+    """Alarms may be used across files and flags, rules keep their order, and the last number counts."""
+    settings = load(Sources(("a.toml",), ("b.ini",), FLAGS), {"WHO": "me"}, find_action=find_action)
+    assert [alarm.name for alarm in settings.alarms] == ["a", "b", "c", "d"]
+    assert [(rule.pattern, rule.syntax, rule.excludes) for rule in settings.rules] == [
+        ("toml", Syntax.PYTHON, False),
+        ("ini", Syntax.PCRE, False),
+        ("flag", Syntax.PCRE, False),
+        ("other", Syntax.PCRE, True),
+    ]
+    assert msgspec.structs.asdict(settings.alarms[2].options) == {"text": "me"}
+    assert settings.alarms[3].where == Where("--alarm (2nd)")
+    assert (settings.alarm_freq, settings.alarm_msg_size) == (4, 10)
+
+
+@pytest.mark.usefixtures("_files")
+def test_all_problems_of_all_sources_are_raised(find_action: FindAction) -> None:
+    """load() raises one error with what is wrong in every file and flag, in the order of the sources."""
+    Path("bad.toml").write_text("x = 1\n")
+    flags = (
+        ("alarm", "c nothing:"),
+        ("log-alarm", "c ok"),
+        ("log-alarm", "a ("),
+        ("alarm-freq", "-1"),
+    )
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(("bad.toml", "none.toml", "a.toml"), (), flags), {}, find_action=find_action)
+    assert [re.sub(r"(at its character \d+): .+", r"\1", str(problem)) for problem in caught.value.problems] == [
+        "bad.toml:1: unknown key 'x'",
+        "none.toml: cannot read none.toml: No such file or directory",
+        "a.toml:3: unknown alarm 'b'",
+        "--alarm (1st): alarm 'c': unknown alarm plugin 'nothing'",
+        "--alarm-freq (1st): alarm-freq: expected a number of seconds, 0 or more, got '-1'",
+        "--log-alarm (2nd): the regexp '(' breaks at its character 1",
+    ]
+
+
+@pytest.mark.usefixtures("_files")
+def test_second_alarm_in_toml_is_a_mistake(find_action: FindAction) -> None:
+    """Two TOML files that name one alarm contradict each other."""
+    Path("b.toml").write_text("\nalarms.a = 'note:'\nalarms.b = 'note:'\n")
+    with pytest.raises(ConfigError) as caught:
+        load(Sources(("a.toml", "b.toml")), {}, find_action=find_action)
+    assert str(caught.value) == "b.toml:2: a second alarm 'a'; the first is at a.toml:2, expected another name"
+
+
+def test_sources_survive_json() -> None:
+    """Sources can be handed to another process as JSON."""
+    sources = Sources(("a.toml",), ("b.ini:prod",), FLAGS)
+    assert Sources.from_dict(json.loads(json.dumps(sources.to_dict()))) == sources
+    with pytest.raises(msgspec.ValidationError):
+        Sources.from_dict({"flags": [["alarm"]]})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "is_ini"),
+    [
+        ("a.ini", "", True),
+        ("A.INI", "", True),
+        ("a.ini:prod", None, True),
+        ("a.toml", "[uwsgi]\n", False),
+        ("a.conf", "; x\n[uwsgi]\nmodule = a\n", True),
+        ("a.conf", " [uwsgi] \r\n", True),
+        ("a.conf", "[alarms]\n", False),
+        ("a.conf", "x = '[uwsgi]'\n", False),
+        ("a.conf", None, False),
+        ("a.ini.d/a.toml", None, False),
+    ],
+)
+def test_kind_of_file(tmp_path: Path, name: str, text: str | None, is_ini: bool) -> None:  # noqa: FBT001 - a parameter
+    """The extension tells ini from TOML, and where it does not, the section [uwsgi] does."""
+    file = str(tmp_path / name)
+    if text is not None:
+        Path(file).write_text(text)
+    expected = Sources(ini_files=(file,)) if is_ini else Sources(toml_files=(file,))
+    assert Sources.of_files([file]) == expected
+
+
+@pytest.mark.usefixtures("_files")
+def test_keywords(find_action: FindAction) -> None:
+    """init()'s keywords stand beside a file; rules are Python's, exclusions come first, values are as they are."""
+    settings = from_keywords(
+        Path("a.toml"),
+        {"b": "note:${HOME}", "t": {"action": "talk", "jid": "x", "to": ("y",), "delivery": {"attempt_timeout": 1}}},
+        ["b,t one", "t  two"],
+        ["b three"],
+        alarm_freq=9,
+        alarm_msg_size=20,
+        environ={},
+        find_action=find_action,
+    )
+    assert [alarm.name for alarm in settings.alarms] == ["a", "b", "t"]
+    assert msgspec.structs.asdict(settings.alarms[1].options) == {"text": "${HOME}"}
+    assert msgspec.structs.asdict(settings.alarms[2].options)["to"] == ("y",)
+    assert settings.alarms[2].delivery.attempt_timeout == 1
+    assert settings.alarms[2].where == Where('init(alarms["t"])')
+    assert [(rule.pattern, rule.excludes, rule.syntax) for rule in settings.rules] == [
+        ("toml", False, Syntax.PYTHON),
+        ("three", True, Syntax.PYTHON),
+        ("one", False, Syntax.PYTHON),
+        (" two", False, Syntax.PYTHON),
+    ]
+    assert (settings.alarm_freq, settings.alarm_msg_size) == (9, 20)
+
+
+def test_no_keywords_are_a_configuration() -> None:
+    """init() without anything is allowed."""
+    assert from_keywords().alarms == ()
+
+
+def test_mistakes_in_keywords(find_action: FindAction) -> None:
+    """Mistakes in keywords are told with the place in the call, as it is written."""
+    with pytest.raises(ConfigError) as caught:
+        from_keywords(
+            alarms={"jabber": {"action": "talk", "jid": 3}, "x": "note", "y": 3, 4: "note:"},  # type: ignore[dict-item]  # on purpose
+            log_alarms=["jaber x", "jabber (", "x", 3, "jabber x{99999999999}"],  # type: ignore[list-item]  # on purpose
+            not_log_alarms="jabber x",
+            alarm_freq="soon",  # type: ignore[arg-type]  # on purpose
+            find_action=find_action,
+        )
+    assert [re.sub(r"(at its character \d+): .+", r"\1", str(problem)) for problem in caught.value.problems] == [
+        "init(alarm_freq): alarm_freq: expected a number of seconds, 0 or more, got 'soon'",
+        "init(alarms[4]): alarm 4: a name is text without blanks and commas",
+        'init(alarms["jabber"]["jid"]): alarm \'jabber\': jid: expected str, got int',
+        "init(alarms[\"x\"]): alarm 'x': expected PLUGIN:ARGS, but there is no colon after the plugin's name",
+        "init(alarms[\"y\"]): alarm 'y': expected a table or a string such as 'cmd:…', got an integer",
+        "init(not_log_alarms): expected a list of rules, got a string",
+        "init(log_alarms[3]): expected a string, got an integer",
+        "init(log_alarms[2]): log-alarm: expected NAME[,NAME…] REGEXP, with a blank before the regexp",
+        "init(log_alarms[0]): unknown alarm 'jaber' (did you mean 'jabber'?)",
+        "init(log_alarms[1]): the regexp '(' breaks at its character 1",
+        "init(log_alarms[4]): the regexp 'x{99999999999}' cannot be used: a count is too high",
+    ]
+
+
+def test_place_of_the_whole_call(find_action: FindAction) -> None:
+    """Keywords that are no table at all are told of."""
+    with pytest.raises(ConfigError) as caught:
+        from_keywords(alarms=["a note:"], find_action=find_action)  # type: ignore[arg-type]  # on purpose
+    assert str(caught.value) == "init(alarms): alarms: expected a table, got an array"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(1, "1st"), (2, "2nd"), (3, "3rd"), (4, "4th"), (11, "11th"), (12, "12th"), (22, "22nd"), (113, "113th")],
+)
+def test_ordinals(number: int, text: str) -> None:
+    """The place of a flag is counted in English."""
+    assert ordinal(number) == text

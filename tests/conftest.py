@@ -1,0 +1,128 @@
+"""What every test gets: a check that it leaves nothing behind; and the services that several folders need."""
+
+from __future__ import annotations
+
+import gc
+import importlib.util
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Protocol
+
+import pytest
+import trustme
+
+#: Seconds for what a test has stopped to be gone.
+PATIENCE = 3.0
+
+
+def _descriptors() -> dict[str, str]:
+    found = {}
+    for entry in os.listdir("/proc/self/fd"):
+        try:
+            found[entry] = os.readlink(f"/proc/self/fd/{entry}")
+        except FileNotFoundError:  # the one that listed the directory
+            continue
+    return found
+
+
+def _children() -> set[str]:
+    found: set[str] = set()
+    for task in os.listdir("/proc/self/task"):
+        children = Path(f"/proc/self/task/{task}/children")
+        if children.exists():
+            found.update(children.read_text().split())
+    return found
+
+
+def _leftovers(threads: set[threading.Thread], children: set[str], descriptors: dict[str, str]) -> list[str]:
+    gc.collect()
+    return [
+        *(f"thread {thread.name}" for thread in threading.enumerate() if thread not in threads),
+        *(f"process {pid}" for pid in _children() - children),
+        *(f"descriptor {fd}: {target}" for fd, target in _descriptors().items() if fd not in descriptors),
+    ]
+
+
+@pytest.fixture(autouse=True)
+def leaves_nothing_behind() -> Iterator[None]:
+    """Fail a test that leaves a thread, a process or a descriptor behind."""
+    gc.collect()
+    before = set(threading.enumerate()), _children(), _descriptors()
+    yield
+    deadline = time.monotonic() + PATIENCE
+    pause = threading.Event()
+    while found := _leftovers(*before):
+        if time.monotonic() > deadline:
+            pytest.fail(f"left behind: {', '.join(found)}")
+        pause.wait(0.01)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Provide a certificate authority that nobody trusts unless told to."""
+    return trustme.CA()
+
+
+def _load_prosody() -> ModuleType:
+    """Import ``tests/services/prosody.py``: tests are not a package."""
+    path = Path(__file__).parent / "services" / "prosody.py"
+    spec = importlib.util.spec_from_file_location("alarm_mw_test_prosody", path)
+    assert spec
+    assert spec.loader
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class Prosody(Protocol):
+    """What the fixtures here need of the server."""
+
+    def register(self, *users: str) -> None: ...
+    def befriend(self, user: str, friend: str) -> None: ...
+    def start(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+@pytest.fixture(scope="session")
+def make_prosody(
+    authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., AbstractContextManager[Prosody]]:
+    """Provide a function that makes an XMPP server, not started yet, and stops it at the end."""
+    module = _load_prosody()
+    if missing := module.missing():
+        if "CI" in os.environ:
+            pytest.fail(missing)
+        pytest.skip(missing)
+
+    @contextmanager
+    def make(**options: object) -> Iterator[Prosody]:
+        server = module.Prosody(tmp_path_factory.mktemp("prosody"), authority, **options)
+        try:
+            yield server
+        finally:
+            server.stop()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def prosody(make_prosody: Callable[..., AbstractContextManager[Prosody]]) -> Iterator[Prosody]:
+    """Run an XMPP server with accounts, of which ``app`` and ``me`` see each other online."""
+    with make_prosody() as server:
+        server.register("app", "me", "you", "stranger")
+        server.befriend("app", "me")
+        server.start()
+        yield server
+
+
+@pytest.fixture
+def new_prosody(make_prosody: Callable[..., AbstractContextManager[Prosody]]) -> Iterator[Callable[..., Prosody]]:
+    """Provide a function that makes an XMPP server of the test's own, not started yet; it is stopped after the test."""
+    with ExitStack() as servers:
+        yield lambda **options: servers.enter_context(make_prosody(**options))

@@ -1,0 +1,308 @@
+"""Lanes and their dispatcher, with a real outbox in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Self
+
+import pytest
+
+from alarm_mw import signals
+from alarm_mw.delivery.dispatcher import Dispatcher, Route
+from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.errors import ActionError
+from alarm_mw.interfaces import Action, ActionContext, PluginOptions
+from alarm_mw.testing import Recorder
+from alarm_mw.testing.recorder import NoOptions
+from alarm_mw.types import Firing, Reason, Record
+
+QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
+
+
+def firing(alarm: str, number: int) -> Firing:
+    message = b"%d\n" % number
+    return Firing(f"{alarm}{number}", alarm, message, Record(message, "stdout", 1.0, str(number)), 1.0)
+
+
+def context(alarm: str) -> ActionContext:
+    return ActionContext(alarm, lambda _: None)
+
+
+def recording(recorder: Recorder, alarm: str = "a") -> Action:
+    return recorder.find(alarm)(NoOptions(), context(alarm))
+
+
+class Stage:
+    """An outbox and a dispatcher on the running loop."""
+
+    def __init__(self, policy: Delivery = QUICK, **actions: Action) -> None:
+        self.outbox = Outbox(":memory:")
+        self.dispatcher = Dispatcher(self.outbox, {name: Route(action, policy) for name, action in actions.items()})
+
+    def put(self, firings: Sequence[Firing]) -> None:
+        self.outbox.take(firings, lambda one, _: self.outbox.ledger.alarm(one.alarm, "fired"))
+        self.dispatcher.submit({one.alarm for one in firings})
+
+    async def drain(self, timeout: float = 10.0, *, wait_for_retries: bool = True) -> bool:
+        return await self.dispatcher.drain(timeout, wait_for_retries=wait_for_retries)
+
+    async def __aenter__(self) -> Self:
+        self.dispatcher.start()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.dispatcher.stop()
+        self.outbox.close()
+
+
+class Scripted:
+    """An action whose delivery is a function."""
+
+    Options: ClassVar[type[PluginOptions]] = NoOptions
+    concurrency: ClassVar[int] = 1
+
+    def __init__(self, deliver: Callable[[Firing], object]) -> None:
+        self._deliver = deliver
+        self.starts = 0
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> PluginOptions:
+        return NoOptions()
+
+    async def __aenter__(self) -> Self:
+        self.starts += 1
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def deliver(self, one: Firing) -> None:
+        result = self._deliver(one)
+        if asyncio.iscoroutine(result):
+            await result
+
+
+class Blocking(Scripted):
+    """An action whose delivery is a plain function, which may block."""
+
+    def deliver(self, one: Firing) -> None:  # type: ignore[override]  # a plain function is allowed as well
+        self._deliver(one)
+
+
+class Unstartable(Scripted):
+    """An action that cannot start the first time."""
+
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
+        if self.starts == 1:
+            raise RuntimeError
+        return self
+
+
+def run(scene: Callable[[], object]) -> None:
+    coroutine = scene()
+    assert asyncio.iscoroutine(coroutine)
+    asyncio.run(coroutine)
+
+
+def test_firings_are_delivered_in_order() -> None:
+    """An alarm's firings arrive in the order in which they were fired."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", n) for n in range(200)])
+            assert await stage.drain()
+        assert recorder.messages == [b"%d\n" % n for n in range(200)]
+
+    run(scene)
+
+
+def test_a_hanging_alarm_holds_nobody_else_up() -> None:
+    """Another alarm is delivered while one hangs."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        never = asyncio.Event()
+        async with Stage(stuck=Scripted(lambda _: never.wait()), a=recording(recorder)) as stage:
+            stage.put([firing("stuck", 1), firing("a", 1)])
+            await asyncio.to_thread(recorder.wait_for, 1)
+            assert not await stage.drain(0.01)
+
+    run(scene)
+
+
+def test_a_retry_delivers_in_the_end_and_in_order() -> None:
+    """What failed for now is tried again, and what comes behind it waits."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(*(ActionError("busy", retry=True, after=0.001) for _ in range(3)))
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1), firing("a", 2)])
+            assert await stage.drain()
+        assert recorder.messages == [b"1\n", b"2\n"]
+
+    run(scene)
+
+
+def dead_letters(outbox: Outbox) -> dict[str, int]:
+    return outbox.ledger.books()["alarms"]["a"]["dead"]
+
+
+def test_what_cannot_be_delivered_becomes_a_dead_letter() -> None:
+    """A refusal is final, is counted with its reason, and holds nothing else up."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(ActionError("404", retry=False))
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1), firing("a", 2)])
+            assert await stage.drain()
+            assert dead_letters(stage.outbox) == {Reason.REFUSED: 1}
+        assert recorder.messages == [b"2\n"]
+
+    run(scene)
+
+
+def test_retrying_ends_after_its_time() -> None:
+    """After give_up_after seconds a firing goes to the dead letters."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(ActionError("busy", retry=True))
+        async with Stage(Delivery(give_up_after=0.0), a=recording(recorder)) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+            assert dead_letters(stage.outbox) == {Reason.GAVE_UP: 1}
+
+    run(scene)
+
+
+def test_an_attempt_has_a_time_limit() -> None:
+    """An action that hangs is cut off, and tried again."""
+
+    async def scene() -> None:
+        never, attempts = asyncio.Event(), []
+
+        async def deliver(one: Firing) -> None:
+            attempts.append(one)
+            if len(attempts) == 1:
+                await never.wait()
+
+        async with Stage(Delivery(attempt_timeout=0.01, backoff_first=0.001), a=Scripted(deliver)) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+        assert len(attempts) == 2
+
+    run(scene)
+
+
+def test_a_plugins_mistake_is_a_dead_letter_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    """An action that raises what it should not harms only the one firing."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(ZeroDivisionError())
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1), firing("a", 2)])
+            assert await stage.drain()
+            assert dead_letters(stage.outbox) == {Reason.REFUSED: 1}
+        assert recorder.messages == [b"2\n"]
+
+    run(scene)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_an_action_that_cannot_start_is_started_again(caplog: pytest.LogCaptureFixture) -> None:
+    """A failure at the start of an action delays its alarm, and loses nothing."""
+
+    async def scene() -> None:
+        delivered: list[Firing] = []
+        action = Unstartable(delivered.append)
+        async with Stage(a=action) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+        assert len(delivered) == 1
+        assert action.starts == 2
+
+    run(scene)
+    assert "started again" in caplog.text
+
+
+def test_a_blocking_action_blocks_only_its_own_thread() -> None:
+    """A plain function delivers in a thread; others are delivered meanwhile."""
+
+    async def scene() -> None:
+        recorder, release, threads = Recorder(), threading.Event(), []
+
+        def block(_: Firing) -> None:
+            threads.append(threading.current_thread())
+            release.wait(10.0)
+
+        async with Stage(blocked=Blocking(block), a=recording(recorder)) as stage:
+            stage.put([firing("blocked", 1), firing("a", 1)])
+            await asyncio.to_thread(recorder.wait_for, 1)
+            release.set()
+            assert await stage.drain()
+        assert threads[0] is not threading.main_thread()
+
+    run(scene)
+
+
+def test_what_waited_before_the_start_is_delivered() -> None:
+    """Firings that an earlier process left in the outbox are delivered at the start."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        stage = Stage(a=recording(recorder))
+        stage.outbox.take([firing("a", 1)], lambda _, __: None)
+        async with stage:
+            assert await stage.drain()
+        assert recorder.messages == [b"1\n"]
+
+    run(scene)
+
+
+def test_a_durable_outbox_does_not_wait_for_retries() -> None:
+    """At the end, what is between two attempts may stay in a durable outbox."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(ActionError("busy", retry=True, after=1000.0))
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1)])
+            assert not await stage.drain(60.0, wait_for_retries=False)
+            assert stage.outbox.count_waiting() == {"a": 1}
+
+    run(scene)
+
+
+def test_programs_can_listen() -> None:
+    """`delivered` and `failed` are sent with the firing, and a receiver that raises does no harm."""
+    heard: list[str] = []
+
+    def note(alarm: str, **facts: object) -> None:
+        heard.append(f"{alarm} {'failed' if 'error' in facts else 'delivered'}")
+        raise ValueError
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(ActionError("busy", retry=True))
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+
+    with signals.delivered.connected_to(note), signals.failed.connected_to(note):
+        run(scene)
+    assert heard == ["a failed", "a delivered"]
+
+
+def test_pauses_grow_and_are_bounded() -> None:
+    """The pause before a retry doubles up to its limit and is never below half of it."""
+    policy = Delivery(backoff_first=1.0, backoff_max=10.0)
+    assert [policy.pause(attempt, 1.0) for attempt in (1, 2, 3, 4, 5, 1000)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
+    assert policy.pause(3, 0.0) == 2.0

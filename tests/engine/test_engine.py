@@ -1,0 +1,230 @@
+"""The engine's decisions."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.engine.screen import Screen
+from alarm_mw.types import Reason, Record, Rule, Syntax, Verdict
+
+ALARMS = ("a", "b", "c")
+_keys = (f"k{n}" for n in itertools.count())
+
+
+def engine(*rules: Rule, alarm_freq: float = 0.0, alarm_msg_size: int = 8192) -> Engine:
+    compiled = [compile_rule(rule) for rule in rules]
+    screen = Screen.compile(compiled)
+    return Engine(compiled, screen, ALARMS, alarm_freq=alarm_freq, alarm_msg_size=alarm_msg_size)
+
+
+def rule(pattern: str, *alarms: str, syntax: Syntax = Syntax.PCRE) -> Rule:
+    return Rule(pattern, alarms or ("a",), syntax)
+
+
+def unless(pattern: str) -> Rule:
+    return Rule(pattern, (), Syntax.PCRE, excludes=True)
+
+
+def line(text: bytes, **facts: object) -> Record:
+    return Record(text, **{"source": "stdout", "time": 1000.0, "key": next(_keys), **facts})  # type: ignore[arg-type]  # a record's facts
+
+
+def fired(verdict: Verdict) -> list[str]:
+    return [firing.alarm for firing in verdict.firings]
+
+
+def test_every_rule_that_matches_fires_its_alarms_in_order() -> None:
+    """All matching rules fire, in the order written, each alarm once for a line."""
+    verdict = engine(rule("x", "b"), rule("nothing", "c"), rule("x", "a", "b")).evaluate(line(b"x\n"), 0.0)
+    assert fired(verdict) == ["b", "a"]
+    assert verdict.matched == ("b", "a")
+
+
+def test_an_exclusion_ends_the_scan() -> None:
+    """What stands before a not-log-alarm that matches fires; what stands behind it does not."""
+    verdict = engine(rule("x", "a"), unless("x"), rule("x", "b")).evaluate(line(b"x\n"), 0.0)
+    assert fired(verdict) == ["a"]
+
+
+def test_an_exclusion_before_all_rules_is_named() -> None:
+    """A line that only an exclusion matched is counted as excluded."""
+    assert engine(unless("x"), rule("x")).evaluate(line(b"x\n"), 0.0).skipped is Reason.EXCLUDED
+
+
+def test_a_line_that_matches_nothing_has_no_reason() -> None:
+    """A line without a match is neither fired nor held back nor skipped."""
+    assert engine(rule("x")).evaluate(line(b"y\n"), 0.0) == Verdict()
+
+
+def test_the_message_is_the_line_with_its_newline() -> None:
+    """An action gets the line as it was, newline and foreign bytes included."""
+    (firing,) = engine(rule("x")).evaluate(line(b"\xffx\n"), 0.0).firings
+    assert firing.message == b"\xffx\n"
+
+
+def test_same_message_within_freq_is_held_back_and_counted() -> None:
+    """The same message as the last one is held for alarm-freq seconds, and the next firing says how many were."""
+    limited = engine(rule("x"), alarm_freq=3.0)
+    assert fired(limited.evaluate(line(b"x\n"), 10.0)) == ["a"]
+    (held,) = limited.evaluate(line(b"x\n", time=1001.0), 12.9).held
+    assert held.reason is Reason.SAME_MESSAGE
+    (firing,) = limited.evaluate(line(b"x\n"), 13.0).firings
+    assert (firing.held_back, firing.held_since) == (1, 1001.0)
+
+
+def test_repeats_do_not_prolong_the_time() -> None:
+    """A message that keeps coming fires every alarm-freq seconds, as in uWSGI."""
+    limited = engine(rule("x"), alarm_freq=3.0)
+    assert sum(len(limited.evaluate(line(b"x\n"), float(now)).firings) for now in range(9)) == 3
+
+
+def test_only_the_last_message_is_compared() -> None:
+    """A B A B passes the limiter, as in uWSGI."""
+    limited = engine(rule("x"), alarm_freq=3.0)
+    assert all(limited.evaluate(line(text), 0.0).firings for text in (b"x1\n", b"x2\n", b"x1\n", b"x2\n"))
+
+
+def test_lines_of_alarm_plugins_are_not_looked_at() -> None:
+    """A line that begins with [uwsgi-alarm never fires."""
+    verdict = engine(rule(".*")).evaluate(line(b"[uwsgi-alarm-curl] failed\n"), 0.0)
+    assert verdict.skipped is Reason.ALARM_MARK
+
+
+def test_an_alarm_whose_text_keeps_coming_back_is_stopped() -> None:
+    """A loop through the alarm's own output ends after a bounded number of firings, with its reason."""
+    looping = engine(rule("ERR"))
+    message, count = b"ERR x\n", 0
+    for _ in range(1000):
+        verdict = looping.evaluate(line(message), 0.0)
+        if not verdict.firings:
+            break
+        count += 1
+        message = b"Tue Nov 24 06:29:21 2026 - ALARM: " + verdict.firings[0].message
+    assert count == 10
+    assert [held.reason for held in verdict.held] == [Reason.LOOP]
+
+
+def test_numbered_messages_are_no_loop() -> None:
+    """An application that counts upwards loses no alarm to the loop guard."""
+    counting = engine(rule("ALARM"))
+    assert all(counting.evaluate(line(b"ALARM %d\n" % n), 0.0).firings for n in range(20_000))
+
+
+def test_a_record_matches_when_one_of_its_lines_does() -> None:
+    """`^` means the start of a line in a record of several lines too, and the alarm shows the record whole."""
+    (firing,) = engine(rule("^second$")).evaluate(line(b"first\nsecond\nthird\n", source="logging"), 0.0).firings
+    assert firing.message == b"first\nsecond\nthird\n"
+
+
+def test_an_exclusion_sees_the_whole_record() -> None:
+    """A not-log-alarm that matches any line of a record ends the scan for the record."""
+    assert not engine(unless("^second"), rule("first")).evaluate(line(b"first\nsecond\n"), 0.0).firings
+
+
+def test_level_and_logger_are_conditions() -> None:
+    """A rule with a level or a logger only sees records that have them."""
+    strict = engine(Rule("x", ("a",), level=40, logger="app"))
+    assert strict.evaluate(line(b"x\n", level=40, logger="app.db"), 0.0).firings
+    assert not strict.evaluate(line(b"x\n", level=30, logger="app"), 0.0).firings
+    assert not strict.evaluate(line(b"x\n", level=40, logger="apple"), 0.0).firings
+    assert not strict.evaluate(line(b"x\n"), 0.0).firings
+
+
+def test_a_certain_rule_also_needs_its_conditions() -> None:
+    """What the screen is certain of concerns the regexp, not level and logger."""
+    strict = engine(Rule("x", ("a",), level=40))
+    assert not strict.evaluate(line(b"x\n"), 0.0, (0,), (0,)).firings
+
+
+def test_a_printed_echo_of_a_log_record_fires_once() -> None:
+    """A record seen through the handler and then printed fires once; the reason is in the ledger."""
+    both = engine(rule("boom"))
+    assert both.evaluate(line(b"boom\n", source="logging", echoes=(b"ERROR boom",)), 0.0).firings
+    (held,) = both.evaluate(line(b"ERROR boom\n", source="stderr"), 0.1).held
+    assert held.reason is Reason.ECHO
+
+
+def test_a_printed_line_before_its_log_record_fires_once() -> None:
+    """The order in which the two arrive does not matter."""
+    both = engine(rule("boom"))
+    assert both.evaluate(line(b"ERROR boom\n", source="stderr"), 0.0).firings
+    (held,) = both.evaluate(line(b"boom\n", source="logging", echoes=(b"ERROR boom",)), 0.1).held
+    assert held.reason is Reason.ECHO
+
+
+def test_an_announced_line_excuses_one_print_only() -> None:
+    """The same text printed on its own account fires as well."""
+    both = engine(rule("boom"))
+    both.evaluate(line(b"boom\n", source="logging", echoes=(b"boom",)), 0.0)
+    both.evaluate(line(b"boom\n", source="stderr"), 0.0)
+    assert both.evaluate(line(b"boom\n", source="stderr"), 0.0).firings
+
+
+def test_an_echo_is_an_echo_for_some_seconds_only() -> None:
+    """A line printed long after the record is no echo of it."""
+    both = engine(rule("boom"))
+    both.evaluate(line(b"boom\n", source="logging", echoes=(b"boom",)), 0.0)
+    assert both.evaluate(line(b"boom\n", source="stderr"), 60.0).firings
+
+
+def test_an_event_whose_printed_form_is_unknown_fires_once() -> None:
+    """An event that a renderer wraps into another line is recognised by its text, in both orders."""
+    both = engine(rule("boom"))
+    event = {"source": "structlog", "loose_echo": b"boom 7"}
+    assert both.evaluate(line(b"boom 7\n", **event), 0.0).firings
+    assert both.evaluate(line(b'{"event": "boom 7"}\n'), 0.0).held[0].reason is Reason.ECHO
+    assert both.evaluate(line(b'{"event": "boom 7"}\n'), 0.0).firings
+    assert both.evaluate(line(b"boom 7\n", **event), 0.0).held[0].reason is Reason.ECHO
+
+
+def test_alarm_fires_past_the_rules() -> None:
+    """`alarm()` needs no rule; the limiter holds for it as well."""
+    direct = engine(alarm_freq=3.0)
+    assert fired(direct.fire("b", line(b"hello", source="api"), 0.0)) == ["b"]
+    assert direct.fire("b", line(b"hello", source="api"), 1.0).held[0].reason is Reason.SAME_MESSAGE
+
+
+def test_an_unknown_alarm_is_counted() -> None:
+    """`alarm()` with a name that is not configured does nothing but count."""
+    assert engine().fire("nobody", line(b"hello"), 0.0).skipped is Reason.UNKNOWN_ALARM
+
+
+def test_a_long_message_is_cut_and_says_so() -> None:
+    """A message above alarm-msg-size is cut to it, tells its length and keeps its newline."""
+    (firing,) = engine(rule("x"), alarm_msg_size=40).evaluate(line(b"x" * 100 + b"\n"), 0.0).firings
+    assert firing.message == b"x" * 22 + b" [cut: 101 bytes]\n"
+
+
+@given(st.text(max_size=60), st.integers(20, 80))
+def test_a_cut_message_is_text_of_the_right_size(text: str, size: int) -> None:
+    """Cutting never exceeds the size and never splits a character."""
+    for firing in engine(rule("(?s).*"), alarm_msg_size=size).evaluate(line(text.encode()), 0.0).firings:
+        assert len(firing.message) <= size
+        firing.message.decode()
+
+
+@given(st.lists(st.sampled_from(["a+", "b", "^c", "x$"]), max_size=5), st.binary(max_size=20), st.booleans())
+def test_what_matched_is_fired_or_held(patterns: list[str], message: bytes, printed: bool) -> None:  # noqa: FBT001  # hypothesis's way
+    """Every alarm that matched is either fired or held back with a reason, never both, never neither."""
+    some = engine(*(rule(pattern, ALARMS[n % 3]) for n, pattern in enumerate(patterns)), alarm_freq=3.0)
+    for now in (0.0, 1.0):
+        verdict = some.evaluate(line(message, source="stdout" if printed else "logging"), now)
+        assert sorted([*fired(verdict), *(held.alarm for held in verdict.held)]) == sorted(verdict.matched)
+
+
+def test_a_rule_that_is_cut_off_is_named_and_switched_off() -> None:
+    """A regexp that backtracks for ever is cut off, told, and no longer tried when it keeps doing so."""
+    slow = engine(Rule(r"(?=(é|e|ee)+$)(e|ee)+f", ("a",)), rule("eeee", "b"))
+    text = b"e" * 60 + b"\n"
+    first = slow.evaluate(line(text), 0.0)
+    assert fired(first) == ["b"]
+    if first.cut_off:
+        for _ in range(9):
+            slow.evaluate(line(text), 0.0)
+        assert slow.is_switched_off(0)
+        assert slow.evaluate(line(text), 0.0).cut_off == ()

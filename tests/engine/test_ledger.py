@@ -1,0 +1,74 @@
+"""The ledger's equations."""
+
+from __future__ import annotations
+
+import threading
+
+from alarm_mw.engine.ledger import Ledger, imbalances
+from alarm_mw.types import Reason
+
+
+def balanced() -> Ledger:
+    ledger = Ledger()
+    for column, n in (("lines", 10), ("screened_out", 6), ("matched", 3)):
+        ledger.source("stdout", column, n)
+    ledger.source("stdout", "skipped", reason=Reason.EXCLUDED)
+    ledger.alarm("a", "matched", 7)
+    ledger.alarm("a", "held_back", 2, reason=Reason.SAME_MESSAGE)
+    ledger.alarm("a", "fired", 5)
+    ledger.alarm("a", "delivered", 2)
+    ledger.alarm("a", "dead", reason=Reason.REFUSED)
+    ledger.alarm("a", "dropped", reason=Reason.SHUTDOWN)
+    return ledger
+
+
+def test_books_that_balance_have_no_complaints() -> None:
+    """When every line and firing is accounted for, nothing is reported."""
+    books = balanced().books()
+    assert books["alarms"]["a"]["waiting"] == 1
+    assert imbalances(books, {"a": 1}) == []
+
+
+def test_every_equation_is_checked() -> None:
+    """A line, a match or a waiting firing too many is named with its source or alarm."""
+    ledger = balanced()
+    ledger.source("stdout", "lines")
+    ledger.alarm("a", "matched")
+    assert imbalances(ledger.books(), {}) == [
+        "source stdout: 11 lines came in, 10 are accounted for",
+        "alarm a: 8 matches, 7 are accounted for",
+        "alarm a: 1 firings should wait, 0 do",
+    ]
+
+
+def test_changes_are_given_out_once_unless_given_back() -> None:
+    """What was written down is not written again; what could not be written is."""
+    ledger = Ledger({("alarm", "a", "fired"): 4})
+    ledger.alarm("a", "fired")
+    assert ledger.take_changes() == {("alarm", "a", "fired"): 5}
+    assert ledger.take_changes() == {}
+    ledger.restore_changes([("alarm", "a", "fired")])
+    assert ledger.take_changes() == {("alarm", "a", "fired"): 5}
+
+
+def test_nothing_is_counted_as_nothing() -> None:
+    """Adding none makes no row."""
+    ledger = Ledger()
+    ledger.source("stdout", "lines", 0)
+    assert ledger.books()["sources"] == {}
+
+
+def test_threads_lose_no_count() -> None:
+    """Counting from several threads at once adds up."""
+    ledger = Ledger()
+
+    def count() -> None:
+        for _ in range(5000):
+            ledger.source("s", "lines")
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ledger.books()["sources"]["s"]["lines"] == 20_000

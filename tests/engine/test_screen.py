@@ -1,0 +1,274 @@
+"""The screen: the lines that some rule may match, told for all rules in one pass."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+
+import msgspec
+import pytest
+
+from alarm_mw.engine.finder import Name
+from alarm_mw.engine.hyperscan_finder import HyperscanFinder
+from alarm_mw.engine.rules import CompiledRule, compile_rule
+from alarm_mw.engine.screen import Hit, Screen
+from alarm_mw.types import Rule, Syntax
+
+BACKENDS: list[Name] = ["hyperscan", "re2", "regex"]
+
+
+def rules(*patterns: str, syntax: Syntax = Syntax.PCRE, multiline: bool = False) -> list[CompiledRule]:
+    return [compile_rule(Rule(pattern, ("alarm",), syntax, multiline=multiline)) for pattern in patterns]
+
+
+def matches(screen: Screen, compiled: Sequence[CompiledRule], data: bytes) -> list[tuple[int, int, tuple[int, ...]]]:
+    """Return each line that rules match, as the engine finds them."""
+    found = []
+    for hit in screen.scan(data):
+        line = data[hit.start : hit.end]
+        matched = tuple(n for n in hit.rules if n in hit.certain or compiled[n].search(line))
+        if matched:
+            found.append((hit.start, hit.end, matched))
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_hits_are_lines_with_their_newline(backend: Name) -> None:
+    """A hit says where its line stands in the chunk, and which rules may match there, in the order of the rules."""
+    compiled = rules("ERROR", "disk (?:full|gone)", r"^\d+ ", "nothing")
+    data = b"all is well\n17 ERROR: disk full ERROR\n\nERROR\nlast disk gone"
+    screen = Screen.compile(compiled, backend=backend)
+    assert screen.backend == backend
+    assert matches(screen, compiled, data) == [(12, 38, (0, 1, 2)), (39, 45, (0,)), (45, 59, (1,))]
+
+
+def test_nothing_comes_of_lines_that_no_rule_matches() -> None:
+    """A chunk without a hit gives an empty list, and so does an empty chunk."""
+    screen = Screen.compile(rules("ERROR", "WARN"))
+    assert screen.scan(b"fine\n" * 100) == []
+    assert screen.scan(b"") == []
+
+
+def test_a_certain_hit_needs_no_verdict() -> None:
+    """Where the screen is exact, a hit says so: for PCRE always, for Python's rules on lines of ASCII."""
+    compiled = [*rules(r"x.y", r"x(?!z)"), *rules(r"x.y", syntax=Syntax.PYTHON)]
+    screen = Screen.compile(compiled, backend="hyperscan")
+    assert screen.scan(b"x-y\n") == [Hit(0, 4, (0, 1, 2), (0, 2))]
+    assert screen.scan("xéy\n".encode()) == [Hit(0, 5, (1, 2), ())]
+    assert screen.scan(b"x\xffy\n") == [Hit(0, 4, (0, 1, 2), (0,))]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_match_ends_with_its_line(backend: Name) -> None:
+    """What may take a newline takes the line's own, as its last character, and goes no further."""
+    compiled = rules(r"end\s+b", r"a[^x]$", r"(?s)a.*b", r"^$", r"\n$", r"(?m)^b")
+    screen = Screen.compile(compiled, backend=backend)
+    data = b"the end\nb\n\na\nb\n"
+    found = matches(screen, compiled, data)
+    assert found == [(0, 8, (4,)), (8, 10, (4, 5)), (10, 11, (3, 4)), (11, 13, (1, 4)), (13, 15, (4, 5))]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_rules_without_anything_to_look_for_are_asked_about_every_line(backend: Name) -> None:
+    """A rule that can match an empty text gets each line, beside the rules that have a hit there."""
+    screen = Screen.compile(rules("b", "x*"), backend=backend)
+    assert screen.judges_every_line == (1,)
+    assert [(hit.start, hit.rules) for hit in screen.scan(b"a\nb\n\n")] == [(0, (1,)), (2, (0, 1)), (4, (1,))]
+    assert screen.may_match(b"a")
+    assert screen.candidates(b"a") == (1,)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_flood_is_screened_line_by_line(backend: Name) -> None:
+    """A chunk with more matches than are worth their calls gives the same hits."""
+    compiled = rules("[a-z]", "q", "z")
+    screen = Screen.compile(compiled, backend=backend)
+    data = (b"abcdefghijklmnopqr" * 4 + b"\n12\n") * 500
+    assert matches(screen, compiled, data) == [(at, at + 73, (0, 1)) for at in range(0, len(data), 76)]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_record_of_several_lines_matches_by_one_of_them_or_as_a_whole(backend: Name) -> None:
+    """A rule may match a record by any of its lines; a multiline rule also across them."""
+    screen = Screen.compile([*rules("^b$"), *rules("a.c", "(?s)a.*c", multiline=True)], backend=backend)
+    message = b"a\nb\nc"
+    assert {0, 2} <= set(screen.candidates(message))
+    assert screen.may_match(message)
+
+
+def test_an_empty_record_may_match_anything() -> None:
+    """A record without a character goes to the rules: ``^$`` matches it."""
+    screen = Screen.compile(rules("^$", "a"))
+    assert screen.may_match(b"")
+    assert screen.candidates(b"") == (0, 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_no_rules_make_an_empty_screen(backend: Name) -> None:
+    """Without rules nothing may match."""
+    screen = Screen.loads(Screen.compile([], backend=backend).dumps())
+    assert screen.scan(b"a\n") == []
+    assert not screen.may_match(b"a")
+    assert screen.candidates(b"a") == ()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_a_backend_refuses_is_judged_on_every_line(backend: Name) -> None:
+    """A pattern that no automaton is made for costs its own speed, not its matches nor the other rules' speed."""
+    compiled = rules("fine", r"(?:x|a$)b?[^c]", "(?:[a-p]{100}[^a]{100}){9}", r"(?:a$|b)\n", "good")
+    screen = Screen.compile(compiled, backend=backend)
+    data = b"fine\nb\n" + b"abcdefghij" * 300 + b"\ngood\n"
+    assert [rule for *_, rule in matches(screen, compiled, data)][:2] == [(0,), (3,)]
+    assert matches(screen, compiled, data)[-1][2] == (4,)
+
+
+# Handed to another process
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_screen_goes_to_another_process_as_bytes(backend: Name) -> None:
+    """`loads` gives the screen that `dumps` took: the same hits, on the same backend."""
+    screen = Screen.compile(rules("a(?!b)", r"\d$", "x*"), backend=backend)
+    again = Screen.loads(screen.dumps())
+    data = b"a1\nab\n\n7\n"
+    assert again.backend == backend
+    assert again.scan(data) == screen.scan(data)
+    assert again.judges_every_line == screen.judges_every_line
+
+
+def test_a_database_of_another_hyperscan_is_compiled_anew() -> None:
+    """A database that does not fit here is made again from the patterns that came with it."""
+    saved = msgspec.msgpack.decode(Screen.compile(rules("ab"), backend="hyperscan").dumps())
+    saved[-1] = b"no database"
+    screen = Screen.loads(msgspec.msgpack.encode(saved))
+    assert screen.backend == "hyperscan"
+    assert screen.scan(b"ab\n") == [Hit(0, 3, (0,), (0,))]
+
+
+@pytest.mark.parametrize("saved", [b"", b"no screen", msgspec.msgpack.encode([99, "re2", [], [], b""])])
+def test_bytes_that_are_no_screen_are_refused(saved: bytes) -> None:
+    """Garbage, and a screen of another version, raise `ValueError`."""
+    with pytest.raises(ValueError, match="screen"):
+        Screen.loads(saved)
+
+
+def test_without_the_optional_packages_the_screen_still_works() -> None:
+    """Where neither Hyperscan nor RE2 is installed, a screen is made, loaded and used all the same."""
+    program = """
+import sys
+sys.modules["hyperscan"] = sys.modules["re2"] = None
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.engine.screen import Screen
+from alarm_mw.types import Rule
+saved = Screen.loads(sys.stdin.buffer.read())
+made = Screen.compile([compile_rule(Rule("ab", ("alarm",)))])
+assert made.backend == saved.backend == "regex"
+print([hit.rules for hit in made.scan(b"ab\\n") + saved.scan(b"ab\\n")])
+"""
+    for backend in BACKENDS:
+        screen = Screen.compile(rules("ab"), backend=backend)
+        done = subprocess.run([sys.executable, "-c", program], input=screen.dumps(), capture_output=True, check=True)
+        assert done.stdout == b"[(0,), (0,)]\n"
+
+
+def test_asking_for_a_missing_backend_says_so() -> None:
+    """A backend that was asked for by name and is not installed raises `ImportError`."""
+    program = """
+import sys
+sys.modules["re2"] = None
+from alarm_mw.engine.screen import Screen
+try:
+    Screen.compile([], backend="re2")
+except ImportError:
+    print("missing")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"missing\n"
+
+
+# Threads, forks, signals
+
+
+def test_threads_scan_at_the_same_time() -> None:
+    """Any number of threads may use one screen."""
+    screen = Screen.compile(rules("ERROR"))
+    data = b"fine\nERROR\n" * 2000
+    counts: list[int] = []
+    threads = [threading.Thread(target=lambda: counts.append(len(screen.scan(data)))) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert counts == [2000] * 8
+
+
+def test_a_forked_child_can_screen_whatever_the_parent_was_doing() -> None:
+    """A fork in the middle of another thread's scan leaves nothing in use in the child."""
+    screen = Screen.compile(rules("ERROR"))
+    data = b"fine\n" * 200_000
+    stop = threading.Event()
+
+    def scan() -> None:
+        while not stop.is_set():
+            screen.scan(data)
+
+    thread = threading.Thread(target=scan)
+    thread.start()
+    try:
+        for _ in range(20):
+            child = os.fork()
+            if not child:
+                fine = screen.scan(b"ERROR\n") == [Hit(0, 6, (0,), (0,))] and not screen.may_match(b"fine")
+                os._exit(0 if fine else 1)
+            assert os.waitpid(child, 0)[1] == 0
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_a_scan_within_a_scan_says_yes() -> None:
+    """A signal handler that logs while its own thread scans is told that anything may match, not that nothing does."""
+    expressions = [rule.expression for rule in rules("ERROR")]
+    finder = HyperscanFinder.compile(expressions)
+    screen = Screen(expressions, finder)
+    answers: list[object] = []
+
+    def handle(*_arguments: object) -> None:
+        answers.extend([screen.may_match(b"fine"), screen.scan(b"ERROR\n")])
+
+    def interrupted(*_find: object) -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        return False
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        finder._database.scan(b"ERROR\n", interrupted)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answers == [True, [Hit(0, 6, (0,), (0,))]]
+    assert not screen.may_match(b"fine")
+
+
+def test_a_hyperscan_that_misses_matches_is_not_used() -> None:
+    """A build of Hyperscan that does not find what it should is as good as none."""
+    program = """
+import sys, types
+class Database:
+    def __init__(self, mode): pass
+    def compile(self, **patterns): pass
+    def scan(self, *arguments): pass
+    def info(self): return b"Version: 5.4.12"
+sys.modules["hyperscan"] = types.SimpleNamespace(Database=Database, HS_MODE_BLOCK=1, HS_FLAG_MULTILINE=4)
+from alarm_mw.engine.screen import Screen
+assert Screen.compile([]).backend != "hyperscan"
+try:
+    Screen.compile([], backend="hyperscan")
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert done.stdout == "this Hyperscan misses matches (Version: 5.4.12)\n"

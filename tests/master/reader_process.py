@@ -1,0 +1,43 @@
+"""A master that consists of a reader: ``source sink state hits``, all descriptors; every line is a hit.
+
+Each chunk's hits are one message on the socket ``hits``: they are told whole or not at all, whenever it is killed.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+from dataclasses import dataclass
+
+from alarm_mw.master.chunk import Chunk
+from alarm_mw.master.reader import StreamReader
+from alarm_mw.master.stream_state import StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    start: int
+    end: int
+    rules: tuple[int, ...] = (0,)
+    certain: tuple[int, ...] = ()
+
+
+class EveryLine:
+    def scan(self, data: bytes) -> list[Hit]:
+        return [Hit(*match.span()) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
+
+
+def main() -> None:
+    source, sink, state, hits = map(int, sys.argv[1:])
+    channel = socket.socket(fileno=hits)
+
+    def tell(chunk: Chunk) -> None:
+        if chunk.hits:
+            channel.send(b"%d " % chunk.lines + b"".join(b"%d %b" % (hit.offset, hit.line) for hit in chunk.hits))
+
+    StreamReader("stdout", source, sink, screen=EveryLine(), hand_over=tell, state=StreamState.from_fd(state)).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,133 @@
+"""The receiver, on real sockets."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alarm_mw.master.batch import Batch
+from alarm_mw.master.receiver import Receiver
+from alarm_mw.transports.records import RecordMaker
+from alarm_mw.transports.unix import UnixTransport
+from alarm_mw.transports.wire import Packet, encode
+
+
+class Store:
+    """Remembers which connections are kept, with descriptors of its own, as the supervisor does."""
+
+    def __init__(self) -> None:
+        self.kept: dict[str, socket.socket] = {}
+        self.changed = threading.Condition()
+
+    def keep(self, token: str, descriptor: int) -> None:
+        with self.changed, socket.socket(fileno=descriptor) as original:
+            self.kept[token] = original.dup()
+            original.detach()
+            self.changed.notify_all()
+
+    def drop(self, token: str) -> None:
+        with self.changed:
+            self.kept.pop(token).close()
+            self.changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.kept) == count, 10.0)
+
+
+class Desk:
+    """Takes batches and finishes them at once."""
+
+    def __init__(self) -> None:
+        self.batches: list[Batch] = []
+        self.arrived = threading.Condition()
+
+    def submit(self, batch: Batch) -> None:
+        with self.arrived:
+            self.batches.append(batch)
+            self.arrived.notify_all()
+            if batch.done is not None:
+                batch.done.set()
+
+    def messages(self) -> list[bytes]:
+        return [item.record.message for batch in self.batches for item in batch.items]
+
+    def wait_for(self, count: int) -> list[bytes]:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: len(self.messages()) >= count, 10.0)
+            return self.messages()
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as opened:
+        opened.bind(str(tmp_path / "alarm.sock"))
+        opened.listen(16)
+        yield opened
+
+
+def send(path: Path, *messages: bytes) -> UnixTransport:
+    transport, maker = UnixTransport(str(path / "alarm.sock")), RecordMaker()
+    for message in messages:
+        assert transport.send(encode(Packet(maker.make(message, source="logging")))) is None
+    return transport
+
+
+def test_records_of_several_processes_arrive_in_order(listener: socket.socket, tmp_path: Path) -> None:
+    """What a process sends arrives whole and in its order, and a closed connection is let go."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    first = send(tmp_path, *(b"a%d" % n for n in range(200)))
+    second = send(tmp_path, *(b"b%d" % n for n in range(200)))
+    messages = desk.wait_for(400)
+    assert [message for message in messages if message.startswith(b"a")] == [b"a%d" % n for n in range(200)]
+    assert [message for message in messages if message.startswith(b"b")] == [b"b%d" % n for n in range(200)]
+    store.wait_for(2)
+    first.close()
+    second.close()
+    store.wait_for(0)
+    receiver.stop(10.0)
+
+
+def test_stopping_reads_what_has_arrived(listener: socket.socket, tmp_path: Path) -> None:
+    """Records that were sent before the end are not lost to it."""
+    desk = Desk()
+    transport = send(tmp_path, *(b"%d" % n for n in range(150)))
+    receiver = Receiver(listener, desk.submit, Store(), {})
+    receiver.start()
+    receiver.stop(10.0)
+    assert len(desk.messages()) == 150
+    transport.close()
+
+
+def test_foreign_packets_do_no_harm(listener: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Bytes that are no packet are told and passed over."""
+    desk = Desk()
+    receiver = Receiver(listener, desk.submit, Store(), {})
+    receiver.start()
+    transport = UnixTransport(str(tmp_path / "alarm.sock"))
+    assert transport.send(b"\xff nonsense") is None
+    other = send(tmp_path, b"sense")
+    assert desk.wait_for(1) == [b"sense"]
+    transport.close()
+    other.close()
+    receiver.stop(10.0)
+    assert "none of ours" in caplog.text
+
+
+def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
+    """The counts of all packets of a batch reach the ledger."""
+    desk = Desk()
+    transport = UnixTransport(str(tmp_path / "alarm.sock"))
+    for n in (2, 3):
+        transport.send(encode(Packet(counts={"logging": {"lines": n}})))
+    receiver = Receiver(listener, desk.submit, Store(), {})
+    receiver.start()
+    receiver.stop(10.0)
+    transport.close()
+    assert sum(batch.counts["logging"]["lines"] for batch in desk.batches) == 5

@@ -1,0 +1,164 @@
+"""The worker thread, with a real engine and outbox."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from alarm_mw import signals
+from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.ledger import imbalances
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.engine.screen import Screen
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.worker import Worker
+from alarm_mw.types import Reason, Record, Rule, Syntax
+
+_numbers = itertools.count()
+
+
+def item(message: bytes, alarm: str = "", key: str = "") -> Item:
+    return Item(Record(message, "stdout", 1.0, key or f"k{next(_numbers)}"), alarm)
+
+
+class Stage:
+    """A worker with rules `ERR → a` and `skip → nothing`."""
+
+    def __init__(self, path: Path) -> None:
+        rules = [
+            compile_rule(Rule("skip", (), Syntax.PCRE, excludes=True)),
+            compile_rule(Rule("ERR", ("a",), Syntax.PCRE)),
+        ]
+        self.path = path
+        self.outbox = Outbox(path)
+        self.woken: list[set[str]] = []
+        engine = Engine(rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192)
+        self.worker = Worker(engine, self.outbox, lambda alarms: self.woken.append(set(alarms)))
+        self.worker.start()
+
+    def work(self, *items: Item, counts: dict[str, dict[str, int]] | None = None) -> None:
+        done = threading.Event()
+        self.worker.submit(Batch(items, counts or {}, done))
+        assert done.wait(10.0)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    opened = Stage(tmp_path / "outbox.db")
+    yield opened
+    assert opened.worker.stop(10.0)
+    opened.outbox.close()
+
+
+def test_a_batch_is_done_when_its_firings_are_written_down(stage: Stage) -> None:
+    """Whoever waits for a batch finds its firings in the outbox."""
+    stage.work(item(b"ERR 1\n"), item(b"fine\n"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+    assert stage.woken == [{"a"}]
+
+
+def test_an_unknown_alarm_is_named_once(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """`alarm()` with a wrong name is told once, not at every call."""
+    stage.work(item(b"hello", "nobody"), item(b"hello", "nobody"))
+    assert caplog.text.count("'nobody', which is not configured") == 1
+
+
+def test_the_books_balance(stage: Stage) -> None:
+    """Every line of every kind is in the ledger, and the equations hold."""
+    stage.work(
+        item(b"ERR 1\n"),
+        item(b"ERR 1\n"),
+        item(b"skip ERR\n"),
+        item(b"[uwsgi-alarm] ERR\n"),
+        item(b"fine\n"),
+        item(b"hello", "a"),
+        item(b"hello", "nobody"),
+        counts={"stdout": {"lines": 100, "screened_out": 100}},
+    )
+    books = stage.outbox.ledger.books()
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+    assert books["sources"]["stdout"] == {
+        "lines": 107,
+        "screened_out": 101,
+        "matched": 3,
+        "skipped": {Reason.EXCLUDED: 1, Reason.ALARM_MARK: 1, Reason.UNKNOWN_ALARM: 1},
+        "oversized": 0,
+        "lost_bytes": 0,
+    }
+    assert books["alarms"]["a"]["held_back"] == {Reason.SAME_MESSAGE: 1}
+
+
+def test_a_record_seen_by_two_masters_fires_once(stage: Stage) -> None:
+    """A record that comes again under the same key is a duplicate."""
+    stage.work(item(b"ERR 1\n", key="same"))
+    stage.work(item(b"ERR 2\n", key="same"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+    assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.DUPLICATE: 1}
+
+
+def test_counts_without_firings_are_written_down_in_time(stage: Stage) -> None:
+    """The lines of a quiet server are in the ledger on disk, though nothing fires."""
+    stage.work(item(b"fine\n"))
+    _until(lambda: _lines_on_disk(stage.path) == 1)
+
+
+def _lines_on_disk(path: Path) -> int:
+    database = sqlite3.connect(path)
+    try:
+        rows = database.execute("SELECT n FROM ledger WHERE col = 'lines'").fetchall()
+    finally:
+        database.close()
+    return int(rows[0][0]) if rows else 0
+
+
+def _until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    pause = threading.Event()
+    for _ in range(int(timeout / 0.02)):
+        if condition():
+            return
+        pause.wait(0.02)
+    raise TimeoutError
+
+
+def test_firings_that_cannot_be_written_are_counted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """When the outbox fails, the loss is in the ledger, and the worker goes on."""
+    with sqlite3.connect(stage.path) as database:
+        database.execute("ALTER TABLE firings RENAME TO hidden")
+        stage.work(item(b"ERR 1\n"))
+        database.execute("ALTER TABLE hidden RENAME TO firings")
+    database.close()
+    assert "cannot be written" in caplog.text
+    books = stage.outbox.ledger.books()
+    assert books["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FAILED: 1}
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+    stage.work(item(b"ERR 2\n"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+
+
+def test_programs_hear_of_firings_and_of_what_was_held_back(stage: Stage) -> None:
+    """`fired` and `held_back` are sent with their facts."""
+    heard: list[object] = []
+
+    def note_fired(alarm: str, **facts: object) -> None:
+        heard.append((alarm, sorted(facts)))
+
+    def note_held(alarm: str, **facts: object) -> None:
+        heard.append((alarm, facts["reason"]))
+
+    with signals.fired.connected_to(note_fired), signals.held_back.connected_to(note_held):
+        stage.work(item(b"ERR 1\n"), item(b"ERR 1\n"))
+    assert heard == [("a", ["firing"]), ("a", Reason.SAME_MESSAGE)]
+
+
+def test_the_end_loses_nothing(stage: Stage) -> None:
+    """Stopping works off what was submitted before."""
+    for n in range(1000):
+        stage.worker.submit(Batch((item(b"ERR %d\n" % n),)))
+    assert stage.worker.stop(10.0)
+    assert stage.outbox.count_waiting() == {"a": 1000}

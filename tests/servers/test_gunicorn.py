@@ -1,0 +1,120 @@
+"""gunicorn with four workers under ``alarm-mw run``."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+REQUESTS = 10_000
+
+APP = """
+import logging
+import alarm_mw
+
+logging.basicConfig(handlers=[alarm_mw.AlarmHandler()])
+
+def app(environ, start_response):
+    number = environ["QUERY_STRING"]
+    print(f"TERRIBLE ALARM printed {number}")
+    logging.error("TERRIBLE ALARM logged %s", number)
+    start_response("200 OK", [("Content-Length", "2")])
+    return [b"ok"]
+"""
+
+
+class Sink:
+    """A web hook that counts the bodies it gets."""
+
+    def __init__(self) -> None:
+        self.bodies: Counter[bytes] = Counter()
+        sink = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def do_PUT(self) -> None:
+                sink.bodies[self.rfile.read(int(self.headers["Content-Length"]))] += 1
+                self.send_response(204)
+                self.end_headers()
+
+            def log_message(self, *args: object) -> None:
+                pass  # the test's own output
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+
+    def __enter__(self) -> Self:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+        self.thread.join()
+
+
+@pytest.fixture
+def sink() -> Iterator[Sink]:
+    with Sink() as running:
+        yield running
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1.0):
+            return True
+    except OSError:
+        return False
+
+
+def request(port: int, number: int) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", f"/?{number}")
+    assert connection.getresponse().read() == b"ok"
+    connection.close()
+
+
+def test_every_line_of_every_worker_arrives_once(installation: Any, until: Callable[..., None], sink: Sink) -> None:
+    """10,000 requests print one alarm line and log another: all 20,000 arrive once, and the ledger balances."""
+    (installation.directory / "app.py").write_text(APP)
+    port = free_port()
+    options = ("--alarm", f"hook curl:{sink.url}", "--log-alarm", "hook ^TERRIBLE ALARM")
+    gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+    with (installation.directory / "printed").open("wb") as printed:
+        process = installation.start(
+            options, gunicorn, "-w", "4", "-b", f"127.0.0.1:{port}", "app:app", stdout=printed, stderr=subprocess.STDOUT
+        )
+        until(lambda: answers(port))
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda number: request(port, number), range(REQUESTS)))
+        until(lambda: sum(sink.bodies.values()) >= 2 * REQUESTS, 90.0)
+        until(lambda: installation.status()["alarms"]["hook"]["waiting"] == 0)
+        status = installation.status()
+        process.terminate()
+        assert process.wait(60) == 0
+    expected = {f"TERRIBLE ALARM {way} {n}\n".encode() for way in ("printed", "logged") for n in range(REQUESTS)}
+    assert set(sink.bodies) == expected
+    assert set(sink.bodies.values()) == {1}
+    assert status["imbalances"] == []
+    assert status["sources"]["logging"]["matched"] == REQUESTS
+    lines = (installation.directory / "printed").read_text().splitlines()
+    assert sum(line.startswith("TERRIBLE ALARM printed") for line in lines) == REQUESTS

@@ -1,0 +1,222 @@
+"""``alarm-mw run``, whole: a printed line becomes an alarm, and the output passes through."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+OPTIONS = ("--alarm", "a cmd:cat >> out.txt", "--log-alarm", "a ^(ERROR:root:)?TERRIBLE ALARM")
+
+
+def ledger(state_dir: Path) -> dict[tuple[str, str], int]:
+    """Return the alarms' counts that a master has left."""
+    database = sqlite3.connect(state_dir / "outbox.db")
+    try:
+        rows = database.execute("SELECT name, col, n FROM ledger WHERE scope = 'alarm'").fetchall()
+    finally:
+        database.close()
+    return {(name, column): n for name, column, n in rows}
+
+
+def test_a_printed_line_runs_a_command(installation: Any) -> None:
+    """The line is on the standard output and in the command's input, exactly."""
+    result = installation.run(OPTIONS, "python", "-c", 'print("TERRIBLE ALARM! x")')
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"TERRIBLE ALARM! x\n", b"")
+    assert (installation.directory / "out.txt").read_bytes() == b"TERRIBLE ALARM! x\n"
+
+
+def test_the_last_line_needs_no_newline(installation: Any) -> None:
+    """A last line without a newline comes through and is matched."""
+    result = installation.run(OPTIONS, "printf", "TERRIBLE ALARM! no newline")
+    assert result.stdout == b"TERRIBLE ALARM! no newline"
+    assert (installation.directory / "out.txt").read_bytes() == b"TERRIBLE ALARM! no newline"
+
+
+def test_streams_pass_through_each_to_its_own(installation: Any) -> None:
+    """Standard output and standard error keep apart, byte for byte, whatever the bytes."""
+    program = (
+        "import os, sys\n"
+        "os.write(1, bytes(range(256)) * 100)\n"
+        "os.write(2, b'\\x1b[31mred\\x1b[0m\\x00\\xff' * 100)\n"
+        "os.write(1, b'x' * 10_000_000)\n"
+    )
+    result = installation.run(OPTIONS, sys.executable, "-c", program)
+    assert result.stdout == bytes(range(256)) * 100 + b"x" * 10_000_000
+    assert result.stderr == b"\x1b[31mred\x1b[0m\x00\xff" * 100
+
+
+def test_both_streams_into_one_file_keep_their_order(installation: Any) -> None:
+    """After 2>&1 the lines of both come out in the order in which they were written."""
+    program = "import os\nfor n in range(2000): os.write(1 + n % 2, b'%d\\n' % n)"
+    with (installation.directory / "both").open("wb") as both:
+        process = installation.start(OPTIONS, sys.executable, "-c", program, stdout=both, stderr=subprocess.STDOUT)
+        assert process.wait(60) == 0
+    lines = (installation.directory / "both").read_text().splitlines()
+    assert lines == [str(n) for n in range(2000)]
+
+
+@pytest.mark.parametrize(
+    ("server", "status"),
+    [(("sh", "-c", "exit 7"), 7), (("no-such-command",), 127), (("/etc/passwd",), 126), (("true",), 0)],
+)
+def test_the_exit_status_is_the_servers(installation: Any, server: tuple[str, ...], status: int) -> None:
+    """The server's exit status is ours, and a command that cannot be run gives what a shell would."""
+    assert installation.run(OPTIONS, *server).returncode == status
+
+
+def test_death_by_signal_is_passed_through(installation: Any) -> None:
+    """When the server is killed by a signal, so are we."""
+    assert installation.run(OPTIONS, "sh", "-c", "kill -KILL $$").returncode == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--alarm", "a cdm:x"), "did you mean 'cmd'"),
+        (("--alarm", "a cmd"), "--alarm (1st)"),
+        ((*OPTIONS, "--log-alarm", "b x"), "--log-alarm (2nd)"),
+        (("--alarm", "a cmd:x", "--log-alarm", "a ("), "--log-alarm (1st)"),
+        (("--config", "missing.toml"), "missing.toml"),
+        (("--ini", "missing.ini"), "missing.ini"),
+    ],
+)
+def test_a_wrong_configuration_stops_at_the_start(installation: Any, options: tuple[str, ...], text: str) -> None:
+    """The server is not started, the mistake is shown with its place, without a traceback, and the status is 2."""
+    result = installation.run(options, "touch", "started")
+    assert result.returncode == 2
+    assert text in result.stderr.decode()
+    assert "Traceback" not in result.stderr.decode()
+    assert not (installation.directory / "started").exists()
+
+
+def test_status_shows_books_that_balance(installation: Any, until: Callable[..., None]) -> None:
+    """The ledger of a running master shows every line and every firing."""
+    program = "print('TERRIBLE ALARM 1\\nfine\\nTERRIBLE ALARM 2', flush=True); input()"
+    process = installation.start(
+        OPTIONS, sys.executable, "-c", program, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL
+    )
+    until(lambda: installation.status().get("alarms", {}).get("a", {}).get("delivered") == 2)
+    status = installation.status()
+    assert status["imbalances"] == []
+    assert status["sources"]["stdout"]["lines"] == 3
+    assert status["server_pid"] != process.pid
+    process.communicate(b"\n", timeout=30)
+    assert process.returncode == 0
+
+
+HANDLER = """
+import logging, sys
+import alarm_mw
+logging.basicConfig(level="INFO", handlers=[alarm_mw.AlarmHandler(), logging.StreamHandler()])
+logging.error("TERRIBLE ALARM through both")
+logging.info("harmless")
+alarm_mw.alarm("a", "TERRIBLE directly\\n")
+"""
+
+
+def test_a_log_record_that_is_also_printed_fires_once(installation: Any) -> None:
+    """The record goes to the master and to the pipe, and the alarm fires once."""
+    result = installation.run(OPTIONS, sys.executable, "-c", HANDLER)
+    assert result.stderr.decode() == "ERROR:root:TERRIBLE ALARM through both\nINFO:root:harmless\n"
+    first, second = sorted((installation.directory / "out.txt").read_text().splitlines())
+    assert first.removeprefix("ERROR:root:") == "TERRIBLE ALARM through both"
+    assert second == "TERRIBLE directly"
+    assert ledger(installation.state_dir)["a", "held_back:echo"] == 1
+
+
+def masters_of(supervisor: int) -> list[int]:
+    """Return the master processes among the children of the supervisor."""
+    try:
+        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
+        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return [pid for pid, command in commands.items() if b"alarm_mw.master" in command]
+
+
+COUNTING = """
+import os, sys
+for n in range(200_000):
+    os.write(1, b"%s%d\\n" % (b"TERRIBLE ALARM " if n % 1000 == 0 else b"line ", n))
+"""
+
+
+def test_killed_masters_lose_no_line(installation: Any, until: Callable[..., None]) -> None:
+    """While 200,000 lines are printed the master is killed 20 times: all come out, in order, none twice."""
+    with (installation.directory / "printed").open("wb") as printed:
+        process = installation.start(OPTIONS, sys.executable, "-c", COUNTING, stdout=printed)
+        killed: set[int] = set()
+        while len(killed) < 20 and process.poll() is None:
+            for pid in masters_of(process.pid):
+                if pid not in killed and (installation.directory / "printed").stat().st_size > 2000 * len(killed):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
+        assert process.wait(120) == 0
+    lines = (installation.directory / "printed").read_text().splitlines()
+    assert [int(line.rpartition(" ")[2]) for line in lines] == list(range(200_000))
+    assert len(killed) == 20
+    alarms = (installation.directory / "out.txt").read_text().splitlines()
+    assert {f"TERRIBLE ALARM {n}" for n in range(0, 200_000, 1000)} == set(alarms)
+    counts = ledger(installation.state_dir)
+    assert counts["a", "fired"] == counts["a", "delivered"] == 200
+
+
+LOGGING = """
+import logging, time
+import alarm_mw
+handler = alarm_mw.AlarmHandler()
+for n in range(2000):
+    handler.handle(logging.makeLogRecord({"name": "app", "msg": f"TERRIBLE ALARM {n}"}))
+    time.sleep(0.002)
+"""
+
+
+def test_killed_masters_lose_no_record(installation: Any) -> None:
+    """While 2,000 records are logged the master is killed 10 times: each raises its alarm once."""
+    options = ("--alarm", "a log:", "--log-alarm", "a ^TERRIBLE ALARM")
+    with (installation.directory / "log").open("wb") as log:
+        process = installation.start(options, sys.executable, "-c", LOGGING, stderr=log)
+        killed: set[int] = set()
+        while len(killed) < 10 and process.poll() is None:
+            for pid in masters_of(process.pid):
+                if pid not in killed and (installation.directory / "log").stat().st_size > 4000 * (len(killed) + 1):
+                    os.kill(pid, signal.SIGKILL)
+                    killed.add(pid)
+        assert process.wait(120) == 0
+    assert len(killed) == 10
+    counts = ledger(installation.state_dir)
+    assert counts["a", "fired"] == counts["a", "delivered"] == 2000
+    lines = (installation.directory / "log").read_text().splitlines()
+    assert {line.partition("ALARM: ")[2] for line in lines if "ALARM: " in line} == {
+        f"TERRIBLE ALARM {n}" for n in range(2000)
+    }
+
+
+def test_a_killed_supervisor_leaves_nothing_behind(installation: Any, until: Callable[..., None]) -> None:
+    """When the supervisor is killed, the server is ended as SIGTERM would, and its last words raise alarms."""
+    program = (
+        "import signal, sys, os, time\n"
+        "def end(*_): print('TERRIBLE ALARM: terminated', flush=True); sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        "open('pid', 'w').write(str(os.getpid()))\n"
+        "print('TERRIBLE ALARM: started', flush=True)\n"
+        "signal.pause()\n"
+    )
+    process = installation.start(OPTIONS, sys.executable, "-c", program, stdout=subprocess.PIPE)
+    out = installation.directory / "out.txt"
+    until(lambda: out.exists() and "started" in out.read_text())
+    (master,) = masters_of(process.pid)
+    server = int((installation.directory / "pid").read_text())
+    process.kill()
+    output, _ = process.communicate(timeout=30)
+    until(lambda: not Path(f"/proc/{master}").exists() and not Path(f"/proc/{server}").exists())
+    assert output.splitlines() == [b"TERRIBLE ALARM: started", b"TERRIBLE ALARM: terminated"]
+    assert out.read_text().splitlines() == ["TERRIBLE ALARM: started", "TERRIBLE ALARM: terminated"]

@@ -1,0 +1,175 @@
+"""Signals reach the server, each once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from alarm_mw.supervisor.linux import Arrived
+from alarm_mw.supervisor.signals import is_sent_to_us_alone
+
+SI_USER, SI_QUEUE, SI_TKILL, SI_KERNEL = 0, -1, -6, 0x80
+
+# Writes the number of each signal that arrives; ends at SIGTERM.
+REPORTER = """
+import os, signal, sys
+caught = [n for n in signal.valid_signals() if n not in (9, 15, 17, 19)]
+reading, writing = os.pipe()
+os.set_blocking(writing, False)
+signal.set_wakeup_fd(writing)
+for number in caught:
+    signal.signal(number, lambda number, frame: None)
+print("up", os.getppid())
+while True:
+    for number in os.read(reading, 1):
+        print(number)
+"""
+
+
+@pytest.mark.parametrize("code", [SI_USER, SI_QUEUE, SI_TKILL])
+def test_sent_by_process(code: int) -> None:
+    """What a process sent, it sent to us alone."""
+    assert is_sent_to_us_alone(Arrived(signal.SIGTERM, code), leads_session=False)
+
+
+def test_sent_by_terminal() -> None:
+    """What a terminal sends reaches the whole job; only of its hang-up the leader of the session must tell."""
+    assert not is_sent_to_us_alone(Arrived(signal.SIGINT, SI_KERNEL), leads_session=True)
+    assert not is_sent_to_us_alone(Arrived(signal.SIGHUP, SI_KERNEL), leads_session=False)
+    assert is_sent_to_us_alone(Arrived(signal.SIGHUP, SI_KERNEL), leads_session=True)
+
+
+FORWARDED = [
+    signal.SIGHUP,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+    signal.SIGPIPE,
+    signal.SIGALRM,
+    signal.SIGWINCH,
+    signal.SIGCONT,
+    signal.SIGTTIN,
+    signal.SIGRTMIN,
+    signal.SIGRTMAX,
+]
+
+
+def test_forwarding(supervise_python: Any) -> None:
+    """Every signal that is sent to the supervisor reaches the server, once."""
+    run = supervise_python(REPORTER)
+    run.output.until("up")
+    for number in FORWARDED:
+        run.send(number)
+        assert run.output.next() == str(int(number))
+        if number == signal.SIGTTIN:  # it stops the job, too
+            assert os.waitid(os.P_PID, run.process.pid, os.WSTOPPED | os.WNOWAIT)
+            run.send(signal.SIGCONT)
+            assert run.output.next() == str(int(signal.SIGCONT))
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+
+
+def test_reload_is_not_an_end(supervise_python: Any) -> None:
+    """A server that handles SIGTERM decides itself when it ends, and with which status."""
+    run = supervise_python("import signal, sys\nsignal.signal(15, lambda *_: sys.exit(9))\nprint('up')\nsignal.pause()")
+    run.output.until("up")
+    run.send(signal.SIGTERM)
+    assert run.end() == 9
+
+
+def test_supervisor_killed(supervise_python: Any) -> None:
+    """Killing the supervisor ends the server as SIGTERM would; its last output arrives, and nothing is left behind."""
+    run = supervise_python(
+        "import signal, sys\nsignal.signal(15, lambda *_: sys.exit('last words'))\nprint('up')\nsignal.pause()"
+    )
+    run.output.until("up")
+    run.heard.until("heard server")
+    run.send(signal.SIGKILL)
+    assert run.results() == (b"", b"last words\n")
+    run.heard.until("heard nothing more")
+    run.wait_until_all_are_gone()
+
+
+def test_heirs(supervise_python: Any) -> None:
+    """A process that has taken the server's place, its child, is waited for and gets the signals."""
+    run = supervise_python("""
+import os, signal, sys
+if os.fork():
+    sys.exit(7)
+signal.signal(15, lambda *_: sys.exit("heir ends"))
+signal.signal(10, lambda *_: print("heir hears"))
+while True:
+    print("heir", os.getpid(), file=sys.stderr)
+    signal.pause()
+""")
+    errors = run.errors()
+    heir = errors.until("heir").split()[1]
+    run.heard.until("heard exited 7")
+    run.heard.until(f"heard server {heir}")
+    run.send(signal.SIGUSR1)
+    assert run.output.next() == "heir hears"
+    run.send(signal.SIGTERM)
+    errors.until("heir ends")
+    assert run.end() == 7
+
+
+def test_orphans(supervise_python: Any) -> None:
+    """A process that the server's children leave behind is reaped."""
+    run = supervise_python("""
+import os, signal
+signal.signal(28, lambda *_: print("gone" if not os.path.exists(f"/proc/{orphan}") else "there"))
+reading, writing = os.pipe()
+if not os.fork():
+    orphan = os.fork()
+    if orphan:
+        os.write(writing, b"%d" % orphan)
+    os._exit(0)
+os.wait()
+orphan = int(os.read(reading, 10))
+print("up")
+while True: signal.pause()
+""")
+    run.output.until("up")
+    for _round_trip in range(1000):
+        run.send(signal.SIGWINCH)
+        if run.output.next() == "gone":
+            break
+    else:
+        pytest.fail("the orphan is still there")
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+
+
+Terminal = Callable[..., Any]
+
+
+def test_interrupt_from_terminal(supervise_in_terminal: Terminal) -> None:
+    """A terminal's ^C reaches the server once."""
+    run = supervise_in_terminal(REPORTER)
+    run.output.until("up")
+    os.write(run.keyboard, b"\x03")
+    assert run.output.next() == str(int(signal.SIGINT))
+    run.send(signal.SIGUSR1)
+    assert run.output.next() == str(int(signal.SIGUSR1)), "the interrupt was delivered twice"
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+
+
+def test_job_control(supervise_in_terminal: Terminal) -> None:
+    """A shell sees the job stop at ^Z and go on with fg."""
+    script = '"$@"; echo stopped=$?; fg; echo ended=$?'
+    run = supervise_in_terminal(REPORTER.replace("17, 19", "17, 19, 20"), prefix=["bash", "-mc", script, "bash"])
+    supervisor = int(run.output.until("up").split()[1])
+    os.write(run.keyboard, b"\x1a")
+    assert run.output.until("stopped=") == f"stopped={128 + signal.SIGTSTP}"
+    run.output.until(str(int(signal.SIGCONT)))
+    os.write(run.keyboard, b"\x03")
+    run.output.until(str(int(signal.SIGINT)))
+    os.kill(supervisor, signal.SIGTERM)
+    assert run.output.until("ended=") == f"ended={128 + signal.SIGTERM}"
+    assert run.end() == 0

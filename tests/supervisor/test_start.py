@@ -1,0 +1,161 @@
+"""The server starts as it would without us, and its end is the supervisor's end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alarm_mw.supervisor.plan import Plan
+
+SIGNALS = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]
+IGNORING = ["sh", "-c", 'trap "" HUP USR1 INT; exec "$@"', "sh"]
+
+
+@pytest.mark.parametrize("status", [0, 1, 77, 255])
+def test_exit_status(supervise: Any, status: int) -> None:
+    """The server's exit status is passed through."""
+    assert supervise("sh", "-c", f"exit {status}").end() == status
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGSEGV, signal.SIGPIPE])
+def test_death_by_signal(supervise: Any, number: int) -> None:
+    """When a signal has killed the server, the same signal has killed the supervisor, for whoever looks."""
+    assert supervise("sh", "-c", f"kill -{number} $$").end() == -number
+
+
+def test_no_core_of_our_own(supervise_python: Any, tmp_path: Path) -> None:
+    """A server that is killed with a core dump leaves at most its own."""
+    run = supervise_python(
+        "import os; os.kill(os.getpid(), 3)", prefix=["sh", "-c", 'cd "$0"; exec "$@"', str(tmp_path)]
+    )
+    assert run.end() == -signal.SIGQUIT
+    assert len(list(tmp_path.glob("core*"))) <= 1
+
+
+@pytest.mark.parametrize("name", ["no-such-command", "/no/such/command", "/etc/passwd/command"])
+def test_command_not_found(supervise: Any, name: str) -> None:
+    """A command that does not exist is reported as a shell does, and nothing is started."""
+    run = supervise(name)
+    assert run.results() == (b"", f"alarm-mw: {name}: command not found\n".encode())
+    assert run.end() == 127
+    assert not run.socket.exists()
+
+
+def test_command_not_executable(supervise: Any, tmp_path: Path) -> None:
+    """A command that cannot be executed is reported with the cause."""
+    file = tmp_path / "file"
+    file.write_text("")
+    run = supervise(str(file))
+    assert run.results() == (b"", f"alarm-mw: {file}: Permission denied\n".encode())
+    assert run.end() == 126
+
+
+def test_socket_in_use(supervise: Any) -> None:
+    """A socket that another supervisor listens to is not taken from it."""
+    first = supervise("sh", "-c", "echo up; read line")
+    first.output.until("up")
+    second = supervise("echo", "never", settings={"socket": first.socket})
+    assert second.results() == (b"", f"alarm-mw: {first.socket}: Address already in use\n".encode())
+    assert second.end() == 1
+    first.say("\n")
+    assert first.end() == 0
+
+
+@pytest.mark.parametrize("prefix", [[], IGNORING], ids=["default", "ignoring"])
+def test_signal_dispositions(supervise: Any, prefix: list[str]) -> None:
+    """Signals are blocked and ignored in the server as they would be without us."""
+    alone = subprocess.run([*prefix, *SIGNALS], check=True, stdout=subprocess.PIPE).stdout
+    assert supervise(*SIGNALS, prefix=prefix).results()[0] == alone
+
+
+def test_ignored_children(supervise: Any) -> None:
+    """A supervisor that was started with SIGCHLD ignored still sees how the server ended."""
+    prefix = [
+        sys.executable,
+        "-c",
+        "import os, signal, sys; signal.signal(17, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])",
+    ]
+    assert supervise("sh", "-c", "exit 5", prefix=prefix).end() == 5
+
+
+def test_environment(supervise: Any) -> None:
+    """The server's environment is ours and what the plan adds."""
+    run = supervise("env", "-0", env={"KEPT": "\udcff"})
+    expected = {**os.environ, "KEPT": "\udcff", "ALARM_MW_SOCKET": str(run.socket), "ALARM_MW_TEST_RUN": run.mark}
+    seen = dict(os.fsdecode(entry).split("=", 1) for entry in run.results()[0].split(b"\0") if entry)
+    assert {name: value for name, value in seen.items() if expected.get(name) != value} == {}
+    assert {name for name in expected if name not in seen} == set()
+
+
+def test_arguments(supervise: Any) -> None:
+    """Arguments of any bytes reach the server."""
+    assert supervise("printf", "%s|", "", "--", "\udcff\n", "ä").results()[0] == b"|--|\xff\n|\xc3\xa4|"
+
+
+def test_socket_activation(supervise_python: Any) -> None:
+    """What systemd addressed to the supervisor's process is addressed to the server's."""
+    program = "import os; print(os.environ['LISTEN_PID'] == str(os.getpid()), os.environ['WATCHDOG_PID'])"
+    prefix = ["sh", "-c", 'LISTEN_PID=$$ WATCHDOG_PID=1 exec "$@"', "sh"]
+    assert supervise_python(program, prefix=prefix).output.next() == "True 1"
+
+
+def test_process_group(supervise_python: Any) -> None:
+    """The server is in the process group and the session that it would be in without us."""
+    run = supervise_python("import os; print(os.getpgrp(), os.getsid(0))", start_new_session=True)
+    assert run.output.next() == f"{run.process.pid} {run.process.pid}"
+
+
+def test_without_package_and_threads(supervise: Any) -> None:
+    """The supervisor is lean: below 15 MB, one thread, and nothing loaded from an environment's packages."""
+    run = supervise("sh", "-c", "read line")
+    run.heard.until("heard server")
+    facts = dict(line.split(":", 1) for line in Path(f"/proc/{run.process.pid}/status").read_text().splitlines())
+    assert int(facts["VmRSS"].split()[0]) < 15 * 1024
+    assert int(facts["Threads"]) == 1
+    assert "site-packages" not in Path(f"/proc/{run.process.pid}/maps").read_text()
+    run.say("\n")
+    assert run.end() == 0
+
+
+def test_command_line(supervise: Any) -> None:
+    """`ps` shows what the supervisor runs, and tells it from a master."""
+    run = supervise("sh", "-c", "read line")
+    run.heard.until("heard server")
+    command_line = Path(f"/proc/{run.process.pid}/cmdline").read_bytes()
+    assert command_line.endswith(b"--\0sh\0-c\0read line\0")
+    assert b"master" not in command_line
+    run.say("\n")
+    assert run.end() == 0
+
+
+def test_standard_library_only() -> None:
+    """Importing the supervisor imports nothing but the standard library, itself and a module like it."""
+    program = """
+import os, runpy, sys
+runpy.run_path(sys.argv[1], run_name="imported")["stand_in_for_package"]()
+import alarm_mw.supervisor.start
+ours = os.path.dirname(sys.argv[1])
+standard = os.path.dirname(os.__file__)
+files = [getattr(m, "__file__", None) or standard for m in sys.modules.values()]
+allowed = (ours + "/", os.path.dirname(ours) + "/descriptors.py", standard)
+print([f for f in files if not f.startswith(allowed) or "site-packages" in f])
+"""
+    interpreter, *flags, main = Plan([], [], "", "").supervisor_argv(0)[:4]
+    command = [interpreter, *flags, "-c", program, main]
+    assert subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout == b"[]\n"
+
+
+def test_first_process_of_a_container(supervise: Any) -> None:
+    """As process 1 the supervisor reaps, and ends with 128 and the signal's number, for it cannot kill itself."""
+    container = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if subprocess.run([*container, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("this system forbids namespaces")
+    run = supervise("sh", "-c", "echo $PPID; kill -TERM $$", prefix=container)
+    assert run.results() == (b"1\n", b"")
+    assert run.end() == 128 + signal.SIGTERM

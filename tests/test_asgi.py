@@ -1,0 +1,507 @@
+"""The ASGI middleware, driven by hand, by Starlette's test client and by uvicorn's own check."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import traceback
+import weakref
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from time import perf_counter
+from typing import NoReturn
+
+import pytest
+import uvicorn
+from hypothesis import given
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.background import BackgroundTask
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route, WebSocketRoute
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from alarm_mw.asgi import AlarmMiddleware, UploadCheck, client_host, full_path
+from alarm_mw.requests import Emit, Request
+
+START: Message = {"type": "http.response.start", "status": 200, "headers": []}
+BODY: Message = {"type": "http.response.body", "body": b"ok"}
+
+
+async def ok(scope: Scope, receive: Receive, send: Send) -> None:
+    await send(START)
+    await send(BODY)
+
+
+async def receive() -> Message:
+    return {"type": "http.request", "body": b"", "more_body": False}
+
+
+async def discard(message: Message) -> None: ...
+
+
+def http_scope(path: str = "/", **more: object) -> Scope:
+    return {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", **more}
+
+
+class Seen:
+    """A rule that keeps the facts, and an `emit` that keeps the lines."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.lines: list[str] = []
+
+    def rule(self, request: Request) -> None:
+        self.requests.append(request)
+
+    def emit(self, line: str, _: Mapping[str, str]) -> None:
+        self.lines.append(line)
+
+    def watch(self, app: ASGIApp) -> AlarmMiddleware:
+        return AlarmMiddleware(app, rules=[self.rule], emit=self.emit)
+
+    @property
+    def request(self) -> Request:
+        (request,) = self.requests
+        return request
+
+
+@pytest.fixture
+def seen() -> Seen:
+    return Seen()
+
+
+def run(app: ASGIApp, scope: Scope | None = None, send: Send = discard) -> None:
+    asyncio.run(app(scope or http_scope(), receive, send))  # type: ignore[arg-type]  # ours are coroutines
+
+
+def test_a_rule_gets_the_facts_of_the_request(seen: Seen) -> None:
+    """Method, path, status and client are what the server said; there was no exception."""
+    run(seen.watch(ok), http_scope("/a", method="PUT", client=("192.0.2.7", 4711)))
+    request = seen.request
+    assert (request.method, request.path, request.status) == ("PUT", "/a", 200)
+    assert (request.client, request.exception, request.disconnected) == ("192.0.2.7", None, False)
+
+
+def test_the_duration_is_that_of_the_application_in_seconds(seen: Seen) -> None:
+    """The duration covers the application's run, and is no longer than the whole call."""
+    inside: list[float] = []
+
+    async def timed(scope: Scope, receive: Receive, send: Send) -> None:
+        began = perf_counter()
+        await ok(scope, receive, send)
+        inside.append(perf_counter() - began)
+
+    began = perf_counter()
+    run(seen.watch(timed))
+    assert inside[0] <= seen.request.duration <= perf_counter() - began
+
+
+def test_the_query_string_is_in_no_fact(seen: Seen) -> None:
+    """Secrets in a query string, a header or a cookie do not get into an alarm."""
+    TestClient(seen.watch(ok), cookies={"a": "s3cret"}).get("/a?key=s3cret", headers={"Authorization": "s3cret"})
+    assert seen.request.path == "/a"
+    assert "s3cret" not in repr(seen.request)
+
+
+def test_the_application_gets_the_very_scope_and_receive() -> None:
+    """Nothing is copied on the way to the application, so that servers can pass things on in the scope."""
+    got: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.extend([scope, receive])
+
+    scope = http_scope()
+    run(AlarmMiddleware(app), scope)
+    assert got[0] is scope
+    assert got[1] is receive
+
+
+@pytest.mark.parametrize("kind", ["websocket", "lifespan", "something.new"])
+def test_what_is_not_http_is_handed_on_untouched(kind: str, seen: Seen) -> None:
+    """WebSockets, the lifespan and types yet to come get the very objects of the server, and no rule is asked."""
+    got: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.extend([scope, receive, send])
+
+    scope = {"type": kind}
+    run(seen.watch(app), scope)
+    assert got[0] is scope
+    assert got[1] is receive
+    assert got[2] is discard
+    assert seen.requests == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "http.response.pathsend", "path": "/a"},
+        {"type": "http.response.zerocopysend", "file": 3},
+        {"type": "http.response.trailers", "headers": [], "more_trailers": False},
+        {"type": "http.response.early_hint", "links": []},
+        {"type": "http.response.push", "path": "/a", "headers": []},
+    ],
+    ids=lambda message: message["type"],
+)
+def test_messages_of_extensions_reach_the_server(message: Message, seen: Seen) -> None:
+    """The server gets every message as the very object that was sent, in order."""
+    sent: list[Message] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for each in (START, BODY, message):
+            await send(each)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    run(seen.watch(app), send=send)
+    assert [id(each) for each in sent] == [id(START), id(BODY), id(message)]
+    assert seen.request.status == 200
+
+
+class OwnError(Exception):
+    pass
+
+
+async def failing(scope: Scope, receive: Receive, send: Send) -> NoReturn:
+    raise OwnError("own")
+
+
+def test_an_exception_reaches_the_server_as_it_was(seen: Seen) -> None:
+    """The server gets the very exception, its traceback still ending in the application."""
+    error = OwnError("own")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise error
+
+    with pytest.raises(OwnError) as caught:
+        run(seen.watch(app))
+    assert caught.value is error
+    assert traceback.extract_tb(error.__traceback__)[-1].line == "raise error"
+    assert error.__context__ is None
+    assert seen.request.exception is error
+    assert seen.request.status is None
+
+
+def test_by_default_an_unhandled_exception_is_told(seen: Seen) -> None:
+    """Without any rules given, an exception of the application is an alarm."""
+    with pytest.raises(OwnError):
+        run(AlarmMiddleware(failing, emit=seen.emit), http_scope("/a"))
+    assert len(seen.lines) == 1
+    assert seen.lines[0].startswith("Unhandled exception in GET /a: ")
+    assert seen.lines[0].endswith("OwnError: own")
+
+
+def test_an_exception_after_the_start_keeps_the_status(seen: Seen) -> None:
+    """A response that breaks off is told with the status it began with."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({**START, "status": 206})
+        raise OwnError
+
+    with pytest.raises(OwnError):
+        run(seen.watch(app))
+    assert seen.request.status == 206
+
+
+def test_an_exception_is_not_kept_alive() -> None:
+    """What an exception holds is free as soon as the server is done with it, without the garbage collector."""
+    gone: list[weakref.ref[BaseException]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        error = OwnError()
+        gone.append(weakref.ref(error))
+        try:
+            raise error
+        finally:
+            del error
+
+    async def serve() -> None:
+        with suppress(OwnError):
+            await AlarmMiddleware(app, emit=lambda *_: None)(http_scope(), receive, discard)
+
+    asyncio.run(serve())
+    assert gone[0]() is None
+
+
+def test_a_cancelled_request_is_cancelled_and_no_alarm(seen: Seen) -> None:
+    """Cancelling reaches the application and the server; rules see it, and the default one is silent."""
+
+    async def main() -> None:
+        started = asyncio.Event()
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            started.set()
+            await asyncio.Event().wait()
+
+        middleware = AlarmMiddleware(seen.watch(app), emit=seen.emit)
+        task = asyncio.create_task(middleware(http_scope(), receive, discard))
+        await asyncio.wait_for(started.wait(), 10)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.wait_for(task, 10)
+
+    asyncio.run(main())
+    assert isinstance(seen.request.exception, asyncio.CancelledError)
+    assert seen.lines == []
+
+
+async def refuse(message: Message) -> None:
+    raise ConnectionResetError("the client has left")
+
+
+def test_a_client_that_leaves_a_response_is_no_alarm(seen: Seen) -> None:
+    """The error that a server raises from `send` after a disconnect passes on and wakes nobody."""
+    with pytest.raises(ConnectionResetError):
+        run(AlarmMiddleware(seen.watch(ok), emit=seen.emit), send=refuse)
+    assert seen.request.disconnected
+    assert seen.lines == []
+
+
+def test_a_client_that_leaves_a_starlette_upload_is_no_alarm(seen: Seen) -> None:
+    """Starlette's ClientDisconnect wakes nobody."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await StarletteRequest(scope, gone).body()
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ClientDisconnect):
+        run(AlarmMiddleware(seen.watch(app), emit=seen.emit))
+    assert seen.request.disconnected
+    assert seen.lines == []
+
+
+def test_a_failure_of_the_applications_own_network_is_an_alarm(seen: Seen) -> None:
+    """A connection error that is not the client's is the application's."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        raise ConnectionResetError("database")
+
+    with pytest.raises(ConnectionResetError):
+        run(AlarmMiddleware(app, emit=seen.emit))
+    assert len(seen.lines) == 1
+
+
+def test_a_bug_after_the_client_left_is_an_alarm(seen: Seen) -> None:
+    """An application that stumbles over a disconnect has a bug, and it is told."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await send(START)
+        except OSError as error:
+            raise OwnError from error
+
+    with pytest.raises(OwnError):
+        run(AlarmMiddleware(app, emit=seen.emit), send=refuse)
+    assert len(seen.lines) == 1
+
+
+def broken_rule(request: Request) -> NoReturn:
+    raise LookupError
+
+
+def test_a_broken_rule_does_not_reach_the_request() -> None:
+    """The response is the same with a rule that fails."""
+    assert TestClient(AlarmMiddleware(ok, rules=[broken_rule])).get("/").text == "ok"
+
+
+def test_a_broken_rule_does_not_replace_the_exception() -> None:
+    """The server gets the application's exception and not the rule's."""
+    with pytest.raises(OwnError):
+        run(AlarmMiddleware(failing, rules=[broken_rule]))
+
+
+def test_a_newline_in_the_path_forges_no_second_line(seen: Seen) -> None:
+    """A path that decodes to a newline is one line, and shows it."""
+    app = AlarmMiddleware(ok, rules=[lambda request: f"Seen: {request.path}"], emit=seen.emit)
+    TestClient(app).get("/a%0ATERRIBLE%20ALARM")
+    assert seen.lines == [r"Seen: /a\nTERRIBLE ALARM"]
+
+
+def test_requests_at_the_same_time_keep_their_facts_apart(seen: Seen) -> None:
+    """Statuses do not get mixed up between requests that run at once."""
+
+    async def main() -> None:
+        barrier = asyncio.Barrier(20)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            await send({**START, "status": int(scope["path"])})
+            await barrier.wait()
+
+        middleware = seen.watch(app)
+        calls = (middleware(http_scope(str(200 + n)), receive, discard) for n in range(20))
+        await asyncio.wait_for(asyncio.gather(*calls), 10)
+
+    asyncio.run(main())
+    assert sorted(request.path for request in seen.requests) == [str(200 + n) for n in range(20)]
+    assert all(request.path == str(request.status) for request in seen.requests)
+
+
+# --- a Starlette application ---
+
+
+async def stream(request: StarletteRequest) -> Response:
+    async def chunks() -> AsyncIterator[bytes]:
+        for n in range(3):
+            yield b"%d\n" % n
+
+    return StreamingResponse(chunks())
+
+
+async def with_background(request: StarletteRequest) -> Response:
+    return PlainTextResponse("ok", background=BackgroundTask(fail))
+
+
+async def fail() -> None:
+    raise OwnError("in the background")
+
+
+async def echo(websocket: WebSocket) -> None:
+    await websocket.accept()
+    await websocket.send_text(await websocket.receive_text())
+    await websocket.close()
+
+
+def hello(request: StarletteRequest) -> Response:
+    return PlainTextResponse("hello")
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[dict[str, str]]:
+    app.state.events = ["up"]
+    yield {"given": "by lifespan"}
+    app.state.events.append("down")
+
+
+def starlette(seen: Seen) -> Starlette:
+    return Starlette(
+        routes=[
+            Route("/hello", hello),
+            Route("/stream", stream),
+            Route("/background", with_background),
+            WebSocketRoute("/echo", echo),
+        ],
+        middleware=[Middleware(AlarmMiddleware, rules=[seen.rule], emit=seen.emit)],
+        lifespan=lifespan,
+    )
+
+
+def test_a_streamed_body_passes_in_its_chunks(seen: Seen) -> None:
+    """A streaming response comes through whole, and is one request."""
+    assert TestClient(starlette(seen)).get("/stream").text == "0\n1\n2\n"
+    assert seen.request.status == 200
+
+
+def test_a_background_task_belongs_to_its_request(seen: Seen) -> None:
+    """An exception in a background task is told, with the status that the client got."""
+    with pytest.raises(OwnError):
+        TestClient(starlette(seen)).get("/background")
+    assert isinstance(seen.request.exception, OwnError)
+    assert seen.request.status == 200
+
+
+def test_websocket_and_lifespan_work_behind_the_middleware(seen: Seen) -> None:
+    """An application with both does not notice the middleware."""
+    app = starlette(seen)
+    with TestClient(app) as client, client.websocket_connect("/echo") as websocket:
+        websocket.send_text("hi")
+        assert websocket.receive_text() == "hi"
+    assert app.state.events == ["up", "down"]
+    assert seen.requests == []
+
+
+def test_the_path_of_a_mounted_application_is_whole(seen: Seen) -> None:
+    """Inside mounts, and behind a proxy's prefix, the path is what the client asked for."""
+    inner = Mount("/inner", routes=[Route("/hello", hello)], middleware=[Middleware(AlarmMiddleware, [seen.rule])])
+    app = Starlette(routes=[Mount("/outer", routes=[inner])])
+    assert TestClient(app, root_path="/proxy").get("/proxy/outer/inner/hello").text == "hello"
+    assert seen.request.path == "/proxy/outer/inner/hello"
+
+
+def test_the_path_is_read_before_a_router_changes_the_scope(seen: Seen) -> None:
+    """A router that rewrites the scope in place does not change what the rules see."""
+
+    async def rewriting(scope: Scope, receive: Receive, send: Send) -> None:
+        scope.update(path="/rest", root_path="/elsewhere", method="HEAD")
+        await ok(scope, receive, send)
+
+    run(seen.watch(rewriting), http_scope("/a"))
+    assert (seen.request.method, seen.request.path) == ("GET", "/a")
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "whole"),
+    [
+        ("", "/a", "/a"),
+        ("/r", "/r/a", "/r/a"),
+        ("/r", "/r", "/r"),
+        ("/r", "/a", "/r/a"),
+        ("/r", "/rest", "/r/rest"),
+        ("/r/", "/r/a", "/r/a"),
+        (None, "/a", "/a"),
+    ],
+)
+def test_the_path_holds_its_root_path_once(root: str | None, path: str, whole: str) -> None:
+    """Whether or not a server puts the root path in front of the path, it is there once."""
+    assert full_path(http_scope(path, root_path=root)) == whole
+
+
+SEGMENT = st.text(st.characters(exclude_characters="/"), min_size=1)
+
+
+@given(st.lists(SEGMENT, max_size=3), st.lists(SEGMENT, max_size=3))
+def test_the_whole_path_lies_below_its_root(roots: list[str], rest: list[str]) -> None:
+    """For any characters, the specification's path is kept as it is, and any other is put below its root."""
+    root, path = "".join(f"/{part}" for part in roots), "".join(f"/{part}" for part in rest)
+    assert full_path(http_scope(root + path, root_path=root)) == root + path
+    whole = full_path(http_scope(path, root_path=root))
+    assert whole == root or whole.startswith(f"{root}/")
+    assert whole.endswith(path)
+
+
+@pytest.mark.parametrize("client", [None, (None, None), ("", 0), []])
+def test_an_unknown_client_is_empty(client: object) -> None:
+    """A server behind a unix socket knows no client's address."""
+    assert client_host(http_scope(client=client)) == ""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "lines"),
+    [
+        ("POST", "/upload", ["TERRIBLE ALARM! An upload has been made!"]),
+        ("GET", "/upload", []),
+        ("POST", "/other", []),
+    ],
+)
+def test_upload_check_tells_of_an_upload(method: str, path: str, lines: list[str], seen: Seen) -> None:
+    """A `POST /upload` is the alarm, in exactly these words, and the response stays the same."""
+    assert TestClient(UploadCheck(ok, seen.emit)).request(method, path).text == "ok"
+    assert seen.lines == lines
+
+
+def test_emit_may_be_any_callable() -> None:
+    """`emit` may return what it likes."""
+    emit: Emit = lambda line, _: len(line)  # noqa: E731  # the type is what is tested
+    assert TestClient(UploadCheck(ok, emit)).post("/upload").text == "ok"
+
+
+def test_uvicorn_takes_the_middleware_for_asgi_3() -> None:
+    """A server that looks at the application to find its interface finds ASGI 3."""
+    config = uvicorn.Config(AlarmMiddleware(ok), log_config=None)
+    config.load()
+    assert config.interface == "asgi3"
+
+
+def test_the_middleware_does_not_load_starlette() -> None:
+    """An application on another framework does not pay for Starlette."""
+    code = "import sys, alarm_mw.asgi; sys.exit('starlette' in sys.modules)"
+    assert subprocess.run([sys.executable, "-W", "error", "-c", code], check=False, timeout=60).returncode == 0

@@ -1,0 +1,155 @@
+"""`init`, `alarm`, `shutdown` and `capture_stdio`, each in a program of its own, as users write them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import alarm_mw
+from alarm_mw.errors import ConfigError, NotRunningError
+
+
+def run(directory: Path, program: str, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
+    """Run a program in which `init` is called with the alarm `a`, which appends to out.txt."""
+    begin = (
+        "import alarm_mw, os, sys\n"
+        "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'}, log_alarms=['a TERRIBLE'], alarm_freq=0)\n"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", begin + program], cwd=directory, capture_output=True, timeout=60, check=False, **keywords
+    )
+
+
+def lines(directory: Path) -> list[str]:
+    return (directory / "out.txt").read_text().splitlines()
+
+
+def test_alarm_fires_past_the_rules(tmp_path: Path) -> None:
+    """`alarm(name, message)` takes text and bytes, and sends the very bytes."""
+    result = run(tmp_path, "assert alarm_mw.alarm('a', 'no rule\\n') and alarm_mw.alarm('a', b'\\xff\\n')")
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert sorted((tmp_path / "out.txt").read_bytes().splitlines()) == [b"no rule", b"\xff"]
+
+
+def test_without_a_master_alarms_go_nowhere_and_say_so(tmp_path: Path) -> None:
+    """Where `init` was not called, an alarm returns False, and one line tells what to do."""
+    result = run(tmp_path, "alarm_mw.shutdown()\nfor _ in range(3): print(alarm_mw.alarm('a', 'x'))")
+    assert result.stdout.split() == [b"False"] * 3
+    assert result.stderr.count(b"alarm-mw run") == 1
+
+
+def test_a_second_init_replaces_the_first(tmp_path: Path) -> None:
+    """The new configuration counts from then on, and what the old one had is delivered."""
+    program = (
+        "alarm_mw.alarm('a', 'old\\n')\n"
+        "alarm_mw.init(alarms={'b': 'cmd:cat >> out.txt'})\n"
+        "alarm_mw.alarm('a', 'unknown\\n')\n"
+        "alarm_mw.alarm('b', 'new\\n')\n"
+    )
+    assert run(tmp_path, program).returncode == 0
+    assert sorted(lines(tmp_path)) == ["new", "old"]
+
+
+def test_a_file_configures_as_well(tmp_path: Path) -> None:
+    """`init` takes a TOML file or a uwsgi.ini."""
+    (tmp_path / "alarms.toml").write_text('[alarms]\na = "cmd:cat >> toml.txt"\n')
+    (tmp_path / "uwsgi.ini").write_text("[uwsgi]\nalarm = a cmd:cat >> ini.txt\n")
+    program = (
+        "for file in ('alarms.toml', 'uwsgi.ini'):\n    alarm_mw.init(file)\n    alarm_mw.alarm('a', file + '\\n')\n"
+    )
+    assert run(tmp_path, program).returncode == 0
+    assert (tmp_path / "toml.txt").read_text() == "alarms.toml\n"
+    assert (tmp_path / "ini.txt").read_text() == "uwsgi.ini\n"
+
+
+def test_mistakes_are_errors_at_once() -> None:
+    """`init` raises ConfigError with every mistake, and starts nothing."""
+    with pytest.raises(ConfigError) as caught:
+        alarm_mw.init(alarms={"a": "cdm:x"}, log_alarms=["b x", "a ("])
+    assert len(caught.value.problems) == 3
+
+
+def test_shutdown_ends_after_its_time(tmp_path: Path) -> None:
+    """What cannot be delivered in time is given up, and `shutdown` says so."""
+    program = "alarm_mw.init(alarms={'a': 'curl:http://127.0.0.1:9/'})\nalarm_mw.alarm('a', 'x')\n"
+    result = run(tmp_path, program + "print(alarm_mw.shutdown(0.3))")
+    assert result.stdout == b"False\n"
+    assert b"alarm a: 1 firings were not delivered before the end" in result.stderr
+    assert result.returncode == 0
+
+
+def test_prints_are_captured_and_passed_on(tmp_path: Path) -> None:
+    """After `capture_stdio` a printed line fires; what was printed comes out unchanged."""
+    result = run(tmp_path, "alarm_mw.capture_stdio()\nprint('TERRIBLE')\nprint('fine', file=sys.stderr)")
+    assert (result.returncode, result.stdout, result.stderr) == (0, b"TERRIBLE\n", b"fine\n")
+    assert lines(tmp_path) == ["TERRIBLE"]
+
+
+def test_prints_of_children_and_of_c_code_are_captured(tmp_path: Path) -> None:
+    """Capturing works below Python: child processes and C's own printf count too."""
+    program = (
+        "import ctypes, subprocess\n"
+        "alarm_mw.capture_stdio()\n"
+        "subprocess.run(['echo', 'TERRIBLE child'])\n"
+        "libc = ctypes.CDLL(None)\n"
+        "libc.puts(b'TERRIBLE C')\n"
+        "libc.fflush(None)\n"
+    )
+    result = run(tmp_path, program)
+    assert result.stdout.splitlines() == [b"TERRIBLE child", b"TERRIBLE C"]
+    assert sorted(lines(tmp_path)) == ["TERRIBLE C", "TERRIBLE child"]
+
+
+def test_a_captured_log_does_not_feed_itself(tmp_path: Path) -> None:
+    """The `log` action writes past the capture, so that its own line raises nothing."""
+    program = (
+        "alarm_mw.init(alarms={'a': 'log:'}, log_alarms=['a TERRIBLE'])\nalarm_mw.capture_stdio()\nprint('TERRIBLE')\n"
+    )
+    result = run(tmp_path, program)
+    assert result.stdout == b"TERRIBLE\n"
+    assert result.stderr.count(b"ALARM: TERRIBLE") == 1
+
+
+def test_a_record_that_is_also_printed_fires_once(tmp_path: Path) -> None:
+    """In process, too, the handler's record and its print are one."""
+    program = (
+        "import logging\n"
+        "alarm_mw.capture_stdio()\n"
+        "logging.basicConfig(handlers=[alarm_mw.AlarmHandler(), logging.StreamHandler()])\n"
+        "logging.error('TERRIBLE')\n"
+    )
+    assert run(tmp_path, program).stderr == b"ERROR:root:TERRIBLE\n"
+    assert len(lines(tmp_path)) == 1
+
+
+def test_capturing_needs_a_configuration() -> None:
+    """Without `init` nothing is captured, and the error says what is missing."""
+    with pytest.raises(NotRunningError, match="init"):
+        alarm_mw.capture_stdio()
+
+
+def test_many_forks_while_records_are_sent_do_no_harm(tmp_path: Path) -> None:
+    """Children forked while another thread logs neither hang nor lose their own alarms."""
+    program = (
+        "import logging, threading\n"
+        "handler = alarm_mw.AlarmHandler()\n"
+        "stop = threading.Event()\n"
+        "def log(text): handler.handle(logging.makeLogRecord({'name': 'app', 'msg': text}))\n"
+        "def busy():\n"
+        "    while not stop.is_set(): log('harmless')\n"
+        "thread = threading.Thread(target=busy); thread.start()\n"
+        "for n in range(50):\n"
+        "    pid = os.fork()\n"
+        "    if not pid:\n"
+        "        log(f'TERRIBLE {n}')\n"
+        "        os._exit(0 if alarm_mw.shutdown() else 1)\n"
+        "    assert os.waitpid(pid, 0)[1] == 0\n"
+        "stop.set(); thread.join()\n"
+    )
+    result = run(tmp_path, program)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert lines(tmp_path) == [f"TERRIBLE {n}" for n in range(50)]

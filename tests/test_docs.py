@@ -1,0 +1,117 @@
+"""The documentation: complete, true, and built without a warning."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import blinker
+import click
+import msgspec
+import pytest
+
+import alarm_mw
+from alarm_mw import signals
+from alarm_mw.actions import registry
+from alarm_mw.cli.main import main
+from alarm_mw.config import tables, uwsgi_options
+from alarm_mw.config.part import NUMBERS
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.ledger import AlarmRow, SourceRow
+from alarm_mw.types import Reason
+
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = sorted(page.name for page in DOCS.glob("*.md"))
+
+
+@pytest.fixture
+def listings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(DOCS / "_ext"))
+    return importlib.import_module("listings")
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the pages as a reader sees them, by name."""
+    folder = tmp_path_factory.mktemp("docs")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "text", "-d", str(folder / "doctrees")]
+    done = subprocess.run(
+        [*command, str(DOCS), str(folder / "text")], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {page.stem: page.read_text(encoding="utf-8") for page in (folder / "text").glob("*.txt")}
+
+
+def _sections(page: str) -> dict[str, str]:
+    """Return what stands below each heading of the second level."""
+    _, *parts = re.split(r"^(\S.*)\n=+$", page, flags=re.MULTILINE)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_page_shows_is_true(page: str, listings: ModuleType, tmp_path: Path) -> None:
+    """Programs on a page run, configurations are accepted, commands print what is shown below them."""
+    listings.run_page(DOCS / page, tmp_path)
+
+
+@pytest.mark.parametrize("name", registry.names())
+def test_every_action_has_its_section_with_every_option(name: str, built: dict[str, str]) -> None:
+    """The page on actions names each action and each of its options."""
+    section = _sections(built["actions"])[name]
+    for option in msgspec.structs.fields(registry.find(name).Options):
+        assert f'"{option.encode_name}"' in section
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_explained(reason: Reason, built: dict[str, str]) -> None:
+    """The page on the ledger says of each reason why it is there."""
+    row = next(line for line in built["ledger"].splitlines() if f'| "{reason}" ' in line)
+    assert row.split("|")[2].strip()
+
+
+@pytest.mark.parametrize("column", [*SourceRow.__annotations__, *AlarmRow.__annotations__])
+def test_every_column_of_the_ledger_is_explained(column: str, built: dict[str, str]) -> None:
+    """The page on the ledger names each of its columns."""
+    assert f'"{column}"' in built["ledger"]
+
+
+VERBS = main.list_commands(click.Context(main))
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_command_is_documented(verb: str, built: dict[str, str]) -> None:
+    """The page on the command line shows each command with all of its options."""
+    section = _sections(built["cli"])[f"alarm-mw {verb}"]
+    command = main.get_command(click.Context(main), verb)
+    assert command is not None
+    for parameter in command.params:
+        for option in parameter.opts:
+            assert not option.startswith("-") or option in section
+
+
+@pytest.mark.parametrize("option", sorted({*uwsgi_options._ALARM_OPTIONS}))
+def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str]) -> None:
+    """The page on configuration names each of uWSGI's alarm options and aliases."""
+    assert f'"{option}"' in built["configuration"]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [*NUMBERS, *tables._RULE_KEYS, *tables._ALARM_KEYS, *Delivery.__struct_fields__, "alarms", "rules"],
+)
+def test_every_key_of_toml_is_documented(key: str, built: dict[str, str]) -> None:
+    """The page on configuration names each key of a TOML file."""
+    assert f'"{key}"' in built["configuration"] or f"[{key}]" in built["configuration"]
+
+
+SIGNALS = [f"signals.{name}" for name, value in vars(signals).items() if isinstance(value, blinker.Signal)]
+
+
+@pytest.mark.parametrize("name", [*alarm_mw.__all__, *SIGNALS])
+def test_every_public_name_is_documented(name: str, built: dict[str, str]) -> None:
+    """The page on the Python API names everything that the package offers."""
+    assert f"alarm_mw.{name}" in built["api"]

@@ -157,10 +157,10 @@ def test_relay_outlives_supervisor(supervise_python: Any) -> None:
     """A relay whose supervisor was killed passes the server's last words on and ends."""
     run = supervise_python(
         "import signal, sys\n"
-        "signal.signal(15, lambda *_: sys.exit(print('last words')))\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {15})\n"
         "input()\n"
         "print('carried')\n"
-        "while True: signal.pause()",
+        "signal.sigwait({15}) and sys.exit(print('last words'))",
         settings={"is_dying": True},
     )
     run.errors().next()

@@ -30,6 +30,16 @@ while True:
 """
 
 
+def waiting_for_the_end(status: str) -> str:
+    """Return a server that exits at SIGTERM. It waits with the signal blocked: none comes between two instructions."""
+    return (
+        "import signal, sys\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {15})\n"
+        "print('up')\n"
+        f"signal.sigwait({{15}}) and sys.exit({status})"
+    )
+
+
 @pytest.mark.parametrize("code", [SI_USER, SI_QUEUE, SI_TKILL])
 def test_sent_by_process(code: int) -> None:
     """What a process sent, it sent to us alone."""
@@ -61,7 +71,8 @@ FORWARDED = [
 
 def test_forwarding(supervise_python: Any) -> None:
     """Every signal that is sent to the supervisor reaches the server, once."""
-    run = supervise_python(REPORTER)
+    # In a process group of its own, whose parent is of the same session: a group without one is never stopped.
+    run = supervise_python(REPORTER, process_group=0)
     run.output.until("up")
     for number in FORWARDED:
         run.send(number)
@@ -76,7 +87,7 @@ def test_forwarding(supervise_python: Any) -> None:
 
 def test_reload_is_not_an_end(supervise_python: Any) -> None:
     """A server that handles SIGTERM decides itself when it ends, and with which status."""
-    run = supervise_python("import signal, sys\nsignal.signal(15, lambda *_: sys.exit(9))\nprint('up')\nsignal.pause()")
+    run = supervise_python(waiting_for_the_end("9"))
     run.output.until("up")
     run.send(signal.SIGTERM)
     assert run.end() == 9
@@ -84,9 +95,7 @@ def test_reload_is_not_an_end(supervise_python: Any) -> None:
 
 def test_supervisor_killed(supervise_python: Any) -> None:
     """Killing the supervisor ends the server as SIGTERM would; its last output arrives, and nothing is left behind."""
-    run = supervise_python(
-        "import signal, sys\nsignal.signal(15, lambda *_: sys.exit('last words'))\nprint('up')\nsignal.pause()"
-    )
+    run = supervise_python(waiting_for_the_end("'last words'"))
     run.output.until("up")
     run.heard.until("heard server")
     run.send(signal.SIGKILL)
@@ -101,11 +110,11 @@ def test_heirs(supervise_python: Any) -> None:
 import os, signal, sys
 if os.fork():
     sys.exit(7)
-signal.signal(15, lambda *_: sys.exit("heir ends"))
-signal.signal(10, lambda *_: print("heir hears"))
-while True:
-    print("heir", os.getpid(), file=sys.stderr)
-    signal.pause()
+signal.pthread_sigmask(signal.SIG_BLOCK, {10, 15})
+print("heir", os.getpid(), file=sys.stderr)
+while signal.sigwait({10, 15}) == 10:
+    print("heir hears")
+sys.exit("heir ends")
 """)
     errors = run.errors()
     heir = errors.until("heir").split()[1]
@@ -122,7 +131,7 @@ def test_orphans(supervise_python: Any) -> None:
     """A process that the server's children leave behind is reaped."""
     run = supervise_python("""
 import os, signal
-signal.signal(28, lambda *_: print("gone" if not os.path.exists(f"/proc/{orphan}") else "there"))
+signal.pthread_sigmask(signal.SIG_BLOCK, {28})
 reading, writing = os.pipe()
 if not os.fork():
     orphan = os.fork()
@@ -132,7 +141,8 @@ if not os.fork():
 os.wait()
 orphan = int(os.read(reading, 10))
 print("up")
-while True: signal.pause()
+while signal.sigwait({28}):
+    print("gone" if not os.path.exists(f"/proc/{orphan}") else "there")
 """)
     run.output.until("up")
     for _round_trip in range(1000):

@@ -34,9 +34,9 @@ def test_window_size(supervise_in_terminal: Any) -> None:
     """When the window changes, the server is told and finds the new size."""
     run = supervise_in_terminal(
         "import os, signal\n"
-        "signal.signal(28, lambda *_: print('size', *os.get_terminal_size(1)))\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {28})\n"
         "print('up')\n"
-        "while True: signal.pause()"
+        "while signal.sigwait({28}): print('size', *os.get_terminal_size(1))"
     )
     run.output.until("up")
     termios.tcsetwinsize(run.keyboard, (50, 132))

@@ -123,16 +123,28 @@ class Outbox:
         return {cast("str", alarm): cast("int", n) for alarm, n in rows}
 
     def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Write down what became of a firing, in one transaction with the ledger."""
-        with self._lock, self._transaction():
-            self._database.execute(
-                "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ? WHERE seq = ?",
-                (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", entry.seq),
-            )
-            self.ledger.alarm(entry.firing.alarm, outcome.state, reason=outcome.reason)
-            self._settled += 1
-            if self._settled % PRUNE_EVERY == 0:
-                self._prune()
+        """Write down what became of a firing, in one transaction with the ledger.
+
+        Raises `sqlite3.Error` when it could not be written; then nothing is counted, and it may be tried again.
+        """
+        alarm = entry.firing.alarm
+        with self._lock:
+            self.ledger.alarm(alarm, outcome.state, reason=outcome.reason)
+            try:
+                with self._transaction():
+                    self._write_outcome(entry, outcome)
+            except sqlite3.Error:
+                self.ledger.alarm(alarm, outcome.state, -1, reason=outcome.reason)
+                raise
+
+    def _write_outcome(self, entry: Entry, outcome: Outcome) -> None:
+        self._database.execute(
+            "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ? WHERE seq = ?",
+            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", entry.seq),
+        )
+        self._settled += 1
+        if self._settled % PRUNE_EVERY == 0:
+            self._prune()
 
     def drop_waiting(self, reason: Reason) -> dict[str, int]:
         """Give up what waits, and return how much of each alarm that was."""
@@ -201,7 +213,7 @@ class _Transaction:
             self._database.execute("COMMIT")
         except sqlite3.Error:
             self._ledger.restore_changes(changes)
-            if self._database.in_transaction:
+            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
                 self._database.execute("ROLLBACK")
             raise
 

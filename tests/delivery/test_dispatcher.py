@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Sequence
-from typing import ClassVar, Self
+from contextlib import closing
+from pathlib import Path
+from typing import ClassVar, Literal, Self
 
 import pytest
 
@@ -38,8 +41,10 @@ def recording(recorder: Recorder, alarm: str = "a") -> Action:
 class Stage:
     """An outbox and a dispatcher on the running loop."""
 
-    def __init__(self, policy: Delivery = QUICK, **actions: Action) -> None:
-        self.outbox = Outbox(":memory:")
+    def __init__(
+        self, policy: Delivery = QUICK, outbox: Path | Literal[":memory:"] = ":memory:", **actions: Action
+    ) -> None:
+        self.outbox = Outbox(outbox)
         self.dispatcher = Dispatcher(self.outbox, {name: Route(action, policy) for name, action in actions.items()})
 
     def put(self, firings: Sequence[Firing]) -> None:
@@ -299,6 +304,32 @@ def test_programs_can_listen() -> None:
     with signals.delivered.connected_to(note), signals.failed.connected_to(note):
         run(scene)
     assert heard == ["a failed", "a delivered"]
+
+
+def test_an_outcome_that_cannot_be_written_is_written_later(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When the outbox fails after a delivery, the outcome is written as soon as it can be, and counted once."""
+    path = tmp_path / "outbox.db"
+
+    def alter(old: str, new: str) -> None:
+        with closing(sqlite3.connect(path)) as database:
+            database.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    async def scene() -> None:
+        deliveries: list[Firing] = []
+
+        def deliver(one: Firing) -> None:
+            deliveries.append(one)
+            alter("ledger", "hidden")
+            asyncio.get_running_loop().call_later(0.1, alter, "hidden", "ledger")
+
+        async with Stage(outbox=path, a=Scripted(deliver)) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+            assert stage.outbox.ledger.books()["alarms"]["a"]["delivered"] == 1
+        assert len(deliveries) == 1
+
+    run(scene)
+    assert "cannot be written" in caplog.text
 
 
 def test_pauses_grow_and_are_bounded() -> None:

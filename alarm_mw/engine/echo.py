@@ -6,6 +6,7 @@ fires; the other one is an echo. Each announced line excuses one printed line, f
 
 from __future__ import annotations
 
+import json
 from collections import OrderedDict, deque
 
 from alarm_mw.types import Record
@@ -19,6 +20,10 @@ CAPACITY = 50_000
 #: How many announcements without a known form are remembered; each is searched for in every line that fires.
 LOOSE_CAPACITY = 256
 
+#: How many bytes an announcement without a known form must have: a short text is in many lines, and an alarm that
+#: comes twice is better than one that does not come.
+LOOSE_LENGTH = 8
+
 #: The sources that see what was printed.
 PRINTED = frozenset({"stdout", "stderr"})
 
@@ -31,17 +36,22 @@ class _Memory:
 
     def add(self, alarm: str, line: bytes, now: float) -> None:
         key = hash((alarm, line))
-        count, _ = self._seen.pop(key, (0, now))
-        self._seen[key] = (count + 1, now)
+        self._seen[key] = (self._fresh(key, now) + 1, now)
         if len(self._seen) > CAPACITY:
             self._seen.popitem(last=False)
 
     def take(self, alarm: str, line: bytes, now: float) -> bool:
         key = hash((alarm, line))
-        count, since = self._seen.pop(key, (0, now))
+        since = self._seen[key][1] if key in self._seen else now
+        count = self._fresh(key, now)
         if count > 1:
             self._seen[key] = (count - 1, since)
-        return count > 0 and now - since < WINDOW
+        return count > 0
+
+    def _fresh(self, key: int, now: float) -> int:
+        """Take a count out; what was counted too long ago is none."""
+        count, since = self._seen.pop(key, (0, now))
+        return count if now - since < WINDOW else 0
 
 
 class EchoGuard:
@@ -50,41 +60,48 @@ class EchoGuard:
     def __init__(self) -> None:
         self._announced = _Memory()
         self._printed = _Memory()
-        self._loose: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
+        self._loose: deque[tuple[str, tuple[bytes, ...], float]] = deque(maxlen=LOOSE_CAPACITY)
         self._recent: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
 
     def is_echo(self, alarm: str, record: Record, now: float) -> bool:
         """Note that `alarm` matched `record`; return True when this is its second appearance."""
         if record.source in PRINTED:
             return self._is_announced(alarm, record.message.rstrip(b"\r\n"), now)
-        if record.echoes or record.loose_echo:
-            return self._was_printed(alarm, record, now)
-        return False
+        if sum(map(len, record.loose_echo)) >= LOOSE_LENGTH:
+            return self._was_loosely_printed(alarm, record.loose_echo, now)
+        return self._was_printed(alarm, record.echoes, now)
 
     def _is_announced(self, alarm: str, line: bytes, now: float) -> bool:
         if self._announced.take(alarm, line, now):
             return True
         for entry in self._loose:
-            if entry[0] == alarm and entry[1] in line and now - entry[2] < WINDOW:
+            if entry[0] == alarm and now - entry[2] < WINDOW and _holds(line, entry[1]):
                 self._loose.remove(entry)
                 return True
         self._printed.add(alarm, line, now)
         self._recent.append((alarm, line, now))
         return False
 
-    def _was_printed(self, alarm: str, record: Record, now: float) -> bool:
-        printed = [line for line in record.echoes if self._printed.take(alarm, line, now)]
-        for line in record.echoes:
+    def _was_printed(self, alarm: str, lines: tuple[bytes, ...], now: float) -> bool:
+        printed = [line for line in lines if self._printed.take(alarm, line, now)]
+        for line in lines:
             if line not in printed:
                 self._announced.add(alarm, line, now)
-        if record.loose_echo:
-            return self._was_loosely_printed(alarm, record.loose_echo, now) or bool(printed)
         return bool(printed)
 
-    def _was_loosely_printed(self, alarm: str, text: bytes, now: float) -> bool:
+    def _was_loosely_printed(self, alarm: str, parts: tuple[bytes, ...], now: float) -> bool:
         for entry in self._recent:
-            if entry[0] == alarm and text in entry[1] and now - entry[2] < WINDOW:
+            if entry[0] == alarm and now - entry[2] < WINDOW and _holds(entry[1], parts):
                 self._recent.remove(entry)
                 return True
-        self._loose.append((alarm, text, now))
+        self._loose.append((alarm, parts, now))
         return False
+
+
+def _holds(line: bytes, parts: tuple[bytes, ...]) -> bool:
+    """Return whether all parts are in the line, as they are or as JSON writes them."""
+    return all(part in line or _json(part) in line for part in parts)
+
+
+def _json(part: bytes) -> bytes:
+    return json.dumps(part.decode("utf-8", "surrogateescape"))[1:-1].encode()

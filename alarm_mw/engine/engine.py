@@ -59,7 +59,7 @@ class Engine:
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
-        decisions = [self._decide(alarm, record, now, rule.pattern) for alarm, rule in matched.items()]
+        decisions = [self._decide(alarm, record, now, shown(rule.pattern)) for alarm, rule in matched.items()]
         return _verdict(tuple(matched), decisions, cut_off)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:
@@ -110,7 +110,8 @@ class Engine:
         message = cut(record.message, self._msg_size)
         reason = self._why_held(alarm, record, message, now)
         if reason is not None:
-            self._held_back.add(alarm, record.time)
+            if reason is not Reason.ECHO:  # of an echo the recipient has been told
+                self._held_back.add(alarm, record.time)
             return Held(alarm, reason)
         self._same_message.fired(alarm, message, now)
         count, since = self._held_back.take(alarm)
@@ -121,7 +122,7 @@ class Engine:
             return Reason.ECHO
         if self._same_message.holds(alarm, message, now):
             return Reason.SAME_MESSAGE
-        if self._loops.is_loop(alarm, message):
+        if self._loops.is_loop(alarm, record.message):
             return Reason.LOOP
         return None
 
@@ -146,13 +147,22 @@ def _verdict(matched: tuple[str, ...], decisions: Sequence[Firing | Held], cut_o
     return Verdict(firings, held, matched, None, cut_off)
 
 
+def shown(pattern: str) -> str:
+    r"""Return a regexp as text that can be stored and sent: bytes of it that are no UTF-8 become ``\xNN``."""
+    if pattern.isascii():
+        return pattern
+    return pattern.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def cut(message: bytes, size: int) -> bytes:
     """Return the message in at most `size` bytes; one that had to be cut says how long it was."""
     if len(message) <= size:
         return message
     newline = b"\n" if message.endswith(b"\n") else b""
     note = b" [cut: %d bytes]" % len(message) + newline
-    kept = message[: max(size - len(note), 0)]
+    if len(note) > size:
+        note = b""
+    kept = message[: size - len(note)]
     # A character of several bytes is not cut in two.
     return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
 

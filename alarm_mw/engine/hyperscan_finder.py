@@ -174,6 +174,12 @@ class _Database:
 def _trusted_module() -> Any:  # noqa: ANN401 - the package has no usable types
     """Return the module; raise `ImportError` where it is missing, or finds too little."""
     hyperscan = importlib.import_module("hyperscan")
+    _try(hyperscan)
+    return hyperscan
+
+
+def _try(hyperscan: Any) -> None:  # noqa: ANN401 - the package has no usable types
+    """Raise `ImportError` where the module finds too little."""
     for pattern, found in _TRIALS:
         database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         database.compile(expressions=[pattern], ids=[0], flags=[hyperscan.HS_FLAG_MULTILINE])
@@ -182,7 +188,6 @@ def _trusted_module() -> Any:  # noqa: ANN401 - the package has no usable types
             database.scan(b"-" * length + found, lambda *find: finds.append(find[2]), 0, None)  # noqa: B023 - called at once
             if not finds:
                 raise ImportError(f"this Hyperscan misses matches ({database.info().decode()})")
-    return hyperscan
 
 
 #: Patterns, each with what it finds after any number of dashes.

@@ -27,15 +27,12 @@ _AT_THE_END = frozenset({Anchor.LINE_START, Anchor.END, Anchor.LINE_END, Anchor.
 
 
 def within_line(node: Node) -> Node:
-    """Return the pattern that takes no newline but a line's own."""
+    """Return the pattern that takes no newline but a line's own; it was trimmed, so that it ends in no repeat."""
     match node:
         case Sequence(items):
             return _sequence(items)
         case Choice(branches):
             return choice(*map(within_line, branches))
-        case Repeat():
-            final = _final(node)
-            return node if final == NOTHING else choice(_inner(node), final)
     return node
 
 
@@ -107,9 +104,7 @@ def empty_at_end(node: Node) -> bool:
             return any(map(empty_at_end, branches))
         case Repeat(item, least):
             return least == 0 or empty_at_end(item)
-        case At(anchor):
-            return anchor in _AT_THE_END
-    return False
+    return isinstance(node, At) and node.anchor in _AT_THE_END
 
 
 def with_line_ends(node: Node) -> Node:

@@ -65,10 +65,8 @@ def parse(pattern: str) -> Tree:
     try:
         return Tree(_Parser(data.decode("latin-1")).parse(), text=False)
     except PatternError as error:
-        position = error.position
-        if position is not None:
-            position = len(data[:position].decode("utf-8", "surrogateescape"))
-        raise PatternError(error.text, position) from None
+        before = data[: error.position].decode("utf-8", "surrogateescape")
+        raise PatternError(error.text, len(before)) from None
 
 
 class _Parser:
@@ -110,9 +108,7 @@ class _Parser:
         items: list[Node] = []
         while True:
             self._skip(options)
-            if not self._quoting and self._scan.here in {"", "|", ")"}:
-                return sequence(*items), options
-            if not self._scan.here:
+            if not self._scan.here or (not self._quoting and self._scan.here in "|)"):
                 return sequence(*items), options
             changed = None if self._quoting else self._option_setting(options)
             if changed is not None:

@@ -148,7 +148,7 @@ def fixed_width(node: Node) -> int | None:  # noqa: PLR0911 - one for each kind
         case Repeat(item, least, most):
             width = fixed_width(item)
             return None if least != most or width is None else width * least
-        case Choice() | Condition():
+        case Choice():
             widths = {fixed_width(branch) for branch in children(node)} or {0}
             return widths.pop() if len(widths) == 1 else None
     return None

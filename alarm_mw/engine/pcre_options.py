@@ -37,8 +37,7 @@ def letters(scan: Scanner, options: Options) -> Options | None:
     """Return the options after letters like ``i-s``, or None where other characters come."""
     value = True
     if scan.take("^"):
-        kept = Options(ungreedy=options.ungreedy, duplicate_names=options.duplicate_names)
-        options, value = kept, True
+        options = Options(ungreedy=options.ungreedy, duplicate_names=options.duplicate_names)
     while scan.here not in {")", ":"}:
         letter = scan.next()
         if letter == "-" and value:

@@ -11,12 +11,12 @@ from re import _compiler, _parser  # type: ignore[attr-defined]  # private, and 
 from typing import Any
 
 from alarm_mw.engine.tree import (
+    NOTHING,
     Anchor,
     At,
     Atomic,
     BackReference,
     Chars,
-    Choice,
     Condition,
     Group,
     Look,
@@ -75,7 +75,7 @@ def _node(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN40
             number, yes, no = argument
             return Condition(number, _sequence(yes, flags), _sequence(no or (), flags))
     assert name == "FAILURE", name
-    return Choice()
+    return NOTHING
 
 
 def _scoped(flags: re.RegexFlag, add: int, remove: int) -> re.RegexFlag:

@@ -97,15 +97,12 @@ class _Renderer:
             return "".join(looks)
         return f"(?:{'|'.join(looks)})" if looks else NO_CHARACTER
 
-    def _reference(self, node: Node) -> str:
-        assert isinstance(node, BackReference | Condition)
+    def _reference(self, node: BackReference | Condition) -> str:
         number = self._numbers.get(node.number)
-        match node:
-            case BackReference(ignore_case=ignore_case):
-                flag = "i" if ignore_case else ""
-                return NO_CHARACTER if number is None else f"(?{flag}:\\{number})"
-            case Condition(yes=yes, no=no):
-                return self._unit(no) if number is None else f"(?({number}){self._unit(yes)}|{self._unit(no)})"
+        if isinstance(node, BackReference):
+            flag = "i" if node.ignore_case else ""
+            return NO_CHARACTER if number is None else f"(?{flag}:\\{number})"
+        return self._unit(node.no) if number is None else f"(?({number}){self._unit(node.yes)}|{self._unit(node.no)})"
 
     def _at(self, anchor: Anchor, *, unicode: bool) -> str:
         word = f"[{WORD if unicode else ASCII_WORD}]"

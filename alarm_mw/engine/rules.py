@@ -100,8 +100,8 @@ def _pcre_rule(rule: Rule) -> CompiledRule:
     compiled = CompiledRule(rule, pcre.parse(rule.pattern))
     try:
         compiled.prepare()
-    except (re.error, OverflowError) as error:
-        raise PatternError(f"this cannot be had in Python: {error}") from None
+    except re.error as error:  # Its position is one in another pattern, the rendered one.
+        raise PatternError(f"this cannot be had in Python: {error.msg}") from None
     return compiled
 
 

@@ -79,7 +79,7 @@ def _is_anchored(node: Node) -> bool:
     return False
 
 
-def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: C901, PLR0911 - one case for each kind
+def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911 - one case for each kind
     """Return what comes from the node on, where `rest` comes after it."""
     match node:
         case Chars():
@@ -100,8 +100,7 @@ def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: C901, PLR0911 - one case
             return _look(node, rest)
         case BackReference():
             return _Rest(_ANY, max(rest.power, 1), rest.factor, rest.forks)
-        case At(anchor):
-            return replace(rest, first=_at(anchor, rest))
+    return replace(rest, first=_at(node.anchor, rest))
 
 
 def _first(node: Chars) -> int:

@@ -8,7 +8,7 @@ calls certain. Any thread may use a screen; nothing in it blocks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -18,8 +18,6 @@ from alarm_mw.engine.hyperscan_finder import HyperscanFinder
 from alarm_mw.engine.translate import Expression
 from alarm_mw.engine.widen import Exactness
 
-#: The best first; the last one needs nothing.
-_BACKENDS: tuple[Name, ...] = ("hyperscan", "re2", "regex")
 _FORMAT = 1
 _RULE_MASK = (1 << RULE_BITS) - 1
 
@@ -199,7 +197,12 @@ def _build(expressions: Sequence[Expression], backend: Name | None) -> Finder:
             return Re2Finder(expressions)
         case "regex":
             return LiteralFinder(expressions)
-    for name in _BACKENDS:
+    return _best(expressions, (HyperscanFinder.compile, Re2Finder))
+
+
+def _best(expressions: Sequence[Expression], makers: Sequence[Callable[[Sequence[Expression]], Finder]]) -> Finder:
+    """Return what the first maker makes whose package is installed, else what needs no package."""
+    for make in makers:
         with contextlib.suppress(ImportError):
-            return _build(expressions, name)
-    raise AssertionError(_BACKENDS)
+            return make(expressions)
+    return LiteralFinder(expressions)

@@ -23,6 +23,7 @@ from alarm_mw.engine.tree import (
     Source,
     Tree,
     both_cases,
+    children,
     choice,
     rebuilt,
     sequence,
@@ -144,8 +145,7 @@ class _Widener:
 
     def _any_case(self, node: Node) -> Node:
         if not isinstance(node, Chars):
-            parts = [self._any_case(child) for child in _parts(node)]
-            return rebuilt(node, parts)
+            return rebuilt(node, [self._any_case(child) for child in children(node)])
         return Chars(both_cases(node.members), (), _BEYOND) if self._text else Chars(both_cases(node.members))
 
     # Places
@@ -183,17 +183,6 @@ def _items(node: Node) -> tuple[Node, ...]:
     return node.items if isinstance(node, Sequence) else (node,)
 
 
-def _parts(node: Node) -> tuple[Node, ...]:
-    match node:
-        case Sequence(items):
-            return items
-        case Repeat(item=item):
-            return (item,)
-        case At():
-            return ()
-    return node.branches  # type: ignore[union-attr]
-
-
 def _begins_a_word(items: list[Node]) -> bool:
     return bool(items) and _is_word(items[0], 0)
 
@@ -211,6 +200,5 @@ def _is_word(node: Node, side: int) -> bool:
             return bool(items) and _is_word(items[side], side)
         case Repeat(item, least):
             return least > 0 and _is_word(item, side)
-        case At():
-            return False
-    return all(_is_word(branch, side) for branch in _parts(node)) and bool(_parts(node))
+    branches = children(node)
+    return bool(branches) and all(_is_word(branch, side) for branch in branches)

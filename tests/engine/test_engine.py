@@ -7,7 +7,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
 from alarm_mw.types import Reason, Record, Rule, Syntax, Verdict
@@ -59,6 +59,11 @@ def test_an_exclusion_before_all_rules_is_named() -> None:
 def test_a_line_that_matches_nothing_has_no_reason() -> None:
     """A line without a match is neither fired nor held back nor skipped."""
     assert engine(rule("x")).evaluate(line(b"y\n"), 0.0) == Verdict()
+
+
+def test_a_line_that_only_the_screen_takes_for_a_match_does_not_fire() -> None:
+    """Where the screen says yes too often, the rule's own verdict decides."""
+    assert engine(rule("x(?!z)")).evaluate(line(b"xz\n"), 0.0) == Verdict()
 
 
 def test_the_message_is_the_line_with_its_newline() -> None:
@@ -113,6 +118,12 @@ def test_numbered_messages_are_no_loop() -> None:
     """An application that counts upwards loses no alarm to the loop guard."""
     counting = engine(rule("ALARM"))
     assert all(counting.evaluate(line(b"ALARM %d\n" % n), 0.0).firings for n in range(20_000))
+
+
+def test_an_empty_line_is_no_loop() -> None:
+    """A rule for empty lines fires for each of them: they are in every other message, and tell nothing."""
+    empty = engine(rule("^$"))
+    assert all(empty.evaluate(line(b"\n"), 0.0).firings for _ in range(20))
 
 
 def test_a_record_matches_when_one_of_its_lines_does() -> None:
@@ -173,13 +184,52 @@ def test_an_echo_is_an_echo_for_some_seconds_only() -> None:
 
 
 def test_an_event_whose_printed_form_is_unknown_fires_once() -> None:
-    """An event that a renderer wraps into another line is recognised by its text, in both orders."""
+    """An event that a renderer wraps into another line is recognised by its parts, in both orders."""
     both = engine(rule("boom"))
-    event = {"source": "structlog", "loose_echo": b"boom 7"}
-    assert both.evaluate(line(b"boom 7\n", **event), 0.0).firings
-    assert both.evaluate(line(b'{"event": "boom 7"}\n'), 0.0).held[0].reason is Reason.ECHO
-    assert both.evaluate(line(b'{"event": "boom 7"}\n'), 0.0).firings
-    assert both.evaluate(line(b"boom 7\n", **event), 0.0).held[0].reason is Reason.ECHO
+    event = {"source": "structlog", "loose_echo": ("boom café".encode(), b"17")}
+    assert both.evaluate(line("boom café order=17\n".encode(), **event), 0.0).firings
+    assert both.evaluate(line(b'{"event": "boom caf\\u00e9", "order": 17}\n'), 0.0).held[0].reason is Reason.ECHO
+    assert both.evaluate(line(b'{"event": "boom caf\\u00e9", "order": 17}\n'), 0.0).firings
+    assert both.evaluate(line("boom café order=17\n".encode(), **event), 0.0).held[0].reason is Reason.ECHO
+
+
+def test_a_short_event_holds_nothing_else_back() -> None:
+    """An event whose text is in many lines announces none of them: an alarm twice is better than none."""
+    both = engine(rule("error"))
+    assert both.evaluate(line(b"error\n", source="structlog", loose_echo=(b"error",)), 0.0).firings
+    assert both.evaluate(line(b"disk error: data lost\n"), 0.1).firings
+
+
+def test_announcements_do_not_add_up_over_time() -> None:
+    """Lines that were announced long ago and never printed hold no later line back."""
+    both = engine(rule("boom"))
+    for now in (0.0, 100.0):
+        both.evaluate(line(b"boom\n", source="logging", echoes=(b"boom",)), now)
+    assert both.evaluate(line(b"boom\n"), 100.1).held[0].reason is Reason.ECHO
+    assert both.evaluate(line(b"boom\n"), 100.2).firings
+
+
+def test_an_echo_is_not_told_as_held_back() -> None:
+    """The next firing counts what was kept from its reader, which an echo was not."""
+    both = engine(rule("boom"))
+    both.evaluate(line(b"boom\n", source="logging", echoes=(b"boom",)), 0.0)
+    both.evaluate(line(b"boom\n"), 0.0)
+    assert both.evaluate(line(b"boom 2\n"), 0.0).firings[0].held_back == 0
+
+
+def test_a_loop_of_long_messages_is_stopped_as_well() -> None:
+    """Text that keeps coming back is recognised though the messages are cut."""
+    looping = engine(rule("ERR"), alarm_msg_size=100)
+    message, count = b"ERR " + b"x" * 95 + b"\n", 0
+    while looping.evaluate(line(message), 0.0).firings and count < 100:
+        message, count = b"ALARM: " + message, count + 1
+    assert count == 10
+
+
+def test_a_regexp_that_is_no_text_can_be_stored() -> None:
+    """A firing names its rule in text, whatever bytes the regexp has."""
+    (firing,) = engine(rule("caf\udce9")).evaluate(line(b"caf\xe9\n"), 0.0).firings
+    assert firing.rule == "caf\\xe9"
 
 
 def test_alarm_fires_past_the_rules() -> None:
@@ -194,10 +244,22 @@ def test_an_unknown_alarm_is_counted() -> None:
     assert engine().fire("nobody", line(b"hello"), 0.0).skipped is Reason.UNKNOWN_ALARM
 
 
+def test_a_tiny_size_is_kept_as_well() -> None:
+    """Where there is no room to say that a message was cut, it is cut all the same."""
+    (firing,) = engine(rule("x"), alarm_msg_size=5).evaluate(line(b"x" * 100), 0.0).firings
+    assert firing.message == b"xxxxx"
+
+
 def test_a_long_message_is_cut_and_says_so() -> None:
     """A message above alarm-msg-size is cut to it, tells its length and keeps its newline."""
     (firing,) = engine(rule("x"), alarm_msg_size=40).evaluate(line(b"x" * 100 + b"\n"), 0.0).firings
     assert firing.message == b"x" * 22 + b" [cut: 101 bytes]\n"
+
+
+def test_a_long_message_of_foreign_bytes_is_cut_too() -> None:
+    """What is no text is cut at the size, with its bytes as they are."""
+    (firing,) = engine(rule("x"), alarm_msg_size=40).evaluate(line(b"x" + b"\xff" * 100), 0.0).firings
+    assert firing.message == b"x" + b"\xff" * 22 + b" [cut: 101 bytes]"
 
 
 @given(st.text(max_size=60), st.integers(20, 80))
@@ -219,12 +281,19 @@ def test_what_matched_is_fired_or_held(patterns: list[str], message: bytes, prin
 
 def test_a_rule_that_is_cut_off_is_named_and_switched_off() -> None:
     """A regexp that backtracks for ever is cut off, told, and no longer tried when it keeps doing so."""
-    slow = engine(Rule(r"(?=(é|e|ee)+$)(e|ee)+f", ("a",)), rule("eeee", "b"))
-    text = b"e" * 60 + b"\n"
-    first = slow.evaluate(line(text), 0.0)
-    assert fired(first) == ["b"]
-    if first.cut_off:
-        for _ in range(9):
-            slow.evaluate(line(text), 0.0)
-        assert slow.is_switched_off(0)
-        assert slow.evaluate(line(text), 0.0).cut_off == ()
+    endless = r"^(?=(a|aa)+$)a"
+    slow = engine(Rule(endless, ("a",)), rule("aaaa", "b"))
+    text = b"a" * 100 + b"!\n"
+    for _ in range(MAX_TIMEOUTS):
+        assert not slow.is_switched_off(0)
+        verdict = slow.evaluate(line(text), 0.0)
+        assert (fired(verdict), verdict.cut_off) == (["b"], (0,))
+    assert slow.is_switched_off(0)
+    assert slow.evaluate(line(text), 0.0).cut_off == ()
+    assert slow.rule(0).pattern == endless
+
+
+def test_a_line_on_which_the_only_rule_was_cut_off_has_that_reason() -> None:
+    """A line that might have matched, had there been time, is counted as such."""
+    verdict = engine(Rule(r"^(?=(a|aa)+$)a", ("a",))).evaluate(line(b"a" * 100 + b"!\n"), 0.0)
+    assert verdict == Verdict(skipped=Reason.RULE_TIMEOUT, cut_off=(0,))

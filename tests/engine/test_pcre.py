@@ -110,6 +110,48 @@ NOT_FOUND = [
 ]
 
 
+#: What is seldom written, or is not the same to perl.
+RARE = [
+    (r"\Qa|b)", b"a|b)", True),
+    (r"(?=a)+a", b"a", True),
+    (r"(?=b)*a", b"a", True),
+    (r"(?=b){0}a", b"a", True),
+    (r"(?(?=a)ab|cd)$", b"cd", True),
+    (r"(?(?<!x)y|z)", b"xy", False),
+    (r"(?<n>a)?(?(<n>)b|c)$", b"ab", True),
+    (r"(?<n>a)?(?('n')b|c)$", b"a", False),
+    (r"(?:(a)(*F)|b)(?(1)x|c)", b"bc", True),
+    (r"(?:(a)(*F)|b)(?(1)(x)\2|(c)\3)", b"bcc", True),
+    (r"(?:(a)(*F)|b)\1", b"bb", False),
+    (r"(*pla:a)ab", b"ab", True),
+    (r"(*atomic:a|ab)c", b"abc", False),
+    (r"^[\Qa-c\E]+$", b"a-c", True),
+    (r"[\Qa-c\E]", b"b", False),
+    (r"[a\E-\Ec]", b"b", True),
+    (r"[a-][:x]", b"-:", True),
+    (r"[[:a]]", b":]", True),
+    (r"(?xx)^[a b]+$", b"a b", False),
+    (r"[\b][\101][\12][\8][\x41-\x43]", b"\x08A\n8B", True),
+    (r"[\pL][\PL]", b"a1", True),
+    (r"^\C$", b"\n", True),
+    (r"(a|b)\g<1>\g'1'", b"aba", True),
+    (r"(?|(?<n>a)x|(?<n>b)y)", b"by", True),
+    (r"(a(b))\2(?1)", b"abbab", True),
+    (r"(?<=^a)b", b"ab", True),
+    (r"(?<=(a))b", b"ab", True),
+    (r"(?<=a(?:b|c))d", b"acd", True),
+    (r"(?i)(?^)a", b"A", False),
+    (r"(*BSR_ANYCRLF)\R", b"\x0b", False),
+]
+
+
+@pytest.mark.parametrize(("pattern", "subject", "found"), RARE)
+def test_rare_syntax_means_what_it_means_to_pcre(pattern: str, subject: bytes, found: bool) -> None:  # noqa: FBT001  # a column of the table
+    """Whatever pcre2pattern(3) describes and is taken has the meaning that it has there."""
+    assert rule(pattern).search(subject) is found
+    assert PCRE2.answers(pattern.encode(), [subject]) == [found]
+
+
 @pytest.mark.parametrize(("pattern", "subject"), FOUND)
 def test_what_pcre_users_write_is_found(pattern: str, subject: bytes) -> None:
     """A PCRE pattern matches the lines that PCRE's documentation says, with nothing to be rewritten."""
@@ -146,6 +188,9 @@ def test_what_pcre_does_not_find_is_not_found(pattern: str, subject: bytes) -> N
         (r"(?|(a)|(b))\1", 11, "several groups"),
         ("(?<1>a)", 0, "name"),
         (r"(?<=a+)b", 0, "fixed length"),
+        (r"(a)(?<=\1)b", 3, "fixed length"),
+        (r"(?<=(a)(?=\1))b", None, "same lookbehind"),
+        ("(a)" + "".join(f"((?{n})(?{n}))" for n in range(1, 16)), 14, "too large"),
         (r"(?<=(?(?=a)a|b))", 4, "lookbehind"),
         (r"(a)(?(1)a|b|c)", 3, "two branches"),
         ("(?(DEFINE)a|b)", 0, "one branch"),
@@ -175,7 +220,7 @@ def test_what_pcre_does_not_find_is_not_found(pattern: str, subject: bytes) -> N
         ("(" * 200 + ")" * 200, 60, "nested"),
     ],
 )
-def test_what_is_wrong_is_shown_where_it_stands(pattern: str, position: int, text: str) -> None:
+def test_what_is_wrong_is_shown_where_it_stands(pattern: str, position: int | None, text: str) -> None:
     """A pattern that is wrong, or that cannot be had, is refused with its place in the pattern and the reason."""
     with pytest.raises(PatternError) as caught:
         rule(pattern)

@@ -18,6 +18,7 @@ from alarm_mw.engine import python_syntax
 from alarm_mw.engine.render import render
 from alarm_mw.engine.rules import RULE_TIMEOUT, compile_rule
 from alarm_mw.engine.safety import BUDGET, longest
+from alarm_mw.engine.tree import NOTHING
 from alarm_mw.errors import PatternError, RuleTimeout
 from alarm_mw.types import Rule, Syntax
 
@@ -53,6 +54,11 @@ def test_a_wrong_python_pattern_says_where_it_breaks(pattern: str, position: int
         compile_rule(python(pattern))
     assert caught.value.position == position
     assert caught.value.text
+
+
+def test_a_rule_shows_what_it_was_made_from() -> None:
+    """In a debugger or a traceback, a rule is told by its pattern."""
+    assert repr(compile_rule(python("ab+"))) == f"CompiledRule({python('ab+')!r})"
 
 
 def test_python_rules_are_pythons() -> None:
@@ -97,6 +103,10 @@ def test_a_polynomial_pattern_is_cut_off_on_a_long_line(syntax: Syntax, pattern:
         (r"(?:\d{1,3}\.){3}\d{1,3}", 1),
         (r"^(?:a{0,100}b)*(a|b)\1", 2),
         (r"a*(?=.*b)c", 3),
+        (r"(?:ab|c)*x", 2),
+        (r"(ab)*x", 2),
+        (r"(?:(?>ab))*x", 2),
+        (r"(a)?(?:(?(1)b|c))*x", 2),
     ],
 )
 def test_the_worst_case_is_told_from_the_pattern(pattern: str, power: int) -> None:
@@ -105,7 +115,9 @@ def test_the_worst_case_is_told_from_the_pattern(pattern: str, power: int) -> No
     assert BUDGET / 100 < length**power <= BUDGET * 1.0001
 
 
-@pytest.mark.parametrize("pattern", [r"(a+)+$", r"(?:a|a.)*c", r"(?:a?)*b", r"(?:.*,)*x", r"(a*)*(?(1)b|c)"])
+@pytest.mark.parametrize(
+    "pattern", [r"(a+)+$", r"(?:a|a.)*c", r"(?:a?)*b", r"(?:.*,)*x", r"(a*)*(?(1)b|c)", r"((a+)+b){5}", r"(?:\b)*x"]
+)
 def test_what_may_explode_is_never_given_to_re(pattern: str) -> None:
     """A repeat whose item can be matched in several ways has no safe length."""
     assert longest(python_syntax.parse(pattern)) == 0
@@ -207,6 +219,33 @@ def test_the_verdict_is_that_of_re(data: st.DataObject, grammar: Grammar) -> Non
         reject()
     for text in data.draw(st.lists(TEXT.map("".join), min_size=1, max_size=8)):
         assert (bounded.search(text) is not None) == (expected.search(text) is not None), (pattern, text)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        r"\Ba",
+        r"\A\B\Z",
+        r"(?a:\w)+$",
+        r"(?a)\d",
+        r"(?i)[^i-kσ]",
+        r"(?i)[i-lé-ü]+$",
+        r"(?i)µ\Z",
+        r"(?i)[\W_]",
+        r"(?i)\W",
+    ],
+)
+def test_characters_are_those_of_re(pattern: str) -> None:
+    """Words, digits and cases beyond ASCII are what they are to `re`, for `regex` too."""
+    bounded = regex.compile(render(python_syntax.parse(pattern)), regex.VERSION0, cache_pattern=False)
+    for text in ["", "a", "aa", "éa", "é", "É", "٣", "7", "İ", "ı", "i", "J", "K", "ß", "Σ", "ς", "σ", "Μ", "µ", " "]:
+        assert (bounded.search(text) is not None) == (re.search(pattern, text) is not None), (pattern, text)
+
+
+def test_what_can_never_match_is_known_as_such() -> None:
+    """``(?!)`` matches nowhere, and is nothing in the tree where Python's parser says so: from 3.12 on."""
+    assert not compile_rule(python("(?!)")).search(b"a\n")
+    assert python_syntax._node("FAILURE", (), re.NOFLAG) == NOTHING
 
 
 def test_letters_are_the_same_in_any_case_as_they_are_for_re() -> None:

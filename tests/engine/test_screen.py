@@ -7,15 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 
-from alarm_mw.engine.finder import Name
+from alarm_mw.engine import hyperscan_finder
+from alarm_mw.engine.finder import Finder, Name, Re2Finder
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
 from alarm_mw.engine.rules import CompiledRule, compile_rule
-from alarm_mw.engine.screen import Hit, Screen
+from alarm_mw.engine.screen import Hit, Screen, _best
 from alarm_mw.types import Rule, Syntax
 
 BACKENDS: list[Name] = ["hyperscan", "re2", "regex"]
@@ -119,11 +120,12 @@ def test_no_rules_make_an_empty_screen(backend: Name) -> None:
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_what_a_backend_refuses_is_judged_on_every_line(backend: Name) -> None:
     """A pattern that no automaton is made for costs its own speed, not its matches nor the other rules' speed."""
-    compiled = rules("fine", r"(?:x|a$)b?[^c]", "(?:[a-p]{100}[^a]{100}){9}", r"(?:a$|b)\n", "good")
+    hard = r"(?:x|a$)b?[^c]", "(?:[a-p]{100}[^a]{100}){9}", r"(?:a$|b)\n", "d(?:ef{30}){40}g"
+    compiled = rules("fine", *hard, "good")
     screen = Screen.compile(compiled, backend=backend)
-    data = b"fine\nb\n" + b"abcdefghij" * 300 + b"\ngood\n"
-    assert [rule for *_, rule in matches(screen, compiled, data)][:2] == [(0,), (3,)]
-    assert matches(screen, compiled, data)[-1][2] == (4,)
+    data = b"fine\nb\n" + b"abcdefghij" * 300 + b"\nd" + (b"e" + b"f" * 30) * 40 + b"g\ngood\n"
+    found = [rule for *_, rule in matches(screen, compiled, data)]
+    assert (found[:2], found[-2:]) == ([(0,), (3,)], [(4,), (5,)])
 
 
 # Handed to another process
@@ -175,6 +177,16 @@ print([hit.rules for hit in made.scan(b"ab\\n") + saved.scan(b"ab\\n")])
         assert done.stdout == b"[(0,), (0,)]\n"
 
 
+def test_the_best_backend_that_is_installed_is_taken() -> None:
+    """Without being told, a screen runs on the first backend whose package is there, and needs none of them."""
+
+    def missing(_expressions: object) -> Finder:
+        raise ImportError
+
+    assert _best([], (missing, Re2Finder)).name == "re2"
+    assert _best([], (missing, missing)).name == "regex"
+
+
 def test_asking_for_a_missing_backend_says_so() -> None:
     """A backend that was asked for by name and is not installed raises `ImportError`."""
     program = """
@@ -193,6 +205,23 @@ except ImportError:
 # Threads, forks, signals
 
 
+def hyperscan_screen(*patterns: str) -> tuple[Screen, HyperscanFinder]:
+    expressions = [rule.expression for rule in rules(*patterns)]
+    finder = HyperscanFinder.compile(expressions)
+    return Screen(expressions, finder), finder
+
+
+def while_scanning(database: hyperscan_finder._Database | None, act: Callable[[], object]) -> None:
+    """Act in the middle of a scan that this thread makes."""
+
+    def note(*_find: object) -> bool:
+        act()
+        return False
+
+    assert database
+    assert database.scan(b"ERROR\n", note)
+
+
 def test_threads_scan_at_the_same_time() -> None:
     """Any number of threads may use one screen."""
     screen = Screen.compile(rules("ERROR"))
@@ -206,6 +235,8 @@ def test_threads_scan_at_the_same_time() -> None:
     assert counts == [2000] * 8
 
 
+# From Python 3.12 on it warns of such a fork: rightly, and so this is tried.
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_a_forked_child_can_screen_whatever_the_parent_was_doing() -> None:
     """A fork in the middle of another thread's scan leaves nothing in use in the child."""
     screen = Screen.compile(rules("ERROR"))
@@ -230,27 +261,83 @@ def test_a_forked_child_can_screen_whatever_the_parent_was_doing() -> None:
         thread.join()
 
 
+def test_a_fork_in_the_middle_of_a_scan_leaves_the_child_able_to_scan() -> None:
+    """A child forked by a thread that is scanning screens as well as its parent."""
+    screen, finder = hyperscan_screen("ERROR")
+    statuses: list[int] = []
+
+    def fork() -> None:
+        child = os.fork()
+        if not child:
+            os._exit(0 if not screen.may_match(b"fine") else 1)
+        statuses.append(os.waitpid(child, 0)[1])
+
+    while_scanning(finder._database, fork)
+    assert statuses == [0]
+
+
+def test_after_a_fork_no_scratch_is_in_use() -> None:
+    """What runs in a forked child gives each thread a scratch of its own, whatever the parent's were used for."""
+    screen, finder = hyperscan_screen("ERROR")
+    answers: list[bool] = []
+
+    def look() -> None:
+        answers.append(screen.may_match(b"fine"))
+        hyperscan_finder._after_fork()
+        answers.append(screen.may_match(b"fine"))
+
+    while_scanning(finder._database, look)
+    assert answers == [True, False]
+
+
 def test_a_scan_within_a_scan_says_yes() -> None:
     """A signal handler that logs while its own thread scans is told that anything may match, not that nothing does."""
-    expressions = [rule.expression for rule in rules("ERROR")]
-    finder = HyperscanFinder.compile(expressions)
-    screen = Screen(expressions, finder)
+    screen, finder = hyperscan_screen("ERROR")
     answers: list[object] = []
 
     def handle(*_arguments: object) -> None:
         answers.extend([screen.may_match(b"fine"), screen.scan(b"ERROR\n")])
 
-    def interrupted(*_find: object) -> bool:
-        signal.raise_signal(signal.SIGUSR1)
-        return False
-
     before = signal.signal(signal.SIGUSR1, handle)
     try:
-        finder._database.scan(b"ERROR\n", interrupted)
+        while_scanning(finder._database, lambda: signal.raise_signal(signal.SIGUSR1))
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert answers == [True, [Hit(0, 6, (0,), (0,))]]
     assert not screen.may_match(b"fine")
+
+
+def test_a_line_within_a_line_goes_to_every_rule() -> None:
+    """Where lines are screened one by one, a scan within another leaves each rule to its own verdict."""
+    screen, finder = hyperscan_screen("ERROR", "x*")
+    assert screen.candidates(b"fine") == (1,)
+    answers: list[object] = []
+    while_scanning(finder._once, lambda: answers.extend([screen.scan(b"fine\n"), screen.candidates(b"fine")]))
+    assert answers == [[Hit(0, 5, (0, 1), ())], (0, 1)]
+
+
+class Deaf:
+    """A Hyperscan, module and database in one, that finds nothing."""
+
+    HS_MODE_BLOCK, HS_FLAG_MULTILINE = 1, 4
+
+    def Database(self, mode: int) -> Deaf:  # noqa: N802 - as Hyperscan calls it
+        return self
+
+    def compile(self, **patterns: object) -> None:
+        pass
+
+    def scan(self, *arguments: object) -> None:
+        pass
+
+    def info(self) -> bytes:
+        return b"Version: 5.4.12"
+
+
+def test_a_hyperscan_that_misses_matches_is_found_out() -> None:
+    """A build of Hyperscan is tried before it is trusted, and named when it does not find what it should."""
+    with pytest.raises(ImportError, match=r"misses matches \(Version: 5\.4\.12\)"):
+        hyperscan_finder._try(Deaf())
 
 
 def test_a_hyperscan_that_misses_matches_is_not_used() -> None:

@@ -31,6 +31,7 @@ Grammar = Callable[[Sequence[str], Sequence[str]], st.SearchStrategy[str]]
         ("(?i)ok", r"[Oo](?:[Kk]|\xe2\x84\xaa)", Exactness.ALWAYS),
         (r"(a+)+$", "a$", Exactness.ALWAYS),
         (r"\bfoo\b", r"\bfoo\b", Exactness.ASCII),
+        (r"\b(?:ab|c)+\b", r"\b(?:ab|c)+\b", Exactness.ASCII),
         (r"\b\[x", r"\x5bx", Exactness.NEVER),
         (r"foo(?=bar)", "foobar", Exactness.ALWAYS),
         (r"(?<=foo)bar", "foobar", Exactness.ALWAYS),
@@ -43,6 +44,11 @@ Grammar = Callable[[Sequence[str], Sequence[str]], st.SearchStrategy[str]]
         (r"x.{1,50}y", r"x[\x00-\x09\x0b-\x7f\x80-\xff]+y", Exactness.NEVER),
         (r"foo\s*$", r"foo[\x09\x0b-\x0d\x1c-\x20\x80-\xff]*$", Exactness.ASCII),
         (r"^$", r"^(?:\x0a|\z)", Exactness.NEVER),
+        (r"^\s*$", r"^[\x09\x0b-\x0d\x1c-\x20\x80-\xff]*(?:\x0a|\z)", Exactness.NEVER),
+        (r"^(?:a|$)", r"^(?:a|\x0a|\z)", Exactness.NEVER),
+        (r"xa{0}b", "xb", Exactness.ALWAYS),
+        (r"\b\bfoo", r"\bfoo", Exactness.NEVER),
+        (r"(?i)(^a+)\1x", r"^[Aa]+[Aa\x80-\xff]+[Xx]", Exactness.NEVER),
         (r"x\s\Z", r"x(?:(?:[\x09\x0b-\x0d\x1c-\x20]|[\x80-\xff]{1,4})\z|\x0a)", Exactness.ASCII),
     ],
 )
@@ -50,6 +56,32 @@ def test_a_pattern_is_translated_to_bytes(pattern: str, expected: str, exact: Ex
     """The screen's pattern is the rule's own on bytes, as narrow as can be, and knows where it is exact."""
     expression = translate(python_syntax.parse(pattern))
     assert (expression.pattern, expression.exact) == (expected, exact)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        (r"(?s)a.*c$", r"a[\x00-\x7f\x80-\xff]*c"),
+        (r"(?m)^a$\n(?:b\Z|c{2})", r"^a\x0a(?:b|cc)"),
+    ],
+)
+def test_a_multiline_pattern_is_translated_without_the_ends_of_lines(pattern: str, expected: str) -> None:
+    """A multiline rule is looked for across lines; where its text ends cannot be told in a stream."""
+    expression = translate(python_syntax.parse(pattern), multiline=True)
+    assert (expression.pattern, expression.exact) == (expected, Exactness.NEVER)
+
+
+def test_references_to_references_stay_small() -> None:
+    """A pattern whose back-references double with each group, thirty times, is a short one to the screen."""
+    pattern = "(ab)" + "".join(rf"(\{number}\{number})" for number in range(1, 31))
+    expression = translate(python_syntax.parse(pattern))
+    assert expression.pattern.startswith("abab")
+    assert len(expression.pattern) < 5000
+
+
+def test_a_reference_to_what_never_matches_may_be_anything() -> None:
+    """A back-reference into a part that was dropped, since it cannot match, does not narrow the screen."""
+    assert translate(pcre.parse(r"(?:(a)(*F)|b)\1c")).pattern == r"b[\x00-\x09\x0b-\x7f\x80-\xff]*c"
 
 
 @pytest.mark.parametrize("pattern", ["", "a*", "^", "$", r"\Z", r"a*\Z", r"x|", r"(?!)", r"\b", r"(?m)^\s*\Z"])

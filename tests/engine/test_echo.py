@@ -1,0 +1,41 @@
+"""Records that are seen twice: through a handler and in what was printed."""
+
+from __future__ import annotations
+
+from alarm_mw.engine.echo import CAPACITY, EchoGuard
+from alarm_mw.types import Record
+
+
+def record(*echoes: bytes, loose: tuple[bytes, ...] = ()) -> Record:
+    return Record(b"boom", source="logging", time=1000.0, key="k", echoes=echoes, loose_echo=loose)
+
+
+def printed(line: bytes) -> Record:
+    return Record(line + b"\n", source="stdout", time=1000.0, key="k")
+
+
+def test_a_record_logged_twice_excuses_two_prints() -> None:
+    """Each of several equal records has a printed line of its own; one print more is no echo."""
+    guard = EchoGuard()
+    for _ in range(2):
+        assert not guard.is_echo("a", record(b"boom"), 0.0)
+    assert [guard.is_echo("a", printed(b"boom"), 0.0) for _ in range(3)] == [True, True, False]
+
+
+def test_what_is_remembered_has_an_end() -> None:
+    """A flood of records makes the guard forget the oldest of them, which then fires twice, and none of the others."""
+    guard = EchoGuard()
+    guard.is_echo("a", record(*(b"%d" % n for n in range(CAPACITY + 1))), 0.0)
+    assert not guard.is_echo("a", printed(b"0"), 0.0)
+    assert guard.is_echo("a", printed(b"%d" % CAPACITY), 0.0)
+
+
+def test_events_are_told_apart_by_their_texts() -> None:
+    """Each event excuses the line that holds its own text, in whatever order they are printed, before or after."""
+    guard = EchoGuard()
+    events = [record(loose=(b"order %d failed" % n,)) for n in range(2)]
+    lines = [printed(b'{"event": "order %d failed"}' % n) for n in range(3)]
+    assert not any(guard.is_echo("a", event, 0.0) for event in events)
+    assert [guard.is_echo("a", line, 0.0) for line in reversed(lines)] == [False, True, True]
+    assert not any(guard.is_echo("b", line, 0.0) for line in lines)
+    assert [guard.is_echo("b", event, 0.0) for event in reversed(events)] == [True, True]

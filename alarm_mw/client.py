@@ -7,17 +7,20 @@ Importing this starts nothing. The first record decides: where ``ALARM_MW_SOCKET
 from __future__ import annotations
 
 import atexit
+import contextlib
 import io
 import logging
 import os
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
-from alarm_mw.transports.records import RecordMaker, to_bytes
+from alarm_mw.transports.records import RecordMaker, to_bytes, to_text
 from alarm_mw.transports.remote import RemoteClient
 from alarm_mw.types import Reason, Record
 
@@ -29,6 +32,9 @@ log = logging.getLogger("alarm_mw")
 #: Seconds that `shutdown` takes at most when the interpreter exits.
 EXIT_TIMEOUT = 5.0
 
+#: How many records are kept while the way to the master is being made.
+MAX_EARLY = 1000
+
 
 class Client(Protocol):
     """A way to a master."""
@@ -37,7 +43,7 @@ class Client(Protocol):
         """Return whether some rule may match; False is certain."""
         ...
 
-    def submit(self, record: Record, alarm: str = "") -> bool:
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Give a record to the master, or an alarm past the rules; return whether it was taken."""
         ...
 
@@ -64,10 +70,10 @@ class _Nowhere:
     def __init__(self) -> None:
         self._told = False
 
-    def may_match(self, message: bytes) -> bool:  # a Client's  # noqa: ARG002
+    def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
         return True
 
-    def submit(self, record: Record, alarm: str = "") -> bool:  # a Client's  # noqa: ARG002
+    def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
         if not self._told:
             self._told = True
             log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")
@@ -79,11 +85,34 @@ class _Nowhere:
     def prints_are_read(self) -> bool:
         return False
 
-    def shutdown(self, timeout: float) -> bool:  # a Client's  # noqa: ARG002
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # a Client's
         return True
 
     def forget(self) -> None:
         pass  # nothing is held
+
+
+class _Early(_Nowhere):
+    """Keeps what is submitted while another thread, or this one further up, is making the way to the master."""
+
+    def __init__(self, process: _Process) -> None:
+        super().__init__()
+        self._process = process
+        self._kept: deque[tuple[Record, str | None]] = deque()
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
+        if len(self._kept) >= MAX_EARLY:
+            return False
+        self._kept.append((record, alarm))
+        if self._process.client is not None:
+            self.hand_over(self._process.client)
+        return True
+
+    def hand_over(self, client: Client) -> None:
+        """Give what was kept to the client that is there now."""
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            while self._kept:
+                client.submit(*self._kept.popleft())
 
 
 class _Process:
@@ -93,6 +122,7 @@ class _Process:
         self.client: Client | None = None
         self.settings: Settings | None = None
         self.records = RecordMaker()
+        self.early = _Early(self)
         self.starting = threading.Lock()
 
 
@@ -105,35 +135,53 @@ def current() -> Client:
 
 
 def _connect() -> Client:
-    """Decide for a way; a thread that comes while another one decides drops its record rather than wait."""
-    if not _process.starting.acquire(blocking=False):
-        return _process.client or _Nowhere()
+    process = _process
+    if not process.starting.acquire(blocking=False):
+        return process.client or process.early
     try:
-        if _process.client is None:
-            _process.client = _make_client()
-        return _process.client
+        if process.client is None:
+            _set_client(process, _make_client_or_none(process))
+        return process.client or process.early
     finally:
-        _process.starting.release()
+        process.starting.release()
 
 
-def _make_client() -> Client:
-    if path := os.environ.get(SOCKET_VARIABLE):
-        attach()
-        return RemoteClient(path)
-    if _process.settings is not None:
-        return _start_local(_process.settings)
-    return _Nowhere()
+def _make_client_or_none(process: _Process) -> Client:
+    try:
+        return _make_client(process)
+    except Exception:  # a log call must not notice; what is wrong is said once
+        log.exception("alarms go nowhere: the worker could not be started in this process")
+        return _Nowhere()
+
+
+def _set_client(process: _Process, client: Client) -> None:
+    process.client = client
+    process.early.hand_over(client)
+
+
+def _make_client(process: _Process) -> Client:
+    token = in_alarm_code.set(True)
+    try:
+        if path := os.environ.get(SOCKET_VARIABLE):
+            attach()
+            return RemoteClient(path)
+        return _Nowhere() if process.settings is None else _start_local(process.settings)
+    finally:
+        in_alarm_code.reset(token)
 
 
 def attach() -> None:
     """Under a master, let this process's unbuffered prints go out line by line.
 
     Where ``PYTHONUNBUFFERED`` is set, as ``alarm-mw run`` does, Python writes a line and its newline apart, and the
-    lines of several workers run into each other. Written whole, they do not.
+    lines of several workers run into each other. Written whole, they do not. Half a line, printed without a newline,
+    waits for its other half, as at a terminal.
     """
     stdout = sys.stdout
     if SOCKET_VARIABLE in os.environ and isinstance(stdout, io.TextIOWrapper) and stdout.write_through:
         stdout.reconfigure(line_buffering=True, write_through=False)
+        # Else half a line would be printed by the child as well.
+        os.register_at_fork(before=stdout.flush)
 
 
 def _start_local(settings: Settings) -> Client:
@@ -172,19 +220,27 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
         alarm_freq=alarm_freq,
         alarm_msg_size=alarm_msg_size,
     )
-    shutdown()
-    _process.settings = settings
-    _process.client = _make_client()
+    process = _process
+    with process.starting:
+        if process.client is not None:
+            process.client.shutdown(EXIT_TIMEOUT)
+            process.client = None
+        process.settings = settings
+        _set_client(process, _make_client(process))
 
 
 def alarm(name: str, message: str | bytes) -> bool:
     """Fire the alarm `name` with `message`, past all rules, and return whether the master took it.
 
     Neither blocks nor raises; may be called from any thread and from signal handlers. An alarm that is not configured
-    is counted by the master, and named in its log once.
+    is counted by the master, and named in its log once. A `message` of another type is sent as its `str`.
     """
-    data = message if isinstance(message, bytes) else to_bytes(message)
-    return current().submit(_process.records.make(data, source="api"), name)
+    try:
+        data = bytes(message) if isinstance(message, (bytes, bytearray, memoryview)) else to_bytes(str(message))
+        return current().submit(_process.records.make(data, source="api"), to_text(name))
+    except Exception:  # what the application gives us must not harm it
+        log.exception("alarm() could not send its message")
+        return False
 
 
 def submit_line(line: str, *, source: str, level: int | None = None, fields: Mapping[str, str] | None = None) -> bool:
@@ -193,7 +249,11 @@ def submit_line(line: str, *, source: str, level: int | None = None, fields: Map
     Neither blocks nor raises; may be called from anywhere. `source` names where it comes from, `level` is a number as
     in `logging`, `fields` are facts for the alarm's receiver.
     """
-    return submit(to_bytes(line) + b"\n", source=source, level=level, fields=fields)
+    try:
+        return submit(to_bytes(line) + b"\n", source=source, level=level, fields=fields)
+    except Exception:  # see alarm()
+        log.exception("a line could not be put to the rules")
+        return False
 
 
 def submit(  # a record's facts  # noqa: PLR0913
@@ -205,7 +265,7 @@ def submit(  # a record's facts  # noqa: PLR0913
     fields: Mapping[str, str] | None = None,
     time: float | None = None,
     echoes: Callable[[], tuple[bytes, ...]] = tuple,
-    loose_echo: bytes = b"",
+    loose_echo: tuple[bytes, ...] = (),
 ) -> bool:
     """Screen a record, and give it to the master if a rule may match it; return False when it was dropped.
 

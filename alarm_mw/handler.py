@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,7 +11,6 @@ from typing import TextIO
 
 from alarm_mw import client
 from alarm_mw.transports.origin import is_by_alarm
-from alarm_mw.transports.places import SOCKET_VARIABLE
 from alarm_mw.transports.records import to_bytes
 from alarm_mw.types import Reason
 
@@ -22,7 +22,7 @@ class AlarmHandler(logging.Handler):
 
     Usable from ``dictConfig`` and ``fileConfig`` as ``alarm_mw.AlarmHandler``. The rules see what the handler's
     formatter makes of a record (by default the message, and a traceback below it), as if it had been printed. The
-    keywords beside `level` are those of `alarm_mw.init`, which is called with them unless a master runs already.
+    keywords beside `level` are those of `alarm_mw.init`, which is called with them where there are any.
 
     `emit` neither blocks nor raises; it may be called from any thread, in forked children and in signal handlers.
     """
@@ -42,7 +42,7 @@ class AlarmHandler(logging.Handler):
         # The bare message, and a traceback; `basicConfig` gives its own format to handlers that have none.
         self.setFormatter(logging.Formatter())
         client.attach()
-        if SOCKET_VARIABLE not in os.environ and (config is not None or alarms):
+        if config is not None or alarms or log_alarms or not_log_alarms:
             client.init(
                 config,
                 alarms=alarms,
@@ -52,9 +52,15 @@ class AlarmHandler(logging.Handler):
                 alarm_msg_size=alarm_msg_size,
             )
 
-    def createLock(self) -> None:  # logging's name  # noqa: N802
+    def createLock(self) -> None:  # noqa: N802  # logging's name
         """Have no lock: nothing here needs one, and a forked child or a signal handler could find it held."""
-        self.lock = None
+        self.lock = contextlib.nullcontext()  # type: ignore[assignment]  # since 3.13 `handle` enters it
+
+    def acquire(self) -> None:
+        """Take no lock."""
+
+    def release(self) -> None:
+        """Release no lock."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record to the rules."""
@@ -75,20 +81,30 @@ class AlarmHandler(logging.Handler):
 
 
 def _console_lines(record: logging.LogRecord) -> Iterator[bytes]:
-    """Yield the lines that other handlers print for this record, as they print them."""
+    """Yield the lines that other handlers print for this record, as they print them.
+
+    A handler of whom that cannot be known for sure is left out: a line that is announced and not printed would hold
+    back a later one.
+    """
     for handler in _console_handlers(record):
         stream = handler.stream
-        text = handler.format(record)
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
+        with contextlib.suppress(Exception):  # it will not print the record either
+            text = handler.format(record)
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
 
 
 def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
-    """Yield the handlers that take this record and write to our standard output or error."""
+    """Yield the handlers that print this record for certain: filters are not asked, since they may keep count."""
     logger: logging.Logger | None = logging.getLogger(record.name)
     while logger is not None:
         for handler in logger.handlers:
-            if isinstance(handler, logging.StreamHandler) and record.levelno >= handler.level and _is_console(handler):
+            if (
+                isinstance(handler, logging.StreamHandler)
+                and record.levelno >= handler.level
+                and not handler.filters
+                and _is_console(handler)
+            ):
                 yield handler
         logger = logger.parent if logger.propagate else None
 
@@ -96,6 +112,13 @@ def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandl
 def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
     try:
         descriptor = handler.stream.fileno()
-        return any(os.path.sameopenfile(descriptor, standard) for standard in (1, 2))
     except (AttributeError, OSError, ValueError):
+        return False
+    return any(_is_same(descriptor, standard) for standard in (1, 2))
+
+
+def _is_same(descriptor: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(descriptor, other)
+    except OSError:
         return False

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar, cast
 
@@ -55,11 +55,11 @@ class AlarmProcessor:
                 source=SOURCE,
                 level=level,
                 logger=name,
-                fields={key: str(value) for key, value in event.items() if key not in FACTS},
-                loose_echo=to_bytes(str(event.get("event", ""))),
+                fields={str(key): shown(value, str) for key, value in event.items() if key not in FACTS},
+                loose_echo=tuple(_parts(event)),
             )
         else:
-            line = event if isinstance(event, bytes) else to_bytes(str(event))
+            line = event if isinstance(event, bytes) else to_bytes(shown(event, str))
             client.submit(
                 line + b"\n", source=SOURCE, level=level, logger=name, echoes=lambda: tuple(line.splitlines())
             )
@@ -77,11 +77,29 @@ def _level(method_name: str) -> int | None:
 
 def _text(event: Mapping[str, object]) -> Iterator[str]:
     """Yield the line, and the lines of an exception or a stack below it."""
-    pairs = (f"{key}={value!r}" for key, value in event.items() if key not in FACTS and not key.startswith("_"))
-    yield " ".join([str(event.get("event", "")), *pairs])
-    yield from (str(event[key]) for key in ("exception", "stack") if event.get(key))
+    pairs = (f"{key}={shown(value, repr)}" for key, value in _keys(event))
+    yield " ".join([shown(event.get("event", ""), str), *pairs])
+    yield from (shown(event[key], str) for key in ("exception", "stack") if event.get(key))
     if error := _exception(event.get("exc_info")):
         yield "".join(traceback.format_exception(*error)).rstrip("\n")
+
+
+def _parts(event: Mapping[str, object]) -> Iterator[bytes]:
+    """Yield what every renderer's line for this event holds."""
+    yield to_bytes(shown(event.get("event", ""), str))
+    yield from (to_bytes(shown(value, str)) for _, value in _keys(event) if isinstance(value, (str, int)))
+
+
+def _keys(event: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    return ((key, value) for key, value in event.items() if key not in FACTS and not key.startswith("_"))
+
+
+def shown(value: object, form: Callable[[object], str]) -> str:
+    """Return `str` or `repr` of a value; where that raises, what kind of value it is."""
+    try:
+        return form(value)
+    except Exception:  # noqa: BLE001  # a value that cannot be shown must not keep the event from the rules
+        return f"<{type(value).__name__}>"
 
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

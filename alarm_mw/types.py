@@ -38,8 +38,12 @@ class Reason(enum.StrEnum):
     REFUSED = "refused"
     #: Delivery was retried for ``give_up_after`` seconds in vain.
     GAVE_UP = "gave_up"
+    #: What the outbox holds of the firing cannot be read, as after a fault of the disk.
+    UNREADABLE = "unreadable"
     #: The outbox could not be written, so the firing was lost.
     OUTBOX_FAILED = "outbox_failed"
+    #: As many firings waited in the outbox as it may hold, so the firing was lost.
+    OUTBOX_FULL = "outbox_full"
     #: The process ended before the firing could be delivered (only where nothing is durable).
     SHUTDOWN = "shutdown"
 
@@ -87,8 +91,8 @@ class Record:
     fields: Mapping[str, str] = field(default_factory=dict)
     #: The very lines, without their ends, that a console handler is expected to print for this record.
     echoes: tuple[bytes, ...] = ()
-    #: Text that the line printed for this record is expected to hold, where its form is not known; empty for none.
-    loose_echo: bytes = b""
+    #: What the line printed for this record is expected to hold, all of it, where its form is not known.
+    loose_echo: tuple[bytes, ...] = ()
 
     @property
     def text(self) -> str:

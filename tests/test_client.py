@@ -133,14 +133,15 @@ def test_capturing_needs_a_configuration() -> None:
 
 
 def test_many_forks_while_records_are_sent_do_no_harm(tmp_path: Path) -> None:
-    """Children forked while another thread logs neither hang nor lose their own alarms."""
+    """Children forked while another thread raises alarms neither hang nor lose their own."""
     program = (
         "import logging, threading\n"
+        "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'}, log_alarms=['a TERRIBLE'], alarm_freq=0.1)\n"
         "handler = alarm_mw.AlarmHandler()\n"
         "stop = threading.Event()\n"
         "def log(text): handler.handle(logging.makeLogRecord({'name': 'app', 'msg': text}))\n"
         "def busy():\n"
-        "    while not stop.is_set(): log('harmless')\n"
+        "    while not stop.is_set(): log('TERRIBLE noise')\n"
         "thread = threading.Thread(target=busy); thread.start()\n"
         "for n in range(50):\n"
         "    pid = os.fork()\n"
@@ -152,4 +153,64 @@ def test_many_forks_while_records_are_sent_do_no_harm(tmp_path: Path) -> None:
     )
     result = run(tmp_path, program)
     assert (result.returncode, result.stderr) == (0, b"")
-    assert lines(tmp_path) == [f"TERRIBLE {n}" for n in range(50)]
+    assert [line for line in lines(tmp_path) if "noise" not in line] == [f"TERRIBLE {n}" for n in range(50)]
+
+
+def test_a_log_call_inside_of_init_does_no_harm(tmp_path: Path) -> None:
+    """With the handler on the root logger at DEBUG, what starting logs starts nothing a second time."""
+    program = (
+        "import logging, threading\n"
+        "alarm_mw.shutdown()\n"
+        "logging.basicConfig(level='DEBUG', handlers=[alarm_mw.AlarmHandler()])\n"
+        "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'}, log_alarms=['a TERRIBLE'])\n"
+        "print([t.name for t in threading.enumerate()].count('alarm-mw-worker'))\n"
+        "logging.error('TERRIBLE')\n"
+    )
+    result = run(tmp_path, program)
+    assert result.stdout == b"1\n"
+    assert lines(tmp_path) == ["TERRIBLE"]
+
+
+def test_the_first_records_of_many_threads_are_kept(tmp_path: Path) -> None:
+    """In a forked child the first use starts a worker; what other threads send meanwhile is not lost."""
+    program = (
+        "import threading\n"
+        "if pid := os.fork():\n"
+        "    sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+        "barrier = threading.Barrier(8)\n"
+        "def fire(n):\n"
+        "    barrier.wait()\n"
+        "    assert alarm_mw.alarm('a', f'{n}\\n')\n"
+        "threads = [threading.Thread(target=fire, args=(n,)) for n in range(8)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+    )
+    result = run(tmp_path, program)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert sorted(lines(tmp_path)) == [str(n) for n in range(8)]
+
+
+def test_whatever_is_given_to_alarm_raises_nothing(tmp_path: Path) -> None:
+    """Odd types and text that cannot be encoded are sent as what they look like, or answered with False."""
+    program = (
+        "class Odd:\n"
+        "    def __str__(self): raise ValueError\n"
+        "print(alarm_mw.alarm('a', bytearray(b'bytes\\n')), alarm_mw.alarm('a', 17), alarm_mw.alarm('a', Odd()),\n"
+        "      alarm_mw.alarm('\\ud800', 'x'), alarm_mw.alarm('', 'TERRIBLE'))\n"
+    )
+    result = run(tmp_path, program)
+    assert result.stdout == b"True True False True True\n"
+    assert sorted((tmp_path / "out.txt").read_bytes()) == sorted(b"17bytes\n")
+
+
+def test_odd_text_ends_no_alarms(tmp_path: Path) -> None:
+    """Surrogates in a logger's name or in fields neither stop the worker nor lose the record."""
+    program = (
+        "import logging\n"
+        "from alarm_mw.client import submit_line\n"
+        "alarm_mw.AlarmHandler().handle(logging.makeLogRecord({'name': 'app\\ud800', 'msg': 'TERRIBLE 1'}))\n"
+        "submit_line('TERRIBLE 2', source='asgi', fields={'path': '\\ud800'})\n"
+        "submit_line('TERRIBLE 3', source='asgi')\n"
+    )
+    assert run(tmp_path, program).returncode == 0
+    assert sorted(lines(tmp_path)) == ["TERRIBLE 1", "TERRIBLE 2", "TERRIBLE 3"]

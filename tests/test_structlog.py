@@ -82,9 +82,11 @@ class Unprintable:
 
 
 def test_a_value_that_cannot_be_shown_breaks_no_log_call(out: Path) -> None:
-    """Whatever the event holds, the processor gives it on."""
+    """Whatever the event holds, the processor gives it on, and the rules see the rest."""
     event = {"event": "TERRIBLE", "value": Unprintable()}
     assert alarm_mw.AlarmProcessor()(None, "info", event) is event
+    assert alarm_mw.shutdown()
+    assert out.read_text() == "TERRIBLE value=<Unprintable>\n"
 
 
 def test_events_of_alarm_code_are_not_looked_at(out: Path) -> None:

@@ -48,6 +48,8 @@ def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Alarm | None]:
     alarms: dict[str, Alarm | None] = {}
     first: dict[str, Where] = {}
     for alarm in (declared for part in parts for declared in part.alarms):
+        if not is_text(alarm.name):
+            report.wrong(alarm.where, f"the alarm's name {alarm.name!a} is no text, expected UTF-8")
         if alarm.name not in first:
             first[alarm.name] = alarm.where
             alarms[alarm.name] = alarm.alarm
@@ -58,6 +60,11 @@ def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Alarm | None]:
         else:
             report.warn(alarm.where, f"{text} and counts, this one is ignored")
     return alarms
+
+
+def is_text(name: str) -> bool:
+    """Return whether a name can be stored and sent: bytes that were no UTF-8 cannot."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _check_names(written: Written, alarms: Iterable[str], report: Report) -> None:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Self
-
-import msgspec
 
 from alarm_mw.config.files import UnreadableError, read_bytes
 
@@ -34,19 +32,6 @@ class Sources:
             tuple(name for name, answer in zip(names, ini, strict=True) if answer),
             tuple(flags),
         )
-
-    def to_dict(self) -> dict[str, object]:
-        """Return the same for JSON."""
-        return {
-            "toml_files": list(self.toml_files),
-            "ini_files": list(self.ini_files),
-            "flags": [list(flag) for flag in self.flags],
-        }
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, object]) -> Self:
-        """Return what `to_dict` gave; raise `msgspec.ValidationError` for anything else."""
-        return msgspec.convert(values, cls)
 
 
 def is_ini(file: str) -> bool:

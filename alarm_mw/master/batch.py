@@ -15,8 +15,8 @@ class Item:
     """A record, and what is known of it already."""
 
     record: Record
-    #: Fire this alarm past the rules; empty: put the record to the rules.
-    alarm: str = ""
+    #: Fire this alarm past the rules; None: put the record to the rules.
+    alarm: str | None = None
     #: The rules that may match, by the screen; None: not screened.
     candidates: tuple[int, ...] | None = None
     #: Those of them that do match.

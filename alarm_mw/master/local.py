@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import uuid
 
 from alarm_mw.config.settings import Settings
 from alarm_mw.errors import NotRunningError
@@ -34,6 +35,7 @@ class LocalClient:
     def __init__(self, settings: Settings) -> None:
         self._stderr = 2
         self._tally = Tally()
+        self._is_over = False
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
         self._runtime = Runtime(settings, write_log=self._write_log)
@@ -43,8 +45,10 @@ class LocalClient:
         """Return whether some rule may match; False is certain."""
         return self._runtime.screen.may_match(message)
 
-    def submit(self, record: Record, alarm: str = "") -> bool:
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Give a record to the worker thread."""
+        if self._is_over:
+            return False
         if self._runtime.backlog() >= CAPACITY:
             self._tally.add(record.source, "lines")
             self._tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
@@ -62,6 +66,7 @@ class LocalClient:
 
     def shutdown(self, timeout: float) -> bool:
         """Give the output back, deliver what was submitted and printed, stop the threads."""
+        self._is_over = True
         if self._capture is not None:
             self._end_capture(self._capture, timeout)
         self._runtime.submit(Batch(counts=self._tally.take()))
@@ -77,18 +82,19 @@ class LocalClient:
 
     def capture_stdio(self) -> None:
         """Read what this process prints."""
-        self._capture = StdioCapture()
-        self._capture.start()
-        self._stderr = self._capture.saved_stderr
-        intake = StreamIntake(f"{os.getpid()}", self._runtime.submit)
-        for name, copy in self._capture.copies.items():
+        capture = StdioCapture()
+        capture.start()
+        self._capture = capture
+        self._stderr = capture.saved_stderr
+        intake = StreamIntake(uuid.uuid4().hex[:12], self._runtime.submit)
+        for name, copy in capture.copies.items():
             reader = StreamReader(
                 name,
                 copy,
                 None,
                 screen=self._runtime.screen,
                 hand_over=intake,
-                on_end=self._capture.copy_ended,
+                on_end=capture.copy_ended,
             )
             self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
 

@@ -7,13 +7,13 @@ knows the records by their keys.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import logging
 import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -32,6 +32,9 @@ MAX_PACKETS = 64
 
 #: Seconds between looks at whether the receiver was stopped, while a batch is being worked on.
 PATIENCE = 0.5
+
+#: Seconds without new connections after one could not be taken.
+ACCEPT_PAUSE = 1.0
 
 
 class FdStore(Protocol):
@@ -67,6 +70,9 @@ class Receiver:
         self._store = store
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray(MAX_PACKET)
+        self._is_stopping = False
+        #: When to accept again, after it failed.
+        self._accept_at: float | None = None
         self._tokens = (f"{os.getpid()}-{n}" for n in itertools.count())
         self._stopping, self._stop_sender = socket.socketpair()
         self._thread: threading.Thread | None = None
@@ -82,6 +88,7 @@ class Receiver:
 
     def stop(self, timeout: float) -> None:
         """Read what has arrived already, then end; waits for at most `timeout` seconds."""
+        self._is_stopping = True
         self._stop_sender.send(b"x")
         if self._thread is not None:
             self._thread.join(timeout)
@@ -89,7 +96,8 @@ class Receiver:
     def _run(self) -> None:
         stopping = False
         while not stopping:
-            ready = [key for key, _ in self._selector.select()]
+            ready = [key for key, _ in self._selector.select(self._patience())]
+            self._listen_again()
             stopping = any(key.fileobj is self._stopping for key in ready)
             self._serve([key.data for key in ready if key.data is not None])
             if any(key.fileobj is self._listener for key in ready):
@@ -100,33 +108,51 @@ class Receiver:
     def _serve_the_rest(self) -> None:
         """Serve until nothing is readable any more."""
         while ready := [key for key, _ in self._selector.select(0) if key.fileobj is not self._stopping]:
-            self._serve([key.data for key in ready if key.data is not None])
+            if not self._serve([key.data for key in ready if key.data is not None]):
+                return
             if any(key.fileobj is self._listener for key in ready):
                 self._accept()
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError, ConnectionAbortedError):
+        try:
             while True:
                 accepted, _ = self._listener.accept()
                 connection = _Connection(next(self._tokens), accepted)
                 self._store.keep(connection.token, accepted.fileno())
                 self._add(connection)
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        except OSError as error:
+            # Too many open files, most likely; whoever waits is connected, and can send meanwhile.
+            log.error("a new connection for records cannot be taken: %s", error)
+            self._selector.unregister(self._listener)
+            self._accept_at = time.monotonic() + ACCEPT_PAUSE
+
+    def _patience(self) -> float | None:
+        return None if self._accept_at is None else max(self._accept_at - time.monotonic(), 0.0)
+
+    def _listen_again(self) -> None:
+        if self._accept_at is not None and time.monotonic() >= self._accept_at:
+            self._accept_at = None
+            self._selector.register(self._listener, selectors.EVENT_READ)
 
     def _add(self, connection: _Connection) -> None:
         connection.socket.setblocking(False)
         connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
 
-    def _serve(self, ready: list[_Connection]) -> None:
+    def _serve(self, ready: list[_Connection]) -> bool:
+        """Work off what waits on these connections; return False where nobody does that any more."""
         peeked = [(connection, *self._peek(connection)) for connection in ready]
         packets = [data for _, found, _ in peeked for data in found]
-        if packets:
-            self._hand_over(packets)
+        if packets and not self._hand_over(packets):
+            return False
         for connection, found, at_end in peeked:
             for _ in found:
                 connection.socket.recv_into(self._buffer)
             if at_end:
                 self._remove(connection)
+        return True
 
     def _peek(self, connection: _Connection) -> tuple[list[bytes], bool]:
         """Return the packets that wait, and whether the other side has closed behind them."""
@@ -144,12 +170,15 @@ class Receiver:
             return found, True
         return found, False
 
-    def _hand_over(self, packets: list[bytes]) -> None:
+    def _hand_over(self, packets: list[bytes]) -> bool:
+        """Return whether the packets were worked off; until then they stay where they are."""
         items, counts = _unpack(packets)
         done = threading.Event()
         self._submit(Batch(items, counts, done))
         while not done.wait(PATIENCE):
-            pass
+            if self._is_stopping:
+                return False
+        return True
 
     def _remove(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)

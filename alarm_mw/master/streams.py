@@ -30,7 +30,7 @@ class StreamIntake:
         """Take a chunk; may block for `PATIENCE` seconds."""
         done = threading.Event() if chunk.hits else None
         now = time.time()
-        items = [Item(self._record(chunk.stream, hit, now), "", hit.rules, hit.certain) for hit in chunk.hits]
+        items = [Item(self._record(chunk.stream, hit, now), None, hit.rules, hit.certain) for hit in chunk.hits]
         self._submit(Batch(items, {chunk.stream: _counts(chunk)}, done))
         if done is not None:
             done.wait(PATIENCE)

@@ -42,7 +42,9 @@ class Worker:
         self._wake = wake
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._unwritten = False
+        self._has_finished = False
+        #: Since when the ledger has counts that are not written down.
+        self._unwritten_since: float | None = None
         self._unknown: set[str] = set()
 
     def start(self) -> None:
@@ -60,10 +62,9 @@ class Worker:
     def stop(self, timeout: float) -> bool:
         """Work off what was submitted, for at most `timeout` seconds; return whether it was."""
         self._inbox.put(None)
-        if self._thread is None:
-            return True
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._has_finished
 
     def _run(self) -> None:
         running = True
@@ -73,12 +74,13 @@ class Worker:
             for batch in batches:
                 if batch.done is not None:
                     batch.done.set()
+        self._has_finished = True
 
     def _next_batches(self) -> tuple[list[Batch], bool]:
         """Wait for a batch, take what else is there; the second is False at the end."""
         batches: list[Batch] = []
         try:
-            batch = self._inbox.get(timeout=FLUSH_EVERY if self._unwritten else None)
+            batch = self._inbox.get(timeout=self._patience())
             while batch is not None and len(batches) < MAX_BATCHES:
                 batches.append(batch)
                 batch = self._inbox.get_nowait()
@@ -87,6 +89,12 @@ class Worker:
         if batch is not None:
             batches.append(batch)
         return batches, batch is not None
+
+    def _patience(self) -> float | None:
+        """Return the seconds until counts must be written down; None when there are none."""
+        if self._unwritten_since is None:
+            return None
+        return max(self._unwritten_since + FLUSH_EVERY - time.monotonic(), 0.0)
 
     def _process(self, batches: Sequence[Batch]) -> None:
         now = time.monotonic()
@@ -99,26 +107,35 @@ class Worker:
                 self._book_counts(batch)
             for record, verdict in verdicts:
                 self._book_record(record, verdict)
-            self._unwritten = True
-            is_written = self._take(firings, booked) if firings or not batches else True
-        if not is_written:
-            self._take_later(firings, booked)
+            if self._unwritten_since is None:
+                self._unwritten_since = now
+            new = self._take(firings, booked) if firings or self._patience() == 0.0 else []
+        if new is None:
+            new = self._take_later(firings, booked)
+        self._announce_fired(new)
         self._announce_held(verdicts)
 
     def _judge(self, item: Item, now: float) -> Verdict:
-        if item.alarm:
-            return self._fire(item, now)
+        try:
+            return self._verdict(item, now)
+        except Exception:  # one line must not end all alarms
+            log.exception("a record could not be judged")
+            return Verdict(skipped=Reason.UNJUDGED)
+
+    def _verdict(self, item: Item, now: float) -> Verdict:
+        if item.alarm is not None:
+            return self._fire(item.alarm, item.record, now)
         verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
         for index in verdict.cut_off:
             self._warn_cut_off(index)
         return verdict
 
-    def _fire(self, item: Item, now: float) -> Verdict:
-        verdict = self._engine.fire(item.alarm, item.record, now)
+    def _fire(self, alarm: str, record: Record, now: float) -> Verdict:
+        verdict = self._engine.fire(alarm, record, now)
         if verdict.skipped is Reason.UNKNOWN_ALARM and len(self._unknown) < MAX_UNKNOWN:
-            if item.alarm not in self._unknown:
-                log.warning("alarm() was called for %r, which is not configured", item.alarm)
-            self._unknown.add(item.alarm)
+            if alarm not in self._unknown:
+                log.warning("alarm() was called for %r, which is not configured", alarm)
+            self._unknown.add(alarm)
         return verdict
 
     def _warn_cut_off(self, index: int) -> None:
@@ -152,8 +169,8 @@ class Worker:
         else:
             ledger.alarm(firing.alarm, "held_back", reason=Reason.DUPLICATE)
 
-    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> bool:
-        """Write firings down and return whether that was done; `booked` is what the ledger knows of them already."""
+    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing] | None:
+        """Write firings down and return the new ones, None where that failed; `booked` is what the ledger knows."""
 
         def book(firing: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
             if firing.id not in booked:
@@ -164,17 +181,17 @@ class Worker:
             new = self._outbox.take(firings, book)
         except sqlite3.Error as error:
             log.error("the outbox cannot be written: %s", error)
-            return False
-        self._unwritten = False
-        self._announce_fired(new)
-        return True
+            return None
+        self._unwritten_since = None
+        return new
 
-    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> None:
+    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing]:
         for _ in range(WRITE_ATTEMPTS - 1):
             time.sleep(WRITE_PAUSE)
-            if self._take(firings, booked):
-                return
+            if (new := self._take(firings, booked)) is not None:
+                return new
         self._lose(firings, booked)
+        return []
 
     def _lose(self, firings: Sequence[Firing], booked: Mapping[str, bool]) -> None:
         for firing in firings:

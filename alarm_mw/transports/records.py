@@ -7,7 +7,7 @@ import os
 import time as clock
 from collections.abc import Mapping
 
-from alarm_mw.transports.wire import MAX_MESSAGE
+from alarm_mw.transports.wire import MAX_MESSAGE, MAX_NAME
 from alarm_mw.types import Record
 
 
@@ -17,6 +17,12 @@ def to_bytes(text: str) -> bytes:
         return text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace")
+
+
+def to_text(value: object) -> str:
+    """Return a value as text that can be sent and stored; what cannot be encoded becomes an escape."""
+    text = str(value)
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 class RecordMaker:
@@ -37,7 +43,7 @@ class RecordMaker:
         fields: Mapping[str, str] | None = None,
         time: float | None = None,
         echoes: tuple[bytes, ...] = (),
-        loose_echo: bytes = b"",
+        loose_echo: tuple[bytes, ...] = (),
     ) -> Record:
         """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end."""
         return Record(
@@ -47,8 +53,8 @@ class RecordMaker:
             key=f"{self._prefix}-{next(self._numbers)}",
             pid=self.pid,
             level=level,
-            logger=logger,
-            fields=fields or {},
+            logger=to_text(logger)[:MAX_NAME],
+            fields={to_text(key): to_text(value) for key, value in fields.items()} if fields else {},
             echoes=echoes,
             loose_echo=loose_echo,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from alarm_mw.engine.screen import Screen
@@ -35,20 +36,16 @@ class RemoteClient:
         screen = self._screen or self._find_screen()
         return screen is None or screen.may_match(message)
 
-    def submit(self, record: Record, alarm: str = "") -> bool:
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Send a record with the counts so far; what could not be sent is counted."""
-        counts = self._tally.take()
-        self._last_sent = time.monotonic()
-        reason = self._send(Packet(record, alarm, counts))
-        if reason is None:
-            return True
-        self._tally.give_back(counts)
-        self._tally.add(record.source, "lines")
-        self._tally.add(record.source, f"skipped:{reason}")
-        return False
+        reason = self._send(Packet(record, alarm, self._tally.take()))
+        if reason is not None:
+            self._tally.add(record.source, "lines")
+            self._tally.add(record.source, f"skipped:{reason}")
+        return reason is None
 
     def count(self, source: str, column: str) -> None:
-        """Count a line; the counts are sent every second."""
+        """Count a line; the counts are sent with the next record, or with the next count after a second."""
         self._tally.add(source, column)
         if time.monotonic() - self._last_sent > COUNTS_EVERY:
             self._send_counts()
@@ -68,14 +65,21 @@ class RemoteClient:
         self._transport.close()
 
     def _send_counts(self) -> None:
-        self._last_sent = time.monotonic()
-        counts = self._tally.take()
-        if counts and self._send(Packet(counts=counts)) is not None:
-            self._tally.give_back(counts)
+        if counts := self._tally.take():
+            self._send(Packet(counts=counts))
 
     def _send(self, packet: Packet) -> Reason | None:
+        """Send a packet; give its counts back where it could not be sent."""
+        self._last_sent = time.monotonic()
         data = encode(packet)
-        return self._transport.send(data) if len(data) <= MAX_PACKET else Reason.QUEUE_FULL
+        if len(data) > MAX_PACKET and packet.record is not None:
+            # A message twice in an alarm is better than none: its echoes can do without, and so can its fields.
+            record = replace(packet.record, echoes=(), loose_echo=(), fields={})
+            data = encode(Packet(record, packet.alarm, packet.counts))
+        reason = self._transport.send(data)
+        if reason is not None:
+            self._tally.give_back(packet.counts)
+        return reason
 
     def _find_screen(self) -> Screen | None:
         now = time.monotonic()

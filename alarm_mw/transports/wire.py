@@ -15,13 +15,16 @@ MAX_PACKET = 128 * 1024
 #: How much of a record's message is sent at most, in bytes; the rest is cut off.
 MAX_MESSAGE = 64 * 1024
 
+#: How much of a logger's name is sent at most, in characters.
+MAX_NAME = 1024
+
 
 class Packet(msgspec.Struct, array_like=True, frozen=True):
     """One message from an application process to its master."""
 
     record: Record | None = None
-    #: Fire this alarm with the record's message, past the rules; empty: put the record to the rules.
-    alarm: str = ""
+    #: Fire this alarm with the record's message, past the rules; None: put the record to the rules.
+    alarm: str | None = None
     #: What was counted since the last packet and not sent.
     counts: Counts = {}
 

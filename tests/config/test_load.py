@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
@@ -79,14 +78,6 @@ def test_second_alarm_in_toml_is_a_mistake(find_action: FindAction) -> None:
     with pytest.raises(ConfigError) as caught:
         load(Sources(("a.toml", "b.toml")), {}, find_action=find_action)
     assert str(caught.value) == "b.toml:2: a second alarm 'a'; the first is at a.toml:2, expected another name"
-
-
-def test_sources_survive_json() -> None:
-    """Sources can be handed to another process as JSON."""
-    sources = Sources(("a.toml",), ("b.ini:prod",), FLAGS)
-    assert Sources.from_dict(json.loads(json.dumps(sources.to_dict()))) == sources
-    with pytest.raises(msgspec.ValidationError):
-        Sources.from_dict({"flags": [["alarm"]]})
 
 
 @pytest.mark.parametrize(

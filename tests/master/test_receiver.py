@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Iterator
@@ -131,3 +132,39 @@ def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
     receiver.stop(10.0)
     transport.close()
     assert sum(batch.counts["logging"]["lines"] for batch in desk.batches) == 5
+
+
+def test_an_end_does_not_wait_for_a_worker_that_is_gone(listener: socket.socket, tmp_path: Path) -> None:
+    """When nobody works batches off any more, the receiver still ends, and leaves the packets where they are."""
+    batches: list[Batch] = []
+    receiver = Receiver(listener, batches.append, Store(), {})
+    transport = send(tmp_path, b"one")
+    receiver.start()
+    receiver.stop(10.0)
+    assert receiver._thread is not None
+    assert not receiver._thread.is_alive()
+    transport.close()
+
+
+def test_too_many_open_files_are_a_pause(
+    listener: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where a connection cannot be taken for want of descriptors, it is taken later, with what was sent on it."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    transport = send(tmp_path, b"one")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (transport._socket.fileno() + 1 if transport._socket else soft, hard))
+    try:
+        receiver.start()
+        with caplog.at_level("ERROR"):
+            for _ in range(1000):
+                if caplog.records:
+                    break
+                threading.Event().wait(0.01)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert "cannot be taken" in caplog.text
+    assert desk.wait_for(1) == [b"one"]
+    transport.close()
+    receiver.stop(10.0)

@@ -23,7 +23,7 @@ from alarm_mw.types import Reason, Record, Rule, Syntax
 _numbers = itertools.count()
 
 
-def item(message: bytes, alarm: str = "", key: str = "") -> Item:
+def item(message: bytes, alarm: str | None = None, key: str = "") -> Item:
     return Item(Record(message, "stdout", 1.0, key or f"k{next(_numbers)}"), alarm)
 
 
@@ -106,6 +106,16 @@ def test_counts_without_firings_are_written_down_in_time(stage: Stage) -> None:
     """The lines of a quiet server are in the ledger on disk, though nothing fires."""
     stage.work(item(b"fine\n"))
     _until(lambda: _lines_on_disk(stage.path) == 1)
+
+
+def test_counts_are_written_down_while_lines_keep_coming(stage: Stage) -> None:
+    """A steady stream of lines without alarms does not keep their counts off the disk."""
+
+    def goes_on() -> bool:
+        stage.work(item(b"fine\n"))
+        return _lines_on_disk(stage.path) > 0
+
+    _until(goes_on)
 
 
 def _lines_on_disk(path: Path) -> int:

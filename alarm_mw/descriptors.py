@@ -9,6 +9,9 @@ import stat
 import sys
 import termios
 
+#: The lowest descriptor that is not a standard one.
+FIRST_FREE = 3
+
 
 def is_open(descriptor: int) -> bool:
     """Return whether `descriptor` is open in this process."""
@@ -17,6 +20,16 @@ def is_open(descriptor: int) -> bool:
     except OSError:
         return False
     return True
+
+
+def beyond_standard(descriptor: int) -> int:
+    """Return `descriptor` under another number, beyond the standard ones; as itself it is closed.
+
+    Where a standard descriptor is closed, the next file that is opened takes its number.
+    """
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+    os.close(descriptor)
+    return moved
 
 
 def unread(pipe: int) -> int:

@@ -11,7 +11,9 @@ from typing import NoReturn
 import click
 
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
-from alarm_mw.cli.state import is_served, own_state_dir
+from alarm_mw.cli.state import StateDir, own_state_dir, state_home
+from alarm_mw.config.snapshot import to_json
+from alarm_mw.sockets import is_served
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
@@ -48,10 +50,10 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
     The server's output passes through unchanged; signals reach it, and its exit status is ours.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     found = sources(toml_files, ini_files)
-    settings_or_exit(found)
-    directory = _prepare(state_dir, command)
-    socket_file = os.path.abspath(socket_path or directory / SOCKET_NAME)
-    if is_served(Path(socket_file)):
+    settings = settings_or_exit(found)
+    state = _claim(state_dir, command)
+    socket_file = os.path.abspath(socket_path or state.path / SOCKET_NAME)
+    if is_served(socket_file):
         _refuse(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
     server_env = {SOCKET_VARIABLE: socket_file}
     if not buffered:
@@ -62,20 +64,23 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
         master_argv=[sys.executable, "-P", "-m", "alarm_mw.master"],
         socket=socket_file,
         run_id=uuid.uuid4().hex[:12],
-        settings={"sources": found.to_dict(), "state_dir": str(directory)},
+        settings={"settings": to_json(settings), "state_dir": str(state.path)},
+        lock=state.lock,
     )
     _become_supervisor(plan)
 
 
-def _prepare(state_dir: str | None, command: tuple[str, ...]) -> Path:
-    directory = Path(state_dir).absolute() if state_dir else own_state_dir(command, os.environ)
+def _claim(state_dir: str | None, command: tuple[str, ...]) -> StateDir:
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        claimed = StateDir.claim(Path(state_dir).absolute()) if state_dir else own_state_dir(command, os.environ)
     except OSError as error:
-        _refuse(f"the state directory {directory} cannot be made: {error.strerror}; give another --state-dir")
-    if not os.access(directory, os.W_OK | os.X_OK):
-        _refuse(f"the state directory {directory} cannot be written; give another --state-dir")
-    return directory
+        where = error.filename or state_dir or state_home(os.environ)
+        _refuse(f"the state directory cannot be used: {where}: {error.strerror}; give another --state-dir")
+    if claimed is None:
+        _refuse(f"a server with the state directory {state_dir} runs already; give another --state-dir")
+    if not os.access(claimed.path, os.W_OK | os.X_OK):
+        _refuse(f"the state directory {claimed.path} cannot be written; give another --state-dir")
+    return claimed
 
 
 def _refuse(text: str) -> NoReturn:
@@ -84,7 +89,9 @@ def _refuse(text: str) -> NoReturn:
 
 
 def _become_supervisor(plan: Plan) -> NoReturn:
-    """Replace this interpreter, with all that it loaded, by a lean one."""
+    """Replace this interpreter, with all that it loaded, by a lean one, which inherits the lock."""
+    assert plan.lock is not None
+    os.set_inheritable(plan.lock, True)
     sys.stdout.flush()
     sys.stderr.flush()
     arguments = plan.supervisor_argv(plan.write())

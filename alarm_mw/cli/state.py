@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import itertools
 import os
-import socket
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+from alarm_mw.descriptors import beyond_standard
+from alarm_mw.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME
-from alarm_mw.transports.unix import reachable
+
+#: The file in a state directory that a running server has locked.
+LOCK_NAME = "lock"
+
+
+@dataclass(frozen=True, slots=True)
+class StateDir:
+    """A state directory that belongs to this server and to no other, for as long as somebody has `lock` open."""
+
+    path: Path
+    #: The descriptor that holds the lock. Whoever inherits it shares the lock.
+    lock: int
+
+    @classmethod
+    def claim(cls, path: Path) -> Self | None:
+        """Make the directory where it is missing and lock it; return None where another server has locked it.
+
+        Raises OSError where it cannot be used. The kernel ends the lock with the last process that has it, however
+        that process ends.
+        """
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = beyond_standard(os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return cls(path, lock)
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
@@ -19,33 +52,21 @@ def state_home(environ: Mapping[str, str]) -> Path:
     return (Path(base) if os.path.isabs(base) else Path("~/.local/state").expanduser()) / "alarm-mw"
 
 
-def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> Path:
-    """Return this server's state directory: the same whenever the same command starts in the same directory.
+def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDir:
+    """Claim this server's state directory: the same whenever the same command starts in the same directory.
 
-    Where such a server runs already, the second one gets a directory of its own.
+    Where such a server runs already, the second one gets a directory of its own. Raises OSError where it cannot be
+    used.
     """
     identity = "\0".join([os.getcwd(), *command]).encode("utf-8", "surrogateescape")
     name = f"{os.path.basename(command[0])}-{hashlib.sha256(identity).hexdigest()[:8]}"
     names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
     home = state_home(environ)
-    return next(home / name for name in names if not is_served(home / name / SOCKET_NAME))
+    return next(claimed for name in names if (claimed := StateDir.claim(home / name)))
 
 
 def running(environ: Mapping[str, str]) -> Iterator[Path]:
     """Yield the records sockets of the servers that run, of those with a default state directory."""
     for path in sorted(state_home(environ).glob(f"*/{SOCKET_NAME}")):
-        if is_served(path):
+        if is_served(str(path)):
             yield path
-
-
-def is_served(path: Path) -> bool:
-    """Return whether somebody listens at this records socket."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK) as probe:
-        try:
-            with reachable(str(path)) as address:
-                probe.connect(address)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        return True

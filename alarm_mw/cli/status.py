@@ -14,11 +14,13 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from alarm_mw.cli.state import is_served, running
+from alarm_mw.actions.printable import printable
+from alarm_mw.cli.state import running
 from alarm_mw.errors import NotRunningError
+from alarm_mw.sockets import is_served, reachable
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE, control_path
-from alarm_mw.transports.unix import reachable
 
 #: Seconds to wait for the answer.
 TIMEOUT = 10.0
@@ -31,6 +33,11 @@ NO_MASTER = 1
 
 #: The exit status when the ledger does not balance.
 IMBALANCE = 3
+
+SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
+#: Shown where something was counted there.
+RARE_COLUMNS = ("oversized", "lost_bytes")
+ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 
 @click.command()
@@ -76,7 +83,7 @@ def ask_patiently(socket_path: str, url: str) -> dict[str, Any]:
         try:
             return ask(socket_path, url)
         except NotRunningError:
-            if time.monotonic() > deadline or not is_served(Path(socket_path)):
+            if time.monotonic() > deadline or not is_served(socket_path):
                 raise
             time.sleep(PAUSE)
 
@@ -111,12 +118,13 @@ class _UnixConnection(http.client.HTTPConnection):
 def _show(answer: dict[str, Any]) -> None:
     console = Console()
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
-    console.print(f"state in {answer['state_dir']}", soft_wrap=True)
-    console.print(_table("source", ("lines", "screened_out", "matched", "skipped"), answer["sources"]))
-    columns = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
-    console.print(_table("alarm", columns, answer["alarms"]))
+    console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
+    sources = answer["sources"]
+    rare = (column for column in RARE_COLUMNS if any(row[column] for row in sources.values()))
+    console.print(_table("source", (*SOURCE_COLUMNS, *rare), sources))
+    console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for sentence in answer["imbalances"]:
-        console.print(f"[red]{sentence}[/red]")
+        console.print(_text(sentence, style="red"))
     if not answer["imbalances"]:
         console.print("The ledger balances.")
 
@@ -124,11 +132,16 @@ def _show(answer: dict[str, Any]) -> None:
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
     table = Table(name, *(column.replace("_", " ") for column in columns))
     for row_name, row in rows.items():
-        table.add_row(row_name, *(_cell(row[column]) for column in columns))
+        table.add_row(_text(row_name), *(_cell(row[column]) for column in columns))
     return table
 
 
-def _cell(value: int | dict[str, int]) -> str:
-    if isinstance(value, dict):
-        return "\n".join(f"{reason}: {n}" for reason, n in value.items()) or "0"
-    return str(value)
+def _text(text: str, style: str = "") -> Text:
+    """Return what may hold names of an application's choice as it is: no markup, and nothing that a terminal obeys."""
+    return Text(printable(text.encode("utf-8", "backslashreplace")), style)
+
+
+def _cell(value: int | dict[str, int]) -> Text:
+    if isinstance(value, dict) and value:
+        return Text("\n").join(_text(f"{reason}: {n}") for reason, n in value.items())
+    return Text(str(value or 0))

@@ -7,31 +7,59 @@ import logging
 import os
 import signal
 import sys
+import threading
 
-from alarm_mw.errors import ConfigError
 from alarm_mw.master.link import Inheritance
 from alarm_mw.master.process import MasterProcess
 from alarm_mw.supervisor.plan import Plan
 
 #: Signals to a whole process group or unit, meant for the server: the master ends when its work is done.
-IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGTTOU)
+OUTLIVED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
+
+log = logging.getLogger("alarm_mw.master")
 
 
 def main() -> int:
     """Run until the supervisor says stop, or is gone and the server's output has ended."""
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    outlive_signals()
+    threading.excepthook = end_process
     logging.basicConfig(level=logging.WARNING, format="alarm-mw: %(levelname)s: %(message)s")
-    plan = Plan.read(int(os.environ["ALARM_MW_PLAN_FD"]))
-    inheritance = Inheritance.read(os.environ)
-    try:
-        process = MasterProcess(plan, inheritance)
-    except ConfigError as error:
-        sys.stderr.write(f"{error}\n")
-        return os.EX_CONFIG
-    with contextlib.closing(process):
+    plan_fd = int(os.environ["ALARM_MW_PLAN_FD"])
+    plan = Plan.read(plan_fd)
+    for descriptor in (plan_fd, plan.lock):
+        if descriptor is not None:
+            os.set_inheritable(descriptor, False)
+    with contextlib.closing(MasterProcess(plan, Inheritance.read(os.environ))) as process:
         process.run()
     return 0
+
+
+def outlive_signals() -> None:
+    """Let signals that are meant for the server do nothing to this process, and what they do to its children.
+
+    An ignored signal would stay ignored in the commands of `cmd:`, which a shell cannot change. A handler is reset
+    when they are executed; system calls go on behind it.
+    """
+    for number in OUTLIVED:
+        signal.signal(number, lambda *_: None)
+        signal.siginterrupt(number, False)
+    # Only ignored does it let a background job write to the terminal; to a session of its own, as a command's, it is
+    # never sent.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+
+
+def end_process(args: threading.ExceptHookArgs) -> None:
+    """End this process when one of its threads has failed: the supervisor starts another, which has them all.
+
+    Without the thread, output, records or firings would wait here for ever.
+    """
+    if args.thread is None or not args.thread.name.startswith("alarm-mw-"):
+        threading.__excepthook__(args)
+        return
+    try:
+        log.critical("the thread %s has failed; a new master is needed", args.thread.name, exc_info=args.exc_value)
+    finally:
+        os._exit(os.EX_SOFTWARE)
 
 
 if __name__ == "__main__":

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.runtime import Runtime
-from alarm_mw.transports.unix import reachable
+from alarm_mw.sockets import reachable
 
 if TYPE_CHECKING:
+    import uvicorn
     from starlette.types import ASGIApp
 
 
@@ -57,6 +58,7 @@ class ControlServer:
         self._tell_status = tell_status
         self._listener = _listen(path)
         self._serving: asyncio.Task[None] | None = None
+        self._server: uvicorn.Server | None = None
 
     async def start(self) -> None:
         """Wait for the first connection, without being in the way."""
@@ -71,15 +73,17 @@ class ControlServer:
 
         app = _application(self._tell_status)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        await uvicorn.Server(config).serve(sockets=[self._listener])
+        self._server = uvicorn.Server(config)
+        await self._server.serve(sockets=[self._listener])
 
-    async def stop(self) -> None:
-        """Stop serving and take the socket's path away."""
+    async def stop(self, timeout: float) -> None:
+        """Stop serving within `timeout` seconds and take the socket's path away."""
         asyncio.get_running_loop().remove_reader(self._listener)
+        if self._server is not None:
+            self._server.should_exit = True
         if self._serving is not None:
-            self._serving.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._serving
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._serving, timeout)
         self._listener.close()
         self._path.unlink(missing_ok=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -10,6 +11,9 @@ from dataclasses import dataclass
 
 #: The longest message, in bytes.
 MAX_MESSAGE = 256
+
+#: It has hung up, or we have.
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF})
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,5 +89,6 @@ class Link:
     def _send(self, message: bytes, descriptors: list[int]) -> None:
         try:
             socket.send_fds(self._connection, [message], descriptors)
-        except (BrokenPipeError, ConnectionResetError):
-            return
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise

@@ -105,6 +105,8 @@ class Carriers:
             handed = self._handed_to_master(theirs.fileno())
             descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *self._connections.held.values()}
             descriptors.update(*(stream.descriptors for stream in self.streams))
+            if self._plan.lock is not None:
+                descriptors.add(self._plan.lock)
 
             def prepare() -> dict[str, str]:
                 for fd in descriptors:

@@ -6,11 +6,10 @@ import fcntl
 import os
 import select
 
-from alarm_mw.descriptors import is_open
+from alarm_mw.descriptors import FIRST_FREE, is_open
 from alarm_mw.supervisor.process import numbers_in
 
 STDIN, STDOUT, STDERR = 0, 1, 2
-FIRST_FREE = 3
 
 
 def fill_gaps() -> frozenset[int]:

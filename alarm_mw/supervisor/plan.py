@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import sys
 from dataclasses import asdict, dataclass, field
 
-FIRST_FREE = 3
+from alarm_mw.descriptors import beyond_standard
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +22,8 @@ class Plan:
     socket: str
     #: Unique to this run.
     run_id: str
+    #: A descriptor that keeps other servers out of the state directory while the supervisor or a master has it open.
+    lock: int | None = None
     #: Added to the server's environment.
     server_env: dict[str, str] = field(default_factory=dict)
     #: Seconds that the master gets at the end, to deliver what it has.
@@ -35,9 +36,8 @@ class Plan:
         memory = os.memfd_create("alarm-mw-plan")
         with os.fdopen(memory, "wb", closefd=False) as file:
             file.write(json.dumps(asdict(self)).encode("ascii"))
-        # Where standard output is closed, the memory file has just taken its number.
-        plan = fcntl.fcntl(memory, fcntl.F_DUPFD, FIRST_FREE)
-        os.close(memory)
+        plan = beyond_standard(memory)
+        os.set_inheritable(plan, True)
         return plan
 
     def supervisor_argv(self, fd: int) -> list[str]:

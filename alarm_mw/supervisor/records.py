@@ -6,16 +6,16 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+
+from alarm_mw.sockets import is_abandoned, reachable
 
 # Paths as text: pathlib would cost the supervisor a megabyte.
 # ruff: noqa: PTH108, PTH116
 
 BACKLOG = 1024
 
-_LONGEST = 107  # bytes of sun_path in struct sockaddr_un, without the zero at the end
 _ONLY_OWNER = 0o177
 
 
@@ -38,7 +38,7 @@ class RecordsSocket:
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         mask = os.umask(_ONLY_OWNER)
         try:
-            with _address(path) as address:
+            with reachable(path) as address:
                 listening.bind(address)
         finally:
             os.umask(mask)
@@ -54,38 +54,10 @@ class RecordsSocket:
 
 
 def _remove_stale(path: str) -> None:
-    try:
-        is_in_use = not stat.S_ISSOCK(os.stat(path).st_mode) or _is_answered(path)
-    except FileNotFoundError:
-        return
-    if is_in_use:
-        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
-    os.unlink(path)
-
-
-def _is_answered(path: str) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as caller, _address(path) as address:
-        caller.setblocking(False)
-        try:
-            caller.connect(address)
-        except ConnectionRefusedError:
-            return False
-        except BlockingIOError:  # its queue is full, so it has one
-            return True
-    return True
-
-
-@contextmanager
-def _address(path: str) -> Iterator[str]:
-    """Yield a name of `path` that fits into a socket's address, however long the path is."""
-    if len(os.fsencode(path)) <= _LONGEST:
-        yield path
-        return
-    folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{os.path.basename(path)}"
-    finally:
-        os.close(folder)
+    with suppress(FileNotFoundError):
+        if not (stat.S_ISSOCK(os.stat(path).st_mode) and is_abandoned(path)):
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+        os.unlink(path)
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -22,6 +22,8 @@ def supervise(plan_fd: int) -> None:
     found = fill_gaps()
     keep_back(plan_fd)
     plan = Plan.read(plan_fd)
+    if plan.lock is not None:
+        keep_back(plan.lock)
     passed = passed_on()
     inherited = take_over()
     prctl(PR_SET_CHILD_SUBREAPER, 1)

@@ -9,11 +9,8 @@ import termios
 from contextlib import suppress
 from dataclasses import dataclass
 
-from alarm_mw.descriptors import lead_to_one_place
-from alarm_mw.supervisor.descriptors import FIRST_FREE, STDERR, STDOUT, ready_for
-
-#: Bytes of a stream's state: a page, and two times a chunk of 64 KiB with 64 bytes of its facts, rounded up.
-STATE_SIZE = 256 * 1024
+from alarm_mw.descriptors import FIRST_FREE, lead_to_one_place
+from alarm_mw.supervisor.descriptors import STDERR, STDOUT, ready_for
 
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _OUTPUT_MODES = 1  # index into what tcgetattr returns
@@ -29,7 +26,7 @@ class Stream:
     source: int
     #: Where it has to go.
     sink: int
-    #: A memory file of `STATE_SIZE` bytes, zeros at first, for what a master leaves to the next one.
+    #: A memory file for what a master leaves to the next one, and of the size that a master gives it; empty at first.
     state: int
     #: The source is a pseudo-terminal's, which knows neither tee nor splice.
     terminal: bool
@@ -46,7 +43,6 @@ class Stream:
     def forget_state(self) -> None:
         """Let the next master begin afresh: output went by that no master has seen."""
         os.ftruncate(self.state, 0)
-        os.ftruncate(self.state, STATE_SIZE)
 
     def copy_window_size(self) -> None:
         """Give the server's terminal the size of ours."""
@@ -77,7 +73,6 @@ def _open(number: int) -> tuple[Stream, int]:
     source, end, terminal = _way_from_server(number)
     sink = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     state = os.memfd_create("alarm-mw-state")
-    os.ftruncate(state, STATE_SIZE)
     return Stream(_NAMES[number], source, sink, state, terminal), end
 
 

@@ -35,6 +35,8 @@ class Supervisor:
         self._has_heirs = False
         self._is_asked_to_end = False
         self._drained_at: float | None = None
+        #: When the last carrier's time is over (``time.monotonic()``).
+        self._limit: float | None = None
 
     def run(self) -> int:
         """Return how the server ended, as `subprocess` tells it, when its last output was handed on."""
@@ -48,9 +50,10 @@ class Supervisor:
 
     def _finish(self) -> None:
         self._carriers.finish()
-        limit = time.monotonic() + self._shutdown_timeout + GRACE
+        self._limit = time.monotonic() + self._shutdown_timeout + GRACE
         while self._carriers.current is not None:
-            if time.monotonic() >= limit:
+            if self._limit is not None and time.monotonic() >= self._limit:
+                self._limit = None
                 self._carriers.kill()
             self._turn()
 
@@ -71,9 +74,10 @@ class Supervisor:
 
     def _patience(self) -> float | None:
         """Return the milliseconds until something has to be done without having been asked for."""
-        waits = [] if self._returncode is None or self._has_heirs else [_TICK]
-        if self._carriers.retry_at is not None:
-            waits.append(max(0.0, self._carriers.retry_at - time.monotonic()))
+        now = time.monotonic()
+        waits = [max(0.0, at - now) for at in (self._carriers.retry_at, self._limit) if at is not None]
+        if self._returncode is not None and not self._has_heirs:
+            waits.append(_TICK)
         return min(waits) * 1000 if waits else None
 
     def _handle(self, arrived: Arrived) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
 
+from alarm_mw.sockets import reachable
 from alarm_mw.types import Reason
 
 #: Bytes of records that may wait in the kernel for the master, where the system allows it.
@@ -21,23 +19,7 @@ RECONNECT_PAUSE = 0.2
 #: Seconds that a record waits while another thread is connecting.
 CONNECT_PATIENCE = 0.01
 
-#: The longest path of a unix socket, in bytes (``sun_path`` less its NUL).
-MAX_PATH = 107
-
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF})
-
-
-@contextlib.contextmanager
-def reachable(path: str) -> Iterator[str]:
-    """Give a name for `path` that fits into a socket address, for as long as the context lasts (Linux)."""
-    if len(os.fsencode(path)) <= MAX_PATH:
-        yield path
-        return
-    directory = os.open(os.path.dirname(path) or ".", os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{directory}/{os.path.basename(path)}"
-    finally:
-        os.close(directory)
 
 
 class UnixTransport:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
-from alarm_mw.cli.state import own_state_dir, state_home
-from alarm_mw.transports.places import SOCKET_NAME
+from alarm_mw.transports.places import SOCKET_NAME, control_path
 
 
 def status(home: Path, *arguments: str) -> Result:
@@ -50,18 +54,52 @@ def test_of_several_servers_one_must_be_chosen(tmp_path: Path) -> None:
     assert "alarm-mw/two" in result.stderr
 
 
-def test_a_server_finds_its_state_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same command in the same directory has the same state; a second one at the same time has its own."""
-    environ = {"XDG_STATE_HOME": str(tmp_path / "xdg")}
-    first = own_state_dir(["/usr/bin/gunicorn", "app:app"], environ)
-    assert first == own_state_dir(["/usr/bin/gunicorn", "app:app"], environ)
-    assert first.name.startswith("gunicorn-")
-    assert first != own_state_dir(["/usr/bin/gunicorn", "other:app"], environ)
-    with listen(tmp_path / "xdg", first.name):
-        assert own_state_dir(["/usr/bin/gunicorn", "app:app"], environ).name == f"{first.name}-2"
+ROW = {"lines": 1, "screened_out": 1, "matched": 0, "skipped": {}, "oversized": 0, "lost_bytes": 0}
+ANSWER = {"pid": 1, "server_pid": 2, "state_dir": "/x", "sources": {}, "alarms": {}, "imbalances": []}
 
 
-def test_the_state_home_is_where_xdg_says() -> None:
-    """XDG_STATE_HOME counts if it is absolute, else ~/.local/state."""
-    assert state_home({"XDG_STATE_HOME": "/var/state"}) == Path("/var/state/alarm-mw")
-    assert state_home({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/alarm-mw"
+@contextmanager
+def answering(folder: Path, answer: dict[str, Any]) -> Iterator[None]:
+    """Answer one question at the control socket of the records socket ``s`` in `folder`."""
+    body = json.dumps(answer).encode()
+    with socket.socket(socket.AF_UNIX) as listener, ThreadPoolExecutor(1) as executor:
+        listener.bind(control_path(str(folder / "s")))
+        listener.listen()
+        listener.settimeout(10.0)
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(10_000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body))
+
+        served = executor.submit(serve)
+        yield
+        served.result()
+
+
+def show(folder: Path, **answer: Any) -> str:
+    with answering(folder, {**ANSWER, **answer}):
+        result = status(folder, "--socket", str(folder / "s"))
+    assert result.exit_code == (3 if answer.get("imbalances") else 0), result.output
+    return result.output
+
+
+def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
+    """What an application calls its sources is neither markup nor a command for the terminal."""
+    names = ("[/red]", "[bold]x[/bold]", "\x1b]0;title\x07", "\\")
+    row = {**ROW, "skipped": {"[/blue]": 5}}
+    shown = show(tmp_path, sources=dict.fromkeys(names, row), state_dir="/[/red]", imbalances=["source [/red]: 1 != 2"])
+    assert all(text in shown for text in ("│ [/red]", "[bold]x[/bold]", "\\x1b]0;title\\x07", "│ \\ "))
+    assert "[/blue]: 5" in shown
+    assert "state in /[/red]" in shown
+    assert "source [/red]: 1 != 2" in shown
+    assert "\x1b]" not in shown
+
+
+def test_what_is_rare_is_shown_where_it_happened(tmp_path: Path) -> None:
+    """Oversized lines and lost bytes have a column when there are some."""
+    assert not {"oversized", "lost bytes"} & set(re.split(" *[┃│\n] *", show(tmp_path, sources={"stdout": ROW})))
+    Path(control_path(str(tmp_path / "s"))).unlink()
+    shown = show(tmp_path, sources={"stdout": ROW, "stderr": {**ROW, "oversized": 77, "lost_bytes": 88}})
+    assert {"oversized", "lost bytes", "77", "88"} <= set(re.split(" *[┃│\n] *", shown))

@@ -71,6 +71,7 @@ class Run:
             master_argv=[sys.executable, str(FAKE_MASTER)],
             socket=str(settings.pop("socket", self.socket)),
             run_id=self.mark,
+            lock=settings.pop("lock", None),
             server_env={"ALARM_MW_SOCKET": str(self.socket)},
             shutdown_timeout=settings.pop("shutdown_timeout", 5.0),
             settings={"heard": str(heard), "dies_while": str(self.dies_while), **settings},

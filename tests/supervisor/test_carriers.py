@@ -180,6 +180,17 @@ def test_silent_master(supervise: Any, command: str) -> None:
     assert run.end() == 0
 
 
+def test_silent_master_and_an_heir(supervise_python: Any) -> None:
+    """A master that does not end is killed after its time, too, when the server has left a process behind."""
+    run = supervise_python(
+        "import os\nif os.fork(): os._exit(3)\nos.close(1); os.close(2)\nos.read(0, 1)",
+        settings={"habit": "silent", "shutdown_timeout": 0.0},
+    )
+    run.heard.until("heard stop")
+    assert run.end() == 3
+    run.process.stdin.close()
+
+
 def test_master_is_started_for_the_end(supervise: Any) -> None:
     """A master that died just before the end is replaced, so that what it left is delivered."""
     run = supervise("sh", "-c", "exec >&- 2>&-; read line; exit 0")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.transports.unix import UnixTransport, reachable
+from alarm_mw.sockets import reachable
+from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.types import Reason
 
 

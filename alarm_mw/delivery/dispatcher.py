@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import sqlite3
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +14,11 @@ from alarm_mw.delivery.lane import Lane
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.interfaces import Action
+
+log = logging.getLogger(__name__)
+
+#: Seconds for the lanes to end, where nothing else is said.
+STOP_TIMEOUT = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +38,19 @@ class Dispatcher:
         self._lanes = {
             alarm: Lane(alarm, route.action, route.policy, outbox, self._changed.set) for alarm, route in routes.items()
         }
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         """Start the lanes; they begin with what waits in the outbox since earlier."""
-        self._tasks = [
-            asyncio.create_task(lane.run(), name=f"alarm-mw-lane-{alarm}") for alarm, lane in self._lanes.items()
-        ]
+        self._tasks = {
+            alarm: asyncio.create_task(lane.run(), name=f"alarm-mw-lane-{alarm}") for alarm, lane in self._lanes.items()
+        }
 
     def submit(self, alarms: Iterable[str]) -> None:
         """Tell the lanes of these alarms that there is something new in the outbox. From any thread."""
-        self._loop.call_soon_threadsafe(self._wake, frozenset(alarms))
+        with contextlib.suppress(RuntimeError):  # the loop is closed; what is in the outbox waits there
+            self._loop.call_soon_threadsafe(self._wake, frozenset(alarms))
 
     def _wake(self, alarms: Iterable[str]) -> None:
         for alarm in alarms:
@@ -66,10 +75,21 @@ class Dispatcher:
 
     def _waiting(self) -> list[str]:
         """Return the alarms with firings that wait; those that are configured no more are nobody's to deliver."""
-        return [alarm for alarm in self._outbox.count_waiting() if alarm in self._lanes]
+        try:
+            return [alarm for alarm in self._lanes if self._outbox.has_waiting(alarm)]
+        except sqlite3.Error as error:
+            log.error("the outbox cannot be read: %s", error)
+            return list(self._lanes)
 
-    async def stop(self) -> None:
-        """Stop the lanes; what is not delivered stays in the outbox."""
-        for task in self._tasks:
+    async def stop(self, timeout: float = STOP_TIMEOUT) -> None:
+        """Stop the lanes within about `timeout` seconds; what is not delivered stays in the outbox.
+
+        A lane whose action does not end is left behind, and named in the log.
+        """
+        for task in self._tasks.values():
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        for alarm, task in self._tasks.items():
+            if not task.done():
+                log.warning("alarm %s: its action did not end within %.1f seconds and is left behind", alarm, timeout)

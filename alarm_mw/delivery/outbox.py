@@ -1,57 +1,35 @@
 """The outbox: firings wait here until they are delivered, and the ledger's counts are written down with them.
 
 SQLite in both forms: a file under a master process, memory in-process. What one transaction took survives the death
-of the process; what the file cannot take (disk full) raises, and the caller counts it.
+of the process; what the file cannot take (disk full) raises, and the caller counts it. What is too much to wait is
+refused and counted; what is done is forgotten in time, the oldest first.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal, cast
 
-import msgspec
-
+from alarm_mw.delivery.codec import decode, encode
+from alarm_mw.delivery.database import open_database
+from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, ON_DISK, Amount, Bounds, State, Stock, with_slack
+from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
 from alarm_mw.types import Firing, Reason
 
-#: How many firings that are done are kept, the newest of them: a history, and the memory that finds duplicates.
-HISTORY = 10_000
+__all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "State"]
 
-#: History is cut back after this many firings were settled.
-PRUNE_EVERY = 1_000
+log = logging.getLogger(__name__)
 
-SCHEMA = """
-CREATE TABLE IF NOT EXISTS firings (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
-    id TEXT NOT NULL UNIQUE,
-    alarm TEXT NOT NULL,
-    state TEXT NOT NULL,
-    firing BLOB NOT NULL,
-    attempts INTEGER NOT NULL DEFAULT 0,
-    error TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT ''
-);
-CREATE INDEX IF NOT EXISTS by_state ON firings (state, alarm, seq);
-CREATE TABLE IF NOT EXISTS ledger (
-    scope TEXT NOT NULL, name TEXT NOT NULL, col TEXT NOT NULL, n INTEGER NOT NULL,
-    PRIMARY KEY (scope, name, col)
-) WITHOUT ROWID;
-"""
-
-
-class State(StrEnum):
-    """Where a firing is on its way."""
-
-    WAITING = "waiting"
-    DELIVERED = "delivered"
-    DEAD = "dead"
-    DROPPED = "dropped"
+#: Seconds between two lines in the log that say that the outbox is full.
+WARN_EVERY = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +51,85 @@ class Outcome:
 
 
 class Outbox:
-    """Safe to use from any thread; every call may block for the time of a disk write."""
+    """Safe to use from any thread; every call may block for the time of a disk write.
 
-    def __init__(self, path: Path | Literal[":memory:"]) -> None:
+    Where `path` cannot be written, it works in memory, and says so in the log. `bounds` tells how much may be kept in
+    each state, by default what suits a file or memory.
+    """
+
+    def __init__(self, path: Path | Literal[":memory:"], bounds: Bounds | None = None) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._settled = 0
-        self._database = sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=10.0)
-        self._database.executescript("PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;" + SCHEMA)
+        #: Whether what it holds outlives the process.
+        self.is_durable: bool
+        self._database, self.is_durable = open_database(path)
+        self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
+        self._stock = self._read_stock()
+        self._refused = 0
+        self._warned_at = -WARN_EVERY
         self.ledger = Ledger(self._read_ledger())
 
     def take(self, firings: Sequence[Firing], book: Callable[[Firing, bool], None]) -> list[Firing]:
-        """Write firings down, in one transaction with the ledger, and return those that were new.
+        """Write firings down, in one transaction with the ledger, and return those that wait in it now.
 
-        `book(firing, is_new)` is called for each before the ledger is written, to enter it there. Raises
-        `sqlite3.Error` when nothing could be written.
+        `book(firing, is_new)` is called for each before the ledger is written, to enter it there as fired when it is
+        new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
+        could be written.
         """
-        new = []
-        with self._lock, self._transaction():
+        taken = []
+        refused: set[str] = set()
+        with self._lock, self._transaction() as transaction:
             for firing in firings:
-                is_new = self._insert(firing)
+                blob = encode(firing)
+                if not self._has_room(blob):
+                    is_new = firing.id not in refused and not self._knows(firing)
+                    if is_new:
+                        refused.add(firing.id)
+                        transaction.count(firing.alarm, State.DROPPED, reason=Reason.OUTBOX_FULL)
+                elif is_new := self._insert(firing, blob):
+                    taken.append(firing)
                 book(firing, is_new)
-                if is_new:
-                    new.append(firing)
-        return new
+        if refused:
+            self._warn_of_refusals(len(refused))
+        return taken
 
     @contextlib.contextmanager
-    def still(self) -> Iterator[None]:
-        """Let no transaction begin or end while the context lasts."""
-        with self._lock:
+    def still(self, timeout: float = -1) -> Iterator[None]:
+        """Let no transaction begin or end while the context lasts.
+
+        Raises `TimeoutError` when one was under way for all of `timeout` seconds; -1 waits for ever.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError(f"the outbox was in use for {timeout:g} seconds")
+        try:
             yield
+        finally:
+            self._lock.release()
 
     def flush(self) -> None:
-        """Write the ledger down."""
+        """Write the ledger down. Raises `sqlite3.Error` when that is impossible."""
         with self._lock, self._transaction():
             pass
 
     def waiting(self, alarm: str, *, after: int, limit: int) -> list[Entry]:
-        """Return the first `limit` waiting firings of an alarm that were taken after number `after`, in order."""
-        rows = self._query(
-            "SELECT seq, firing FROM firings WHERE state = ? AND alarm = ? AND seq > ? ORDER BY seq LIMIT ?",
-            (State.WAITING, alarm, after, limit),
-        )
-        return [Entry(cast("int", seq), _decode(cast("bytes", blob))) for seq, blob in rows]
+        """Return the first `limit` waiting firings of an alarm that were taken after number `after`, in order.
+
+        Those that cannot be read become dead letters. Raises `sqlite3.Error`.
+        """
+        with self._lock:
+            while True:
+                rows = self._query(
+                    "SELECT seq, firing FROM firings WHERE state = ? AND alarm = ? AND seq > ? ORDER BY seq LIMIT ?",
+                    (State.WAITING, alarm, after, limit),
+                )
+                entries, unreadable = _read(cast("list[tuple[int, bytes]]", rows))
+                self._bury(alarm, unreadable)
+                if entries or not unreadable:
+                    return entries
+
+    def has_waiting(self, alarm: str) -> bool:
+        """Return whether a firing of an alarm waits."""
+        return bool(self._query("SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1", (State.WAITING, alarm)))
 
     def count_waiting(self) -> dict[str, int]:
         """Return how many firings wait, by alarm."""
@@ -127,100 +141,120 @@ class Outbox:
 
         Raises `sqlite3.Error` when it could not be written; then nothing is counted, and it may be tried again.
         """
-        alarm = entry.firing.alarm
-        with self._lock:
-            self.ledger.alarm(alarm, outcome.state, reason=outcome.reason)
-            try:
-                with self._transaction():
-                    self._write_outcome(entry, outcome)
-            except sqlite3.Error:
-                self.ledger.alarm(alarm, outcome.state, -1, reason=outcome.reason)
-                raise
-
-    def _write_outcome(self, entry: Entry, outcome: Outcome) -> None:
-        self._database.execute(
-            "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ? WHERE seq = ?",
-            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", entry.seq),
-        )
-        self._settled += 1
-        if self._settled % PRUNE_EVERY == 0:
-            self._prune()
+        with self._lock, self._transaction() as transaction:
+            self._write_outcome(transaction, entry.firing.alarm, entry.seq, outcome)
 
     def drop_waiting(self, reason: Reason) -> dict[str, int]:
         """Give up what waits, and return how much of each alarm that was."""
-        with self._lock, self._transaction():
+        with self._lock, self._transaction() as transaction:
             dropped = self.count_waiting()
             self._database.execute(
                 "UPDATE firings SET state = ?, reason = ? WHERE state = ?", (State.DROPPED, reason, State.WAITING)
             )
+            self._stock[State.DROPPED] += self._stock[State.WAITING]
+            self._stock[State.WAITING] = Amount()
+            self._prune(State.DROPPED)
             for alarm, n in dropped.items():
-                self.ledger.alarm(alarm, State.DROPPED, n, reason=reason)
+                transaction.count(alarm, State.DROPPED, n, reason=reason)
             return dropped
 
     def close(self) -> None:
-        """Write the ledger down and close the database."""
+        """Write the ledger down and close the database; log it when the former is impossible."""
         with self._lock:
-            self.flush()
+            try:
+                self.flush()
+            except sqlite3.Error as error:
+                log.error("the outbox cannot be written, the last counts are lost: %s", error)
             self._database.close()
 
-    def _insert(self, firing: Firing) -> bool:
+    def _has_room(self, blob: bytes) -> bool:
+        return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])
+
+    def _knows(self, firing: Firing) -> bool:
+        return bool(self._query("SELECT 1 FROM firings WHERE id = ?", (firing.id,)))
+
+    def _insert(self, firing: Firing, blob: bytes) -> bool:
         cursor = self._database.execute(
             "INSERT OR IGNORE INTO firings (id, alarm, state, firing) VALUES (?, ?, ?, ?)",
-            (firing.id, firing.alarm, State.WAITING, _encoder.encode(firing)),
+            (firing.id, firing.alarm, State.WAITING, blob),
         )
-        return cursor.rowcount > 0
+        if cursor.rowcount <= 0:
+            return False
+        self._stock[State.WAITING] += Amount(1, len(blob))
+        return True
 
-    def _prune(self) -> None:
+    def _warn_of_refusals(self, n: int) -> None:
+        self._refused += n
+        now = time.monotonic()
+        if now - self._warned_at >= WARN_EVERY:
+            bound = self._bounds[State.WAITING]
+            log.error(
+                "the outbox is full: %d firings were dropped; at most %d, or %d bytes of them, may wait",
+                *(self._refused, bound.count, bound.size),
+            )
+            self._refused, self._warned_at = 0, now
+
+    def _bury(self, alarm: str, unreadable: Sequence[tuple[int, str]]) -> None:
+        if not unreadable:
+            return
+        with self._transaction() as transaction:
+            for seq, error in unreadable:
+                self._write_outcome(transaction, alarm, seq, Outcome(State.DEAD, 0, error, Reason.UNREADABLE))
+        log.error("alarm %s: %d firings in the outbox cannot be read: %s", alarm, len(unreadable), unreadable[0][1])
+
+    def _write_outcome(self, transaction: Transaction, alarm: str, seq: int, outcome: Outcome) -> None:
+        # No row where somebody has emptied the table by hand.
+        for (size,) in self._query("SELECT LENGTH(firing) FROM firings WHERE seq = ?", (seq,)):
+            one = Amount(1, cast("int", size))
+            self._stock[State.WAITING] -= one
+            self._stock[outcome.state] += one
         self._database.execute(
-            "DELETE FROM firings WHERE state IN (?, ?) AND seq <= (SELECT MAX(seq) FROM firings) - ?",
-            (State.DELIVERED, State.DROPPED, HISTORY),
+            "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ? WHERE seq = ?",
+            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", seq),
         )
+        self._prune(outcome.state)
+        transaction.count(alarm, outcome.state, reason=outcome.reason)
 
-    def _query(self, sql: str, arguments: tuple[object, ...]) -> list[tuple[object, ...]]:
+    def _prune(self, state: State) -> None:
+        """Cut a state's firings back to their bound, the oldest first."""
+        bound = self._bounds[state]
+        if self._stock[state].fits(with_slack(bound)):
+            return
+        rows = self._query("SELECT seq, LENGTH(firing) FROM firings WHERE state = ? ORDER BY seq", (state,))
+        doomed = []
+        for seq, size in rows:
+            if self._stock[state].fits(bound):
+                break
+            self._stock[state] -= Amount(1, cast("int", size))
+            doomed.append((seq,))
+        else:  # none is left, whatever was believed
+            self._stock[state] = Amount()
+        self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
+
+    def _query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         with self._lock:
             return self._database.execute(sql, arguments).fetchall()
 
+    def _read_stock(self) -> Stock:
+        rows = self._query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
+        found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
+        return {state: found.get(state, Amount()) for state in State}
+
     def _read_ledger(self) -> dict[Key, int]:
-        return {
-            cast("Key", (scope, name, column)): cast("int", n)
-            for scope, name, column, n in self._query("SELECT scope, name, col, n FROM ledger", ())
-        }
+        rows = self._query("SELECT scope, name, col, n FROM ledger")
+        return {cast("Key", (scope, name, column)): cast("int", n) for scope, name, column, n in rows}
 
-    def _transaction(self) -> _Transaction:
-        return _Transaction(self._database, self.ledger)
+    def _transaction(self) -> Transaction:
+        return Transaction(self._database, self.ledger, self._stock)
 
 
-class _Transaction:
-    """BEGIN … COMMIT; the ledger's changes go with it, or stay changed when it fails."""
-
-    def __init__(self, database: sqlite3.Connection, ledger: Ledger) -> None:
-        self._database = database
-        self._ledger = ledger
-
-    def __enter__(self) -> None:
-        self._database.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if kind is not None:
-            self._database.execute("ROLLBACK")
-            return
-        changes = self._ledger.take_changes()
+def _read(rows: Sequence[tuple[int, bytes]]) -> tuple[list[Entry], list[tuple[int, str]]]:
+    """Return what can be read, and the numbers and errors of the rest."""
+    entries: list[Entry] = []
+    unreadable: list[tuple[int, str]] = []
+    for seq, blob in rows:
         try:
-            self._database.executemany(
-                "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col) DO UPDATE SET n = excluded.n",
-                [(*key, n) for key, n in changes.items()],
-            )
-            self._database.execute("COMMIT")
-        except sqlite3.Error:
-            self._ledger.restore_changes(changes)
-            with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-                self._database.execute("ROLLBACK")
-            raise
-
-
-_encoder = msgspec.msgpack.Encoder()
-_decoder = msgspec.msgpack.Decoder(Firing)
-
-
-def _decode(blob: bytes) -> Firing:
-    return _decoder.decode(blob)
+            entries.append(Entry(seq, decode(blob)))
+        except (ValueError, TypeError) as error:  # msgspec's are among them
+            unreadable.append((seq, str(error)))
+    return entries, unreadable

@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import logging
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from pathlib import Path
@@ -29,8 +30,14 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-#: Seconds to wait for a thread that has nothing left to do.
-JOIN_TIMEOUT = 5.0
+#: Seconds for the actions to be made.
+START_TIMEOUT = 60.0
+
+#: Seconds for the event loop to do what it is asked, where nothing else is said.
+CALL_TIMEOUT = 10.0
+
+#: Seconds beyond the time limit of `Runtime.stop` for actions, threads and files to be closed.
+GRACE = 1.0
 
 FindAction = Callable[[str], type[Action]]
 
@@ -51,13 +58,14 @@ class Runtime:
         self._write_log = write_log
         self._server_pid = server_pid
         self._find_action = find_action
-        self._is_durable = outbox != ":memory:"
         self.outbox = Outbox(outbox)
         engine = engine_of(settings)
         #: Tells which rules may match a line.
         self.screen = engine.screen
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(LateExecutor())
+        #: By when the loop's thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
+        self._end: float | None = None
         self._loop_thread: threading.Thread | None = None
         self._dispatcher: Dispatcher | None = None
         self._worker = Worker(engine, self.outbox, self._wake)
@@ -65,7 +73,7 @@ class Runtime:
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
         self._loop_thread = start_thread("loop", self._run_loop)
-        self.call(self._start_dispatcher())
+        self.call(self._start_dispatcher(), START_TIMEOUT)
         self._worker.start()
 
     def submit(self, batch: Batch) -> None:
@@ -83,18 +91,27 @@ class Runtime:
     def stop(self, timeout: float) -> bool:
         """Work off what was submitted, deliver what can be delivered, and end.
 
-        Takes about `timeout` seconds at most. Returns whether everything was delivered; what was not stays in a
-        durable outbox for the next start.
+        Takes about `timeout` seconds at most, whatever actions do: what does not end by then is left behind, and the
+        log says so. Returns whether everything was delivered; what was not stays in a durable outbox for the next
+        start.
         """
-        worked_off = self._worker.stop(timeout)
-        delivered = self.call(self._drain(timeout)) if worked_off else False
-        self.call(self._stop_dispatcher())
-        self._end_loop()
-        if not self._is_durable:
-            for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
-                log.warning("alarm %s: %d firings were not delivered before the end", alarm, n)
-        self.outbox.close()
+        deadline = time.monotonic() + timeout
+        is_worked_off = self._worker.stop(timeout)
+        delivered = self._deliver_rest(deadline) and is_worked_off
+        self._end = max(deadline, time.monotonic()) + GRACE
+        self._end_loop(self._end)
+        self._close_outbox(self._end)
         return delivered
+
+    def _deliver_rest(self, deadline: float) -> bool:
+        if self._dispatcher is None:
+            return False
+        left = _left(deadline)
+        drain = self._dispatcher.drain(left, wait_for_retries=not self.outbox.is_durable)
+        try:
+            return self.call(drain, left + GRACE / 4)
+        except TimeoutError:  # told by what comes next
+            return False
 
     async def _start_dispatcher(self) -> None:
         routes = {alarm.name: Route(self._action(alarm), alarm.delivery) for alarm in self._settings.alarms}
@@ -109,38 +126,77 @@ class Runtime:
         if self._dispatcher is not None:
             self._dispatcher.submit(alarms)
 
-    async def _drain(self, timeout: float) -> bool:
-        assert self._dispatcher is not None
-        return await self._dispatcher.drain(timeout, wait_for_retries=not self._is_durable)
-
-    async def _stop_dispatcher(self) -> None:
-        assert self._dispatcher is not None
-        await self._dispatcher.stop()
-
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
-        self.loop.run_forever()
+        with contextlib.closing(self.loop):
+            try:
+                while self._end is None:
+                    self._run_until_stopped()
+                self.loop.run_until_complete(self._settle(self._end))
+            except Exception:  # such as descriptors that the application has closed
+                log.exception("the event loop of the alarms has failed, nothing more is delivered")
 
-    def call(self, coroutine: Coroutine[None, None, T]) -> T:
-        """Run a coroutine on the loop, marked as alarm code, and wait for its result."""
+    def _run_until_stopped(self) -> None:
+        try:
+            self.loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):  # asyncio lets them through, and anybody's code may raise them
+            log.exception("something tried to end the event loop of the alarms, which goes on")
+
+    async def _settle(self, end: float) -> None:
+        """Stop the lanes, then whatever else runs on the loop."""
+        if self._dispatcher is not None:
+            await self._dispatcher.stop(_left(end) / 2)
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=_left(end) / 2)
+        await self.loop.shutdown_asyncgens()
+
+    def call(self, coroutine: Coroutine[None, None, T], timeout: float = CALL_TIMEOUT) -> T:
+        """Run a coroutine on the loop, marked as alarm code, and wait for its result.
+
+        Raises `TimeoutError` when it took longer than `timeout` seconds, or the loop has ended.
+        """
         context = contextvars.copy_context()
         context.run(in_alarm_code.set, True)  # a ContextVar's value
-        future: Future[T] = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
-        return future.result()
+        try:
+            future: Future[T] = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
+        except RuntimeError as error:  # it is closed
+            coroutine.close()
+            raise TimeoutError("the event loop of the alarms has ended") from error
+        try:
+            return future.result(timeout)
+        except TimeoutError:
+            if not self.loop.is_closed():
+                future.cancel()
+            raise
 
-    def _end_loop(self) -> None:
-        self.call(_settle_loop())
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        if self._loop_thread is not None:
-            self._loop_thread.join(JOIN_TIMEOUT)
-        with contextlib.suppress(RuntimeError):  # still running: a blocking call in it does not end
+    def _end_loop(self, deadline: float) -> None:
+        """End the loop's thread; where something blocks it, leave it behind."""
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self.loop.call_soon_threadsafe(self.loop.stop)
+        if self._loop_thread is None:
             self.loop.close()
+            return
+        self._loop_thread.join(_left(deadline))
+        if self._loop_thread.is_alive():
+            log.warning("an action blocks the event loop of the alarms, which is left behind")
+
+    def _close_outbox(self, deadline: float) -> None:
+        try:
+            with self.outbox.still(_left(deadline)):
+                if not self.outbox.is_durable:
+                    self._drop_rest()
+                self.outbox.close()
+        except TimeoutError as error:
+            log.warning("the last counts are not written down: %s", error)
+
+    def _drop_rest(self) -> None:
+        for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
+            log.warning("alarm %s: %d firings were not delivered before the end", alarm, n)
 
 
-async def _settle_loop() -> None:
-    """Cancel what runs on the loop besides this, and let it finish."""
-    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
-    for task in others:
-        task.cancel()
-    await asyncio.gather(*others, return_exceptions=True)
-    await asyncio.get_running_loop().shutdown_asyncgens()
+def _left(deadline: float) -> float:
+    """Return the seconds that are left."""
+    return max(deadline - time.monotonic(), 0.0)

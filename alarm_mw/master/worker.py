@@ -25,7 +25,7 @@ MAX_BATCHES = 256
 FLUSH_EVERY = 1.0
 
 #: How often, and at what distance in seconds, a transaction is tried before its firings are counted as lost.
-WRITE_ATTEMPTS = 3
+WRITE_ATTEMPTS = 10
 WRITE_PAUSE = 0.2
 
 

@@ -332,6 +332,67 @@ def test_an_outcome_that_cannot_be_written_is_written_later(tmp_path: Path, capl
     assert "cannot be written" in caplog.text
 
 
+class Endless(Scripted):
+    """An action that does not end."""
+
+    async def __aexit__(self, *exc: object) -> None:
+        await asyncio.Event().wait()
+
+
+def test_an_action_that_does_not_end_is_left_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """The end waits for an action no longer than it is told to, and the log names the alarm."""
+
+    async def scene() -> None:
+        stage = Stage(a=Endless(lambda _: None), b=recording(Recorder()))
+        stage.dispatcher.start()
+        stage.put([firing("a", 1)])
+        assert await stage.drain()
+        await asyncio.wait_for(stage.dispatcher.stop(0.01), 10.0)
+        stage.outbox.close()
+
+    run(scene)
+    assert "alarm a: its action did not end" in caplog.text
+    assert "alarm b: its action did not end" not in caplog.text
+
+
+def test_nothing_to_stop_is_no_error() -> None:
+    """A configuration without alarms starts and stops."""
+
+    async def scene() -> None:
+        async with Stage() as stage:
+            assert await stage.drain()
+
+    run(scene)
+
+
+def test_firings_behind_the_end_stay_in_the_outbox() -> None:
+    """Whoever submits when the loop is closed already is not disturbed."""
+    stages: list[Stage] = []
+
+    async def scene() -> None:
+        stages.append(Stage(a=recording(Recorder())))
+
+    run(scene)
+    stages[0].put([firing("a", 1)])
+    assert stages[0].outbox.count_waiting() == {"a": 1}
+    stages[0].outbox.close()
+
+
+def test_an_outbox_that_cannot_be_read_ends_no_drain(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the outbox unreadable the end is not known to be reached, and no exception is raised."""
+    path = tmp_path / "outbox.db"
+
+    async def scene() -> None:
+        async with Stage(outbox=path, a=recording(Recorder())) as stage:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("ALTER TABLE firings RENAME TO hidden")
+                assert not await stage.drain(0.01)
+                database.execute("ALTER TABLE hidden RENAME TO firings")
+
+    run(scene)
+    assert "the outbox cannot be read" in caplog.text
+
+
 def test_pauses_grow_and_are_bounded() -> None:
     """The pause before a retry doubles up to its limit and is never below half of it."""
     policy = Delivery(backoff_first=1.0, backoff_max=10.0)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import logging
+import resource
+import signal
 import sqlite3
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery import outbox as module
+from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds
+from alarm_mw.engine.ledger import imbalances
 from alarm_mw.types import Firing, Reason, Record
 
 _numbers = itertools.count()
@@ -22,11 +30,38 @@ def firing(alarm: str = "a", message: bytes = b"x\n", identity: str | None = Non
 
 
 def book(outbox: Outbox, one: Firing, *, is_new: bool) -> None:
-    outbox.ledger.alarm(one.alarm, "fired" if is_new else "matched")
+    outbox.ledger.alarm(one.alarm, "matched")
+    if is_new:
+        outbox.ledger.alarm(one.alarm, "fired")
+    else:
+        outbox.ledger.alarm(one.alarm, "held_back", reason=Reason.DUPLICATE)
 
 
 def take(outbox: Outbox, *firings: Firing) -> list[Firing]:
     return outbox.take(firings, lambda one, is_new: book(outbox, one, is_new=is_new))
+
+
+def settle(outbox: Outbox, outcome: Outcome, n: int = 1) -> None:
+    for entry in outbox.waiting("a", after=0, limit=n):
+        outbox.settle(entry, outcome)
+
+
+DELIVERED = Outcome(State.DELIVERED, 1)
+REFUSED = Outcome(State.DEAD, 1, "no", Reason.REFUSED)
+
+
+def complaints(outbox: Outbox) -> list[str]:
+    return imbalances(outbox.ledger.books(), outbox.count_waiting())
+
+
+def bounded(**bounds: Amount) -> Bounds:
+    return {**IN_MEMORY, **{State(name): bound for name, bound in bounds.items()}}
+
+
+def alter(path: Path, *statements: str) -> list[tuple[object, ...]]:
+    """Change a database from outside, as nobody should; return what the last statement says."""
+    with closing(sqlite3.connect(path)) as database, database:
+        return [database.execute(statement).fetchall() for statement in statements][-1]
 
 
 @pytest.fixture
@@ -93,19 +128,39 @@ def test_firings_and_ledger_outlive_the_process(path: Path) -> None:
     first.close()
 
 
-def test_history_is_bounded(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Delivered firings are kept for a while, dead letters and waiting ones until somebody decides."""
-    monkeypatch.setattr(module, "HISTORY", 5)
-    monkeypatch.setattr(module, "PRUNE_EVERY", 10)
-    take(outbox, *(firing() for _ in range(21)))
-    entries = outbox.waiting("a", after=0, limit=30)
-    outbox.settle(entries[0], Outcome(State.DEAD, 1, "no", Reason.REFUSED))
-    for entry in entries[1:20]:
-        outbox.settle(entry, Outcome(State.DELIVERED, 1))
-    with sqlite3.connect(outbox.path) as database:
-        states = [state for (state,) in database.execute("SELECT state FROM firings ORDER BY seq")]
-    database.close()
-    assert states == ["dead", *["delivered"] * 4, "waiting"]
+def test_history_is_bounded() -> None:
+    """Of what is done the newest is kept, dead letters longer than what was delivered; what waits is not touched."""
+    outbox = Outbox(":memory:", bounded(delivered=Amount(20, 10**6), dead=Amount(30, 10**6)))
+    take(outbox, *(firing(identity=f"{n}") for n in range(101)))
+    settle(outbox, REFUSED, 50)
+    settle(outbox, DELIVERED, 50)
+    rows = outbox._query("SELECT state, MAX(CAST(id AS INTEGER)), COUNT(*) FROM firings GROUP BY state ORDER BY state")
+    assert rows == [("dead", 49, 30), ("delivered", 99, 20), ("waiting", 100, 1)]
+    assert complaints(outbox) == []
+    outbox.close()
+
+
+def test_no_history_at_all_is_possible() -> None:
+    """A bound of zero keeps nothing of what is done."""
+    outbox = Outbox(":memory:", bounded(delivered=Amount(0, 0)))
+    take(outbox, firing(), firing())
+    settle(outbox, DELIVERED)
+    assert outbox._query("SELECT COUNT(*) FROM firings") == [(1,)]
+    settle(outbox, DELIVERED)
+    assert outbox._query("SELECT COUNT(*) FROM firings") == [(0,)]
+    outbox.close()
+
+
+@pytest.mark.parametrize("outcome", [DELIVERED, REFUSED, Outcome(State.DROPPED, 0, reason=Reason.SHUTDOWN)])
+def test_history_is_bounded_in_bytes(outcome: Outcome) -> None:
+    """Large firings are forgotten earlier."""
+    ones = [firing(message=b"x" * 1000, identity=f"{n:03}") for n in range(50)]
+    outbox = Outbox(":memory:", bounded(**{outcome.state: Amount(10**6, 10 * len(encode(ones[0])))}))
+    take(outbox, *ones)
+    settle(outbox, outcome, 50)
+    ((count,),) = outbox._query("SELECT COUNT(*) FROM firings")
+    assert count in (10, 11)
+    outbox.close()
 
 
 def test_a_transaction_that_fails_loses_no_count(outbox: Outbox, path: Path) -> None:
@@ -150,3 +205,263 @@ def test_memory_serves_as_well() -> None:
     take(memory, firing())
     assert memory.count_waiting() == {"a": 1}
     memory.close()
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        firing(message=b"x" * 1000),
+        replace(firing(), message=b"cut"),
+        replace(firing(message=b""), message=b"no message in the record"),
+        firing(message=b""),
+    ],
+)
+def test_a_message_is_stored_once(outbox: Outbox, one: Firing) -> None:
+    """A firing with its record's message takes the space of one, and comes back whole; as do all others."""
+    take(outbox, one)
+    assert outbox.waiting("a", after=0, limit=1)[0].firing == one
+    assert encode(one).count(b"x" * 1000) <= 1
+
+
+def test_what_cannot_be_read_becomes_a_dead_letter(
+    outbox: Outbox, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Firings that are damaged on the disk hold no other up, and are counted."""
+    one, *_, last = ones = [firing() for _ in range(7)]
+    take(outbox, *ones)
+    alter(
+        path,
+        "UPDATE firings SET firing = x'00' WHERE seq = 2",
+        "UPDATE firings SET firing = 'text' WHERE seq = 3",
+        "UPDATE firings SET firing = x'3d80' WHERE seq = 4",
+        "UPDATE firings SET firing = CAST(replace(firing, 'stdout', x'ff') AS BLOB) WHERE seq = 5",
+        "UPDATE firings SET firing = 5 WHERE seq = 6",
+    )
+    (first,) = outbox.waiting("a", after=0, limit=1)
+    (second,) = outbox.waiting("a", after=first.seq, limit=2)
+    assert [first.firing, second.firing] == [one, last]
+    assert outbox.waiting("a", after=second.seq, limit=1) == []
+    assert outbox.ledger.books()["alarms"]["a"]["dead"] == {Reason.UNREADABLE: 5}
+    assert complaints(outbox) == []
+    assert "firings in the outbox cannot be read" in caplog.text
+
+
+def test_what_waits_is_bounded_in_number(caplog: pytest.LogCaptureFixture) -> None:
+    """A full outbox refuses, counts what it refused, says so once, and takes again as soon as it can."""
+    outbox = Outbox(":memory:", bounded(waiting=Amount(3, 10**6)))
+    ones = [firing() for _ in range(5)]
+    assert take(outbox, *ones) == ones[:3]
+    assert take(outbox, *ones[:4]) == []
+    assert outbox.ledger.books()["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FULL: 3}
+    assert outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.DUPLICATE: 3}
+    settle(outbox, DELIVERED)
+    assert len(take(outbox, firing(), firing())) == 1
+    assert complaints(outbox) == []
+    assert caplog.text.count("the outbox is full: 2 firings were dropped") == 1
+    assert caplog.text.count("the outbox is full") == 1
+    outbox.close()
+
+
+def test_what_waits_is_bounded_in_bytes() -> None:
+    """Few large firings fill an outbox as well."""
+    outbox = Outbox(":memory:", bounded(waiting=Amount(100, 1500)))
+    large = firing(message=b"x" * 1000)
+    small = firing()
+    assert take(outbox, large, firing(message=b"y" * 1000), small) == [large, small]
+    assert complaints(outbox) == []
+    outbox.close()
+
+
+def test_a_refused_firing_is_counted_once() -> None:
+    """The same firing twice in one batch is dropped once, and otherwise a duplicate."""
+    outbox = Outbox(":memory:", bounded(waiting=Amount(0, 0)))
+    one = firing()
+    take(outbox, one, one)
+    assert outbox.ledger.books()["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FULL: 1}
+    assert complaints(outbox) == []
+    outbox.close()
+
+
+def test_a_restart_knows_what_waits(path: Path) -> None:
+    """What an earlier process left counts towards the bound."""
+    bounds = bounded(waiting=Amount(2, 10**6))
+    first = Outbox(path, bounds)
+    take(first, firing(), firing())
+    first.close()
+    second = Outbox(path, bounds)
+    assert take(second, firing()) == []
+    settle(second, DELIVERED)
+    assert len(take(second, firing(), firing())) == 1
+    assert complaints(second) == []
+    second.close()
+
+
+def test_a_transaction_that_fails_refuses_and_takes_nothing(path: Path) -> None:
+    """What could not be written is neither counted as refused nor takes room."""
+    outbox = Outbox(path, bounded(waiting=Amount(1, 10**6)))
+    ones = [firing(), firing()]
+    alter(path, "ALTER TABLE ledger RENAME TO hidden")
+    with pytest.raises(sqlite3.Error):
+        outbox.take(ones, lambda _, __: None)
+    assert outbox.ledger.books()["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FULL: 0}
+    alter(path, "ALTER TABLE hidden RENAME TO ledger")
+    assert take(outbox, *ones) == ones[:1]
+    assert complaints(outbox) == []
+    outbox.close()
+
+
+def test_firings_removed_by_hand_can_be_settled(outbox: Outbox, path: Path) -> None:
+    """Whoever empties the table meanwhile does not stop the lanes."""
+    take(outbox, firing())
+    (entry,) = outbox.waiting("a", after=0, limit=1)
+    alter(path, "DELETE FROM firings")
+    outbox.settle(entry, DELIVERED)
+    assert complaints(outbox) == []
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"garbage" * 1000)
+
+
+def _other_tables(path: Path) -> None:
+    alter(path, "CREATE TABLE firings (a, b)")
+
+
+def _newer_schema(path: Path) -> None:
+    alter(path, "PRAGMA user_version = 1000")
+
+
+def _damaged_page(path: Path) -> None:
+    outbox = Outbox(path)
+    take(outbox, *(firing(message=b"x" * 1000) for _ in range(50)))
+    outbox.close()
+    with path.open("r+b") as file:
+        file.seek(7 * 4096)
+        file.write(b"\xff" * 4096)
+
+
+@pytest.mark.parametrize("spoil", [_garbage, _other_tables, _newer_schema, _damaged_page])
+def test_a_broken_outbox_is_moved_aside(
+    path: Path, spoil: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that cannot be used is kept under another name, which the log tells, and alarms go on."""
+    spoil(path)
+    before = path.read_bytes()
+    outbox = Outbox(path)
+    (aside,) = path.parent.glob("outbox.db.broken-*Z")
+    if spoil is not _other_tables:  # which is found out when an index is added
+        assert aside.read_bytes() == before
+    assert len(take(outbox, firing())) == 1
+    assert outbox.is_durable
+    outbox.close()
+    assert str(path) in caplog.text.replace(str(aside), "")
+    assert str(aside) in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+def test_a_broken_outbox_is_moved_with_its_log(path: Path) -> None:
+    """What SQLite keeps beside the file goes with it, and cannot be taken for the new one's."""
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).write_bytes(b"garbage" * 1000)
+    Outbox(path).close()
+    moved = [file.name for file in path.parent.iterdir() if "broken" in file.name]
+    assert sorted(name.rpartition("Z")[2] for name in moved) == ["", "-shm", "-wal"]
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Let no file grow."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_without_space_firings_are_kept_in_memory(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A full disk at the start refuses no alarm; the log tells what it costs."""
+    Outbox(path).close()
+    with full_disk():
+        outbox = Outbox(path)
+    assert not outbox.is_durable
+    assert len(take(outbox, firing())) == 1
+    outbox.close()
+    assert str(path) in caplog.text
+    assert "not delivered when this process ends is lost" in caplog.text
+    assert "Traceback" not in caplog.text
+    Outbox(path).close()
+
+
+def test_without_space_a_broken_outbox_is_kept_as_well(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A broken file on a full disk refuses no alarm either."""
+    _garbage(path)
+    with full_disk():
+        outbox = Outbox(path)
+    assert not outbox.is_durable
+    assert len(take(outbox, firing())) == 1
+    outbox.close()
+    assert "It was moved to" in caplog.text
+    assert "not delivered when this process ends is lost" in caplog.text
+
+
+def test_without_a_directory_firings_are_kept_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A place where no file can be made refuses no alarm."""
+    (tmp_path / "file").touch()
+    outbox = Outbox(tmp_path / "file" / "outbox.db")
+    assert len(take(outbox, firing())) == 1
+    outbox.close()
+    assert [record.levelno for record in caplog.records] == [logging.ERROR]
+
+
+def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
+    """Another process that locks the file holds nobody up: it is tried again later."""
+    take(outbox, firing())
+    (entry,) = outbox.waiting("a", after=0, limit=1)
+    failed = threading.Event()
+
+    def work() -> None:
+        try:
+            outbox.settle(entry, DELIVERED)
+        except sqlite3.OperationalError:
+            failed.set()
+
+    with closing(sqlite3.connect(path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        thread = threading.Thread(target=work)
+        thread.start()
+        has_failed = failed.wait(5.0)
+        blocker.execute("ROLLBACK")
+        thread.join(20.0)
+    assert has_failed
+    outbox.settle(entry, DELIVERED)
+    assert complaints(outbox) == []
+
+
+def test_waiting_for_a_pause_has_a_limit(outbox: Outbox) -> None:
+    """Whoever cannot have the outbox for itself in time is told."""
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with outbox.still():
+            held.set()
+            release.wait(10.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10.0)
+    with pytest.raises(TimeoutError), outbox.still(0.01):
+        pass
+    release.set()
+    thread.join(10.0)
+
+
+def test_closing_never_fails(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An outbox that cannot be written is closed all the same, and the log tells what is lost."""
+    outbox = Outbox(path)
+    outbox.ledger.source("stdout", "lines")
+    alter(path, "DROP TABLE ledger")
+    outbox.close()
+    assert "the last counts are lost" in caplog.text

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+import os
+import threading
 from pathlib import Path
+
+import pytest
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.policy import Delivery
@@ -11,9 +16,9 @@ from alarm_mw.engine.ledger import imbalances
 from alarm_mw.errors import ActionError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.runtime import Runtime
-from alarm_mw.testing import Recorder
+from alarm_mw.testing import Recorder, RecordingAction
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Record, Rule, Syntax
+from alarm_mw.types import Firing, Reason, Record, Rule, Syntax
 
 _numbers = itertools.count()
 
@@ -81,3 +86,160 @@ def test_what_is_not_delivered_is_delivered_by_the_next(tmp_path: Path) -> None:
     heir = start(recorder, tmp_path / "outbox.db")
     assert recorder.wait_for(1)[0].message == b"ERR\n"
     assert heir.stop(10.0)
+
+
+def run_with(action: type[RecordingAction], message: bytes = b"ERR\n") -> Runtime:
+    runtime = Runtime(settings(), write_log=lambda _: None, find_action=lambda _: action)
+    runtime.start()
+    runtime.submit(Batch([record(message)]))
+    return runtime
+
+
+def stop_within(runtime: Runtime, timeout: float, limit: float = 10.0) -> bool:
+    """Stop it in a thread, which must end soon; return what `stop` said."""
+    answers: list[bool] = []
+    thread = threading.Thread(target=lambda: answers.append(runtime.stop(timeout)), daemon=True)
+    thread.start()
+    thread.join(limit)
+    assert not thread.is_alive()
+    return answers[0]
+
+
+def test_an_action_that_does_not_end_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The end comes in time though an action's `__aexit__` does not return."""
+    delivered = threading.Event()
+
+    class Endless(RecordingAction):
+        async def __aexit__(self, *exc: object) -> None:
+            await asyncio.Event().wait()
+
+        async def deliver(self, firing: Firing) -> None:
+            delivered.set()
+
+    runtime = run_with(Endless)
+    assert delivered.wait(10.0)
+    assert stop_within(runtime, 0.1)
+    assert "alarm a: its action did not end" in caplog.text
+
+
+def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The end comes in time though a coroutine blocks the event loop, and the log says so."""
+    blocked, release = threading.Event(), threading.Event()
+
+    class Blocking(RecordingAction):
+        async def deliver(self, firing: Firing) -> None:
+            blocked.set()
+            release.wait(60.0)  # a plugin's mistake
+
+    runtime = run_with(Blocking)
+    assert blocked.wait(10.0)
+    assert not stop_within(runtime, 0.1)
+    assert "blocks the event loop" in caplog.text
+    assert "alarm a: 1 firings were not delivered" in caplog.text
+    books = runtime.outbox.ledger.books()
+    assert books["alarms"]["a"]["dropped"] == {Reason.SHUTDOWN: 1}
+    assert imbalances(books, {}) == []
+    release.set()
+
+
+def test_a_task_that_refuses_to_end_cannot_hold_the_end_up() -> None:
+    """The end comes in time though something on the loop goes on after it was cancelled."""
+    runtime = start(Recorder())
+
+    async def stay() -> None:
+        release = asyncio.Event()
+        try:
+            await release.wait()
+        except asyncio.CancelledError:
+            await release.wait()
+
+    async def begin() -> asyncio.Task[None]:
+        task = asyncio.create_task(stay())
+        await asyncio.sleep(0)
+        return task
+
+    task = runtime.call(begin())
+    assert stop_within(runtime, 0.1)
+    assert not task.done()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]  # asyncio's, which would complain later
+
+
+def test_an_exit_does_not_end_the_alarms(caplog: pytest.LogCaptureFixture) -> None:
+    """Code on the event loop that calls `sys.exit` does not end it."""
+    recorder = Recorder()
+    runtime = start(recorder)
+
+    def leave() -> None:
+        raise SystemExit
+
+    runtime.loop.call_soon_threadsafe(leave)
+    runtime.submit(Batch([record(b"ERR\n")]))
+    recorder.wait_for(1)
+    assert runtime.stop(10.0)
+    assert "tried to end the event loop" in caplog.text
+
+
+def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
+    """Without its event loop the runtime goes on counting, and ends in time."""
+    runtime = Runtime(Settings(), write_log=lambda _: None)
+    runtime.start()
+    assert runtime._loop_thread
+
+    def spoil() -> None:
+        other = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(other, runtime.loop._selector.fileno())  # type: ignore[attr-defined]  # what an application may close
+        os.close(other)
+
+    runtime.loop.call_soon_threadsafe(spoil)
+    runtime._loop_thread.join(10.0)
+    runtime.submit(Batch([record(b"ERR\n")]))
+    with pytest.raises(TimeoutError):
+        runtime.call(asyncio.sleep(0.0))
+    assert not stop_within(runtime, 0.1)
+    assert "the event loop of the alarms has failed" in caplog.text
+    assert runtime.outbox.ledger.books()["sources"]["stdout"]["lines"] == 1
+
+
+def test_an_outbox_in_use_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The end comes in time though a thread does not let go of the outbox."""
+    runtime = start(Recorder())
+    held, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with runtime.outbox.still():
+            held.set()
+            release.wait(60.0)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert held.wait(10.0)
+    stop_within(runtime, 0.1)
+    release.set()
+    thread.join(10.0)
+    assert "the last counts are not written down" in caplog.text
+    runtime.outbox.close()
+
+
+def test_a_call_has_a_time_limit() -> None:
+    """Whoever asks the loop for something that does not end is told in time."""
+    runtime = start(Recorder())
+    with pytest.raises(TimeoutError):
+        runtime.call(asyncio.sleep(1000.0), 0.01)
+    assert runtime.stop(10.0)
+
+
+def test_what_was_never_started_ends() -> None:
+    """A runtime that was made and not started can be stopped."""
+    runtime = Runtime(settings(), write_log=lambda _: None, find_action=Recorder().find)
+    stop_within(runtime, 0.1)
+
+
+def test_without_a_file_alarms_go_on_in_memory(tmp_path: Path) -> None:
+    """Where the outbox cannot be written, alarms are delivered, and the end waits for retries."""
+    (tmp_path / "file").touch()
+    recorder = Recorder()
+    recorder.fail_with(ActionError("busy", retry=True))
+    runtime = start(recorder, tmp_path / "file" / "outbox.db")
+    runtime.submit(Batch([record(b"ERR\n")]))
+    assert runtime.stop(10.0)
+    assert recorder.messages == [b"ERR\n"]

@@ -97,6 +97,40 @@ def test_a_wrong_configuration_stops_at_the_start(installation: Any, options: tu
     assert not (installation.directory / "started").exists()
 
 
+def test_a_state_directory_is_for_one_server(installation: Any) -> None:
+    """A second server with the same one is refused before it starts, whatever its socket, and is told what helps."""
+    first = installation.start(OPTIONS, "sh", "-c", "echo up; read line", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdout.readline() == b"up\n"
+    second = installation.run((*OPTIONS, "--socket", "another.sock"), "touch", "started")
+    assert second.returncode == 2
+    assert f"state directory {installation.state_dir} " in second.stderr.decode()
+    assert "--state-dir" in second.stderr.decode()
+    assert not (installation.directory / "started").exists()
+    first.communicate(b"\n", timeout=30)
+    assert installation.run(OPTIONS, "true").returncode == 0
+
+
+def test_a_second_server_has_a_state_directory_of_its_own(installation: Any) -> None:
+    """The same command twice at the same time: both run, in default state directories that differ."""
+    command = [installation.command, "run", *OPTIONS, "--", "sh", "-c", "echo $ALARM_MW_SOCKET; read line"]
+    processes = [
+        subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            cwd=installation.directory,
+            env=installation.environ,
+        )
+        for _ in range(2)
+    ]
+    sockets = {process.stdout.readline() for process in processes if process.stdout}
+    for process in processes:
+        process.communicate(b"\n", timeout=30)
+    assert [process.returncode for process in processes] == [0, 0]
+    assert len(sockets) == 2
+    assert all(socket.startswith(os.fsencode(installation.directory / "xdg")) for socket in sockets)
+
+
 def test_status_shows_books_that_balance(installation: Any, until: Callable[..., None]) -> None:
     """The ledger of a running master shows every line and every firing."""
     program = "print('TERRIBLE ALARM 1\\nfine\\nTERRIBLE ALARM 2', flush=True); input()"

@@ -1,0 +1,138 @@
+"""The outbox's database: opened, begun anew where it is broken, kept in memory where it cannot be written."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+log = logging.getLogger(__name__)
+
+#: Seconds to wait at the opening for another process that has locked the file, such as a backup.
+OPEN_TIMEOUT = 5.0
+
+#: Milliseconds to wait for such a process later: the event loop waits as well.
+BUSY_TIMEOUT = 200
+
+#: The number of the schema below, kept in the file; a file with a higher one is not touched.
+VERSION = 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS firings (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    alarm TEXT NOT NULL,
+    state TEXT NOT NULL,
+    firing BLOB NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    error TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE INDEX IF NOT EXISTS by_state ON firings (state, alarm, seq);
+CREATE TABLE IF NOT EXISTS ledger (
+    scope TEXT NOT NULL, name TEXT NOT NULL, col TEXT NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (scope, name, col)
+) WITHOUT ROWID;
+"""
+
+#: What SQLite says of a file that is damaged, is no database, or has other tables than ours.
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+
+#: The files of a database in WAL mode.
+_SUFFIXES = ("", "-wal", "-shm")
+
+
+class _BrokenError(Exception):
+    """The file is there and cannot be used, today or later."""
+
+
+def open_database(path: Path | Literal[":memory:"]) -> tuple[sqlite3.Connection, bool]:
+    """Open a database with our schema; return it, and whether it outlives the process.
+
+    Never raises for what is wrong with the file, but logs it: no alarm must be refused because of that. May block for
+    `OPEN_TIMEOUT` seconds, and for as long as it takes to read the file once.
+    """
+    if path == ":memory:":
+        return _open(path), False
+    try:
+        return _open_file(path), True
+    except (sqlite3.Error, OSError) as error:
+        log.error(
+            "the outbox %s cannot be used: %s. Firings are kept in memory until the next start: what is not delivered "
+            "when this process ends is lost, what waits in the file is not delivered, and the counts begin at zero. "
+            "See that %s is a directory that can be written and has free space",
+            *(path, error, path.parent),
+        )
+        return _open(":memory:"), False
+
+
+def _open_file(path: Path) -> sqlite3.Connection:
+    database = _connect(path)
+    try:
+        _prepare(database)
+    except _BrokenError as error:
+        # Moved before it is closed: that would tidy up beside it.
+        with contextlib.closing(database):
+            aside = _move_aside(path)
+        log.error(
+            "the outbox %s cannot be read: %s. It was moved to %s, and a new one is begun: what waited in it is not "
+            "delivered, and the counts begin at zero",
+            *(path, error, aside),
+        )
+        return _open(path)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return database
+
+
+def _move_aside(path: Path) -> Path:
+    """Rename the files so that they still are one database, and return its new path."""
+    aside = path.with_name(f"{path.name}.broken-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    for suffix in reversed(_SUFFIXES):  # should it fail in between, the next start finds the database still broken
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _open(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+    database = _connect(path)
+    try:
+        _prepare(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _connect(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+    return sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=OPEN_TIMEOUT)
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    """Make it ours. Raises `_BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
+    try:
+        _check(database)
+        database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
+        database.execute("SELECT seq, id, alarm, state, firing, attempts, error, reason FROM firings LIMIT 0")
+        database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
+        # Written even where it is there already: a file that cannot be written is found out now.
+        database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
+        database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+    except sqlite3.Error as error:
+        if error.sqlite_errorcode & 0xFF in _BROKEN:  # the higher bits are detail
+            raise _BrokenError(str(error)) from error
+        raise
+
+
+def _check(database: sqlite3.Connection) -> None:
+    ((version,),) = database.execute("PRAGMA user_version")
+    if version > VERSION:
+        raise _BrokenError(f"a newer release of this program has written it (schema {version}, known is {VERSION})")
+    ((result,),) = database.execute("PRAGMA quick_check(1)")
+    if result != "ok":
+        raise _BrokenError(" ".join(result.split()))

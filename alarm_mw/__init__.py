@@ -9,10 +9,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alarm_mw import asgi, signals, testing, wsgi
+    from alarm_mw import asgi, metrics, signals, testing, wsgi
     from alarm_mw.client import alarm, capture_stdio, init, shutdown
     from alarm_mw.handler import AlarmHandler
+    from alarm_mw.mules import mule_get_msg
     from alarm_mw.structlog import AlarmProcessor
+    from alarm_mw.subscriber import on_signal
 
 __all__ = [
     "AlarmHandler",
@@ -21,6 +23,9 @@ __all__ = [
     "asgi",
     "capture_stdio",
     "init",
+    "metrics",
+    "mule_get_msg",
+    "on_signal",
     "shutdown",
     "signals",
     "testing",
@@ -33,6 +38,8 @@ _HOMES = {
     "alarm": "client",
     "capture_stdio": "client",
     "init": "client",
+    "mule_get_msg": "mules",
+    "on_signal": "subscriber",
     "shutdown": "client",
 }
 

@@ -18,10 +18,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
 from alarm_mw.transports.records import RecordMaker, to_bytes, to_text
 from alarm_mw.transports.remote import RemoteClient
+from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
 
 if TYPE_CHECKING:
@@ -51,6 +53,14 @@ class Client(Protocol):
         """Count a line in one of the ledger's columns, without sending it."""
         ...
 
+    def change_metric(self, change: MetricChange) -> bool:
+        """Give a change of a metric to the master; return whether it was taken."""
+        ...
+
+    def metrics(self) -> dict[str, int]:
+        """Return the application's metrics as the master has them; may block."""
+        ...
+
     def prints_are_read(self) -> bool:
         """Return whether the master also sees what this process prints."""
         ...
@@ -74,6 +84,15 @@ class _Nowhere:
         return True
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
+        return self._tell()
+
+    def change_metric(self, change: MetricChange) -> bool:  # noqa: ARG002  # a Client's
+        return self._tell()
+
+    def metrics(self) -> dict[str, int]:
+        raise NotRunningError("metrics are counted by a master: `alarm-mw run --`, or alarm_mw.init()")
+
+    def _tell(self) -> bool:
         if not self._told:
             self._told = True
             log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")

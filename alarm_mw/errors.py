@@ -5,6 +5,7 @@
     AlarmError
     ├── ConfigError       the configuration is wrong; carries every problem found
     ├── OptionError       the options of a plugin are wrong; becomes a ConfigError with its place
+    │   └── MissingError  what a plugin needs is not installed; an alarm with ``optional = true`` is left out
     ├── PatternError      a regexp is wrong, or asks for what cannot be had; becomes a ConfigError with its place
     ├── RuleTimeout       a regexp took too long on a line
     ├── ActionError       an action could not deliver; says whether a retry can help
@@ -48,6 +49,10 @@ class OptionError(AlarmError):
     def __init__(self, *texts: str) -> None:
         self.texts = texts
         super().__init__("; ".join(texts))
+
+
+class MissingError(OptionError):
+    """A plugin needs a package or a program that is not installed; the text names what to install."""
 
 
 class PatternError(AlarmError):

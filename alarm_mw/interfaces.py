@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import msgspec
 
-from alarm_mw.types import Firing
+from alarm_mw.types import Death, Firing
 
 #: Put into ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
 SECRET = msgspec.Meta(extra={"secret": True})
@@ -43,6 +44,22 @@ def secrets(options: type[PluginOptions]) -> frozenset[str]:
     )
 
 
+class Processes(Protocol):
+    """The application's processes that an action can reach; its methods belong on the event loop."""
+
+    async def raise_signal(self, number: int) -> bool:
+        """Have the handlers of uWSGI's signal `number` run, and return whether some process took it."""
+        ...
+
+    async def send_to_mule(self, mule: int, firing: Firing) -> None:
+        """Return when mule number `mule`, or any for 0, is done with the message; raise `ActionError`."""
+        ...
+
+
+def _unknown() -> None:
+    """Return None, as the process id of a server that is not known."""
+
+
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """What an action may know of the program around it."""
@@ -51,8 +68,10 @@ class ActionContext:
     alarm: str
     #: Writes bytes to the log (the master's standard error), never back into the rules. Thread-safe.
     write_log: Callable[[bytes], None]
-    #: The process id of the server under ``alarm-mw run``, else None.
-    server_pid: int | None = None
+    #: Returns the process id of the server under ``alarm-mw run``, else None.
+    server_pid: Callable[[], int | None] = _unknown
+    #: The workers and mules under ``alarm-mw run``, else None.
+    processes: Processes | None = None
 
 
 @runtime_checkable
@@ -82,5 +101,61 @@ class Action(Protocol):
         """Return when the firing is delivered; raise `ActionError` when it is not.
 
         A coroutine function runs on the event loop; a plain function runs in a thread of its own and may block.
+        """
+        ...
+
+
+#: Calls what it is given with every death while the context that it returns lasts.
+WatchDeaths = Callable[[Callable[[Death], None]], AbstractContextManager[None]]
+
+
+def no_deaths(_: Callable[[Death], None]) -> AbstractContextManager[None]:
+    """Return a context in which nothing is told, where there is no server (`WatchDeaths`)."""
+    return nullcontext()
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing, in the place of what a context does not offer."""
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorContext:
+    """What a monitor may do and know."""
+
+    #: The monitor's name in the configuration: ``fd``, ``backlog``, …
+    monitor: str
+    #: Fires the monitor's alarms with this message, past the rules; returns at once. From any thread.
+    fire: Callable[[bytes], None]
+    #: Returns the process id of the server under ``alarm-mw run``, else None.
+    server_pid: Callable[[], int | None]
+    #: Writes bytes to the log (the master's standard error), never back into the rules. Thread-safe.
+    write_log: Callable[[bytes], None] = _ignore
+    #: Returns the application's metrics and the ledger's columns, by name.
+    metrics: Callable[[], Mapping[str, int]] = dict
+    #: Adds a number to one of the application's metrics.
+    add_to_metric: Callable[[str, int], None] = _ignore
+    #: Fires like `fire`; what comes again under the same key, after a restart of the master too, fires once.
+    fire_once: Callable[[bytes, str], None] = _ignore
+    #: Calls back, on the event loop, with each death of one of the server's processes while the context lasts.
+    deaths: WatchDeaths = no_deaths
+
+
+@runtime_checkable
+class Monitor(Protocol):
+    """Waits for a condition that is not a line; made once per entry in the configuration."""
+
+    Options: ClassVar[type[PluginOptions]]
+
+    def __init__(self, options: PluginOptions, context: MonitorContext) -> None: ...
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> PluginOptions:
+        """Return the options that stand behind the alarm's name in uWSGI's syntax; raise `OptionError`."""
+        ...
+
+    async def run(self) -> None:
+        """Watch, on the event loop, until cancelled.
+
+        An exception is logged, and the monitor is run again after a pause. One that returns has nothing left to watch.
         """
         ...

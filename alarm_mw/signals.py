@@ -28,6 +28,18 @@ failed = blinker.Signal()
 held_back = blinker.Signal()
 
 
+_uwsgi: dict[int, blinker.Signal] = {}
+
+
+def uwsgi(number: int) -> blinker.Signal:
+    """Return the blinker signal that an alarm ``signal:NUMBER`` sends. Keywords: ``number``, ``firing``.
+
+    Like the others it is sent in the process that runs the rules. For handlers in workers and mules, see
+    `alarm_mw.on_signal`.
+    """
+    return _uwsgi.setdefault(number, blinker.Signal())
+
+
 def send(signal: blinker.Signal, alarm: str, **facts: object) -> None:
     """Tell every receiver; log what they raise."""
     for receiver in signal.receivers_for(alarm):

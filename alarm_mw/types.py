@@ -30,6 +30,8 @@ class Reason(enum.StrEnum):
     LOOP = "loop"
     #: The same record was seen through the handler and through the output pipe.
     ECHO = "echo"
+    #: The alarm is optional, and what its action needs is not installed.
+    UNAVAILABLE = "unavailable"
     #: The outbox holds this very firing already (a master was replaced in between).
     DUPLICATE = "duplicate"
     #: ``alarm()`` named an alarm that is not configured.
@@ -163,3 +165,23 @@ class Verdict:
     skipped: Reason | None = None
     #: Indexes of the rules whose regexp was cut off at its time limit.
     cut_off: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How one of the server's processes ended, as far as that is known."""
+
+    #: Unique to this death and the same after a restart of the master.
+    key: str
+    #: 0 where it is not known which process it was.
+    pid: int = 0
+    #: Its command line; empty where it is not known.
+    command: str = ""
+    #: Its exit status, or a signal's number below zero, as `subprocess` has it; None where it is not known.
+    returncode: int | None = None
+    #: Was it the server itself, rather than a process below it?
+    is_server: bool = False
+    #: The kernel killed it because memory ran out.
+    out_of_memory: bool = False
+    #: What `faulthandler` wrote at its end, line by line; empty where that was nothing.
+    dump: tuple[str, ...] = ()

@@ -19,9 +19,11 @@ from alarm_mw import signals
 from alarm_mw.actions import registry
 from alarm_mw.cli.main import main
 from alarm_mw.config import tables, uwsgi_options
+from alarm_mw.config.monitor_tables import MONITOR_KEYS
 from alarm_mw.config.part import NUMBERS
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import AlarmRow, SourceRow
+from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -66,6 +68,14 @@ def test_every_action_has_its_section_with_every_option(name: str, built: dict[s
         assert f'"{option.encode_name}"' in section
 
 
+@pytest.mark.parametrize("name", monitors.names())
+def test_every_monitor_has_its_section_with_every_option(name: str, built: dict[str, str]) -> None:
+    """The page on monitors names each monitor and each of its options."""
+    section = _sections(built["monitors"])[name]
+    for option in msgspec.structs.fields(monitors.find(name).Options):
+        assert f'"{option.encode_name}"' in section
+
+
 @pytest.mark.parametrize("reason", Reason)
 def test_every_reason_is_explained(reason: Reason, built: dict[str, str]) -> None:
     """The page on the ledger says of each reason why it is there."""
@@ -101,7 +111,16 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
 
 @pytest.mark.parametrize(
     "key",
-    [*NUMBERS, *tables._RULE_KEYS, *tables._ALARM_KEYS, *Delivery.__struct_fields__, "alarms", "rules"],
+    [
+        *NUMBERS,
+        *tables._RULE_KEYS,
+        *tables._ALARM_KEYS,
+        *MONITOR_KEYS,
+        *Delivery.__struct_fields__,
+        "alarms",
+        "rules",
+        "monitors",
+    ],
 )
 def test_every_key_of_toml_is_documented(key: str, built: dict[str, str]) -> None:
     """The page on configuration names each key of a TOML file."""

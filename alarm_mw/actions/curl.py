@@ -11,6 +11,7 @@ from msgspec import Meta, field
 
 from alarm_mw.actions import keyvalue
 from alarm_mw.actions.url import Target
+from alarm_mw.errors import MissingError
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.types import Firing
 
@@ -35,13 +36,15 @@ Seconds = Annotated[float, Meta(ge=0)]
 class CurlOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `curl` action can be told: uWSGI's keys, and `headers` and `ca_file`."""
 
-    url: Annotated[str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://` or `smtps://`")]
+    url: Annotated[
+        str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://`, `smtps://`, or another of curl's")
+    ]
     method: Annotated[str, Meta(description="the HTTP method, sent as written")] = "PUT"
     auth_user: Annotated[str, Meta(description="user name; the URL's own if empty")] = ""
     auth_pass: Annotated[str, SECRET, Meta(description="password")] = ""
     timeout: Annotated[Seconds, Meta(description="seconds that a whole request may take; 0 is no limit")] = 4.0
     conn_timeout: Annotated[Seconds, Meta(description="seconds that connecting may take; 0 is no limit")] = 4.0
-    ssl: Annotated[bool, Meta(description="mail: insist on STARTTLS")] = False
+    ssl: Annotated[bool, Meta(description="mail, FTP: insist on STARTTLS")] = False
     ssl_insecure: Annotated[bool, Meta(description="accept any certificate")] = False
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
     subject: Annotated[str, Meta(description="subject of the mail; over HTTP a `Subject:` line before the message")] = (
@@ -57,7 +60,7 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         """Check what would fail at the first alarm."""
         scheme = Target.parse(self.url).scheme
         if scheme not in SCHEMES:
-            raise ValueError(f"curl cannot send to {scheme!r} URLs; it can to {', '.join(sorted(SCHEMES))}")
+            _check_libcurl(scheme)
         if scheme in MAIL_SCHEMES:
             self._check_mail()
         if self.ca_file and not Path(self.ca_file).is_file():
@@ -97,6 +100,19 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         return (user, password) if user or password else None
 
 
+def _check_libcurl(scheme: str) -> None:
+    if importlib.util.find_spec("pycurl") is None:
+        raise MissingError(
+            f"sending to {scheme!r} URLs needs the package 'pycurl', which is not installed: "
+            "pip install 'alarm-mw[pycurl]'"
+        )
+    from alarm_mw.actions.libcurl import schemes  # noqa: PLC0415 - an extra, which may not be installed
+
+    if scheme not in schemes():
+        known = ", ".join(sorted({*SCHEMES, *schemes()}))
+        raise ValueError(f"curl cannot send to {scheme!r} URLs; it can to {known}")
+
+
 class Sender(Protocol):
     """Sends over one protocol."""
 
@@ -110,7 +126,7 @@ class Sender(Protocol):
 
 
 class CurlAction:
-    """Sends the message with one request, PUT unless told otherwise, or with one mail.
+    """Sends the message with one request, PUT unless told otherwise, or with one mail; by libcurl whatever else it can.
 
     The firing's id goes with it, as ``Idempotency-Key`` or ``Message-ID``, so that a receiver can tell a retry.
     """
@@ -157,7 +173,11 @@ def _sender(options: CurlOptions, context: ActionContext) -> Sender:
         from alarm_mw.actions.mail import MailSender  # noqa: PLC0415 - see above
 
         return MailSender(options, context)
-    return WebSender(options)
+    if options.target.scheme in SCHEMES:
+        return WebSender(options)
+    from alarm_mw.actions.libcurl import LibcurlSender  # noqa: PLC0415 - see above
+
+    return LibcurlSender(options, head(options))
 
 
 class WebSender:

@@ -50,9 +50,9 @@ class Target:
             port = parts.port
         except ValueError:
             raise ValueError("the URL is malformed") from None
-        if not parts.hostname:
+        if not parts.hostname and parts.scheme != "file":
             raise ValueError("the URL has no host")
-        return cls._of(parts, parts.hostname, port)
+        return cls._of(parts, parts.hostname or "", port)
 
     @classmethod
     def _of(cls, parts: SplitResult, host: str, port: int | None) -> Self:

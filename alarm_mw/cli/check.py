@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import click
 
 from alarm_mw.config.load import Examined, examine
 from alarm_mw.config.sources import Sources
+from alarm_mw.master.foreign import unmakable
 
 
 @click.command()
@@ -23,6 +25,8 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     summary. The exit status is 0 when the configuration can be used, else 2.
     """
     examined = examine(Sources.of_files(files), os.environ)
+    if not examined.problems:
+        examined = replace(examined, problems=unmakable(examined.settings))
     for problem in examined.problems:
         click.echo(str(problem))
     for warning in examined.warnings:
@@ -37,7 +41,8 @@ def summary(examined: Examined) -> str:
     if examined.problems:
         return ", ".join([_count(len(examined.problems), "problem"), *warnings])
     settings = examined.settings
-    parts = [_count(len(settings.alarms), "alarm"), _count(len(settings.rules), "rule"), *warnings]
+    monitors = [_count(len(settings.monitors), "monitor")] if settings.monitors else []
+    parts = [_count(len(settings.alarms), "alarm"), _count(len(settings.rules), "rule"), *monitors, *warnings]
     return f"ok: {', '.join(parts)}"
 
 

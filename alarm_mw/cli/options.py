@@ -13,6 +13,7 @@ from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.errors import Problem
+from alarm_mw.master.foreign import unmakable
 
 #: The exit status for a mistake in the configuration or on the command line.
 BAD_CONFIG = 2
@@ -24,8 +25,14 @@ UWSGI_FLAGS = {
     "alarm": ("'NAME PLUGIN:OPTS'", "An alarm, as in uWSGI. Repeatable."),
     "log-alarm": ("'NAME[,NAME] REGEXP'", "Fire these alarms for lines that match. Repeatable."),
     "not-log-alarm": ("'NAME REGEXP'", "Lines that match end the search, in the order given. Repeatable."),
+    "rules": ("'NAME[,NAME] SET'", "Fire these alarms for what servers say: gunicorn, uvicorn, … Repeatable."),
     "alarm-freq": ("SECONDS", "Hold the same message of an alarm back for so long (default 3)."),
     "alarm-msg-size": ("BYTES", "Cut longer messages (default 8192)."),
+    "mule": ("FILE_OR_MODULE", "Run this program as a mule, for alarms mule:N. Repeatable."),
+    "alarm-fd": ("'NAME FD[:BYTES] MESSAGE'", "Fire when a descriptor or path can be read. Repeatable."),
+    "alarm-backlog": ("NAME", "Fire when a listen queue of the server is full. Repeatable."),
+    "alarm-segfault": ("NAME", "Fire when a process of the server dies of a crash. Repeatable."),
+    "metric-alarm": ("'key=…,value=…,alarm=NAME'", "Fire when a metric reaches a value. Repeatable."),
 }
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,8 +86,8 @@ def settings_or_exit(found: Sources) -> Settings:
     """Return the settings; where something is wrong, print every problem and exit with 2."""
     examined = examine(found, os.environ)
     complain(examined.warnings, "warning: ")
-    if examined.problems:
-        complain(examined.problems)
+    if problems := examined.problems or unmakable(examined.settings):
+        complain(problems)
         sys.exit(BAD_CONFIG)
     return examined.settings
 

@@ -1,17 +1,19 @@
-"""``alarm-mw plugins``: the actions, with each one's options."""
+"""``alarm-mw plugins``: the actions and the monitors, with each one's options."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import click
 import msgspec
 
-from alarm_mw.actions import registry
+from alarm_mw.actions import registry as actions
+from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import PluginOptions, secrets
+from alarm_mw.interfaces import Action, Monitor, PluginOptions, secrets
+from alarm_mw.monitors import registry as monitors
 
 #: What TOML calls the plain types.
 TOML_TYPES: dict[type[msgspec.inspect.Type], str] = {
@@ -25,26 +27,39 @@ TOML_TYPES: dict[type[msgspec.inspect.Type], str] = {
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def plugins(as_json: bool) -> None:
-    """List the alarm plugins with their options."""
-    found = {name: describe(name) for name in registry.names()}
+    """List the alarm plugins and the monitors with their options, then the ready rule sets."""
+    found = {name: describe(name) for name in actions.names()}
+    watching = {name: describe(name, monitors.find) for name in monitors.names()}
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        sets = {name: [rule._asdict() for rule in rules] for name, rules in RULE_SETS.items()}
+        click.echo(json.dumps({"actions": found, "monitors": watching, "rule_sets": sets}, indent=2))
         return
-    for name, facts in found.items():
+    for title, plugins in (("actions", found), ("monitors", watching)):
+        click.echo(f"{title}:")
+        _show(plugins)
+    click.echo("rule sets:")
+    for name, rules in RULE_SETS.items():
+        click.echo(f"{name}:")
+        for rule in rules:
+            click.echo(f"    {name}.{rule.name}: {rule.meaning}\n        {rule.pattern}")
+
+
+def _show(plugins: Mapping[str, dict[str, Any]]) -> None:
+    for name, facts in plugins.items():
         click.echo(f"{name}: {facts.get('summary') or facts['error']}")
         for option in facts.get("options", ()):
             secret = ", secret" if option["secret"] else ""
             click.echo(f"    {option['name']} ({option['type']}, {option['default']}{secret}): {option['help']}")
 
 
-def describe(name: str) -> dict[str, Any]:
+def describe(name: str, find: Callable[[str], type[Action | Monitor]] = actions.find) -> dict[str, Any]:
     """Return a plugin's summary and options, or why it cannot be used."""
     try:
-        action = registry.find(name)
+        plugin = find(name)
     except OptionError as error:
         return {"error": str(error)}
-    summary = (action.__doc__ or "").strip().partition("\n")[0]
-    return {"summary": summary, "options": list(_options(action.Options))}
+    summary = (plugin.__doc__ or "").strip().partition("\n")[0]
+    return {"summary": summary, "options": list(_options(plugin.Options))}
 
 
 def _options(options: type[PluginOptions]) -> Iterator[dict[str, Any]]:

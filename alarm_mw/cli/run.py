@@ -12,7 +12,9 @@ import click
 
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
+from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.snapshot import to_json
+from alarm_mw.descriptors import is_open
 from alarm_mw.sockets import is_served
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
@@ -58,12 +60,16 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
     server_env = {SOCKET_VARIABLE: socket_file}
     if not buffered:
         server_env["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
+    if asks_for_deaths(settings):
+        # Every Python process then writes its stacks when a fatal signal ends it.
+        server_env["PYTHONFAULTHANDLER"] = os.environ.get("PYTHONFAULTHANDLER", "1")
     plan = Plan(
         command=list(command),
         server_env=server_env,
         master_argv=[sys.executable, "-P", "-m", "alarm_mw.master"],
         socket=socket_file,
         run_id=uuid.uuid4().hex[:12],
+        master_fds=sorted(filter(_was_passed, settings.descriptors)),
         settings={"settings": to_json(settings), "state_dir": str(state.path)},
         lock=state.lock,
     )
@@ -81,6 +87,11 @@ def _claim(state_dir: str | None, command: tuple[str, ...]) -> StateDir:
     if not os.access(claimed.path, os.W_OK | os.X_OK):
         _refuse(f"the state directory {claimed.path} cannot be written; give another --state-dir")
     return claimed
+
+
+def _was_passed(descriptor: int) -> bool:
+    """Return whether our caller has opened it: what Python opens is not inherited."""
+    return is_open(descriptor) and os.get_inheritable(descriptor)
 
 
 def _refuse(text: str) -> NoReturn:

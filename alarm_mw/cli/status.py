@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
-import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,8 @@ from rich.text import Text
 from alarm_mw.actions.printable import printable
 from alarm_mw.cli.state import running
 from alarm_mw.errors import NotRunningError
-from alarm_mw.sockets import is_served, reachable
-from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE, control_path
-
-#: Seconds to wait for the answer.
-TIMEOUT = 10.0
-
-#: Seconds between two questions to a master that starts.
-PAUSE = 0.1
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when no master answers.
 NO_MASTER = 1
@@ -74,45 +65,6 @@ def find(state_dir: str | None, socket_path: str | None) -> str:
         choices = "".join(f"\n  --state-dir {os.path.dirname(path)}" for path in found)
         raise NotRunningError(f"several servers run, give one of{choices}")
     return found[0]
-
-
-def ask_patiently(socket_path: str, url: str) -> dict[str, Any]:
-    """Return a master's answer; where the server runs, give its next master the time to start."""
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            return ask(socket_path, url)
-        except NotRunningError:
-            if time.monotonic() > deadline or not is_served(socket_path):
-                raise
-            time.sleep(PAUSE)
-
-
-def ask(socket_path: str, url: str) -> dict[str, Any]:
-    """Return a master's answer; raise `NotRunningError` when there is none."""
-    connection = _UnixConnection(control_path(socket_path))
-    try:
-        connection.request("GET", url)
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotRunningError(f"no master answers at {control_path(socket_path)}: {error}") from error
-    finally:
-        connection.close()
-    return answer
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("alarm-mw", timeout=TIMEOUT)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        with reachable(self._path) as address:
-            self.sock.connect(address)
 
 
 def _show(answer: dict[str, Any]) -> None:

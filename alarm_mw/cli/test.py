@@ -9,10 +9,10 @@ import time
 import click
 
 from alarm_mw import signals
-from alarm_mw.actions.keyvalue import did_you_mean
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.settings import Settings
 from alarm_mw.errors import ActionError
+from alarm_mw.keyvalue import did_you_mean
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.process import write_stderr
 from alarm_mw.master.runtime import Runtime

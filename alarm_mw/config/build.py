@@ -15,6 +15,7 @@ def engine_of(settings: Settings) -> Engine:
         rules,
         Screen.compile(rules),
         [alarm.name for alarm in settings.alarms],
+        left_out=settings.left_out,
         alarm_freq=settings.alarm_freq,
         alarm_msg_size=settings.alarm_msg_size,
     )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from alarm_mw.actions.keyvalue import did_you_mean
 from alarm_mw.config.hidden import warn_of_hidden
-from alarm_mw.config.part import Part, Written
+from alarm_mw.config.mules import with_mules
+from alarm_mw.config.part import Declared, Part
 from alarm_mw.config.problems import Report
-from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.config.settings import Settings
 from alarm_mw.errors import PatternError
+from alarm_mw.keyvalue import did_you_mean
 from alarm_mw.types import Rule, Where
 
 #: Compiles a rule's regexp; raises `PatternError`.
@@ -25,13 +26,25 @@ def merge(parts: Sequence[Part], compile_rule: CompileRule, report: Report) -> S
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
     for rule in written:
-        _check_names(rule, alarms, report)
+        _check_names(rule.rule.alarms, rule.names_at, alarms, report)
         _check_pattern(rule.rule, compile_rule, report)
+    monitors = [monitor for part in parts for monitor in part.monitors]
+    for monitor in monitors:
+        _check_names(monitor.alarms, monitor.names_at, alarms, report)
     rules = tuple(rule.rule for rule in written)
     warn_of_hidden(rules, report)
     numbers = {name: value for part in parts for name, value in part.numbers.items()}
-    usable = tuple(alarm for alarm in alarms.values() if alarm is not None)
-    return replace(_settings(numbers), alarms=usable, rules=rules, warnings=tuple(report.warnings))
+    usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
+    mules = tuple(program for part in parts for program in part.mules)
+    return replace(
+        _settings(numbers),
+        alarms=with_mules(usable, mules, report),
+        left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
+        rules=rules,
+        mules=mules,
+        monitors=tuple(monitor.watch for monitor in monitors if monitor.watch is not None),
+        warnings=tuple(report.warnings),
+    )
 
 
 def _settings(numbers: dict[str, float]) -> Settings:
@@ -43,18 +56,16 @@ def _settings(numbers: dict[str, float]) -> Settings:
     )
 
 
-def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Alarm | None]:
-    """Return the alarms by their names; None for one that is wrong in itself."""
-    alarms: dict[str, Alarm | None] = {}
-    first: dict[str, Where] = {}
+def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Declared]:
+    """Return the first alarm of each name."""
+    alarms: dict[str, Declared] = {}
     for alarm in (declared for part in parts for declared in part.alarms):
         if not is_text(alarm.name):
             report.wrong(alarm.where, f"the alarm's name {alarm.name!a} is no text, expected UTF-8")
-        if alarm.name not in first:
-            first[alarm.name] = alarm.where
-            alarms[alarm.name] = alarm.alarm
+        first = alarms.setdefault(alarm.name, alarm)
+        if first is alarm:
             continue
-        text = f"a second alarm {alarm.name!r}; the first is at {first[alarm.name]}"
+        text = f"a second alarm {alarm.name!r}; the first is at {first.where}"
         if alarm.unique:
             report.wrong(alarm.where, f"{text}, expected another name")
         else:
@@ -67,12 +78,12 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-def _check_names(written: Written, alarms: Iterable[str], report: Report) -> None:
+def _check_names(names: Iterable[str], names_at: Where, alarms: Iterable[str], report: Report) -> None:
     known = list(alarms)
-    for name in written.rule.alarms:
+    for name in names:
         if name not in known:
             hint = did_you_mean(name, known) if known else "; no alarm is configured"
-            report.wrong(written.names_at, f"unknown alarm {name!r}{hint}")
+            report.wrong(names_at, f"unknown alarm {name!r}{hint}")
 
 
 def _check_pattern(rule: Rule, compile_rule: CompileRule, report: Report) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from alarm_mw.config.settings import Alarm
+from alarm_mw.config.settings import Alarm, Watch
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Rule, Where
 
@@ -26,6 +26,8 @@ class Declared:
     alarm: Alarm | None
     #: A second alarm of this name is a mistake, rather than ignored as in uWSGI.
     unique: bool
+    #: What its action needs is not installed, which the alarm allows for by ``optional = true``.
+    is_left_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +38,25 @@ class Written:
     names_at: Where
 
 
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A monitor, and where the names of its alarms stand."""
+
+    #: None for one that is wrong in itself.
+    watch: Watch | None
+    alarms: tuple[str, ...]
+    names_at: Where
+
+
 @dataclass(slots=True)
 class Part:
-    """The alarms, rules and numbers of one file, of the flags, or of the keywords."""
+    """The alarms, rules, monitors and numbers of one file, of the flags, or of the keywords."""
 
     alarms: list[Declared] = field(default_factory=list)
     rules: list[Written] = field(default_factory=list)
+    monitors: list[Watched] = field(default_factory=list)
+    #: Programs of mules.
+    mules: list[str] = field(default_factory=list)
     #: `Settings` fields, by their names.
     numbers: dict[str, float] = field(default_factory=dict)
 

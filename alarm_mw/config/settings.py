@@ -23,14 +23,40 @@ class Alarm:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """A monitor and its options, and the alarms that it fires."""
+
+    #: The monitor's name: ``fd``, ``backlog``, …
+    monitor: str
+    alarms: tuple[str, ...]
+    options: PluginOptions
+    where: Where = NOWHERE
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        """The numbers of the descriptors that it expects to find open, where its options have such."""
+        return frozenset(getattr(self.options, "descriptors", ()))
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """A configuration that was checked: everything in it can be used."""
 
     alarms: tuple[Alarm, ...] = ()
     rules: tuple[Rule, ...] = ()
+    monitors: tuple[Watch, ...] = ()
+    #: Files, modules or ``module:function`` that run as mules, numbered from 1; empty for a mule without a program.
+    mules: tuple[str, ...] = ()
+    #: Optional alarms that cannot be had here, since what their actions need is not installed: rules may name them.
+    left_out: tuple[str, ...] = ()
     #: Seconds in which an alarm is not fired again with the same message as its last one; 0 turns that off.
     alarm_freq: float = 3.0
     #: The longest message of a firing, in bytes; what is longer is cut and says so.
     alarm_msg_size: int = 8192
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def descriptors(self) -> frozenset[int]:
+        """The numbers of the descriptors that monitors expect to find open."""
+        return frozenset[int]().union(*(watch.descriptors for watch in self.monitors))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
-from alarm_mw.actions import registry
+from alarm_mw.actions import registry as actions
 from alarm_mw.config.part import FindAction
-from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.config.settings import Alarm, Settings, Watch
+from alarm_mw.interfaces import Action, Monitor
+from alarm_mw.monitors import registry as monitors
 
 
 def to_json(settings: Settings) -> dict[str, object]:
@@ -19,17 +21,24 @@ def to_json(settings: Settings) -> dict[str, object]:
     return values
 
 
-def from_json(values: Mapping[str, Any], find_action: FindAction = registry.find) -> Settings:
+def from_json(
+    values: Mapping[str, Any],
+    find_action: FindAction = actions.find,
+    find_monitor: Callable[[str], type[Monitor]] = monitors.find,
+) -> Settings:
     """Return the settings that `to_json` was given; raise `msgspec.ValidationError` for anything else."""
-    plain = msgspec.convert({**values, "alarms": []}, Settings)
-    return replace(plain, alarms=tuple(_alarms(values["alarms"], find_action)))
+    plain = msgspec.convert({**values, "alarms": [], "monitors": []}, Settings)
+    return replace(
+        plain,
+        alarms=tuple(_restored(each, Alarm, find_action(each["plugin"])) for each in values["alarms"]),
+        monitors=tuple(_restored(each, Watch, find_monitor(each["monitor"])) for each in values["monitors"]),
+    )
 
 
-def _alarms(values: Sequence[Mapping[str, Any]], find_action: FindAction) -> list[Alarm]:
-    return [
-        replace(
-            msgspec.convert({**alarm, "options": {}}, Alarm),
-            options=msgspec.convert(alarm["options"], find_action(alarm["plugin"]).Options),
-        )
-        for alarm in values
-    ]
+E = TypeVar("E", Alarm, Watch)
+
+
+def _restored(entry: Mapping[str, Any], kind: type[E], plugin: type[Action | Monitor]) -> E:
+    """Return an entry with the options of its plugin."""
+    options = msgspec.convert(entry["options"], plugin.Options)
+    return replace(msgspec.convert({**entry, "options": {}}, kind), options=options)

@@ -7,17 +7,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
+from alarm_mw.config.alarm_names import alarm_names
+from alarm_mw.config.monitor_tables import read_monitors
+from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
+from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table, kind_of, name_of
 from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.errors import OptionError
+from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.types import Rule, Where
 
 #: The keys of an alarm's table beside those of its action.
-_ALARM_KEYS = frozenset({"action", "delivery"})
+_ALARM_KEYS = frozenset({"action", "delivery", "optional"})
 _RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline")
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
@@ -26,11 +30,13 @@ _NEVER = "(?!)"
 def read_tables(root: Table, find_action: FindAction) -> Part:
     """Return what a whole file or call says; what is wrong goes to the report of its tables."""
     part = Part()
-    root.refuse_unknown([*NUMBERS, "alarms", "rules"])
+    root.refuse_unknown([*NUMBERS, "alarms", "rules", "monitors", "mules"])
     part.numbers |= _numbers(root)
     if "alarms" in root.values:
         part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
+    part.monitors += read_monitors(root)
+    part.mules += read_mule_table(root)
     return part
 
 
@@ -52,15 +58,23 @@ def _alarms(root: Table, find_action: FindAction) -> list[Declared]:
     for name in table.values:
         if not isinstance(name, str) or not name or any(mark in name for mark in " ,\t\n"):
             table.wrong(f"{name_of((*table.path, name))}: a name is text without blanks and commas", name)
-    return [
-        Declared(name, table.where(name), _alarm(table, name, find_action), unique=True)
-        for name in table.values
-        if isinstance(name, str)
-    ]
+    return [_declared(table, name, find_action) for name in table.values if isinstance(name, str)]
+
+
+def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
+    where = alarms.where(name)
+    try:
+        return Declared(name, where, _alarm(alarms, name, find_action), unique=True)
+    except MissingError as error:
+        alarms.origin.report.warn(where, f"alarm {name!r} is optional and is left out: {error}")
+        return Declared(name, where, None, unique=True, is_left_out=True)
 
 
 def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
-    """Return an alarm written as ``"plugin:args"`` or as a table."""
+    """Return an alarm written as ``"plugin:args"`` or as a table.
+
+    Raises `MissingError` where something is not installed that an optional alarm needs.
+    """
     what = name_of((*alarms.path, name))
     value = alarms.values[name]
     if isinstance(value, str):
@@ -78,7 +92,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
 
 
 def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
-    delivery = _delivery(table)
+    delivery, is_optional = _delivery(table), _flag(table, "optional")
     plugin = table.values.get("action")
     if not isinstance(plugin, str):
         got = f", got {kind_of(plugin)}" if "action" in table.values else ""
@@ -87,11 +101,12 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
     if table.is_broken("action"):
         return None
     try:
-        action = find_action(plugin)
+        options = read_struct(find_action(plugin).Options, table, _ALARM_KEYS)
     except OptionError as error:
+        if is_optional and isinstance(error, MissingError):
+            raise
         table.origin.report.refused(table.where("action"), table.name, error)
         return None
-    options = read_struct(action.Options, table, _ALARM_KEYS)
     if options is None or delivery is None:
         return None
     return Alarm(name, plugin, options, delivery, table.where())
@@ -105,18 +120,10 @@ def _delivery(table: Table) -> Delivery | None:
 
 
 def _rules(root: Table) -> list[Written]:
-    value = root.values.get("rules", [])
-    if not isinstance(value, list | tuple):
-        root.wrong(f"rules: expected [[rules]], an array of tables, got {kind_of(value)}", "rules")
-        return []
-    rules = []
-    for index, values in enumerate(value):
-        path = ("rules", index)
-        if isinstance(values, Mapping):
-            rules.append(_rule(Table(values, root.origin, path, name_of(path))))
-        else:
-            root.wrong(f"{name_of(path)}: expected a table, got {kind_of(values)}", *path)
-    return rules
+    written: list[Written] = []
+    for table in root.tables("rules"):
+        written += read_set_table(table) if "rules" in table.values else [_rule(table)]
+    return written
 
 
 def _rule(table: Table) -> Written:
@@ -154,23 +161,11 @@ def _place(table: Table, key: str) -> Where:
 
 
 def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
-    """Return the names in ``alarms = "one"`` or ``alarms = ["one", "two"]``; empty names are skipped."""
-    value = table.values.get("alarms")
-    if excludes:
-        if value is not None:
-            table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
-        return ()
-    names = (value,) if isinstance(value, str) else value
-    if not isinstance(names, list | tuple | None):
-        table.wrong(f"alarms: expected a name or an array of names, got {kind_of(value)}", "alarms")
-        return ()
-    good = tuple(name for name in names or () if isinstance(name, str) and name)
-    wrong = {index: name for index, name in enumerate(names or ()) if not isinstance(name, str)}
-    for index, name in wrong.items():
-        table.wrong(f"alarms: expected a name, got {kind_of(name)}", "alarms", index)
-    if not good and not wrong and not table.is_broken("alarms"):
-        table.wrong('the rule names no alarm, expected alarms = ["…"]', *(["alarms"] if value is not None else []))
-    return good
+    if not excludes:
+        return alarm_names(table, "rule")
+    if "alarms" in table.values:
+        table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
+    return ()
 
 
 def _text(table: Table, key: str) -> str | None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from alarm_mw.actions.keyvalue import did_you_mean
 from alarm_mw.config.problems import Report
+from alarm_mw.keyvalue import did_you_mean
 from alarm_mw.types import Where
 
 #: The keys and list indices that lead to a value.
@@ -69,6 +69,22 @@ class Table:
         self.wrong(f"{key}: expected a table, got {kind_of(value)}", key)
         return None
 
+    def tables(self, key: str) -> list[Table]:
+        """Return the tables of the array under `key`, none where there is no such key; note what else is there."""
+        value = self.values.get(key, [])
+        if not isinstance(value, list | tuple):
+            self.wrong(f"{key}: expected [[{key}]], an array of tables, got {kind_of(value)}", key)
+            return []
+        paths = {index: (*self.path, key, index) for index in range(len(value))}
+        for index, inner in enumerate(value):
+            if not isinstance(inner, Mapping):
+                self.wrong(f"{name_of(paths[index])}: expected a table, got {kind_of(inner)}", key, index)
+        return [
+            Table(inner, self.origin, paths[index], name_of(paths[index]))
+            for index, inner in enumerate(value)
+            if isinstance(inner, Mapping)
+        ]
+
 
 def name_of(path: Path) -> str:
     """Return what a value is called in messages: ``alarm 'jabber': password``, ``rule 2: pattern``."""
@@ -77,6 +93,8 @@ def name_of(path: Path) -> str:
             names = [f"alarm {name!r}", *inner]
         case ("rules", int(index), *inner):
             names = [f"rule {index + 1}", *inner]
+        case ("monitors", int(index), *inner):
+            names = [f"monitor {index + 1}", *inner]
         case _:
             names = [*path]
     return ": ".join(map(str, names))

@@ -7,15 +7,18 @@ import re
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 
-from alarm_mw.actions.keyvalue import comma_list, split
+from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
 from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
 from alarm_mw.config.problems import Report
+from alarm_mw.config.rule_sets import read_set_option
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.uwsgi_entry import Entry
 from alarm_mw.config.uwsgi_ini import STRUCTURE
 from alarm_mw.config.uwsgi_logic import is_block
+from alarm_mw.config.uwsgi_monitors import MONITORS, read_monitor
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import MASK, secrets
+from alarm_mw.keyvalue import comma_list, split
 from alarm_mw.types import Rule, Syntax, Where
 
 ALIASES = {
@@ -32,12 +35,6 @@ ALIASES = {
 }
 _RULES = frozenset({"log-alarm", "not-log-alarm"})
 _NUMBERS = {"alarm-freq": "alarm_freq", "alarm-msg-size": "alarm_msg_size"}
-_MONITORS = {
-    "alarm-fd": "file descriptors",
-    "alarm-backlog": "listen queues",
-    "alarm-segfault": "crashes of the server",
-    "metric-alarm": "metrics",
-}
 #: They ask for what is always so here, or for what `alarm-mw plugins` shows.
 _NEEDLESS = frozenset({"alarm-cheap", "alarm-list"})
 #: They only say who handles the log, and where it goes.
@@ -50,7 +47,8 @@ _LOGGING = frozenset(
         *("logfile-chown", "log-syslog", "log-socket", "log-drain", "daemonize", "daemonize2", "disable-logging"),
     }
 )
-_ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *_MONITORS, *_NEEDLESS, *ALIASES}
+#: What a misspelt key may have meant; short names would be suggested for whatever key.
+_ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *MONITORS, *_NEEDLESS, *ALIASES}
 
 
 def read_options(
@@ -65,10 +63,14 @@ def read_options(
             part.alarms += _alarm(entry, find_action, report)
         elif option in _RULES:
             part.rules += _rule(entry, option, syntax, report)
+        elif option == "rules":
+            part.rules += read_set_option(entry, report)
         elif option in _NUMBERS:
             part.numbers |= _number(entry, _NUMBERS[option], report)
-        elif option in _MONITORS:
-            report.warn(entry.where, f"{entry.key}: this version does not watch {_MONITORS[option]}")
+        elif option in MONITORS:
+            part.monitors += read_monitor(entry, option, report)
+        elif option in MULE_OPTIONS:
+            part.mules += read_mule_option(entry, report)
         elif not _is_silent(option):
             ignored.setdefault(entry.where.file, []).append(entry.key)
     for file, keys in ignored.items():

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import inspect
 import logging
 import random
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
-from typing import cast
+from collections.abc import Callable
 
 from alarm_mw import signals
+from alarm_mw.delivery.calls import MAX_ABANDONED, AbandonedError, Calls, PluginError
 from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, State
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.errors import ActionError
@@ -39,6 +37,8 @@ class Lane:
         self._policy = policy
         self._outbox = outbox
         self._on_change = on_change
+        self._calls = Calls()
+        self._is_nonsense_told = False
         self._last = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
@@ -55,14 +55,17 @@ class Lane:
 
     async def run(self) -> None:
         """Deliver until cancelled."""
+        failures = 0
         try:
             while True:
                 try:
-                    async with self._action:
+                    async with self._calls.opened(self._action, self._policy.attempt_timeout):
+                        failures = 0
                         await self._work()
                 except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
+                    failures += 1
                     log.exception("alarm %s: its lane failed and is started again", self._alarm)
-                    await asyncio.sleep(PAUSE)
+                    await asyncio.sleep(max(PAUSE, self._policy.pause(failures, chance=1.0)))
         finally:
             await _cancel(self._under_way)
 
@@ -113,18 +116,42 @@ class Lane:
         return Outcome(State.DELIVERED, attempt)
 
     async def _attempt(self, firing: Firing) -> None:
-        """Raise nothing but `ActionError`."""
+        """Raise nothing but `ActionError`, whatever the plugin does."""
         limit = self._policy.attempt_timeout
         try:
-            async with asyncio.timeout(limit):
-                await call(self._action.deliver, firing)
-        except ActionError:
-            raise
+            result = await self._calls.call(self._action.deliver, firing, limit=limit)
+        except PluginError as error:
+            raise self._explained(error) from error.__cause__
         except TimeoutError as error:
+            self._tell_abandoned()
             raise ActionError(f"not done within {limit:g} seconds", retry=True) from error
-        except Exception as error:  # a plugin's mistake harms only its own lane
-            log.exception("alarm %s: the action raised what it should not", self._alarm)
-            raise ActionError(f"the action raised {type(error).__name__}", retry=False) from error
+        except AbandonedError as error:
+            raise ActionError(f"not tried: {error}", retry=True) from error
+        if result is not None:
+            self._tell_nonsense(result)
+
+    def _explained(self, error: PluginError) -> ActionError:
+        """Return what the action raised, or what is to be said of an error that it should not raise."""
+        cause = error.__cause__
+        if isinstance(cause, ActionError):
+            return cause
+        if isinstance(cause, TimeoutError):
+            return ActionError("the action raised TimeoutError", retry=True)
+        # A plugin's mistake harms only its own lane.
+        log.error("alarm %s: the action raised what it should not", self._alarm, exc_info=cause)
+        return ActionError(f"the action raised {error}", retry=False)
+
+    def _tell_abandoned(self) -> None:
+        if n := self._calls.abandoned:
+            text = "alarm %s: a call goes on beyond its time limit and is abandoned (%d of at most %d)"
+            log.error(text, self._alarm, n, MAX_ABANDONED)
+
+    def _tell_nonsense(self, result: object) -> None:
+        """Say once that an action returned something, as if that meant something."""
+        if not self._is_nonsense_told:
+            self._is_nonsense_told = True
+            text = "alarm %s: the action returned %s, expected None; it counts as delivered, ActionError would not"
+            log.warning(text, self._alarm, type(result).__name__)
 
     def _why_dead(self, error: ActionError, began: float) -> Reason | None:
         if not error.retry:
@@ -150,16 +177,6 @@ class Lane:
                 await asyncio.sleep(PAUSE)
             else:
                 return
-
-
-async def call(deliver: Callable[[Firing], Awaitable[None] | None], firing: Firing) -> None:
-    """Await a coroutine function; run a plain one in a thread, which may block."""
-    if inspect.iscoroutinefunction(deliver):
-        await deliver(firing)
-        return
-    blocking = cast("Callable[[Firing], None]", deliver)
-    context = contextvars.copy_context()
-    await asyncio.get_running_loop().run_in_executor(None, context.run, blocking, firing)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

@@ -19,19 +19,21 @@ MAX_TIMEOUTS = 10
 class Engine:
     """Rules in order, and what holds their alarms back. Pure: `now` comes in, values come out."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what makes an engine
         self,
         rules: Sequence[CompiledRule],
         screen: Screen,
         alarms: Collection[str],
         *,
+        left_out: Collection[str] = (),
         alarm_freq: float,
         alarm_msg_size: int,
     ) -> None:
         self._rules = tuple(rules)
         #: Tells which rules may match a line.
         self.screen = screen
-        self._alarms = frozenset(alarms)
+        self._left_out = frozenset(left_out)
+        self._alarms = self._left_out.union(alarms)
         self._msg_size = alarm_msg_size
         self._same_message = SameMessage(alarm_freq)
         self._held_back = HeldBack()
@@ -118,6 +120,8 @@ class Engine:
         return Firing(f"{record.key}.{alarm}", alarm, message, record, record.time, rule, count, since)
 
     def _why_held(self, alarm: str, record: Record, message: bytes, now: float) -> Reason | None:
+        if alarm in self._left_out:
+            return Reason.UNAVAILABLE
         if self._echoes.is_echo(alarm, record, now):
             return Reason.ECHO
         if self._same_message.holds(alarm, message, now):

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from alarm_mw.transports.wire import Counts
+from alarm_mw.transports.wire import Counts, MetricChange
 from alarm_mw.types import Record
 
 
@@ -31,3 +31,5 @@ class Batch:
     counts: Counts = field(default_factory=dict)
     #: Set when every firing of this batch is in the outbox.
     done: threading.Event | None = None
+    #: What becomes of the application's metrics, in order.
+    metrics: Sequence[MetricChange] = ()

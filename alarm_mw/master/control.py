@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.listening import listen
 from alarm_mw.master.runtime import Runtime
-from alarm_mw.sockets import reachable
 
 if TYPE_CHECKING:
     import uvicorn
     from starlette.types import ASGIApp
+
+#: How many commands may be connecting at once.
+BACKLOG = 16
 
 
 class Status(TypedDict):
@@ -27,6 +29,8 @@ class Status(TypedDict):
     state_dir: str
     sources: dict[str, object]
     alarms: dict[str, object]
+    #: What the application counts by `alarm_mw.metrics`.
+    metrics: dict[str, int]
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
 
@@ -40,6 +44,7 @@ def status(runtime: Runtime, state_dir: str, server_pid: int | None) -> Status:
         "state_dir": state_dir,
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
+        "metrics": runtime.metrics.values(),
         "imbalances": imbalances(books, waiting),
     }
 
@@ -56,7 +61,7 @@ class ControlServer:
     def __init__(self, path: Path, tell_status: Callable[[], Status]) -> None:
         self._path = path
         self._tell_status = tell_status
-        self._listener = _listen(path)
+        self._listener = listen(path, BACKLOG)
         self._serving: asyncio.Task[None] | None = None
         self._server: uvicorn.Server | None = None
 
@@ -98,17 +103,3 @@ def _application(tell_status: Callable[[], Status]) -> ASGIApp:
         return JSONResponse(tell_status())
 
     return Starlette(routes=[Route("/status", get_status)])
-
-
-def _listen(path: Path) -> socket.socket:
-    path.unlink(missing_ok=True)
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    listener.setblocking(False)
-    before = os.umask(0o177)
-    try:
-        with reachable(str(path)) as address:
-            listener.bind(address)
-    finally:
-        os.umask(before)
-    listener.listen(16)
-    return listener

@@ -7,19 +7,25 @@ import os
 import threading
 import uuid
 
+from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.monitors import Monitors
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.threads import start_thread
 from alarm_mw.stdio import StdioCapture
 from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
 
 #: How many records may wait for the worker thread; what comes beyond is dropped and counted.
 CAPACITY = 20_000
+
+#: Seconds that the worker thread is waited for when somebody asks for metrics.
+METRICS_TIMEOUT = 2.0
 
 #: Seconds to wait for a reader whose stream has ended.
 JOIN_TIMEOUT = 2.0
@@ -33,6 +39,7 @@ class LocalClient:
     """A `Client` that is its own master."""
 
     def __init__(self, settings: Settings) -> None:
+        refuse_mules(settings)
         self._stderr = 2
         self._tally = Tally()
         self._is_over = False
@@ -40,6 +47,8 @@ class LocalClient:
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
         self._runtime = Runtime(settings, write_log=self._write_log)
         self._runtime.start()
+        self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
+        self._monitors.start()
 
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; False is certain."""
@@ -60,6 +69,20 @@ class LocalClient:
         """Count a line; the worker learns of it with the next record."""
         self._tally.add(source, column)
 
+    def change_metric(self, change: MetricChange) -> bool:
+        """Give a change to the worker thread."""
+        if self._runtime.backlog() >= CAPACITY:
+            return False
+        self._runtime.submit(Batch(metrics=(change,)))
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        """Return the metrics, with every change that was made before."""
+        done = threading.Event()
+        self._runtime.submit(Batch(done=done))
+        done.wait(METRICS_TIMEOUT)
+        return self._runtime.metrics.values()
+
     def prints_are_read(self) -> bool:
         """Return whether `capture` has been called."""
         return self._capture is not None
@@ -69,6 +92,7 @@ class LocalClient:
         self._is_over = True
         if self._capture is not None:
             self._end_capture(self._capture, timeout)
+        self._monitors.stop()
         self._runtime.submit(Batch(counts=self._tally.take()))
         delivered = self._runtime.stop(timeout)
         if self._capture is not None:

@@ -9,22 +9,30 @@ import math
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import cast
 
 from alarm_mw.config.snapshot import from_json
 from alarm_mw.engine.screen import Screen
+from alarm_mw.interfaces import no_deaths
 from alarm_mw.master.control import ControlServer, Status, status
+from alarm_mw.master.crash_tap import CrashTap
+from alarm_mw.master.crashes import CrashDesk
 from alarm_mw.master.link import Inheritance, StreamFds
+from alarm_mw.master.metrics import Metrics
+from alarm_mw.master.metrics_file import MetricsFile
+from alarm_mw.master.monitors import Monitors, without_missing
+from alarm_mw.master.mules import Mules
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.receiver import Receiver
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 from alarm_mw.master.streams import StreamIntake
+from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
 from alarm_mw.supervisor.plan import Plan
-from alarm_mw.transports.places import control_path, screen_path
+from alarm_mw.transports.places import control_path, screen_path, subscribers_path
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +48,31 @@ class MasterProcess:
         self._link = inheritance.link
         self._streams = inheritance.streams
         self._state_dir = Path(str(plan.settings["state_dir"]))
+        for descriptor in plan.master_fds:
+            os.set_inheritable(descriptor, False)
         self._server_pid: int | None = None
+        self._desk: CrashDesk | None = None
         self._obey(self._link.hear())
         settings = from_json(cast("Mapping[str, object]", plan.settings["settings"]))
         self._runtime = Runtime(
-            settings, outbox=self._state_dir / "outbox.db", write_log=write_stderr, server_pid=self._server_pid
+            settings,
+            outbox=self._state_dir / "outbox.db",
+            write_log=write_stderr,
+            metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
+            server_pid=lambda: self._server_pid,
+            subscribers=Subscribers(Path(subscribers_path(plan.socket)), lambda: self._server_pid),
         )
+        self._desk = CrashDesk.wanted(settings, plan, self._state_dir, self._runtime.loop)
+        self._mules = Mules(settings.mules, {**os.environ, **plan.server_env})
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
         self._control = ControlServer(Path(control_path(plan.socket)), self._status)
+        self._monitors = Monitors(
+            without_missing(settings.monitors, plan.master_fds),
+            self._runtime,
+            write_log=write_stderr,
+            server_pid=lambda: self._server_pid,
+            deaths=self._desk.subscribed if self._desk is not None else no_deaths,
+        )
         self._readers: list[StreamReader] = []
         self._threads: list[threading.Thread] = []
         #: Stops what was started.
@@ -78,27 +103,47 @@ class MasterProcess:
         """Return the seconds that are left until the plan's time limit."""
         return max(0.0, self._deadline - time.monotonic())
 
+    def _call(self, coroutine: Coroutine[None, None, object]) -> None:
+        """Run a coroutine on the loop, within the time that is left and a little more."""
+        self._runtime.call(coroutine, self._left() + 1.0)
+
     def _obey(self, words: list[str]) -> None:
-        """Take in the supervisor's news; of what it may say besides, nothing matters here."""
+        """Take in the supervisor's news: the server's process may hand over to another, as long as it lives."""
         match words:
             case ["server", pid] if pid.isdecimal():
                 self._server_pid = int(pid)
+            case ["exited", _]:
+                self._server_pid = None
+        if self._desk is not None:
+            self._desk.hear_supervisor(words)
 
     def _start(self) -> None:
-        """Start everything; readers and receiver are what is stopped first."""
+        """Start everything. The readers are stopped first: what they still bring is worked off by the others."""
         screen = self._runtime.screen
         self._steps.callback(self._link.close)
+        self._steps.callback(self._mules.stop)
         self._runtime.start()
         self._steps.callback(lambda: self._runtime.stop(self._left()))
         self._runtime.call(self._control.start())
-        self._steps.callback(lambda: self._runtime.call(self._control.stop(self._left())))
-        self._steps.callback(self._stop_readers)
-        self._start_readers(screen)
+        self._steps.callback(lambda: self._call(self._control.stop(self._left())))
+        self._steps.callback(self._monitors.stop)
         self._receiver.start()
         self._steps.callback(lambda: self._receiver.stop(self._left()))
+        self._start_desk()
+        self._steps.callback(self._stop_readers)
+        self._start_readers(screen)
         published = Path(screen_path(self._plan.socket))
         self._steps.callback(published.unlink, missing_ok=True)
         _publish(screen, published)
+        self._mules.start()
+        self._monitors.start()
+
+    def _start_desk(self) -> None:
+        """Look out for crashes, where a monitor asks for them; what the last lines tell of is still fired."""
+        if self._desk is not None:
+            desk = self._desk
+            self._runtime.call(desk.start(self._server_pid))
+            self._steps.callback(lambda: self._call(desk.stop()))
 
     def _start_readers(self, screen: Screen) -> None:
         intake = StreamIntake(self._plan.run_id, self._runtime.submit)
@@ -115,12 +160,13 @@ class MasterProcess:
 
     def _reader(self, stream: StreamFds, screen: Screen, intake: StreamIntake) -> StreamReader:
         os.truncate(stream.state, STATE_SIZE)  # empty where no master was before, else of this size already
+        tap = CrashTap(screen, intake, self._desk) if self._desk is not None else None
         return StreamReader(
             stream.name,
             stream.source,
             stream.sink,
-            screen=screen,
-            hand_over=intake,
+            screen=tap or screen,
+            hand_over=tap or intake,
             state=StreamState.from_fd(stream.state),
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.threads import start_thread
-from alarm_mw.transports.wire import MAX_PACKET, Counts, decode
+from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, decode
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +172,8 @@ class Receiver:
 
     def _hand_over(self, packets: list[bytes]) -> bool:
         """Return whether the packets were worked off; until then they stay where they are."""
-        items, counts = _unpack(packets)
         done = threading.Event()
-        self._submit(Batch(items, counts, done))
+        self._submit(_unpack(packets, done))
         while not done.wait(PATIENCE):
             if self._is_stopping:
                 return False
@@ -195,9 +194,10 @@ class Receiver:
         self._stop_sender.close()
 
 
-def _unpack(packets: list[bytes]) -> tuple[list[Item], Counts]:
+def _unpack(packets: list[bytes], done: threading.Event) -> Batch:
     items: list[Item] = []
     counts: Counts = {}
+    metrics: list[MetricChange] = []
     for data in packets:
         packet = decode(data)
         if packet is None:
@@ -209,4 +209,5 @@ def _unpack(packets: list[bytes]) -> tuple[list[Item], Counts]:
             total = counts.setdefault(source, {})
             for column, n in columns.items():
                 total[column] = total.get(column, 0) + n
-    return items, counts
+        metrics.extend(packet.metrics)
+    return Batch(items, counts, done, metrics)

@@ -21,6 +21,9 @@ from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.ledger import Books
 from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch
+from alarm_mw.master.foreign import make_action
+from alarm_mw.master.metrics import Metrics
+from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import LateExecutor, start_thread
 from alarm_mw.master.worker import Worker
 from alarm_mw.transports.origin import in_alarm_code
@@ -45,19 +48,22 @@ FindAction = Callable[[str], type[Action]]
 class Runtime:
     """Runs a configuration. `start` and `stop` belong to its owner; `submit` may be called from anywhere."""
 
-    def __init__(
+    def __init__(  # what surrounds it  # noqa: PLR0913
         self,
         settings: Settings,
         *,
         outbox: Path | Literal[":memory:"] = ":memory:",
         write_log: Callable[[bytes], None],
-        server_pid: int | None = None,
+        server_pid: Callable[[], int | None] = lambda: None,
+        subscribers: Subscribers | None = None,
+        metrics: Metrics | None = None,
         find_action: FindAction = registry.find,
     ) -> None:
         self._settings = settings
         self._write_log = write_log
         self._server_pid = server_pid
-        self._find_action = find_action
+        self._subscribers = subscribers
+        self._actions = {alarm.name: self._action(alarm, find_action) for alarm in settings.alarms}
         self.outbox = Outbox(outbox)
         engine = engine_of(settings)
         #: Tells which rules may match a line.
@@ -68,7 +74,7 @@ class Runtime:
         self._end: float | None = None
         self._loop_thread: threading.Thread | None = None
         self._dispatcher: Dispatcher | None = None
-        self._worker = Worker(engine, self.outbox, self._wake)
+        self._worker = Worker(engine, self.outbox, self._wake, metrics)
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
@@ -87,6 +93,11 @@ class Runtime:
     def books(self) -> tuple[Books, dict[str, int]]:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""
         return self.outbox.ledger.books(), self.outbox.count_waiting()
+
+    @property
+    def metrics(self) -> Metrics:
+        """The application's metrics."""
+        return self._worker.metrics
 
     def stop(self, timeout: float) -> bool:
         """Work off what was submitted, deliver what can be delivered, and end.
@@ -114,13 +125,15 @@ class Runtime:
             return False
 
     async def _start_dispatcher(self) -> None:
-        routes = {alarm.name: Route(self._action(alarm), alarm.delivery) for alarm in self._settings.alarms}
+        if self._subscribers is not None:
+            await self._subscribers.start()
+        routes = {alarm.name: Route(self._actions[alarm.name], alarm.delivery) for alarm in self._settings.alarms}
         self._dispatcher = Dispatcher(self.outbox, routes)
         self._dispatcher.start()
 
-    def _action(self, alarm: Alarm) -> Action:
-        context = ActionContext(alarm.name, self._write_log, self._server_pid)
-        return self._find_action(alarm.plugin)(alarm.options, context)
+    def _action(self, alarm: Alarm, find_action: FindAction) -> Action:
+        context = ActionContext(alarm.name, self._write_log, self._server_pid, self._subscribers)
+        return make_action(alarm, context, find_action)
 
     def _wake(self, alarms: Iterable[str]) -> None:
         if self._dispatcher is not None:
@@ -146,6 +159,8 @@ class Runtime:
         """Stop the lanes, then whatever else runs on the loop."""
         if self._dispatcher is not None:
             await self._dispatcher.stop(_left(end) / 2)
+        if self._subscribers is not None:
+            await self._subscribers.stop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()

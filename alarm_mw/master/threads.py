@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,11 +12,16 @@ from typing import Any, ParamSpec, TypeVar
 
 from alarm_mw.transports.origin import in_alarm_code
 
+log = logging.getLogger(__name__)
+
 P = ParamSpec("P")
 T = TypeVar("T")
 
 #: How many blocking calls may be under way at once.
 MAX_BLOCKING = 32
+
+#: Seconds for the tasks of a loop to end that were told to.
+SETTLE_TIMEOUT = 2.0
 
 
 def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
@@ -27,6 +34,27 @@ def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
     thread = threading.Thread(target=context.run, args=(target,), name=f"alarm-mw-{name}", daemon=True)
     thread.start()
     return thread
+
+
+def run_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """Run `loop` in this thread until it is stopped, even where a plugin's own task raises what would end it."""
+    asyncio.set_event_loop(loop)
+    while True:
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt):
+            log.exception("a task of a plugin tried to end the event loop")
+        else:
+            return
+
+
+async def settle_loop() -> None:
+    """Cancel what runs on the loop besides this, and let it finish, for at most `SETTLE_TIMEOUT` seconds."""
+    if others := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
+        for task in others:
+            task.cancel()
+        await asyncio.wait(others, timeout=SETTLE_TIMEOUT)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 class LateExecutor(ThreadPoolExecutor):

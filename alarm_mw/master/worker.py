@@ -13,6 +13,7 @@ from alarm_mw import signals
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.threads import start_thread
 from alarm_mw.types import Firing, Reason, Record, Verdict
 
@@ -36,10 +37,18 @@ MAX_UNKNOWN = 100
 class Worker:
     """Owns the thread that runs the engine. `submit` may be called from anywhere, signal handlers included."""
 
-    def __init__(self, engine: Engine, outbox: Outbox, wake: Callable[[Iterable[str]], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        wake: Callable[[Iterable[str]], None],
+        metrics: Metrics | None = None,
+    ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._wake = wake
+        #: The application's metrics.
+        self.metrics = metrics or Metrics()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._has_finished = False
@@ -105,6 +114,7 @@ class Worker:
             # Whoever looks at the books meanwhile sees them before or after, and balanced.
             for batch in batches:
                 self._book_counts(batch)
+                self.metrics.change(batch.metrics)
             for record, verdict in verdicts:
                 self._book_record(record, verdict)
             if self._unwritten_since is None:

@@ -104,7 +104,7 @@ class Carriers:
         with theirs:
             handed = self._handed_to_master(theirs.fileno())
             descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *self._connections.held.values()}
-            descriptors.update(*(stream.descriptors for stream in self.streams))
+            descriptors.update(self._plan.master_fds, *(stream.descriptors for stream in self.streams))
             if self._plan.lock is not None:
                 descriptors.add(self._plan.lock)
 

@@ -39,7 +39,7 @@ def hand_down(fd: int) -> None:
 
 
 def let_go(passed: list[int]) -> None:
-    """Leave to the server what is the server's: hold neither its input nor `passed` open any longer.
+    """Leave to the server what is the server's alone: hold neither its input nor `passed` open any longer.
 
     Standard input becomes /dev/null, standard output becomes standard error; so the masters inherit them.
     """

@@ -28,6 +28,8 @@ class Plan:
     server_env: dict[str, str] = field(default_factory=dict)
     #: Seconds that the master gets at the end, to deliver what it has.
     shutdown_timeout: float = 5.0
+    #: Descriptors that were open on entry, which every master gets as well as the server.
+    master_fds: list[int] = field(default_factory=list)
     #: For the master; the supervisor does not look inside. Whatever JSON can hold.
     settings: dict[str, object] = field(default_factory=dict)
 

@@ -39,7 +39,9 @@ def supervise(plan_fd: int) -> None:
         records.close()
         complain(f"{plan.command[0]}: {_cause(error)}")
         os._exit(exit_status(error))
-    let_go([*passed, *set(ends.values())])
+    let_go([fd for fd in [*passed, *set(ends.values())] if fd not in plan.master_fds])
+    for fd in plan.master_fds:
+        keep_back(fd)
     carriers = Carriers(plan, plan_fd, streams, records.listening, inherited)
     returncode = Supervisor(server, carriers, plan.shutdown_timeout).run()
     records.close()

@@ -17,3 +17,8 @@ def control_path(socket_path: str) -> str:
 def screen_path(socket_path: str) -> str:
     """Return the path of the compiled screen, for the application's processes to load."""
     return f"{socket_path}.screen"
+
+
+def subscribers_path(socket_path: str) -> str:
+    """Return the path of the socket where workers and mules wait for signals and messages."""
+    return f"{socket_path}.subscribers"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from alarm_mw.engine.screen import Screen
 from alarm_mw.transports.places import screen_path
 from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.unix import UnixTransport
-from alarm_mw.transports.wire import MAX_PACKET, Packet, encode
+from alarm_mw.transports.wire import MAX_PACKET, MetricChange, Packet, encode
 from alarm_mw.types import Reason, Record
 
 #: Seconds between looks for the screen, while the master has not published it.
@@ -20,16 +22,22 @@ SCREEN_PAUSE = 0.2
 COUNTS_EVERY = 1.0
 
 
+#: How many changes of metrics are kept for a master that cannot take them now.
+MAX_UNSENT = 1_000
+
+
 class RemoteClient:
     """A `Client` whose master listens at `path`."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         self._transport = UnixTransport(path)
         self._screen_path = Path(screen_path(path))
         self._screen: Screen | None = None
         self._look_again = 0.0
         self._tally = Tally()
         self._last_sent = time.monotonic()
+        self._unsent: deque[MetricChange] = deque()
 
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; until the master has published its screen, every one may."""
@@ -50,6 +58,23 @@ class RemoteClient:
         if time.monotonic() - self._last_sent > COUNTS_EVERY:
             self._send_counts()
 
+    def change_metric(self, change: MetricChange) -> bool:
+        """Send a change, behind those that could not be sent before; return False where too many of these wait."""
+        if len(self._unsent) >= MAX_UNSENT:
+            self._send_metrics()
+        if len(self._unsent) >= MAX_UNSENT:
+            return False
+        self._unsent.append(change)
+        self._send_metrics()
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        """Ask the master; changes that are on their way to it may not be in the answer."""
+        from alarm_mw.transports.control import ask_patiently  # noqa: PLC0415  # loads what few applications need
+
+        values: dict[str, int] = ask_patiently(self._path, "/status")["metrics"]
+        return values
+
     def prints_are_read(self) -> bool:
         """Return True: the supervisor has put its pipes in the place of our output."""
         return True
@@ -57,12 +82,22 @@ class RemoteClient:
     def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # sending does not wait
         """Send the last counts."""
         self._send_counts()
+        self._send_metrics()
         self._transport.close()
         return True
 
     def forget(self) -> None:
         """Close the parent's connection here; the parent's own end of it stays open."""
         self._transport.close()
+
+    def _send_metrics(self) -> None:
+        changes: list[MetricChange] = []
+        # Each is taken by one thread, and no other one waits for it.
+        with contextlib.suppress(IndexError):
+            while True:
+                changes.append(self._unsent.popleft())
+        if changes and self._send(Packet(metrics=tuple(changes))) is not None:
+            self._unsent.extendleft(reversed(changes))
 
     def _send_counts(self) -> None:
         if counts := self._tally.take():

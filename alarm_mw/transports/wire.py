@@ -19,6 +19,15 @@ MAX_MESSAGE = 64 * 1024
 MAX_NAME = 1024
 
 
+class MetricChange(msgspec.Struct, array_like=True, frozen=True):
+    """What becomes of one of the application's metrics."""
+
+    name: str
+    value: int
+    #: Add `value` to what is there, rather than put it in its place.
+    adds: bool = True
+
+
 class Packet(msgspec.Struct, array_like=True, frozen=True):
     """One message from an application process to its master."""
 
@@ -27,6 +36,7 @@ class Packet(msgspec.Struct, array_like=True, frozen=True):
     alarm: str | None = None
     #: What was counted since the last packet and not sent.
     counts: Counts = {}
+    metrics: tuple[MetricChange, ...] = ()
 
 
 _encoder = msgspec.msgpack.Encoder()

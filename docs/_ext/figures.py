@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from alarm_mw.actions.http import BODY_LIMIT
+from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import Settings
+from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.outbox import HISTORY
 from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import MAX_TIMEOUTS
 from alarm_mw.engine.rules import RULE_TIMEOUT
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.local import CAPACITY
+from alarm_mw.master.mule_queue import MAX_DEATHS
 from alarm_mw.master.streams import PATIENCE
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
@@ -30,9 +33,12 @@ FIGURES: dict[str, str] = {
     "local_capacity": f"{CAPACITY:,}",
     "loop_depth": f"{antiloop.MAX_DEPTH}",
     "masters": f"{TOO_MANY}",
+    "max_abandoned": f"{MAX_ABANDONED}",
     "max_line": f"{MAX_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_timeouts": f"{MAX_TIMEOUTS}",
+    "mule_deaths": f"{MAX_DEATHS}",
     "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
+    "signal_patience": f"{SignalAction.patience:g}",
     "shutdown_timeout": f"{_SHUTDOWN:g}",
 }

@@ -1,4 +1,4 @@
-"""Directives that write the reference from the code: actions, options, reasons, columns, commands.
+"""Directives that write the reference from the code: actions, monitors, options, reasons, columns, commands.
 
 Each one makes Markdown and has it parsed where it stands, so that it looks like the page around it.
 """
@@ -17,12 +17,15 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
-from alarm_mw.actions import registry
+from alarm_mw.actions import registry as actions
 from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.interfaces import Action, Monitor
+from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
 
 
@@ -40,20 +43,40 @@ class Generated(SphinxDirective):
         raise NotImplementedError
 
 
-class ActionOptions(Generated):
-    """``{action} NAME``: what an action is, and its options."""
+class PluginOptionsTable(Generated):
+    """What a plugin is, and its options."""
 
     required_arguments = 1
+
+    def find(self, name: str) -> type[Action | Monitor]:
+        """Return the plugin of that name."""
+        raise NotImplementedError
 
     def lines(self) -> Iterator[str]:
         """Return the class's docstring and a table of its options."""
         name = self.arguments[0]
-        facts = describe(name)
+        facts = describe(name, self.find)
         if "error" in facts:
             raise self.error(facts["error"])
-        yield from inspect.cleandoc(registry.find(name).__doc__ or "").splitlines()
+        yield from inspect.cleandoc(self.find(name).__doc__ or "").splitlines()
         yield ""
         yield from table(("option", "type", "default", "meaning"), map(_option, facts["options"]))
+
+
+class ActionOptions(PluginOptionsTable):
+    """``{action} NAME``: what an action is, and its options."""
+
+    def find(self, name: str) -> type[Action | Monitor]:
+        """Return the action."""
+        return actions.find(name)
+
+
+class MonitorOptions(PluginOptionsTable):
+    """``{monitor} NAME``: what a monitor is, and its options."""
+
+    def find(self, name: str) -> type[Action | Monitor]:
+        """Return the monitor."""
+        return monitors.find(name)
 
 
 def _option(option: Mapping[str, Any]) -> tuple[str, ...]:
@@ -115,6 +138,15 @@ class CommandHelp(Generated):
         yield "```"
 
 
+class RuleSets(Generated):
+    """``{rule-sets}``: every rule of every set, with what it means."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the rules."""
+        rows = ((f"`{name}.{rule.name}`", rule.meaning) for name, rules in RULE_SETS.items() for rule in rules)
+        return table(("rule", "what has happened"), rows)
+
+
 def _comments(module: str, scope: str) -> dict[str, str]:
     """Return what the ``#:`` comments of a class say, by attribute."""
     found = ModuleAnalyzer.for_module(module).find_attr_docs()
@@ -134,10 +166,12 @@ def _row(cells: Iterable[str]) -> str:
 
 DIRECTIVES: dict[str, type[Directive]] = {
     "action": ActionOptions,
+    "monitor": MonitorOptions,
     "delivery": DeliveryKeys,
     "numbers": Numbers,
     "reasons": Reasons,
     "command-help": CommandHelp,
+    "rule-sets": RuleSets,
 }
 
 

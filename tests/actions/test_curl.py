@@ -152,7 +152,7 @@ def test_timeouts_are_the_servers_own_by_default() -> None:
     ("args", "text"),
     [
         ("", "'url' is missing"),
-        ("ftp://example.org", "curl cannot send to 'ftp' URLs"),
+        ("gophr://example.org", "curl cannot send to 'gophr' URLs"),
         ("http://", "the URL has no host"),
         ("http://a b/", "the URL holds a blank"),
         ("http://a:port/", "the URL is malformed"),

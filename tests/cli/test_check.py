@@ -35,9 +35,14 @@ def test_bad_files() -> None:
     assert result.output.splitlines() == [
         "a.ini:2: alarm 'a': expected PLUGIN:ARGS, but there is no colon after the plugin's name",
         "a.ini:3: unknown alarm 'b'",
-        "a.ini:4: warning: alarm-backlog: this version does not watch listen queues",
-        "2 problems, 1 warning",
+        "2 problems",
     ]
+
+
+def test_monitors_are_counted() -> None:
+    """A file with monitors says so in its summary."""
+    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nalarm-backlog = a\nalarm-fd = a 3 x\n")
+    assert run("a.ini").output == "ok: 1 alarm, 0 rules, 2 monitors\n"
 
 
 def test_warnings_alone_are_good() -> None:

@@ -1,20 +1,25 @@
-"""``alarm-mw plugins``: the actions with their options."""
+"""``alarm-mw plugins``: the actions and the monitors with their options."""
 
 from __future__ import annotations
 
 import json
+from types import ModuleType
 
+import pytest
 from click.testing import CliRunner
 
-from alarm_mw.actions import registry
+from alarm_mw.actions import registry as actions
 from alarm_mw.cli.main import main
+from alarm_mw.monitors import registry as monitors
 
 
-def test_every_action_is_listed_with_its_options() -> None:
-    """Each plugin tells what it does, and each option what it is for."""
+@pytest.mark.parametrize(("kind", "registry"), [("actions", actions), ("monitors", monitors)])
+def test_every_plugin_is_listed_with_its_options(kind: str, registry: ModuleType) -> None:
+    """Each action and each monitor tells what it does, and each option what it is for."""
     found = json.loads(CliRunner().invoke(main, ["plugins", "--json"]).stdout)
-    assert set(found) == set(registry.names()) >= {"cmd", "curl", "log", "xmpp"}
-    for facts in found.values():
+    assert set(found) == {"actions", "monitors", "rule_sets"}
+    assert list(found[kind]) == list(registry.names())
+    for facts in found[kind].values():
         assert facts["summary"]
         assert all(option["help"] for option in facts["options"])
 
@@ -25,3 +30,5 @@ def test_the_list_can_be_read() -> None:
     assert "curl: " in text
     assert "url (string, required, secret): " in text
     assert 'tls ("direct" or "off" or "optional" or "required", default "required"): ' in text
+    assert text.index("monitors:") < text.index("backlog: ")
+    assert "percent (integer, default 100): " in text

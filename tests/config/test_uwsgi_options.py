@@ -109,28 +109,6 @@ def test_other_keys_become_one_warning(examined: Examine) -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("option", "watched"),
-    [
-        ("alarm-fd = a 3:1 damn", "file descriptors"),
-        ("backlog-alarm = a", "listen queues"),
-        ("lq-alarm = a", "listen queues"),
-        ("alarm-lq = a", "listen queues"),
-        ("listen-queue-alarm = a", "listen queues"),
-        ("alarm-listen-queue = a", "listen queues"),
-        ("alarm_backlog = a", "listen queues"),
-        ("segfault-alarm = a", "crashes of the server"),
-        ("alarm-metric = key=x,value=1,alarm=a", "metrics"),
-    ],
-)
-def test_monitors_are_warned_of(examined: Examine, option: str, watched: str) -> None:
-    """A monitor that this version does not have is told of, and the configuration still works."""
-    found = examined(ini=f"[uwsgi]\nalarm = a note:\n{option}\n")
-    key = option.partition(" ")[0]
-    assert [str(warning) for warning in found.warnings] == [f"a.ini:3: {key}: this version does not watch {watched}"]
-    assert found.problems == ()
-
-
 def test_aliases_lead_to_options() -> None:
     """No alias leads to another alias."""
     assert not ALIASES.keys() & ALIASES.values()
@@ -241,7 +219,7 @@ def test_worked_examples_load(tmp_path: Path) -> None:
     kept = [
         line
         for line in WORKED_EXAMPLES.replace("cachefull,mailme", "mailme").splitlines()
-        if not any(plugin in line for plugin in ("signal:", "speech:", "airbrake:", "say"))
+        if not any(plugin in line for plugin in ("signal:", "speech:", "say", "errbit"))
     ]
     file = tmp_path / "uwsgi.ini"
     file.write_text("\n".join([*kept, "alarm = l log:PREFIX", ""]))
@@ -252,4 +230,8 @@ def test_worked_examples_load(tmp_path: Path) -> None:
     ]
     assert [rule.pattern for rule in found.settings.rules] == [
         *("uWSGI listen queue of socket", "HARAKIRI ON WORKER", "^TERRIBLE ALARM")
+    ]
+    assert [(watch.monitor, watch.alarms) for watch in found.settings.monitors] == [
+        ("fd", ("jabber",)),
+        ("backlog", ("jabber",)),
     ]

@@ -18,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.cli.status import ask_patiently
 from alarm_mw.config.load import load
 from alarm_mw.config.snapshot import to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import GRACE
+from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import control_path
 
 LIMIT = 30.0

@@ -123,7 +123,7 @@ def test_an_action_that_does_not_end_cannot_hold_the_end_up(caplog: pytest.LogCa
 
 
 def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
-    """The end comes in time though a coroutine blocks the event loop, and the log says so."""
+    """The end comes in time though a coroutine blocks its event loop, and the log says so."""
     blocked, release = threading.Event(), threading.Event()
 
     class Blocking(RecordingAction):
@@ -134,11 +134,22 @@ def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.Lo
     runtime = run_with(Blocking)
     assert blocked.wait(10.0)
     assert not stop_within(runtime, 0.1)
-    assert "blocks the event loop" in caplog.text
+    assert "alarm a: its action did not end" in caplog.text
     assert "alarm a: 1 firings were not delivered" in caplog.text
     books = runtime.outbox.ledger.books()
     assert books["alarms"]["a"]["dropped"] == {Reason.SHUTDOWN: 1}
     assert imbalances(books, {}) == []
+    release.set()
+    left_behind = runtime._actions["a"]._loop  # type: ignore[attr-defined]  # what a program's end would take with it
+    left_behind.call_soon_threadsafe(left_behind.stop)
+
+
+def test_a_blocked_event_loop_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
+    """The end comes in time though something blocks the loop of all lanes, and the log says so."""
+    runtime, release = start(Recorder()), threading.Event()
+    runtime.loop.call_soon_threadsafe(release.wait, 60.0)
+    assert not stop_within(runtime, 0.1)
+    assert "blocks the event loop" in caplog.text
     release.set()
 
 

@@ -74,6 +74,7 @@ class Run:
             lock=settings.pop("lock", None),
             server_env={"ALARM_MW_SOCKET": str(self.socket)},
             shutdown_timeout=settings.pop("shutdown_timeout", 5.0),
+            master_fds=settings.pop("master_fds", []),
             settings={"heard": str(heard), "dies_while": str(self.dies_while), **settings},
         )
         plan_fd = plan.write()

@@ -1,7 +1,8 @@
 """A master that speaks the control protocol and copies output, as little as the supervisor needs; a test's own process.
 
-What it heard is written down, a line each, in the file that the plan's settings name under ``heard``. The setting
-``habit`` makes it misbehave: ``silent`` on "stop"; while the file that ``dies_while`` names exists, it dies at once.
+What it heard and was handed is written down, a line each, in the file that the plan's settings name under ``heard``.
+The setting ``habit`` makes it misbehave: ``silent`` on "stop"; while the file that ``dies_while`` names exists, it dies
+at once.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import Any
 
 PLAN_FD = int(os.environ["ALARM_MW_PLAN_FD"])
 HANDED = json.loads(os.environ["ALARM_MW_FDS"])
-SETTINGS = json.loads(os.pread(PLAN_FD, os.fstat(PLAN_FD).st_size, 0))["settings"]
+PLAN = json.loads(os.pread(PLAN_FD, os.fstat(PLAN_FD).st_size, 0))
+SETTINGS = PLAN["settings"]
 CHUNK = 65536
 
 
@@ -38,6 +40,8 @@ class FakeMaster:
 
     def run(self) -> None:
         self.write_down("master", os.getpid(), *sorted(stream["name"] for stream in self.streams))
+        for fd in PLAN["master_fds"]:
+            self.write_down("handed", fd, os.fstat(fd).st_ino)
         for token, fd in HANDED["connections"].items():
             self.write_down("inherited", token)
             self.workers[token] = socket.socket(fileno=fd)

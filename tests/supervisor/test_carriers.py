@@ -30,6 +30,36 @@ def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def test_descriptors_for_masters(supervise: Any) -> None:
+    """What a plan says masters need reaches each of them under its number, and the server as it would without us."""
+    reading, writing = os.pipe()
+    handed = f"handed {reading} {os.fstat(reading).st_ino}"
+    command = ["sh", "-c", f"readlink /proc/self/fd/{reading}; read line"]
+    run = supervise(*command, settings={"master_fds": [reading]}, pass_fds=[reading])
+    os.close(reading)
+    assert run.output.next() == f"pipe:[{handed.split()[2]}]"
+    master = master_of(run)
+    assert run.heard.until("handed") == handed
+    kill(master)
+    assert run.heard.until("handed") == handed
+    run.say("\n")
+    assert run.end() == 0
+    os.close(writing)
+
+
+def test_descriptors_for_the_server_alone(supervise_python: Any) -> None:
+    """What masters do not need is the server's alone: its end is the end of it."""
+    reading, writing = os.pipe()
+    run = supervise_python(f"import os; os.close({writing}); print('closed'); input()", pass_fds=[writing])
+    os.close(writing)
+    assert run.output.next() == "closed"
+    assert run.heard.until("heard server")
+    assert os.read(reading, 1) == b""
+    run.say("\n")
+    assert run.end() == 0
+    os.close(reading)
+
+
 def test_pauses() -> None:
     """The pause doubles with each failure in a row, up to five seconds."""
     assert [pause(failures) for failures in range(1, TOO_MANY + 2)] == [0.1, 0.2, 0.4, 0.8, 5.0, 5.0]

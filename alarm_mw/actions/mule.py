@@ -1,0 +1,55 @@
+"""``mule:N``: hands the message to a mule."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Self
+
+import msgspec
+
+from alarm_mw.actions.keyvalue import made
+from alarm_mw.errors import ActionError, OptionError
+from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.types import Firing
+
+
+class MuleOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `mule` action can be told."""
+
+    mule: Annotated[
+        int, msgspec.Meta(ge=0, description="the mule's number, from 1; 0 is any, and so is one that does not exist")
+    ] = 0
+
+
+class MuleAction:
+    """Hands the message to a mule, where `alarm_mw.mule_get_msg()` returns its very bytes.
+
+    Delivered when the mule is done with it: when it asks for the next one. What a mule that was killed had not done is
+    given to its successor.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = MuleOptions
+    #: So many messages of one alarm may be in the hands of mules at once. One mule gets them in their order.
+    concurrency: ClassVar[int] = 64
+
+    def __init__(self, options: MuleOptions, context: ActionContext) -> None:
+        self._mule = options.mule
+        self._processes = context.processes
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> MuleOptions:
+        """Return the options of ``mule:N``."""
+        if args and not args.isdecimal():
+            raise OptionError(f"expected a mule's number, got {args!r}")
+        return made(MuleOptions, {"mule": int(args or 0)})
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def deliver(self, firing: Firing) -> None:
+        """Return when a mule is done with the message."""
+        if self._processes is None:
+            raise ActionError("mules run under alarm-mw run --mule FILE only", retry=False)
+        await self._processes.send_to_mule(self._mule, firing)

@@ -1,0 +1,11 @@
+"""Tells whether a configuration asks for deaths of the server's processes."""
+
+from __future__ import annotations
+
+from alarm_mw.config.settings import Settings
+from alarm_mw.monitors import registry
+
+
+def asks_for_deaths(settings: Settings) -> bool:
+    """Return whether some monitor wants to hear of deaths; where none does, nothing is done to know of them."""
+    return any(getattr(registry.find(watch.monitor), "asks_for_deaths", False) for watch in settings.monitors)

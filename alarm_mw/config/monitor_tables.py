@@ -1,0 +1,42 @@
+"""Monitors from tables: ``[[monitors]]`` of a TOML file."""
+
+from __future__ import annotations
+
+from alarm_mw.config.alarm_names import alarm_names
+from alarm_mw.config.part import Watched
+from alarm_mw.config.settings import Watch
+from alarm_mw.config.structs import read_struct
+from alarm_mw.config.tree import Table, kind_of
+from alarm_mw.errors import OptionError
+from alarm_mw.interfaces import PluginOptions
+from alarm_mw.monitors import registry
+
+#: The keys of a monitor's table beside its options.
+MONITOR_KEYS = frozenset({"monitor", "alarms"})
+
+
+def read_monitors(root: Table) -> list[Watched]:
+    """Return the monitors of a file; what is wrong goes to the report of its tables."""
+    return [_watched(table) for table in root.tables("monitors")]
+
+
+def _watched(table: Table) -> Watched:
+    alarms = alarm_names(table, "monitor")
+    name, options = table.values.get("monitor"), _options(table)
+    watch = Watch(str(name), alarms, options, table.where()) if options is not None else None
+    return Watched(watch, alarms, table.where(*(["alarms"] if "alarms" in table.values else [])))
+
+
+def _options(table: Table) -> PluginOptions | None:
+    name = table.values.get("monitor")
+    if not isinstance(name, str):
+        got = f", got {kind_of(name)}" if "monitor" in table.values else ""
+        table.wrong(f"expected a monitor's name as 'monitor'{got}", *(["monitor"] if got else []))
+        return None
+    if table.is_broken("monitor"):
+        return None
+    try:
+        return read_struct(registry.find(name).Options, table, MONITOR_KEYS)
+    except OptionError as error:
+        table.origin.report.refused(table.where("monitor"), table.name, error)
+        return None

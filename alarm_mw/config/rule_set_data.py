@@ -1,0 +1,173 @@
+"""Ready rule sets: what servers say when something is wrong with them, under the names of the servers.
+
+Each regexp is Python's, and searched in a line. One event gives one line that matches, however many lines the
+server writes about it; where a server's several words mean several things, they are several rules.
+
+The words are those of gunicorn 27, uvicorn 0.54, hypercorn 0.18, granian 2.8, waitress 3.0 and uWSGI 2.0, and of older
+versions where they differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+
+class NamedRule(NamedTuple):
+    """A regexp of a set."""
+
+    #: What happened, in a word or two.
+    name: str
+    pattern: str
+    #: A sentence for the user.
+    meaning: str
+
+
+#: Python's own, as the last line of a traceback; in every server's set.
+_TOO_MANY_FILES = NamedRule(
+    "too_many_files",
+    r"^OSError: \[Errno 24\] Too many open files",
+    "A process has used up its file descriptors: raise ulimit -n, or look for what is not closed.",
+)
+_OUT_OF_MEMORY = NamedRule("out_of_memory", r"^MemoryError\b", "Python could not get the memory that it asked for.")
+
+_GUNICORN = (
+    NamedRule(
+        "worker_timeout",
+        r"WORKER TIMEOUT \(pid:\d+\)",
+        "A worker did not answer for --timeout seconds and is killed: uWSGI's harakiri.",
+    ),
+    NamedRule(
+        "worker_died",
+        # 3 and 4 are told by boot_failed, SIGKILL by killed; SIGTERM is gunicorn's own way to stop a worker.
+        r"Worker (?:\(pid:\d+\) was sent (?!SIG(?:TERM|KILL)\b)\w+|\(pid:\d+\) exited with code (?![34]\.)"
+        r"|with pid \d+ was terminated due to signal (?!(?:9|15)\b))",
+        "A worker ended by a signal such as SIGSEGV, or with an exit status.",
+    ),
+    NamedRule(
+        "killed",
+        r"Worker (?:\(pid:\d+\) was sent SIGKILL|with pid \d+ was terminated due to signal 9\b)",
+        "A worker was killed: by the kernel when memory ran out, or by gunicorn when it did not end by itself.",
+    ),
+    NamedRule(
+        "boot_failed",
+        # When a second worker fails while gunicorn halts for the first, it ends by this in the reason's place;
+        # the traceback has the line twice, and `alarm_freq` holds the same message back.
+        r"(?:Reason: |HaltServer: <HaltServer ')(?:Worker failed to boot|App failed to load)\.",
+        "No worker could start, so that gunicorn gave up: an import error, or an application that is not there.",
+    ),
+    NamedRule("address_in_use", r"Can't connect to \S", "The address is in use or cannot be had; gunicorn gave up."),
+    NamedRule(
+        "listen_queue",
+        r"socket backlog: \d{3,}$",
+        "100 connections or more wait; told with --enable-backlog-metric and --log-level debug only.",
+    ),
+    NamedRule("master_failed", r"Unhandled exception in main loop", "gunicorn's master itself failed and ends."),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
+_UVICORN = (
+    NamedRule("worker_died", r"Child process \[\d+\] died", "A worker process ended or hung, and is replaced."),
+    NamedRule(
+        "boot_failed",
+        r"Error loading ASGI app|Application startup failed\. Exiting\.",
+        "The application could not be imported, or its lifespan start-up failed.",
+    ),
+    NamedRule(
+        "address_in_use",
+        r"\[Errno 98\] (?:error while attempting to bind|Address already in use)",
+        "The address is in use: uvicorn ends.",
+    ),
+    NamedRule(
+        "restart_failed",
+        r"New child process \[\d+\] was not ready in time",
+        "A worker that was to replace another at a restart did not start; the old one stays.",
+    ),
+    NamedRule(
+        "listen_queue",
+        r"Exceeded concurrency limit\.",
+        "More requests at once than --limit-concurrency: uvicorn answers 503.",
+    ),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
+_HYPERCORN = (
+    NamedRule(
+        "boot_failed",
+        r"LifespanFailureError: |LifespanTimeoutError: |NoAppError",
+        "The application could not be loaded, or its lifespan start-up failed.",
+    ),
+    NamedRule("framework_error", r"Error in ASGI Framework", "The application raised an exception."),
+    NamedRule("address_in_use", r"^OSError: \[Errno 98\]", "The address is in use."),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
+_GRANIAN = (
+    NamedRule("worker_died", r"Unexpected exit from worker-\d+", "A worker ended, and was not told to."),
+    NamedRule("crash_loop", r"Worker crash loop detected, exiting", "Workers ended again and again; granian gave up."),
+    NamedRule(
+        "worker_killed",
+        r"Killing (?:old )?worker-\d+ after it refused to gracefully stop",
+        "A worker did not end in --workers-kill-timeout seconds.",
+    ),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
+_WAITRESS = (
+    NamedRule("listen_queue", r"Task queue depth is \d+", "All threads are busy, and so many requests wait."),
+    NamedRule(
+        "too_many_connections",
+        r"total open connections reached the connection limit",
+        "As many connections as connection_limit: no more are accepted.",
+    ),
+    NamedRule("address_in_use", r"^OSError: \[Errno 98\]", "The address is in use."),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
+_UWSGI = (
+    NamedRule(
+        "harakiri",
+        r"\*\*\* HARAKIRI ON ",
+        "A worker, mule, spooler, gateway or cron job took longer than its time limit, and is killed.",
+    ),
+    NamedRule(
+        "worker_died",
+        r"DAMN ! worker \d+ \(pid: \d+\) (?:died|MYSTERIOUSLY killed)|OOOPS (?:mule \d+|the spooler) ",
+        "A worker, a mule or the spooler ended, and is replaced.",
+    ),
+    NamedRule("segfault", r"!!! uWSGI process \d+ got ", "A uWSGI process got a fatal signal."),
+    NamedRule(
+        "boot_failed",
+        r"\*\*\* no app loaded\.|OOPS ! failed loading app in worker \d+",
+        "The application could not be loaded.",
+    ),
+    NamedRule("listen_queue", r"uWSGI listen queue of socket .* full !!!", "The listen queue of a socket is full."),
+    NamedRule("address_in_use", r"bind\(\): Address already in use", "The address is in use: uWSGI ends."),
+    NamedRule("too_many_files", r"accept\(\): Too many open files", "uWSGI has used up its file descriptors."),
+    NamedRule(
+        "out_of_memory",
+        r"\*\*\* EVIL RELOAD ON WORKER \d+ |^MemoryError\b",
+        "A worker is killed for the memory that it takes, or Python could not get what it asked for.",
+    ),
+    NamedRule(
+        "respawning_too_fast", r"worker respawning too fast !!!", "Workers end again and again soon after their start."
+    ),
+)
+
+#: The sets by their names.
+RULE_SETS: Mapping[str, tuple[NamedRule, ...]] = MappingProxyType(
+    {
+        "gunicorn": _GUNICORN,
+        "uvicorn": _UVICORN,
+        "hypercorn": _HYPERCORN,
+        "granian": _GRANIAN,
+        "waitress": _WAITRESS,
+        "uwsgi": _UWSGI,
+    }
+)

@@ -1,0 +1,24 @@
+"""Sockets at a path, for this user's processes only."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from alarm_mw.sockets import reachable
+
+
+def listen(path: Path, backlog: int) -> socket.socket:
+    """Return a stream socket that listens at `path`, in the place of what a master that was killed has left there."""
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.setblocking(False)
+    before = os.umask(0o177)
+    try:
+        with reachable(str(path)) as address:
+            listener.bind(address)
+    finally:
+        os.umask(before)
+    listener.listen(backlog)
+    return listener

@@ -1,0 +1,65 @@
+"""The application's metrics, and the ledger's columns under names of the same kind."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+
+from alarm_mw.engine.ledger import Books
+from alarm_mw.master.metrics_file import MetricsFile
+from alarm_mw.transports.wire import MetricChange
+
+#: How many metrics there may be: their names come from the application, and a name made of data would have no end.
+MAX_METRICS = 10_000
+
+
+class Metrics:
+    """Numbers by name. Safe to use from any thread, though not from signal handlers."""
+
+    def __init__(self, file: MetricsFile | None = None) -> None:
+        self._file = file
+        self._values: dict[str, int] = {} if file is None else file.load()
+        self._lock = threading.Lock()
+
+    def change(self, changes: Sequence[MetricChange]) -> None:
+        """Do what `changes` say, in their order; what would be one metric too many is not begun."""
+        with self._lock:
+            for change in changes:
+                self._make(change)
+            if changes and self._file is not None:
+                self._file.save(self._values)
+
+    def _make(self, change: MetricChange) -> None:
+        if change.name in self._values or len(self._values) < MAX_METRICS:
+            before = self._values.get(change.name, 0) if change.adds else 0
+            self._values[change.name] = before + change.value
+
+    def values(self) -> dict[str, int]:
+        """Return them all as they stand."""
+        with self._lock:
+            return self._values.copy()
+
+
+def ledger_metrics(books: Books) -> dict[str, int]:
+    """Return the ledger's columns by names such as ``source.stdout.lines`` or ``alarm.jabber.held_back.same_message``.
+
+    A column that is counted by reason is there as a whole as well.
+    """
+    rows: dict[str, Mapping[str, Mapping[str, object]]] = {"source": books["sources"], "alarm": books["alarms"]}
+    return {
+        name: n
+        for scope, named in rows.items()
+        for row_name, row in named.items()
+        for column, cell in row.items()
+        for name, n in _cells(f"{scope}.{row_name}.{column}", cell)
+    }
+
+
+def _cells(name: str, cell: object) -> Iterator[tuple[str, int]]:
+    if isinstance(cell, dict):
+        yield name, sum(cell.values())
+        for reason, n in cell.items():
+            yield f"{name}.{reason}", n
+    else:
+        assert isinstance(cell, int)
+        yield name, cell

@@ -1,0 +1,135 @@
+"""Runs the monitors of a configuration on the runtime's event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+
+from alarm_mw.config.settings import Watch
+from alarm_mw.errors import AlarmError
+from alarm_mw.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
+from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.metrics import ledger_metrics
+from alarm_mw.master.runtime import Runtime
+from alarm_mw.monitors import registry
+from alarm_mw.transports.records import RecordMaker
+from alarm_mw.transports.wire import MetricChange
+
+log = logging.getLogger(__name__)
+
+#: Seconds until a monitor that failed is run again: at first, and doubling, at most.
+PAUSE_FIRST = 1.0
+PAUSE_MAX = 60.0
+
+#: Seconds for monitors to end that have been told to.
+STOP_TIMEOUT = 2.0
+
+FindMonitor = Callable[[str], type[Monitor]]
+
+
+def no_server() -> None:
+    """Return None: there is no server but this process."""
+
+
+class Monitors:
+    """Starts and stops them all. Between the runtime's start and its stop."""
+
+    def __init__(  # what a master knows, and what tests replace  # noqa: PLR0913
+        self,
+        watches: Sequence[Watch],
+        runtime: Runtime,
+        *,
+        write_log: Callable[[bytes], None],
+        server_pid: Callable[[], int | None] = no_server,
+        deaths: WatchDeaths = no_deaths,
+        find_monitor: FindMonitor = registry.find,
+        pause: float = PAUSE_FIRST,
+    ) -> None:
+        self._watches = watches
+        self._runtime = runtime
+        self._write_log = write_log
+        self._server_pid = server_pid
+        self._deaths = deaths
+        self._find_monitor = find_monitor
+        self._pause = pause
+        self._records = RecordMaker()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Start a task for each."""
+        self._runtime.call(self._start())
+
+    def stop(self) -> None:
+        """Cancel the tasks and wait for their ends, for a short time."""
+        self._runtime.call(self._stop())
+
+    async def _start(self) -> None:
+        self._tasks = [
+            asyncio.create_task(self._keep(watch, self._monitor(watch)), name=f"alarm-mw-monitor-{watch.monitor}")
+            for watch in self._watches
+        ]
+
+    async def _stop(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT)
+
+    def _monitor(self, watch: Watch) -> Monitor:
+        def fire_once(message: bytes, key: str) -> None:
+            record = self._records.make(message, source="monitor", fields={"monitor": watch.monitor})
+            record = replace(record, key=key) if key else record
+            self._runtime.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
+
+        def fire(message: bytes) -> None:
+            fire_once(message, "")
+
+        context = MonitorContext(
+            monitor=watch.monitor,
+            fire=fire,
+            server_pid=self._server_pid,
+            write_log=self._write_log,
+            metrics=self._metrics,
+            add_to_metric=self._add_to_metric,
+            fire_once=fire_once,
+            deaths=self._deaths,
+        )
+        return self._find_monitor(watch.monitor)(watch.options, context)
+
+    async def _keep(self, watch: Watch, monitor: Monitor) -> None:
+        """Run a monitor; after an exception run it again, after pauses that grow while it keeps failing."""
+        pause = self._pause
+        while True:
+            began = self._runtime.loop.time()
+            try:
+                await monitor.run()
+            except Exception as error:  # a monitor is anybody's code, and the others must not notice  # noqa: BLE001
+                if self._runtime.loop.time() - began > pause:
+                    pause = self._pause
+                _tell(watch, error, pause)
+            else:
+                return
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE_MAX)
+
+    def _metrics(self) -> Mapping[str, int]:
+        return {**self._runtime.metrics.values(), **ledger_metrics(self._runtime.outbox.ledger.books())}
+
+    def _add_to_metric(self, name: str, value: int) -> None:
+        self._runtime.metrics.change([MetricChange(name, value)])
+
+
+def _tell(watch: Watch, error: Exception, pause: float) -> None:
+    is_expected = isinstance(error, OSError | EOFError | AlarmError)
+    text = "%s: the monitor %s failed and is run again in %g s: %s"
+    log.warning(text, watch.where, watch.monitor, pause, error, exc_info=None if is_expected else error)
+
+
+def without_missing(watches: Sequence[Watch], available: Collection[int]) -> tuple[Watch, ...]:
+    """Return the watches without those of descriptors that are not `available`; each of these is told of in the log."""
+    for watch in watches:
+        for number in sorted(watch.descriptors.difference(available)):
+            log.warning("%s: descriptor %d was not open at the start and is not watched", watch.where, number)
+    return tuple(watch for watch in watches if watch.descriptors <= {*available})

@@ -1,0 +1,119 @@
+"""``metric-alarm = key=…,value=…,alarm=…``: waits for a metric to reach a value."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from alarm_mw.errors import OptionError
+from alarm_mw.interfaces import MonitorContext, PluginOptions
+from alarm_mw.keyvalue import build, split_commas
+
+#: How the names of the ledger's columns begin.
+LEDGER = ("source.", "alarm.")
+
+
+class MetricOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `metric` monitor can be told."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, description="the metric's name")]
+    value: Annotated[int, msgspec.Meta(description="fires when the metric is as high, or higher")]
+    msg: Annotated[
+        str,
+        msgspec.Meta(description="the message; `{value}` and `{rate}`, the growth in a second, are put in"),
+    ] = ""
+    reset: Annotated[int | None, msgspec.Meta(description="what the application's metric is set to then")] = None
+    rate: Annotated[
+        float, msgspec.Meta(ge=0, description="fire again after so many seconds while it is as high; 0: once")
+    ] = 0.0
+    over: Annotated[
+        str, msgspec.Meta(description="the message when the metric has come down by itself; none if empty")
+    ] = ""
+    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two looks")] = 1.0
+
+    def __post_init__(self) -> None:
+        """Check that what is to be set back can be."""
+        if self.reset is not None and self.key.startswith(LEDGER):
+            raise ValueError(f"reset: {self.key!r} is a column of the ledger, which only grows")
+        if self.reset is not None and self.reset >= self.value:
+            raise ValueError("reset: expected a number below the value, or the alarm would never end")
+
+
+class MetricMonitor:
+    """Fires when a metric reaches a value: one that the application counts, or a column of the ledger.
+
+    The message is the metric's name, as in uWSGI, where there is no `msg`.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = MetricOptions
+
+    def __init__(self, options: MetricOptions, context: MonitorContext) -> None:
+        self._options = options
+        self._context = context
+        self._threshold = Threshold(options)
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> MetricOptions:
+        """Return the options of ``key=…,value=…``, where the alarm's name has been taken out."""
+        pairs = split_commas(args)
+        if wrong := [value for key, value in pairs if not key]:
+            raise OptionError(f"expected key=value, got {wrong[0]!r}")
+        return build(MetricOptions, dict(pairs))
+
+    async def run(self) -> None:
+        """Look at the metric, again and again."""
+        while True:
+            found = self._context.metrics().get(self._options.key, 0)
+            text = self._threshold.look(found, time.monotonic())
+            if text is not None:
+                self._context.fire(text.encode("utf-8", "surrogateescape"))
+            if self._threshold.is_reached and self._options.reset is not None:
+                # By the difference: what is counted meanwhile is not lost.
+                self._context.add_to_metric(self._options.key, self._options.reset - found)
+                self._threshold.was_reset()
+            await asyncio.sleep(self._options.interval)
+
+
+class Threshold:
+    """Decides when a metric is told of. Pure: value and time come in, messages come out."""
+
+    def __init__(self, options: MetricOptions) -> None:
+        self._options = options
+        self._told: float | None = None
+        self._before: tuple[int, float] | None = None
+        #: Whether the metric was as high when it was last looked at.
+        self.is_reached = False
+
+    def look(self, value: int, now: float) -> str | None:
+        """Return the message that is due for `value` at `now` (seconds of a clock that never goes back), or None."""
+        was_reached, self.is_reached = self.is_reached, value >= self._options.value
+        rate = self._growth(value, now)
+        if self.is_reached and self._is_due(now, is_new=not was_reached):
+            self._told = now
+            return self._filled(self._options.msg or self._options.key, value, rate)
+        if was_reached and not self.is_reached and self._options.over:
+            return self._filled(self._options.over, value, rate)
+        return None
+
+    def was_reset(self) -> None:
+        """Note that the metric was set back: it has not come down by itself."""
+        self.is_reached = False
+        self._before = None
+
+    def _is_due(self, now: float, *, is_new: bool) -> bool:
+        if self._told is None or not self._options.rate:
+            return is_new
+        return now - self._told >= self._options.rate
+
+    def _growth(self, value: int, now: float) -> float:
+        before, self._before = self._before, (value, now)
+        if before is None or now <= before[1]:
+            return 0.0
+        return (value - before[0]) / (now - before[1])
+
+    @staticmethod
+    def _filled(text: str, value: int, rate: float) -> str:
+        return text.replace("{value}", str(value)).replace("{rate}", f"{rate:g}")

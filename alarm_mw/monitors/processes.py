@@ -1,0 +1,53 @@
+"""Which processes descend from one, and which sockets they have: read from ``/proc`` (Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+_SOCKET = re.compile(r"socket:\[(\d+)\]")
+
+
+def family(root: int) -> Iterator[int]:
+    """Yield a process and all that descend from it; those that end meanwhile may be among them."""
+    yield root
+    for child in _children(root):
+        yield from family(child)
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in _entries(f"/proc/{pid}/task"):
+        with contextlib.suppress(OSError):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_bytes().split())
+    return found
+
+
+def sockets_of(pid: int) -> dict[int, int]:
+    """Return a process's sockets: the descriptor of each by the socket's inode."""
+    found: dict[int, int] = {}
+    for entry in _entries(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            match = _SOCKET.fullmatch(os.readlink(f"/proc/{pid}/fd/{entry}"))
+            if match:
+                found[int(match[1])] = int(entry)
+    return found
+
+
+def sockets_of_family(root: int) -> dict[int, int]:
+    """Return the sockets of a process and its descendants; of a shared one, the descriptor of the eldest."""
+    found: dict[int, int] = {}
+    for pid in family(root):
+        found = sockets_of(pid) | found
+    return found
+
+
+def _entries(folder: str) -> list[str]:
+    """Return what is in a folder; nothing when its process has ended, or belongs to somebody else."""
+    try:
+        return os.listdir(folder)
+    except OSError:
+        return []

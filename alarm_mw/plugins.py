@@ -1,0 +1,81 @@
+"""Finds plugins by the names that the configuration uses: the modules of a folder, and entry points."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Generic, TypeVar, cast
+
+from alarm_mw.errors import MissingError, OptionError
+from alarm_mw.keyvalue import did_you_mean
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True, slots=True)
+class Registry(Generic[P]):
+    """The plugins of one kind. The module ``x`` of their package holds the plugin ``x`` as the class ``X`` + kind."""
+
+    #: What one is: ``action``, ``monitor``.
+    kind: str
+    #: What messages call one.
+    noun: str
+    #: Where those that ship are. Other packages offer theirs as entry points in the group of its name.
+    package: ModuleType
+    #: The package's modules that serve plugins and are none.
+    helpers: frozenset[str]
+    #: What a class must have to be taken for one.
+    interface: tuple[str, ...]
+
+    def names(self) -> tuple[str, ...]:
+        """Return the names of all plugins, built in and installed, in alphabetical order."""
+        return tuple(sorted({*self._builtins(), *(point.name for point in entry_points(group=self._group))}))
+
+    def find(self, name: str) -> type[P]:
+        """Return the plugin called `name`: a built-in, else the entry point of that name.
+
+        Raises `OptionError` when there is none or it cannot be imported, `MissingError` when a package that it needs is
+        not installed.
+        """
+        if name in self._builtins():
+            value = f"{self._group}.{name}:{name.title()}{self.kind.title()}"
+            plugin = self._load(name, EntryPoint(name, value, self._group))
+        elif points := entry_points(group=self._group, name=name):
+            plugin = self._load(name, next(iter(points)))
+        else:
+            known = self.names()
+            raise OptionError(f"unknown {self.noun} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}")
+        self._check_packages(name, getattr(plugin, "requires", ()))
+        return plugin
+
+    @property
+    def _group(self) -> str:
+        return self.package.__name__
+
+    def _builtins(self) -> frozenset[str]:
+        return frozenset(module.name for module in pkgutil.iter_modules(self.package.__path__)) - self.helpers
+
+    def _load(self, name: str, point: EntryPoint) -> type[P]:
+        try:
+            plugin = point.load()
+        except ModuleNotFoundError as error:
+            raise MissingError(self._missing(name, error.name or str(error))) from error
+        except (Exception, SystemExit) as error:  # the code of others, which may do anything
+            text = f"{self.noun} {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+            raise OptionError(text) from error
+        if absent := [part for part in self.interface if not hasattr(plugin, part)]:
+            raise OptionError(f"{self.noun} {name!r} is no {self.kind}: {point.value} has no {', '.join(absent)}")
+        return cast("type[P]", plugin)
+
+    def _check_packages(self, name: str, packages: Iterable[str]) -> None:
+        for package in packages:
+            if importlib.util.find_spec(package) is None:
+                raise MissingError(self._missing(name, package))
+
+    def _missing(self, name: str, package: str) -> str:
+        return f"{self.noun} {name!r} needs the package {package!r}, which is not installed: pip install {package}"

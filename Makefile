@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 ARGS   ?=
 
 # What the tests are run against, beside what PyPI has.
-DEBIAN_PACKAGES := prosody openssl procps
+DEBIAN_PACKAGES := prosody openssl procps espeak-ng
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs services clean

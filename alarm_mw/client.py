@@ -204,9 +204,16 @@ def attach() -> None:
 
 
 def _start_local(settings: Settings) -> Client:
+    _deliver_at_the_end_of_a_worker()
     from alarm_mw.master.local import LocalClient  # noqa: PLC0415  # loads the master, which most processes never need
 
     return LocalClient(settings)
+
+
+def _deliver_at_the_end_of_a_worker() -> None:
+    """Let a process of `multiprocessing` deliver what it has: it ends without `atexit`."""
+    if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
+        multiprocessing.Finalize(None, shutdown, exitpriority=100)
 
 
 def init(  # noqa: PLR0913  # the keywords of one configuration

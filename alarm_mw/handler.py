@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
 
 from alarm_mw import client
+from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.records import to_bytes
 from alarm_mw.types import Reason
@@ -74,51 +73,7 @@ class AlarmHandler(logging.Handler):
                 level=record.levelno,
                 logger=record.name,
                 time=record.created,
-                echoes=lambda: tuple(_console_lines(record)),
+                echoes=lambda: tuple(console_lines(record)),
             )
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
-
-
-def _console_lines(record: logging.LogRecord) -> Iterator[bytes]:
-    """Yield the lines that other handlers print for this record, as they print them.
-
-    A handler of whom that cannot be known for sure is left out: a line that is announced and not printed would hold
-    back a later one.
-    """
-    for handler in _console_handlers(record):
-        stream = handler.stream
-        with contextlib.suppress(Exception):  # it will not print the record either
-            text = handler.format(record)
-            encoding = getattr(stream, "encoding", None) or "utf-8"
-            yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
-
-
-def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
-    """Yield the handlers that print this record for certain: filters are not asked, since they may keep count."""
-    logger: logging.Logger | None = logging.getLogger(record.name)
-    while logger is not None:
-        for handler in logger.handlers:
-            if (
-                isinstance(handler, logging.StreamHandler)
-                and record.levelno >= handler.level
-                and not handler.filters
-                and _is_console(handler)
-            ):
-                yield handler
-        logger = logger.parent if logger.propagate else None
-
-
-def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
-    try:
-        descriptor = handler.stream.fileno()
-    except (AttributeError, OSError, ValueError):
-        return False
-    return any(_is_same(descriptor, standard) for standard in (1, 2))
-
-
-def _is_same(descriptor: int, other: int) -> bool:
-    try:
-        return os.path.sameopenfile(descriptor, other)
-    except OSError:
-        return False

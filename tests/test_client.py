@@ -214,3 +214,39 @@ def test_odd_text_ends_no_alarms(tmp_path: Path) -> None:
     )
     assert run(tmp_path, program).returncode == 0
     assert sorted(lines(tmp_path)) == ["TERRIBLE 1", "TERRIBLE 2", "TERRIBLE 3"]
+
+
+@pytest.mark.parametrize("level", ["DEBUG", None])
+def test_what_alarm_code_logs_raises_no_alarm_in_a_captured_process(tmp_path: Path, level: str | None) -> None:
+    """Whatever the logging configuration, the lines that tell of a failed delivery do not fire the alarm again."""
+    program = (
+        "import logging\n"
+        f"level = {level!r}\n"
+        "if level: logging.basicConfig(level=level)\n"
+        "alarms = {'bad': 'cmd:cat >> out.txt; exit 1'}\n"
+        "alarm_mw.init(alarms=alarms, log_alarms=['bad bad|attempt|raise'], alarm_freq=0)\n"
+        "alarm_mw.capture_stdio()\n"
+        "print('bad request', flush=True)\n"
+    )
+    result = run(tmp_path, program)
+    assert b"alarm bad: undeliverable" in result.stderr
+    assert lines(tmp_path) == ["bad request"]
+
+
+def test_processes_of_multiprocessing_deliver_their_alarms(tmp_path: Path) -> None:
+    """A worker that is forked or spawned delivers before it ends, though it ends without atexit."""
+    (tmp_path / "program.py").write_text(
+        "import multiprocessing, sys\n"
+        "import alarm_mw\n"
+        "def work(method):\n"
+        "    if method == 'spawn': alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'})\n"
+        "    alarm_mw.alarm('a', method + '\\n')\n"
+        "if __name__ == '__main__':\n"
+        "    alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'})\n"
+        "    for method in ('fork', 'spawn'):\n"
+        "        process = multiprocessing.get_context(method).Process(target=work, args=(method,))\n"
+        "        process.start()\n"
+        "        process.join()\n"
+    )
+    subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, timeout=60)
+    assert lines(tmp_path) == ["fork", "spawn"]

@@ -103,7 +103,8 @@ def _become_supervisor(plan: Plan) -> NoReturn:
     """Replace this interpreter, with all that it loaded, by a lean one, which inherits the lock."""
     assert plan.lock is not None
     os.set_inheritable(plan.lock, True)
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where its descriptor is closed
+            stream.flush()
     arguments = plan.supervisor_argv(plan.write())
     os.execv(arguments[0], arguments)  # noqa: S606  # no shell is wanted

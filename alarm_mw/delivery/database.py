@@ -70,6 +70,8 @@ def open_database(path: Path | Literal[":memory:"]) -> tuple[sqlite3.Connection,
 
 
 def _open_file(path: Path) -> sqlite3.Connection:
+    # Messages are nobody else's business; SQLite gives the files beside it the same mode.
+    path.touch(mode=0o600)
     database = _connect(path)
     try:
         _prepare(database)

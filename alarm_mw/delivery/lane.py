@@ -22,6 +22,12 @@ log = logging.getLogger(__name__)
 #: How many firings are taken from the outbox at a time.
 PAGE = 64
 
+#: After so many attempts in vain, some 15 seconds, a firing lets those behind it past.
+PATIENCE = 6
+
+#: How many firings of an alarm may stand aside at once; beyond, they keep the order, and their receiver its peace.
+MAX_ASIDE = 16
+
 #: Seconds before something is tried again that should not have failed: the outbox, an action's start.
 PAUSE = 1.0
 
@@ -42,6 +48,8 @@ class Lane:
         self._last = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
+        #: How many firings have let others past.
+        self._aside = 0
         self._places = asyncio.Semaphore(action.concurrency)
         self._wake = asyncio.Event()
 
@@ -50,7 +58,7 @@ class Lane:
         self._wake.set()
 
     def is_stuck(self) -> bool:
-        """Return whether every place is taken by a firing that waits for its next attempt."""
+        """Return whether everything under way waits for its next attempt."""
         return self._pausing > 0 and self._pausing == len(self._under_way)
 
     async def run(self) -> None:
@@ -160,12 +168,26 @@ class Lane:
 
     async def _pause(self, attempt: int, error: ActionError) -> None:
         chance = random.random()  # noqa: S311  # jitter keeps no secret
+        seconds = max(error.after or 0.0, self._policy.pause(attempt, chance))
         self._pausing += 1
         self._on_change()
         try:
-            await asyncio.sleep(max(error.after or 0.0, self._policy.pause(attempt, chance)))
+            if attempt >= PATIENCE and self._aside < MAX_ASIDE:
+                await self._step_aside(seconds)
+            else:
+                await asyncio.sleep(seconds)
         finally:
             self._pausing -= 1
+
+    async def _step_aside(self, seconds: float) -> None:
+        """Wait without a place: what one receiver does not take must not silence the alarm for all others."""
+        self._aside += 1
+        self._places.release()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            self._aside -= 1
+            await self._places.acquire()
 
     async def _settle(self, entry: Entry, outcome: Outcome) -> None:
         """Write the outcome down, however long the outbox cannot: what is not written would be delivered twice."""

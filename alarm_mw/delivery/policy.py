@@ -9,6 +9,10 @@ import msgspec
 Seconds = Annotated[float, msgspec.Meta(ge=0)]
 
 
+#: The shortest pause between two attempts, in seconds, whatever is configured.
+SHORTEST = 0.01
+
+
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an alarm's lane delivers: every key of it may stand in the alarm's table, under ``delivery``."""
 
@@ -26,4 +30,4 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         follows at once.
         """
         limit = min(self.backoff_max, self.backoff_first * 2.0 ** min(attempt - 1, 30))
-        return limit * (0.5 + 0.5 * chance)
+        return max(limit * (0.5 + 0.5 * chance), SHORTEST)

@@ -22,8 +22,9 @@ def is_marked(message: bytes) -> bool:
 class LoopGuard:
     """Finds an alarm whose own output raises it again.
 
-    Such output holds the message that was fired, inside a longer one (`… - ALARM: MESSAGE`), which is fired and comes
-    back longer still. The depth of that nesting tells a loop from an application whose messages resemble each other.
+    Such output holds the message that was fired, behind something else (`… - ALARM: MESSAGE`), which is fired and comes
+    back longer still. The depth of that nesting tells a loop from an application whose messages resemble each other;
+    one that only appends to its last message (`failed: a`, `failed: a, b`) is none.
     """
 
     def __init__(self) -> None:
@@ -33,7 +34,7 @@ class LoopGuard:
         """Note that `alarm` is about to fire with `message`; return True when it must not."""
         text = message.strip()
         recent = self._recent.setdefault(alarm, deque(maxlen=MEMORY))
-        depth = 1 + max((depth for seen, depth in recent if len(seen) < len(text) and seen in text), default=-1)
+        depth = 1 + max((depth for seen, depth in recent if text.find(seen, 1) > 0), default=-1)
         if text:
             recent.append((text, min(depth, MAX_DEPTH)))
         return depth >= MAX_DEPTH

@@ -28,19 +28,21 @@ LOOSE_LENGTH = 8
 PRINTED = frozenset({"stdout", "stderr"})
 
 
-class _Memory:
+class Memory:
     """Counts lines that concern an alarm, for a limited time, in limited space: by their hashes."""
 
     def __init__(self) -> None:
         self._seen: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
     def add(self, alarm: str, line: bytes, now: float) -> None:
+        """Count a line."""
         key = hash((alarm, line))
         self._seen[key] = (self._fresh(key, now) + 1, now)
         if len(self._seen) > CAPACITY:
             self._seen.popitem(last=False)
 
     def take(self, alarm: str, line: bytes, now: float) -> bool:
+        """Return whether the line was counted within `WINDOW` seconds, and count it off."""
         key = hash((alarm, line))
         since = self._seen[key][1] if key in self._seen else now
         count = self._fresh(key, now)
@@ -58,8 +60,8 @@ class EchoGuard:
     """Tells, for an alarm about to fire, whether it has fired for the same record already."""
 
     def __init__(self) -> None:
-        self._announced = _Memory()
-        self._printed = _Memory()
+        self._announced = Memory()
+        self._printed = Memory()
         self._loose: deque[tuple[str, tuple[bytes, ...], float]] = deque(maxlen=LOOSE_CAPACITY)
         self._recent: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
 

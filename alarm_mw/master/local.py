@@ -12,6 +12,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.monitors import Monitors
+from alarm_mw.master.own_prints import OwnPrints
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.streams import StreamIntake
@@ -42,6 +43,7 @@ class LocalClient:
         refuse_mules(settings)
         self._stderr = 2
         self._tally = Tally()
+        self._own_prints = OwnPrints()
         self._is_over = False
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
@@ -95,6 +97,7 @@ class LocalClient:
         self._monitors.stop()
         self._runtime.submit(Batch(counts=self._tally.take()))
         delivered = self._runtime.stop(timeout)
+        self._own_prints.stop()
         if self._capture is not None:
             # Not before the last action has written to its log.
             self._capture.close()
@@ -110,7 +113,8 @@ class LocalClient:
         capture.start()
         self._capture = capture
         self._stderr = capture.saved_stderr
-        intake = StreamIntake(uuid.uuid4().hex[:12], self._runtime.submit)
+        self._own_prints.start()
+        intake = StreamIntake(uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes)
         for name, copy in capture.copies.items():
             reader = StreamReader(
                 name,

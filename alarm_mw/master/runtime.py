@@ -81,6 +81,9 @@ class Runtime:
         self._loop_thread = start_thread("loop", self._run_loop)
         self.call(self._start_dispatcher(), START_TIMEOUT)
         self._worker.start()
+        for name, n in self.outbox.count_waiting().items():
+            if name not in self._actions:
+                log.warning("%d firings wait for the alarm %r, which is not configured any more", n, name)
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the worker; returns at once."""

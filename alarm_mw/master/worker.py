@@ -55,6 +55,7 @@ class Worker:
         #: Since when the ledger has counts that are not written down.
         self._unwritten_since: float | None = None
         self._unknown: set[str] = set()
+        self._looping: set[str] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -219,4 +220,7 @@ class Worker:
     def _announce_held(self, verdicts: Sequence[tuple[Record, Verdict]]) -> None:
         for record, verdict in verdicts:
             for held in verdict.held:
+                if held.reason is Reason.LOOP and held.alarm not in self._looping:
+                    self._looping.add(held.alarm)
+                    log.warning("alarm %s: its own text keeps coming back, and is held back", held.alarm)
                 signals.send(signals.held_back, held.alarm, record=record, reason=held.reason)

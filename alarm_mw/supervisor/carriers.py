@@ -51,6 +51,8 @@ class Carriers:
         self._news: list[str] = []
         self._failures = 0
         self._kills = 0
+        #: How many carriers had to be killed at the end, since they took too long.
+        self._end_kills = 0
         self._is_finishing = False
         #: The streams that have not ended.
         self.streams = streams
@@ -88,6 +90,8 @@ class Carriers:
         for stream in [stream for stream in self.streams if stream.name == name]:
             self.streams.remove(stream)
             stream.close()
+        if self._is_finishing:
+            self._stop_when_drained()
 
     def start_master(self) -> None:
         """Start a master with everything that the one before it left behind."""
@@ -144,14 +148,22 @@ class Carriers:
             self.start_master()
 
     def _replace_last(self, *, has_delivered: bool) -> None:
-        if not has_delivered:
-            self._failures += 1
+        if has_delivered:
+            return
+        self._failures += 1
+        if not self._end_kills or (self._end_kills == 1 and self.streams):
             self._start_last()
+        elif self._end_kills == 2 and self.streams:  # noqa: PLR2004  # masters hang, so the output goes without one
+            self._start_relay()
 
     def _start_last(self) -> None:
         if self._failures < TOO_MANY:
             self.start_master()
-        if self.current is not None:
+        self._stop_when_drained()
+
+    def _stop_when_drained(self) -> None:
+        """Let the last master end when it has read what the one before it left unread."""
+        if self.current is not None and not self.streams:
             self.current.tell("stop")
 
     def _replace_master(self, carrier: Carrier, returncode: int) -> None:
@@ -205,8 +217,11 @@ class Carriers:
             self.current.tell("stop")
 
     def kill(self) -> None:
-        """End the current carrier at once, and start no other."""
-        self._failures = TOO_MANY
+        """End the current carrier at once.
+
+        Where output is left, the next one gets it: another master, then a relay, then nobody.
+        """
+        self._end_kills += 1
         if self.current is not None:
             os.kill(self.current.pid, signal.SIGKILL)
 

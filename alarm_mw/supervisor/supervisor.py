@@ -53,7 +53,7 @@ class Supervisor:
         self._limit = time.monotonic() + self._shutdown_timeout + GRACE
         while self._carriers.current is not None:
             if self._limit is not None and time.monotonic() >= self._limit:
-                self._limit = None
+                self._limit = time.monotonic() + self._shutdown_timeout + GRACE
                 self._carriers.kill()
             self._turn()
 

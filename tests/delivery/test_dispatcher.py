@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Self
 import pytest
 
 from alarm_mw import signals
+from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
@@ -398,3 +399,30 @@ def test_pauses_grow_and_are_bounded() -> None:
     policy = Delivery(backoff_first=1.0, backoff_max=10.0)
     assert [policy.pause(attempt, 1.0) for attempt in (1, 2, 3, 4, 5, 1000)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert policy.pause(3, 0.0) == 2.0
+
+
+def test_a_message_that_is_never_taken_lets_others_past(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a receiver keeps refusing for now does not silence the alarm: those behind it are delivered."""
+    monkeypatch.setattr(lane, "PATIENCE", 2)
+
+    delivered: list[bytes] = []
+    all_of_them = asyncio.Event()
+
+    def deliver(one: Firing) -> None:
+        if one.message == b"0\n":
+            raise ActionError("500", retry=True)
+
+    def note(alarm: str, firing: Firing) -> None:
+        delivered.append(firing.message)
+        if len(delivered) == 4:
+            all_of_them.set()
+
+    async def scene() -> None:
+        async with Stage(a=Scripted(deliver)) as stage:
+            stage.put([firing("a", n) for n in range(5)])
+            await asyncio.wait_for(all_of_them.wait(), 10.0)
+            assert stage.outbox.count_waiting() == {"a": 1}
+
+    with signals.delivered.connected_to(note):
+        run(scene)
+    assert delivered == [b"%d\n" % n for n in range(1, 5)]

@@ -114,6 +114,14 @@ def test_an_alarm_whose_text_keeps_coming_back_is_stopped() -> None:
     assert [held.reason for held in verdict.held] == [Reason.LOOP]
 
 
+def test_a_growing_list_is_no_loop() -> None:
+    """An application that appends to its last message loses no alarm to the loop guard."""
+    growing = engine(rule("ALARM"))
+    hosts = ", ".join(f"web{n}" for n in range(30))
+    texts = [b"ALARM failed hosts: " + hosts[:end].encode() for end in range(4, len(hosts))]
+    assert all(growing.evaluate(line(text + b"\n"), 0.0).firings for text in texts)
+
+
 def test_numbered_messages_are_no_loop() -> None:
     """An application that counts upwards loses no alarm to the loop guard."""
     counting = engine(rule("ALARM"))

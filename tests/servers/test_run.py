@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -129,6 +130,16 @@ def test_a_second_server_has_a_state_directory_of_its_own(installation: Any) -> 
     assert [process.returncode for process in processes] == [0, 0]
     assert len(sockets) == 2
     assert all(socket.startswith(os.fsencode(installation.directory / "xdg")) for socket in sockets)
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_closed_output_is_left_closed(installation: Any, closed: str) -> None:
+    """As daemon starters do it: the server runs, and its other stream is read."""
+    command = " ".join(map(shlex.quote, installation.run_command(OPTIONS, "sh", "-c", "echo TERRIBLE ALARM >&$OTHER")))
+    other = "2" if closed == "1" else "1"
+    environ = {**installation.environ, "OTHER": other}
+    subprocess.run(["sh", "-c", f"{command} {closed}>&-"], cwd=installation.directory, env=environ, check=True)
+    assert (installation.directory / "out.txt").read_bytes() == b"TERRIBLE ALARM\n"
 
 
 def test_status_shows_books_that_balance(installation: Any, until: Callable[..., None]) -> None:

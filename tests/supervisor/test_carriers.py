@@ -247,3 +247,15 @@ def test_last_master_killed(supervise: Any) -> None:
         run.heard.until("heard stop")
         kill(another)
     assert run.end() == 0
+
+
+def test_output_outlives_a_master_that_hangs(supervise: Any) -> None:
+    """When the master hangs at the end, another one passes on what is left of the output."""
+    run = supervise("sh", "-c", "echo first; read line; echo last words", settings={"shutdown_timeout": 0.0})
+    run.output.until("first")
+    hanging = master_of(run)
+    os.kill(hanging, signal.SIGSTOP)
+    run.say("\n")
+    run.send(signal.SIGTERM)  # the shell's read goes on; the end does not wait for a reader of the output
+    run.output.until("last words")
+    run.end()

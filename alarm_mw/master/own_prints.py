@@ -1,0 +1,46 @@
+"""What the application's logging prints for records of alarm code, in a process that reads its own output.
+
+Such a line is not the application's: put to the rules, it could raise the alarm whose delivery it tells of.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from alarm_mw.engine.echo import Memory
+from alarm_mw.transports.console import console_lines
+from alarm_mw.transports.origin import is_by_alarm
+
+#: All own lines are remembered under one name.
+_OURS = ""
+
+
+class OwnPrints:
+    """Learns of each record where it is made: `logging` has no other place that all of them pass."""
+
+    def __init__(self) -> None:
+        self._lines = Memory()
+        self._before: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
+
+    def start(self) -> None:
+        """Begin to learn."""
+        self._before = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(self._make)
+
+    def stop(self) -> None:
+        """End; a factory that was set since then stays."""
+        if logging.getLogRecordFactory() == self._make:
+            logging.setLogRecordFactory(self._before)
+
+    def takes(self, line: bytes) -> bool:
+        """Return whether a printed line is one of ours; each record excuses its lines once."""
+        return self._lines.take(_OURS, line.rstrip(b"\r\n"), time.monotonic())
+
+    def _make(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record = self._before(*args, **kwargs)
+        if is_by_alarm(record.name):
+            for line in console_lines(record, certain=False):
+                self._lines.add(_OURS, line, time.monotonic())
+        return record

@@ -1,0 +1,56 @@
+"""Which lines the application's own logging prints for a record."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+from typing import TextIO
+
+
+def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterator[bytes]:
+    """Yield the lines that handlers of `logging` print for this record on standard output and error.
+
+    With `certain`, handlers with filters are left out: they are not asked, since they may keep count, and a line that
+    is announced and not printed would hold back a later one.
+    """
+    for handler in _console_handlers(record):
+        if certain and handler.filters:
+            continue
+        stream = handler.stream
+        with contextlib.suppress(Exception):  # it will not print the record either
+            text = handler.format(record)
+            encoding = getattr(stream, "encoding", None) or "utf-8"
+            yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
+
+
+def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
+    handlers = list(_handlers(logging.getLogger(record.name)))
+    if not handlers and isinstance(logging.lastResort, logging.StreamHandler):
+        handlers = [logging.lastResort]
+    level = record.levelno or logging.NOTSET  # a record that was made by hand may have none
+    for handler in handlers:
+        if isinstance(handler, logging.StreamHandler) and level >= handler.level and _is_console(handler):
+            yield handler
+
+
+def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    while logger is not None:
+        yield from logger.handlers
+        logger = logger.parent if logger.propagate else None
+
+
+def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
+    try:
+        descriptor = handler.stream.fileno()
+    except (AttributeError, OSError, ValueError):
+        return False
+    return any(_is_same(descriptor, standard) for standard in (1, 2))
+
+
+def _is_same(descriptor: int, other: int) -> bool:
+    try:
+        return os.path.sameopenfile(descriptor, other)
+    except OSError:
+        return False

@@ -1,0 +1,39 @@
+"""From an output stream to the worker."""
+
+from __future__ import annotations
+
+from alarm_mw.master.batch import Batch
+from alarm_mw.master.chunk import Chunk, StreamHit
+from alarm_mw.master.lines import MAX_LINE
+from alarm_mw.master.streams import StreamIntake
+
+
+def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:
+    """What our own logging printed is no line of the application's, and is in the ledger all the same."""
+    batches: list[Batch] = []
+    intake = StreamIntake("run", batches.append, lambda line: line.startswith(b"alarm"))
+    chunk = Chunk("stdout", 3, (StreamHit(0, b"alarm a: failed\n", (0,)),))
+    intake(chunk)
+    (batch,) = batches
+    assert batch.items == []
+    assert batch.counts["stdout"] == {
+        "lines": 3,
+        "screened_out": 2,
+        "skipped:alarm_origin": 1,
+        "skipped:unjudged": 0,
+        "oversized": 0,
+        "lost_bytes": 0,
+    }
+
+
+def test_a_line_that_was_cut_off_is_a_line() -> None:
+    """The part of an overlong line that is judged ends as a line does, so that nothing is glued to it."""
+    batches: list[Batch] = []
+
+    def submit(batch: Batch) -> None:
+        batches.append(batch)
+        assert batch.done is not None
+        batch.done.set()
+
+    StreamIntake("run", submit)(Chunk("stdout", 1, (StreamHit(0, b"x" * MAX_LINE, (0,)),)))
+    assert batches[0].items[0].record.message == b"x" * MAX_LINE + b"\n"

@@ -16,7 +16,7 @@ class Reason(enum.StrEnum):
     ALARM_ORIGIN = "alarm_origin"
     #: The rule's regexp took longer than its time limit on this line, and no other rule matched it.
     RULE_TIMEOUT = "rule_timeout"
-    #: The screen failed on the line, so that it passed unjudged.
+    #: The line passed unjudged: the screen failed on it, or no master could be started for a while.
     UNJUDGED = "unjudged"
     #: A ``not-log-alarm`` rule ended the scan before any rule had fired.
     EXCLUDED = "excluded"

@@ -16,6 +16,7 @@ from typing import cast
 from alarm_mw.config.snapshot import from_json
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
+from alarm_mw.master.batch import Batch
 from alarm_mw.master.control import ControlServer, Status, status
 from alarm_mw.master.crash_tap import CrashTap
 from alarm_mw.master.crashes import CrashDesk
@@ -33,6 +34,7 @@ from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import control_path, screen_path, subscribers_path
+from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +116,9 @@ class MasterProcess:
                 self._server_pid = int(pid)
             case ["exited", _]:
                 self._server_pid = None
+            case ["unjudged", stream, lines] if lines.isdecimal():
+                counts = {"lines": int(lines), f"skipped:{Reason.UNJUDGED}": int(lines)}
+                self._runtime.submit(Batch(counts={stream: counts}))
         if self._desk is not None:
             self._desk.hear_supervisor(words)
 

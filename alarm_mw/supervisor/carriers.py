@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -53,6 +54,8 @@ class Carriers:
         self._kills = 0
         #: How many carriers had to be killed at the end, since they took too long.
         self._end_kills = 0
+        #: How many lines of each stream have passed without a master, and none has been told.
+        self._unjudged: Counter[str] = Counter()
         self._is_finishing = False
         #: The streams that have not ended.
         self.streams = streams
@@ -81,10 +84,20 @@ class Carriers:
                 os.close(fd)
             case Message("ready", ""):
                 carrier.ready_since = time.monotonic()
+                self._tell_unjudged(carrier)
+            case Message("unjudged", subject):
+                name, _, n = subject.partition(" ")
+                self._unjudged[name] += int(n)
             case Message("eof" | "broken", name):
                 self._end_stream(name)
             case Message("drop", token):
                 self._connections.drop(token)
+
+    def _tell_unjudged(self, carrier: Carrier) -> None:
+        """Let a master count the lines that a relay has passed on."""
+        for name, n in self._unjudged.items():
+            carrier.tell(f"unjudged {name} {n}")
+        self._unjudged.clear()
 
     def _end_stream(self, name: str) -> None:
         for stream in [stream for stream in self.streams if stream.name == name]:

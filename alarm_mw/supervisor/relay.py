@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import socket
+from collections import Counter
 from contextlib import suppress
 
 from alarm_mw.supervisor.descriptors import ready_for
@@ -27,6 +28,8 @@ class Relay:
         self._control = control
         self._has_supervisor = True
         self._is_stopped = False
+        #: How many lines of each stream nobody has looked at.
+        self._lines: Counter[str] = Counter()
 
     def run(self) -> None:
         """Return when told to stop, or at the end of all streams, which includes the end of the supervisor."""
@@ -34,6 +37,8 @@ class Relay:
             stream.forget_state()
         while self._streams and not self._is_stopped:
             self._turn()
+        for name, n in self._lines.items():
+            self._tell(f"unjudged {name} {n}")
 
     def _turn(self) -> None:
         events = self._wait()
@@ -66,6 +71,7 @@ class Relay:
 
     def _pass_on(self, stream: Stream) -> None:
         data = _read(stream.source)
+        self._lines[stream.name] += data.count(b"\n")
         if not data:
             self._end(stream, "eof")
         elif not _write(stream.sink, data):
@@ -74,8 +80,11 @@ class Relay:
     def _end(self, stream: Stream, how: str) -> None:
         self._streams.remove(stream)
         stream.close()
+        self._tell(f"{how} {stream.name}")
+
+    def _tell(self, message: str) -> None:
         with suppress(OSError):  # the supervisor is gone
-            self._control.send(f"{how} {stream.name}".encode("ascii"), socket.MSG_NOSIGNAL)
+            self._control.send(message.encode("ascii"), socket.MSG_NOSIGNAL)
 
 
 def _is_writable(fd: int) -> bool:

@@ -155,6 +155,7 @@ def test_relay(supervise_python: Any) -> None:
         assert run.output.next().split()[0] == str(number)
     run.dies_while.unlink()
     master_of(run)
+    run.heard.until("heard unjudged stdout 3000")
     run.say("more\n")
     for number in range(3000, 6000):
         assert run.output.next().split()[0] == str(number)
@@ -251,11 +252,12 @@ def test_last_master_killed(supervise: Any) -> None:
 
 def test_output_outlives_a_master_that_hangs(supervise: Any) -> None:
     """When the master hangs at the end, another one passes on what is left of the output."""
-    run = supervise("sh", "-c", "echo first; read line; echo last words", settings={"shutdown_timeout": 0.0})
+    server = "trap '' TERM; echo first; read line; echo last words"
+    run = supervise("sh", "-c", server, settings={"shutdown_timeout": 0.0})
     run.output.until("first")
     hanging = master_of(run)
     os.kill(hanging, signal.SIGSTOP)
     run.say("\n")
-    run.send(signal.SIGTERM)  # the shell's read goes on; the end does not wait for a reader of the output
+    run.send(signal.SIGTERM)  # else the end would wait for a reader of the output
     run.output.until("last words")
     run.end()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import signal
 import sys
 import threading
 import time
@@ -16,6 +17,10 @@ from typing import Protocol
 
 import pytest
 import trustme
+
+# A shell that runs the tests in the background ignores these, and so would everything that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 #: Seconds for what a test has stopped to be gone.
 PATIENCE = 3.0

@@ -6,7 +6,7 @@ from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.calls import MAX_ABANDONED
-from alarm_mw.delivery.outbox import HISTORY
+from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import MAX_TIMEOUTS
 from alarm_mw.engine.rules import RULE_TIMEOUT
@@ -18,6 +18,12 @@ from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
 from alarm_mw.transports.wire import MAX_MESSAGE
+
+
+def _amount(bounds: Bounds, state: State) -> str:
+    bound = bounds[state]
+    return f"{bound.count:,} or {bound.size // MIB} MiB"
+
 
 _SHUTDOWN = Plan.__dataclass_fields__["shutdown_timeout"].default
 
@@ -32,6 +38,7 @@ FIGURES: dict[str, str] = {
     "intake_patience": f"{PATIENCE * 1000:g}",
     "local_capacity": f"{CAPACITY:,}",
     "loop_depth": f"{antiloop.MAX_DEPTH}",
+    "loose_length": f"{echo.LOOSE_LENGTH}",
     "masters": f"{TOO_MANY}",
     "max_abandoned": f"{MAX_ABANDONED}",
     "max_line": f"{MAX_LINE:,}",
@@ -41,4 +48,8 @@ FIGURES: dict[str, str] = {
     "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
     "signal_patience": f"{SignalAction.patience:g}",
     "shutdown_timeout": f"{_SHUTDOWN:g}",
+    "dead_disk": _amount(ON_DISK, State.DEAD),
+    "dead_memory": _amount(IN_MEMORY, State.DEAD),
+    "waiting_disk": _amount(ON_DISK, State.WAITING),
+    "waiting_memory": _amount(IN_MEMORY, State.WAITING),
 }

@@ -5,7 +5,7 @@ Follows the ASGI specification, HTTP & WebSocket format 2.5. WebSockets and the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -14,11 +14,13 @@ from alarm_mw.requests import (
     Request,
     RequestRule,
     RequestRules,
+    made_by_alarm,
     submit_from,
     tells_disconnect,
     unhandled_exception,
     upload_made,
 )
+from alarm_mw.transports.mark import ASGI_HEADER, is_signed
 
 if TYPE_CHECKING:  # an application on another framework must not load Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,7 +31,7 @@ class AlarmMiddleware:
 
     A request ends when `app` returns or raises: after its response and its background tasks. Scope, messages and
     exceptions pass unchanged. `emit` gives the line to the master unless told otherwise; what a rule or `emit` raises
-    is logged once and never reaches the request.
+    is logged once and never reaches the request. Requests that alarms made are not looked at.
     """
 
     __slots__ = ("_judge", "app")
@@ -44,6 +46,10 @@ class AlarmMiddleware:
         """Handle one connection, as `app` does."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if is_by_alarm(scope):
+            with made_by_alarm("asgi"):
+                await self.app(scope, receive, send)
             return
         began = perf_counter()
         # Read now: routers below us change the scope in place.
@@ -77,6 +83,12 @@ class UploadCheck(AlarmMiddleware):
 
     def __init__(self, app: ASGIApp, emit: Emit | None = None) -> None:
         super().__init__(app, rules=(upload_made,), emit=emit)
+
+
+def is_by_alarm(scope: Scope) -> bool:
+    """Return whether one of our actions made this request."""
+    headers: Iterable[tuple[bytes, bytes]] = scope.get("headers", ())
+    return any(name == ASGI_HEADER and is_signed(value.decode("latin-1")) for name, value in headers)
 
 
 def full_path(scope: Scope) -> str:

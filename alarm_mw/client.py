@@ -1,7 +1,8 @@
 """The application's end: finds the master, or starts one in this process, and gives it records.
 
 Importing this starts nothing. The first record decides: where ``ALARM_MW_SOCKET`` is in the environment, as under
-``alarm-mw run``, records go to that master; else `init` starts a worker thread here. A forked child begins anew.
+``alarm-mw run``, records go to that master; else `init` starts a worker thread here; else, inside uWSGI, uWSGI's own
+master gets them. A forked child begins anew.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
 from alarm_mw.transports.records import RecordMaker, to_bytes, to_text
 from alarm_mw.transports.remote import RemoteClient
+from alarm_mw.transports.uwsgi import UwsgiClient, find_uwsgi
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
 
@@ -150,6 +152,8 @@ _process = _Process()
 
 def current() -> Client:
     """Return the way to the master, made at the first use. Neither raises nor waits for another thread."""
+    if _process.records.pid != os.getpid():
+        _after_fork_in_child()  # uWSGI forks its workers without telling Python
     return _process.client or _connect()
 
 
@@ -184,7 +188,10 @@ def _make_client(process: _Process) -> Client:
         if path := os.environ.get(SOCKET_VARIABLE):
             attach()
             return RemoteClient(path)
-        return _Nowhere() if process.settings is None else _start_local(process.settings)
+        if process.settings is not None:
+            return _start_local(process.settings)
+        uwsgi = find_uwsgi()
+        return _Nowhere() if uwsgi is None else UwsgiClient(uwsgi)
     finally:
         in_alarm_code.reset(token)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 
 import msgspec
 
-from alarm_mw.client import submit_line
+from alarm_mw.client import skip, submit_line
+from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.types import Reason
 
 logger = logging.getLogger(__name__)
 
@@ -121,6 +123,17 @@ class RequestRules:
         # A broken logging configuration must not reach the request either.
         with suppress(Exception):
             logger.error("request rule %r failed, or its line could not be emitted; told once", rule, exc_info=error)
+
+
+@contextmanager
+def made_by_alarm(source: str) -> Iterator[None]:
+    """Keep a request that an action made from the rules, and what the application logs in it."""
+    skip(source, Reason.ALARM_ORIGIN)
+    token = in_alarm_code.set(True)
+    try:
+        yield
+    finally:
+        in_alarm_code.reset(token)
 
 
 def submit_from(source: str) -> Emit:

@@ -15,11 +15,13 @@ from alarm_mw.requests import (
     Request,
     RequestRule,
     RequestRules,
+    made_by_alarm,
     submit_from,
     tells_disconnect,
     unhandled_exception,
     upload_made,
 )
+from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
 
 if TYPE_CHECKING:  # exists for type checkers alone
     from _typeshed import OptExcInfo
@@ -32,6 +34,7 @@ class AlarmMiddleware:
     is a list, a tuple or a file in the server's wrapper, nothing of the application is left to run: it ends when `app`
     returns, and the server gets that very object. Environ, chunks and exceptions pass unchanged. `emit` gives the line
     to the master unless told otherwise; what a rule or `emit` raises is logged once and never reaches the request.
+    Requests that alarms made are not looked at.
     """
 
     __slots__ = ("_judge", "app")
@@ -44,6 +47,9 @@ class AlarmMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request, as `app` does."""
+        if is_signed(environ.get(ENVIRON_NAME, "")):
+            with made_by_alarm("wsgi"):
+                return self.app(environ, start_response)
         exchange = Exchange(
             self._judge,
             start_response,

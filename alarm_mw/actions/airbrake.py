@@ -13,6 +13,7 @@ from alarm_mw.actions import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
 from alarm_mw.actions.url import Target
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
+from alarm_mw.transports.mark import firing_headers
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class AirbrakeAction:
 
         assert self._client is not None, "deliver() belongs inside `async with action`"
         content_type, body = self._notice(firing)
-        answer = await self._client.send("POST", {"Content-Type": content_type, "Idempotency-Key": firing.id}, body)
+        answer = await self._client.send("POST", {"Content-Type": content_type, **firing_headers(firing.id)}, body)
         judge(self._target.origin, answer, time(), self._secrets)
 
     def _notice(self, firing: Firing) -> tuple[str, bytes]:

@@ -13,6 +13,7 @@ from alarm_mw.actions import keyvalue
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import MissingError
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
+from alarm_mw.transports.mark import firing_headers
 from alarm_mw.types import Firing
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
@@ -200,7 +201,7 @@ class WebSender:
 
     async def send(self, firing: Firing) -> None:
         """Upload the very bytes of the message."""
-        await self._client.deliver(self._method, {"Idempotency-Key": firing.id}, self._head + firing.message)
+        await self._client.deliver(self._method, firing_headers(firing.id), self._head + firing.message)
 
     async def close(self) -> None:
         """Close the connection."""

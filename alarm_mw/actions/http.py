@@ -23,6 +23,7 @@ from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.interfaces import MASK
+from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
 BODY_LIMIT = 65_536
@@ -78,6 +79,7 @@ class HttpClient:
         self._timeout = settings.timeout or None
         self._extensions = {"timeout": {"connect": settings.conn_timeout or None}}
         self._transport = _transport(target, settings)
+        self._is_here = False
         self._secrets = _worth_hiding(target, settings)
 
     async def close(self) -> None:
@@ -93,9 +95,14 @@ class HttpClient:
         """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
         with _explained(self._target.origin):
             request = self._request(method, headers, body)
+            if was_here := self._is_here:
+                own_requests.add(method, self._target.resource)
             async with asyncio.timeout(self._timeout):
                 response = await self._transport.handle_async_request(request)
                 async with contextlib.aclosing(response):
+                    self._is_here = _is_here(response)
+                    if self._is_here and not was_here:
+                        own_requests.add(method, self._target.resource)
                     return Answer(response.status_code, response.headers, await _start_of(response))
 
     def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
@@ -104,6 +111,15 @@ class HttpClient:
         request = httpx.Request(method, self._target.url, headers=fields, content=body, extensions=self._extensions)
         request.method = method  # as it was written; the constructor makes it upper case
         return request
+
+
+def _is_here(response: httpx.Response) -> bool:
+    """Return whether the answer came from this machine: both ends of the connection have one address."""
+    stream = response.extensions.get("network_stream")
+    if stream is None:
+        return False
+    ours, theirs = stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr")
+    return bool(ours and theirs and ours[0] == theirs[0])
 
 
 async def _start_of(response: httpx.Response) -> bytes:

@@ -18,11 +18,11 @@ from alarm_mw.config.tree import Table, kind_of, name_of
 from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.errors import MissingError, OptionError
-from alarm_mw.types import Rule, Where
+from alarm_mw.types import Rule, Syntax, Where
 
 #: The keys of an alarm's table beside those of its action.
 _ALARM_KEYS = frozenset({"action", "delivery", "optional"})
-_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline")
+_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax")
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
 
@@ -56,9 +56,14 @@ def _alarms(root: Table, find_action: FindAction) -> list[Declared]:
     if table is None:
         return []
     for name in table.values:
-        if not isinstance(name, str) or not name or any(mark in name for mark in " ,\t\n"):
+        if not isinstance(name, str) or not is_name(name):
             table.wrong(f"{name_of((*table.path, name))}: a name is text without blanks and commas", name)
     return [_declared(table, name, find_action) for name in table.values if isinstance(name, str)]
+
+
+def is_name(name: str) -> bool:
+    """Return whether an alarm in TOML may have this name."""
+    return bool(name) and not any(mark in name for mark in " ,\t\n")
 
 
 def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
@@ -134,6 +139,7 @@ def _rule(table: Table) -> Written:
     rule = Rule(
         _NEVER if pattern is None else pattern,
         _alarm_names(table, excludes=excludes),
+        _syntax(table),
         excludes=excludes,
         multiline=_flag(table, "multiline"),
         level=_level(table),
@@ -182,6 +188,15 @@ def _flag(table: Table, key: str) -> bool:
         return value
     table.wrong(f"{key}: expected true or false, got {kind_of(value)}", key)
     return False
+
+
+def _syntax(table: Table) -> Syntax:
+    value = _text(table, "syntax")
+    value = Syntax.PYTHON if value is None else value
+    if value in {*Syntax}:
+        return Syntax(value)
+    table.wrong(f"syntax: expected 'python' or 'pcre', got {value!r}", "syntax")
+    return Syntax.PYTHON
 
 
 def _level(table: Table) -> int | None:

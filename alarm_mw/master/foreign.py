@@ -69,7 +69,7 @@ class ForeignAction:
         try:
             await self._call(self._action.__aenter__)
         except BaseException:
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._end()
             raise
         return self
 
@@ -77,6 +77,10 @@ class ForeignAction:
         try:
             await self._call(self._action.__aexit__, *exc)
         finally:
+            self._end()
+
+    def _end(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it has ended: this action was left behind, and is now forgotten
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def deliver(self, firing: Firing) -> object:

@@ -15,6 +15,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.threads import start_thread
+from alarm_mw.transports.own_requests import own_requests
 from alarm_mw.types import Firing, Reason, Record, Verdict
 
 log = logging.getLogger(__name__)
@@ -136,6 +137,8 @@ class Worker:
     def _verdict(self, item: Item, now: float) -> Verdict:
         if item.alarm is not None:
             return self._fire(item.alarm, item.record, now)
+        if own_requests.takes(item.record):
+            return Verdict(skipped=Reason.ALARM_ORIGIN)
         verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
         for index in verdict.cut_off:
             self._warn_cut_off(index)

@@ -17,6 +17,7 @@ from alarm_mw.master.streams import PATIENCE
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
+from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.wire import MAX_MESSAGE
 
 
@@ -38,6 +39,7 @@ FIGURES: dict[str, str] = {
     "intake_patience": f"{PATIENCE * 1000:g}",
     "local_capacity": f"{CAPACITY:,}",
     "loop_depth": f"{antiloop.MAX_DEPTH}",
+    "own_requests_window": f"{OWN_WINDOW:g}",
     "loose_length": f"{echo.LOOSE_LENGTH}",
     "masters": f"{TOO_MANY}",
     "max_abandoned": f"{MAX_ABANDONED}",

@@ -19,6 +19,7 @@ from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.actions.http import Answer, judge, retry_after
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.interfaces import ActionContext
+from alarm_mw.transports.mark import HEADER, firing_headers
 from alarm_mw.types import Firing
 
 Make = Callable[..., Firing]
@@ -68,7 +69,7 @@ def failure(deliver: Deliver, options: str | CurlOptions, firing: Firing) -> Act
 
 
 def test_the_message_is_uploaded_as_it_is(web_server: WebServer, deliver: Deliver, make_firing: Make) -> None:
-    """PUT, the very bytes, their length, and no header that uWSGI would not send but the firing's id."""
+    """PUT, the very bytes, their length, and no header that uWSGI would not send but the firing's id and our mark."""
     deliver(f"{web_server.url}/hook?a=b", make_firing(b"ERR \xff\x00\n"))
     head, _, body = web_server.requests[0].partition(b"\r\n\r\n")
     assert body == b"ERR \xff\x00\n"
@@ -76,6 +77,7 @@ def test_the_message_is_uploaded_as_it_is(web_server: WebServer, deliver: Delive
     assert first == "PUT /hook?a=b HTTP/1.1"
     assert sorted(field.lower() for field in fields) == [
         "accept: */*",
+        f"{HEADER.lower()}: {firing_headers('firing-1')[HEADER]}",
         "content-length: 7",
         f"host: 127.0.0.1:{web_server.port}",
         "idempotency-key: firing-1",

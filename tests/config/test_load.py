@@ -175,3 +175,9 @@ def test_place_of_the_whole_call(find_action: FindAction) -> None:
 def test_ordinals(number: int, text: str) -> None:
     """The place of a flag is counted in English."""
     assert ordinal(number) == text
+
+
+def test_a_name_that_is_no_text_is_a_mistake() -> None:
+    """An alarm's name is stored and sent as text: one with bytes that are no UTF-8 is refused, with its place."""
+    with pytest.raises(ConfigError, match=r"--alarm \(1st\): the alarm's name 'caf\\udce9' is no text"):
+        load(Sources(flags=(("alarm", "caf\udce9 log:"),)), {})

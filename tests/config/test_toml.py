@@ -395,3 +395,35 @@ def test_what_is_written_is_read(find_action: FindAction, values: dict[str, obje
         name: {"action": "talk", "jid": some["jid"], "to": list(some["to"]), "port": some["port"]}
         for name, some in options.items()
     } == values["alarms"]
+
+
+def test_a_rule_may_be_pcre(examined: Examine) -> None:
+    """`syntax` makes a regexp PCRE on bytes, whatever else the rule asks for."""
+    found = examined(
+        "alarms.a = 'note:'\nrules = ["
+        "{ pattern = '[[:alpha:]]\\xff', syntax = 'pcre', alarms = 'a', level = 10, multiline = true },"
+        "{ exclude = 'x', syntax = 'python' }]\n"
+    )
+    assert not found.problems
+    first, second = found.settings.rules
+    assert (first.pattern, first.syntax, first.level, first.multiline) == (
+        "[[:alpha:]]\\xff",
+        Syntax.PCRE,
+        10,
+        True,
+    )
+    assert second.syntax is Syntax.PYTHON
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        ("'pcre2'", "rule 1: syntax: expected 'python' or 'pcre', got 'pcre2'"),
+        ("''", "rule 1: syntax: expected 'python' or 'pcre', got ''"),
+        ("1", "rule 1: syntax: expected a string, got an integer"),
+    ],
+)
+def test_an_unknown_syntax_is_told(examined: Examine, value: str, problem: str) -> None:
+    """With what there is."""
+    found = examined(f"alarms.a = 'note:'\nrules = [{{ pattern = 'x', syntax = {value}, alarms = 'a' }}]\n")
+    assert [one.text for one in found.problems] == [problem]

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import ssl
+import subprocess
+import sys
 import threading
 import time
 from base64 import b64decode
@@ -20,12 +23,14 @@ import pytest
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from alarm_mw.actions.signal import SignalOptions
 from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.ledger import AlarmRow
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.runtime import Runtime
+from alarm_mw.monitors.fd import FdOptions
 from alarm_mw.types import Record
 
 # The library warns of a server that takes passwords without TLS, as the example has one.
@@ -103,6 +108,13 @@ def test_the_examples_load_unchanged(load: Callable[..., Settings]) -> None:
         (("jabber",), "^TERRIBLE ALARM"),
         (("say",), ".*"),
     ]
+    assert [(watch.monitor, watch.alarms) for watch in settings.monitors] == [
+        ("segfault", ("errbit",)),
+        ("fd", ("jabber",)),
+        ("backlog", ("jabber",)),
+    ]
+    assert settings.alarms[1].options == SignalOptions(signal=17)
+    assert settings.monitors[1].options == FdOptions(fd=3, bytes=1, message="damn it !!!")
 
 
 @contextmanager
@@ -322,14 +334,7 @@ def test_jabber_gets_the_line_that_a_rule_matches(
     load: Callable[..., Settings], new_prosody: Callable[[], Prosody]
 ) -> None:
     """The very line of the example fires through its rule, and the server takes the messages."""
-    prosody = new_prosody()
-    prosody.register("foobar", "foo", "bar")
-    prosody.start()
-    settings = load(
-        ("foobar@jabber.example.org", prosody.jid("foobar")),
-        ("mysecretpassword", "hunter2"),
-        ("foo@example.org,bar@example.org", f"{prosody.jid('foo')},{prosody.jid('bar')};{address(prosody)}"),
-    )
+    settings = load(*at(new_prosody()))
     with running(only(settings, "jabber", "say")) as runtime:
         line = b"TERRIBLE ALARM! The world exploded!!!\n"
         runtime.submit(Batch([Item(Record(line, "stdout", 1.0, f"k{next(_numbers)}"))]))
@@ -337,5 +342,103 @@ def test_jabber_gets_the_line_that_a_rule_matches(
         _wait_until_delivered(runtime, "say")
 
 
-def address(prosody: Prosody) -> str:
-    return f"host=127.0.0.1;port={prosody.port};ca_file={prosody.ca_file}"
+def at(prosody: Prosody) -> tuple[tuple[str, str], ...]:
+    """Start the server with the accounts of the example, and return what to change for it."""
+    prosody.register("foobar", "foo", "bar")
+    prosody.start()
+    address = f"host=127.0.0.1;port={prosody.port};ca_file={prosody.ca_file}"
+    return (
+        ("foobar@jabber.example.org", prosody.jid("foobar")),
+        ("mysecretpassword", "hunter2"),
+        ("foo@example.org,bar@example.org", f"{prosody.jid('foo')},{prosody.jid('bar')};{address}"),
+    )
+
+
+#: Has a handler for signal 17, and says what uWSGI says of a full listen queue.
+LISTEN_QUEUE = """
+import alarm_mw, pathlib, sys
+alarm_mw.on_signal(17)(lambda number: pathlib.Path("cleared").write_text(str(number)))
+print("uWSGI listen queue of socket 3 full !!!", flush=True)
+sys.stdin.read()
+"""
+#: A process of it dies of SIGSEGV.
+CRASH = """
+import subprocess, sys
+subprocess.run([sys.executable, "-c", "import ctypes; ctypes.string_at(0)"])
+sys.stdin.read()
+"""
+#: Its listen queue is full.
+FULL = """
+import socket, sys
+server = socket.create_server(("127.0.0.1", 0), backlog=1)
+client = socket.create_connection(server.getsockname())
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def serving(settings: Settings, program: str) -> Iterator[Path]:
+    """Run a server with the file that the settings were read from, and with a FIFO as descriptor 3."""
+    file = Path(settings.alarms[0].where.file)
+    fifo = file.with_name("fifo")
+    os.mkfifo(fifo)
+    command = [alarm_mw_command(), "run", "--state-dir", str(file.with_name("state")), "--ini", str(file), "--"]
+    server = subprocess.Popen(
+        ["/bin/sh", "-c", 'exec 3<>fifo; exec "$@"', "sh", *command, sys.executable, "-c", program],
+        cwd=file.parent,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+    )
+    with server:
+        yield file.parent
+        server.terminate()
+
+
+def alarm_mw_command() -> str:
+    return str(Path(sys.executable).with_name("alarm-mw"))
+
+
+def delivered(folder: Path) -> dict[str, int]:
+    """Return how many firings of each alarm its receiver has taken."""
+    command = [alarm_mw_command(), "status", "--json", "--state-dir", str(folder / "state")]
+    answer = subprocess.run(command, capture_output=True, timeout=30, check=False).stdout
+    alarms = json.loads(answer)["alarms"] if answer else {}
+    return {name: row["delivered"] for name, row in alarms.items()}
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what other processes do."""
+    pause, deadline = threading.Event(), time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        pause.wait(0.05)
+
+
+#: Jabber with a server that nobody reaches, for what does not need it.
+NOWHERE = ("foo@example.org,bar@example.org", "foo@example.org;host=127.0.0.1;port=9")
+
+
+def test_a_full_listen_queue_raises_a_signal(load: Callable[..., Settings], programs: Path) -> None:
+    """The handler in the application runs, and the mail of the same rule is sent."""
+    with serving(load(NOWHERE), LISTEN_QUEUE) as folder:
+        until(lambda: delivered(folder).get("cachefull") and delivered(folder).get("mailme"))
+        assert (folder / "cleared").read_text() == "17"
+        assert (programs / "mail.text").read_text() == "uWSGI listen queue of socket 3 full !!!\n"
+
+
+def test_errbit_hears_of_a_crash(load: Callable[..., Settings]) -> None:
+    """`alarm-segfault` sends a notice with the frames of the process that died."""
+    with site() as web, serving(load(NOWHERE, ("errbit.example.org", f"127.0.0.1:{web.port}")), CRASH):
+        until(lambda: web.requests)
+    assert b'method="string_at"' in web.requests[0][3]
+    assert b"died of SIGSEGV" in web.requests[0][3]
+
+
+def test_jabber_hears_of_a_descriptor_and_of_a_full_queue(
+    load: Callable[..., Settings], new_prosody: Callable[[], Prosody]
+) -> None:
+    """`alarm-fd = jabber 3:1 damn it !!!` and `alarm-backlog = jabber` fire, and the server takes their messages."""
+    with serving(load(*at(new_prosody())), FULL) as folder:
+        until(lambda: delivered(folder).get("jabber") == 1)
+        (folder / "fifo").write_bytes(b"x")
+        until(lambda: delivered(folder).get("jabber") == 2)

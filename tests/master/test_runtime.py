@@ -142,6 +142,9 @@ def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.Lo
     release.set()
     left_behind = runtime._actions["a"]._loop  # type: ignore[attr-defined]  # what a program's end would take with it
     left_behind.call_soon_threadsafe(left_behind.stop)
+    for thread in threading.enumerate():
+        if thread.name == "alarm-mw-plugin-a":
+            thread.join(30.0)
 
 
 def test_a_blocked_event_loop_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,46 @@
+"""The mark of our own HTTP requests, by which our middleware knows them: `Alarm-Mw: ID SIGNATURE`.
+
+Signed, so that no client can hide a request from the rules by sending such a header.
+"""
+
+from __future__ import annotations
+
+import hmac
+import os
+import secrets
+from functools import cache
+from pathlib import Path
+
+HEADER = "Alarm-Mw"
+
+#: The same as ASGI has it.
+ASGI_HEADER = HEADER.lower().encode()
+
+#: The same in a WSGI environ.
+ENVIRON_NAME = "HTTP_ALARM_MW"
+
+#: Known to every process of this machine since it was started, and to nobody outside.
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+def firing_headers(firing_id: str) -> dict[str, str]:
+    """Return what names a firing in a request: for the receiver to tell a retry, and for our middleware to tell us."""
+    return {"Idempotency-Key": firing_id, HEADER: f"{firing_id} {_sign(firing_id)}"}
+
+
+def is_signed(value: str) -> bool:
+    """Return whether the header's value was made on this machine, by this user."""
+    firing_id, _, signature = value.rpartition(" ")
+    return bool(firing_id) and hmac.compare_digest(signature.encode("utf-8", "replace"), _sign(firing_id).encode())
+
+
+def _sign(firing_id: str) -> str:
+    return hmac.digest(_key(), firing_id.encode("utf-8", "replace"), "sha256").hex()[:32]
+
+
+@cache
+def _key() -> bytes:
+    try:
+        return _BOOT_ID.read_bytes() + b"alarm_mw %d" % os.getuid()
+    except OSError:  # no Linux: then this process's requests are known to its own middleware
+        return secrets.token_bytes()

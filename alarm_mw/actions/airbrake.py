@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from msgspec import Meta
 
-from alarm_mw.actions import keyvalue
+from alarm_mw import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
 from alarm_mw.actions.url import Target
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions

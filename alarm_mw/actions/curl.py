@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Protocol, Self
 
 from msgspec import Meta, field
 
-from alarm_mw.actions import keyvalue
+from alarm_mw import keyvalue
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import MissingError
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions

@@ -6,9 +6,9 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from alarm_mw.actions.keyvalue import made
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.keyvalue import made
 from alarm_mw.types import Firing
 
 

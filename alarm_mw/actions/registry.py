@@ -13,7 +13,6 @@ _HELPERS = frozenset(
         "backtrace",
         "child",
         "http",
-        "keyvalue",
         "libcurl",
         "mail",
         "printable",

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
-from alarm_mw.actions import keyvalue
+from alarm_mw import keyvalue
 from alarm_mw.actions.printable import printable
 from alarm_mw.actions.speakers import Manner, Speech, speakable, speaker_of
 from alarm_mw.errors import ActionError, MissingError

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from msgspec import Meta
 
-from alarm_mw.actions import keyvalue
+from alarm_mw import keyvalue
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.types import Firing

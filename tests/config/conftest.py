@@ -9,12 +9,12 @@ from typing import Annotated, ClassVar, Literal, Self
 import msgspec
 import pytest
 
-from alarm_mw.actions.keyvalue import build, split
 from alarm_mw.config.load import Examined, examine
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.sources import Sources
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import SECRET, Action, ActionContext, PluginOptions
+from alarm_mw.keyvalue import build, split
 from alarm_mw.types import Firing
 
 #: Reads TOML, ini and flags, in this order.

@@ -7,7 +7,7 @@ from typing import Annotated
 import pytest
 from msgspec import Meta
 
-from alarm_mw.actions import keyvalue
+from alarm_mw import keyvalue
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import SECRET, PluginOptions
 

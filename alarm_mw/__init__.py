@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from alarm_mw import asgi, metrics, signals, testing, wsgi
-    from alarm_mw.client import alarm, capture_stdio, init, shutdown
+    from alarm_mw.client import alarm, capture_stdio, init
     from alarm_mw.handler import AlarmHandler
     from alarm_mw.mules import mule_get_msg
+    from alarm_mw.process import shutdown
     from alarm_mw.structlog import AlarmProcessor
     from alarm_mw.subscriber import on_signal
 
@@ -40,7 +41,7 @@ _HOMES = {
     "init": "client",
     "mule_get_msg": "mules",
     "on_signal": "subscriber",
-    "shutdown": "client",
+    "shutdown": "process",
 }
 
 

@@ -1,226 +1,16 @@
-"""The application's end: finds the master, or starts one in this process, and gives it records.
-
-Importing this starts nothing. The first record decides: where ``ALARM_MW_SOCKET`` is in the environment, as under
-``alarm-mw run``, records go to that master; else `init` starts a worker thread here; else, inside uWSGI, uWSGI's own
-master gets them. A forked child begins anew.
-"""
+"""What an application calls: configure alarms, raise one, put a record to the rules, read the prints."""
 
 from __future__ import annotations
 
-import atexit
-import contextlib
-import io
 import logging
-import os
-import sys
-import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
-from alarm_mw.errors import NotRunningError
-from alarm_mw.transports.origin import in_alarm_code
-from alarm_mw.transports.places import SOCKET_VARIABLE
-from alarm_mw.transports.records import RecordMaker, to_bytes, to_text
-from alarm_mw.transports.remote import RemoteClient
-from alarm_mw.transports.uwsgi import UwsgiClient, find_uwsgi
-from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Reason, Record
-
-if TYPE_CHECKING:
-    from alarm_mw.config.settings import Settings
+from alarm_mw import process
+from alarm_mw.transports.records import to_bytes, to_text
+from alarm_mw.types import Reason
 
 log = logging.getLogger("alarm_mw")
-
-#: Seconds that `shutdown` takes at most when the interpreter exits.
-EXIT_TIMEOUT = 5.0
-
-#: How many records are kept while the way to the master is being made.
-MAX_EARLY = 1000
-
-
-class Client(Protocol):
-    """A way to a master."""
-
-    def may_match(self, message: bytes) -> bool:
-        """Return whether some rule may match; False is certain."""
-        ...
-
-    def submit(self, record: Record, alarm: str | None = None) -> bool:
-        """Give a record to the master, or an alarm past the rules; return whether it was taken."""
-        ...
-
-    def count(self, source: str, column: str) -> None:
-        """Count a line in one of the ledger's columns, without sending it."""
-        ...
-
-    def change_metric(self, change: MetricChange) -> bool:
-        """Give a change of a metric to the master; return whether it was taken."""
-        ...
-
-    def metrics(self) -> dict[str, int]:
-        """Return the application's metrics as the master has them; may block."""
-        ...
-
-    def prints_are_read(self) -> bool:
-        """Return whether the master also sees what this process prints."""
-        ...
-
-    def shutdown(self, timeout: float) -> bool:
-        """Deliver what was submitted; return whether that was done within `timeout` seconds."""
-        ...
-
-    def forget(self) -> None:
-        """Let go, in a forked child, of what belongs to its parent."""
-        ...
-
-
-class _Nowhere:
-    """No master, and `init` was not called: says so once, and drops."""
-
-    def __init__(self) -> None:
-        self._told = False
-
-    def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
-        return True
-
-    def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
-        return self._tell()
-
-    def change_metric(self, change: MetricChange) -> bool:  # noqa: ARG002  # a Client's
-        return self._tell()
-
-    def metrics(self) -> dict[str, int]:
-        raise NotRunningError("metrics are counted by a master: `alarm-mw run --`, or alarm_mw.init()")
-
-    def _tell(self) -> bool:
-        if not self._told:
-            self._told = True
-            log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")
-        return False
-
-    def count(self, source: str, column: str) -> None:
-        pass  # there is no ledger to count in
-
-    def prints_are_read(self) -> bool:
-        return False
-
-    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # a Client's
-        return True
-
-    def forget(self) -> None:
-        pass  # nothing is held
-
-
-class _Early(_Nowhere):
-    """Keeps what is submitted while another thread, or this one further up, is making the way to the master."""
-
-    def __init__(self, process: _Process) -> None:
-        super().__init__()
-        self._process = process
-        self._kept: deque[tuple[Record, str | None]] = deque()
-
-    def submit(self, record: Record, alarm: str | None = None) -> bool:
-        if len(self._kept) >= MAX_EARLY:
-            return False
-        self._kept.append((record, alarm))
-        if self._process.client is not None:
-            self.hand_over(self._process.client)
-        return True
-
-    def hand_over(self, client: Client) -> None:
-        """Give what was kept to the client that is there now."""
-        with contextlib.suppress(IndexError):  # another thread took the last one
-            while self._kept:
-                client.submit(*self._kept.popleft())
-
-
-class _Process:
-    """What this process knows of its master."""
-
-    def __init__(self) -> None:
-        self.client: Client | None = None
-        self.settings: Settings | None = None
-        self.records = RecordMaker()
-        self.early = _Early(self)
-        self.starting = threading.Lock()
-
-
-_process = _Process()
-
-
-def current() -> Client:
-    """Return the way to the master, made at the first use. Neither raises nor waits for another thread."""
-    if _process.records.pid != os.getpid():
-        _after_fork_in_child()  # uWSGI forks its workers without telling Python
-    return _process.client or _connect()
-
-
-def _connect() -> Client:
-    process = _process
-    if not process.starting.acquire(blocking=False):
-        return process.client or process.early
-    try:
-        if process.client is None:
-            _set_client(process, _make_client_or_none(process))
-        return process.client or process.early
-    finally:
-        process.starting.release()
-
-
-def _make_client_or_none(process: _Process) -> Client:
-    try:
-        return _make_client(process)
-    except Exception:  # a log call must not notice; what is wrong is said once
-        log.exception("alarms go nowhere: the worker could not be started in this process")
-        return _Nowhere()
-
-
-def _set_client(process: _Process, client: Client) -> None:
-    process.client = client
-    process.early.hand_over(client)
-
-
-def _make_client(process: _Process) -> Client:
-    token = in_alarm_code.set(True)
-    try:
-        if path := os.environ.get(SOCKET_VARIABLE):
-            attach()
-            return RemoteClient(path)
-        if process.settings is not None:
-            return _start_local(process.settings)
-        uwsgi = find_uwsgi()
-        return _Nowhere() if uwsgi is None else UwsgiClient(uwsgi)
-    finally:
-        in_alarm_code.reset(token)
-
-
-def attach() -> None:
-    """Under a master, let this process's unbuffered prints go out line by line.
-
-    Where ``PYTHONUNBUFFERED`` is set, as ``alarm-mw run`` does, Python writes a line and its newline apart, and the
-    lines of several workers run into each other. Written whole, they do not. Half a line, printed without a newline,
-    waits for its other half, as at a terminal.
-    """
-    stdout = sys.stdout
-    if SOCKET_VARIABLE in os.environ and isinstance(stdout, io.TextIOWrapper) and stdout.write_through:
-        stdout.reconfigure(line_buffering=True, write_through=False)
-        # Else half a line would be printed by the child as well.
-        os.register_at_fork(before=stdout.flush)
-
-
-def _start_local(settings: Settings) -> Client:
-    _deliver_at_the_end_of_a_worker()
-    from alarm_mw.master.local import LocalClient  # noqa: PLC0415  # loads the master, which most processes never need
-
-    return LocalClient(settings)
-
-
-def _deliver_at_the_end_of_a_worker() -> None:
-    """Let a process of `multiprocessing` deliver what it has: it ends without `atexit`."""
-    if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
-        multiprocessing.Finalize(None, shutdown, exitpriority=100)
 
 
 def init(  # noqa: PLR0913  # the keywords of one configuration
@@ -253,13 +43,7 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
         alarm_freq=alarm_freq,
         alarm_msg_size=alarm_msg_size,
     )
-    process = _process
-    with process.starting:
-        if process.client is not None:
-            process.client.shutdown(EXIT_TIMEOUT)
-            process.client = None
-        process.settings = settings
-        _set_client(process, _make_client(process))
+    process.configure(settings)
 
 
 def alarm(name: str, message: str | bytes) -> bool:
@@ -270,7 +54,7 @@ def alarm(name: str, message: str | bytes) -> bool:
     """
     try:
         data = bytes(message) if isinstance(message, (bytes, bytearray, memoryview)) else to_bytes(str(message))
-        return current().submit(_process.records.make(data, source="api"), to_text(name))
+        return process.current().submit(process.this.records.make(data, source="api"), to_text(name))
     except Exception:  # what the application gives us must not harm it
         log.exception("alarm() could not send its message")
         return False
@@ -305,12 +89,12 @@ def submit(  # a record's facts  # noqa: PLR0913
     `time` is in seconds since the epoch, now by default. `echoes` is asked for the lines that will also be printed
     only when the record is sent to a master that reads them.
     """
-    client = current()
+    client = process.current()
     if not client.may_match(message):
         client.count(source, "lines")
         client.count(source, "screened_out")
         return True
-    record = _process.records.make(
+    record = process.this.records.make(
         message,
         source=source,
         level=level,
@@ -325,18 +109,9 @@ def submit(  # a record's facts  # noqa: PLR0913
 
 def skip(source: str, reason: Reason) -> None:
     """Count a record that the rules must not see."""
-    client = current()
+    client = process.current()
     client.count(source, "lines")
     client.count(source, f"skipped:{reason}")
-
-
-def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
-    """Deliver what was submitted, for at most `timeout` seconds, and stop; return whether everything was delivered.
-
-    Runs by itself at interpreter exit. After it, `init` may be called again.
-    """
-    client, _process.client, _process.settings = _process.client, None, None
-    return True if client is None else client.shutdown(timeout)
 
 
 def capture_stdio() -> None:
@@ -346,21 +121,8 @@ def capture_stdio() -> None:
     master reads that output already, and nothing is done. Raises `NotRunningError` where `init` was not called before.
     Undone by `shutdown`.
     """
-    client = current()
+    client = process.current()
     if not client.prints_are_read():
-        from alarm_mw.master.local import capture  # noqa: PLC0415  # see _start_local
+        from alarm_mw.master.local import capture  # noqa: PLC0415  # see process._start_local
 
         capture(client)
-
-
-def _after_fork_in_child() -> None:
-    """Begin anew: the parent's threads do not exist here, and its locks may be held for ever."""
-    global _process  # the one state of this process
-    inherited, _process = _process, _Process()
-    _process.settings = inherited.settings
-    if inherited.client is not None:
-        inherited.client.forget()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(shutdown)

@@ -10,6 +10,7 @@ from pathlib import Path
 from alarm_mw import client
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
+from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import to_bytes
 from alarm_mw.types import Reason
 
@@ -40,7 +41,7 @@ class AlarmHandler(logging.Handler):
         super().__init__(level)
         # The bare message, and a traceback; `basicConfig` gives its own format to handlers that have none.
         self.setFormatter(logging.Formatter())
-        client.attach()
+        attach()
         if config is not None or alarms or log_alarms or not_log_alarms:
             client.init(
                 config,

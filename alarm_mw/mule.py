@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from alarm_mw import mules, uwsgi_shim
-from alarm_mw.client import attach
 from alarm_mw.supervisor.linux import PR_SET_PDEATHSIG, prctl
+from alarm_mw.transports.prints import attach
 
 #: A terminal and a service manager send these to everybody, and mean the server: the master ends its mules.
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)

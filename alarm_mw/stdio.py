@@ -8,20 +8,16 @@ import errno
 import fcntl
 import mmap
 import os
-import signal
 import sys
-import tempfile
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 from alarm_mw.descriptors import has_no_writer, is_open, lead_to_one_place, unread
 from alarm_mw.stdio_relay import REPORT
+from alarm_mw.stdio_start import shared_file, spawn
 
 _STDOUT, _STDERR = 1, 2
-_RELAY = Path(__file__).with_name("stdio_relay.py")
 
 #: Seconds between two looks at a relay that is to end.
 _TICK = 0.002
@@ -126,9 +122,9 @@ class StdioCapture:
             streams.append(_Stream(name, numbers, source, keep(numbers[0]), copy))
             writers.append((writer, offered))
             passed += [source, streams[-1].original, offered]
-        with _shared_file() as report:
+        with shared_file() as report:
             memory = mmap.mmap(report.fileno(), mmap.PAGESIZE)
-            self._relay = _spawn([report.fileno(), *passed])
+            self._relay = spawn([report.fileno(), *passed])
         for stream, (writer, offered) in zip(streams, writers, strict=True):
             for number in stream.numbers:
                 os.dup2(writer, number)
@@ -246,39 +242,6 @@ def _groups() -> dict[str, tuple[int, ...]]:
     if len(numbers) > 1 and lead_to_one_place(*numbers):
         return {"stdout": numbers}
     return {"stdout" if number == _STDOUT else "stderr": (number,) for number in numbers}
-
-
-def _shared_file() -> BinaryIO:
-    """Return an unnamed file of a page of zeros."""
-    if hasattr(os, "memfd_create"):
-        file: BinaryIO = os.fdopen(os.memfd_create("alarm-mw-relay"), "w+b")
-    else:
-        file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
-    file.truncate(mmap.PAGESIZE)
-    return file
-
-
-def _spawn(descriptors: list[int]) -> int:
-    """Start the relay with copies of `descriptors` and return its process id."""
-    first = max(descriptors) + 1
-    numbers = range(first, first + len(descriptors))
-    actions = [(os.POSIX_SPAWN_DUP2, *pair) for pair in zip(descriptors, numbers, strict=True)]
-    python = _python()
-    return os.posix_spawn(
-        python,
-        [python, "-I", "-S", str(_RELAY), *map(str, numbers)],
-        os.environ,
-        file_actions=actions,
-        # Until it ignores them itself.
-        setsigmask=(signal.SIGINT, signal.SIGHUP, signal.SIGTERM),
-    )
-
-
-def _python() -> str:
-    """Return a Python interpreter: where Python is embedded, `sys.executable` is something else."""
-    if "python" in Path(sys.executable or "").name:
-        return sys.executable
-    return str(Path(sys.exec_prefix, "bin", "python3"))
 
 
 def _flush() -> None:

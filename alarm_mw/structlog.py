@@ -11,6 +11,7 @@ from typing import TypeVar, cast
 
 from alarm_mw import client
 from alarm_mw.transports.origin import is_by_alarm
+from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import to_bytes
 from alarm_mw.types import Reason
 
@@ -33,7 +34,7 @@ class AlarmProcessor:
     """
 
     def __init__(self) -> None:
-        client.attach()
+        attach()
 
     def __call__(self, logger: object, method_name: str, event: Event) -> Event:
         """Put the event to the rules and return it."""

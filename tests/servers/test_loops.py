@@ -192,7 +192,7 @@ def sink() -> Iterator[str]:
 ROOT_HANDLER = """
 import json, logging, sys, threading
 import alarm_mw
-from alarm_mw import client, signals
+from alarm_mw import process, signals
 
 done = threading.Event()
 receive = lambda sender, firing: done.set()
@@ -207,7 +207,7 @@ if sys.argv[1] == "run":
     sys.stdin.read()
 else:
     assert done.wait(30)
-    runtime = client.current()._runtime
+    runtime = process.current()._runtime
     alarm_mw.shutdown()
     with open("books.json", "w") as file:
         json.dump(runtime.outbox.ledger.books(), file)

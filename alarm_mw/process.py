@@ -1,0 +1,140 @@
+"""What this process knows of its master: the way to it, found or made at the first use, and anew in a forked child.
+
+Importing this starts nothing. The first record decides: where ``ALARM_MW_SOCKET`` is in the environment, as under
+``alarm-mw run``, records go to that master; else what `configure` was given starts a worker thread here; else, inside
+uWSGI, uWSGI's own master gets them.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+from alarm_mw.transports.client import Client, Early, Nowhere
+from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.transports.places import SOCKET_VARIABLE
+from alarm_mw.transports.prints import attach
+from alarm_mw.transports.records import RecordMaker
+from alarm_mw.transports.remote import RemoteClient
+from alarm_mw.transports.uwsgi import UwsgiClient, find_uwsgi
+
+if TYPE_CHECKING:
+    from alarm_mw.config.settings import Settings
+
+log = logging.getLogger("alarm_mw")
+
+#: Seconds that `shutdown` takes at most when the interpreter exits.
+EXIT_TIMEOUT = 5.0
+
+
+class Process:
+    """One process: what was forked has another one."""
+
+    def __init__(self) -> None:
+        self.client: Client | None = None
+        self.settings: Settings | None = None
+        self.records = RecordMaker()
+        self.early = Early(lambda: self.client)
+        self.starting = threading.Lock()
+
+
+#: The one state of this process.
+this = Process()
+
+
+def current() -> Client:
+    """Return the way to the master, made at the first use. Neither raises nor waits for another thread."""
+    if this.records.pid != os.getpid():
+        _after_fork_in_child()  # uWSGI forks its workers without telling Python
+    return this.client or _connect(this)
+
+
+def configure(settings: Settings) -> None:
+    """Start a worker thread with these settings where there is no master; deliver what an earlier one has before.
+
+    Blocks for the time that it takes; raises what the start raises.
+    """
+    process = this
+    with process.starting:
+        if process.client is not None:
+            process.client.shutdown(EXIT_TIMEOUT)
+            process.client = None
+        process.settings = settings
+        _set_client(process, _make_client(process))
+
+
+def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
+    """Deliver what was submitted, for at most `timeout` seconds, and stop; return whether everything was delivered.
+
+    Runs by itself at interpreter exit. After it, `init` may be called again.
+    """
+    client, this.client, this.settings = this.client, None, None
+    return True if client is None else client.shutdown(timeout)
+
+
+def _connect(process: Process) -> Client:
+    if not process.starting.acquire(blocking=False):
+        return process.client or process.early
+    try:
+        if process.client is None:
+            _set_client(process, _make_client_or_none(process))
+        return process.client or process.early
+    finally:
+        process.starting.release()
+
+
+def _make_client_or_none(process: Process) -> Client:
+    try:
+        return _make_client(process)
+    except Exception:  # a log call must not notice; what is wrong is said once
+        log.exception("alarms go nowhere: the worker could not be started in this process")
+        return Nowhere()
+
+
+def _set_client(process: Process, client: Client) -> None:
+    process.client = client
+    process.early.hand_over(client)
+
+
+def _make_client(process: Process) -> Client:
+    token = in_alarm_code.set(True)
+    try:
+        if path := os.environ.get(SOCKET_VARIABLE):
+            attach()
+            return RemoteClient(path)
+        if process.settings is not None:
+            return _start_local(process.settings)
+        uwsgi = find_uwsgi()
+        return Nowhere() if uwsgi is None else UwsgiClient(uwsgi)
+    finally:
+        in_alarm_code.reset(token)
+
+
+def _start_local(settings: Settings) -> Client:
+    _deliver_at_the_end_of_a_worker()
+    from alarm_mw.master.local import LocalClient  # noqa: PLC0415  # loads the master, which most processes never need
+
+    return LocalClient(settings)
+
+
+def _deliver_at_the_end_of_a_worker() -> None:
+    """Let a process of `multiprocessing` deliver what it has: it ends without `atexit`."""
+    if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
+        multiprocessing.Finalize(None, shutdown, exitpriority=100)
+
+
+def _after_fork_in_child() -> None:
+    """Begin anew: the parent's threads do not exist here, and its locks may be held for ever."""
+    global this  # the one state of this process
+    inherited, this = this, Process()
+    this.settings = inherited.settings
+    if inherited.client is not None:
+        inherited.client.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+atexit.register(shutdown)

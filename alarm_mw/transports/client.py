@@ -1,0 +1,122 @@
+"""What a way to a master can do, and what stands in for one while there is none."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.wire import MetricChange
+from alarm_mw.types import Record
+
+log = logging.getLogger("alarm_mw")
+
+#: How many records are kept while the way to the master is being made.
+MAX_EARLY = 1000
+
+
+class Client(Protocol):
+    """A way to a master."""
+
+    def may_match(self, message: bytes) -> bool:
+        """Return whether some rule may match; False is certain."""
+        ...
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
+        """Give a record to the master, or an alarm past the rules; return whether it was taken."""
+        ...
+
+    def count(self, source: str, column: str) -> None:
+        """Count a line in one of the ledger's columns, without sending it."""
+        ...
+
+    def change_metric(self, change: MetricChange) -> bool:
+        """Give a change of a metric to the master; return whether it was taken."""
+        ...
+
+    def metrics(self) -> dict[str, int]:
+        """Return the application's metrics as the master has them; may block."""
+        ...
+
+    def prints_are_read(self) -> bool:
+        """Return whether the master also sees what this process prints."""
+        ...
+
+    def shutdown(self, timeout: float) -> bool:
+        """Deliver what was submitted; return whether that was done within `timeout` seconds."""
+        ...
+
+    def forget(self) -> None:
+        """Let go, in a forked child, of what belongs to its parent."""
+        ...
+
+
+class Nowhere:
+    """No master, and `init` was not called: says so once, and drops."""
+
+    def __init__(self) -> None:
+        self._told = False
+
+    def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
+        """Let it come to `submit`, which tells."""
+        return True
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
+        """Drop it."""
+        return self._tell()
+
+    def change_metric(self, change: MetricChange) -> bool:  # noqa: ARG002  # a Client's
+        """Drop it."""
+        return self._tell()
+
+    def metrics(self) -> dict[str, int]:
+        """Raise `NotRunningError`."""
+        raise NotRunningError("metrics are counted by a master: `alarm-mw run --`, or alarm_mw.init()")
+
+    def _tell(self) -> bool:
+        if not self._told:
+            self._told = True
+            log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")
+        return False
+
+    def count(self, source: str, column: str) -> None:
+        """Do nothing: there is no ledger to count in."""
+
+    def prints_are_read(self) -> bool:
+        """Return False."""
+        return False
+
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # a Client's
+        """Return True: nothing waits."""
+        return True
+
+    def forget(self) -> None:
+        """Do nothing: nothing is held."""
+
+
+class Early(Nowhere):
+    """Keeps what is submitted while another thread, or this one further up, is making the way to the master."""
+
+    def __init__(self, find: Callable[[], Client | None]) -> None:
+        """Ask `find` for the client that is there now, or None."""
+        super().__init__()
+        self._find = find
+        self._kept: deque[tuple[Record, str | None]] = deque()
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
+        """Keep it, or drop it where too many are kept."""
+        if len(self._kept) >= MAX_EARLY:
+            return False
+        self._kept.append((record, alarm))
+        if (client := self._find()) is not None:
+            self.hand_over(client)
+        return True
+
+    def hand_over(self, client: Client) -> None:
+        """Give what was kept to the client that is there now."""
+        with contextlib.suppress(IndexError):  # another thread took the last one
+            while self._kept:
+                client.submit(*self._kept.popleft())

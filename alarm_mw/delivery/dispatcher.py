@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
 from alarm_mw.delivery.lane import Lane
@@ -19,6 +20,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds for the lanes to end, where nothing else is said.
 STOP_TIMEOUT = 5.0
+
+#: Seconds beyond an attempt's time limit for a lane to end that makes way for another one.
+GRACE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +39,19 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, routes: Mapping[str, Route]) -> None:
         self._outbox = outbox
         self._changed = asyncio.Event()
-        self._lanes = {
-            alarm: Lane(alarm, route.action, route.policy, outbox, self._changed.set) for alarm, route in routes.items()
-        }
+        self._routes = dict(routes)
+        self._lanes = {alarm: self._lane(alarm, route) for alarm, route in routes.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        #: All tasks that have not ended, those of former lanes too.
+        self._running: set[asyncio.Task[None]] = set()
+        #: What ends with an alarm's former lanes, which finish what they have begun.
+        self._leaving: dict[str, asyncio.Task[None]] = {}
         self._loop = asyncio.get_running_loop()
 
     def start(self) -> None:
         """Start the lanes; they begin with what waits in the outbox since earlier."""
-        self._tasks = {
-            alarm: asyncio.create_task(lane.run(), name=f"alarm-mw-lane-{alarm}") for alarm, lane in self._lanes.items()
-        }
+        for alarm, lane in self._lanes.items():
+            self._run(alarm, lane.run())
 
     def submit(self, alarms: Iterable[str]) -> None:
         """Tell the lanes of these alarms that there is something new in the outbox. From any thread."""
@@ -54,7 +60,66 @@ class Dispatcher:
 
     def _wake(self, alarms: Iterable[str]) -> None:
         for alarm in alarms:
-            self._lanes[alarm].wake()
+            if alarm in self._lanes:  # else it was taken out of the configuration meanwhile
+                self._lanes[alarm].wake()
+
+    async def exchange(self, routes: Mapping[str, Route]) -> dict[str, int]:
+        """Deliver by these routes from now on. Only while it runs, from `start` to `stop`.
+
+        A lane whose route has the same action, the very object, and an equal policy goes on undisturbed. Another one
+        ends the attempts that it has begun, within their time limit; only then its successor begins, with all that
+        waits. Returns at once: that goes on meanwhile. What waits for alarms without a route stays in the outbox; how
+        much that is, by alarm, is the result, and is logged.
+        """
+        old, self._routes = self._routes, dict(routes)
+        changed = [alarm for alarm, route in old.items() if not _is_same(route, routes.get(alarm))]
+        for alarm in changed:
+            self._retire(alarm, old[alarm])
+        for alarm, route in routes.items():
+            if alarm not in self._lanes:
+                self._begin(alarm, route)
+        self._changed.set()
+        return self._orphans(old.keys() - routes.keys())
+
+    def _lane(self, alarm: str, route: Route) -> Lane:
+        return Lane(alarm, route.action, route.policy, self._outbox, self._changed.set)
+
+    def _begin(self, alarm: str, route: Route) -> None:
+        lane = self._lanes[alarm] = self._lane(alarm, route)
+        former = self._leaving.get(alarm)
+        self._run(alarm, lane.run() if former is None else _run_after(former, lane))
+
+    def _run(self, alarm: str, running: Coroutine[None, None, None]) -> None:
+        self._tasks[alarm] = self._task(running, f"alarm-mw-lane-{alarm}")
+
+    def _task(self, running: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(running, name=name)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    def _retire(self, alarm: str, route: Route) -> None:
+        """Let a lane end what it has begun."""
+        self._lanes.pop(alarm).finish()
+        former, limit = self._leaving.get(alarm), route.policy.attempt_timeout + GRACE
+        ending = self._task(_end(alarm, self._tasks.pop(alarm), limit, former), f"alarm-mw-end-{alarm}")
+        self._leaving[alarm] = ending
+        ending.add_done_callback(functools.partial(self._left, alarm))
+
+    def _left(self, alarm: str, ending: asyncio.Task[None]) -> None:
+        if self._leaving.get(alarm) is ending:
+            del self._leaving[alarm]
+
+    def _orphans(self, removed: Iterable[str]) -> dict[str, int]:
+        try:
+            waiting = self._outbox.count_waiting()
+        except sqlite3.Error as error:
+            log.error("the outbox cannot be read: %s", error)
+            return {}
+        orphans = {alarm: waiting[alarm] for alarm in sorted(removed) if alarm in waiting}
+        for alarm, n in orphans.items():
+            log.warning("%d firings wait for the alarm %r, which is not configured any more", n, alarm)
+        return orphans
 
     async def drain(self, timeout: float, *, wait_for_retries: bool) -> bool:
         """Wait until nothing waits in the outbox; return whether that was so within `timeout` seconds.
@@ -86,10 +151,31 @@ class Dispatcher:
 
         A lane whose action does not end is left behind, and named in the log.
         """
-        for task in self._tasks.values():
+        tasks = [*self._running]
+        for task in tasks:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks.values(), timeout=timeout)
+        if tasks:
+            await asyncio.wait(tasks, timeout=timeout)
         for alarm, task in self._tasks.items():
             if not task.done():
                 log.warning("alarm %s: its action did not end within %.1f seconds and is left behind", alarm, timeout)
+
+
+def _is_same(old: Route, new: Route | None) -> bool:
+    return new is not None and old.action is new.action and old.policy == new.policy
+
+
+async def _run_after(former: asyncio.Task[None], lane: Lane) -> None:
+    await asyncio.wait({former})
+    await lane.run()
+
+
+async def _end(alarm: str, lane: asyncio.Task[None], limit: float, former: asyncio.Task[None] | None) -> None:
+    """Wait for the end of a lane that was told to finish, and of those before it; cancel it after `limit` seconds."""
+    if former is not None:
+        await asyncio.wait({former})
+    await asyncio.wait({lane}, timeout=limit)
+    if not lane.done():
+        log.warning("alarm %s: what it began before the change did not end within %.1f seconds", alarm, limit)
+        lane.cancel()
+        await asyncio.wait({lane}, timeout=GRACE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import sqlite3
@@ -52,9 +53,16 @@ class Lane:
         self._aside = 0
         self._places = asyncio.Semaphore(action.concurrency)
         self._wake = asyncio.Event()
+        #: Set when no further attempt is to be begun.
+        self._finishing = asyncio.Event()
 
     def wake(self) -> None:
         """There is something new in the outbox."""
+        self._wake.set()
+
+    def finish(self) -> None:
+        """Let `run` return as soon as the attempts that are under way have ended; what is not delivered waits on."""
+        self._finishing.set()
         self._wake.set()
 
     def is_stuck(self) -> bool:
@@ -62,10 +70,10 @@ class Lane:
         return self._pausing > 0 and self._pausing == len(self._under_way)
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
+        """Deliver until cancelled, or told to finish."""
         failures = 0
         try:
-            while True:
+            while not self._finishing.is_set():
                 try:
                     async with self._calls.opened(self._action, self._policy.attempt_timeout):
                         failures = 0
@@ -73,19 +81,29 @@ class Lane:
                 except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
                     failures += 1
                     log.exception("alarm %s: its lane failed and is started again", self._alarm)
-                    await asyncio.sleep(max(PAUSE, self._policy.pause(failures, chance=1.0)))
+                    await self._sleep(max(PAUSE, self._policy.pause(failures, chance=1.0)))
         finally:
             await _cancel(self._under_way)
 
     async def _work(self) -> None:
-        while True:
+        while not self._finishing.is_set():
             self._wake.clear()
             page = self._outbox.waiting(self._alarm, after=self._last, limit=PAGE)
             for entry in page:
                 await self._places.acquire()
+                if self._finishing.is_set():
+                    break
                 self._start(entry)
             if not page:
                 await self._wake.wait()
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+
+    async def _sleep(self, seconds: float) -> None:
+        """Wait so long, or until told to finish."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._finishing.wait()
 
     def _start(self, entry: Entry) -> None:
         self._last = entry.seq
@@ -103,6 +121,8 @@ class Lane:
         began = time.monotonic()
         attempt = 1
         while (outcome := await self._try(entry.firing, attempt, began)) is None:
+            if self._finishing.is_set():
+                return
             attempt += 1
         await self._settle(entry, outcome)
         if outcome.state is State.DELIVERED:
@@ -175,7 +195,7 @@ class Lane:
             if attempt >= PATIENCE and self._aside < MAX_ASIDE:
                 await self._step_aside(seconds)
             else:
-                await asyncio.sleep(seconds)
+                await self._sleep(seconds)
         finally:
             self._pausing -= 1
 
@@ -184,7 +204,7 @@ class Lane:
         self._aside += 1
         self._places.release()
         try:
-            await asyncio.sleep(seconds)
+            await self._sleep(seconds)
         finally:
             self._aside -= 1
             await self._places.acquire()

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Self
 import pytest
 
 from alarm_mw import signals
+from alarm_mw.delivery import dispatcher as dispatcher_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox import Outbox
@@ -46,7 +47,14 @@ class Stage:
         self, policy: Delivery = QUICK, outbox: Path | Literal[":memory:"] = ":memory:", **actions: Action
     ) -> None:
         self.outbox = Outbox(outbox)
-        self.dispatcher = Dispatcher(self.outbox, {name: Route(action, policy) for name, action in actions.items()})
+        self.policy = policy
+        self.dispatcher = Dispatcher(self.outbox, self._routes(actions))
+
+    def _routes(self, actions: dict[str, Action]) -> dict[str, Route]:
+        return {name: Route(action, self.policy) for name, action in actions.items()}
+
+    async def exchange(self, **actions: Action) -> dict[str, int]:
+        return await self.dispatcher.exchange(self._routes(actions))
 
     def put(self, firings: Sequence[Firing]) -> None:
         self.outbox.take(firings, lambda one, _: self.outbox.ledger.alarm(one.alarm, "fired"))
@@ -426,3 +434,184 @@ def test_a_message_that_is_never_taken_lets_others_past(monkeypatch: pytest.Monk
     with signals.delivered.connected_to(note):
         run(scene)
     assert delivered == [b"%d\n" % n for n in range(1, 5)]
+
+
+def test_an_unchanged_alarm_goes_on_undisturbed() -> None:
+    """A change of the configuration neither stops nor starts what it does not touch; new alarms are delivered."""
+
+    async def scene() -> None:
+        release, delivered = asyncio.Event(), []
+
+        async def deliver(one: Firing) -> None:
+            await release.wait()
+            delivered.append(one.message)
+
+        same, other = Scripted(deliver), Recorder()
+        async with Stage(a=same) as stage:
+            stage.put([firing("a", n) for n in range(3)])
+            await asyncio.sleep(0)
+            assert await stage.exchange(a=same, b=recording(other)) == {}
+            stage.put([firing("b", 1)])
+            await asyncio.to_thread(other.wait_for, 1)
+            release.set()
+            assert await stage.drain()
+        assert delivered == [b"0\n", b"1\n", b"2\n"]
+        assert same.starts == 1
+
+    run(scene)
+
+
+def test_a_changed_alarm_finishes_its_attempt_first() -> None:
+    """The new action gets what the old one had not begun: nothing is lost, repeated, or out of order."""
+
+    async def scene() -> None:
+        release, begun, delivered = asyncio.Event(), asyncio.Event(), []
+
+        async def deliver(one: Firing) -> None:
+            begun.set()
+            await release.wait()
+            delivered.append(b"old " + one.message)
+
+        async with Stage(a=Scripted(deliver)) as stage:
+            stage.put([firing("a", n) for n in range(3)])
+            await begun.wait()
+            for _ in range(3):  # each takes over from the one before, which never got to deliver
+                await stage.exchange(a=Scripted(lambda one: delivered.append(b"new " + one.message)))
+            assert not await stage.drain(0.05)
+            assert delivered == []
+            release.set()
+            assert await stage.drain()
+            assert delivered == [b"old 0\n", b"new 1\n", b"new 2\n"]
+            assert stage.outbox.ledger.books()["alarms"]["a"]["delivered"] == 3
+
+    run(scene)
+
+
+@pytest.mark.parametrize("patience", [1, 1000], ids=["stood aside", "in its place"])
+def test_a_changed_alarm_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPatch, patience: int) -> None:
+    """What waits for its next attempt is tried by the new action at once."""
+    monkeypatch.setattr(lane, "PATIENCE", patience)
+
+    async def scene() -> None:
+        recorder, failed = Recorder(), asyncio.Event()
+
+        def fail(_: Firing) -> None:
+            failed.set()
+            raise ActionError("busy", retry=True, after=1000.0)
+
+        async with Stage(a=Scripted(fail)) as stage:
+            stage.put([firing("a", 1)])
+            await failed.wait()
+            await stage.exchange(a=recording(recorder))
+            assert await stage.drain()
+        assert recorder.messages == [b"1\n"]
+
+    run(scene)
+
+
+def test_a_changed_alarm_does_not_wait_for_an_action_that_cannot_start() -> None:
+    """An action that is to be started again some time makes way at once."""
+
+    async def scene() -> None:
+        recorder, failed = Recorder(), asyncio.Event()
+
+        class Broken(Scripted):
+            async def __aenter__(self) -> Self:
+                failed.set()
+                raise RuntimeError
+
+        slow = Delivery(backoff_first=1000.0, backoff_max=1000.0)
+        async with Stage(slow, a=Broken(lambda _: None)) as stage:
+            stage.put([firing("a", 1)])
+            await failed.wait()
+            await stage.exchange(a=recording(recorder))
+            assert await stage.drain()
+        assert recorder.messages == [b"1\n"]
+
+    run(scene)
+
+
+def test_an_attempt_that_does_not_end_is_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The new action begins at the latest when the old one's time limit is over, and the log says why."""
+    monkeypatch.setattr(dispatcher_module, "GRACE", 0.01)
+
+    async def scene() -> None:
+        recorder, begun = Recorder(), asyncio.Event()
+
+        class Stuck(Scripted):
+            async def __aexit__(self, *exc: object) -> None:
+                await asyncio.Event().wait()
+
+        async with Stage(Delivery(attempt_timeout=0.01), a=Stuck(lambda _: begun.set())) as stage:
+            stage.put([firing("a", 1)])
+            await begun.wait()
+            await stage.exchange(a=recording(recorder))
+            stage.put([firing("a", 2)])
+            await asyncio.to_thread(recorder.wait_for, 1)
+        assert recorder.messages == [b"2\n"]
+
+    run(scene)
+    assert "alarm a: what it began before the change did not end" in caplog.text
+
+
+def test_what_waits_for_a_removed_alarm_is_kept_and_named(caplog: pytest.LogCaptureFixture) -> None:
+    """An alarm that is taken out leaves its firings in the outbox; given again, it delivers them, each once."""
+
+    async def scene() -> None:
+        recorder, release, begun = Recorder(), asyncio.Event(), asyncio.Event()
+
+        async def deliver(_: Firing) -> None:
+            begun.set()
+            await release.wait()
+
+        async with Stage(a=Scripted(deliver), b=recording(Recorder())) as stage:
+            stage.put([firing("a", 1), firing("a", 2)])
+            await begun.wait()
+            assert await stage.exchange(b=recording(Recorder())) == {"a": 2}
+            stage.put([firing("a", 3)])
+            await stage.exchange(a=recording(recorder))
+            release.set()
+            assert await stage.drain()
+        assert recorder.messages == [b"2\n", b"3\n"]
+
+    run(scene)
+    assert "2 firings wait for the alarm 'a', which is not configured any more" in caplog.text
+
+
+def test_a_change_needs_no_outbox_that_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With the outbox unreadable it is not known what waits; the lanes are exchanged all the same."""
+    path = tmp_path / "outbox.db"
+
+    async def scene() -> None:
+        async with Stage(outbox=path, a=recording(Recorder())) as stage:
+            with closing(sqlite3.connect(path)) as database:
+                database.execute("ALTER TABLE firings RENAME TO hidden")
+                assert await stage.exchange() == {}
+                database.execute("ALTER TABLE hidden RENAME TO firings")
+
+    run(scene)
+    assert "the outbox cannot be read" in caplog.text
+
+
+def test_the_end_waits_for_those_that_leave() -> None:
+    """A lane that still finishes when everything ends is stopped as well."""
+
+    async def scene() -> None:
+        begun, ended = asyncio.Event(), []
+
+        async def deliver(_: Firing) -> None:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(True)
+
+        async with Stage(a=Scripted(deliver)) as stage:
+            stage.put([firing("a", 1)])
+            await begun.wait()
+            await stage.exchange()
+        assert ended == [True]
+
+    run(scene)

@@ -22,6 +22,9 @@ import trustme
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
+# What programs that the tests start keep for their next start is not to be found by the next test.
+os.environ["XDG_CACHE_HOME"] = os.devnull
+
 #: Seconds for what a test has stopped to be gone.
 PATIENCE = 3.0
 

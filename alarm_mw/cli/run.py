@@ -13,6 +13,7 @@ import click
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
 from alarm_mw.config.deaths import asks_for_deaths
+from alarm_mw.config.screens import Screens
 from alarm_mw.config.snapshot import to_json
 from alarm_mw.descriptors import is_open
 from alarm_mw.sockets import is_served
@@ -53,6 +54,7 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     found = sources(toml_files, ini_files)
     settings = settings_or_exit(found)
+    Screens.of_user(os.environ).of_rules(settings.rules)  # now, while no output waits for it
     state = _claim(state_dir, command)
     socket_file = os.path.abspath(socket_path or state.path / SOCKET_NAME)
     if is_served(socket_file):

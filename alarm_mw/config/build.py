@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import os
+
+from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
 
 
 def engine_of(settings: Settings) -> Engine:
-    """Return a new engine with its screen; may take a second for thousands of rules."""
-    rules = [compile_rule(rule) for rule in settings.rules]
+    """Return a new engine with its screen; may take a second for a thousand rules that were never compiled before."""
+    rules, screen = Screens.of_user(os.environ).of_rules(settings.rules)
     return Engine(
         rules,
-        Screen.compile(rules),
+        screen,
         [alarm.name for alarm in settings.alarms],
         left_out=settings.left_out,
         alarm_freq=settings.alarm_freq,

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alarm_mw.actions import registry
-from alarm_mw.config.merge import CompileRule, merge
+from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report, ordinal
+from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.tables import read_tables
@@ -21,7 +22,6 @@ from alarm_mw.config.uwsgi_entry import Entry
 from alarm_mw.config.uwsgi_expand import expand
 from alarm_mw.config.uwsgi_ini import read_ini, split_section
 from alarm_mw.config.uwsgi_options import read_options
-from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import ConfigError, Problem
 from alarm_mw.types import Syntax, Where
 
@@ -41,14 +41,13 @@ def load(
     environ: Mapping[str, str],
     *,
     find_action: FindAction = registry.find,
-    compile_rule: CompileRule = compile_rule,
 ) -> Settings:
     """Return the settings that files and flags make together; raise `ConfigError` with every problem found.
 
     Alarms are united, rules stand in the order TOML files, ini files, flags; of a number that is set twice the last
     counts. Reads files, and so may block.
     """
-    return _usable(examine(sources, environ, find_action=find_action, compile_rule=compile_rule))
+    return _usable(examine(sources, environ, find_action=find_action))
 
 
 def examine(
@@ -56,12 +55,11 @@ def examine(
     environ: Mapping[str, str],
     *,
     find_action: FindAction = registry.find,
-    compile_rule: CompileRule = compile_rule,
 ) -> Examined:
     """Do the same as `load`, but return the problems beside the settings and the warnings."""
     report = Report()
     parts = _parts(sources, environ, find_action, report)
-    return _examined(merge(parts, compile_rule, report), report, sources)
+    return _examined(merge(parts, Screens.of_user(environ).know, report), report, sources)
 
 
 def from_keywords(  # noqa: PLR0913 - the keywords of init()
@@ -74,7 +72,6 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
     alarm_msg_size: int | None = None,
     environ: Mapping[str, str] | None = None,
     find_action: FindAction = registry.find,
-    compile_rule: CompileRule = compile_rule,
 ) -> Settings:
     """Return the settings that the keywords of ``init()`` make, after those of the file `config`.
 
@@ -84,8 +81,9 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
     `ConfigError` with every problem found. Reads a file, and so may block.
     """
     report = Report()
+    environ = os.environ if environ is None else environ
     sources = Sources.of_files([] if config is None else [os.fspath(config)])
-    parts = _parts(sources, os.environ if environ is None else environ, find_action, report)
+    parts = _parts(sources, environ, find_action, report)
     numbers = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size}
     values = {**{name: value for name, value in numbers.items() if value is not None}, "alarms": alarms or {}}
     parts.append(read_tables(Table(values, Origin(_keyword, report)), find_action))
@@ -94,7 +92,7 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
         *_rule_entries("log_alarms", log_alarms, report),
     ]
     parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
-    return _usable(_examined(merge(parts, compile_rule, report), report, sources))
+    return _usable(_examined(merge(parts, Screens.of_user(environ).know, report), report, sources))
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:

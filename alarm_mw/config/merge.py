@@ -10,15 +10,16 @@ from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
+from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import PatternError
 from alarm_mw.keyvalue import did_you_mean
 from alarm_mw.types import Rule, Where
 
-#: Compiles a rule's regexp; raises `PatternError`.
-CompileRule = Callable[[Rule], object]
+#: Tells whether these very rules were compiled before, so that nothing is wrong with any of them.
+AreKnown = Callable[[Sequence[Rule]], bool]
 
 
-def merge(parts: Sequence[Part], compile_rule: CompileRule, report: Report) -> Settings:
+def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Settings:
     """Return the alarms and rules of all parts, in order; of a number that is set twice the last counts.
 
     Settings can be used only if `report` has no problems afterwards.
@@ -27,11 +28,12 @@ def merge(parts: Sequence[Part], compile_rule: CompileRule, report: Report) -> S
     written = [rule for part in parts for rule in part.rules]
     for rule in written:
         _check_names(rule.rule.alarms, rule.names_at, alarms, report)
-        _check_pattern(rule.rule, compile_rule, report)
+    rules = tuple(rule.rule for rule in written)
+    if not are_known(rules):
+        _check_patterns(rules, report)
     monitors = [monitor for part in parts for monitor in part.monitors]
     for monitor in monitors:
         _check_names(monitor.alarms, monitor.names_at, alarms, report)
-    rules = tuple(rule.rule for rule in written)
     warn_of_hidden(rules, report)
     numbers = {name: value for part in parts for name, value in part.numbers.items()}
     usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
@@ -86,12 +88,13 @@ def _check_names(names: Iterable[str], names_at: Where, alarms: Iterable[str], r
             report.wrong(names_at, f"unknown alarm {name!r}{hint}")
 
 
-def _check_pattern(rule: Rule, compile_rule: CompileRule, report: Report) -> None:
-    """Compile the regexp; where it breaks becomes the column."""
-    try:
-        compile_rule(rule)
-    except PatternError as error:
-        report.wrong(*_broken(rule, error))
+def _check_patterns(rules: Iterable[Rule], report: Report) -> None:
+    """Compile the regexps; where one breaks becomes the column."""
+    for rule in rules:
+        try:
+            compile_rule(rule)
+        except PatternError as error:
+            report.wrong(*_broken(rule, error))
 
 
 def _broken(rule: Rule, error: PatternError) -> tuple[Where, str]:

@@ -16,9 +16,7 @@ from __future__ import annotations
 import re
 import warnings
 from functools import cached_property
-from typing import AnyStr
-
-import regex
+from typing import TYPE_CHECKING, AnyStr
 
 from alarm_mw.engine import pcre, python_syntax
 from alarm_mw.engine.render import render
@@ -28,19 +26,26 @@ from alarm_mw.engine.tree import Tree
 from alarm_mw.errors import PatternError, RuleTimeout
 from alarm_mw.types import Rule, Syntax
 
+if TYPE_CHECKING:
+    import regex
+
 #: Seconds that a regexp may take for one line.
 RULE_TIMEOUT = 0.05
 
 
 class CompiledRule:
-    """A rule that was understood. May be used from any thread."""
+    """A rule that was understood. May be used from any thread.
 
-    def __init__(self, rule: Rule, tree: Tree) -> None:
+    Without a tree its regexp is read when it is first needed; then it has to be one that `compile_rule` took before,
+    and `expression` what it got for it.
+    """
+
+    def __init__(self, rule: Rule, expression: Expression, tree: Tree | None = None) -> None:
         self.rule = rule
         #: How the screen finds the lines in which the rule may match.
-        self.expression: Expression = translate(tree, multiline=rule.multiline)
-        self._tree = tree
-        self._longest = longest(tree)
+        self.expression = expression
+        if tree is not None:
+            self._tree = tree
 
     def __repr__(self) -> str:
         return f"CompiledRule({self.rule!r})"
@@ -65,6 +70,14 @@ class CompiledRule:
         _ = self._text_pattern if self._tree.text else self._bytes_pattern
 
     @cached_property
+    def _tree(self) -> Tree:
+        return _parse(self.rule)
+
+    @cached_property
+    def _longest(self) -> int:
+        return longest(self._tree)
+
+    @cached_property
     def _text_pattern(self) -> re.Pattern[str]:
         return re.compile(self.rule.pattern)
 
@@ -74,11 +87,18 @@ class CompiledRule:
 
     @cached_property
     def _bounded_text_pattern(self) -> regex.Pattern[str]:
-        return regex.compile(render(self._tree), regex.VERSION0, cache_pattern=False)
+        return _bounded(render(self._tree))
 
     @cached_property
     def _bounded_bytes_pattern(self) -> regex.Pattern[bytes]:
-        return regex.compile(render(self._tree).encode(), regex.VERSION0, cache_pattern=False)
+        return _bounded(render(self._tree).encode())
+
+
+def _bounded(pattern: AnyStr) -> regex.Pattern[AnyStr]:
+    import regex  # noqa: PLC0415  # 40 ms, for the few that need it
+
+    compiled: regex.Pattern[AnyStr] = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
+    return compiled
 
 
 def _search_in_time(pattern: regex.Pattern[AnyStr], text: AnyStr) -> bool:
@@ -91,21 +111,28 @@ def _search_in_time(pattern: regex.Pattern[AnyStr], text: AnyStr) -> bool:
 def compile_rule(rule: Rule) -> CompiledRule:
     """Return the rule ready for use; raise `PatternError` where its regexp is wrong or cannot be had."""
     try:
-        return _pcre_rule(rule) if rule.syntax is Syntax.PCRE else CompiledRule(rule, _parse(rule.pattern))
+        tree = _parse(rule)
+        compiled = CompiledRule(rule, translate(tree, multiline=rule.multiline), tree)
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
+    if rule.syntax is Syntax.PCRE:
+        _try(compiled)
+    return compiled
 
 
-def _pcre_rule(rule: Rule) -> CompiledRule:
-    compiled = CompiledRule(rule, pcre.parse(rule.pattern))
+def _try(compiled: CompiledRule) -> None:
+    """Raise `PatternError` where Python refuses what PCRE's regexp became."""
     try:
         compiled.prepare()
     except re.error as error:  # Its position is one in another pattern, the rendered one.
         raise PatternError(f"this cannot be had in Python: {error.msg}") from None
-    return compiled
 
 
-def _parse(pattern: str) -> Tree:
+def _parse(rule: Rule) -> Tree:
+    return pcre.parse(rule.pattern) if rule.syntax is Syntax.PCRE else _parse_python(rule.pattern)
+
+
+def _parse_python(pattern: str) -> Tree:
     try:
         with warnings.catch_warnings():
             # What Python may read otherwise one day is what this Python says today.

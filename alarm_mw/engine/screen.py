@@ -54,7 +54,8 @@ class Screen:
     """All rules at once."""
 
     def __init__(self, expressions: Sequence[Expression], finder: Finder) -> None:
-        self._expressions = tuple(expressions)
+        #: How each rule is looked for.
+        self.expressions = tuple(expressions)
         self._finder = finder
         #: The rules that have to be judged on every line.
         self._every = tuple(sorted(finder.refused))
@@ -105,7 +106,7 @@ class Screen:
 
     def dumps(self) -> bytes:
         """Return the screen as bytes, for another process."""
-        saved = _Saved(_FORMAT, self._finder.name, self._expressions, self._every, self._finder.dumps())
+        saved = _Saved(_FORMAT, self._finder.name, self.expressions, self._every, self._finder.dumps())
         return msgspec.msgpack.encode(saved)
 
     @classmethod

@@ -26,6 +26,16 @@ class Reason(enum.StrEnum):
     NO_MASTER = "no_master"
     #: The same message as the alarm's last one, within ``alarm-freq`` seconds.
     SAME_MESSAGE = "same_message"
+    #: A message that the alarm has fired within its ``repeat_after``, whatever it fired in between.
+    REPEAT = "repeat"
+    #: The alarm had fired as often as its ``rate`` allows.
+    RATE = "rate"
+    #: All alarms for humans together had fired as often as ``alarm_rate`` allows.
+    ALARM_RATE = "alarm_rate"
+    #: The rule asks for ``count`` matches ``within`` a time, and this one was not yet the last of them.
+    BELOW_THRESHOLD = "below_threshold"
+    #: Somebody has silenced the alarm for a time.
+    SILENCED = "silenced"
     #: The alarm's own text kept coming back.
     LOOP = "loop"
     #: The same record was seen through the handler and through the output pipe.
@@ -117,6 +127,10 @@ class Rule:
     level: int | None = None
     #: Only records of this logger and its children.
     logger: str | None = None
+    #: Fires at the last of so many matches …
+    count: int = 1
+    #: … within so many seconds.
+    within: float = 0.0
     where: Where = NOWHERE
 
 
@@ -138,6 +152,8 @@ class Firing:
     held_back: int = 0
     #: When the first of them was held back, in seconds since the epoch.
     held_since: float | None = None
+    #: Nothing new has happened: the message tells of what was held back.
+    is_digest: bool = False
 
     @property
     def text(self) -> str:

@@ -27,7 +27,7 @@ IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
 #: Shown where something was counted there.
-RARE_COLUMNS = ("oversized", "lost_bytes")
+RARE_COLUMNS = ("oversized", "lost_bytes", "digests")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 
@@ -71,9 +71,7 @@ def _show(answer: dict[str, Any]) -> None:
     console = Console()
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
-    sources = answer["sources"]
-    rare = (column for column in RARE_COLUMNS if any(row[column] for row in sources.values()))
-    console.print(_table("source", (*SOURCE_COLUMNS, *rare), sources))
+    console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for sentence in answer["imbalances"]:
         console.print(_text(sentence, style="red"))
@@ -82,6 +80,8 @@ def _show(answer: dict[str, Any]) -> None:
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
+    rare = (column for column in RARE_COLUMNS if any(row.get(column) for row in rows.values()))
+    columns = (*columns, *rare)
     table = Table(name, *(column.replace("_", " ") for column in columns))
     for row_name, row in rows.items():
         table.add_row(_text(row_name), *(_cell(row[column]) for column in columns))

@@ -7,10 +7,14 @@ import os
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.memory import Memory
 
 
-def engine_of(settings: Settings) -> Engine:
-    """Return a new engine with its screen; may take a second for a thousand rules that were never compiled before."""
+def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
+    """Return a new engine with its screen; may take a second for a thousand rules that were never compiled before.
+
+    `memory` is that of the engine before it.
+    """
     rules, screen = Screens.of_user(os.environ).of_rules(settings.rules)
     return Engine(
         rules,
@@ -19,4 +23,5 @@ def engine_of(settings: Settings) -> Engine:
         left_out=settings.left_out,
         alarm_freq=settings.alarm_freq,
         alarm_msg_size=settings.alarm_msg_size,
+        memory=memory,
     )

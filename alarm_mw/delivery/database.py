@@ -36,6 +36,7 @@ CREATE TABLE IF NOT EXISTS ledger (
     scope TEXT NOT NULL, name TEXT NOT NULL, col TEXT NOT NULL, n INTEGER NOT NULL,
     PRIMARY KEY (scope, name, col)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS memory (one INTEGER PRIMARY KEY CHECK (one = 1), data BLOB NOT NULL);
 """
 
 #: What SQLite says of a file that is damaged, is no database, or has other tables than ours.
@@ -122,6 +123,7 @@ def _prepare(database: sqlite3.Connection) -> None:
         database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
         database.execute("SELECT seq, id, alarm, state, firing, attempts, error, reason FROM firings LIMIT 0")
         database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
+        database.execute("SELECT one, data FROM memory LIMIT 0")
         # Written even where it is there already: a file that cannot be written is found out now.
         database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
         database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")

@@ -69,8 +69,12 @@ class Outbox:
         self._warned_at = -WARN_EVERY
         self.ledger = Ledger(self._read_ledger())
 
-    def take(self, firings: Sequence[Firing], book: Callable[[Firing, bool], None]) -> list[Firing]:
+    def take(
+        self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None
+    ) -> list[Firing]:
         """Write firings down, in one transaction with the ledger, and return those that wait in it now.
+
+        `memory` takes the place of what the limiters remembered; None leaves that as it is.
 
         `book(firing, is_new)` is called for each before the ledger is written, to enter it there as fired when it is
         new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
@@ -79,6 +83,8 @@ class Outbox:
         taken = []
         refused: set[str] = set()
         with self._lock, self._transaction() as transaction:
+            if memory is not None:
+                self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
             for firing in firings:
                 blob = encode(firing)
                 if not self._has_room(blob):
@@ -92,6 +98,11 @@ class Outbox:
         if refused:
             self._warn_of_refusals(len(refused))
         return taken
+
+    def memory(self) -> bytes | None:
+        """Return what the limiters remembered when that was written down last."""
+        rows = self._query("SELECT data FROM memory")
+        return cast("bytes", rows[0][0]) if rows else None
 
     @contextlib.contextmanager
     def still(self, timeout: float = -1) -> Iterator[None]:

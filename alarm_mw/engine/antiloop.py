@@ -27,8 +27,12 @@ class LoopGuard:
     one that only appends to its last message (`failed: a`, `failed: a, b`) is none.
     """
 
-    def __init__(self) -> None:
-        self._recent: dict[str, deque[tuple[bytes, int]]] = {}
+    def __init__(self, recent: dict[str, list[tuple[bytes, int]]] | None = None) -> None:
+        self._recent = {alarm: deque(seen, MEMORY) for alarm, seen in (recent or {}).items()}
+
+    def dump(self) -> dict[str, list[tuple[bytes, int]]]:
+        """Return what `__init__` takes."""
+        return {alarm: list(seen) for alarm, seen in self._recent.items()}
 
     def is_loop(self, alarm: str, message: bytes) -> bool:
         """Note that `alarm` is about to fire with `message`; return True when it must not."""

@@ -6,8 +6,12 @@ fires; the other one is an echo. Each announced line excuses one printed line, f
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections import OrderedDict, deque
+
+import msgspec
 
 from alarm_mw.types import Record
 
@@ -28,42 +32,90 @@ LOOSE_LENGTH = 8
 PRINTED = frozenset({"stdout", "stderr"})
 
 
-class Memory:
-    """Counts lines that concern an alarm, for a limited time, in limited space: by their hashes."""
+#: What is known of a line: how often it was counted, and when the last time.
+_Seen = dict[bytes, tuple[int, float]]
+#: An alarm, a line or the parts of one, and when it was seen.
+_Loose = tuple[str, tuple[bytes, ...], float]
+_Line = tuple[str, bytes, float]
 
-    def __init__(self) -> None:
-        self._seen: OrderedDict[int, tuple[int, float]] = OrderedDict()
 
-    def add(self, alarm: str, line: bytes, now: float) -> None:
-        """Count a line."""
-        key = hash((alarm, line))
-        self._seen[key] = (self._fresh(key, now) + 1, now)
+class SavedEchoes(msgspec.Struct, array_like=True, frozen=True):
+    """What an `EchoGuard` remembers."""
+
+    announced: _Seen = {}
+    printed: _Seen = {}
+    loose: tuple[_Loose, ...] = ()
+    recent: tuple[_Line, ...] = ()
+
+
+class LineCounts:
+    """Counts lines that concern an alarm, for a limited time, in limited space: by their digests."""
+
+    def __init__(self, seen: _Seen | None = None) -> None:
+        self._seen = OrderedDict(seen or {})
+        #: When a line was counted last.
+        self.newest = max((time for _, time in self._seen.values()), default=-math.inf)
+
+    def add(self, alarm: str, line: bytes, now: float, n: int = 1) -> None:
+        """Count a line, `n` times."""
+        key = _digest(alarm, line)
+        self._seen[key] = (self._fresh(key, now) + n, now)
+        self.newest = now
         if len(self._seen) > CAPACITY:
             self._seen.popitem(last=False)
 
     def take(self, alarm: str, line: bytes, now: float) -> bool:
         """Return whether the line was counted within `WINDOW` seconds, and count it off."""
-        key = hash((alarm, line))
+        if now - self.newest >= WINDOW:
+            return False
+        key = _digest(alarm, line)
         since = self._seen[key][1] if key in self._seen else now
         count = self._fresh(key, now)
         if count > 1:
             self._seen[key] = (count - 1, since)
         return count > 0
 
-    def _fresh(self, key: int, now: float) -> int:
+    def _fresh(self, key: bytes, now: float) -> int:
         """Take a count out; what was counted too long ago is none."""
         count, since = self._seen.pop(key, (0, now))
         return count if now - since < WINDOW else 0
+
+    def dump(self, now: float) -> _Seen:
+        """Return what `__init__` takes, without what is too old to count."""
+        return {key: seen for key, seen in self._seen.items() if now - seen[1] < WINDOW}
+
+
+def _digest(alarm: str, line: bytes) -> bytes:
+    # The same in every process, and nobody can make up two lines that share one.
+    return hashlib.blake2b(b"%b\0%b" % (alarm.encode("utf-8", "surrogatepass"), line), digest_size=12).digest()
 
 
 class EchoGuard:
     """Tells, for an alarm about to fire, whether it has fired for the same record already."""
 
-    def __init__(self) -> None:
-        self._announced = Memory()
-        self._printed = Memory()
-        self._loose: deque[tuple[str, tuple[bytes, ...], float]] = deque(maxlen=LOOSE_CAPACITY)
-        self._recent: deque[tuple[str, bytes, float]] = deque(maxlen=LOOSE_CAPACITY)
+    def __init__(self, saved: SavedEchoes | None = None) -> None:
+        saved = saved or SavedEchoes()
+        self._announced = LineCounts(saved.announced)
+        self._printed = LineCounts(saved.printed)
+        self._loose: deque[_Loose] = deque(saved.loose, maxlen=LOOSE_CAPACITY)
+        self._recent: deque[_Line] = deque(saved.recent, maxlen=LOOSE_CAPACITY)
+
+    def dump(self, now: float) -> SavedEchoes:
+        """Return what `__init__` takes."""
+        fresh = [entry for entry in self._loose if now - entry[2] < WINDOW]
+        recent = [entry for entry in self._recent if now - entry[2] < WINDOW]
+        return SavedEchoes(self._announced.dump(now), self._printed.dump(now), tuple(fresh), tuple(recent))
+
+    def expects_prints(self, now: float) -> bool:
+        """Return whether a printed line may be an echo at present."""
+        newest = max(self._announced.newest, self._loose[-1][2] if self._loose else -math.inf)
+        return now - newest < WINDOW
+
+    def note_printed(self, alarm: str, line: bytes, now: float, n: int) -> None:
+        """Note that `alarm` matched a printed line `n` times, none of which was an echo."""
+        line = line.rstrip(b"\r\n")
+        self._printed.add(alarm, line, now, n)
+        self._recent.append((alarm, line, now))
 
     def is_echo(self, alarm: str, record: Record, now: float) -> bool:
         """Note that `alarm` matched `record`; return True when this is its second appearance."""
@@ -80,8 +132,7 @@ class EchoGuard:
             if entry[0] == alarm and now - entry[2] < WINDOW and _holds(line, entry[1]):
                 self._loose.remove(entry)
                 return True
-        self._printed.add(alarm, line, now)
-        self._recent.append((alarm, line, now))
+        self.note_printed(alarm, line, now, 1)
         return False
 
     def _was_printed(self, alarm: str, lines: tuple[bytes, ...], now: float) -> bool:

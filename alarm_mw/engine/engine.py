@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 
-from alarm_mw.engine.antiloop import LoopGuard, is_marked
-from alarm_mw.engine.echo import EchoGuard
-from alarm_mw.engine.limiters import HeldBack, SameMessage
+from alarm_mw.engine.antiloop import is_marked
+from alarm_mw.engine.gatekeeper import Gate, Gatekeeper
+from alarm_mw.engine.limits import Limits, Rate
+from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.messages import shown
 from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import RuleTimeout
@@ -15,9 +17,16 @@ from alarm_mw.types import Firing, Held, Reason, Record, Rule, Verdict
 #: A rule that was cut off this many times is not tried any more.
 MAX_TIMEOUTS = 10
 
+#: How many combinations of rules are remembered with the alarms that they fire.
+_PLANS = 1000
+
 
 class Engine:
-    """Rules in order, and what holds their alarms back. Pure: `now` comes in, values come out."""
+    """Rules in order, and what holds their alarms back. Pure: `now` comes in, values come out.
+
+    `limits` are those of single alarms. `memory` is that of a former engine: its holds, counts and thresholds go on.
+    Everywhere `now` is in seconds of a clock that never goes back.
+    """
 
     def __init__(  # noqa: PLR0913  # what makes an engine
         self,
@@ -28,18 +37,26 @@ class Engine:
         left_out: Collection[str] = (),
         alarm_freq: float,
         alarm_msg_size: int,
+        alarm_rate: Rate | None = None,
+        limits: Mapping[str, Limits] | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._rules = tuple(rules)
+        self._names = tuple(_name(compiled.rule) for compiled in rules)
         #: Tells which rules may match a line.
         self.screen = screen
-        self._left_out = frozenset(left_out)
-        self._alarms = self._left_out.union(alarms)
-        self._msg_size = alarm_msg_size
-        self._same_message = SameMessage(alarm_freq)
-        self._held_back = HeldBack()
-        self._loops = LoopGuard()
-        self._echoes = EchoGuard()
-        self._timeouts = [0] * len(self._rules)
+        self._alarms = frozenset(left_out).union(alarms)
+        #: For the next engine.
+        self.memory = memory or Memory()
+        self._gatekeeper = Gatekeeper(
+            dict.fromkeys(self._alarms, Limits()) | dict(limits or {}),
+            self.memory,
+            left_out=left_out,
+            alarm_rate=alarm_rate,
+            alarm_freq=alarm_freq,
+            alarm_msg_size=alarm_msg_size,
+        )
+        self._plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
 
     def evaluate(
         self,
@@ -48,7 +65,7 @@ class Engine:
         candidates: Sequence[int] | None = None,
         certain: Container[int] = (),
     ) -> Verdict:
-        """Put a record to the rules; `now` is in seconds of a clock that never goes back.
+        """Put a record to the rules.
 
         `candidates` are the indexes of the rules that the screen left, ascending, and `certain` those of them that
         are known to match. Without them the record is screened here.
@@ -61,28 +78,77 @@ class Engine:
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
-        decisions = [self._decide(alarm, record, now, shown(rule.pattern)) for alarm, rule in matched.items()]
-        return _verdict(tuple(matched), decisions, cut_off)
+        return self._decide(matched, record, now + self.memory.offset, cut_off)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:
         """Fire an alarm past the rules; what holds firings back holds for it as well."""
         if alarm not in self._alarms:
             return Verdict(skipped=Reason.UNKNOWN_ALARM)
-        return _verdict((alarm,), [self._decide(alarm, record, now, "")], ())
+        return self._decide([], record, now + self.memory.offset, (), alarm)
 
     def is_switched_off(self, index: int) -> bool:
         """Return whether a rule is not tried any more, because its regexp was cut off too often."""
-        return self._timeouts[index] >= MAX_TIMEOUTS
+        return self.memory.timeouts.get(self._names[index], 0) >= MAX_TIMEOUTS
 
     def rule(self, index: int) -> Rule:
         """Return the rule at `index`."""
         return self._rules[index].rule
 
+    # Digests
+
+    def due(self) -> float | None:
+        """Return when `tick` has something to do, None where it has not."""
+        due = self.memory.held_back.due()
+        return None if due is None else due - self.memory.offset
+
+    def tick(self, now: float, time: float) -> list[Firing]:
+        """Return the digests that are due: messages that tell what was held back. `time` is since the epoch."""
+        due = self.due()
+        if due is None or due > now:
+            return []
+        self.memory.is_changed = True
+        return list(self._gatekeeper.tick(now + self.memory.offset, time))
+
+    # Floods
+
+    def gate(self, rules: tuple[int, ...], source: str, now: float) -> tuple[Gate, Verdict] | None:
+        """Return what becomes of every printed line that these rules are certain to match, where that can be told.
+
+        It is what `evaluate` would say of each, until that or another method has changed the memory: for lines
+        without alarm code's mark, and none but ``Gate.message`` where that is not None.
+        """
+        now += self.memory.offset
+        plan = self._plan(rules, source)
+        if plan is None or self.memory.echoes.expects_prints(now):
+            return None
+        alarms, skipped = plan
+        gate = self._gatekeeper.gate(alarms, now)
+        return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
+
+    def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
+        """Note that a gate has decided `n` lines, of which `first` was the first, and `last` the last one."""
+        self.memory.is_changed = True
+        self._gatekeeper.hold(gate, first, last, n, now + self.memory.offset)
+
+    def _plan(self, rules: tuple[int, ...], source: str) -> tuple[tuple[str, ...], Reason | None] | None:
+        """Return the alarms of rules that match a printed line, and why it has none; None where rules count."""
+        key = (rules, source)
+        if key not in self._plans:
+            if len(self._plans) >= _PLANS:
+                self._plans.clear()
+            matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
+            counts = any(compiled.rule.count > 1 for compiled in matched)
+            skipped = Reason.EXCLUDED if excluded and not matched else None
+            self._plans[key] = None if counts else (_alarms(matched), skipped)
+        return self._plans[key]
+
+    # One record
+
     def _scan(
         self, record: Record, candidates: Sequence[int], certain: Container[int]
-    ) -> tuple[dict[str, Rule], tuple[int, ...], bool]:
-        """Return the alarms that match with the first rule of each, the rules cut off, and whether one excluded."""
-        matched: dict[str, Rule] = {}
+    ) -> tuple[list[CompiledRule], tuple[int, ...], bool]:
+        """Return the rules that match and fire, the rules cut off, and whether one excluded the rest."""
+        matched: list[CompiledRule] = []
         cut_off: list[int] = []
         lines = _lines(record.message)
         for index in candidates:
@@ -93,8 +159,7 @@ class Engine:
                 continue
             if compiled.rule.excludes:
                 return matched, tuple(cut_off), True
-            for alarm in compiled.rule.alarms:
-                matched.setdefault(alarm, compiled.rule)
+            matched.append(compiled)
         return matched, tuple(cut_off), False
 
     def _matches(self, index: int, message: bytes, lines: Sequence[bytes], cut_off: list[int]) -> bool:
@@ -104,31 +169,58 @@ class Engine:
         try:
             return any(map(compiled.search, (message,) if compiled.rule.multiline else lines))
         except RuleTimeout:
-            self._timeouts[index] += 1
+            self.memory.timeouts[self._names[index]] = self.memory.timeouts.get(self._names[index], 0) + 1
+            self.memory.is_changed = True
             cut_off.append(index)
             return False
 
-    def _decide(self, alarm: str, record: Record, now: float, rule: str) -> Firing | Held:
-        message = cut(record.message, self._msg_size)
-        reason = self._why_held(alarm, record, message, now)
-        if reason is not None:
-            if reason is not Reason.ECHO:  # of an echo the recipient has been told
-                self._held_back.add(alarm, record.time)
-            return Held(alarm, reason)
-        self._same_message.fired(alarm, message, now)
-        count, since = self._held_back.take(alarm)
-        return Firing(f"{record.key}.{alarm}", alarm, message, record, record.time, rule, count, since)
+    def _decide(
+        self, matched: Sequence[CompiledRule], record: Record, now: float, cut_off: tuple[int, ...], *direct: str
+    ) -> Verdict:
+        """Fire or hold back the alarms of the rules that match, or those that are fired directly."""
+        self.memory.is_changed = True
+        alarms = direct or _alarms(matched)
+        echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
+        firing = dict.fromkeys(direct, "") | self._firing_rules(matched, echoes, now)
+        firings: list[Firing] = []
+        held: list[Held] = []
+        for alarm in alarms:
+            if alarm in echoes:  # of which the recipient has been told
+                decision: Firing | Held = Held(alarm, Reason.ECHO)
+            elif alarm not in firing:
+                decision = Held(alarm, Reason.BELOW_THRESHOLD)
+            else:
+                decision = self._gatekeeper.decide(alarm, record, now, firing[alarm])
+            if isinstance(decision, Firing):
+                firings.append(decision)
+            else:
+                held.append(decision)
+        return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off)
 
-    def _why_held(self, alarm: str, record: Record, message: bytes, now: float) -> Reason | None:
-        if alarm in self._left_out:
-            return Reason.UNAVAILABLE
-        if self._echoes.is_echo(alarm, record, now):
-            return Reason.ECHO
-        if self._same_message.holds(alarm, message, now):
-            return Reason.SAME_MESSAGE
-        if self._loops.is_loop(alarm, record.message):
-            return Reason.LOOP
-        return None
+    def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, str]:
+        """Return the alarms that fire, each with the regexp of the first rule that says so."""
+        firing: dict[str, str] = {}
+        for compiled in matched:
+            rule = compiled.rule
+            if rule.count > 1 and not (echoes.isdisjoint(rule.alarms) and self._counts_up(rule, now)):
+                continue
+            for alarm in rule.alarms:
+                if alarm not in firing:
+                    firing[alarm] = shown(rule.pattern)
+        return firing
+
+    def _counts_up(self, rule: Rule, now: float) -> bool:
+        return self.memory.thresholds.reached(_name(rule), rule.count, rule.within, now)
+
+
+def _name(rule: Rule) -> str:
+    """Return what a rule is known by in the memory: the same in every process, and after changes of other rules."""
+    return f"{shown(rule.pattern)} {','.join(rule.alarms)}"
+
+
+def _alarms(rules: Sequence[CompiledRule]) -> tuple[str, ...]:
+    """Return the alarms of rules in their order, each once."""
+    return tuple(dict.fromkeys(alarm for compiled in rules for alarm in compiled.rule.alarms))
 
 
 def _lines(message: bytes) -> tuple[bytes, ...]:
@@ -143,37 +235,3 @@ def _applies(rule: Rule, record: Record) -> bool:
     if rule.level is not None and (record.level is None or record.level < rule.level):
         return False
     return rule.logger is None or record.logger == rule.logger or record.logger.startswith(rule.logger + ".")
-
-
-def _verdict(matched: tuple[str, ...], decisions: Sequence[Firing | Held], cut_off: tuple[int, ...]) -> Verdict:
-    firings = tuple(decision for decision in decisions if isinstance(decision, Firing))
-    held = tuple(decision for decision in decisions if isinstance(decision, Held))
-    return Verdict(firings, held, matched, None, cut_off)
-
-
-def shown(pattern: str) -> str:
-    r"""Return a regexp as text that can be stored and sent: bytes of it that are no UTF-8 become ``\xNN``."""
-    if pattern.isascii():
-        return pattern
-    return pattern.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def cut(message: bytes, size: int) -> bytes:
-    """Return the message in at most `size` bytes; one that had to be cut says how long it was."""
-    if len(message) <= size:
-        return message
-    newline = b"\n" if message.endswith(b"\n") else b""
-    note = b" [cut: %d bytes]" % len(message) + newline
-    if len(note) > size:
-        note = b""
-    kept = message[: size - len(note)]
-    # A character of several bytes is not cut in two.
-    return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
-
-
-def _is_text(message: bytes) -> bool:
-    try:
-        message.decode()
-    except UnicodeDecodeError:
-        return False
-    return True

@@ -1,7 +1,7 @@
 """The ledger: every line and every firing is counted, and the counts must add up.
 
 For each source:  ``lines = screened_out + matched + skipped (by reason)``
-For each alarm:   ``matched = fired + held_back (by reason)``
+For each alarm:   ``matched + digests = fired + held_back (by reason)``
                   ``fired = delivered + waiting + dead (by reason) + dropped (by reason)``
 """
 
@@ -34,6 +34,8 @@ class AlarmRow(TypedDict):
     """What became of the matches of one alarm."""
 
     matched: int
+    #: Messages that tell of what was held back.
+    digests: int
     fired: int
     held_back: dict[str, int]
     delivered: int
@@ -103,7 +105,16 @@ def _source_row() -> SourceRow:
 
 
 def _alarm_row() -> AlarmRow:
-    return {"matched": 0, "fired": 0, "held_back": {}, "delivered": 0, "waiting": 0, "dead": {}, "dropped": {}}
+    return {
+        "matched": 0,
+        "digests": 0,
+        "fired": 0,
+        "held_back": {},
+        "delivered": 0,
+        "waiting": 0,
+        "dead": {},
+        "dropped": {},
+    }
 
 
 def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
@@ -125,8 +136,9 @@ def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
             found.append(f"source {name}: {source['lines']} lines came in, {known} are accounted for")
     for name, alarm in books["alarms"].items():
         known = alarm["fired"] + sum(alarm["held_back"].values())
-        if alarm["matched"] != known:
-            found.append(f"alarm {name}: {alarm['matched']} matches, {known} are accounted for")
+        if alarm["matched"] + alarm["digests"] != known:
+            digests = f" and {alarm['digests']} digests" if alarm["digests"] else ""
+            found.append(f"alarm {name}: {alarm['matched']} matches{digests}, {known} are accounted for")
         if alarm["waiting"] != waiting.get(name, 0):
             found.append(f"alarm {name}: {alarm['waiting']} firings should wait, {waiting.get(name, 0)} do")
     return found

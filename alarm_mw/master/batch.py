@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from alarm_mw.master.chunk import StreamHit
 from alarm_mw.transports.wire import Counts, MetricChange
 from alarm_mw.types import Record
 
@@ -24,6 +25,17 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Lines:
+    """Lines of an output stream that some rule may match, in order."""
+
+    #: ``stdout`` or ``stderr``.
+    stream: str
+    hits: Sequence[StreamHit]
+    #: Makes the record of one of them: only where it is needed, for that takes longer than all the rest.
+    record: Callable[[StreamHit], Record]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Items in order, and counts for the ledger."""
 
@@ -33,3 +45,5 @@ class Batch:
     done: threading.Event | None = None
     #: What becomes of the application's metrics, in order.
     metrics: Sequence[MetricChange] = ()
+    #: Come after the items.
+    lines: Lines | None = None

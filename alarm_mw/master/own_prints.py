@@ -9,7 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 
-from alarm_mw.engine.echo import Memory
+from alarm_mw.engine.echo import LineCounts
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
 
@@ -21,7 +21,7 @@ class OwnPrints:
     """Learns of each record where it is made: `logging` has no other place that all of them pass."""
 
     def __init__(self) -> None:
-        self._lines = Memory()
+        self._lines = LineCounts()
         self._before: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
 
     def start(self) -> None:

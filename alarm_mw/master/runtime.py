@@ -22,6 +22,7 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch
 from alarm_mw.master.foreign import make_action
+from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import LateExecutor, start_thread
@@ -65,7 +66,7 @@ class Runtime:
         self._subscribers = subscribers
         self._actions = {alarm.name: self._action(alarm, find_action) for alarm in settings.alarms}
         self.outbox = Outbox(outbox)
-        engine = engine_of(settings)
+        engine = engine_of(settings, read_memory(self.outbox))
         #: Tells which rules may match a line.
         self.screen = engine.screen
         self.loop = asyncio.new_event_loop()

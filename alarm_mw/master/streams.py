@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 import zlib
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 
-from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.batch import Batch, Lines
 from alarm_mw.master.chunk import Chunk, StreamHit
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.types import Reason, Record
 
 #: Seconds that output waits at most until the alarms in it are in the outbox.
 PATIENCE = 0.25
+
+#: How many chunks may wait for the worker, should the disk be slower than that. The lines of more are counted as
+#: `Reason.QUEUE_FULL`, unjudged.
+WAITING = 64
 
 
 class StreamIntake:
@@ -24,29 +30,48 @@ class StreamIntake:
     """
 
     def __init__(
-        self, run_id: str, submit: Callable[[Batch], None], is_own: Callable[[bytes], bool] = lambda _: False
+        self, run_id: str, submit: Callable[[Batch], None], is_own: Callable[[bytes], bool] | None = None
     ) -> None:
         self._run_id = run_id
         self._submit = submit
-        #: Tells the lines of alarm code, which the rules must not see.
+        #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
+        #: The ends of batches that the worker has not worked off yet, for each stream; its reader's thread has them.
+        self._under_way: dict[str, deque[threading.Event]] = {}
 
     def __call__(self, chunk: Chunk) -> None:
         """Take a chunk; may block for `PATIENCE` seconds."""
-        hits = [hit for hit in chunk.hits if not self._is_own(hit.line)]
+        hits = chunk.hits if self._is_own is None else self._foreign(chunk.hits, self._is_own)
+        counts = _counts(chunk, len(chunk.hits) - len(hits))
+        under_way = self._under_way.setdefault(chunk.stream, deque())
+        if hits and not _has_room(under_way):
+            counts["lines"] += len(hits)
+            counts[f"skipped:{Reason.QUEUE_FULL}"] = len(hits)
+            hits = ()
         done = threading.Event() if hits else None
-        now = time.time()
-        items = [Item(self._record(chunk.stream, hit, now), None, hit.rules, hit.certain) for hit in hits]
-        self._submit(Batch(items, {chunk.stream: _counts(chunk, len(chunk.hits) - len(hits))}, done))
+        record = functools.partial(self._record, chunk.stream, time.time())
+        lines = Lines(chunk.stream, hits, record) if hits else None
+        self._submit(Batch((), {chunk.stream: counts}, done, lines=lines))
         if done is not None:
+            under_way.append(done)
             done.wait(PATIENCE)
 
-    def _record(self, stream: str, hit: StreamHit, now: float) -> Record:
+    def _foreign(self, hits: Sequence[StreamHit], is_own: Callable[[bytes], bool]) -> Sequence[StreamHit]:
+        return [hit for hit in hits if not is_own(hit.line)]
+
+    def _record(self, stream: str, now: float, hit: StreamHit) -> Record:
         # The place in the stream makes the key: a line that two masters have seen is known by it.
         key = f"{self._run_id}.{stream}.{hit.offset}.{zlib.crc32(hit.line):08x}"
         # The first part of a line that was too long stays a line.
         is_cut = len(hit.line) >= MAX_LINE and not hit.line.endswith(b"\n")
         return Record(hit.line + b"\n" if is_cut else hit.line, stream, now, key)
+
+
+def _has_room(under_way: deque[threading.Event]) -> bool:
+    """Return whether the worker keeps up: of what it has not worked off, no more than so much is kept."""
+    while under_way and under_way[0].is_set():
+        under_way.popleft()
+    return len(under_way) < WAITING
 
 
 def _counts(chunk: Chunk, own: int) -> dict[str, int]:

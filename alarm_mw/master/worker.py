@@ -12,11 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from alarm_mw import signals
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
-from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.batch import Batch
+from alarm_mw.master.judge import Judge, Judged
+from alarm_mw.master.memory_writer import MemoryWriter
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.threads import start_thread
-from alarm_mw.transports.own_requests import own_requests
-from alarm_mw.types import Firing, Reason, Record, Verdict
+from alarm_mw.types import Firing, Reason
 
 log = logging.getLogger(__name__)
 
@@ -29,10 +30,6 @@ FLUSH_EVERY = 1.0
 #: How often, and at what distance in seconds, a transaction is tried before its firings are counted as lost.
 WRITE_ATTEMPTS = 10
 WRITE_PAUSE = 0.2
-
-
-#: How many unknown alarms are named in the log, each once.
-MAX_UNKNOWN = 100
 
 
 class Worker:
@@ -55,7 +52,8 @@ class Worker:
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
         self._unwritten_since: float | None = None
-        self._unknown: set[str] = set()
+        self._judge = Judge(engine)
+        self._memory = MemoryWriter(engine.memory, is_durable=outbox.is_durable)
         self._looping: set[str] = set()
 
     def start(self) -> None:
@@ -102,82 +100,58 @@ class Worker:
         return batches, batch is not None
 
     def _patience(self) -> float | None:
-        """Return the seconds until counts must be written down; None when there are none."""
-        if self._unwritten_since is None:
-            return None
-        return max(self._unwritten_since + FLUSH_EVERY - time.monotonic(), 0.0)
+        """Return the seconds until counts must be written down or a digest is due; None when there is neither."""
+        flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
+        dues = [due for due in (flush, self._engine.due()) if due is not None]
+        return max(min(dues) - time.monotonic(), 0.0) if dues else None
+
+    def _is_flush_due(self, now: float) -> bool:
+        return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
 
     def _process(self, batches: Sequence[Batch]) -> None:
         now = time.monotonic()
-        verdicts = [(item.record, self._judge(item, now)) for batch in batches for item in batch.items]
-        firings = [firing for _, verdict in verdicts for firing in verdict.firings]
+        digests = self._engine.tick(now, time.time())
+        each = bool(signals.held_back.receivers)
+        judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
+        firings = [*digests, *(firing for found in judged for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():
             # Whoever looks at the books meanwhile sees them before or after, and balanced.
             for batch in batches:
                 self._book_counts(batch)
                 self.metrics.change(batch.metrics)
-            for record, verdict in verdicts:
-                self._book_record(record, verdict)
+            for found in judged:
+                self._book_record(found)
             if self._unwritten_since is None:
                 self._unwritten_since = now
-            new = self._take(firings, booked) if firings or self._patience() == 0.0 else []
+            new = self._take(firings, booked) if firings or self._is_flush_due(now) else []
         if new is None:
             new = self._take_later(firings, booked)
         self._announce_fired(new)
-        self._announce_held(verdicts)
-
-    def _judge(self, item: Item, now: float) -> Verdict:
-        try:
-            return self._verdict(item, now)
-        except Exception:  # one line must not end all alarms
-            log.exception("a record could not be judged")
-            return Verdict(skipped=Reason.UNJUDGED)
-
-    def _verdict(self, item: Item, now: float) -> Verdict:
-        if item.alarm is not None:
-            return self._fire(item.alarm, item.record, now)
-        if own_requests.takes(item.record):
-            return Verdict(skipped=Reason.ALARM_ORIGIN)
-        verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
-        for index in verdict.cut_off:
-            self._warn_cut_off(index)
-        return verdict
-
-    def _fire(self, alarm: str, record: Record, now: float) -> Verdict:
-        verdict = self._engine.fire(alarm, record, now)
-        if verdict.skipped is Reason.UNKNOWN_ALARM and len(self._unknown) < MAX_UNKNOWN:
-            if alarm not in self._unknown:
-                log.warning("alarm() was called for %r, which is not configured", alarm)
-            self._unknown.add(alarm)
-        return verdict
-
-    def _warn_cut_off(self, index: int) -> None:
-        rule = self._engine.rule(index)
-        end = "; the rule is switched off" if self._engine.is_switched_off(index) else ""
-        log.warning("%s: the regexp %r was cut off at its time limit%s", rule.where, rule.pattern, end)
+        self._announce_held(judged)
 
     def _book_counts(self, batch: Batch) -> None:
         for source, columns in batch.counts.items():
             for column, n in columns.items():
                 self._outbox.ledger.source(source, column, n)
 
-    def _book_record(self, record: Record, verdict: Verdict) -> None:
+    def _book_record(self, found: Judged) -> None:
+        record, verdict, n = found
         ledger = self._outbox.ledger
-        ledger.source(record.source, "lines")
+        ledger.source(record.source, "lines", n)
         if verdict.matched:
-            ledger.source(record.source, "matched")
+            ledger.source(record.source, "matched", n)
         elif verdict.skipped:
-            ledger.source(record.source, "skipped", reason=verdict.skipped)
+            ledger.source(record.source, "skipped", n, reason=verdict.skipped)
         else:
-            ledger.source(record.source, "screened_out")
+            ledger.source(record.source, "screened_out", n)
         for held in verdict.held:
-            ledger.alarm(held.alarm, "matched")
-            ledger.alarm(held.alarm, "held_back", reason=held.reason)
+            ledger.alarm(held.alarm, "matched", n)
+            ledger.alarm(held.alarm, "held_back", n, reason=held.reason)
 
     def _book_firing(self, firing: Firing, *, is_new: bool) -> None:
         ledger = self._outbox.ledger
-        ledger.alarm(firing.alarm, "matched")
+        ledger.alarm(firing.alarm, "digests" if firing.is_digest else "matched")
         if is_new:
             ledger.alarm(firing.alarm, "fired")
         else:
@@ -192,9 +166,10 @@ class Worker:
                 self._book_firing(firing, is_new=is_new)
 
         try:
-            new = self._outbox.take(firings, book)
+            new = self._outbox.take(firings, book, self._memory.due())
         except sqlite3.Error as error:
             log.error("the outbox cannot be written: %s", error)
+            self._memory.failed()
             return None
         self._unwritten_since = None
         return new
@@ -220,8 +195,8 @@ class Worker:
         for firing in firings:
             signals.send(signals.fired, firing.alarm, firing=firing)
 
-    def _announce_held(self, verdicts: Sequence[tuple[Record, Verdict]]) -> None:
-        for record, verdict in verdicts:
+    def _announce_held(self, judged: Sequence[Judged]) -> None:
+        for record, verdict, _ in judged:
             for held in verdict.held:
                 if held.reason is Reason.LOOP and held.alarm not in self._looping:
                     self._looping.add(held.alarm)

@@ -39,6 +39,11 @@ class OwnRequests:
         """Note that a request is made; `resource` is its path with its query."""
         self._made.append(_Made(f"{method} {resource or '/'} ".encode(), self._clock()))
 
+    def expected(self) -> tuple[bytes, ...]:
+        """Return what an access line has, one of which may still be excused, each once."""
+        since = self._clock() - WINDOW
+        return tuple({made.text for made in tuple(self._made) if made.time >= since})
+
     def takes(self, record: Record) -> bool:
         """Return whether the record is the access line of a request that was made."""
         if not self._made:

@@ -15,7 +15,7 @@ def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:
     chunk = Chunk("stdout", 3, (StreamHit(0, b"alarm a: failed\n", (0,)),))
     intake(chunk)
     (batch,) = batches
-    assert batch.items == []
+    assert batch.lines is None
     assert batch.counts["stdout"] == {
         "lines": 3,
         "screened_out": 2,
@@ -36,4 +36,6 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
         batch.done.set()
 
     StreamIntake("run", submit)(Chunk("stdout", 1, (StreamHit(0, b"x" * MAX_LINE, (0,)),)))
-    assert batches[0].items[0].record.message == b"x" * MAX_LINE + b"\n"
+    lines = batches[0].lines
+    assert lines is not None
+    assert lines.record(lines.hits[0]).message == b"x" * MAX_LINE + b"\n"

@@ -1,0 +1,92 @@
+"""What an alarm may be held back for: the limits that a configuration sets, and how they are written."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+import msgspec
+
+#: The highest number of firings, or of matches, that is counted: each takes eight bytes of memory.
+MOST = 10_000
+
+#: The longest time, in seconds: thirty days.
+LONGEST = 30 * 86_400.0
+
+_UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)?([smhd])")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `count` in any `window` seconds."""
+
+    count: int
+    window: float
+
+
+def read_duration(text: str) -> float:
+    """Return the seconds that ``90s``, ``10m``, ``1.5h`` or ``1d`` are; raise `ValueError` with a sentence."""
+    found = _DURATION.fullmatch(text)
+    if found is None or found[1] is None:
+        raise ValueError(f"expected a time such as '90s', '10m', '1h' or '1d', got {text!r}")
+    return _in_bounds(float(found[1]) * _UNITS[found[2]], text)
+
+
+def read_rate(text: str) -> Rate:
+    """Return what ``20/1h`` or ``20/h`` says; raise `ValueError` with a sentence."""
+    number, slash, time = text.partition("/")
+    found = _DURATION.fullmatch(time)
+    if not slash or found is None or _NUMBER.fullmatch(number) is None:
+        raise ValueError(f"expected a number and a time such as '20/1h', '1/30s' or '5/m', got {text!r}")
+    if not 1 <= int(number) <= MOST:
+        raise ValueError(f"expected a number from 1 to {MOST} before the slash, got {text!r}")
+    return Rate(int(number), _in_bounds(float(found[1] or 1) * _UNITS[found[2]], text))
+
+
+def _in_bounds(seconds: float, text: str) -> float:
+    if not 0 < seconds <= LONGEST:
+        raise ValueError(f"expected a time above 0 and of at most 30 days, got {text!r}")
+    return seconds
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What holds an alarm back: every key of it may stand in the alarm's table, under ``limits``."""
+
+    rate: Annotated[
+        str | None,
+        msgspec.Meta(description="at most so many messages in any so long a time, such as `20/1h` or `1/30s`"),
+    ] = None
+    repeat_after: Annotated[
+        str | None,
+        msgspec.Meta(description="the time, such as `1h`, in which no message of the alarm is sent a second time"),
+    ] = None
+    digest: Annotated[
+        bool | None,
+        msgspec.Meta(
+            description="tell of what was held back when its time is over; by default for all but `alarm_freq`, "
+            "`true` for that as well, `false` for nothing"
+        ),
+    ] = None
+    for_humans: Annotated[
+        bool | None,
+        msgspec.Meta(
+            description="counts for `alarm_rate`, and is held back by it; by default all actions but `log`, `mule` "
+            "and `signal`"
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        _check("rate", self.rate, read_rate)
+        _check("repeat_after", self.repeat_after, read_duration)
+
+
+def _check(key: str, value: str | None, read: Callable[[str], object]) -> None:
+    try:
+        if value is not None:
+            read(value)
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None

@@ -1,0 +1,31 @@
+"""What a firing says: messages of a bounded length, regexps as text."""
+
+from __future__ import annotations
+
+
+def shown(pattern: str) -> str:
+    r"""Return a regexp as text that can be stored and sent: bytes of it that are no UTF-8 become ``\xNN``."""
+    if pattern.isascii():
+        return pattern
+    return pattern.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def cut(message: bytes, size: int) -> bytes:
+    """Return the message in at most `size` bytes; one that had to be cut says how long it was."""
+    if len(message) <= size:
+        return message
+    newline = b"\n" if message.endswith(b"\n") else b""
+    note = b" [cut: %d bytes]" % len(message) + newline
+    if len(note) > size:
+        note = b""
+    kept = message[: size - len(note)]
+    # A character of several bytes is not cut in two.
+    return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
+
+
+def _is_text(message: bytes) -> bool:
+    try:
+        message.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,146 @@
+"""Puts records and lines to the engine; of a flood of lines, each costs next to nothing.
+
+While nothing fires and everything that a line could raise is held back, its outcome is known before it is looked at
+(`Engine.gate`): such lines are only counted, and of all of them two are made into records.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from alarm_mw.engine.antiloop import ALARM_MARK
+from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.gatekeeper import Gate
+from alarm_mw.master.batch import Batch, Item, Lines
+from alarm_mw.master.chunk import StreamHit
+from alarm_mw.transports.own_requests import own_requests
+from alarm_mw.types import Reason, Record, Verdict
+
+log = logging.getLogger(__name__)
+
+#: How many unknown alarms are named in the log, each once.
+MAX_UNKNOWN = 100
+
+#: How many requests of our own may be looked for in each line of a flood.
+_MAX_OWN = 4
+
+
+class Judged(NamedTuple):
+    """What the engine said of a record, and of so many like it."""
+
+    record: Record
+    verdict: Verdict
+    n: int = 1
+
+
+class _Run:
+    """Lines in a row that a gate decides."""
+
+    __slots__ = ("first", "gate", "last", "message", "n", "verdict")
+
+    def __init__(self, gate: Gate, verdict: Verdict) -> None:
+        self.gate = gate
+        self.verdict = verdict
+        self.message = gate.message
+        self.n = 0
+        self.first: StreamHit | None = None
+        self.last = b""
+
+
+class Judge:
+    """Asks an engine, in its thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._unknown: set[str] = set()
+
+    def judge(self, batch: Batch, now: float, *, each: bool) -> Iterator[Judged]:
+        """Yield what becomes of all that is in a batch, in order; `each` line by itself where somebody listens."""
+        for item in batch.items:
+            yield Judged(item.record, self._judge(item, now))
+        if batch.lines is not None:
+            yield from self._each_line(batch.lines, now) if each else self._lines(batch.lines, now)
+
+    # Lines
+
+    def _each_line(self, lines: Lines, now: float) -> Iterator[Judged]:
+        for hit in lines.hits:
+            yield self._line(lines, hit, now)
+
+    def _line(self, lines: Lines, hit: StreamHit, now: float) -> Judged:
+        record = lines.record(hit)
+        return Judged(record, self._judge(Item(record, None, hit.rules, hit.certain), now))
+
+    def _lines(self, lines: Lines, now: float) -> Iterator[Judged]:
+        own = own_requests.expected()
+        if len(own) > _MAX_OWN:
+            yield from self._each_line(lines, now)
+            return
+        runs: dict[tuple[int, ...], _Run | None] = {}
+        for hit in lines.hits:
+            _, line, rules, certain = hit
+            try:
+                run = runs[rules]
+            except KeyError:
+                run = runs[rules] = self._run(rules, lines.stream, now)
+            if (
+                run is not None
+                and certain == rules
+                and (run.message is None or run.message == line)
+                and not line.startswith(ALARM_MARK)
+                and not (own and any(text in line for text in own))
+            ):
+                if not run.n:
+                    run.first = hit
+                run.n += 1
+                run.last = line
+                continue
+            yield from self._finished(runs, lines, now)
+            runs.clear()
+            yield self._line(lines, hit, now)
+        yield from self._finished(runs, lines, now)
+
+    def _run(self, rules: tuple[int, ...], stream: str, now: float) -> _Run | None:
+        found = self._engine.gate(rules, stream, now)
+        return None if found is None else _Run(*found)
+
+    def _finished(self, runs: dict[tuple[int, ...], _Run | None], lines: Lines, now: float) -> Iterator[Judged]:
+        for run in runs.values():
+            if run is not None and run.first is not None:
+                first = lines.record(run.first)
+                self._engine.hold(run.gate, first, run.last, run.n, now)
+                yield Judged(first, run.verdict, run.n)
+
+    # Records
+
+    def _judge(self, item: Item, now: float) -> Verdict:
+        try:
+            return self._verdict(item, now)
+        except Exception:  # one line must not end all alarms
+            log.exception("a record could not be judged")
+            return Verdict(skipped=Reason.UNJUDGED)
+
+    def _verdict(self, item: Item, now: float) -> Verdict:
+        if item.alarm is not None:
+            return self._fire(item.alarm, item.record, now)
+        if own_requests.takes(item.record):
+            return Verdict(skipped=Reason.ALARM_ORIGIN)
+        verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
+        for index in verdict.cut_off:
+            self._warn_cut_off(index)
+        return verdict
+
+    def _fire(self, alarm: str, record: Record, now: float) -> Verdict:
+        verdict = self._engine.fire(alarm, record, now)
+        if verdict.skipped is Reason.UNKNOWN_ALARM and len(self._unknown) < MAX_UNKNOWN:
+            if alarm not in self._unknown:
+                log.warning("alarm() was called for %r, which is not configured", alarm)
+            self._unknown.add(alarm)
+        return verdict
+
+    def _warn_cut_off(self, index: int) -> None:
+        rule = self._engine.rule(index)
+        end = "; the rule is switched off" if self._engine.is_switched_off(index) else ""
+        log.warning("%s: the regexp %r was cut off at its time limit%s", rule.where, rule.pattern, end)

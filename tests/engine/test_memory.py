@@ -1,0 +1,100 @@
+"""What an engine remembers goes on in the next engine, and in the next process."""
+
+from __future__ import annotations
+
+import pytest
+
+from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.limits import Limits
+from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.engine.screen import Screen
+from alarm_mw.types import Reason, Record, Rule, Verdict
+
+LIMITS = {"a": Limits(rate="1/1h")}
+
+
+def engine(rule: Rule, memory: Memory | None = None, limits: dict[str, Limits] | None = None) -> Engine:
+    rules = [compile_rule(rule)]
+    return Engine(
+        rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits=limits, memory=memory
+    )
+
+
+def reborn(memory: Memory, now: float, time: float, *, lost: float = 0.0, new_now: float = 0.0) -> Memory:
+    """Return the memory as the next process has it, `lost` seconds later, where the clock says `new_now`."""
+    return Memory.loads(memory.dumps(now, time), new_now, time + lost)
+
+
+def line(text: bytes, key: str = "k", **facts: object) -> Record:
+    return Record(text, **{"source": "stdout", "time": 1000.0, "key": key, **facts})  # type: ignore[arg-type]  # a record's facts
+
+
+def why(verdict: Verdict) -> Reason:
+    (held,) = verdict.held
+    return held.reason
+
+
+def test_the_next_engine_goes_on() -> None:
+    """An engine that takes the place of another, with other rules, holds back what that one would have."""
+    before = engine(Rule("x", ("a",)), limits=LIMITS)
+    assert before.evaluate(line(b"x 1\n"), 0.0).firings
+    after = engine(Rule("x [0-9]", ("a",)), before.memory, LIMITS)
+    assert why(after.evaluate(line(b"x 2\n"), 1.0)) is Reason.RATE
+
+
+def test_the_next_process_goes_on_where_the_last_one_was() -> None:
+    """After a restart the time of a limit runs on, whatever the new process's clock says."""
+    before = engine(Rule("x", ("a",)), limits=LIMITS)
+    before.evaluate(line(b"x 1\n"), 50_000.0)
+    before.evaluate(line(b"x 2\n"), 50_001.0)
+    after = engine(Rule("x", ("a",)), reborn(before.memory, 50_001.0, 1000.0, lost=10.0, new_now=5.0), LIMITS)
+    assert why(after.evaluate(line(b"x 3\n"), 5.0)) is Reason.RATE
+    due = after.due()
+    assert due is not None
+    assert due - 5.0 == pytest.approx(3600.0 - 1.0 - 10.0)
+    (digest,) = after.tick(due, 4600.0)
+    assert (digest.held_back, digest.held_since) == (2, 1000.0)
+
+
+def test_a_wall_clock_that_was_put_back_prolongs_nothing_beyond_the_limit() -> None:
+    """A clock that jumps while no process runs makes no hold longer than it is anyway."""
+    before = engine(Rule("x", ("a",)), limits=LIMITS)
+    before.evaluate(line(b"x\n"), 100.0)
+    after = engine(Rule("x", ("a",)), reborn(before.memory, 100.0, 1000.0, lost=-500.0), LIMITS)
+    assert after.evaluate(line(b"x\n"), 3600.0).firings
+
+
+def test_an_echo_is_known_after_a_restart() -> None:
+    """A record that fired in one process, and is printed while the next one reads, fires once."""
+    before = engine(Rule("boom", ("a",)))
+    before.evaluate(line(b"boom\n", source="logging", echoes=(b"ERROR boom",)), 10.0)
+    before.evaluate(line(b"boom structlog\n", source="structlog", loose_echo=(b"boom structlog",)), 10.0)
+    after = engine(Rule("boom", ("a",)), reborn(before.memory, 10.0, 1000.0, lost=1.0))
+    assert why(after.evaluate(line(b"ERROR boom\n"), 0.0)) is Reason.ECHO
+    assert why(after.evaluate(line(b"now: boom structlog\n"), 0.0)) is Reason.ECHO
+
+
+def test_a_loop_is_known_after_a_restart() -> None:
+    """A process that dies in a loop does not begin that loop anew."""
+    looping = engine(Rule("x", ("a",)))
+    message, count = b"x\n", 0
+    while looping.evaluate(line(message), 0.0).firings:
+        message, count = b"ALARM: " + message, count + 1
+        looping = engine(Rule("x", ("a",)), reborn(looping.memory, 0.0, 1000.0))
+    assert count == 10
+
+
+def test_a_rule_that_was_switched_off_stays_so() -> None:
+    """A regexp that was cut off too often is not tried again by the next process."""
+    before = engine(Rule("x", ("a",)))
+    before.memory.timeouts["x a"] = MAX_TIMEOUTS
+    assert engine(Rule("x", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
+    assert not engine(Rule("y", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
+
+
+@pytest.mark.parametrize("saved", [b"", b"nonsense", b"\x91\x63"])
+def test_what_is_no_memory_is_refused(saved: bytes) -> None:
+    """Bytes of another version, or of a broken disk, are told from a memory."""
+    with pytest.raises(ValueError, match="memory of alarms"):
+        Memory.loads(saved, 0.0, 0.0)

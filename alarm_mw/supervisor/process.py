@@ -64,10 +64,12 @@ def die_with(parent: int) -> None:
 def with_own_pid(environment: Mapping[str, str], addressee: int) -> dict[str, str]:
     """Return the environment with what systemd addressed to process `addressee` addressed to this one.
 
-    See sd_listen_fds(3) and sd_watchdog_enabled(3): a process ignores sockets that are not addressed to it.
+    See sd_listen_fds(3) and sd_watchdog_enabled(3): a process ignores sockets that are not addressed to it. A second
+    name of the addressee, which newer ones look at where it is there, is left out.
     """
     names = [name for name in ("LISTEN_PID", "WATCHDOG_PID") if environment.get(name) == str(addressee)]
-    return {**environment, **dict.fromkeys(names, str(os.getpid()))}
+    kept = {name: value for name, value in environment.items() if name != "LISTEN_PIDFDID" or "LISTEN_PID" not in names}
+    return {**kept, **dict.fromkeys(names, str(os.getpid()))}
 
 
 def children() -> set[int]:

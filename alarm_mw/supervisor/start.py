@@ -7,6 +7,7 @@ import os
 from alarm_mw.supervisor.carriers import Carriers, complain
 from alarm_mw.supervisor.descriptors import fill_gaps, keep_back, let_go, passed_on
 from alarm_mw.supervisor.linux import PR_SET_CHILD_SUBREAPER, prctl
+from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.process import NOT_FOUND, die_with, end_as, exit_status, spawn, with_own_pid
 from alarm_mw.supervisor.records import RecordsSocket
@@ -32,9 +33,12 @@ def supervise(plan_fd: int) -> None:
     except OSError as error:
         complain(f"{plan.socket}: {error.strerror}")
         os._exit(CANNOT_START)
+    notify = NotifySocket.of(os.environ)
     streams, ends = open_streams(found)
     try:
-        server = _start_server(plan, ends, inherited)
+        server = _start_server(
+            {**plan.server_env, **(notify.server_env if notify else {})}, plan.command, ends, inherited
+        )
     except OSError as error:
         records.close()
         complain(f"{plan.command[0]}: {_cause(error)}")
@@ -43,12 +47,12 @@ def supervise(plan_fd: int) -> None:
     for fd in plan.master_fds:
         keep_back(fd)
     carriers = Carriers(plan, plan_fd, streams, records.listening, inherited)
-    returncode = Supervisor(server, carriers, plan.shutdown_timeout).run()
+    returncode = Supervisor(server, carriers, plan.shutdown_timeout, notify).run()
     records.close()
     end_as(returncode)
 
 
-def _start_server(plan: Plan, ends: dict[int, int], inherited: Inherited) -> int:
+def _start_server(added: dict[str, str], command: list[str], ends: dict[int, int], inherited: Inherited) -> int:
     parent = os.getpid()
 
     def prepare() -> dict[str, str]:
@@ -56,9 +60,9 @@ def _start_server(plan: Plan, ends: dict[int, int], inherited: Inherited) -> int
         for number, end in ends.items():
             os.dup2(end, number)
         give_back(inherited)
-        return with_own_pid({**os.environ, **plan.server_env}, parent)
+        return with_own_pid({**os.environ, **added}, parent)
 
-    return spawn(prepare, plan.command)
+    return spawn(prepare, command)
 
 
 def _cause(error: OSError) -> str:

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from alarm_mw.supervisor.carriers import Carriers
 from alarm_mw.supervisor.linux import Arrived, read_signals, signal_fd
+from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.process import children
 from alarm_mw.supervisor.signals import ENDING, STOPPING, is_sent_to_us_alone, stop_as
 
@@ -24,10 +25,13 @@ _TICK = 1.0
 class Supervisor:
     """The parent of a running server and of whatever carries its output."""
 
-    def __init__(self, server: int, carriers: Carriers, shutdown_timeout: float) -> None:
+    def __init__(
+        self, server: int, carriers: Carriers, shutdown_timeout: float, notify: NotifySocket | None = None
+    ) -> None:
         self._server = server
         self._carriers = carriers
         self._shutdown_timeout = shutdown_timeout
+        self._notify = notify
         self._signals = signal_fd()
         self._leads_session = os.getsid(0) == os.getpid()
         #: As in `subprocess`: the exit status, or a signal's number below zero.
@@ -61,12 +65,16 @@ class Supervisor:
         self._wait()
         for arrived in read_signals(self._signals):
             self._handle(arrived)
+        if self._notify is not None:
+            self._notify.pass_on()
         self._carriers.listen()
         self._carriers.look_at_time(time.monotonic())
 
     def _wait(self) -> None:
         waiting = select.poll()
         waiting.register(self._signals, select.POLLIN)
+        if self._notify is not None:
+            waiting.register(self._notify, select.POLLIN)
         carrier = self._carriers.current
         if carrier is not None and carrier.is_talking:
             waiting.register(carrier.control, select.POLLIN)

@@ -9,7 +9,7 @@ import array
 import os
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 VARIABLE = "NOTIFY_SOCKET"
@@ -30,7 +30,8 @@ class NotifySocket:
     descendant of ours, from our user or from root is thrown away.
     """
 
-    def __init__(self, systemd: str) -> None:
+    def __init__(self, systemd: str, *, is_ours: Callable[[int, int], bool] | None = None) -> None:
+        self._is_ours = is_ours or is_sent_for_server
         self._server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._server.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
         self._server.setblocking(False)
@@ -55,6 +56,11 @@ class NotifySocket:
         """Return the descriptor that becomes readable when the server has said something."""
         return self._server.fileno()
 
+    def close(self) -> None:
+        """Listen no longer."""
+        self._server.close()
+        self._systemd.close()
+
     def pass_on(self) -> None:
         """Send systemd what the server has said. Blocks for at most `PATIENCE` seconds for each message."""
         with suppress(BlockingIOError):
@@ -72,7 +78,7 @@ class NotifySocket:
             elif (level, kind) == (socket.SOL_SOCKET, socket.SCM_CREDENTIALS):
                 sender = _CREDENTIALS.unpack(data)
         try:
-            if is_ours(sender[0], sender[1]) and (told := without_main_pid(message)):
+            if self._is_ours(sender[0], sender[1]) and (told := without_main_pid(message)):
                 self._send(told, fds)
         finally:
             for fd in fds:
@@ -89,7 +95,7 @@ def without_main_pid(message: bytes) -> bytes:
     return b"\n".join(line for line in message.split(b"\n") if not line.startswith(b"MAINPID"))
 
 
-def is_ours(pid: int, user: int) -> bool:
+def is_sent_for_server(pid: int, user: int) -> bool:
     """Return whether a message's sender may speak for the server."""
     return user in {0, os.geteuid()} or _descends(pid)
 

@@ -48,6 +48,8 @@ def supervise(plan_fd: int) -> None:
         keep_back(fd)
     carriers = Carriers(plan, plan_fd, streams, records.listening, inherited)
     returncode = Supervisor(server, carriers, plan.shutdown_timeout, notify).run()
+    if notify is not None:
+        notify.close()
     records.close()
     end_as(returncode)
 

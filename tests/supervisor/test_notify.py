@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.supervisor.notify import NotifySocket, is_ours, without_main_pid
+from alarm_mw.supervisor.notify import NotifySocket, is_sent_for_server, without_main_pid
 
 LIMIT = 20.0
 
@@ -83,12 +83,31 @@ def test_a_systemd_that_does_not_listen_is_no_harm(supervise: Any, tmp_path: Pat
 def test_strangers_do_not_speak_for_the_server() -> None:
     """Another user's process is heard only where it is a descendant of the supervisor."""
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as child:
-        assert is_ours(child.pid, 12345)
-        assert is_ours(1, os.geteuid())
-        assert not is_ours(1, 12345)
-        assert not is_ours(os.getppid(), 12345)
+        assert is_sent_for_server(child.pid, 12345)
+        assert is_sent_for_server(1, os.geteuid())
+        assert not is_sent_for_server(1, 12345)
+        assert not is_sent_for_server(os.getppid(), 12345)
         child.communicate()
-    assert not is_ours(child.pid, 12345)
+    assert not is_sent_for_server(child.pid, 12345)
+
+
+def test_what_a_stranger_says_is_thrown_away(systemd: Systemd) -> None:
+    """It does not reach systemd, and does not keep out what the server says next."""
+    asked: list[int] = []
+
+    def is_second(pid: int, _user: int) -> bool:
+        asked.append(pid)
+        return len(asked) > 1
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as telling:
+        notify = NotifySocket(systemd.name, is_ours=is_second)
+        telling.connect(notify.server_env["NOTIFY_SOCKET"].replace("@", "\0", 1))
+        telling.send(b"WATCHDOG=1")
+        telling.send(b"READY=1")
+        notify.pass_on()
+        notify.close()
+    assert systemd.hear()[0] == b"READY=1"
+    assert asked == [os.getpid()] * 2
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alarm_mw.handler import AlarmHandler
     from alarm_mw.mules import mule_get_msg
     from alarm_mw.process import shutdown
+    from alarm_mw.reexec import supervise
     from alarm_mw.structlog import AlarmProcessor
     from alarm_mw.subscriber import on_signal
 
@@ -29,6 +30,7 @@ __all__ = [
     "on_signal",
     "shutdown",
     "signals",
+    "supervise",
     "testing",
     "wsgi",
 ]
@@ -42,6 +44,7 @@ _HOMES = {
     "mule_get_msg": "mules",
     "on_signal": "subscriber",
     "shutdown": "process",
+    "supervise": "reexec",
 }
 
 

@@ -11,7 +11,7 @@ import click
 
 from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import Sources
+from alarm_mw.config.sources import Sources, found_files
 from alarm_mw.errors import Problem
 from alarm_mw.master.foreign import unmakable
 
@@ -34,6 +34,11 @@ UWSGI_FLAGS = {
     "alarm-segfault": ("NAME", "Fire when a process of the server dies of a crash. Repeatable."),
     "metric-alarm": ("'key=…,value=…,alarm=NAME'", "Fire when a metric reaches a value. Repeatable."),
 }
+
+_CONFIG_HELP = (
+    "A TOML file. Repeatable. [default, where no option says anything of alarms: the files that the variable "
+    "ALARM_MW_CONFIG names, separated by commas, else alarm-mw.toml or uwsgi.ini in the working directory]"
+)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,12 +74,14 @@ def config_options(command: F) -> F:
     command = click.option("--ini", "ini_files", type=files, multiple=True, help="A uWSGI ini file. Repeatable.")(
         command
     )
-    return click.option("--config", "toml_files", type=files, multiple=True, help="A TOML file. Repeatable.")(command)
+    return click.option("--config", "toml_files", type=files, multiple=True, help=_CONFIG_HELP)(command)
 
 
 def sources(toml_files: Sequence[str], ini_files: Sequence[str]) -> Sources:
-    """Return what the command line names; files with their absolute paths, since the master reads them again."""
+    """Return what the command line names, else what is found; files with their absolute paths: they are read again."""
     flags = click.get_current_context().meta.get(_FLAGS, ())
+    if not (toml_files or ini_files or flags):
+        return Sources.of_files(_absolute(found_files(os.environ)))
     return Sources(_absolute(toml_files), _absolute(ini_files), flags)
 
 

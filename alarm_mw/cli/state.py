@@ -59,10 +59,20 @@ def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDi
     used.
     """
     identity = "\0".join([os.getcwd(), *command]).encode("utf-8", "surrogateescape")
-    name = f"{os.path.basename(command[0])}-{hashlib.sha256(identity).hexdigest()[:8]}"
+    name = f"{_server_name(command)}-{hashlib.sha256(identity).hexdigest()[:8]}"
     names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
     home = state_home(environ)
     return next(claimed for name in names if (claimed := StateDir.claim(home / name)))
+
+
+def _server_name(command: Sequence[str]) -> str:
+    """Return what people call the server: ``gunicorn``, also where it is ``python -m gunicorn``."""
+    program, *arguments = map(os.path.basename, command)
+    if program.startswith("python"):
+        named = itertools.dropwhile(lambda word: word.startswith("-") and word != "-c", arguments)
+        word = next(named, "-c")
+        return program if word == "-c" else word
+    return program
 
 
 def running(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -14,7 +14,7 @@ from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report, ordinal
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import Sources
+from alarm_mw.config.sources import Sources, found_files
 from alarm_mw.config.tables import read_tables
 from alarm_mw.config.toml import read_toml
 from alarm_mw.config.tree import Origin, Path, Table, kind_of
@@ -77,12 +77,13 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
 
     `alarms` has ``"plugin:args"`` or a table of options under each name, rules are ``"NAME[,NAME…] REGEXP"`` with
     Python's regexps. The exclusions of `not_log_alarms` come before `log_alarms`. Values are taken as they are: no
-    variables of the environment are put in; `environ` (by default the process's) is for the file. Raises
-    `ConfigError` with every problem found. Reads a file, and so may block.
+    variables of the environment are put in; `environ` (by default the process's) is for the file. Without a file, an
+    alarm and a rule, `found_files` count. Raises `ConfigError` with every problem found. Reads files: may block.
     """
     report = Report()
     environ = os.environ if environ is None else environ
-    sources = Sources.of_files([] if config is None else [os.fspath(config)])
+    files = [] if config is None else [os.fspath(config)]
+    sources = Sources.of_files(files if files or alarms or log_alarms or not_log_alarms else found_files(environ))
     parts = _parts(sources, environ, find_action, report)
     numbers = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size}
     values = {**{name: value for name, value in numbers.items() if value is not None}, "alarms": alarms or {}}

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Final, Self
 
 from alarm_mw.config.files import UnreadableError, read_bytes
+
+#: The environment variable that names the files, separated by commas.
+CONFIG_VARIABLE: Final = "ALARM_MW_CONFIG"
+
+#: What is looked for in the working directory where nothing else is said.
+DEFAULT_FILES: Final = ("alarm-mw.toml", "uwsgi.ini")
 
 _UWSGI_SECTION = re.compile(rb"^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$", re.MULTILINE)
 
@@ -32,6 +39,13 @@ class Sources:
             tuple(name for name, answer in zip(names, ini, strict=True) if answer),
             tuple(flags),
         )
+
+
+def found_files(environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the files that count where none is given: the environment's, else the first of `DEFAULT_FILES`."""
+    if named := environ.get(CONFIG_VARIABLE):
+        return tuple(filter(None, map(str.strip, named.split(","))))
+    return next(((name,) for name in DEFAULT_FILES if Path(name).is_file()), ())
 
 
 def is_ini(file: str) -> bool:

@@ -39,6 +39,20 @@ def test_a_server_finds_its_state_again(own: Own, tmp_path: Path) -> None:
     assert own(("/usr/bin/gunicorn", "other:app")).path.name.rpartition("-")[0] == "gunicorn"
 
 
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (("/venv/bin/python3", "/venv/bin/gunicorn", "app:app"), "gunicorn"),
+        (("python", "-u", "-m", "uvicorn", "app:app"), "uvicorn"),
+        (("python", "-c", "print()"), "python"),
+        (("python",), "python"),
+    ],
+)
+def test_a_state_is_named_after_the_server(own: Own, command: tuple[str, ...], name: str) -> None:
+    """Where Python is what is executed, the name is that of the program it runs."""
+    assert own(command).path.name.rpartition("-")[0] == name
+
+
 def test_servers_that_start_at_once_share_no_state(own: Own) -> None:
     """Each of several gets a directory of its own, whose name is the first one's with a number."""
     with ThreadPoolExecutor(8) as executor:

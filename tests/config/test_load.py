@@ -11,7 +11,7 @@ import pytest
 from alarm_mw.config.load import from_keywords, load
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.problems import ordinal
-from alarm_mw.config.sources import Sources
+from alarm_mw.config.sources import Sources, found_files
 from alarm_mw.errors import ConfigError
 from alarm_mw.types import Syntax, Where
 
@@ -102,6 +102,26 @@ def test_kind_of_file(tmp_path: Path, name: str, text: str | None, is_ini: bool)
         Path(file).write_text(text)
     expected = Sources(ini_files=(file,)) if is_ini else Sources(toml_files=(file,))
     assert Sources.of_files([file]) == expected
+
+
+def test_files_are_found_where_none_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, find_action: FindAction
+) -> None:
+    """The variable's files come first, then alarm-mw.toml, then uwsgi.ini; and only where nothing else is given."""
+    monkeypatch.chdir(tmp_path)
+    assert found_files({}) == ()
+    assert from_keywords(environ={}, find_action=find_action).alarms == ()
+    Path("uwsgi.ini").write_text("[uwsgi]\nalarm = ini note:\n")
+    assert found_files({"ALARM_MW_CONFIG": ""}) == ("uwsgi.ini",)
+    Path("alarm-mw.toml").write_text("alarms.toml = 'note:'\n")
+    assert found_files({}) == ("alarm-mw.toml",)
+    environ = {"ALARM_MW_CONFIG": "uwsgi.ini:uwsgi, alarm-mw.toml,"}
+    assert found_files(environ) == ("uwsgi.ini:uwsgi", "alarm-mw.toml")
+    assert {alarm.name for alarm in from_keywords(environ=environ, find_action=find_action).alarms} == {"ini", "toml"}
+    one = from_keywords("uwsgi.ini", environ=environ, find_action=find_action)
+    assert [alarm.name for alarm in one.alarms] == ["ini"]
+    keywords = from_keywords(alarms={"k": "note:"}, environ=environ, find_action=find_action)
+    assert [alarm.name for alarm in keywords.alarms] == ["k"]
 
 
 @pytest.mark.usefixtures("_files")

@@ -1,0 +1,108 @@
+"""From a configuration to the running supervisor: everything is checked, then this process becomes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from alarm_mw.cli.state import StateDir, own_state_dir, state_home
+from alarm_mw.config.deaths import asks_for_deaths
+from alarm_mw.config.screens import Screens
+from alarm_mw.config.settings import Settings
+from alarm_mw.config.snapshot import to_json
+from alarm_mw.descriptors import is_open
+from alarm_mw.sockets import is_served
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
+
+
+class RefusedError(Exception):
+    """The server cannot be supervised; the text says why, and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where a run's files are, where that was asked for."""
+
+    state_dir: str | None = None
+    socket: str | None = None
+
+
+def become_supervisor(
+    settings: Settings, command: Sequence[str], places: Places, *, is_buffered: bool = False
+) -> NoReturn:
+    """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
+    if sys.platform != "linux":
+        raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
+    Screens.of_user(os.environ).of_rules(settings.rules)  # now, while no output waits for it
+    state = _claim(places.state_dir, command)
+    try:
+        plan = _plan(settings, command, state, places.socket, is_buffered=is_buffered)
+    except RefusedError:
+        os.close(state.lock)
+        raise
+    _execute(plan)
+
+
+def _plan(
+    settings: Settings, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool
+) -> Plan:
+    socket_file = os.path.abspath(socket or state.path / SOCKET_NAME)
+    if is_served(socket_file):
+        raise RefusedError(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
+    return Plan(
+        command=list(command),
+        server_env=_server_env(settings, socket_file, is_buffered=is_buffered),
+        master_argv=[sys.executable, "-P", "-m", "alarm_mw.master"],
+        socket=socket_file,
+        run_id=uuid.uuid4().hex[:12],
+        master_fds=sorted(filter(_was_passed, settings.descriptors)),
+        settings={"settings": to_json(settings), "state_dir": str(state.path)},
+        lock=state.lock,
+    )
+
+
+def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[str, str]:
+    added = {SOCKET_VARIABLE: socket}
+    if not is_buffered:
+        added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
+    if asks_for_deaths(settings):
+        # Every Python process then writes its stacks when a fatal signal ends it.
+        added["PYTHONFAULTHANDLER"] = os.environ.get("PYTHONFAULTHANDLER", "1")
+    return added
+
+
+def _claim(state_dir: str | None, command: Sequence[str]) -> StateDir:
+    try:
+        claimed = StateDir.claim(Path(state_dir).absolute()) if state_dir else own_state_dir(command, os.environ)
+    except OSError as error:
+        where = error.filename or state_dir or state_home(os.environ)
+        raise RefusedError(
+            f"the state directory cannot be used: {where}: {error.strerror}; give another --state-dir"
+        ) from error
+    if claimed is None:
+        raise RefusedError(f"a server with the state directory {state_dir} runs already; give another --state-dir")
+    if not os.access(claimed.path, os.W_OK | os.X_OK):
+        raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
+    return claimed
+
+
+def _was_passed(descriptor: int) -> bool:
+    """Return whether our caller has opened it: what Python opens is not inherited."""
+    return is_open(descriptor) and os.get_inheritable(descriptor)
+
+
+def _execute(plan: Plan) -> NoReturn:
+    """Replace this interpreter, with all that it loaded, by a lean one, which inherits the lock."""
+    assert plan.lock is not None
+    os.set_inheritable(plan.lock, True)
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where its descriptor is closed
+            stream.flush()
+    arguments = plan.supervisor_argv(plan.write())
+    os.execv(arguments[0], arguments)  # noqa: S606  # no shell is wanted

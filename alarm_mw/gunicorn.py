@@ -1,0 +1,62 @@
+"""gunicorn: ``-c python:alarm_mw.gunicorn``, or two lines in a configuration file of one's own.
+
+While gunicorn loads its configuration it starts anew under the supervisor: see `alarm_mw.reexec`. Imported by anything
+else this does nothing. gunicorn takes a module's names for settings where they are called so; none here is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from typing import Final
+
+from alarm_mw.reexec import REFUSED, Files, complain, may_restart, restart
+
+_LOADER: Final = "gunicorn.app.base"
+_RUNNING: Final = "gunicorn.arbiter"
+_OURSELVES: Final = f"python:{__name__}"
+
+
+def supervise(
+    config: Files | None = None, *, state_dir: str | os.PathLike[str] | None = None, required: bool = True
+) -> None:
+    """Do what `alarm_mw.supervise` does, from gunicorn's configuration file; nothing while gunicorn only checks it."""
+    callers = _callers()
+    if _LOADER not in callers or not may_restart():
+        return
+    if _RUNNING in callers or "GUNICORN_PID" in os.environ:
+        complain("a running gunicorn cannot be supervised; alarms begin when it is stopped and started again")
+        return
+    options = _options()
+    if options.check_config or options.print_config:
+        return
+    if options.daemon:
+        complain("gunicorn --daemon leaves the process that is supervised; start it without --daemon")
+        sys.exit(REFUSED)
+    restart(config, state_dir=state_dir, required=required)
+
+
+def _callers() -> set[str]:
+    """Return the names of the modules whose code is being executed."""
+    return {frame.f_globals.get("__name__", "") for frame, _line in traceback.walk_stack(None)}
+
+
+def _options() -> argparse.Namespace:
+    """Return gunicorn's options; those of the command line count before those of ``GUNICORN_CMD_ARGS``."""
+    from gunicorn.config import Config  # noqa: PLC0415  # loaded where gunicorn is, and nowhere else
+
+    known = Config()
+    given = known.parser().parse_args()
+    further = known.parser().parse_args(known.get_cmd_args_from_env())
+    chosen = {name: value for name, value in vars(given).items() if value is not None}
+    return argparse.Namespace(**{**vars(further), **chosen})
+
+
+def _is_the_configuration() -> bool:
+    return _LOADER in _callers() and _options().config == _OURSELVES
+
+
+if _is_the_configuration():
+    supervise()

@@ -105,11 +105,44 @@ class Record:
     echoes: tuple[bytes, ...] = ()
     #: What the line printed for this record is expected to hold, all of it, where its form is not known.
     loose_echo: tuple[bytes, ...] = ()
+    #: Of a request's record: the keys of the conditions that hold for it as far as the application can tell.
+    held: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
         """The message as text, undecodable bytes as surrogates, without the newline at the end."""
         return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestConditions:
+    """What a rule asks of a request; all that is given must hold."""
+
+    #: In capitals; empty: any.
+    methods: tuple[str, ...] = ()
+    #: A regexp of Python's, searched in the whole path, as the record's fields show it.
+    path: str | None = None
+    #: First and last of each range of status codes; empty: any, and none.
+    statuses: tuple[tuple[int, int], ...] = ()
+    #: It took more than so many seconds.
+    slower_than: float | None = None
+    #: Its body had more than so many bytes.
+    request_larger_than: int | None = None
+    #: The response's body had more than so many bytes.
+    response_larger_than: int | None = None
+    #: The application raised an exception: a regexp of Python's, searched in the qualified names of its class and of
+    #: that one's bases. Empty: any exception.
+    exception: str | None = None
+    #: Names of request headers in small letters, and regexps of Python's that are searched in their values.
+    headers: tuple[tuple[str, str], ...] = ()
+    #: Addresses and networks of clients; empty: any.
+    clients: tuple[str, ...] = ()
+    #: The client has left before the response's end.
+    disconnected: bool = False
+    #: It was under way for so many seconds and had not ended; without it, only requests that have ended are asked.
+    unfinished_after: float | None = None
+    #: Read from the lines of a server's access log, rather than told by a middleware.
+    access_log: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +164,8 @@ class Rule:
     count: int = 1
     #: … within so many seconds.
     within: float = 0.0
+    #: Only requests for which these conditions hold; the regexp may then be empty.
+    request: RequestConditions | None = None
     where: Where = NOWHERE
 
 

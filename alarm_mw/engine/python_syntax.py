@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable
 from functools import cache
 
@@ -28,6 +29,7 @@ from alarm_mw.engine.tree import (
     choice,
     sequence,
 )
+from alarm_mw.errors import PatternError
 
 #: What `re` gives for an item of its parse tree: the name of an operation and its argument.
 Item = tuple[Any, Any]
@@ -39,6 +41,22 @@ _TYPES = re.ASCII | re.UNICODE | re.LOCALE
 #: So many members beyond ASCII are listed one by one.
 _FEW = 8
 _BEYOND_ASCII = 128
+
+
+def understood(pattern: str) -> tuple[re.Pattern[str], Tree]:
+    """Return a pattern compiled, and its tree; raise `PatternError` where it is wrong."""
+    try:
+        with warnings.catch_warnings():
+            # What Python may read otherwise one day is what this Python says today.
+            warnings.simplefilter("ignore")
+            # Compiling finds what parsing does not, such as a lookbehind without a fixed length.
+            return re.compile(pattern), parse(pattern)
+    except re.error as error:
+        raise PatternError(error.msg, error.pos) from None
+    except OverflowError:
+        raise PatternError("a count is too high") from None
+    except RecursionError:
+        raise PatternError("groups are nested too deeply") from None
 
 
 def parse(pattern: str) -> Tree:

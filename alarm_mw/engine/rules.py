@@ -14,7 +14,6 @@ an automaton, and never runs here.
 from __future__ import annotations
 
 import re
-import warnings
 from functools import cached_property
 from typing import TYPE_CHECKING, AnyStr
 
@@ -129,18 +128,4 @@ def _try(compiled: CompiledRule) -> None:
 
 
 def _parse(rule: Rule) -> Tree:
-    return pcre.parse(rule.pattern) if rule.syntax is Syntax.PCRE else _parse_python(rule.pattern)
-
-
-def _parse_python(pattern: str) -> Tree:
-    try:
-        with warnings.catch_warnings():
-            # What Python may read otherwise one day is what this Python says today.
-            warnings.simplefilter("ignore")
-            # Compiling finds what parsing does not, such as a lookbehind without a fixed length.
-            re.compile(pattern)
-            return python_syntax.parse(pattern)
-    except re.error as error:
-        raise PatternError(error.msg, error.pos) from None
-    except OverflowError:
-        raise PatternError("a count is too high") from None
+    return pcre.parse(rule.pattern) if rule.syntax is Syntax.PCRE else python_syntax.understood(rule.pattern)[1]

@@ -57,13 +57,13 @@ class _Rest:
     forks: bool = False
 
 
-def longest(tree: Tree) -> int:
-    """Return the length up to which a search with the pattern stays within `BUDGET` steps; 0 where none does."""
+def longest(tree: Tree, budget: int = BUDGET) -> int:
+    """Return the length up to which a search with the pattern stays within `budget` steps; 0 where none does."""
     rest = _before(tree.root, _Rest())
     power = max(rest.power, 1) if _is_anchored(tree.root) else rest.power + 1
     if power >= _HOPELESS:
         return 0
-    return int((BUDGET / rest.factor) ** (1 / power))
+    return int((budget / rest.factor) ** (1 / power))
 
 
 def _is_anchored(node: Node) -> bool:

@@ -120,9 +120,7 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
         *tables._ALARM_KEYS,
         *MONITOR_KEYS,
         *Delivery.__struct_fields__,
-        "alarms",
-        "rules",
-        "monitors",
+        *tables.ROOT_KEYS,
     ],
 )
 def test_every_key_of_toml_is_documented(key: str, built: dict[str, str]) -> None:

@@ -34,6 +34,9 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     monitors = [monitor for part in parts for monitor in part.monitors]
     for monitor in monitors:
         _check_names(monitor.alarms, monitor.names_at, alarms, report)
+    own_alarms = dict(named for part in parts for named in part.own_alarms)
+    for name, where in own_alarms.items():
+        _check_names([name], where, alarms, report)
     warn_of_hidden(rules, report)
     numbers = {name: value for part in parts for name, value in part.numbers.items()}
     usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
@@ -45,6 +48,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
         rules=rules,
         mules=mules,
         monitors=tuple(monitor.watch for monitor in monitors if monitor.watch is not None),
+        own_alarms=tuple(own_alarms),
         warnings=tuple(report.warnings),
     )
 

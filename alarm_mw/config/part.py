@@ -57,6 +57,8 @@ class Part:
     monitors: list[Watched] = field(default_factory=list)
     #: Programs of mules.
     mules: list[str] = field(default_factory=list)
+    #: The alarms that are told what is wrong with the program itself, and where their names stand.
+    own_alarms: list[tuple[str, Where]] = field(default_factory=list)
     #: `Settings` fields, by their names.
     numbers: dict[str, float] = field(default_factory=dict)
 

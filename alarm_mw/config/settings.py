@@ -53,6 +53,8 @@ class Settings:
     alarm_freq: float = 3.0
     #: The longest message of a firing, in bytes; what is longer is cut and says so.
     alarm_msg_size: int = 8192
+    #: The alarms that are told what is wrong with the program itself.
+    own_alarms: tuple[str, ...] = ()
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from alarm_mw.config.alarm_names import alarm_names
+from alarm_mw.config.alarm_names import alarm_names, optional_names
 from alarm_mw.config.monitor_tables import read_monitors
 from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
@@ -23,6 +23,8 @@ from alarm_mw.types import Rule, Syntax, Where
 #: The keys of an alarm's table beside those of its action.
 _ALARM_KEYS = frozenset({"action", "delivery", "optional"})
 _RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax")
+#: The keys at the top of a file beside the numbers.
+ROOT_KEYS = ("alarms", "rules", "monitors", "mules", "own_alarms")
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
 
@@ -30,13 +32,14 @@ _NEVER = "(?!)"
 def read_tables(root: Table, find_action: FindAction) -> Part:
     """Return what a whole file or call says; what is wrong goes to the report of its tables."""
     part = Part()
-    root.refuse_unknown([*NUMBERS, "alarms", "rules", "monitors", "mules"])
+    root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.numbers |= _numbers(root)
     if "alarms" in root.values:
         part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
     part.monitors += read_monitors(root)
     part.mules += read_mule_table(root)
+    part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     return part
 
 

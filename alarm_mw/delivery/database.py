@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -50,27 +51,38 @@ class _BrokenError(Exception):
     """The file is there and cannot be used, today or later."""
 
 
-def open_database(path: Path | Literal[":memory:"]) -> tuple[sqlite3.Connection, bool]:
-    """Open a database with our schema; return it, and whether it outlives the process.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A database with our schema."""
 
-    Never raises for what is wrong with the file, but logs it: no alarm must be refused because of that. May block for
-    `OPEN_TIMEOUT` seconds, and for as long as it takes to read the file once.
+    database: sqlite3.Connection
+    #: Whether it outlives the process.
+    is_durable: bool
+    #: What is wrong with the file, in a sentence; empty for nothing.
+    fault: str = ""
+
+
+def open_database(path: Path | Literal[":memory:"]) -> Opened:
+    """Open a database with our schema.
+
+    Never raises for what is wrong with the file, but logs it and says so: no alarm must be refused because
+    of that. May block for `OPEN_TIMEOUT` seconds, and for as long as it takes to read the file once.
     """
     if path == ":memory:":
-        return _open(path), False
+        return Opened(_open(path), is_durable=False)
     try:
-        return _open_file(path), True
+        return _open_file(path)
     except (sqlite3.Error, OSError) as error:
-        log.error(
-            "the outbox %s cannot be used: %s. Firings are kept in memory until the next start: what is not delivered "
-            "when this process ends is lost, what waits in the file is not delivered, and the counts begin at zero. "
-            "See that %s is a directory that can be written and has free space",
-            *(path, error, path.parent),
+        fault = (
+            f"the outbox {path} cannot be used: {error}. Firings are kept in memory until the next start: what is "
+            "not delivered when this process ends is lost, what waits in the file is not delivered, and the counts "
+            f"begin at zero. See that {path.parent} is a directory that can be written and has free space"
         )
-        return _open(":memory:"), False
+        log.error("%s", fault)
+        return Opened(_open(":memory:"), is_durable=False, fault=fault)
 
 
-def _open_file(path: Path) -> sqlite3.Connection:
+def _open_file(path: Path) -> Opened:
     # Messages are nobody else's business; SQLite gives the files beside it the same mode.
     path.touch(mode=0o600)
     database = _connect(path)
@@ -80,16 +92,16 @@ def _open_file(path: Path) -> sqlite3.Connection:
         # Moved before it is closed: that would tidy up beside it.
         with contextlib.closing(database):
             aside = _move_aside(path)
-        log.error(
-            "the outbox %s cannot be read: %s. It was moved to %s, and a new one is begun: what waited in it is not "
-            "delivered, and the counts begin at zero",
-            *(path, error, aside),
+        fault = (
+            f"the outbox {path} cannot be read: {error}. It was moved to {aside}, and a new one is begun: what waited "
+            "in it is not delivered, and the counts begin at zero"
         )
-        return _open(path)
+        log.error("%s", fault)
+        return Opened(_open(path), is_durable=True, fault=fault)
     except sqlite3.Error:
         database.close()
         raise
-    return database
+    return Opened(database, is_durable=True)
 
 
 def _move_aside(path: Path) -> Path:

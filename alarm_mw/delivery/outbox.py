@@ -60,9 +60,12 @@ class Outbox:
     def __init__(self, path: Path | Literal[":memory:"], bounds: Bounds | None = None) -> None:
         self.path = path
         self._lock = threading.RLock()
+        opened = open_database(path)
+        self._database = opened.database
         #: Whether what it holds outlives the process.
-        self.is_durable: bool
-        self._database, self.is_durable = open_database(path)
+        self.is_durable = opened.is_durable
+        #: What was wrong with the file, in a sentence; empty for nothing.
+        self.fault = opened.fault
         self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
         self._stock = self._read_stock()
         self._refused = 0

@@ -24,6 +24,7 @@ from alarm_mw.master.batch import Batch
 from alarm_mw.master.foreign import make_action
 from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.metrics import Metrics
+from alarm_mw.master.own_alarms import OwnAlarms
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import LateExecutor, start_thread
 from alarm_mw.master.worker import Worker
@@ -76,12 +77,16 @@ class Runtime:
         self._loop_thread: threading.Thread | None = None
         self._dispatcher: Dispatcher | None = None
         self._worker = Worker(engine, self.outbox, self._wake, metrics)
+        #: Tells people what is wrong with the program itself.
+        self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
         self._loop_thread = start_thread("loop", self._run_loop)
         self.call(self._start_dispatcher(), START_TIMEOUT)
         self._worker.start()
+        if self.outbox.fault:
+            self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
             if name not in self._actions:
                 log.warning("%d firings wait for the alarm %r, which is not configured any more", n, name)

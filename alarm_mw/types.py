@@ -107,6 +107,8 @@ class Record:
     loose_echo: tuple[bytes, ...] = ()
     #: Of a request's record: the keys of the conditions that hold for it as far as the application can tell.
     held: tuple[str, ...] = ()
+    #: Lines that an alarm shows below the message. No rule looks at them, and no two messages differ by them.
+    context: bytes = b""
 
     @property
     def text(self) -> str:
@@ -176,7 +178,7 @@ class Firing:
     #: Unique and stable over restarts: an idempotency key for the receiver.
     id: str
     alarm: str
-    #: At most ``alarm-msg-size`` bytes.
+    #: The record's message and context, in at most ``alarm-msg-size`` bytes.
     message: bytes
     record: Record
     #: Seconds since the epoch.

@@ -73,6 +73,8 @@ class Gatekeeper:
         self._count(alarm, now)
         untold = self._memory.held_back.take(alarm)
         count, since = (untold.count, untold.since) if untold is not None else (0, None)
+        if record.context:
+            message = cut(record.message + record.context, self._msg_size)
         return Firing(f"{record.key}.{alarm}", alarm, message, record, record.time, rule, count, since)
 
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:

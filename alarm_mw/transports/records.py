@@ -44,6 +44,8 @@ class RecordMaker:
         time: float | None = None,
         echoes: tuple[bytes, ...] = (),
         loose_echo: tuple[bytes, ...] = (),
+        context: bytes = b"",
+        held: tuple[str, ...] = (),
     ) -> Record:
         """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end."""
         return Record(
@@ -57,4 +59,6 @@ class RecordMaker:
             fields={to_text(key): to_text(value) for key, value in fields.items()} if fields else {},
             echoes=echoes,
             loose_echo=loose_echo,
+            context=context,
+            held=held,
         )

@@ -108,8 +108,8 @@ class RemoteClient:
         self._last_sent = time.monotonic()
         data = encode(packet)
         if len(data) > MAX_PACKET and packet.record is not None:
-            # A message twice in an alarm is better than none: its echoes can do without, and so can its fields.
-            record = replace(packet.record, echoes=(), loose_echo=(), fields={})
+            # A message twice in an alarm is better than none, and so is one without its fields and its context.
+            record = replace(packet.record, echoes=(), loose_echo=(), fields={}, context=b"")
             data = encode(Packet(record, packet.alarm, packet.counts))
         reason = self._transport.send(data)
         if reason is not None:

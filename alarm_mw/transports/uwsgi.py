@@ -57,7 +57,7 @@ class UwsgiClient:
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Fire an alarm, or print a line as the application would; blocks as printing does."""
         name = alarm or self._alarm
-        return self._fire(name, record.message) if name else self._print(record)
+        return self._fire(name, record.message + record.context) if name else self._print(record)
 
     def count(self, source: str, column: str) -> None:
         """Count nothing."""

@@ -72,6 +72,22 @@ def test_the_message_is_the_line_with_its_newline() -> None:
     assert firing.message == b"\xffx\n"
 
 
+def test_the_context_of_a_record_is_shown_and_decides_nothing() -> None:
+    """Lines of context stand below the message; no rule matches them, and by them no message is another one."""
+    judge = engine(rule("x"), rule("context", "b"), alarm_freq=10.0)
+    (firing,) = judge.evaluate(line(b"x\n", context=b"some context\n"), 0.0).firings
+    assert firing.message == b"x\nsome context\n"
+    again = judge.evaluate(line(b"x\n", context=b"other context\n"), 1.0)
+    assert [held.reason for held in again.held] == [Reason.SAME_MESSAGE]
+
+
+def test_the_context_is_cut_before_the_message() -> None:
+    """Message and context together stay within the size, and the message comes first."""
+    (firing,) = engine(rule("x"), alarm_msg_size=40).evaluate(line(b"x\n", context=b"c" * 1000), 0.0).firings
+    assert firing.message.startswith(b"x\nccc")
+    assert len(firing.message) <= 40
+
+
 def test_same_message_within_freq_is_held_back_and_counted() -> None:
     """The same message as the last one is held for alarm-freq seconds, and the next firing says how many were."""
     limited = engine(rule("x"), alarm_freq=3.0)

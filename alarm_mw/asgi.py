@@ -6,20 +6,13 @@ Follows the ASGI specification, HTTP & WebSocket format 2.5. WebSockets and the 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from alarm_mw.requests import (
-    Emit,
-    Request,
-    RequestRule,
-    RequestRules,
-    made_by_alarm,
-    submit_from,
-    tells_disconnect,
-    unhandled_exception,
-    upload_made,
-)
+from alarm_mw.exchange import Exchange
+from alarm_mw.judging import RequestRules, made_by_alarm
+from alarm_mw.requests import Emit, RequestRule, unhandled_exception, upload_made
 from alarm_mw.transports.mark import ASGI_HEADER, is_signed
 
 if TYPE_CHECKING:  # an application on another framework must not load Starlette
@@ -27,20 +20,28 @@ if TYPE_CHECKING:  # an application on another framework must not load Starlette
 
 
 class AlarmMiddleware:
-    """Puts every HTTP request that ended to `rules`, and gives their lines to `emit`.
+    """Puts every HTTP request that ended to `rules`, and gives their lines to `emit`; and to the configuration's rules.
 
     A request ends when `app` returns or raises: after its response and its background tasks. Scope, messages and
     exceptions pass unchanged. `emit` gives the line to the master unless told otherwise; what a rule or `emit` raises
     is logged once and never reaches the request. Requests that alarms made are not looked at.
+
+    With `last_lines`, an alarm shows that many of the last records that the request has logged, at most 1000; raises
+    `ValueError` for another number.
     """
 
-    __slots__ = ("_judge", "app")
+    __slots__ = ("_rules", "app")
 
     def __init__(
-        self, app: ASGIApp, rules: Sequence[RequestRule] = (unhandled_exception,), emit: Emit | None = None
+        self,
+        app: ASGIApp,
+        rules: Sequence[RequestRule] = (unhandled_exception,),
+        emit: Emit | None = None,
+        *,
+        last_lines: int = 0,
     ) -> None:
         self.app = app
-        self._judge = RequestRules(rules, emit or submit_from("asgi")).judge
+        self._rules = RequestRules("asgi", rules, emit, last_lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as `app` does."""
@@ -51,29 +52,27 @@ class AlarmMiddleware:
             with made_by_alarm("asgi"):
                 await self.app(scope, receive, send)
             return
-        began = perf_counter()
-        # Read now: routers below us change the scope in place.
-        method, path, client = scope.get("method", ""), full_path(scope), client_host(scope)
-        status: int | None = None
-        send_failed = False
-
-        async def watch(message: Message) -> None:
-            nonlocal status, send_failed
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            try:
-                await send(message)
-            except OSError:  # the specification's sign that the client has left
-                send_failed = True
-                raise
-
+        rules, app = self._rules, self.app
+        plan = rules.current_plan()
+        exchange = AsgiExchange(
+            rules,
+            plan,
+            scope,
+            send,
+            scope.get("method", ""),
+            full_path(scope) if scope.get("root_path") else scope.get("path", ""),
+            scope.get("client"),
+            perf_counter(),
+        )
+        if not plan.is_plain:
+            exchange.look_closely()
+            app = partial(_call_closely, app, exchange)
         try:
-            await self.app(scope, receive, watch)
+            await app(scope, receive, exchange.watch)
         except BaseException as error:
-            left = tells_disconnect(error) or (send_failed and isinstance(error, OSError))
-            self._judge(Request(method, path, status, perf_counter() - began, error, client, left))
+            exchange.end(error)
             raise
-        self._judge(Request(method, path, status, perf_counter() - began, None, client))
+        exchange.end(None)
 
 
 class UploadCheck(AlarmMiddleware):
@@ -85,10 +84,65 @@ class UploadCheck(AlarmMiddleware):
         super().__init__(app, rules=(upload_made,), emit=emit)
 
 
+class AsgiExchange(Exchange):
+    """A request under way, as ASGI has it."""
+
+    async def watch(self, message: Message) -> None:
+        """Remember the status: the ``send`` that the application gets."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        try:
+            await self.answer(message)
+        except OSError:  # the specification's sign that the client has left
+            self.send_failed = True
+            raise
+
+    def client_host(self) -> str:
+        """Return the client's address; empty where the server knows none (a unix socket)."""
+        return (self.client[0] or "") if self.client else ""
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a request header by its name in small letters; several of one name as one."""
+        wanted = name.encode("latin-1", "replace")
+        values = [value.decode("latin-1") for key, value in self.facts_of_server.get("headers", ()) if key == wanted]
+        return ", ".join(values) if values else None
+
+
+async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, receive: Receive, send: Send) -> None:
+    """Call the application, and find out what `Exchange.look_closely` has begun to ask."""
+    is_complete = False
+
+    async def counting(message: Message) -> None:
+        nonlocal is_complete
+        await send(message)
+        if message["type"] == "http.response.body":
+            exchange.count(len(message.get("body", b"")))
+            is_complete = not message.get("more_body", False)
+        elif message["type"] in _UNCOUNTED:
+            exchange.response_size = None
+
+    async def looking() -> Message:
+        message = await receive()
+        if message["type"] == "http.disconnect" and not is_complete:
+            exchange.has_left = True
+        return message
+
+    with exchange.remembering():
+        await app(scope, looking if exchange.plan.awaits_leaving else receive, counting)
+
+
+#: Extensions by which the server sends a file: how much of it is not seen here.
+_UNCOUNTED = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
+
+
 def is_by_alarm(scope: Scope) -> bool:
     """Return whether one of our actions made this request."""
     headers: Iterable[tuple[bytes, bytes]] = scope.get("headers", ())
-    return any(name == ASGI_HEADER and is_signed(value.decode("latin-1")) for name, value in headers)
+    # A loop: a generator expression would double the price of what every request pays.
+    for name, value in headers:  # noqa: SIM110
+        if name == ASGI_HEADER and is_signed(value.decode("latin-1")):
+            return True
+    return False
 
 
 def full_path(scope: Scope) -> str:
@@ -101,9 +155,3 @@ def full_path(scope: Scope) -> str:
     if not root or path == root or path.startswith(root.rstrip("/") + "/"):
         return path
     return root + path
-
-
-def client_host(scope: Scope) -> str:
-    """Return the client's address without the port; empty where the server knows none (a unix socket)."""
-    client = scope.get("client")
-    return (client[0] or "") if client else ""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from alarm_mw import process
+from alarm_mw.transports import request_log
 from alarm_mw.transports.records import to_bytes, to_text
 from alarm_mw.types import Reason
 
@@ -60,14 +61,24 @@ def alarm(name: str, message: str | bytes) -> bool:
         return False
 
 
-def submit_line(line: str, *, source: str, level: int | None = None, fields: Mapping[str, str] | None = None) -> bool:
+def submit_line(  # a record's facts  # noqa: PLR0913
+    line: str,
+    *,
+    source: str,
+    level: int | None = None,
+    fields: Mapping[str, str] | None = None,
+    context: str = "",
+    held: tuple[str, ...] = (),
+) -> bool:
     """Put a line to the rules as if it had been printed, and return whether the master took it.
 
     Neither blocks nor raises; may be called from anywhere. `source` names where it comes from, `level` is a number as
-    in `logging`, `fields` are facts for the alarm's receiver.
+    in `logging`, `fields` are facts for the alarm's receiver, `context` is text that an alarm shows below the line and
+    no rule looks at, `held` are the keys of the conditions on requests that hold.
     """
+    below = to_bytes(context) + b"\n" if context else b""
     try:
-        return submit(to_bytes(line) + b"\n", source=source, level=level, fields=fields)
+        return submit(to_bytes(line) + b"\n", source=source, level=level, fields=fields, context=below, held=held)
     except Exception:  # see alarm()
         log.exception("a line could not be put to the rules")
         return False
@@ -83,14 +94,18 @@ def submit(  # a record's facts  # noqa: PLR0913
     time: float | None = None,
     echoes: Callable[[], tuple[bytes, ...]] = tuple,
     loose_echo: tuple[bytes, ...] = (),
+    context: bytes = b"",
+    held: tuple[str, ...] = (),
 ) -> bool:
     """Screen a record, and give it to the master if a rule may match it; return False when it was dropped.
 
     `time` is in seconds since the epoch, now by default. `echoes` is asked for the lines that will also be printed
     only when the record is sent to a master that reads them.
     """
+    if (log_of_request := request_log.current.get()) is not None:
+        log_of_request.add(message)
     client = process.current()
-    if not client.may_match(message):
+    if not held and not client.may_match(message):
         client.count(source, "lines")
         client.count(source, "screened_out")
         return True
@@ -103,6 +118,8 @@ def submit(  # a record's facts  # noqa: PLR0913
         time=time,
         echoes=echoes() if client.prints_are_read() else (),
         loose_echo=loose_echo,
+        context=context,
+        held=held,
     )
     return client.submit(record)
 

@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from alarm_mw import overdue
 from alarm_mw.transports.client import Client, Early, Nowhere
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
@@ -72,6 +73,7 @@ def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
 
     Runs by itself at interpreter exit. After it, `init` may be called again.
     """
+    overdue.stop()
     client, this.client, this.settings = this.client, None, None
     return True if client is None else client.shutdown(timeout)
 

@@ -1,26 +1,28 @@
-"""The facts of a finished request, the rules that read them, and the ready ones."""
+"""The facts of a request that ended, and the ready rules that read them."""
 
 from __future__ import annotations
 
-import logging
+import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
 
 import msgspec
 
-from alarm_mw.client import skip, submit_line
-from alarm_mw.transports.origin import in_alarm_code
-from alarm_mw.types import Reason
+#: Returns the value of a request header by its name in small letters; None where there is none.
+Header = Callable[[str], str | None]
 
-logger = logging.getLogger(__name__)
+
+def no_header(name: str) -> None:  # a Header
+    """Return None: there are no headers."""
 
 
 class Request(msgspec.Struct, frozen=True):
-    """The facts of a request that ended; never its query string, headers, cookies or bodies.
+    """The facts of a request that ended, or of one that has not ended in time.
 
-    A struct instead of a frozen dataclass, since one is made for every request: 0.07 µs instead of 0.7.
+    A rule may ask for a header; nothing of the headers but the request's id gets into an alarm. The query string and
+    the bodies are not here at all. Not to be kept after the rule has returned: it holds the server's environ or scope.
+    A struct instead of a frozen dataclass: 0.07 µs instead of 0.7.
     """
 
     #: As the client sent it: ``GET``, ``POST``, …
@@ -29,20 +31,65 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     #: The status code of the response; None when none was started.
     status: int | None
-    #: Seconds from the call of the application until the request ended.
+    #: Seconds from the call of the application until the request ended, or until now.
     duration: float
     #: What the application raised to the server, `asyncio.CancelledError` and the like included.
     exception: BaseException | None
     #: The client's address as the server gave it, without the port; empty where unknown.
     client: str
-    #: The exception says only that the client has left.
+    #: The client has left before the response's end; with an exception: that one says no more than this.
     disconnected: bool = False
+    #: Bytes of the response's body; None where no rule asked for them, or where they were not seen (a file).
+    response_size: int | None = None
+    #: The limit in seconds in which it did not end; None: it has ended.
+    unfinished_after: float | None = None
+    #: Returns the value of a request header by its name in small letters, or None.
+    header: Header = no_header
+    #: Returns what the request has logged, as far as that is remembered.
+    log: Callable[[], str] = str
+
+    @property
+    def request_size(self) -> int | None:
+        """Bytes of the request's body, as ``Content-Length`` has it; None where the client did not say."""
+        length = self.header("content-length") or ""
+        return int(length) if _LENGTH.fullmatch(length) else None
+
+    @property
+    def request_id(self) -> str:
+        """The header ``X-Request-ID``, else the trace id of ``traceparent``; empty where there is neither."""
+        own = self.header("x-request-id") or ""
+        return own if _REQUEST_ID.fullmatch(own) else trace_id(self.header("traceparent") or "")
+
+    @property
+    def last_lines(self) -> str:
+        """The last lines that the request has logged, where the middleware remembers them; else empty."""
+        return self.log()
+
+    def __repr__(self) -> str:
+        """Return the facts, without what could show a secret."""
+        shown = (f"{name}={getattr(self, name)!r}" for name in self.__struct_fields__ if name not in {"header", "log"})
+        return f"Request({', '.join(shown)})"
+
+
+_LENGTH = re.compile("[0-9]{1,18}")
+#: What can stand in a line of text without being able to disguise it.
+_REQUEST_ID = re.compile("[!-~]{1,128}")
+_TRACEPARENT = re.compile("(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
+
+
+def trace_id(traceparent: str) -> str:
+    """Return the trace id of a ``traceparent`` header; empty where the header is none.
+
+    Follows W3C Trace Context, section 3.2: version 00 ends after its flags, later ones may go on after a dash.
+    """
+    match = _TRACEPARENT.fullmatch(traceparent)
+    return match[2] if match and not (match[1] == "00" and match[3]) else ""
 
 
 #: Reads the facts of a request and returns the alarm line, or None. Must not block: the request waits for it.
 RequestRule = Callable[[Request], str | None]
 
-#: Takes an alarm line and its fields. Must not block: the request waits for it.
+#: Takes an alarm line, with a traceback in lines below it, and its fields. Must not block: the request waits for it.
 Emit = Callable[[str, Mapping[str, str]], object]
 
 
@@ -87,87 +134,40 @@ def slower_than(seconds: float) -> RequestRule:
     return slow_request
 
 
+def client_left(request: Request) -> str | None:
+    """Tell of a client that hung up before it had the whole response, as far as the server lets that be known."""
+    return f"Client hung up: {request.method} {request.path}" if request.disconnected else None
+
+
+class Unfinished(msgspec.Struct, frozen=True):
+    """The rule of `unfinished_after`."""
+
+    #: Seconds.
+    limit: float
+
+    def __call__(self, request: Request) -> str | None:
+        """Tell of a request that is still running at the limit; not of one that has ended."""
+        if request.unfinished_after != self.limit:
+            return None
+        return f"Request has not ended: {request.method} {request.path} is still running after {self.limit:g} s"
+
+
+def unfinished_after(seconds: float) -> Unfinished:
+    """Return a rule that tells of a request while it is still running after `seconds`, once.
+
+    A thread of its own sees to that, so it is told though the request blocks the event loop, and before the server
+    kills the worker for it. Raises `ValueError` for a limit that is not above zero.
+    """
+    if not 0 < seconds < math.inf:
+        raise ValueError(f"unfinished_after: expected seconds above 0, got {seconds!r}")
+    return Unfinished(float(seconds))
+
+
 def upload_made(request: Request) -> str | None:
     """Tell of a ``POST /upload``."""
     if request.method == "POST" and request.path == "/upload":
         return "TERRIBLE ALARM! An upload has been made!"
     return None
-
-
-class RequestRules:
-    """Puts ended requests to the rules. Nothing that a rule or `emit` raises gets out."""
-
-    __slots__ = ("_emit", "_failed", "_rules")
-
-    def __init__(self, rules: Sequence[RequestRule], emit: Emit) -> None:
-        self._rules = tuple(rules)
-        self._emit = emit
-        self._failed: set[int] = set()
-
-    def judge(self, request: Request) -> None:
-        """Emit the line of every rule that has one for `request`, made `visible`. May be called from any thread."""
-        for rule in self._rules:
-            try:
-                line = rule(request)
-                if line is not None:
-                    self._emit(visible(line), fields(request))
-            # Only `Exception`: a worker's exit or a cancellation that arrives here is the server's business.
-            except Exception as error:  # a rule is anybody's code, and the request must not notice  # noqa: BLE001
-                self._report(rule, error)
-
-    def _report(self, rule: RequestRule, error: Exception) -> None:
-        """Log `error`, once for each rule: a broken one fails in every request."""
-        if id(rule) in self._failed:
-            return
-        self._failed.add(id(rule))
-        # A broken logging configuration must not reach the request either.
-        with suppress(Exception):
-            logger.error("request rule %r failed, or its line could not be emitted; told once", rule, exc_info=error)
-
-
-@contextmanager
-def made_by_alarm(source: str) -> Iterator[None]:
-    """Keep a request that an action made from the rules, and what the application logs in it."""
-    skip(source, Reason.ALARM_ORIGIN)
-    token = in_alarm_code.set(True)
-    try:
-        yield
-    finally:
-        in_alarm_code.reset(token)
-
-
-def submit_from(source: str) -> Emit:
-    """Return an `Emit` that gives lines to the master, as made by `source`. It neither blocks nor raises."""
-
-    def submit(line: str, fields: Mapping[str, str]) -> bool:
-        return submit_line(line, source=source, fields=fields)
-
-    return submit
-
-
-def fields(request: Request) -> dict[str, str]:
-    """Return the facts that are known, as text made `visible`; the duration in seconds."""
-    facts = {
-        "method": request.method,
-        "path": request.path,
-        "status": "" if request.status is None else str(request.status),
-        "duration": f"{request.duration:.6f}",
-        "exception": "" if request.exception is None else type(request.exception).__qualname__,
-        "client": request.client,
-    }
-    return {name: visible(fact) for name, fact in facts.items() if fact}
-
-
-#: Controls, line and paragraph separators, direction overrides, and bytes that were no text (surrogates).
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    r"""Return `text` as one line that shows what it holds: a newline becomes ``\n``, an escape ``\x1b``.
-
-    A client chooses the path. It must not be able to forge a second line, or to command a terminal.
-    """
-    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 #: What Starlette, Werkzeug and uvicorn raise to the application when the client has left.

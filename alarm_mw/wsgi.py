@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import lru_cache
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
 from time import perf_counter
 from typing import TYPE_CHECKING
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-import msgspec
-
-from alarm_mw.requests import (
-    Emit,
-    Request,
-    RequestRule,
-    RequestRules,
-    made_by_alarm,
-    submit_from,
-    tells_disconnect,
-    unhandled_exception,
-    upload_made,
-)
+from alarm_mw.exchange import Exchange
+from alarm_mw.judging import RequestRules, made_by_alarm
+from alarm_mw.requests import Emit, RequestRule, unhandled_exception, upload_made
 from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
 
 if TYPE_CHECKING:  # exists for type checkers alone
@@ -28,46 +20,61 @@ if TYPE_CHECKING:  # exists for type checkers alone
 
 
 class AlarmMiddleware:
-    """Puts every request that ended to `rules`, and gives their lines to `emit`.
+    """Puts every request that ended to `rules`, and gives their lines to `emit`; and to the configuration's rules.
 
     A request ends when the server closes the response's body, or at the first exception on the way there. When the body
     is a list, a tuple or a file in the server's wrapper, nothing of the application is left to run: it ends when `app`
     returns, and the server gets that very object. Environ, chunks and exceptions pass unchanged. `emit` gives the line
     to the master unless told otherwise; what a rule or `emit` raises is logged once and never reaches the request.
     Requests that alarms made are not looked at.
+
+    With `last_lines`, an alarm shows that many of the last records that the request has logged, at most 1000; raises
+    `ValueError` for another number.
     """
 
-    __slots__ = ("_judge", "app")
+    __slots__ = ("_rules", "app")
 
     def __init__(
-        self, app: WSGIApplication, rules: Sequence[RequestRule] = (unhandled_exception,), emit: Emit | None = None
+        self,
+        app: WSGIApplication,
+        rules: Sequence[RequestRule] = (unhandled_exception,),
+        emit: Emit | None = None,
+        *,
+        last_lines: int = 0,
     ) -> None:
         self.app = app
-        self._judge = RequestRules(rules, emit or submit_from("wsgi")).judge
+        self._rules = RequestRules("wsgi", rules, emit, last_lines)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request, as `app` does."""
-        if is_signed(environ.get(ENVIRON_NAME, "")):
+        if ENVIRON_NAME in environ and is_signed(environ[ENVIRON_NAME]):
             with made_by_alarm("wsgi"):
                 return self.app(environ, start_response)
-        exchange = Exchange(
-            self._judge,
+        rules, app = self._rules, self.app
+        path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+        plan = rules.current_plan()
+        exchange = WsgiExchange(
+            rules,
+            plan,
+            environ,
             start_response,
-            # Read now: routers and proxy fixes below us change the environ in place.
             environ.get("REQUEST_METHOD", ""),
-            full_path(environ),
+            path if path.isascii() else full_path(environ),
             environ.get("REMOTE_ADDR", ""),
             perf_counter(),
         )
+        if not plan.is_plain:
+            exchange.look_closely()
+            app = partial(_call_closely, app, exchange)
         try:
-            body = self.app(environ, exchange.watch)
+            body = app(environ, exchange.watch)
         except BaseException as error:
             exchange.end(error)
             raise
         if type(body) in _PLAIN or is_file(body, environ):
             exchange.end(None)
             return body
-        return WatchedBody(body, exchange.end)
+        return WatchedBody(body, exchange)
 
 
 class UploadCheck(AlarmMiddleware):
@@ -79,48 +86,56 @@ class UploadCheck(AlarmMiddleware):
         super().__init__(app, rules=(upload_made,), emit=emit)
 
 
-class Exchange(msgspec.Struct):
-    """A request under way; a struct, since one is made for every request."""
-
-    judge: Callable[[Request], None]
-    start_response: StartResponse
-    method: str
-    path: str
-    client: str
-    #: On the clock of `perf_counter`.
-    began: float
-    status_line: str = ""
+class WsgiExchange(Exchange):
+    """A request under way, as WSGI has it."""
 
     def watch(
         self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
     ) -> Callable[[bytes], object]:
         """Remember the status that the server took: the ``start_response`` that the application gets."""
         if exc_info is None:
-            write = self.start_response(status, headers)
+            write = self.answer(status, headers)
         else:
             try:
-                write = self.start_response(status, headers, exc_info)
+                write = self.answer(status, headers, exc_info)
             finally:
                 del exc_info  # its traceback may come to hold this frame (PEP 3333, "The start_response() Callable")
-        self.status_line = status
-        return write
+        self.status = status_code(status)
+        return write if self.response_size is None else partial(self._write, write)
 
-    def end(self, error: BaseException | None) -> None:
-        """Put the request to the rules, ended by `error` or in order."""
-        duration = perf_counter() - self.began
-        left = error is not None and tells_disconnect(error)
-        status = status_code(self.status_line)
-        self.judge(Request(self.method, self.path, status, duration, error, self.client, left))
+    def _write(self, write: Callable[[bytes], object], data: bytes, /) -> object:
+        self.count(len(data))
+        return write(data)
+
+    def client_host(self) -> str:
+        """Return the client's address; empty where the server knows none."""
+        return str(self.client)
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a request header by its name in small letters."""
+        key = name.upper().replace("-", "_")
+        value = self.facts_of_server.get(key if key in _WITHOUT_PREFIX else f"HTTP_{key}")
+        return value if isinstance(value, str) else None
+
+    def count_list(self, body: Iterable[bytes]) -> None:
+        """Count the bytes of a body that is whole already."""
+        with suppress(TypeError):  # what is in it is no bytes, which the server will complain about
+            self.count(sum(map(len, body)))
+
+
+#: PEP 3333 has these two headers without ``HTTP_``.
+_WITHOUT_PREFIX = frozenset({"CONTENT_LENGTH", "CONTENT_TYPE"})
 
 
 class WatchedBody:
-    """A response's body that calls `end` once: at its first exception, when it is closed, or when it is dropped."""
+    """A response's body that ends its exchange once: at its first exception, when closed, or when dropped."""
 
-    __slots__ = ("_body", "_end")
+    __slots__ = ("_body", "_exchange", "_is_cut_off")
 
-    def __init__(self, body: Iterable[bytes], end: Callable[[BaseException | None], None]) -> None:
+    def __init__(self, body: Iterable[bytes], exchange: WsgiExchange) -> None:
         self._body = body
-        self._end: Callable[[BaseException | None], None] | None = end
+        self._exchange: WsgiExchange | None = exchange
+        self._is_cut_off = False
 
     def __iter__(self) -> Iterator[bytes]:
         try:
@@ -128,9 +143,10 @@ class WatchedBody:
             for chunk in self._body:  # noqa: UP028
                 yield chunk
         except GeneratorExit:  # the server stopped reading; it closes us next
+            self._is_cut_off = True
             raise
         except BaseException as error:
-            self._end_once(error)
+            self._end(error)
             raise
 
     def close(self) -> None:
@@ -139,18 +155,63 @@ class WatchedBody:
             if hasattr(self._body, "close"):
                 self._body.close()
         except BaseException as error:
-            self._end_once(error)
+            self._end(error)
             raise
-        self._end_once(None)
+        self._end(None)
 
     def __del__(self) -> None:
         """End the request for a server that never calls `close`."""
-        self._end_once(None)
+        self._end(None)
 
-    def _end_once(self, error: BaseException | None) -> None:
-        end, self._end = self._end, None
-        if end is not None:
-            end(error)
+    def _end(self, error: BaseException | None) -> None:
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.has_left = self._is_cut_off and exchange.method != "HEAD"
+            exchange.end(error)
+
+
+def _call_closely(
+    app: WSGIApplication, exchange: WsgiExchange, environ: WSGIEnvironment, start_response: StartResponse
+) -> Iterable[bytes]:
+    """Call the application, and find out what `Exchange.look_closely` has begun to ask."""
+    with exchange.remembering():
+        body = app(environ, start_response)
+    if type(body) in _PLAIN:
+        exchange.count_list(body)
+        return body
+    if is_file(body, environ):
+        exchange.response_size = None
+        return body
+    return LookedAtBody(body, exchange)
+
+
+class LookedAtBody:
+    """A response's body whose bytes are counted, and that logs as part of its request."""
+
+    __slots__ = ("_body", "_exchange")
+
+    def __init__(self, body: Iterable[bytes], exchange: WsgiExchange) -> None:
+        self._body = body
+        self._exchange = exchange
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the chunks, each made in the request's context and none of the server's code run in it."""
+        with self._exchange.remembering():
+            chunks = iter(self._body)
+        while True:
+            with self._exchange.remembering():
+                try:
+                    chunk = next(chunks)
+                except StopIteration:
+                    return
+            self._exchange.count_list((chunk,))
+            yield chunk
+
+    def close(self) -> None:
+        """Close the body, where it can be closed."""
+        if hasattr(self._body, "close"):
+            with self._exchange.remembering():
+                self._body.close()
 
 
 #: Nothing of the application runs after it returned one of these; and a server looks at their length.
@@ -179,10 +240,13 @@ def full_path(environ: WSGIEnvironment) -> str:
     return path.encode("latin-1", "backslashreplace").decode("utf-8", "backslashreplace")
 
 
-@lru_cache(maxsize=128)  # an application has few status lines, and parsing one costs as much as two rules
 def status_code(status_line: str) -> int | None:
     """Return the number at the start of ``200 OK``; None where there is none."""
     try:
-        return int(status_line[:3])
-    except ValueError:  # nothing was started, or a mistake that the server will complain about
+        return _STATUS_CODES.get(status_line) or int(status_line[:3])
+    except (TypeError, ValueError):  # a mistake that the server will complain about, or let pass
         return None
+
+
+#: An application has few status lines, and parsing one costs as much as two rules.
+_STATUS_CODES = {f"{status.value} {status.phrase}": status.value for status in HTTPStatus}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import subprocess
 import sys
+import threading
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import NoReturn
@@ -27,8 +29,13 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from alarm_mw.asgi import AlarmMiddleware, UploadCheck, client_host, full_path
-from alarm_mw.requests import Emit, Request
+from alarm_mw import AlarmHandler, shutdown
+from alarm_mw.asgi import AlarmMiddleware, UploadCheck, full_path
+from alarm_mw.engine.conditions import Decision
+from alarm_mw.requests import Emit, Request, client_left, unfinished_after, unhandled_exception
+from alarm_mw.testing import RequestRecorder
+from alarm_mw.transports import request_log
+from alarm_mw.types import RequestConditions
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: Message = {"type": "http.response.body", "body": b"ok"}
@@ -50,26 +57,9 @@ def http_scope(path: str = "/", **more: object) -> Scope:
     return {"type": "http", "method": "GET", "path": path, "headers": [], "query_string": b"", **more}
 
 
-class Seen:
-    """A rule that keeps the facts, and an `emit` that keeps the lines."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.lines: list[str] = []
-
-    def rule(self, request: Request) -> None:
-        self.requests.append(request)
-
-    def emit(self, line: str, _: Mapping[str, str]) -> None:
-        self.lines.append(line)
-
+class Seen(RequestRecorder):
     def watch(self, app: ASGIApp) -> AlarmMiddleware:
         return AlarmMiddleware(app, rules=[self.rule], emit=self.emit)
-
-    @property
-    def request(self) -> Request:
-        (request,) = self.requests
-        return request
 
 
 @pytest.fixture
@@ -346,6 +336,167 @@ def test_requests_at_the_same_time_keep_their_facts_apart(seen: Seen) -> None:
     assert all(request.path == str(request.status) for request in seen.requests)
 
 
+# --- what is found out only where it is asked for ---
+
+
+def asking(app: ASGIApp, seen: Seen, *conditions: RequestConditions, last_lines: int = 0) -> AlarmMiddleware:
+    """Return the middleware as a configuration with these conditions would have it."""
+    middleware = AlarmMiddleware(app, [seen.rule], seen.emit, last_lines=last_lines)
+    middleware._rules.follow(Decision(conditions))
+    return middleware
+
+
+SIZES = RequestConditions(response_larger_than=1_000_000)
+
+
+def sending(*messages: Message) -> ASGIApp:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+@pytest.mark.parametrize(
+    ("messages", "size"),
+    [
+        ([START, BODY], 2),
+        ([START, {"type": "http.response.body"}], 0),
+        ([START, {**BODY, "more_body": True}, BODY, {"type": "http.response.trailers", "headers": []}], 4),
+        ([START, {"type": "http.response.pathsend", "path": "/a"}], None),
+        ([START, {"type": "http.response.zerocopysend", "file": 3}], None),
+    ],
+)
+def test_the_bytes_of_the_response_are_counted(messages: list[Message], size: int | None, seen: Seen) -> None:
+    """Where a rule asks for the response's size it is that of the body; of a file that the server sends, unknown."""
+    sent: list[Message] = []
+
+    async def keep(message: Message) -> None:
+        sent.append(message)
+
+    run(asking(sending(*messages), seen, SIZES), send=keep)
+    assert [id(message) for message in sent] == [id(message) for message in messages]
+    assert seen.request.response_size == size
+
+
+def test_a_client_that_leaves_while_the_application_waits_for_it_is_told(seen: Seen) -> None:
+    """What the server lets the application receive says that the client has left, unless all was sent by then."""
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send(START)
+
+    async def complete(scope: Scope, receive: Receive, send: Send) -> None:
+        await ok(scope, receive, send)
+        await receive()
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    for app in (waiting, complete):
+        middleware = AlarmMiddleware(app, [client_left, seen.rule], seen.emit)
+        asyncio.run(middleware(http_scope("/a"), gone, discard))
+    assert [request.disconnected for request in seen.requests] == [True, False]
+    assert seen.lines == ["Client hung up: GET /a"]
+
+
+def test_a_bug_after_the_client_left_is_an_alarm_also_where_leaving_is_watched(seen: Seen) -> None:
+    """That the client has left excuses no exception but those that say so."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        raise OwnError
+
+    async def gone() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(OwnError):
+        asyncio.run(AlarmMiddleware(app, [client_left, unhandled_exception], seen.emit)(http_scope(), gone, discard))
+    assert [line.partition(":")[0] for line in seen.lines] == ["Unhandled exception in GET /"]
+
+
+log = logging.getLogger("tests.asgi")
+
+
+@pytest.fixture
+def logged() -> Iterator[None]:
+    """Put an alarm handler on the tests' logger."""
+    handler = AlarmHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield
+    log.removeHandler(handler)
+    shutdown()
+
+
+def test_requests_at_the_same_time_do_not_mix_their_lines(seen: Seen, logged: None) -> None:
+    """Each request has its own lines, those of its tasks and of `asyncio.to_thread` included."""
+
+    async def main() -> None:
+        barrier = asyncio.Barrier(8)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            log.info("begin %s", scope["path"])
+            await barrier.wait()
+            await asyncio.to_thread(log.info, "in a thread of %s", scope["path"])
+            await asyncio.create_task(in_a_task(scope))
+            await ok(scope, receive, send)
+
+        async def in_a_task(scope: Scope) -> None:
+            log.info("in a task of %s", scope["path"])
+
+        watched = asking(app, seen, last_lines=20)
+        log.info("from outside")
+        await asyncio.gather(*(watched(http_scope(f"/{n}"), receive, discard) for n in range(8)))
+        log.info("from outside")
+
+    asyncio.run(main())
+    assert {request.path: request.last_lines for request in seen.requests} == {
+        f"/{n}": f"begin /{n}\nin a thread of /{n}\nin a task of /{n}" for n in range(8)
+    }
+
+
+def test_nothing_is_remembered_where_it_is_not_asked_for(seen: Seen, logged: None) -> None:
+    """Without `last_lines`, a request keeps nothing of what it logs."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        log.info("something")
+        assert request_log.current.get() is None
+
+    run(seen.watch(app))
+    assert seen.request.last_lines == ""
+
+
+def test_a_request_that_blocks_the_event_loop_is_told_while_it_runs(seen: Seen) -> None:
+    """A handler that keeps the event loop from running is told all the same, once."""
+    told = threading.Event()
+
+    def emit(line: str, fields: Mapping[str, str]) -> None:
+        seen.emit(line, fields)
+        told.set()
+
+    async def blocking(scope: Scope, receive: Receive, send: Send) -> None:
+        assert told.wait(10)  # the whole loop waits
+        await ok(scope, receive, send)
+
+    run(AlarmMiddleware(blocking, [unfinished_after(0.05), seen.rule], emit), http_scope("/a"))
+    assert seen.lines == ["Request has not ended: GET /a is still running after 0.05 s"]
+    assert (seen.request.status, seen.request.unfinished_after) == (200, None)
+
+
+def test_a_rule_may_ask_for_a_header(seen: Seen) -> None:
+    """Headers are found by their names in small letters, several of one name as one, bytes as latin-1."""
+    headers = [(b"x-a", b"1"), (b"x-a", b"2"), (b"x-b", b"\xe4"), (b"authorization", b"s3cret")]
+    values: list[str | None] = []
+
+    def rule(request: Request) -> None:
+        values.extend(request.header(name) for name in ("x-a", "x-b", "x-c", "\u20ac"))
+        assert "s3cret" not in repr(request)
+
+    run(AlarmMiddleware(ok, [rule], seen.emit), http_scope(headers=headers))
+    assert values == ["1, 2", "ä", None, None]
+
+
 # --- a Starlette application ---
 
 
@@ -469,9 +620,10 @@ def test_the_whole_path_lies_below_its_root(roots: list[str], rest: list[str]) -
 
 
 @pytest.mark.parametrize("client", [None, (None, None), ("", 0), []])
-def test_an_unknown_client_is_empty(client: object) -> None:
+def test_an_unknown_client_is_empty(client: object, seen: Seen) -> None:
     """A server behind a unix socket knows no client's address."""
-    assert client_host(http_scope(client=client)) == ""
+    run(seen.watch(ok), http_scope(client=client))
+    assert seen.request.client == ""
 
 
 @pytest.mark.parametrize(

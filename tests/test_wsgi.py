@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextvars
 import io
+import logging
 import subprocess
 import sys
 import threading
@@ -23,7 +25,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.requests import Request
+from alarm_mw import AlarmHandler, shutdown
+from alarm_mw.engine.conditions import Decision
+from alarm_mw.requests import Request, client_left, unfinished_after
+from alarm_mw.testing import RequestRecorder
+from alarm_mw.types import RequestConditions
 from alarm_mw.wsgi import AlarmMiddleware, UploadCheck, full_path, status_code
 
 
@@ -78,26 +84,9 @@ def returning(body: Iterable[bytes]) -> WSGIApplication:
     return app
 
 
-class Seen:
-    """A rule that keeps the facts, and an `emit` that keeps the lines."""
-
-    def __init__(self) -> None:
-        self.requests: list[Request] = []
-        self.lines: list[str] = []
-
-    def rule(self, request: Request) -> None:
-        self.requests.append(request)
-
-    def emit(self, line: str, _: Mapping[str, str]) -> None:
-        self.lines.append(line)
-
+class Seen(RequestRecorder):
     def watch(self, app: WSGIApplication) -> AlarmMiddleware:
         return AlarmMiddleware(app, rules=[self.rule], emit=self.emit)
-
-    @property
-    def request(self) -> Request:
-        (request,) = self.requests
-        return request
 
 
 @pytest.fixture
@@ -578,6 +567,163 @@ def test_a_newline_in_the_path_forges_no_second_line(seen: Seen) -> None:
     app = AlarmMiddleware(ok, rules=[lambda request: f"Seen: {request.path}"], emit=seen.emit)
     call(app, environ_of("/a\nTERRIBLE ALARM"))
     assert seen.lines == [r"Seen: /a\nTERRIBLE ALARM"]
+
+
+# --- what is found out only where it is asked for ---
+
+
+def asking(app: WSGIApplication, seen: Seen, *conditions: RequestConditions, last_lines: int = 0) -> AlarmMiddleware:
+    """Return the middleware as a configuration with these conditions would have it."""
+    middleware = AlarmMiddleware(app, [seen.rule], seen.emit, last_lines=last_lines)
+    middleware._rules.follow(Decision(conditions))
+    return middleware
+
+
+SIZES = RequestConditions(response_larger_than=1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("app", "size"),
+    [
+        (ok, 2),
+        (lazy, 2),
+        (returning((b"a", b"bc")), 3),
+        (returning(Body()), 11),
+        (returning([]), 0),
+    ],
+)
+def test_the_bytes_of_the_response_are_counted(app: WSGIApplication, size: int, seen: Seen) -> None:
+    """Where a rule asks for the response's size it is that of the body, and the response is the same."""
+    plain, watched = serve(validator(app))[1], serve(validator(asking(validator(app), seen, SIZES)))[1]
+    assert watched == plain
+    assert seen.request.response_size == size
+
+
+def test_written_bytes_are_counted(seen: Seen) -> None:
+    """What goes through `write` belongs to the response's size, and to the response."""
+
+    def writing(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", headers())(b"written ")
+        return [b"and returned"]
+
+    assert serve(asking(writing, seen, SIZES))[1].endswith("written and returned")
+    assert seen.request.response_size == len("written and returned")
+
+
+def test_a_file_still_goes_out_by_sendfile_and_has_no_size(seen: Seen) -> None:
+    """Counting does not take a file out of the server's hands; how much of it is sent is not known."""
+    server, response = serve(asking(file_app, seen, SIZES))
+    assert server.sent_file
+    assert response.endswith("content")
+    assert seen.request.response_size is None
+
+
+def test_bytes_are_not_counted_where_no_rule_asks(seen: Seen) -> None:
+    """Without a rule on sizes, the server gets a body's chunks without our looking at them."""
+    serve(seen.watch(lazy))
+    assert seen.request.response_size is None
+
+
+@pytest.mark.parametrize("app", [returning([1, 2]), returning(None)])  # type: ignore[arg-type,list-item]  # the mistakes under test
+def test_a_body_that_is_none_fails_as_without_us(app: WSGIApplication, seen: Seen) -> None:
+    """A mistake in the body is the server's to name, and counting adds none."""
+    failures = [type(serve(each)[0].failure[1]) for each in (app, asking(app, seen, SIZES))]  # type: ignore[index]
+    assert failures[0] is failures[1]
+
+
+def test_a_server_that_stops_reading_says_that_the_client_left(seen: Seen) -> None:
+    """A body that is closed in the middle is one that nobody received; of a HEAD request nothing is expected."""
+    app = AlarmMiddleware(returning(Body()), [client_left, seen.rule], seen.emit)
+    for method in ("GET", "HEAD"):
+        watched = call(app, environ_of("/a", REQUEST_METHOD=method))
+        next(iter(watched))
+        close(watched)
+    assert [request.disconnected for request in seen.requests] == [True, False]
+    assert seen.lines == ["Client hung up: GET /a"]
+
+
+log = logging.getLogger("tests.wsgi")
+
+
+@pytest.fixture
+def logged() -> Iterator[None]:
+    """Put an alarm handler on the tests' logger."""
+    handler = AlarmHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield
+    log.removeHandler(handler)
+    shutdown()
+
+
+def test_the_last_lines_that_the_request_logged_are_remembered(seen: Seen, logged: None) -> None:
+    """A request knows its own last log records, those of a streamed body included, and none from outside of it."""
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterator[bytes]:
+        start_response("200 OK", headers())
+        for n in range(5):
+            log.info("step %d", n)
+            yield b"x"
+
+    log.info("before")
+    watched = call(asking(app, seen, last_lines=3))
+    for _ in watched:
+        log.info("from the server, between two chunks")
+    close(watched)
+    log.info("after")
+    assert seen.request.last_lines == "step 2\nstep 3\nstep 4"
+
+
+def test_requests_in_threads_do_not_mix_their_lines(seen: Seen, logged: None) -> None:
+    """Each of many requests at the same time has its own lines, those of a thread that it gave its context included."""
+    barrier = threading.Barrier(8, timeout=10)
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        barrier.wait()
+        log.info("begin %s", environ["PATH_INFO"])
+        barrier.wait()
+        thread = threading.Thread(
+            target=contextvars.copy_context().run, args=(log.info, "in a thread of %s", path(environ))
+        )
+        thread.start()
+        thread.join()
+        return ok(environ, start_response)
+
+    def path(environ: WSGIEnvironment) -> str:
+        return str(environ["PATH_INFO"])
+
+    watched = asking(app, seen, last_lines=20)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: call(watched, environ_of(f"/{n}")), range(8)))
+    assert {r.path: r.last_lines for r in seen.requests} == {
+        f"/{n}": f"begin /{n}\nin a thread of /{n}" for n in range(8)
+    }
+
+
+@pytest.mark.parametrize("number", [-1, 1001])
+def test_only_so_many_lines_can_be_remembered(number: int) -> None:
+    """What a request keeps is bounded."""
+    with pytest.raises(ValueError, match="from 0 to 1000"):
+        AlarmMiddleware(ok, last_lines=number)
+
+
+def test_a_request_that_does_not_end_is_told_while_it_runs(seen: Seen) -> None:
+    """A request that hangs in the application is told once, by a thread of its own, and its end by no such line."""
+    told = threading.Event()
+
+    def emit(line: str, fields: Mapping[str, str]) -> None:
+        seen.emit(line, fields)
+        told.set()
+
+    def hanging(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        assert told.wait(10)
+        return ok(environ, start_response)
+
+    app = AlarmMiddleware(hanging, [unfinished_after(0.05), seen.rule], emit)
+    assert serve(app, environ_of("/a"))[1].endswith("ok")
+    assert seen.lines == ["Request has not ended: GET /a is still running after 0.05 s"]
+    assert float(seen.fields[0]["duration"]) >= 0.05
+    assert seen.request.unfinished_after is None
 
 
 # --- the rest ---

@@ -1,0 +1,120 @@
+"""A request under way, for both middlewares: what is known of it so far, and what is done when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import msgspec
+
+from alarm_mw import overdue
+from alarm_mw.judging import RequestRules
+from alarm_mw.plan import Plan
+from alarm_mw.requests import Request, tells_disconnect
+from alarm_mw.transports import request_log
+from alarm_mw.transports.request_log import RequestLog
+
+
+class Exchange(msgspec.Struct):
+    """A request under way; a struct, since one is made for every request."""
+
+    rules: RequestRules
+    plan: Plan
+    #: The server's: an ``environ`` or a ``scope``.
+    facts_of_server: Any
+    #: The server's: a ``start_response`` or a ``send``.
+    answer: Any
+    # These are read before the application runs: routers and proxy fixes change an environ or a scope in place.
+    method: str
+    path: str
+    #: As the server has it: ``REMOTE_ADDR`` or the scope's ``client``.
+    client: Any
+    #: On the clock of `perf_counter`.
+    began: float
+    status: int | None = None
+    #: The client has left before the response's end.
+    has_left: bool = False
+    #: The server did not take a message.
+    send_failed: bool = False
+    #: Bytes of the response's body so far; None where they are not counted.
+    response_size: int | None = None
+    log: RequestLog | None = None
+    running: overdue.Running | None = None
+
+    def client_host(self) -> str:
+        """Return the client's address without the port; empty where it is not known."""
+        raise NotImplementedError
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a request header by its name in small letters."""
+        raise NotImplementedError
+
+    def end(self, error: BaseException | None) -> None:
+        """Put the request to the rules, ended by `error` or in order, if it may concern one of them."""
+        duration = perf_counter() - self.began
+        if self.running is not None:
+            overdue.remove(self.running)
+        received = self.request_size() if self.plan.measures_requests else 0
+        sent = self.response_size or 0
+        if (
+            error is not None
+            or self.has_left
+            or self.plan.concerns(self.method, self.path, self.status, duration, received, sent, None, False)
+        ):
+            self.rules.judge(self.facts(duration, error))
+
+    def request_size(self) -> int:
+        """Return the bytes of the request's body; 0 where the client did not say."""
+        return self.facts(0.0).request_size or 0
+
+    def facts(self, duration: float, error: BaseException | None = None, limit: float | None = None) -> Request:
+        """Return what is known so far, of a request that has ended or has not ended within `limit` seconds."""
+        return Request(
+            self.method,
+            self.path,
+            self.status,
+            duration,
+            error,
+            self.client_host(),
+            self.has_left if error is None else self._says_left(error),
+            self.response_size,
+            limit,
+            self.header,
+            str if self.log is None else self.log.text,
+        )
+
+    def _says_left(self, error: BaseException) -> bool:
+        """Return whether an exception says only that the client has left: what else is raised then is a failure."""
+        return tells_disconnect(error) or (self.send_failed and isinstance(error, OSError))
+
+    def look_closely(self) -> None:
+        """Begin what the plan asks for beyond the request's end."""
+        if self.plan.counts:
+            self.response_size = 0
+        if self.plan.last_lines:
+            self.log = RequestLog(self.plan.last_lines)
+        if self.plan.limits:
+            self.running = overdue.Running(self.plan.limits, self._tell_unfinished)
+            overdue.add(self.running)
+
+    def _tell_unfinished(self, limit: float) -> None:
+        self.rules.judge(self.facts(perf_counter() - self.began, limit=limit))
+
+    def count(self, size: int) -> None:
+        """Count bytes of the response's body, where that is asked for."""
+        if self.response_size is not None:
+            self.response_size += size
+
+    @contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Remember what is logged meanwhile as this request's, where that is asked for."""
+        if self.log is None:
+            yield
+            return
+        token = request_log.current.set(self.log)
+        try:
+            yield
+        finally:
+            request_log.current.reset(token)

@@ -1,0 +1,114 @@
+"""Puts requests to the rules, and gives their lines to the master."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from alarm_mw import client
+from alarm_mw.engine.conditions import Decision
+from alarm_mw.plan import Plan, plan_for
+from alarm_mw.request_text import fields, summary, with_traceback
+from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
+from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.types import Reason
+
+logger = logging.getLogger(__name__)
+
+#: How many records of a request can be remembered.
+MAX_LAST_LINES = 1000
+
+_NOTHING = Decision()
+
+
+class RequestRules:
+    """A middleware's own rules, and those of the configuration. Nothing that a rule or `emit` raises gets out."""
+
+    __slots__ = ("_decision", "_emit", "_failed", "_last_lines", "_plan", "_rules", "_source")
+
+    def __init__(
+        self, source: str, rules: Sequence[RequestRule], emit: Emit | None = None, last_lines: int = 0
+    ) -> None:
+        """Take the rules of a middleware; raise `ValueError` for a number of last lines that cannot be remembered."""
+        if not 0 <= last_lines <= MAX_LAST_LINES:
+            raise ValueError(f"last_lines: expected a number from 0 to {MAX_LAST_LINES}, got {last_lines!r}")
+        self._source = source
+        self._rules = tuple(rules)
+        self._emit = emit
+        self._last_lines = last_lines
+        self._failed: set[int] = set()
+        self.follow(_NOTHING)
+
+    def current_plan(self) -> Plan:
+        """Return what has to be known of a request that begins now."""
+        return self._plan
+
+    def follow(self, decision: Decision) -> None:
+        """Put requests that begin from now on to these conditions as well."""
+        self._decision = decision
+        self._plan = plan_for(self._rules, decision, self._last_lines)
+
+    def judge(self, request: Request) -> None:
+        """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
+        told = self._tell_configured(request) if self._decision else None
+        for rule in self._rules:
+            # A rule for requests that have ended must not see one twice.
+            if request.unfinished_after is None or isinstance(rule, Unfinished):
+                self._ask(rule, request, told)
+
+    def _ask(self, rule: RequestRule, request: Request, told: str | None) -> None:
+        """Emit the line of `rule`, but for one that was told already."""
+        try:
+            line = rule(request)
+            if line is None:
+                return
+            if self._emit is not None:
+                self._emit(with_traceback(line, request), fields(request))
+            elif line != told:
+                self._submit(line, request)
+        # Only `Exception`: a worker's exit or a cancellation that arrives here is the server's business.
+        except Exception as error:  # a rule is anybody's code, and the request must not notice  # noqa: BLE001
+            self._report(rule, error)
+
+    def _tell_configured(self, request: Request) -> str | None:
+        """Give a request to the master for which conditions of the configuration hold; return the line that says so."""
+        try:
+            held = self._decision.held(request, request.header)
+            if not held:
+                return None
+            line = summary(request, self._decision.slower_than(held))
+            self._submit(line, request, held)
+        except Exception as error:  # as above: the request must not notice  # noqa: BLE001
+            self._report(self._decision, error)
+            return None
+        return line
+
+    def _submit(self, line: str, request: Request, held: tuple[str, ...] = ()) -> None:
+        client.submit_line(
+            with_traceback(line, request),
+            source=self._source,
+            fields=fields(request),
+            context=request.last_lines,
+            held=held,
+        )
+
+    def _report(self, rule: object, error: Exception) -> None:
+        """Log `error`, once for each rule: a broken one fails in every request."""
+        if id(rule) in self._failed:
+            return
+        self._failed.add(id(rule))
+        # A broken logging configuration must not reach the request either.
+        with suppress(Exception):
+            logger.error("request rule %r failed, or its line could not be emitted; told once", rule, exc_info=error)
+
+
+@contextmanager
+def made_by_alarm(source: str) -> Iterator[None]:
+    """Keep a request that an action made from the rules, and what the application logs in it."""
+    client.skip(source, Reason.ALARM_ORIGIN)
+    token = in_alarm_code.set(True)
+    try:
+        yield
+    finally:
+        in_alarm_code.reset(token)

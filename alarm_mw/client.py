@@ -22,13 +22,14 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
     not_log_alarms: Sequence[str] = (),
     alarm_freq: float | None = None,
     alarm_msg_size: int | None = None,
+    alarm_rate: str | None = None,
 ) -> None:
     """Configure alarms for this process, and start a worker thread where there is no master.
 
     `config` is the path of a TOML or uWSGI ini file. `alarms` maps names to actions, as ``"plugin:options"`` or as a
     mapping like a TOML table; `log_alarms` are rules as ``"name[,name] regexp"``, and `not_log_alarms` exceptions to
-    them, which are tried first. `alarm_freq` is in seconds, `alarm_msg_size` in bytes; None leaves the default or
-    what the file says.
+    them, which are tried first. `alarm_freq` is in seconds, `alarm_msg_size` in bytes, `alarm_rate` a text such as
+    ``"100/1h"``; None leaves the default or what the file says.
 
     Under ``alarm-mw run`` the master's own configuration counts: this one is checked and not used. A second call
     replaces the first configuration after delivering what it had. Raises `ConfigError` with every mistake found.
@@ -43,6 +44,7 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
         not_log_alarms=not_log_alarms,
         alarm_freq=alarm_freq,
         alarm_msg_size=alarm_msg_size,
+        alarm_rate=alarm_rate,
     )
     process.configure(settings)
 

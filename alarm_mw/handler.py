@@ -37,6 +37,7 @@ class AlarmHandler(logging.Handler):
         not_log_alarms: Sequence[str] = (),
         alarm_freq: float | None = None,
         alarm_msg_size: int | None = None,
+        alarm_rate: str | None = None,
     ) -> None:
         super().__init__(level)
         # The bare message, and a traceback; `basicConfig` gives its own format to handlers that have none.
@@ -50,6 +51,7 @@ class AlarmHandler(logging.Handler):
                 not_log_alarms=not_log_alarms,
                 alarm_freq=alarm_freq,
                 alarm_msg_size=alarm_msg_size,
+                alarm_rate=alarm_rate,
             )
 
     def createLock(self) -> None:  # noqa: N802  # logging's name

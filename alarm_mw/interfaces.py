@@ -25,6 +25,9 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `ValueError` with a sentence for the user.
     """
 
+    #: Whether an action with such options speaks to a person, so that ``alarm_rate`` is about it.
+    for_humans: ClassVar[bool] = True
+
     def __repr__(self) -> str:
         shown = (
             f"{name}={MASK if name in secrets(type(self)) else getattr(self, name)!r}"

@@ -23,6 +23,7 @@ from alarm_mw.config.monitor_tables import MONITOR_KEYS
 from alarm_mw.config.part import NUMBERS
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import AlarmRow, SourceRow
+from alarm_mw.engine.limits import Limits
 from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
 
@@ -121,6 +122,7 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
         *MONITOR_KEYS,
         *Delivery.__struct_fields__,
         *tables.ROOT_KEYS,
+        *Limits.__struct_fields__,
     ],
 )
 def test_every_key_of_toml_is_documented(key: str, built: dict[str, str]) -> None:

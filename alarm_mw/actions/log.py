@@ -15,6 +15,8 @@ from alarm_mw.types import Firing
 class LogOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `log` action can be told."""
 
+    for_humans: ClassVar[bool] = False
+
     prefix: Annotated[str, msgspec.Meta(description="text between `ALARM:` and the message; none if empty")] = ""
 
 

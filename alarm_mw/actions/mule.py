@@ -15,6 +15,8 @@ from alarm_mw.types import Firing
 class MuleOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `mule` action can be told."""
 
+    for_humans: ClassVar[bool] = False
+
     mule: Annotated[
         int, msgspec.Meta(ge=0, description="the mule's number, from 1; 0 is any, and so is one that does not exist")
     ] = 0

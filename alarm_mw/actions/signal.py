@@ -20,6 +20,8 @@ _HIGHEST = 255
 class SignalOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `signal` action can be told."""
 
+    for_humans: ClassVar[bool] = False
+
     signal: Annotated[
         int | str,
         msgspec.Meta(

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 
+import msgspec
+
 from alarm_mw.config.screens import Screens
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.limits import Limits, read_rate
 from alarm_mw.engine.memory import Memory
 
 
@@ -23,5 +26,14 @@ def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
         left_out=settings.left_out,
         alarm_freq=settings.alarm_freq,
         alarm_msg_size=settings.alarm_msg_size,
+        alarm_rate=None if settings.alarm_rate is None else read_rate(settings.alarm_rate),
+        limits={alarm.name: _limits(alarm) for alarm in settings.alarms},
         memory=memory,
     )
+
+
+def _limits(alarm: Alarm) -> Limits:
+    """Return the alarm's limits; who is no human is known by its action, where nothing is said."""
+    if alarm.limits.for_humans is not None:
+        return alarm.limits
+    return msgspec.structs.replace(alarm.limits, for_humans=alarm.options.for_humans)

@@ -70,6 +70,7 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
     *,
     alarm_freq: float | None = None,
     alarm_msg_size: int | None = None,
+    alarm_rate: str | None = None,
     environ: Mapping[str, str] | None = None,
     find_action: FindAction = registry.find,
 ) -> Settings:
@@ -85,8 +86,8 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
     files = [] if config is None else [os.fspath(config)]
     sources = Sources.of_files(files if files or alarms or log_alarms or not_log_alarms else found_files(environ))
     parts = _parts(sources, environ, find_action, report)
-    numbers = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size}
-    values = {**{name: value for name, value in numbers.items() if value is not None}, "alarms": alarms or {}}
+    given = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size, "alarm_rate": alarm_rate}
+    values = {**{name: value for name, value in given.items() if value is not None}, "alarms": alarms or {}}
     parts.append(read_tables(Table(values, Origin(_keyword, report)), find_action))
     rules = [
         *_rule_entries("not_log_alarms", not_log_alarms, report),

@@ -47,6 +47,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,
         mules=mules,
+        alarm_rate=next((part.alarm_rate for part in reversed(parts) if part.alarm_rate is not None), None),
         monitors=tuple(monitor.watch for monitor in monitors if monitor.watch is not None),
         own_alarms=tuple(own_alarms),
         warnings=tuple(report.warnings),

@@ -61,6 +61,8 @@ class Part:
     own_alarms: list[tuple[str, Where]] = field(default_factory=list)
     #: `Settings` fields, by their names.
     numbers: dict[str, float] = field(default_factory=dict)
+    #: None where it says nothing of it.
+    alarm_rate: str | None = None
 
 
 #: The type and the description of each number in `Settings`.

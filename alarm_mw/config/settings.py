@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import Problem
 from alarm_mw.interfaces import PluginOptions
 from alarm_mw.types import NOWHERE, Rule, Where
@@ -20,6 +21,7 @@ class Alarm:
     options: PluginOptions
     delivery: Delivery = field(default_factory=Delivery)
     where: Where = NOWHERE
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Settings:
     alarm_msg_size: int = 8192
     #: The alarms that are told what is wrong with the program itself.
     own_alarms: tuple[str, ...] = ()
+    #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
+    alarm_rate: str | None = None
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()
 

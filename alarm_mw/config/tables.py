@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from alarm_mw.config.alarm_names import alarm_names, optional_names
+from alarm_mw.config.limit_tables import read_alarm_rate, read_limits, read_threshold
 from alarm_mw.config.monitor_tables import read_monitors
 from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
@@ -21,10 +22,10 @@ from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.types import Rule, Syntax, Where
 
 #: The keys of an alarm's table beside those of its action.
-_ALARM_KEYS = frozenset({"action", "delivery", "optional"})
-_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax")
+_ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional"})
+_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "count", "within")
 #: The keys at the top of a file beside the numbers.
-ROOT_KEYS = ("alarms", "rules", "monitors", "mules", "own_alarms")
+ROOT_KEYS = ("alarms", "rules", "monitors", "mules", "own_alarms", "alarm_rate")
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
 
@@ -34,6 +35,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part = Part()
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.numbers |= _numbers(root)
+    part.alarm_rate = read_alarm_rate(root)
     if "alarms" in root.values:
         part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
@@ -100,7 +102,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
 
 
 def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
-    delivery, is_optional = _delivery(table), _flag(table, "optional")
+    delivery, limits, is_optional = _delivery(table), read_limits(table), _flag(table, "optional")
     plugin = table.values.get("action")
     if not isinstance(plugin, str):
         got = f", got {kind_of(plugin)}" if "action" in table.values else ""
@@ -115,9 +117,9 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
             raise
         table.origin.report.refused(table.where("action"), table.name, error)
         return None
-    if options is None or delivery is None:
+    if options is None or delivery is None or limits is None:
         return None
-    return Alarm(name, plugin, options, delivery, table.where())
+    return Alarm(name, plugin, options, delivery, table.where(), limits)
 
 
 def _delivery(table: Table) -> Delivery | None:
@@ -147,6 +149,7 @@ def _rule(table: Table) -> Written:
         multiline=_flag(table, "multiline"),
         level=_level(table),
         logger=_text(table, "logger"),
+        **read_threshold(table, excludes=excludes),
         where=_place(table, key),
     )
     return Written(rule, table.where(*(["alarms"] if "alarms" in table.values else [])))

@@ -109,6 +109,27 @@ class Engine:
         self.memory.is_changed = True
         return list(self._gatekeeper.tick(now + self.memory.offset, time))
 
+    # Silences
+
+    def silence(self, alarm: str, seconds: float, now: float, comment: str) -> None:
+        """Hold an alarm back for so long, whatever it would say; `comment` is for people."""
+        now += self.memory.offset
+        self.memory.silences.until[alarm] = (now + seconds, comment)
+        self.memory.held_back.put_off(alarm, now + seconds)
+        self.memory.is_changed = True
+
+    def unsilence(self, alarm: str, now: float) -> None:
+        """End an alarm's silence; what it held back is due."""
+        if self.memory.silences.until.pop(alarm, None) is not None:
+            self.memory.held_back.put_off(alarm, now + self.memory.offset)
+            self.memory.is_changed = True
+
+    def silences(self, now: float) -> dict[str, tuple[float, str]]:
+        """Return for how many seconds each alarm is silenced yet, with the comment."""
+        now += self.memory.offset
+        found = self.memory.silences.until.items()
+        return {alarm: (until - now, comment) for alarm, (until, comment) in found if until > now}
+
     # Floods
 
     def gate(self, rules: tuple[int, ...], source: str, now: float) -> tuple[Gate, Verdict] | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -28,12 +27,17 @@ class Rate:
     window: float
 
 
-def read_duration(text: str) -> float:
-    """Return the seconds that ``90s``, ``10m``, ``1.5h`` or ``1d`` are; raise `ValueError` with a sentence."""
-    found = _DURATION.fullmatch(text)
+def read_duration(given: str | float) -> float:
+    """Return the seconds that a number, or ``90s``, ``10m``, ``1.5h`` or ``1d`` are.
+
+    Raises `ValueError` with a sentence for the user.
+    """
+    if not isinstance(given, str):
+        return _in_bounds(given, given)
+    found = _DURATION.fullmatch(given)
     if found is None or found[1] is None:
-        raise ValueError(f"expected a time such as '90s', '10m', '1h' or '1d', got {text!r}")
-    return _in_bounds(float(found[1]) * _UNITS[found[2]], text)
+        raise ValueError(f"expected a time such as '90s', '10m', '1h' or '1d', got {given!r}")
+    return _in_bounds(float(found[1]) * _UNITS[found[2]], given)
 
 
 def read_rate(text: str) -> Rate:
@@ -47,9 +51,10 @@ def read_rate(text: str) -> Rate:
     return Rate(int(number), _in_bounds(float(found[1] or 1) * _UNITS[found[2]], text))
 
 
-def _in_bounds(seconds: float, text: str) -> float:
+def _in_bounds(seconds: float, given: str | float) -> float:
     if not 0 < seconds <= LONGEST:
-        raise ValueError(f"expected a time above 0 and of at most 30 days, got {text!r}")
+        got = repr(given) if isinstance(given, str) else f"{given:g}"
+        raise ValueError(f"expected a time above 0 and of at most 30 days, got {got}")
     return seconds
 
 
@@ -61,8 +66,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         msgspec.Meta(description="at most so many messages in any so long a time, such as `20/1h` or `1/30s`"),
     ] = None
     repeat_after: Annotated[
-        str | None,
-        msgspec.Meta(description="the time, such as `1h`, in which no message of the alarm is sent a second time"),
+        str | float | None,
+        msgspec.Meta(
+            description="seconds, or a time such as `1h`, in which no message of the alarm is sent a second time"
+        ),
     ] = None
     digest: Annotated[
         bool | None,
@@ -80,13 +87,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = None
 
     def __post_init__(self) -> None:
-        _check("rate", self.rate, read_rate)
-        _check("repeat_after", self.repeat_after, read_duration)
-
-
-def _check(key: str, value: str | None, read: Callable[[str], object]) -> None:
-    try:
-        if value is not None:
-            read(value)
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
+        try:
+            key = "rate"
+            if self.rate is not None:
+                read_rate(self.rate)
+            key = "repeat_after"
+            if self.repeat_after is not None:
+                read_duration(self.repeat_after)
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from None

@@ -53,6 +53,12 @@ class HeldBack:
         """Return what is to be told of an alarm, and forget it."""
         return self.alarms.pop(alarm, None)
 
+    def put_off(self, alarm: str, due: float) -> None:
+        """Set when an alarm's digest is due, if it has one."""
+        untold = self.alarms.get(alarm)
+        if untold is not None and untold.due is not None:
+            untold.due = due
+
     def due(self) -> float | None:
         """Return when the next one has to be told, None where none has to."""
         return min((untold.due for untold in self.alarms.values() if untold.due is not None), default=None)

@@ -7,13 +7,13 @@ from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
-from alarm_mw.engine import antiloop, echo
+from alarm_mw.engine import antiloop, echo, limiters
 from alarm_mw.engine.engine import MAX_TIMEOUTS
 from alarm_mw.engine.rules import RULE_TIMEOUT
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.local import CAPACITY
 from alarm_mw.master.mule_queue import MAX_DEATHS
-from alarm_mw.master.streams import PATIENCE
+from alarm_mw.master.streams import PATIENCE, WAITING
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
@@ -47,6 +47,8 @@ FIGURES: dict[str, str] = {
     "max_message": f"{MAX_MESSAGE:,}",
     "max_timeouts": f"{MAX_TIMEOUTS}",
     "mule_deaths": f"{MAX_DEATHS}",
+    "repeats": f"{limiters.REPEATS:,}",
+    "waiting": f"{WAITING}",
     "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
     "signal_patience": f"{SignalAction.patience:g}",
     "shutdown_timeout": f"{_SHUTDOWN:g}",

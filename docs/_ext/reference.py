@@ -24,6 +24,7 @@ from alarm_mw.config.part import NUMBERS
 from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.limits import Limits
 from alarm_mw.interfaces import Action, Monitor
 from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
@@ -84,6 +85,16 @@ def _option(option: Mapping[str, Any]) -> tuple[str, ...]:
     shown = f"`{default.removeprefix('default ')}`" if default.startswith("default ") else default
     meaning = f"{option['help']}; masked wherever it could be shown" if option["secret"] else option["help"]
     return f"`{option['name']}`", option["type"], shown, meaning
+
+
+class LimitKeys(Generated):
+    """``{limits}``: the keys of an alarm's ``limits`` table."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `Limits`."""
+        info = msgspec.inspect.type_info(Limits)
+        assert isinstance(info, msgspec.inspect.StructType)
+        return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
 
 
 class DeliveryKeys(Generated):
@@ -168,6 +179,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "action": ActionOptions,
     "monitor": MonitorOptions,
     "delivery": DeliveryKeys,
+    "limits": LimitKeys,
     "numbers": Numbers,
     "reasons": Reasons,
     "command-help": CommandHelp,

@@ -11,12 +11,14 @@ from alarm_mw.config.sources import Sources
 
 TOML = r"""
 alarm_freq = 0.5
+alarm_rate = "9/1h"
 
 [alarms.hook]
 action = "curl"
 url = "http://127.0.0.1:1/"
 headers = { Authorization = "secret" }
 delivery = { give_up_after = 7 }
+limits = { rate = "1/1h", repeat_after = 5 }
 
 [alarms.jabber]
 action = "xmpp"
@@ -29,6 +31,8 @@ pattern = "caf\u00e9"
 alarms = ["hook", "jabber"]
 level = "ERROR"
 multiline = true
+count = 2
+within = "1m"
 
 [[rules]]
 exclude = "x"

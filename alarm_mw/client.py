@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from alarm_mw import process
 from alarm_mw.transports import request_log
+from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import to_bytes, to_text
+from alarm_mw.transports.tally import SCREENED
 from alarm_mw.types import Reason
 
 log = logging.getLogger("alarm_mw")
@@ -80,13 +82,40 @@ def submit_line(  # a record's facts  # noqa: PLR0913
     """
     below = to_bytes(context) + b"\n" if context else b""
     try:
-        return submit(to_bytes(line) + b"\n", source=source, level=level, fields=fields, context=below, held=held)
+        message = to_bytes(line) + b"\n"
+        # Of a request it is known that some rule may apply.
+        way = process.current() if held else screened(message, source)
+        return way is None or send(way, message, source=source, level=level, fields=fields, context=below, held=held)
     except Exception:  # see alarm()
         log.exception("a line could not be put to the rules")
         return False
 
 
-def submit(  # a record's facts  # noqa: PLR0913
+def is_asked_for(level: int | None, logger: str, source: str) -> bool:
+    """Return whether a record of this level and logger needs a message; else count it, and return False.
+
+    It does where some rule may apply, or where the running request keeps what is logged in it.
+    """
+    way = process.current()
+    if way.may_concern(level, logger) or request_log.current.get() is not None:
+        return True
+    way.count(source, SCREENED)
+    return False
+
+
+def screened(message: bytes, source: str) -> Client | None:
+    """Return the way to the master where some rule may match the message; else count it, and return None."""
+    if (log_of_request := request_log.current.get()) is not None:
+        log_of_request.add(message)
+    way = process.current()
+    if way.may_match(message):
+        return way
+    way.count(source, SCREENED)
+    return None
+
+
+def send(  # a record's facts  # noqa: PLR0913
+    way: Client,
     message: bytes,
     *,
     source: str,
@@ -94,23 +123,13 @@ def submit(  # a record's facts  # noqa: PLR0913
     logger: str = "",
     fields: Mapping[str, str] | None = None,
     time: float | None = None,
-    echoes: Callable[[], tuple[bytes, ...]] = tuple,
+    echoes: tuple[bytes, ...] = (),
     loose_echo: tuple[bytes, ...] = (),
     context: bytes = b"",
     held: tuple[str, ...] = (),
+    call: str = "",
 ) -> bool:
-    """Screen a record, and give it to the master if a rule may match it; return False when it was dropped.
-
-    `time` is in seconds since the epoch, now by default. `echoes` is asked for the lines that will also be printed
-    only when the record is sent to a master that reads them.
-    """
-    if (log_of_request := request_log.current.get()) is not None:
-        log_of_request.add(message)
-    client = process.current()
-    if not held and not client.may_match(message):
-        client.count(source, "lines")
-        client.count(source, "screened_out")
-        return True
+    """Give a record to the master; return False when it was dropped. `time` is in seconds since the epoch."""
     record = process.this.records.make(
         message,
         source=source,
@@ -118,12 +137,13 @@ def submit(  # a record's facts  # noqa: PLR0913
         logger=logger,
         fields=fields,
         time=time,
-        echoes=echoes() if client.prints_are_read() else (),
+        echoes=echoes,
         loose_echo=loose_echo,
         context=context,
         held=held,
+        call=call,
     )
-    return client.submit(record)
+    return way.submit(record)
 
 
 def skip(source: str, reason: Reason) -> None:

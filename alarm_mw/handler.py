@@ -4,25 +4,45 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from alarm_mw import client
+from alarm_mw.transports.calls import call_of, is_being_shown, showing
+from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.prints import attach
-from alarm_mw.transports.records import to_bytes
+from alarm_mw.transports.records import as_fields, to_bytes
 from alarm_mw.types import Reason
 
 SOURCE = "logging"
+
+
+#: What a record has of itself; anything else was given as ``extra``.
+_STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "message", "asctime", "taskName"})
+
+
+class PlainFormatter(logging.Formatter):
+    """Makes the bare message of a record, and a traceback or a stack below it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return what the rules see, where no other formatter was asked for."""
+        if record.exc_info or record.exc_text or record.stack_info:
+            return super().format(record)
+        return record.getMessage()
+
+
+PLAIN = PlainFormatter()
 
 
 class AlarmHandler(logging.Handler):
     """Gives log records to the master.
 
     Usable from ``dictConfig`` and ``fileConfig`` as ``alarm_mw.AlarmHandler``. The rules see what the handler's
-    formatter makes of a record (by default the message, and a traceback below it), as if it had been printed. The
-    keywords beside `level` are those of `alarm_mw.init`, which is called with them where there are any.
+    formatter makes of a record (by default the message, and a traceback below it), as if it had been printed. What was
+    given as ``extra`` becomes the record's fields. Level and filters are those of every handler. The keywords beside
+    `level` are those of `alarm_mw.init`, which is called with them where there are any.
 
     `emit` neither blocks nor raises; it may be called from any thread, in forked children and in signal handlers.
     """
@@ -40,8 +60,8 @@ class AlarmHandler(logging.Handler):
         alarm_rate: str | None = None,
     ) -> None:
         super().__init__(level)
-        # The bare message, and a traceback; `basicConfig` gives its own format to handlers that have none.
-        self.setFormatter(logging.Formatter())
+        # `basicConfig` gives its own format to handlers that have none.
+        self.setFormatter(PLAIN)
         attach()
         if config is not None or alarms or log_alarms or not_log_alarms:
             client.init(
@@ -64,19 +84,58 @@ class AlarmHandler(logging.Handler):
     def release(self) -> None:
         """Release no lock."""
 
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Put the record to the rules, unless a filter keeps it from them."""
+        kept = self.filter(record)
+        if kept:  # since 3.12 it may be another record
+            self.emit(kept if isinstance(kept, logging.LogRecord) else record)
+        return kept
+
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record to the rules."""
         try:
-            if is_by_alarm(record.name):
-                client.skip(SOURCE, Reason.ALARM_ORIGIN)
-                return
-            client.submit(
-                to_bytes(self.format(record)) + b"\n",
-                source=SOURCE,
-                level=record.levelno,
-                logger=record.name,
-                time=record.created,
-                echoes=lambda: tuple(console_lines(record)),
-            )
+            self._judge(record)
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
+
+    def _judge(self, record: logging.LogRecord) -> None:
+        if is_by_alarm(record.name):
+            client.skip(SOURCE, Reason.ALARM_ORIGIN)
+            return
+        if not client.is_asked_for(record.levelno, record.name, SOURCE):
+            return
+        message = to_bytes(self._shown(record)) + b"\n"
+        if (way := client.screened(message, SOURCE)) is not None:
+            self._send(way, message, record)
+
+    def _shown(self, record: logging.LogRecord) -> str:
+        """Return the text of a record; a formatter that logs is not asked for what it logs."""
+        if self.formatter is PLAIN:
+            return self.format(record)
+        if is_being_shown():
+            return PLAIN.format(record)
+        with showing(record):
+            return self.format(record)
+
+    def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
+        client.send(
+            way,
+            message,
+            source=SOURCE,
+            level=record.levelno,
+            logger=record.name,
+            fields=as_fields(_extra(record)),
+            time=record.created,
+            echoes=_echoes(record) if way.prints_are_read() else (),
+            call=call_of(record),
+        )
+
+
+def _echoes(record: logging.LogRecord) -> tuple[bytes, ...]:
+    with showing(record):
+        return tuple(console_lines(record))
+
+
+def _extra(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
+    """Yield what was given as ``extra``; names that begin with an underscore are their owners' business."""
+    return ((name, value) for name, value in vars(record).items() if name not in _STANDARD and name[:1] != "_")

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from alarm_mw import overdue
@@ -41,6 +42,8 @@ class Process:
         self.records = RecordMaker()
         self.early = Early(lambda: self.client)
         self.starting = threading.Lock()
+        #: What `configure` does instead, in a test.
+        self.configure: Callable[[Settings], None] | None = None
 
 
 #: The one state of this process.
@@ -60,6 +63,9 @@ def configure(settings: Settings) -> None:
     Blocks for the time that it takes; raises what the start raises.
     """
     process = this
+    if process.configure is not None:
+        process.configure(settings)
+        return
     with process.starting:
         if process.client is not None:
             process.client.shutdown(EXIT_TIMEOUT)
@@ -73,9 +79,25 @@ def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
 
     Runs by itself at interpreter exit. After it, `init` may be called again.
     """
+    if this.configure is not None:
+        return True
     overdue.stop()
     client, this.client, this.settings = this.client, None, None
     return True if client is None else client.shutdown(timeout)
+
+
+def stand_in(configure: Callable[[Settings], None]) -> Process:
+    """Begin anew, for a test: `configure` and nothing else is called with settings. Return what to put back."""
+    global this  # see _after_fork_in_child
+    before, this = this, Process()
+    this.configure = configure
+    return before
+
+
+def put_back(before: Process) -> None:
+    """End what `stand_in` has begun."""
+    global this  # noqa: PLW0603  # see _after_fork_in_child
+    this = before
 
 
 def _connect(process: Process) -> Client:

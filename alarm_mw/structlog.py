@@ -5,23 +5,29 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TypeVar, cast
 
+from structlog.contextvars import get_contextvars
+
 from alarm_mw import client
+from alarm_mw.transports.calls import call_of, give_on, is_being_shown
+from alarm_mw.transports.client import Client
 from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.prints import attach
-from alarm_mw.transports.records import to_bytes
+from alarm_mw.transports.records import as_fields, shown, to_bytes
 from alarm_mw.types import Reason
 
 SOURCE = "structlog"
 
 #: Keys that become facts of the record rather than text of the line.
-FACTS = frozenset({"event", "level", "logger", "timestamp", "exc_info", "exception", "stack"})
+FACTS = frozenset({"event", "level", "logger", "timestamp", "exc_info", "exception", "msg", "stack"})
 
 #: structlog's method names which logging knows under another name.
 LEVELS = {"exception": "ERROR", "warn": "WARNING", "fatal": "CRITICAL", "msg": "INFO"}
+
+_LEVELS = logging.getLevelNamesMapping()
 
 Event = TypeVar("Event")
 
@@ -29,8 +35,10 @@ Event = TypeVar("Event")
 class AlarmProcessor:
     """Gives events to the master, and gives every event on unchanged.
 
-    Before the renderer the rules see ``event key=value …``; after it, the line as it was rendered. Neither blocks nor
-    raises; may be called from any thread, in forked children and in signal handlers.
+    Before the renderer the rules see ``event key=value …``; after it, the line as it was rendered. The event's keys and
+    structlog's context variables become the record's fields. An event that `AlarmHandler` sees as well, as a record of
+    `logging`, fires once. Neither blocks nor raises; may be called from any thread, in forked children and in signal
+    handlers.
     """
 
     def __init__(self) -> None:
@@ -44,63 +52,115 @@ class AlarmProcessor:
             logging.getLogger("alarm_mw.structlog").exception("an event could not be put to the rules")
         return event
 
-    def _submit(self, logger: object, method_name: str, event: object) -> None:
+    def _submit(self, logger: object, method_name: str, given: object) -> None:
+        event = _event(given)
+        record = _foreign_record(event)
+        if record is not None and is_being_shown(record):
+            return  # the handler that has it formatted puts it to the rules
         name = _logger_name(logger, event)
         if is_by_alarm(name):
             client.skip(SOURCE, Reason.ALARM_ORIGIN)
             return
         level = _level(method_name)
-        if isinstance(event, Mapping):
-            client.submit(
-                to_bytes("\n".join(_text(event))) + b"\n",
-                source=SOURCE,
-                level=level,
-                logger=name,
-                fields={str(key): shown(value, str) for key, value in event.items() if key not in FACTS},
-                loose_echo=tuple(_parts(event)),
-            )
-        else:
-            line = event if isinstance(event, bytes) else to_bytes(shown(event, str))
-            client.submit(
-                line + b"\n", source=SOURCE, level=level, logger=name, echoes=lambda: tuple(line.splitlines())
-            )
+        if not client.is_asked_for(level, name, SOURCE):
+            return
+        message = to_bytes("\n".join(_text(event))) + b"\n" if isinstance(event, Mapping) else event + b"\n"
+        if (way := client.screened(message, SOURCE)) is not None:
+            _send(way, message, event, level=level, logger=name)
+
+
+def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, level: int | None, logger: str) -> None:
+    """Give an event to the master, with its fields and what tells its other appearances."""
+    if isinstance(event, Mapping):
+        text, fields, parts = _headline(event), dict(_keys(event)), tuple(_parts(event))
+        lines: tuple[bytes, ...] = ()
+    else:
+        text, fields, parts = event.decode(errors="surrogateescape"), {}, ()
+        lines = tuple(event.splitlines()) if way.prints_are_read() else ()
+    record = _foreign_record(event)
+    client.send(
+        way,
+        message,
+        source=SOURCE,
+        level=level,
+        logger=logger,
+        fields=as_fields({**get_contextvars(), **fields}.items()),
+        echoes=lines,
+        loose_echo=parts,
+        call=give_on(logger, text) if record is None else call_of(record),
+    )
+
+
+def _event(given: object) -> Mapping[str, object] | bytes:
+    """Return the event's keys, or the line that a renderer made of them."""
+    match given:
+        case bytes():
+            return given
+        case Mapping():
+            return given
+        case ((Mapping() as event, *_), _):  # from `ProcessorFormatter.wrap_for_formatter`
+            return event
+    return to_bytes(shown(given))
+
+
+def _foreign_record(event: object) -> logging.LogRecord | None:
+    """Return the record of `logging` whose formatter calls us, inside of a `ProcessorFormatter`."""
+    record = event.get("_record") if isinstance(event, Mapping) else None
+    return record if isinstance(record, logging.LogRecord) else None
 
 
 def _logger_name(logger: object, event: object) -> str:
+    if (record := _foreign_record(event)) is not None:
+        return record.name
     named = event.get("logger") if isinstance(event, Mapping) else None
     return str(named or getattr(logger, "name", None) or "")
 
 
 def _level(method_name: str) -> int | None:
-    level = logging.getLevelNamesMapping().get(LEVELS.get(method_name, method_name.upper()))
+    level = _LEVELS.get(LEVELS.get(method_name, method_name.upper()))
     return level or None
+
+
+def _headline(event: Mapping[str, object]) -> str:
+    return shown(event.get("event", event.get("msg", "")))  # `render_to_log_kwargs` renames it
 
 
 def _text(event: Mapping[str, object]) -> Iterator[str]:
     """Yield the line, and the lines of an exception or a stack below it."""
     pairs = (f"{key}={shown(value, repr)}" for key, value in _keys(event))
-    yield " ".join([shown(event.get("event", ""), str), *pairs])
-    yield from (shown(event[key], str) for key in ("exception", "stack") if event.get(key))
+    yield " ".join([_headline(event), *pairs])
+    if exception := event.get("exception"):
+        yield from _structured(exception) if isinstance(exception, list) else (shown(exception),)
+    if event.get("stack"):
+        yield shown(event["stack"])
     if error := _exception(event.get("exc_info")):
         yield "".join(traceback.format_exception(*error)).rstrip("\n")
 
 
+def _structured(exceptions: Iterable[object]) -> Iterator[str]:
+    """Yield what Python would print for the traceback that `dict_tracebacks` made."""
+    for exception in exceptions:
+        if not isinstance(exception, Mapping):
+            yield shown(exception)
+            continue
+        yield "Traceback (most recent call last):"
+        for frame in exception.get("frames", ()):
+            yield f'  File "{frame.get("filename")}", line {frame.get("lineno")}, in {frame.get("name")}'
+        yield f"{exception.get('exc_type')}: {exception.get('exc_value')}"
+
+
 def _parts(event: Mapping[str, object]) -> Iterator[bytes]:
     """Yield what every renderer's line for this event holds."""
-    yield to_bytes(shown(event.get("event", ""), str))
-    yield from (to_bytes(shown(value, str)) for _, value in _keys(event) if isinstance(value, (str, int)))
+    yield to_bytes(_headline(event))
+    yield from (to_bytes(shown(value)) for _, value in _keys(event) if isinstance(value, (str, int)))
 
 
 def _keys(event: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    return ((key, value) for key, value in event.items() if key not in FACTS and not key.startswith("_"))
+    return ((key, value) for key, value in event.items() if _is_field(key))
 
 
-def shown(value: object, form: Callable[[object], str]) -> str:
-    """Return `str` or `repr` of a value; where that raises, what kind of value it is."""
-    try:
-        return form(value)
-    except Exception:  # noqa: BLE001  # a value that cannot be shown must not keep the event from the rules
-        return f"<{type(value).__name__}>"
+def _is_field(key: str) -> bool:
+    return key not in FACTS and not key.startswith("_")
 
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

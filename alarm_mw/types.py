@@ -38,7 +38,7 @@ class Reason(enum.StrEnum):
     SILENCED = "silenced"
     #: The alarm's own text kept coming back.
     LOOP = "loop"
-    #: The same record was seen through the handler and through the output pipe.
+    #: The same record was seen twice: through the handler and through the output pipe, or by two of our sources.
     ECHO = "echo"
     #: The alarm is optional, and what its action needs is not installed.
     UNAVAILABLE = "unavailable"
@@ -109,6 +109,8 @@ class Record:
     held: tuple[str, ...] = ()
     #: Lines that an alarm shows below the message. No rule looks at them, and no two messages differ by them.
     context: bytes = b""
+    #: The log call that it was made of: of several records of one call, an alarm is fired for one. Empty: not known.
+    call: str = ""
 
     @property
     def text(self) -> str:

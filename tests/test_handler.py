@@ -8,14 +8,19 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import alarm_mw
+from alarm_mw import process
 from alarm_mw.errors import ConfigError
+from alarm_mw.master.local import LocalClient
+from alarm_mw.testing import Alarms
 from alarm_mw.transports.origin import in_alarm_code
 
 
@@ -25,6 +30,17 @@ def out(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "out.txt"
     yield path
     alarm_mw.shutdown()
+
+
+@pytest.fixture
+def alarms() -> Iterator[Alarms]:
+    """Give what the alarm `a` fires, every repetition included."""
+    with Alarms(log_alarms=["a TERRIBLE"], alarm_freq=0) as alarms:
+        yield alarms
+
+
+def messages(alarms: Alarms) -> list[str]:
+    return [firing.text for firing in alarms.fired()]
 
 
 def start(out: Path, *rules: str, **keywords: Any) -> None:
@@ -157,6 +173,95 @@ def test_a_signal_handler_may_log_while_a_log_call_is_under_way(out: Path) -> No
         signal.signal(signal.SIGALRM, before)
     assert alarm_mw.shutdown(60.0)
     assert len(out.read_text().splitlines()) == 300 + logged
+
+
+def test_extra_becomes_fields(alarms: Alarms, logger: logging.Logger) -> None:
+    """What was given as `extra` goes with the alarm as text, within bounds; what a record has of itself does not."""
+    logger.addHandler(alarm_mw.AlarmHandler())
+    many = {f"x{n:03}": "y" * 5000 for n in range(100)}
+    logger.error("TERRIBLE", extra={"order": 17, "broken": Unprintable(), "_own": 1, **many})
+    fields = alarms.fired()[0].record.fields
+    assert (fields["order"], fields["broken"]) == ("17", "<Unprintable>")
+    assert set(fields) == {"order", "broken", *(f"x{n:03}" for n in range(62))}
+    assert {len(value) for name, value in fields.items() if name.startswith("x")} == {1024}
+
+
+class Unprintable:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+def test_level_formatter_and_filters_are_those_of_every_handler(alarms: Alarms, logger: logging.Logger) -> None:
+    """A record below the handler's level, or that a filter refuses, is not seen; a formatter decides what is."""
+    handler = alarm_mw.AlarmHandler("WARNING")
+    handler.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+    handler.addFilter(lambda record: "secret" not in record.getMessage())
+    logger.addHandler(handler)
+    logger.setLevel("DEBUG")
+    logger.info("TERRIBLE but low")
+    logger.error("TERRIBLE secret")
+    logger.error("TERRIBLE")
+    assert messages(alarms) == ["test-handler: TERRIBLE"]
+
+
+def test_warnings_raise_alarms(alarms: Alarms) -> None:
+    """With `logging.captureWarnings` a warning of Python's is a record like any other."""
+    handler = alarm_mw.AlarmHandler()
+    logging.getLogger("py.warnings").addHandler(handler)
+    logging.captureWarnings(capture=True)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("always")
+            logging.captureWarnings(capture=True)
+            warnings.warn("TERRIBLE", DeprecationWarning, stacklevel=1)
+    finally:
+        logging.captureWarnings(capture=False)
+        logging.getLogger("py.warnings").removeHandler(handler)
+    assert alarms.fired(match="DeprecationWarning: TERRIBLE")
+
+
+@dataclass(frozen=True)
+class Costly:
+    """Counts how often it is shown."""
+
+    shown: list[int]
+
+    def __str__(self) -> str:
+        self.shown.append(1)
+        return "TERRIBLE"
+
+
+def test_a_record_that_no_rule_asks_for_is_not_even_formatted(out: Path, tmp_path: Path) -> None:
+    """Where all rules ask for a level or a logger, records below it cost no formatting, and are counted."""
+    (tmp_path / "alarms.toml").write_text(
+        '[alarms.a]\naction = "log"\n[[rules]]\npattern = "never"\nlevel = "ERROR"\nalarms = ["a"]\n'
+    )
+    alarm_mw.init(tmp_path / "alarms.toml")
+    handler = alarm_mw.AlarmHandler()
+    costly = Costly([])
+    handler.handle(logging.makeLogRecord({"name": "app", "levelno": logging.INFO, "msg": costly}))
+    assert costly.shown == []
+    handler.handle(logging.makeLogRecord({"name": "app", "levelno": logging.ERROR, "msg": costly}))
+    assert costly.shown == [1]
+    assert screened_out() == {"lines": 2, "screened_out": 2}
+
+
+def screened_out() -> dict[str, int]:
+    """Return what this process has counted of log records and not told its master yet."""
+    client = process.current()
+    assert isinstance(client, LocalClient)
+    return client._tally.take()["logging"]
+
+
+def test_one_call_through_two_handlers_fires_once(alarms: Alarms, logger: logging.Logger) -> None:
+    """A handler on the logger and one on its parent see the same record, which is one alarm."""
+    child = logger.getChild("child")
+    logger.addHandler(alarm_mw.AlarmHandler())
+    child.addHandler(alarm_mw.AlarmHandler())
+    child.error("TERRIBLE")
+    child.error("TERRIBLE")
+    assert messages(alarms) == ["TERRIBLE"] * 2
+    child.handlers.clear()
 
 
 PROGRAM = """

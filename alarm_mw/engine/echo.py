@@ -1,7 +1,8 @@
-"""No echo: a record that is seen through the handler and through the output pipe fires once.
+"""No echo: a record that is seen through the handler and through the output pipe, or by two sources, fires once.
 
 A record that a handler or processor sent names the lines which it will also print. Whichever of the two comes first
-fires; the other one is an echo. Each announced line excuses one printed line, for a few seconds.
+fires; the other one is an echo. Each announced line excuses one printed line, for a few seconds. Of the records that
+several sources make of one log call, the first one fires.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import hashlib
 import json
 import math
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -24,6 +26,9 @@ CAPACITY = 50_000
 #: How many announcements without a known form are remembered; each is searched for in every line that fires.
 LOOSE_CAPACITY = 256
 
+#: How many log calls are remembered.
+CALLS_CAPACITY = 4096
+
 #: How many bytes an announcement without a known form must have: a short text is in many lines, and an alarm that
 #: comes twice is better than one that does not come.
 LOOSE_LENGTH = 8
@@ -37,6 +42,8 @@ _Seen = dict[bytes, tuple[int, float]]
 #: An alarm, a line or the parts of one, and when it was seen.
 _Loose = tuple[str, tuple[bytes, ...], float]
 _Line = tuple[str, bytes, float]
+#: An alarm, a log call, the first record of it that concerned the alarm, and when that was.
+_Call = tuple[str, str, str, float]
 
 
 class SavedEchoes(msgspec.Struct, array_like=True, frozen=True):
@@ -46,6 +53,7 @@ class SavedEchoes(msgspec.Struct, array_like=True, frozen=True):
     printed: _Seen = {}
     loose: tuple[_Loose, ...] = ()
     recent: tuple[_Line, ...] = ()
+    calls: tuple[_Call, ...] = ()
 
 
 class LineCounts:
@@ -90,11 +98,30 @@ def _digest(alarm: str, line: bytes) -> bytes:
     return hashlib.blake2b(b"%b\0%b" % (alarm.encode("utf-8", "surrogatepass"), line), digest_size=12).digest()
 
 
+class Calls:
+    """Remembers which record of a log call concerned an alarm first, for a limited time, in limited space."""
+
+    def __init__(self, calls: Sequence[_Call] = ()) -> None:
+        self._first = OrderedDict(((alarm, call), (key, since)) for alarm, call, key, since in calls)
+
+    def is_known(self, alarm: str, record: Record, now: float) -> bool:
+        """Return whether another record of the same call concerned the alarm within `WINDOW` seconds."""
+        key, since = self._first.setdefault((alarm, record.call), (record.key, now))
+        if len(self._first) > CALLS_CAPACITY:
+            self._first.popitem(last=False)
+        return key != record.key and now - since < WINDOW
+
+    def dump(self, now: float) -> tuple[_Call, ...]:
+        """Return what `__init__` takes, without what is too old to count."""
+        return tuple((*of, key, since) for of, (key, since) in self._first.items() if now - since < WINDOW)
+
+
 class EchoGuard:
     """Tells, for an alarm about to fire, whether it has fired for the same record already."""
 
     def __init__(self, saved: SavedEchoes | None = None) -> None:
         saved = saved or SavedEchoes()
+        self._calls = Calls(saved.calls)
         self._announced = LineCounts(saved.announced)
         self._printed = LineCounts(saved.printed)
         self._loose: deque[_Loose] = deque(saved.loose, maxlen=LOOSE_CAPACITY)
@@ -104,7 +131,9 @@ class EchoGuard:
         """Return what `__init__` takes."""
         fresh = [entry for entry in self._loose if now - entry[2] < WINDOW]
         recent = [entry for entry in self._recent if now - entry[2] < WINDOW]
-        return SavedEchoes(self._announced.dump(now), self._printed.dump(now), tuple(fresh), tuple(recent))
+        return SavedEchoes(
+            self._announced.dump(now), self._printed.dump(now), tuple(fresh), tuple(recent), self._calls.dump(now)
+        )
 
     def expects_prints(self, now: float) -> bool:
         """Return whether a printed line may be an echo at present."""
@@ -119,6 +148,8 @@ class EchoGuard:
 
     def is_echo(self, alarm: str, record: Record, now: float) -> bool:
         """Note that `alarm` matched `record`; return True when this is its second appearance."""
+        if record.call and self._calls.is_known(alarm, record, now):
+            return True
         if record.source in PRINTED:
             return self._is_announced(alarm, record.message.rstrip(b"\r\n"), now)
         if sum(map(len, record.loose_echo)) >= LOOSE_LENGTH:

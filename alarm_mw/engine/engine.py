@@ -10,7 +10,7 @@ from alarm_mw.engine.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import shown
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.engine.screen import Screen
+from alarm_mw.engine.screen import Screen, applies
 from alarm_mw.errors import RuleTimeout
 from alarm_mw.types import Firing, Held, Reason, Record, Rule, Verdict
 
@@ -174,7 +174,7 @@ class Engine:
         lines = _lines(record.message)
         for index in candidates:
             compiled = self._rules[index]
-            if not _applies(compiled.rule, record):
+            if not applies(compiled.rule.level, compiled.rule.logger, record.level, record.logger):
                 continue
             if index not in certain and not self._matches(index, record.message, lines, cut_off):
                 continue
@@ -250,9 +250,3 @@ def _lines(message: bytes) -> tuple[bytes, ...]:
         return (message,)
     lines = tuple(line + b"\n" for line in message.removesuffix(b"\n").split(b"\n"))
     return lines if message.endswith(b"\n") else (*lines[:-1], lines[-1][:-1])
-
-
-def _applies(rule: Rule, record: Record) -> bool:
-    if rule.level is not None and (record.level is None or record.level < rule.level):
-        return False
-    return rule.logger is None or record.logger == rule.logger or record.logger.startswith(rule.logger + ".")

@@ -17,8 +17,9 @@ from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Fi
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
 from alarm_mw.engine.translate import Expression
 from alarm_mw.engine.widen import Exactness
+from alarm_mw.types import Rule
 
-_FORMAT = 1
+_FORMAT = 2
 _RULE_MASK = (1 << RULE_BITS) - 1
 
 
@@ -37,7 +38,19 @@ class Hit(NamedTuple):
 class Screened(Protocol):
     """A rule with its expression, such as a `CompiledRule`."""
 
+    rule: Rule
     expression: Expression
+
+
+#: The level and the logger that a rule asks for.
+Condition = tuple[int | None, str | None]
+
+
+def applies(least: int | None, parent: str | None, level: int | None, logger: str) -> bool:
+    """Return whether a rule that asks for a level and a logger applies to records of `level` and `logger`."""
+    if least is not None and (level is None or level < least):
+        return False
+    return parent is None or logger == parent or logger.startswith(parent + ".")
 
 
 class _Saved(msgspec.Struct, array_like=True, frozen=True):
@@ -47,15 +60,19 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     backend: Name
     expressions: tuple[Expression, ...]
     refused: tuple[int, ...]
+    conditions: tuple[Condition, ...]
     database: bytes
 
 
 class Screen:
     """All rules at once."""
 
-    def __init__(self, expressions: Sequence[Expression], finder: Finder) -> None:
+    def __init__(self, expressions: Sequence[Expression], finder: Finder, conditions: Sequence[Condition]) -> None:
         #: How each rule is looked for.
         self.expressions = tuple(expressions)
+        self._conditions = tuple(conditions)
+        #: Some rule asks for no level and no logger.
+        self._takes_any = (None, None) in conditions
         self._finder = finder
         #: The rules that have to be judged on every line.
         self._every = tuple(sorted(finder.refused))
@@ -70,7 +87,8 @@ class Screen:
         `backend` None is the best one that is installed. Raises `ImportError` where the one asked for is missing.
         """
         expressions = [rule.expression for rule in rules]
-        return cls(expressions, _build(expressions, backend))
+        conditions = dict.fromkeys((item.rule.level, item.rule.logger) for item in rules)
+        return cls(expressions, _build(expressions, backend), [*conditions])
 
     @property
     def backend(self) -> Name:
@@ -104,9 +122,14 @@ class Screen:
         """Return whether any rule may match a record of one or more lines."""
         return bool(self._every) or not message or self._finder.any(message)
 
+    def may_concern(self, level: int | None, logger: str) -> bool:
+        """Return whether any rule may apply to a record of this level and logger, whatever its message."""
+        return self._takes_any or any(applies(*condition, level, logger) for condition in self._conditions)
+
     def dumps(self) -> bytes:
         """Return the screen as bytes, for another process."""
-        saved = _Saved(_FORMAT, self._finder.name, self.expressions, self._every, self._finder.dumps())
+        finder = self._finder
+        saved = _Saved(_FORMAT, finder.name, self.expressions, self._every, self._conditions, finder.dumps())
         return msgspec.msgpack.encode(saved)
 
     @classmethod
@@ -121,7 +144,7 @@ class Screen:
             raise ValueError(f"this is no screen: {error}") from None
         if screen.format != _FORMAT:
             raise ValueError(f"this screen has format {screen.format}, not {_FORMAT}")
-        return cls(screen.expressions, _finder(screen))
+        return cls(screen.expressions, _finder(screen), screen.conditions)
 
     def _with_every(self, rules: set[int]) -> tuple[int, ...]:
         return tuple(sorted(rules.union(self._every))) if rules else self._every

@@ -7,6 +7,7 @@ import os
 import threading
 import uuid
 
+from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.errors import NotRunningError
@@ -14,7 +15,7 @@ from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.monitors import Monitors
 from alarm_mw.master.own_prints import OwnPrints
 from alarm_mw.master.reader import StreamReader
-from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.runtime import FindAction, Runtime
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.threads import start_thread
 from alarm_mw.stdio import StdioCapture
@@ -39,7 +40,7 @@ _inherited: list[Runtime] = []
 class LocalClient:
     """A `Client` that is its own master."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, find_action: FindAction = registry.find) -> None:
         refuse_mules(settings)
         self._stderr = 2
         self._tally = Tally()
@@ -47,10 +48,14 @@ class LocalClient:
         self._is_over = False
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
-        self._runtime = Runtime(settings, write_log=self._write_log)
+        self._runtime = Runtime(settings, write_log=self._write_log, find_action=find_action)
         self._runtime.start()
         self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
         self._monitors.start()
+
+    def may_concern(self, level: int | None, logger: str) -> bool:
+        """Return whether some rule may apply to a record of this level and logger; False is certain."""
+        return self._runtime.screen.may_concern(level, logger)
 
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; False is certain."""
@@ -80,10 +85,14 @@ class LocalClient:
 
     def metrics(self) -> dict[str, int]:
         """Return the metrics, with every change that was made before."""
+        self.settle(METRICS_TIMEOUT)
+        return self._runtime.metrics.values()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until the worker is done with what was submitted before; return whether it was in `timeout` seconds."""
         done = threading.Event()
         self._runtime.submit(Batch(done=done))
-        done.wait(METRICS_TIMEOUT)
-        return self._runtime.metrics.values()
+        return done.wait(timeout)
 
     def prints_are_read(self) -> bool:
         """Return whether `capture` has been called."""

@@ -40,7 +40,8 @@ class OwnPrints:
 
     def _make(self, *args: object, **kwargs: object) -> logging.LogRecord:
         record = self._before(*args, **kwargs)
-        if is_by_alarm(record.name):
+        # `makeLogRecord` gives the name afterwards.
+        if is_by_alarm(record.name or ""):
             for line in console_lines(record, certain=False):
                 self._lines.add(_OURS, line, time.monotonic())
         return record

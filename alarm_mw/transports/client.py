@@ -21,6 +21,10 @@ MAX_EARLY = 1000
 class Client(Protocol):
     """A way to a master."""
 
+    def may_concern(self, level: int | None, logger: str) -> bool:
+        """Return whether some rule may apply to a record of this level and logger; False is certain."""
+        ...
+
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; False is certain."""
         ...
@@ -30,7 +34,7 @@ class Client(Protocol):
         ...
 
     def count(self, source: str, column: str) -> None:
-        """Count a line in one of the ledger's columns, without sending it."""
+        """Count a line in one of the ledger's columns, or as `SCREENED`, without sending it."""
         ...
 
     def change_metric(self, change: MetricChange) -> bool:
@@ -59,6 +63,10 @@ class Nowhere:
 
     def __init__(self) -> None:
         self._told = False
+
+    def may_concern(self, level: int | None, logger: str) -> bool:  # noqa: ARG002  # a Client's
+        """Let it come to `submit`, which tells."""
+        return True
 
     def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
         """Let it come to `submit`, which tells."""

@@ -5,10 +5,14 @@ from __future__ import annotations
 import itertools
 import os
 import time as clock
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from alarm_mw.transports.wire import MAX_MESSAGE, MAX_NAME
 from alarm_mw.types import Record
+
+#: How many fields of a record are sent, and how many characters of each; the rest is left out.
+MAX_FIELDS = 64
+MAX_FIELD = 1024
 
 
 def to_bytes(text: str) -> bytes:
@@ -23,6 +27,20 @@ def to_text(value: object) -> str:
     """Return a value as text that can be sent and stored; what cannot be encoded becomes an escape."""
     text = str(value)
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def shown(value: object, form: Callable[[object], str] = str) -> str:
+    """Return `str` or `repr` of a value; where that raises, what kind of value it is."""
+    try:
+        return form(value)
+    except Exception:  # noqa: BLE001  # a value that cannot be shown must not keep the record from the rules
+        return f"<{type(value).__name__}>"
+
+
+def as_fields(facts: Iterable[tuple[object, object]]) -> dict[str, str]:
+    """Return facts of any kind as text: the first `MAX_FIELDS`, each cut to `MAX_FIELD` characters."""
+    some = itertools.islice(facts, MAX_FIELDS)
+    return {shown(name)[:MAX_FIELD]: shown(value)[:MAX_FIELD] for name, value in some}
 
 
 class RecordMaker:
@@ -46,6 +64,7 @@ class RecordMaker:
         loose_echo: tuple[bytes, ...] = (),
         context: bytes = b"",
         held: tuple[str, ...] = (),
+        call: str = "",
     ) -> Record:
         """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end."""
         return Record(
@@ -61,4 +80,5 @@ class RecordMaker:
             loose_echo=loose_echo,
             context=context,
             held=held,
+            call=to_text(call)[:MAX_NAME],
         )

@@ -39,6 +39,11 @@ class RemoteClient:
         self._last_sent = time.monotonic()
         self._unsent: deque[MetricChange] = deque()
 
+    def may_concern(self, level: int | None, logger: str) -> bool:
+        """Return whether some rule may apply; until the master has published its screen, every one may."""
+        screen = self._screen
+        return screen is None or screen.may_concern(level, logger)
+
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; until the master has published its screen, every one may."""
         screen = self._screen or self._find_screen()

@@ -6,6 +6,10 @@ import threading
 
 from alarm_mw.transports.wire import Counts
 
+#: Counts a line that no rule can match, in two columns of the ledger at once: it is what nearly every record becomes.
+SCREENED = "lines and screened_out"
+_COLUMNS = {SCREENED: ("lines", "screened_out")}
+
 
 class Tally:
     """Counters that never block: they are used inside of log calls and signal handlers.
@@ -20,7 +24,7 @@ class Tally:
         self._taking = threading.Lock()
 
     def add(self, source: str, column: str, n: int = 1) -> None:
-        """Add `n` to a ledger column of a source."""
+        """Add `n` to a ledger column of a source, or to the two of `SCREENED`."""
         key = (source, column)
         if key not in self._counts:
             self._counts.setdefault(key, 0)
@@ -40,7 +44,9 @@ class Tally:
         for key, n in list(self._counts.items()):
             if new := n - self._taken.get(key, 0):
                 self._taken[key] = n
-                counts.setdefault(key[0], {})[key[1]] = new
+                columns = counts.setdefault(key[0], {})
+                for column in _COLUMNS.get(key[1], (key[1],)):
+                    columns[column] = columns.get(column, 0) + new
         return counts
 
     def give_back(self, counts: Counts) -> None:

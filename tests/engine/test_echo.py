@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alarm_mw.engine.echo import CAPACITY, EchoGuard
+from alarm_mw.engine.echo import CALLS_CAPACITY, CAPACITY, WINDOW, EchoGuard
 from alarm_mw.types import Record
 
 
@@ -39,3 +39,26 @@ def test_events_are_told_apart_by_their_texts() -> None:
     assert [guard.is_echo("a", line, 0.0) for line in reversed(lines)] == [False, True, True]
     assert not any(guard.is_echo("b", line, 0.0) for line in lines)
     assert [guard.is_echo("b", event, 0.0) for event in reversed(events)] == [True, True]
+
+
+def of_call(call: str, key: str) -> Record:
+    return Record(b"boom", source="logging", time=1000.0, key=key, call=call)
+
+
+def test_of_the_records_of_one_call_the_first_one_fires() -> None:
+    """Another record of a call that concerned the alarm is an echo for a while; the same one, seen again, is none."""
+    guard = EchoGuard()
+    assert not guard.is_echo("a", of_call("c", "k1"), 0.0)
+    assert guard.is_echo("a", of_call("c", "k2"), 0.0)
+    assert not guard.is_echo("a", of_call("c", "k1"), 0.0)
+    assert not guard.is_echo("b", of_call("c", "k2"), 0.0)
+    assert not guard.is_echo("a", of_call("c", "k2"), WINDOW)
+
+
+def test_a_flood_of_calls_makes_the_oldest_forgotten() -> None:
+    """What is remembered of calls has an end, beyond which an alarm comes twice."""
+    guard = EchoGuard()
+    for n in range(CALLS_CAPACITY + 1):
+        guard.is_echo("a", of_call(f"{n}", "k1"), 0.0)
+    assert not guard.is_echo("a", of_call("0", "k2"), 0.0)
+    assert guard.is_echo("a", of_call(f"{CALLS_CAPACITY}", "k2"), 0.0)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -208,7 +209,7 @@ except ImportError:
 def hyperscan_screen(*patterns: str) -> tuple[Screen, HyperscanFinder]:
     expressions = [rule.expression for rule in rules(*patterns)]
     finder = HyperscanFinder.compile(expressions)
-    return Screen(expressions, finder), finder
+    return Screen(expressions, finder, [(None, None)]), finder
 
 
 def while_scanning(database: hyperscan_finder._Database | None, act: Callable[[], object]) -> None:
@@ -359,3 +360,21 @@ except ImportError as error:
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
     assert done.stdout == "this Hyperscan misses matches (Version: 5.4.12)\n"
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        ([], [False, False, False]),
+        ([{}], [True, True, True]),
+        ([{"level": 40}], [False, True, False]),
+        ([{"logger": "app"}, {"level": 40, "logger": "db"}], [True, True, False]),
+        ([{"logger": "application"}, {}], [True, True, True]),
+    ],
+)
+def test_a_screen_knows_what_its_rules_ask_for(conditions: list[dict[str, Any]], expected: list[bool]) -> None:
+    """By level and logger alone it tells that no rule applies, here and where it is loaded."""
+    compiled = [compile_rule(Rule("x", ("a",), **condition)) for condition in conditions]
+    screen = Screen.compile(compiled)
+    for each in (screen, Screen.loads(screen.dumps())):
+        assert [each.may_concern(20, "app.x"), each.may_concern(40, "app"), each.may_concern(None, "appx")] == expected

@@ -1,0 +1,54 @@
+"""The pytest plugin: the fixture ``alarms``, the marker ``alarms`` and the ini option ``alarm_mw_config``.
+
+Loaded with pytest wherever this package is installed, so it imports nothing of it until a test asks for alarms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from alarm_mw.testing import Alarms
+
+_MARKER = (
+    "alarms(config=None, *, alarms=(), log_alarms=(), not_log_alarms=(), alarm_freq=None, alarm_msg_size=None): "
+    "the configuration of the fixture `alarms`, as in alarm_mw.init()"
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Offer the ini option."""
+    parser.addini("alarm_mw_config", "The TOML or uWSGI ini file whose alarms the fixture `alarms` has.", type="string")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Offer the marker."""
+    config.addinivalue_line("markers", _MARKER)
+
+
+@pytest.fixture
+def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
+    """Give what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
+    from alarm_mw.testing import Alarms  # see above  # noqa: PLC0415
+
+    marker = request.node.get_closest_marker("alarms")
+    if marker is not None:
+        made = Alarms(*marker.args, **marker.kwargs)
+    elif file := request.config.getini("alarm_mw_config"):
+        made = Alarms(request.config.rootpath / file)
+    else:
+        made = Alarms()
+    with made:
+        yield made
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
+    """Tell, below a test that failed, what it fired."""
+    made = getattr(item, "funcargs", {}).get("alarms")
+    is_ours = type(made).__module__ == "alarm_mw.testing.alarms"  # another plugin's fixture may have that name
+    if made is not None and is_ours and call.when == "call" and call.excinfo is not None:
+        item.add_report_section("call", "alarms", made.summary())

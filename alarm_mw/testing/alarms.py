@@ -1,0 +1,225 @@
+"""Alarms in a test: fired by the real rules, in this process, and delivered to nobody."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Self, TextIO
+
+from alarm_mw import process, signals
+from alarm_mw.client import send
+from alarm_mw.config.load import from_keywords
+from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.master.local import LocalClient
+from alarm_mw.testing.recorder import NoOptions, Recorder
+from alarm_mw.transports.records import to_bytes
+from alarm_mw.types import Firing, Reason, Record
+
+#: Seconds for the worker to judge what was submitted.
+PATIENCE = 10.0
+
+#: How many firings are shown where an assertion fails.
+SHOWN = 10
+
+
+class Firings(list[Firing]):
+    """Firings in their order; where there are none, its `repr` tells what there is instead."""
+
+    def __init__(self, firings: Iterable[Firing], instead: str) -> None:
+        super().__init__(firings)
+        self._instead = instead
+
+    def __repr__(self) -> str:
+        return f"<{_listed(self)}>" if self else f"<{self._instead}>"
+
+
+class Alarms:
+    """What an application fires, as a context manager; the pytest fixture ``alarms`` is one.
+
+    With `config`, a TOML or uWSGI ini file, its alarms and rules count; or those of `log_alarms`, as in
+    `alarm_mw.init`, with `alarms` for further names. Without any, what the application gives to `init` counts. In each
+    case the actions are replaced, nothing is sent, and monitors do not run. Until it is left, `init` and `shutdown`
+    change nothing else. Forked children fire nothing. Raises `ConfigError`, as `init` does.
+    """
+
+    def __init__(  # the keywords of alarm_mw.init  # noqa: PLR0913
+        self,
+        config: str | os.PathLike[str] | None = None,
+        *,
+        alarms: Iterable[str] = (),
+        log_alarms: Sequence[str] = (),
+        not_log_alarms: Sequence[str] = (),
+        alarm_freq: float | None = None,
+        alarm_msg_size: int | None = None,
+    ) -> None:
+        names = [*alarms, *(name for rule in log_alarms for name in rule.partition(" ")[0].split(","))]
+        self._settings = from_keywords(
+            config,
+            alarms=dict.fromkeys(names, "log:"),
+            log_alarms=log_alarms,
+            not_log_alarms=not_log_alarms,
+            alarm_freq=alarm_freq,
+            alarm_msg_size=alarm_msg_size,
+        )
+        self._takes_init = config is None and not names
+        self._client: _Client | None = None
+        self._before: process.Process | None = None
+        self._firings: list[Firing] = []
+        self._held_back: Counter[tuple[str, Reason]] = Counter()
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> Self:
+        signals.fired.connect(self._note)
+        signals.held_back.connect(self._note_held)
+        self._before = process.stand_in(self._configure)
+        self._start(self._settings)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        assert self._before is not None
+        process.put_back(self._before)
+        if self._client is not None:
+            self._client.shutdown(PATIENCE)
+        signals.fired.disconnect(self._note)
+        signals.held_back.disconnect(self._note_held)
+
+    def __repr__(self) -> str:
+        return "alarms"
+
+    def fired(self, name: str | None = None, *, match: str | None = None) -> Firings:
+        """Return the firings so far of the alarm `name`, or of all, whose text has a match of the regexp `match`.
+
+        Waits until everything that was logged, printed or fired before this call has been judged. Raises `TimeoutError`
+        where that takes more than `PATIENCE` seconds.
+        """
+        self._settle()
+        with self._changed:
+            return self._chosen(name, match)
+
+    def wait_for(self, name: str | None = None, *, match: str | None = None, timeout: float = 5.0) -> Firings:
+        """Return what `fired` would as soon as there is any: for what another thread or process is about to log.
+
+        After `timeout` seconds returns the empty list.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._chosen(name, match), timeout)
+            return self._chosen(name, match)
+
+    def clear(self) -> None:
+        """Forget what has been fired so far."""
+        self._settle()
+        with self._changed:
+            self._firings.clear()
+            self._held_back.clear()
+
+    def summary(self) -> str:
+        """Return what was fired and what was held back, for people."""
+        self._settle()
+        with self._changed:
+            return self._summary()
+
+    @contextlib.contextmanager
+    def seeing_prints(self) -> Iterator[None]:
+        """Put to the rules what is printed to `sys.stdout` and `sys.stderr` inside the block, as it is printed."""
+        assert self._client is not None
+        with (
+            contextlib.redirect_stdout(_Tee("stdout", sys.stdout)),
+            contextlib.redirect_stderr(_Tee("stderr", sys.stderr)),
+        ):
+            self._client.sees_prints = True
+            try:
+                yield
+            finally:
+                self._client.sees_prints = False
+
+    def _configure(self, settings: Settings) -> None:
+        """Do what `init` asks for, where no configuration was given here."""
+        if self._takes_init:
+            if self._client is not None:
+                self._client.shutdown(PATIENCE)
+            self._start(settings)
+
+    def _start(self, settings: Settings) -> None:
+        names = [*(alarm.name for alarm in settings.alarms), *settings.left_out]
+        alarms = tuple(Alarm(name, "recording", NoOptions()) for name in names)
+        self._client = _Client(replace(settings, alarms=alarms, left_out=(), monitors=(), mules=()))
+        process.this.client = self._client
+
+    def _settle(self) -> None:
+        if self._client is not None and not self._client.settle(PATIENCE):
+            raise TimeoutError(f"what was logged has not been judged within {PATIENCE} s")
+
+    def _note(self, _alarm: str, firing: Firing) -> None:
+        with self._changed:
+            self._firings.append(firing)
+            self._changed.notify_all()
+
+    def _note_held(self, alarm: str, record: Record, reason: Reason) -> None:  # noqa: ARG002 - a receiver of blinker's
+        with self._changed:
+            self._held_back[alarm, reason] += 1
+
+    def _chosen(self, name: str | None, match: str | None) -> Firings:
+        chosen = [
+            firing
+            for firing in self._firings
+            if name in (None, firing.alarm) and (match is None or re.search(match, firing.text))
+        ]
+        wanted = " ".join(["no alarm" if name is None else f"no {name}", *([f"matching {match!r}"] if match else [])])
+        return Firings(chosen, f"{wanted}; {self._summary()}")
+
+    def _summary(self) -> str:
+        fired = f"fired: {_listed(self._firings)}" if self._firings else "nothing was fired"
+        held = [f"{alarm} ({reason}, {n} times)" for (alarm, reason), n in self._held_back.items()]
+        return f"{fired}; held back: {', '.join(held)}" if held else fired
+
+
+def _listed(firings: Sequence[Firing]) -> str:
+    shown = [f"{firing.alarm} {firing.text!r}" for firing in firings[:SHOWN]]
+    more = len(firings) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+class _Client(LocalClient):
+    """A master in this process whose actions do nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings, find_action=Recorder().find)
+        self.sees_prints = False
+
+    def prints_are_read(self) -> bool:
+        """Return whether a test has asked for what is printed."""
+        return self.sees_prints
+
+
+class _Tee(io.TextIOBase):
+    """Passes on what is written, and puts each line to the rules."""
+
+    def __init__(self, source: str, stream: TextIO) -> None:
+        super().__init__()
+        self._source = source
+        self._stream = stream
+        self._line = ""
+
+    def write(self, text: str) -> int:
+        """Write to the stream first."""
+        written = self._stream.write(text)
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            send(process.current(), to_bytes(line) + b"\n", source=self._source)
+        return written
+
+    def flush(self) -> None:
+        """Flush the stream."""
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        """Return the stream's descriptor."""
+        return self._stream.fileno()

@@ -1,0 +1,76 @@
+"""Which records are made of one log call: several sources may see it, and an alarm is fired once for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time as clock
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+
+#: Seconds between an event that a processor gave on and the log record that is made of it.
+GIVEN_ON_WINDOW = 0.1
+
+#: The call whose record is being formatted for us, by formatters that may hold sources or loggers of their own.
+_shown: ContextVar[str] = ContextVar("alarm_mw_shown", default="")
+
+
+@dataclass(slots=True)
+class _GivenOn:
+    """An event that structlog is about to make a log record of."""
+
+    call: str
+    logger: str
+    text: str
+    time: float
+    #: The log record that it has become; empty until then.
+    record: str = ""
+
+
+_given_on: ContextVar[_GivenOn | None] = ContextVar("alarm_mw_given_on", default=None)
+
+
+def id_of(record: logging.LogRecord) -> str:
+    """Return what a record of `logging` and its copies have in common."""
+    return f"{record.process}-{record.thread}-{record.created!r}-{record.name}"
+
+
+def call_of(record: logging.LogRecord) -> str:
+    """Return the call that a record was made of: that of structlog, where it has come that way."""
+    own = id_of(record)
+    event = _given_on.get()
+    if event is None or event.record not in ("", own) or not _is_of(event, record):
+        return own
+    event.record = own
+    return event.call
+
+
+def _is_of(event: _GivenOn, record: logging.LogRecord) -> bool:
+    in_time = 0 <= record.created - event.time < GIVEN_ON_WINDOW
+    return in_time and event.logger == record.name and event.text in str(record.msg)
+
+
+def give_on(logger: str, text: str) -> str:
+    """Say that an event was sent which is about to become a record of this logger; return its call."""
+    now = clock.time()
+    event = _GivenOn(f"{os.getpid()}-{now!r}-{logger}", logger, text, now)
+    _given_on.set(event)
+    return event.call
+
+
+@contextlib.contextmanager
+def showing(record: logging.LogRecord) -> Iterator[None]:
+    """Mark that a record is formatted for us: what sources see of it meanwhile is no record of its own."""
+    token = _shown.set(id_of(record))
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+def is_being_shown(record: logging.LogRecord | None = None) -> bool:
+    """Return whether this record, or any where None is given, is being formatted for us."""
+    shown = _shown.get()
+    return bool(shown) and (record is None or shown == id_of(record))

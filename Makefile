@@ -4,6 +4,7 @@ VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
+JOBS   ?= 3
 
 # What the tests are run against, beside what PyPI has.
 DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-python3
@@ -12,7 +13,7 @@ DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-pyth
 COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs services clean
+.PHONY: help demo test tests covered lint docs services clean
 
 help:
 	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
@@ -22,11 +23,18 @@ help:
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/flask_app/demo.py $(ARGS)
 
-test: services $(VENV)/.test lint docs
+# What runs beside the tests prints at its end, whole; the tests as they go, for which make wants a `+`.
+test: services $(VENV)/.test
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target tests covered lint docs
+
+# Most of them wait for servers: more at a time than there are processors.
+tests: $(VENV)/.test
+	+@$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(addprefix --ignore=,$(COVERED)) $(ARGS)
+
+covered: $(VENV)/.test
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(COVERED)
+	$(BIN)/coverage run -m pytest --quiet $(COVERED)
 	$(BIN)/coverage report --include='alarm_mw/engine/*,alarm_mw/config/*,alarm_mw/delivery/*' --fail-under=100
-	$(BIN)/pytest $(addprefix --ignore=,$(COVERED)) $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

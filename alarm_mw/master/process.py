@@ -116,6 +116,8 @@ class MasterProcess:
                 self._server_pid = int(pid)
             case ["exited", _]:
                 self._server_pid = None
+            case ["ping"]:
+                self._link.tell("pong")
             case ["unjudged", stream, lines] if lines.isdecimal():
                 counts = {"lines": int(lines), f"skipped:{Reason.UNJUDGED}": int(lines)}
                 self._runtime.submit(Batch(counts={stream: counts}))

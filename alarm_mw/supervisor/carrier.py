@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
+from alarm_mw.supervisor.watchdog import Watchdog
+
 _MESSAGE = 4096
 _DESCRIPTOR = struct.Struct("i")
 
@@ -25,10 +27,14 @@ class Message:
 class Carrier:
     """A child that takes the output from the server's streams to ours. Messages never block."""
 
-    def __init__(self, pid: int, control: socket.socket, *, is_master: bool) -> None:
+    def __init__(self, pid: int, control: socket.socket, watchdog: Watchdog | None = None) -> None:
         self.pid = pid
         self.control = control
-        self.is_master = is_master
+        #: Of a master; a relay is not watched.
+        self.watchdog = watchdog
+        self.is_master = watchdog is not None
+        #: It was killed since it did not answer.
+        self.has_hung = False
         #: Until it closes its end.
         self.is_talking = True
         #: When it said that it works (``time.monotonic()``).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import socket
@@ -19,11 +20,14 @@ from alarm_mw.supervisor.process import fork, spawn
 from alarm_mw.supervisor.relay import Relay
 from alarm_mw.supervisor.signals import Inherited, give_back
 from alarm_mw.supervisor.streams import Stream
+from alarm_mw.supervisor.watchdog import PATIENCE, PATIENCE_AT_START, Watchdog
 
 #: A master that dies sooner after it said "ready", in seconds, has failed.
 EARLY = 1.0
 #: After so many failures in a row the output is passed on without a master.
 TOO_MANY = 5
+#: One that hangs sooner, in seconds beyond the patience, has failed as well.
+HEALTHY = 60.0
 #: So many masters in a row may be killed early before that counts as their failure: somebody's `kill -9` is no crash.
 MANY_KILLS = 50
 
@@ -41,13 +45,21 @@ def pause(failures: int) -> float:
 class Carriers:
     """Starts masters and relays, one at a time, and does what they ask for."""
 
-    def __init__(
-        self, plan: Plan, plan_fd: int, streams: list[Stream], listening: socket.socket, inherited: Inherited
+    def __init__(  # what a run consists of  # noqa: PLR0913
+        self,
+        plan: Plan,
+        plan_fd: int,
+        streams: list[Stream],
+        listening: socket.socket,
+        inherited: Inherited,
+        *,
+        patience: float = PATIENCE,
     ) -> None:
         self._plan = plan
         self._plan_fd = plan_fd
         self._listening = listening
         self._inherited = inherited
+        self._patience = patience
         self._connections = Connections()
         self._news: list[str] = []
         self._failures = 0
@@ -69,21 +81,32 @@ class Carriers:
         if self.current is not None:
             self.current.tell(news)
 
+    def reload(self) -> None:
+        """Have the master read its configuration again; where there is none, the next one has the old one."""
+        if self.current is not None and self.current.is_master:
+            self.current.tell("reload")
+
     def listen(self) -> None:
         """Do what the current carrier has asked for."""
         carrier = self.current
         if carrier is not None:
             for message in carrier.said():
+                if carrier.watchdog is not None:
+                    carrier.watchdog.heard()
                 self._obey(carrier, message)
 
     def _obey(self, carrier: Carrier, message: Message) -> None:
         match message:
             case Message("keep", token, int(fd)):
                 self._connections.keep(token, fd)
+            case Message("plan", "", int(fd)):
+                os.dup2(fd, self._plan_fd, inheritable=False)
+                os.close(fd)
             case Message(_, _, int(fd)):
                 os.close(fd)
             case Message("ready", ""):
                 carrier.ready_since = time.monotonic()
+                carrier.watchdog = Watchdog(self._patience, carrier.ready_since)
                 self._tell_unjudged(carrier)
             case Message("unjudged", subject):
                 name, _, n = subject.partition(" ")
@@ -136,7 +159,8 @@ class Carriers:
             except OSError:
                 ours.close()
                 raise
-        return Carrier(pid, ours, is_master=True)
+        at_start = PATIENCE_AT_START if self._patience else 0.0
+        return Carrier(pid, ours, Watchdog(at_start, time.monotonic()))
 
     def _handed_to_master(self, control: int) -> dict[str, str]:
         descriptors = {
@@ -180,7 +204,9 @@ class Carriers:
             self.current.tell("stop")
 
     def _replace_master(self, carrier: Carrier, returncode: int) -> None:
-        if carrier.lived() >= EARLY:
+        if carrier.has_hung and carrier.lived() < HEALTHY + self._patience:
+            self._master_failed()
+        elif carrier.lived() >= EARLY:
             self._failures = self._kills = 0
             self.start_master()
         elif returncode == -signal.SIGKILL and self._kills < MANY_KILLS:
@@ -208,10 +234,25 @@ class Carriers:
             Relay(self.streams, theirs).run()
 
         with theirs:
-            self.current = Carrier(fork(run), ours, is_master=False)
+            self.current = Carrier(fork(run), ours)
+
+    @property
+    def due(self) -> float | None:
+        """When `look_at_time` has something to do (``time.monotonic()``)."""
+        watched = self._watched()
+        times = (self.retry_at, None if watched is None else watched.due)
+        return min((at for at in times if at is not None and at != math.inf), default=None)
+
+    def _watched(self) -> Watchdog | None:
+        """Return the watchdog of the current master. One that was told to end has a limit of its own."""
+        carrier = self.current
+        return None if carrier is None or carrier.has_hung or self._is_finishing else carrier.watchdog
 
     def look_at_time(self, now: float) -> None:
-        """Try the next master when it is time (``time.monotonic()``)."""
+        """Try the next master when it is time (``time.monotonic()``); ask the current one whether it is well."""
+        watched = self._watched()
+        if self.current is not None and watched is not None and now >= watched.due:
+            self._look_after(self.current, watched, now)
         if self.retry_at is None or now < self.retry_at:
             return
         self.retry_at = None
@@ -219,6 +260,14 @@ class Carriers:
             self.start_master()
         else:
             self.current.tell("stop")
+
+    def _look_after(self, master: Carrier, watchdog: Watchdog, now: float) -> None:
+        if not watchdog.look(now):
+            master.tell("ping")
+            return
+        complain("the alarm master does not answer; it is killed, and another one takes its place")
+        master.has_hung = True
+        os.kill(master.pid, signal.SIGKILL)
 
     def finish(self) -> None:
         """Have the master deliver what it has and end; start one for it when there is none but one could work."""

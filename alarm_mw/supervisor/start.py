@@ -14,6 +14,7 @@ from alarm_mw.supervisor.records import RecordsSocket
 from alarm_mw.supervisor.signals import Inherited, give_back, take_over
 from alarm_mw.supervisor.streams import open_streams
 from alarm_mw.supervisor.supervisor import Supervisor
+from alarm_mw.supervisor.watchdog import patience_of
 
 CANNOT_START = 1
 
@@ -46,7 +47,8 @@ def supervise(plan_fd: int) -> None:
     let_go([fd for fd in [*passed, *set(ends.values())] if fd not in plan.master_fds])
     for fd in plan.master_fds:
         keep_back(fd)
-    carriers = Carriers(plan, plan_fd, streams, records.listening, inherited)
+    patience = patience_of(os.environ)
+    carriers = Carriers(plan, plan_fd, streams, records.listening, inherited, patience=patience)
     returncode = Supervisor(server, carriers, plan.shutdown_timeout, notify).run()
     if notify is not None:
         notify.close()

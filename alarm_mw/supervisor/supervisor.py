@@ -83,7 +83,7 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Return the milliseconds until something has to be done without having been asked for."""
         now = time.monotonic()
-        waits = [max(0.0, at - now) for at in (self._carriers.retry_at, self._limit) if at is not None]
+        waits = [max(0.0, at - now) for at in (self._carriers.due, self._limit) if at is not None]
         if self._returncode is not None and not self._has_heirs:
             waits.append(_TICK)
         return min(waits) * 1000 if waits else None
@@ -94,6 +94,8 @@ class Supervisor:
             return
         if arrived.number in ENDING:
             self._is_asked_to_end = True
+        if arrived.number == signal.SIGHUP:
+            self._carriers.reload()
         if self._is_news_to_server(arrived):
             self._forward(arrived.number)
         if arrived.number in STOPPING:

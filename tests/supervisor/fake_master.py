@@ -1,8 +1,8 @@
 """A master that speaks the control protocol and copies output, as little as the supervisor needs; a test's own process.
 
 What it heard and was handed is written down, a line each, in the file that the plan's settings name under ``heard``.
-The setting ``habit`` makes it misbehave: ``silent`` on "stop"; while the file that ``dies_while`` names exists, it dies
-at once.
+The setting ``habit`` makes it misbehave: ``silent`` on "stop", ``deaf`` on "ping"; while the file that ``dies_while``
+names exists, it dies at once.
 """
 
 from __future__ import annotations
@@ -72,6 +72,10 @@ class FakeMaster:
             message = self.control.recv(4096)
         except ConnectionResetError:  # the supervisor was killed with messages of ours unread
             message = b""
+        if message == b"ping":
+            if SETTINGS.get("habit") != "deaf":
+                self.tell("pong")
+            return
         self.write_down("heard", message.decode() or "nothing more")
         self.has_to_stop = message == b"stop" and SETTINGS.get("habit") != "silent"
         self.is_orphan = message == b""

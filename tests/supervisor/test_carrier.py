@@ -9,13 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from alarm_mw.supervisor.carrier import Carrier, Message
+from alarm_mw.supervisor.watchdog import Watchdog
 
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Carrier, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        yield Carrier(0, ours, is_master=True), theirs
+        yield Carrier(0, ours, Watchdog(0.0, 0.0)), theirs
 
 
 def test_messages(ends: tuple[Carrier, socket.socket]) -> None:

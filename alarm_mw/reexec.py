@@ -9,12 +9,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from alarm_mw.cli.launch import Places, RefusedError, become_supervisor
-from alarm_mw.config.load import examine
+from alarm_mw.config.loaded import read
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files
 from alarm_mw.errors import ConfigError
 from alarm_mw.master.foreign import unmakable
@@ -73,12 +74,13 @@ def complain(text: str) -> None:
 
 
 def _restart(files: Sequence[str], places: Places) -> NoReturn:
-    examined = examine(Sources.of_files([os.path.abspath(file) for file in files]), os.environ)
+    sources = Sources.of_files([os.path.abspath(file) for file in files])
+    examined, loaded = read(sources, os.environ, time.time())
     for warning in examined.warnings:
         complain(f"{warning.where}: warning: {warning.text}")
     if problems := examined.problems or unmakable(examined.settings):
         raise ConfigError(problems)
-    become_supervisor(examined.settings, [sys.executable, *sys.orig_argv[1:]], places)
+    become_supervisor(loaded, [sys.executable, *sys.orig_argv[1:]], places)
 
 
 def _files(config: Files | None) -> Sequence[str]:

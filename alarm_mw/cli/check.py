@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import click
 
-from alarm_mw.config.load import Examined, examine
+from alarm_mw.config.load import examine
 from alarm_mw.config.sources import Sources
+from alarm_mw.config.told import told
 from alarm_mw.master.foreign import unmakable
 
 
@@ -27,24 +28,6 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     examined = examine(Sources.of_files(files), os.environ)
     if not examined.problems:
         examined = replace(examined, problems=unmakable(examined.settings))
-    for problem in examined.problems:
-        click.echo(str(problem))
-    for warning in examined.warnings:
-        click.echo(f"{warning.where}: warning: {warning.text}")
-    click.echo(summary(examined))
+    for line in told(examined):
+        click.echo(line)
     context.exit(2 if examined.problems else 0)
-
-
-def summary(examined: Examined) -> str:
-    """Return the last line: ``ok: 3 alarms, 5 rules``."""
-    warnings = [_count(len(examined.warnings), "warning")] if examined.warnings else []
-    if examined.problems:
-        return ", ".join([_count(len(examined.problems), "problem"), *warnings])
-    settings = examined.settings
-    monitors = [_count(len(settings.monitors), "monitor")] if settings.monitors else []
-    parts = [_count(len(settings.alarms), "alarm"), _count(len(settings.rules), "rule"), *monitors, *warnings]
-    return f"ok: {', '.join(parts)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -12,13 +12,15 @@ from typing import NoReturn
 
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
 from alarm_mw.config.deaths import asks_for_deaths
+from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.snapshot import to_json
 from alarm_mw.descriptors import is_open
+from alarm_mw.master.restart import STACKS
 from alarm_mw.sockets import is_served
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
+from alarm_mw.transports.published import withdraw
 
 
 class RefusedError(Exception):
@@ -33,36 +35,33 @@ class Places:
     socket: str | None = None
 
 
-def become_supervisor(
-    settings: Settings, command: Sequence[str], places: Places, *, is_buffered: bool = False
-) -> NoReturn:
+def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
     """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
     if sys.platform != "linux":
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
-    Screens.of_user(os.environ).of_rules(settings.rules)  # now, while no output waits for it
+    Screens.of_user(os.environ).of_rules(loaded.settings.rules)  # now, while no output waits for it
     state = _claim(places.state_dir, command)
     try:
-        plan = _plan(settings, command, state, places.socket, is_buffered=is_buffered)
+        plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
     except RefusedError:
         os.close(state.lock)
         raise
     _execute(plan)
 
 
-def _plan(
-    settings: Settings, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool
-) -> Plan:
+def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool) -> Plan:
     socket_file = os.path.abspath(socket or state.path / SOCKET_NAME)
     if is_served(socket_file):
         raise RefusedError(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
+    withdraw(socket_file)  # what an earlier run has left, when it was killed, is not for this server's processes
     return Plan(
         command=list(command),
-        server_env=_server_env(settings, socket_file, is_buffered=is_buffered),
+        server_env=_server_env(loaded.settings, socket_file, is_buffered=is_buffered),
         master_argv=[sys.executable, "-P", "-m", "alarm_mw.master"],
         socket=socket_file,
         run_id=uuid.uuid4().hex[:12],
-        master_fds=sorted(filter(_was_passed, settings.descriptors)),
-        settings={"settings": to_json(settings), "state_dir": str(state.path)},
+        master_fds=sorted(filter(_was_passed, loaded.settings.descriptors)),
+        settings={"state_dir": str(state.path), **loaded.to_json()},
         lock=state.lock,
     )
 
@@ -71,9 +70,9 @@ def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[s
     added = {SOCKET_VARIABLE: socket}
     if not is_buffered:
         added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
-    if asks_for_deaths(settings):
+    if asks_for_deaths(settings.monitors):
         # Every Python process then writes its stacks when a fatal signal ends it.
-        added["PYTHONFAULTHANDLER"] = os.environ.get("PYTHONFAULTHANDLER", "1")
+        added[STACKS] = os.environ.get(STACKS, "1")
     return added
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import click
 
-from alarm_mw.config.load import examine
+from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources, found_files
 from alarm_mw.errors import Problem
@@ -91,12 +92,17 @@ def _absolute(files: Sequence[str]) -> tuple[str, ...]:
 
 def settings_or_exit(found: Sources) -> Settings:
     """Return the settings; where something is wrong, print every problem and exit with 2."""
-    examined = examine(found, os.environ)
+    return loaded_or_exit(found).settings
+
+
+def loaded_or_exit(found: Sources) -> Loaded:
+    """Do the same, but return the settings with where they come from."""
+    examined, loaded = read(found, os.environ, time.time())
     complain(examined.warnings, "warning: ")
     if problems := examined.problems or unmakable(examined.settings):
         complain(problems)
         sys.exit(BAD_CONFIG)
-    return examined.settings
+    return loaded
 
 
 def complain(problems: Sequence[Problem], kind: str = "") -> None:

@@ -7,7 +7,7 @@ import sys
 import click
 
 from alarm_mw.cli.launch import Places, RefusedError, become_supervisor
-from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
+from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 
 
 @click.command(cls=ConfiguredCommand, context_settings={"allow_interspersed_args": False})
@@ -41,9 +41,9 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
 
     The server's output passes through unchanged; signals reach it, and its exit status is ours.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
-    settings = settings_or_exit(sources(toml_files, ini_files))
+    loaded = loaded_or_exit(sources(toml_files, ini_files))
     try:
-        become_supervisor(settings, command, Places(state_dir, socket_path), is_buffered=buffered)
+        become_supervisor(loaded, command, Places(state_dir, socket_path), is_buffered=buffered)
     except RefusedError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(BAD_CONFIG)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +73,22 @@ def _show(answer: dict[str, Any]) -> None:
     console = Console()
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
+    for line in _configuration(answer["configuration"]):
+        console.print(_text(line), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for sentence in answer["imbalances"]:
         console.print(_text(sentence, style="red"))
     if not answer["imbalances"]:
         console.print("The ledger balances.")
+
+
+def _configuration(in_force: dict[str, Any]) -> Iterator[str]:
+    n = in_force["generation"]
+    again = f", read again {n} time{'' if n == 1 else 's'}" if n else ""
+    yield f"configuration of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(in_force['read_at']))}{again}"
+    for file, is_same in in_force["files"].items():
+        yield f"  {file}" + ("" if is_same else "  (changed since: `alarm-mw reload`)")
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
+
+_noted: ContextVar[dict[str, str] | None] = ContextVar("alarm_mw_files", default=None)
 
 
 class UnreadableError(Exception):
@@ -11,6 +16,9 @@ class UnreadableError(Exception):
 
 def read_bytes(file: str) -> bytes:
     """Return what is in a file; raise `UnreadableError`. Blocks as long as the file's system does."""
+    noted = _noted.get()
+    if noted is not None:
+        noted.setdefault(file, fingerprint(file))  # before it is read: what changes meanwhile is a change
     try:
         return Path(file).read_bytes()
     except OSError as error:
@@ -22,3 +30,23 @@ def read_bytes(file: str) -> bytes:
 def read_text(file: str) -> str:
     """Do the same for text in UTF-8; bytes that are not become surrogates, as in file names."""
     return read_bytes(file).decode("utf-8", "surrogateescape")
+
+
+def fingerprint(file: str) -> str:
+    """Return what changes with a file's content; empty for a file that cannot be looked at."""
+    try:
+        facts = Path(file).stat()
+    except (OSError, ValueError):
+        return ""
+    return f"{facts.st_mtime_ns}-{facts.st_size}-{facts.st_ino}"
+
+
+@contextmanager
+def noted() -> Iterator[dict[str, str]]:
+    """Note every file that is read meanwhile, with its fingerprint; those that could not be read as well."""
+    files: dict[str, str] = {}
+    token = _noted.set(files)
+    try:
+        yield files
+    finally:
+        _noted.reset(token)

@@ -10,6 +10,7 @@ from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
+from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import PatternError
 from alarm_mw.keyvalue import did_you_mean
@@ -41,8 +42,11 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     numbers = {name: value for part in parts for name, value in part.numbers.items()}
     usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
     mules = tuple(program for part in parts for program in part.mules)
+    listeners = [part.metrics for part in parts if part.metrics is not None]
     return replace(
         _settings(numbers),
+        upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
+        metrics=listeners[-1] if listeners else MetricsListener(),
         alarms=with_mules(usable, mules, report),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,

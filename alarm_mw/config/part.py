@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
 from alarm_mw.config.settings import Alarm, Watch
+from alarm_mw.config.upkeep import MetricsListener
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Rule, Where
 
@@ -63,6 +64,9 @@ class Part:
     numbers: dict[str, float] = field(default_factory=dict)
     #: None where it says nothing of it.
     alarm_rate: str | None = None
+    #: Fields of `Upkeep`, by their names.
+    upkeep: dict[str, Any] = field(default_factory=dict)
+    metrics: MetricsListener | None = None
 
 
 #: The type and the description of each number in `Settings`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import Problem
@@ -59,6 +60,8 @@ class Settings:
     own_alarms: tuple[str, ...] = ()
     #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
     alarm_rate: str | None = None
+    upkeep: Upkeep = field(default_factory=Upkeep)
+    metrics: MetricsListener = field(default_factory=MetricsListener)
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()
 

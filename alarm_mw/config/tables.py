@@ -16,6 +16,7 @@ from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table, kind_of, name_of
+from alarm_mw.config.upkeep import Upkeep, read_metrics, read_upkeep
 from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.errors import MissingError, OptionError
@@ -25,7 +26,16 @@ from alarm_mw.types import Rule, Syntax, Where
 _ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional"})
 _RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "count", "within")
 #: The keys at the top of a file beside the numbers.
-ROOT_KEYS = ("alarms", "rules", "monitors", "mules", "own_alarms", "alarm_rate")
+ROOT_KEYS = (
+    "alarms",
+    "rules",
+    "monitors",
+    "mules",
+    "own_alarms",
+    "alarm_rate",
+    "metrics",
+    *Upkeep.__struct_fields__,
+)
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
 
@@ -42,6 +52,8 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.monitors += read_monitors(root)
     part.mules += read_mule_table(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
+    part.upkeep |= read_upkeep(root)
+    part.metrics = read_metrics(root)
     return part
 
 

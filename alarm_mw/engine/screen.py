@@ -91,6 +91,11 @@ class Screen:
         return cls(expressions, _build(expressions, backend), [*conditions])
 
     @property
+    def rule_set(self) -> object:
+        """What the numbers of the rules belong to: this very screen."""
+        return self
+
+    @property
     def backend(self) -> Name:
         """What the screen runs on."""
         return self._finder.name

@@ -33,6 +33,8 @@ class Lines:
     hits: Sequence[StreamHit]
     #: Makes the record of one of them: only where it is needed, for that takes longer than all the rest.
     record: Callable[[StreamHit], Record]
+    #: Whose the numbers of the hits' rules are: those of another screen say nothing to the engine. None: the engine's.
+    rule_set: object = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,16 +38,20 @@ class Chunk:
     unjudged: int = 0
     #: How many bytes the sink refused for good (a full disk, a terminal that has gone).
     lost: int = 0
+    #: Whose the numbers of the hits' rules are (`LineScreen.rule_set`).
+    rule_set: object = None
 
 
 class Tally:
     """Adds up what is to be handed over next."""
 
-    __slots__ = ("_first", "hits", "lines", "lost", "oversized", "stream", "unjudged")
+    __slots__ = ("_first", "hits", "lines", "lost", "oversized", "rule_set", "stream", "unjudged")
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.lines = 0
+        #: Of the hits, which all come from one screen.
+        self.rule_set: object = None
         self._clear()
 
     def _clear(self) -> None:
@@ -75,6 +79,7 @@ class Tally:
         """Return what has added up and begin anew; None when that is nothing."""
         if self.lines <= 0 and not self.urgent:
             return None
-        chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), self.oversized, self.unjudged, self.lost)
+        counts = (self.oversized, self.unjudged, self.lost)
+        chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set)
         self._clear()
         return chunk

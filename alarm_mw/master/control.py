@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
+from alarm_mw.config.loaded import Loaded
 from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.listening import listen
+from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime import Runtime
 
 if TYPE_CHECKING:
@@ -21,12 +23,24 @@ if TYPE_CHECKING:
 BACKLOG = 16
 
 
+class InForce(TypedDict):
+    """The configuration that is in force."""
+
+    #: How often it has been read again since the start.
+    generation: int
+    #: When it was read, in seconds since the epoch.
+    read_at: float
+    #: Its files, and whether each is still what was read: False for one that has changed since.
+    files: dict[str, bool]
+
+
 class Status(TypedDict):
     """What ``alarm-mw status --json`` prints."""
 
     pid: int
     server_pid: int | None
     state_dir: str
+    configuration: InForce
     sources: dict[str, object]
     alarms: dict[str, object]
     #: What the application counts by `alarm_mw.metrics`.
@@ -35,13 +49,24 @@ class Status(TypedDict):
     imbalances: list[str]
 
 
-def status(runtime: Runtime, state_dir: str, server_pid: int | None) -> Status:
+def in_force(loaded: Loaded) -> InForce:
+    """Return what is in force. Looks at its files, and so may block."""
+    changed = loaded.changed_files()
+    return {
+        "generation": loaded.generation,
+        "read_at": loaded.time,
+        "files": {file: file not in changed for file in loaded.files},
+    }
+
+
+def status(runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loaded) -> Status:
     """Return the ledger as it stands."""
     books, waiting = _steady_books(runtime)
     return {
         "pid": os.getpid(),
         "server_pid": server_pid,
         "state_dir": state_dir,
+        "configuration": in_force(loaded),
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
         "metrics": runtime.metrics.values(),
@@ -58,9 +83,12 @@ def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:
 class ControlServer:
     """Listens at `path`; loads the web framework when the first connection arrives."""
 
-    def __init__(self, path: Path, tell_status: Callable[[], Status]) -> None:
+    def __init__(
+        self, path: Path, tell_status: Callable[[], Status], reload: Callable[[], Coroutine[None, None, Reloaded]]
+    ) -> None:
         self._path = path
         self._tell_status = tell_status
+        self._reload = reload
         self._listener = listen(path, BACKLOG)
         self._serving: asyncio.Task[None] | None = None
         self._server: uvicorn.Server | None = None
@@ -76,7 +104,7 @@ class ControlServer:
     async def _serve(self) -> None:
         import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
 
-        app = _application(self._tell_status)
+        app = _application(self._tell_status, self._reload)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])
@@ -93,7 +121,7 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
 
-def _application(tell_status: Callable[[], Status]) -> ASGIApp:
+def _application(tell_status: Callable[[], Status], reload: Callable[[], Coroutine[None, None, Reloaded]]) -> ASGIApp:
     from starlette.applications import Starlette  # noqa: PLC0415  # see ControlServer
     from starlette.requests import Request  # noqa: PLC0415
     from starlette.responses import JSONResponse  # noqa: PLC0415
@@ -102,4 +130,7 @@ def _application(tell_status: Callable[[], Status]) -> ASGIApp:
     async def get_status(_: Request) -> JSONResponse:
         return JSONResponse(tell_status())
 
-    return Starlette(routes=[Route("/status", get_status)])
+    async def post_reload(_: Request) -> JSONResponse:
+        return JSONResponse(await reload())
+
+    return Starlette(routes=[Route("/status", get_status), Route("/reload", post_reload, methods=["POST"])])

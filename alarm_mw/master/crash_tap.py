@@ -5,11 +5,12 @@ A chunk without a crash costs one more search, with a screen of its own.
 
 from __future__ import annotations
 
+import copy
 import re
 import signal
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from alarm_mw.engine.rules import compile_rule
@@ -51,38 +52,57 @@ class Listener(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Found:
+    """What was found in the stream and not handed over yet."""
+
+    #: Until when lines of a dump are looked for.
+    open_until: float = 0.0
+    anything: bool = False
+
+
 class CrashTap:
     """The screen and the ``hand_over`` of one `StreamReader`; for that reader's thread."""
 
     def __init__(self, screen: LineScreen, hand_over: Callable[[Chunk], None], listener: Listener) -> None:
-        self.screen = screen
+        self._screen = screen
         self._hand_over = hand_over
         self._listener = listener
         self._words = Screen.compile([compile_rule(rule) for rule in _WORDS])
-        self._open_until = 0.0
-        self._has_found = False
+        self._found = _Found()
+
+    @property
+    def rule_set(self) -> object:
+        """What the numbers of the hits' rules belong to (`LineScreen`)."""
+        return self._screen.rule_set
+
+    def with_screen(self, screen: LineScreen) -> CrashTap:
+        """Return the same tap with another screen: what the one scans, the other hands over as well."""
+        fresh = copy.copy(self)
+        fresh._screen = screen  # noqa: SLF001  # of this very class
+        return fresh
 
     def scan(self, data: bytes) -> Sequence[ScreenHit]:
         """Return the screen's hits, and the lines that tell of a crash as hits of no rule (`LineScreen`)."""
-        hits = self.screen.scan(data)
+        hits = self._screen.scan(data)
         may_tell = self._words.may_match(data)
         if not may_tell and not self._is_open():
             return hits
         if may_tell and BEGINNING in data:
-            self._open_until = time.monotonic() + DUMP_TIME
-        self._has_found = True
+            self._found.open_until = time.monotonic() + DUMP_TIME
+        self._found.anything = True
         return self._with_crash_lines(data, hits)
 
     def __call__(self, chunk: Chunk) -> None:
         """Let the listener hear of crashes, and hand the rest over."""
-        if self._has_found and chunk.hits:
-            self._has_found = False
+        if self._found.anything and chunk.hits:
+            self._found.anything = False
             self._tell(chunk)
             chunk = replace(chunk, hits=tuple(hit for hit in chunk.hits if hit.rules))
         self._hand_over(chunk)
 
     def _is_open(self) -> bool:
-        return self._open_until > 0.0 and time.monotonic() < self._open_until
+        return self._found.open_until > 0.0 and time.monotonic() < self._found.open_until
 
     def _with_crash_lines(self, data: bytes, hits: Sequence[ScreenHit]) -> list[ScreenHit]:
         found: dict[int, ScreenHit] = {}

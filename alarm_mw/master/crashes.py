@@ -16,11 +16,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from alarm_mw.config.deaths import asks_for_deaths
-from alarm_mw.config.settings import Settings
 from alarm_mw.master.crash_tap import StreamLine
 from alarm_mw.master.death_book import DeathBook
 from alarm_mw.master.process_watch import ProcessWatch
+from alarm_mw.master.restart import STACKS
 from alarm_mw.monitors.crashdump import is_beginning
 from alarm_mw.monitors.endings import OomKills, is_dumping_core
 from alarm_mw.supervisor.plan import Plan
@@ -66,11 +65,9 @@ class CrashDesk:
         self._looking: asyncio.Task[None] | None = None
 
     @classmethod
-    def wanted(
-        cls, settings: Settings, plan: Plan, directory: Path, loop: asyncio.AbstractEventLoop
-    ) -> CrashDesk | None:
-        """Return a desk if some monitor asks for deaths, else None: then crashes cost nothing at all."""
-        return cls(plan.run_id, plan.command, directory, loop) if asks_for_deaths(settings) else None
+    def wanted(cls, plan: Plan, directory: Path, loop: asyncio.AbstractEventLoop) -> CrashDesk | None:
+        """Return a desk if some monitor asked for deaths at the start, else None: then crashes cost nothing at all."""
+        return cls(plan.run_id, plan.command, directory, loop) if STACKS in plan.server_env else None
 
     @contextlib.contextmanager
     def subscribed(self, tell: Tell) -> Iterator[None]:

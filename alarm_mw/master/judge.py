@@ -61,9 +61,16 @@ class Judge:
         for item in batch.items:
             yield Judged(item.record, self._judge(item, now))
         if batch.lines is not None:
-            yield from self._each_line(batch.lines, now) if each else self._lines(batch.lines, now)
+            yield from self._of_lines(batch.lines, now, each=each)
 
     # Lines
+
+    def _of_lines(self, lines: Lines, now: float, *, each: bool) -> Iterator[Judged]:
+        if lines.rule_set not in (None, self._engine.screen.rule_set):
+            # Other rules have come into force since they were screened.
+            records = map(lines.record, lines.hits)
+            return (Judged(record, self._judge(Item(record), now)) for record in records)
+        return self._each_line(lines, now) if each else self._lines(lines, now)
 
     def _each_line(self, lines: Lines, now: float) -> Iterator[Judged]:
         for hit in lines.hits:

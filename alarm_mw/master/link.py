@@ -70,6 +70,10 @@ class Link:
         """Let the supervisor hold a connection open for the next master (`FdStore`)."""
         self._send(f"keep {token}".encode("ascii"), [descriptor])
 
+    def plan(self, descriptor: int) -> None:
+        """Have the supervisor give this plan to the next masters (`Plan.write`)."""
+        self._send(b"plan", [descriptor])
+
     def drop(self, token: str) -> None:
         """Let it go (`FdStore`)."""
         self.tell("drop", token)

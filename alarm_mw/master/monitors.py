@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.settings import Watch
 from alarm_mw.errors import AlarmError
 from alarm_mw.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
@@ -16,6 +17,7 @@ from alarm_mw.master.runtime import Runtime
 from alarm_mw.monitors import registry
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.wire import MetricChange
+from alarm_mw.types import NOWHERE
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,7 @@ class Monitors:
         find_monitor: FindMonitor = registry.find,
         pause: float = PAUSE_FIRST,
     ) -> None:
-        self._watches = watches
+        self._watches = [*watches]
         self._runtime = runtime
         self._write_log = write_log
         self._server_pid = server_pid
@@ -55,7 +57,7 @@ class Monitors:
         self._find_monitor = find_monitor
         self._pause = pause
         self._records = RecordMaker()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks: list[tuple[Watch, asyncio.Task[None]]] = []
 
     def start(self) -> None:
         """Start a task for each."""
@@ -65,17 +67,31 @@ class Monitors:
         """Cancel the tasks and wait for their ends, for a short time."""
         self._runtime.call(self._stop())
 
+    def exchange(self, watches: Sequence[Watch]) -> None:
+        """Run these from now on: those that run already go on, the others are stopped or started."""
+        self._runtime.call(self._exchange(watches))
+
     async def _start(self) -> None:
-        self._tasks = [
-            asyncio.create_task(self._keep(watch, self._monitor(watch)), name=f"alarm-mw-monitor-{watch.monitor}")
-            for watch in self._watches
-        ]
+        self._tasks = [(watch, self._task(watch)) for watch in self._watches]
 
     async def _stop(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT)
+        await _end([task for _, task in self._tasks])
+
+    async def _exchange(self, watches: Sequence[Watch]) -> None:
+        running, kept = [*self._tasks], []
+        fresh: list[Watch] = []
+        for watch in watches:
+            same = next((entry for entry in running if _facts(entry[0]) == _facts(watch)), None)
+            if same is None:
+                fresh.append(watch)
+            else:
+                running.remove(same)
+                kept.append(same)
+        await _end([task for _, task in running])
+        self._tasks = [*kept, *((watch, self._task(watch)) for watch in fresh)]
+
+    def _task(self, watch: Watch) -> asyncio.Task[None]:
+        return asyncio.create_task(self._keep(watch, self._monitor(watch)), name=f"alarm-mw-monitor-{watch.monitor}")
 
     def _monitor(self, watch: Watch) -> Monitor:
         def fire_once(message: bytes, key: str) -> None:
@@ -121,15 +137,37 @@ class Monitors:
         self._runtime.metrics.change([MetricChange(name, value)])
 
 
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
+
+
+def _facts(watch: Watch) -> Watch:
+    """Return the watch without its place in a file."""
+    return replace(watch, where=NOWHERE)
+
+
 def _tell(watch: Watch, error: Exception, pause: float) -> None:
     is_expected = isinstance(error, OSError | EOFError | AlarmError)
     text = "%s: the monitor %s failed and is run again in %g s: %s"
     log.warning(text, watch.where, watch.monitor, pause, error, exc_info=None if is_expected else error)
 
 
-def without_missing(watches: Sequence[Watch], available: Collection[int]) -> tuple[Watch, ...]:
-    """Return the watches without those of descriptors that are not `available`; each of these is told of in the log."""
-    for watch in watches:
-        for number in sorted(watch.descriptors.difference(available)):
-            log.warning("%s: descriptor %d was not open at the start and is not watched", watch.where, number)
-    return tuple(watch for watch in watches if watch.descriptors <= {*available})
+def watchable(watches: Sequence[Watch], available: Collection[int], *, hears_deaths: bool) -> tuple[Watch, ...]:
+    """Return the watches without those that this master cannot do; each of these is told of in the log.
+
+    `available` are the descriptors that are open here, `hears_deaths` tells whether crashes are looked for.
+    """
+    return tuple(watch for watch in watches if _can_be_watched(watch, available, hears_deaths=hears_deaths))
+
+
+def _can_be_watched(watch: Watch, available: Collection[int], *, hears_deaths: bool) -> bool:
+    missing = sorted(watch.descriptors.difference(available))
+    for number in missing:
+        log.warning("%s: descriptor %d was not open at the start and is not watched", watch.where, number)
+    if not hears_deaths and asks_for_deaths([watch]):
+        log.warning("%s: crashes were not asked for at the start and are not watched", watch.where)
+        return False
+    return not missing

@@ -32,7 +32,8 @@ class Mules:
 
     def __init__(self, programs: Sequence[str], environ: Mapping[str, str]) -> None:
         env = {name: value for name, value in environ.items() if name not in _MASTERS_OWN}
-        self._mules = [_Mule(number, program, env) for number, program in enumerate(programs, 1)]
+        self._env = env
+        self._mules = self._made(programs)
 
     def start(self) -> None:
         """Start them all."""
@@ -41,19 +42,42 @@ class Mules:
 
     def stop(self) -> None:
         """End them all: SIGTERM, and SIGKILL after two seconds."""
-        deadline = time.monotonic() + STOP_PATIENCE
-        for mule in self._mules:
-            mule.send(signal.SIGTERM)
-        for mule in self._mules:
-            mule.join(deadline)
+        _stop(self._mules)
+
+    def exchange(self, programs: Sequence[str]) -> int:
+        """Run these programs from now on, and return how many had to be ended or started for that.
+
+        A mule whose number and program stay the same goes on.
+        """
+        made = self._made(programs)
+        pairs = zip(self._mules, made, strict=False)
+        kept = {mule.number: mule for mule, fresh in pairs if mule.program == fresh.program}
+        ended = [mule for mule in self._mules if mule.number not in kept]
+        started = [mule for mule in made if mule.number not in kept]
+        _stop(ended)
+        self._mules = [kept.get(mule.number, mule) for mule in made]
+        for mule in started:
+            mule.start()
+        return len({mule.number for mule in (*ended, *started)})
+
+    def _made(self, programs: Sequence[str]) -> list[_Mule]:
+        return [_Mule(number, program, self._env) for number, program in enumerate(programs, 1)]
+
+
+def _stop(mules: Sequence[_Mule]) -> None:
+    deadline = time.monotonic() + STOP_PATIENCE
+    for mule in mules:
+        mule.send(signal.SIGTERM)
+    for mule in mules:
+        mule.join(deadline)
 
 
 class _Mule:
     """One mule. The thread that starts its processes waits for them: the kernel ties their lives to this thread."""
 
     def __init__(self, number: int, program: str, env: Mapping[str, str]) -> None:
-        self._number = number
-        self._program = program
+        self.number = number
+        self.program = program
         self._env = env
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
@@ -61,7 +85,7 @@ class _Mule:
         self._starting = threading.Lock()
 
     def start(self) -> None:
-        self._thread = start_thread(f"mule-{self._number}", self._supervise)
+        self._thread = start_thread(f"mule-{self.number}", self._supervise)
 
     def send(self, number: int) -> None:
         """Start no other process, and send this one a signal."""
@@ -86,11 +110,11 @@ class _Mule:
             if self._stopping.is_set():
                 return
             failures = 0 if time.monotonic() - began >= EARLY else failures + 1
-            log.warning("mule %d %s, and is started again", self._number, how)
+            log.warning("mule %d %s, and is started again", self.number, how)
 
     def _run_once(self) -> str:
         """Run a process to its end, and return how it ended."""
-        command = [sys.executable, "-P", "-m", "alarm_mw.mule", str(self._number), str(os.getpid()), self._program]
+        command = [sys.executable, "-P", "-m", "alarm_mw.mule", str(self.number), str(os.getpid()), self.program]
         try:
             with self._starting:
                 if self._stopping.is_set():

@@ -9,11 +9,12 @@ import math
 import os
 import threading
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
+from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-from alarm_mw.config.snapshot import from_json
+from alarm_mw.config.loaded import Loaded
+from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master.batch import Batch
@@ -23,17 +24,21 @@ from alarm_mw.master.crashes import CrashDesk
 from alarm_mw.master.link import Inheritance, StreamFds
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.metrics_file import MetricsFile
-from alarm_mw.master.monitors import Monitors, without_missing
+from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules import Mules
+from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.receiver import Receiver
+from alarm_mw.master.reload import Reloader
+from alarm_mw.master.restart import environ_of_start, needs_restart
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
 from alarm_mw.supervisor.plan import Plan
-from alarm_mw.transports.places import control_path, screen_path, subscribers_path
+from alarm_mw.transports.places import control_path, subscribers_path
+from alarm_mw.transports.published import Content
 from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
@@ -55,27 +60,31 @@ class MasterProcess:
         self._server_pid: int | None = None
         self._desk: CrashDesk | None = None
         self._obey(self._link.hear())
-        settings = from_json(cast("Mapping[str, object]", plan.settings["settings"]))
+        loaded = Loaded.from_json(plan.settings)
+        settings = loaded.settings
         self._runtime = Runtime(
             settings,
             outbox=self._state_dir / "outbox.db",
             write_log=write_stderr,
             metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
             server_pid=lambda: self._server_pid,
+            retired=loaded.retired,
             subscribers=Subscribers(Path(subscribers_path(plan.socket)), lambda: self._server_pid),
         )
-        self._desk = CrashDesk.wanted(settings, plan, self._state_dir, self._runtime.loop)
+        self._desk = CrashDesk.wanted(plan, self._state_dir, self._runtime.loop)
         self._mules = Mules(settings.mules, {**os.environ, **plan.server_env})
+        self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
-        self._control = ControlServer(Path(control_path(plan.socket)), self._status)
+        self._publisher = Publisher(plan.socket)
+        self._control = ControlServer(Path(control_path(plan.socket)), self._status, self._reloader.reload)
         self._monitors = Monitors(
-            without_missing(settings.monitors, plan.master_fds),
+            self._watchable(settings),
             self._runtime,
             write_log=write_stderr,
             server_pid=lambda: self._server_pid,
             deaths=self._desk.subscribed if self._desk is not None else no_deaths,
         )
-        self._readers: list[StreamReader] = []
+        self._readers: list[tuple[StreamReader, CrashTap | None]] = []
         self._threads: list[threading.Thread] = []
         #: Stops what was started.
         self._steps = contextlib.ExitStack()
@@ -118,6 +127,8 @@ class MasterProcess:
                 self._server_pid = None
             case ["ping"]:
                 self._link.tell("pong")
+            case ["reload"]:
+                self._runtime.spawn(self._reloader.reload())
             case ["unjudged", stream, lines] if lines.isdecimal():
                 counts = {"lines": int(lines), f"skipped:{Reason.UNJUDGED}": int(lines)}
                 self._runtime.submit(Batch(counts={stream: counts}))
@@ -134,14 +145,14 @@ class MasterProcess:
         self._runtime.call(self._control.start())
         self._steps.callback(lambda: self._call(self._control.stop(self._left())))
         self._steps.callback(self._monitors.stop)
+        self._runtime.spawn(self._reloader.watch())
         self._receiver.start()
         self._steps.callback(lambda: self._receiver.stop(self._left()))
         self._start_desk()
         self._steps.callback(self._stop_readers)
         self._start_readers(screen)
-        published = Path(screen_path(self._plan.socket))
-        self._steps.callback(published.unlink, missing_ok=True)
-        _publish(screen, published)
+        self._steps.callback(self._publisher.withdraw)
+        self._publisher.publish(Content(screen.dumps()))
         self._mules.start()
         self._monitors.start()
 
@@ -155,20 +166,20 @@ class MasterProcess:
     def _start_readers(self, screen: Screen) -> None:
         intake = StreamIntake(self._plan.run_id, self._runtime.submit)
         for stream in self._streams:
-            reader = self._reader(stream, screen, intake)
-            self._readers.append(reader)
+            reader, tap = self._reader(stream, screen, intake)
+            self._readers.append((reader, tap))
             self._threads.append(start_thread(f"reader-{stream.name}", functools.partial(_read, reader, stream)))
 
     def _stop_readers(self) -> None:
-        for reader in self._readers:
+        for reader, _ in self._readers:
             reader.stop()
         for thread in self._threads:
             thread.join(min(JOIN_TIMEOUT, self._left()))
 
-    def _reader(self, stream: StreamFds, screen: Screen, intake: StreamIntake) -> StreamReader:
+    def _reader(self, stream: StreamFds, screen: Screen, intake: StreamIntake) -> tuple[StreamReader, CrashTap | None]:
         os.truncate(stream.state, STATE_SIZE)  # empty where no master was before, else of this size already
         tap = CrashTap(screen, intake, self._desk) if self._desk is not None else None
-        return StreamReader(
+        reader = StreamReader(
             stream.name,
             stream.source,
             stream.sink,
@@ -178,9 +189,37 @@ class MasterProcess:
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),
         )
+        return reader, tap
+
+    def _take_over(self, loaded: Loaded) -> list[str]:
+        """Put a configuration in force (`Reloader`): here, at the server's processes, and for the next masters."""
+        settings = loaded.settings
+        prepared = self._runtime.prepare(settings)
+        self._runtime.exchange(prepared)
+        self._hand_on(loaded)
+        for reader, tap in self._readers:
+            reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
+        self._publisher.publish(Content(prepared.engine.screen.dumps()))
+        self._monitors.exchange(self._watchable(settings))
+        mules = self._mules.exchange(settings.mules)
+        notes = [f"mules that were ended or started: {mules}"] if mules else []
+        return [*notes, *needs_restart(settings, self._plan)]
+
+    def _hand_on(self, loaded: Loaded) -> None:
+        """Let the next master begin with this configuration."""
+        values = replace(loaded, retired=self._runtime.retired).to_json()
+        plan = replace(self._plan, settings={**self._plan.settings, **values})
+        descriptor = plan.write()
+        try:
+            self._link.plan(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _watchable(self, settings: Settings) -> tuple[Watch, ...]:
+        return watchable(settings.monitors, self._plan.master_fds, hears_deaths=self._desk is not None)
 
     def _status(self) -> Status:
-        return status(self._runtime, str(self._state_dir), self._server_pid)
+        return status(self._runtime, str(self._state_dir), self._server_pid, self._reloader.loaded)
 
 
 def _read(reader: StreamReader, stream: StreamFds) -> None:
@@ -188,18 +227,6 @@ def _read(reader: StreamReader, stream: StreamFds) -> None:
     reader.run()
     os.close(stream.source)
     os.close(stream.sink)
-
-
-def _publish(screen: Screen, path: Path) -> None:
-    """Write the compiled screen where the application's processes look for it; whole, or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        fresh.write_bytes(screen.dumps())
-        fresh.replace(path)
-    except OSError as error:
-        log.warning("the screen cannot be published, every record will be sent: %s", error)
-        with contextlib.suppress(OSError):
-            fresh.unlink(missing_ok=True)
 
 
 def write_stderr(data: bytes) -> None:

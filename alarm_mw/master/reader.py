@@ -63,6 +63,11 @@ class ScreenHit(Protocol):
 class LineScreen(Protocol):
     """Finds the lines that some rule may match."""
 
+    @property
+    def rule_set(self) -> object:
+        """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
+        ...
+
     def scan(self, data: bytes) -> Sequence[ScreenHit]:
         """Return the hits in `data`, which holds whole lines; the last may lack its newline."""
         ...
@@ -203,10 +208,12 @@ class StreamReader:
 
     def _judge(self, pieces: list[Piece]) -> None:
         offset = self._passed - self._end
+        screen = self.screen
+        self._tally.rule_set = screen.rule_set
         for start, stop in pieces:
             data = bytes(self._buffer[start:stop])
             try:
-                hits = self.screen.scan(data)
+                hits = screen.scan(data)
             except Exception:  # the output passes whatever the rules do
                 logger.exception("%s: the screen failed; lines pass unjudged", self.name)
                 self._tally.unjudged += max(count_lines(data), 1)

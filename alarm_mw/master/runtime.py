@@ -8,20 +8,24 @@ import contextvars
 import logging
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
 from alarm_mw.actions import registry
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.delivery.dispatcher import Dispatcher, Route
+from alarm_mw.delivery.dispatcher import Route
 from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
+from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch
 from alarm_mw.master.foreign import make_action
+from alarm_mw.master.lanes import Lanes, Routed
 from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.own_alarms import OwnAlarms
@@ -29,7 +33,7 @@ from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import LateExecutor, start_thread
 from alarm_mw.master.worker import Worker
 from alarm_mw.transports.origin import in_alarm_code
-from alarm_mw.types import Reason
+from alarm_mw.types import NOWHERE, Reason
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,15 @@ GRACE = 1.0
 FindAction = Callable[[str], type[Action]]
 
 
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that is ready to take over."""
+
+    settings: Settings
+    engine: Engine
+    alarms: Routed
+
+
 class Runtime:
     """Runs a configuration. `start` and `stop` belong to its owner; `submit` may be called from anywhere."""
 
@@ -60,36 +73,69 @@ class Runtime:
         subscribers: Subscribers | None = None,
         metrics: Metrics | None = None,
         find_action: FindAction = registry.find,
+        retired: Sequence[Alarm] = (),
     ) -> None:
-        self._settings = settings
+        self._find_action = find_action
         self._write_log = write_log
         self._server_pid = server_pid
         self._subscribers = subscribers
-        self._actions = {alarm.name: self._action(alarm, find_action) for alarm in settings.alarms}
+        alarms, former = self._routed(settings.alarms), self._routed(retired)
         self.outbox = Outbox(outbox)
-        engine = engine_of(settings, read_memory(self.outbox))
-        #: Tells which rules may match a line.
-        self.screen = engine.screen
+        #: What is in force.
+        self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
+        self._lanes = Lanes(self.outbox, alarms, former)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(LateExecutor())
         #: By when the loop's thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
         self._end: float | None = None
         self._loop_thread: threading.Thread | None = None
-        self._dispatcher: Dispatcher | None = None
-        self._worker = Worker(engine, self.outbox, self._wake, metrics)
+        self._worker = Worker(self._current.engine, self.outbox, self._lanes.wake, metrics)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
         self._loop_thread = start_thread("loop", self._run_loop)
-        self.call(self._start_dispatcher(), START_TIMEOUT)
+        self.call(self._start_lanes(), START_TIMEOUT)
         self._worker.start()
         if self.outbox.fault:
             self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
-            if name not in self._actions:
+            if name not in self._lanes.names():
                 log.warning("%d firings wait for the alarm %r, which is not configured any more", n, name)
+
+    @property
+    def screen(self) -> Screen:
+        """What tells which rules may match a line."""
+        return self._current.engine.screen
+
+    @property
+    def retired(self) -> tuple[Alarm, ...]:
+        """The alarms that are configured no more, and still deliver what was fired before."""
+        return self._lanes.retired
+
+    def prepare(self, settings: Settings) -> Prepared:
+        """Make what a new configuration needs, while the present one goes on; may take seconds for thousands of rules.
+
+        Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
+        back so far is remembered. Raises `ConfigError` where an action cannot be made.
+        """
+        before = self._current.alarms
+        kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
+        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept])
+        return Prepared(settings, engine_of(settings, self._current.engine.memory), {**made, **kept})
+
+    def exchange(self, fresh: Prepared) -> None:
+        """Put a configuration in the place of the present one. Not on the event loop; waits for the present batch.
+
+        Each record is judged by the old rules or by the new ones, and whatever fires has its lane. Alarms that are
+        configured no more deliver what they have.
+        """
+        self.call(self._lanes.exchange(fresh.alarms))
+        self._current = fresh
+        self._worker.exchange(fresh.engine, CALL_TIMEOUT)
+        self.own_alarms.names = fresh.settings.own_alarms
+        self.call(self._lanes.settle())
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the worker; returns at once."""
@@ -124,29 +170,26 @@ class Runtime:
         return delivered
 
     def _deliver_rest(self, deadline: float) -> bool:
-        if self._dispatcher is None:
+        if self._loop_thread is None:
             return False
         left = _left(deadline)
-        drain = self._dispatcher.drain(left, wait_for_retries=not self.outbox.is_durable)
+        drain = self._lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
         try:
             return self.call(drain, left + GRACE / 4)
         except TimeoutError:  # told by what comes next
             return False
 
-    async def _start_dispatcher(self) -> None:
+    async def _start_lanes(self) -> None:
         if self._subscribers is not None:
             await self._subscribers.start()
-        routes = {alarm.name: Route(self._actions[alarm.name], alarm.delivery) for alarm in self._settings.alarms}
-        self._dispatcher = Dispatcher(self.outbox, routes)
-        self._dispatcher.start()
+        await self._lanes.start()
 
-    def _action(self, alarm: Alarm, find_action: FindAction) -> Action:
+    def _routed(self, alarms: Sequence[Alarm]) -> Routed:
+        return {alarm.name: (alarm, Route(self._action(alarm), alarm.delivery)) for alarm in alarms}
+
+    def _action(self, alarm: Alarm) -> Action:
         context = ActionContext(alarm.name, self._write_log, self._server_pid, self._subscribers)
-        return make_action(alarm, context, find_action)
-
-    def _wake(self, alarms: Iterable[str]) -> None:
-        if self._dispatcher is not None:
-            self._dispatcher.submit(alarms)
+        return make_action(alarm, context, self._find_action)
 
     def _run_loop(self) -> None:
         asyncio.set_event_loop(self.loop)
@@ -166,8 +209,7 @@ class Runtime:
 
     async def _settle(self, end: float) -> None:
         """Stop the lanes, then whatever else runs on the loop."""
-        if self._dispatcher is not None:
-            await self._dispatcher.stop(_left(end) / 2)
+        await self._lanes.stop(_left(end) / 2)
         if self._subscribers is not None:
             await self._subscribers.stop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
@@ -196,6 +238,12 @@ class Runtime:
                 future.cancel()
             raise
 
+    def spawn(self, coroutine: Coroutine[None, None, object]) -> None:
+        """Run a coroutine on the loop, marked as alarm code, and do not wait; a failure is logged."""
+        context = contextvars.copy_context()
+        context.run(in_alarm_code.set, True)  # a ContextVar's value
+        context.run(asyncio.run_coroutine_threadsafe, _logged(coroutine), self.loop)
+
     def _end_loop(self, deadline: float) -> None:
         """End the loop's thread; where something blocks it, leave it behind."""
         with contextlib.suppress(RuntimeError):  # it has ended already
@@ -219,6 +267,18 @@ class Runtime:
     def _drop_rest(self) -> None:
         for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
             log.warning("alarm %s: %d firings were not delivered before the end", alarm, n)
+
+
+async def _logged(coroutine: Coroutine[None, None, object]) -> None:
+    try:
+        await coroutine
+    except Exception:  # nobody waits for it
+        log.exception("what the master does beside its work has failed")
+
+
+def _is_same(alarm: Alarm, before: Routed) -> bool:
+    """Return whether there was this very alarm before, wherever in a file it stood."""
+    return alarm.name in before and replace(alarm, where=NOWHERE) == replace(before[alarm.name][0], where=NOWHERE)
 
 
 def _left(deadline: float) -> float:

@@ -50,7 +50,7 @@ class StreamIntake:
             hits = ()
         done = threading.Event() if hits else None
         record = functools.partial(self._record, chunk.stream, time.time())
-        lines = Lines(chunk.stream, hits, record) if hits else None
+        lines = Lines(chunk.stream, hits, record, chunk.rule_set) if hits else None
         self._submit(Batch((), {chunk.stream: counts}, done, lines=lines))
         if done is not None:
             under_way.append(done)

@@ -48,6 +48,8 @@ class Worker:
         #: The application's metrics.
         self.metrics = metrics or Metrics()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        #: What takes the engine's place before the next batch.
+        self._next_engine: Engine | None = None
         self._thread: threading.Thread | None = None
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
@@ -63,6 +65,17 @@ class Worker:
     def submit(self, batch: Batch) -> None:
         """Give it a batch; returns at once."""
         self._inbox.put(batch)
+
+    def exchange(self, engine: Engine, timeout: float) -> bool:
+        """Put another engine in the place of the present one, between two batches.
+
+        Each record is judged by the one or by the other. Returns whether that was done within `timeout` seconds; else
+        it is done as soon as the present batch is.
+        """
+        done = threading.Event()
+        self._next_engine = engine
+        self.submit(Batch(done=done))
+        return done.wait(timeout)
 
     def backlog(self) -> int:
         """Return about how many batches wait."""
@@ -109,6 +122,9 @@ class Worker:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
 
     def _process(self, batches: Sequence[Batch]) -> None:
+        if self._next_engine is not None:
+            self._engine, self._next_engine = self._next_engine, None
+            self._judge = Judge(self._engine)
         now = time.monotonic()
         digests = self._engine.tick(now, time.time())
         each = bool(signals.held_back.receivers)

@@ -20,29 +20,29 @@ TIMEOUT = 10.0
 PAUSE = 0.1
 
 
-def ask_patiently(socket_path: str, url: str) -> dict[str, Any]:
+def ask_patiently(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
     """Return a master's answer; where the server runs, give its next master the time to start.
 
-    Raises `NotRunningError`. Blocks for at most some `TIMEOUT` seconds.
+    Raises `NotRunningError`. Blocks for at most some `TIMEOUT` seconds, and `timeout` seconds for the answer.
     """
     deadline = time.monotonic() + TIMEOUT
     while True:
         try:
-            return ask(socket_path, url)
+            return ask(socket_path, url, method=method, timeout=timeout)
         except NotRunningError:
             if time.monotonic() > deadline or not is_served(socket_path):
                 raise
             time.sleep(PAUSE)
 
 
-def ask(socket_path: str, url: str) -> dict[str, Any]:
+def ask(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
     """Return the answer of the master whose records socket is given; raise `NotRunningError` when there is none.
 
-    Blocks for at most some `TIMEOUT` seconds.
+    Blocks for at most some `timeout` seconds.
     """
-    connection = _UnixConnection(control_path(socket_path))
+    connection = _UnixConnection(control_path(socket_path), timeout)
     try:
-        connection.request("GET", url)
+        connection.request(method, url)
         answer: dict[str, Any] = json.loads(connection.getresponse().read())
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise NotRunningError(f"no master answers at {control_path(socket_path)}: {error}") from error
@@ -54,8 +54,8 @@ def ask(socket_path: str, url: str) -> dict[str, Any]:
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: str) -> None:
-        super().__init__("alarm-mw", timeout=TIMEOUT)
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("alarm-mw", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:

@@ -14,9 +14,14 @@ def control_path(socket_path: str) -> str:
     return f"{socket_path}.control"
 
 
-def screen_path(socket_path: str) -> str:
-    """Return the path of the compiled screen, for the application's processes to load."""
-    return f"{socket_path}.screen"
+def published_path(socket_path: str) -> str:
+    """Return the path of what the application's processes load: the compiled screen, and what else they need."""
+    return f"{socket_path}.published"
+
+
+def notice_path(socket_path: str) -> str:
+    """Return the path of the number that tells them when it has changed."""
+    return f"{socket_path}.notice"
 
 
 def subscribers_path(socket_path: str) -> str:

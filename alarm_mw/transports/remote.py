@@ -6,17 +6,16 @@ import contextlib
 import time
 from collections import deque
 from dataclasses import replace
-from pathlib import Path
 
 from alarm_mw.engine.screen import Screen
-from alarm_mw.transports.places import screen_path
+from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_PACKET, MetricChange, Packet, encode
 from alarm_mw.types import Reason, Record
 
-#: Seconds between looks for the screen, while the master has not published it.
-SCREEN_PAUSE = 0.2
+#: Seconds between looks for what the master has published, while it cannot be had.
+LOOK_PAUSE = 0.2
 
 #: Seconds after which counts are sent though no record is.
 COUNTS_EVERY = 1.0
@@ -32,7 +31,10 @@ class RemoteClient:
     def __init__(self, path: str) -> None:
         self._path = path
         self._transport = UnixTransport(path)
-        self._screen_path = Path(screen_path(path))
+        self._published = Published(path)
+        #: What tells of something new, and what it said when this process looked last.
+        self._notice = NO_NOTICE
+        self._seen = 0
         self._screen: Screen | None = None
         self._look_again = 0.0
         self._tally = Tally()
@@ -41,12 +43,16 @@ class RemoteClient:
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether some rule may apply; until the master has published its screen, every one may."""
+        if self._notice[0] != self._seen:
+            self._look()
         screen = self._screen
         return screen is None or screen.may_concern(level, logger)
 
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; until the master has published its screen, every one may."""
-        screen = self._screen or self._find_screen()
+        if self._notice[0] != self._seen:
+            self._look()
+        screen = self._screen
         return screen is None or screen.may_match(message)
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
@@ -89,6 +95,8 @@ class RemoteClient:
         self._send_counts()
         self._send_metrics()
         self._transport.close()
+        self._notice, self._screen = NO_NOTICE, None
+        self._published.close()
         return True
 
     def forget(self) -> None:
@@ -121,13 +129,21 @@ class RemoteClient:
             self._tally.give_back(packet.counts)
         return reason
 
-    def _find_screen(self) -> Screen | None:
+    def _look(self) -> None:
+        """Take over what the master has published, if there is something new."""
         now = time.monotonic()
         if now < self._look_again:
-            return None
-        self._look_again = now + SCREEN_PAUSE
+            return
+        self._look_again = now + LOOK_PAUSE
+        if not self._published.open_notice():
+            return
+        # The number first: what is read after it is at least as new.
+        notice = self._published.notice
+        seen = notice[0]
         try:
-            self._screen = Screen.loads(self._screen_path.read_bytes())
+            self._screen = Screen.loads(self._published.read().screen)
         except (OSError, ValueError):
-            return None
-        return self._screen
+            # Rules that are not known here are left to the master: a screen that is out of date would hide lines.
+            self._screen = None
+            return
+        self._notice, self._seen, self._look_again = notice, seen, 0.0

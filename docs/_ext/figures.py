@@ -14,6 +14,7 @@ from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.local import CAPACITY
 from alarm_mw.master.mule_queue import MAX_DEATHS
 from alarm_mw.master.streams import PATIENCE, WAITING
+from alarm_mw.supervisor import watchdog
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
@@ -55,5 +56,6 @@ FIGURES: dict[str, str] = {
     "dead_disk": _amount(ON_DISK, State.DEAD),
     "dead_memory": _amount(IN_MEMORY, State.DEAD),
     "waiting_disk": _amount(ON_DISK, State.WAITING),
+    "watchdog": f"{watchdog.PATIENCE:g}",
     "waiting_memory": _amount(IN_MEMORY, State.WAITING),
 }

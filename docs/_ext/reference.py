@@ -23,6 +23,7 @@ from alarm_mw.cli.plugins import describe
 from alarm_mw.config.part import NUMBERS
 from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.config.settings import Settings
+from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.limits import Limits
 from alarm_mw.interfaces import Action, Monitor
@@ -113,6 +114,23 @@ def _help(kind: msgspec.inspect.Type) -> str:
     return str((kind.extra_json_schema or {})["description"])
 
 
+class UpkeepKeys(Generated):
+    """``{upkeep}``: the keys that say how a master looks after itself."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `Upkeep`, and of the table ``[metrics]``."""
+        fields = [(field.name, field) for field in _fields(Upkeep)]
+        fields += [(f"metrics.{field.name}", field) for field in _fields(MetricsListener)]
+        rows = ((f"`{name}`", f"`{msgspec.json.encode(f.default).decode()}`", _help(f.type)) for name, f in fields)
+        return table(("key", "default", "meaning"), rows)
+
+
+def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
+    info = msgspec.inspect.type_info(kind)
+    assert isinstance(info, msgspec.inspect.StructType)
+    return info.fields
+
+
 class Numbers(Generated):
     """``{numbers}``: the keys at the top of a TOML file that are numbers."""
 
@@ -181,6 +199,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "delivery": DeliveryKeys,
     "limits": LimitKeys,
     "numbers": Numbers,
+    "upkeep": UpkeepKeys,
     "reasons": Reasons,
     "command-help": CommandHelp,
     "rule-sets": RuleSets,

@@ -55,7 +55,16 @@ def test_of_several_servers_one_must_be_chosen(tmp_path: Path) -> None:
 
 
 ROW = {"lines": 1, "screened_out": 1, "matched": 0, "skipped": {}, "oversized": 0, "lost_bytes": 0}
-ANSWER = {"pid": 1, "server_pid": 2, "state_dir": "/x", "sources": {}, "alarms": {}, "imbalances": []}
+CONFIGURATION = {"generation": 0, "read_at": 0.0, "files": {}}
+ANSWER = {
+    "pid": 1,
+    "server_pid": 2,
+    "state_dir": "/x",
+    "configuration": CONFIGURATION,
+    "sources": {},
+    "alarms": {},
+    "imbalances": [],
+}
 
 
 @contextmanager

@@ -24,6 +24,8 @@ class Hit:
 
 
 class EveryLine:
+    rule_set = None
+
     def scan(self, data: bytes) -> list[Hit]:
         return [Hit(*match.span()) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
 

@@ -25,6 +25,8 @@ DUMP = (
 class Screen:
     """Finds lines with ERROR, as rule 0."""
 
+    rule_set = None
+
     def scan(self, data: bytes) -> list[Hit]:
         return [Hit(*found.span(), (0,), ()) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data)]
 

@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.settings import Settings, Watch
-from alarm_mw.interfaces import PluginOptions
 from alarm_mw.master.crash_tap import StreamLine
 from alarm_mw.master.crashes import CrashDesk
+from alarm_mw.master.restart import STACKS
 from alarm_mw.monitors.endings import OomKills
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.types import Death
@@ -161,16 +161,10 @@ def test_the_next_master_tells_what_the_former_had_told_lately(tmp_path: Path) -
     assert [death.key for death in play(tmp_path, nothing)] == [death.key for death in first]
 
 
-class NoOptions(PluginOptions, frozen=True):
-    """A monitor's."""
-
-
-@pytest.mark.parametrize(("name", "expected"), [("segfault", True), ("fd", False)])
-def test_there_is_a_desk_only_where_somebody_asks(tmp_path: Path, name: str, expected: object) -> None:
-    """Without the monitor crashes cost nothing."""
-    settings = Settings(monitors=(Watch(name, ("a",), NoOptions()),))
+def test_there_is_a_desk_only_where_somebody_asked(tmp_path: Path) -> None:
+    """Without a monitor that asked for it at the start crashes cost nothing."""
     plan = Plan(["app"], ["master"], "socket", "run")
     loop = asyncio.new_event_loop()
-    assert (CrashDesk.wanted(settings, plan, tmp_path, loop) is not None) is expected
-    assert CrashDesk.wanted(Settings(), plan, tmp_path, loop) is None
+    assert CrashDesk.wanted(plan, tmp_path, loop) is None
+    assert CrashDesk.wanted(replace(plan, server_env={STACKS: "1"}), tmp_path, loop) is not None
     loop.close()

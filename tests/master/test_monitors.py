@@ -12,7 +12,7 @@ import pytest
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.interfaces import Monitor, MonitorContext, PluginOptions
-from alarm_mw.master.monitors import Monitors, without_missing
+from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.monitors.fd import FdOptions
 from alarm_mw.testing import Recorder
@@ -173,8 +173,39 @@ def test_stopping_ends_what_runs(house: House) -> None:
     assert ended.is_set()
 
 
+def test_after_an_exchange_those_that_stay_go_on(house: House) -> None:
+    """A monitor that is configured again, on another line, is not started again; one that is gone has ended."""
+    ended: list[str] = []
+
+    class Staying(Scripted):
+        runs = 0
+
+        async def run(self) -> None:
+            type(self).runs += 1
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(self._context.monitor)
+
+    def watch(name: str, line: int, alarm: str = "a") -> Watch:
+        return Watch(name, (alarm,), NoOptions(), Where("x.toml", line))
+
+    watches = [watch("stays", 1), watch("goes", 2), watch("changes", 3)]
+    house.monitors = Monitors(watches, house.runtime, write_log=house.log.append, find_monitor=lambda _: Staying)
+    house.monitors.start()
+    house.monitors.exchange([watch("changes", 1, "b"), watch("stays", 2)])
+    assert sorted(ended) == ["changes", "goes"]
+    assert Staying.runs == 4
+
+
+def test_crashes_that_nobody_looks_for(caplog: pytest.LogCaptureFixture) -> None:
+    """A crash monitor that came after the start is told of, and left out."""
+    assert watchable([Watch("segfault", ("a",), NoOptions(), Where("x.ini", 7))], [], hears_deaths=False) == ()
+    assert caplog.messages == ["x.ini:7: crashes were not asked for at the start and are not watched"]
+
+
 def test_descriptors_that_were_not_open(caplog: pytest.LogCaptureFixture) -> None:
     """A descriptor that nobody has opened is told of, and never mistaken for one of the master's own."""
     watches = [Watch("fd", ("a",), FdOptions(fd=number, message="x"), Where("x.ini", number)) for number in (7, 8)]
-    assert [watch.where.line for watch in without_missing(watches, [8, 9])] == [8]
+    assert [watch.where.line for watch in watchable(watches, [8, 9], hears_deaths=True)] == [8]
     assert caplog.messages == ["x.ini:7: descriptor 7 was not open at the start and is not watched"]

@@ -159,3 +159,24 @@ def test_an_end_is_told_in_words() -> None:
     assert ending(0) == "ended with status 0"
     assert ending(-9) == "was killed by SIGKILL"
     assert ending(-40) == "was killed by signal 40"
+
+
+def test_after_an_exchange_the_same_mules_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mule whose number and program stay is not touched; others are ended and started."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("one.py", "two.py"):
+        (tmp_path / name).write_text(PROGRAM.format(then="signal.pause()"))
+    mules = Mules(["one.py", "two.py"], {**os.environ, "ALARM_MW_SOCKET": str(tmp_path / "none")})
+    pids = tmp_path / "pids"
+    try:
+        mules.start()
+        wait_until(lambda: pids.exists() and len(pids.read_text().splitlines()) == 2)
+        before = {command.split(b"\0")[-2]: command for command in commands()}
+        assert mules.exchange(["one.py", "one.py", "two.py"]) == 2
+        wait_until(lambda: len(pids.read_text().splitlines()) == 4)
+        assert mules.exchange(["one.py"]) == 2
+        assert mules.exchange(["one.py"]) == 0
+        assert commands() == [before[b"one.py"]]
+        assert len(pids.read_text().splitlines()) == 4
+    finally:
+        mules.stop()

@@ -41,6 +41,8 @@ class Hit:
 class RegexpScreen:
     """Hits are the lines in which a regexp is found."""
 
+    rule_set = None
+
     def __init__(self, regexp: bytes, rule: int = 0) -> None:
         self.regexp, self.rule = re.compile(regexp), rule
 
@@ -50,6 +52,8 @@ class RegexpScreen:
 
 
 class FailingScreen:
+    rule_set = None
+
     def scan(self, data: bytes) -> list[Hit]:
         raise RuntimeError("no scratch left")
 

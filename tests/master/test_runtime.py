@@ -140,7 +140,7 @@ def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.Lo
     assert books["alarms"]["a"]["dropped"] == {Reason.SHUTDOWN: 1}
     assert imbalances(books, {}) == []
     release.set()
-    left_behind = runtime._actions["a"]._loop  # type: ignore[attr-defined]  # what a program's end would take with it
+    left_behind = runtime._current.alarms["a"][1].action._loop  # type: ignore[attr-defined]  # what a program's end would take with it
     left_behind.call_soon_threadsafe(left_behind.stop)
     for thread in threading.enumerate():
         if thread.name == "alarm-mw-plugin-a":

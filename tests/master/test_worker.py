@@ -16,7 +16,8 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
-from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.batch import Batch, Item, Lines
+from alarm_mw.master.chunk import StreamHit
 from alarm_mw.master.worker import Worker
 from alarm_mw.types import Reason, Record, Rule, Syntax
 
@@ -61,6 +62,29 @@ def test_a_batch_is_done_when_its_firings_are_written_down(stage: Stage) -> None
     stage.work(item(b"ERR 1\n"), item(b"fine\n"))
     assert stage.outbox.count_waiting() == {"a": 1}
     assert stage.woken == [{"a"}]
+
+
+def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(stage: Stage) -> None:
+    """The numbers of former rules say nothing: each line is put to the rules in force, and what was fired is known."""
+    stage.work(item(b"ERR same\n"))
+    former = stage.worker._engine
+    rules = [compile_rule(Rule("NEW", ("a",))), compile_rule(Rule("ERR", ("a",)))]
+    engine = Engine(rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=former.memory)
+    assert stage.worker.exchange(engine, 10.0)
+    # Number 0 is the exclusion of the former rules, number 1 their ERR.
+    lines = (b"ERR same\n", b"ERR other\n", b"skip NEW\n", b"skip\n")
+    hits = tuple(StreamHit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
+    for n, rule_set in enumerate((former.screen.rule_set, engine.screen.rule_set)):
+        record = lambda hit, n=n: Record(hit.line, "stdout", 1.0, f"{n}-{hit.offset}")  # noqa: E731
+        done = threading.Event()
+        kept = hits if n == 0 else (StreamHit(9, b"ERR third\n", (1,), (1,)),)
+        stage.worker.submit(Batch(done=done, lines=Lines("stdout", kept, record, rule_set)))
+        assert done.wait(10.0)
+    assert stage.outbox.count_waiting() == {"a": 4}
+    books = stage.outbox.ledger.books()
+    assert books["alarms"]["a"]["held_back"] == {Reason.SAME_MESSAGE: 1}
+    assert books["sources"]["stdout"]["screened_out"] == 1
+    assert imbalances(books, stage.outbox.count_waiting()) == []
 
 
 def test_an_unknown_alarm_is_named_once(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,0 +1,38 @@
+"""``alarm-mw reload``: has a running master read its configuration again."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from alarm_mw.cli.options import BAD_CONFIG
+from alarm_mw.cli.status import NO_MASTER, find
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.control import ask_patiently
+
+#: Seconds for thousands of rules to be compiled, and for what is under way to be done.
+TIMEOUT = 120.0
+
+
+@click.command()
+@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
+@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+def reload(state_dir: str | None, socket_path: str | None) -> None:
+    """Have a running server's alarms take up a changed configuration.
+
+    The files and flags that `run` was given are read again, and checked as `alarm-mw check` does. A good
+    configuration is in force when this command ends: no line, no firing and no count is lost for it, and the server
+    does not notice. A bad one changes nothing.
+
+    Prints what `alarm-mw check` prints, and what needs a restart of the server. Needs no options where only one server
+    runs. Exit status 1 when none answers, 2 when the configuration was refused.
+    """
+    try:
+        answer = ask_patiently(find(state_dir, socket_path), "/reload", method="POST", timeout=TIMEOUT)
+    except NotRunningError as error:
+        click.echo(f"alarm-mw: {error}", err=True)
+        sys.exit(NO_MASTER)
+    for line in (*answer["lines"], *answer["notes"]):
+        click.echo(line)
+    sys.exit(0 if answer["taken"] else BAD_CONFIG)

@@ -1,0 +1,103 @@
+"""Reads the configuration again, and has a good one taken over; a bad one changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TypedDict
+
+from alarm_mw.config.files import fingerprint
+from alarm_mw.config.load import Examined
+from alarm_mw.config.loaded import Loaded, read
+from alarm_mw.config.told import told
+from alarm_mw.errors import ConfigError
+from alarm_mw.master.foreign import unmakable
+
+log = logging.getLogger(__name__)
+
+#: Seconds between looks at whether a file has changed, where ``reload = "auto"`` asks for it.
+LOOK_EVERY = 1.0
+
+#: Puts a configuration in force and returns what is to be said about that; raises `ConfigError` and changes nothing.
+TakeOver = Callable[[Loaded], list[str]]
+
+
+class Reloaded(TypedDict):
+    """What ``alarm-mw reload`` is told."""
+
+    #: Whether the configuration is in force now; else the old one stays.
+    taken: bool
+    #: What ``alarm-mw check`` would print.
+    lines: list[str]
+    #: What is to be known beside: what needs a restart, which mules were started again.
+    notes: list[str]
+    #: How often the configuration has been read again and taken over since the start.
+    generation: int
+
+
+class Reloader:
+    """Lives on the event loop; the reading is done in a thread of its own, and one at a time."""
+
+    def __init__(self, loaded: Loaded, environ: Mapping[str, str], take_over: TakeOver) -> None:
+        #: What is in force.
+        self.loaded = loaded
+        self._environ = environ
+        self._take_over = take_over
+        self._reading = asyncio.Lock()
+        #: What the files were when they were last read, taken over or not.
+        self._seen = loaded
+
+    async def reload(self) -> Reloaded:
+        """Read the configuration again, with the environment of the start, and return what came of it."""
+        async with self._reading:
+            return await asyncio.to_thread(self._reload)
+
+    async def watch(self) -> None:
+        """Read it again whenever one of its files has changed, as long as it says ``reload = "auto"``."""
+        changed: list[str] = []
+        while True:
+            await asyncio.sleep(LOOK_EVERY)
+            before = changed
+            is_asked = self.loaded.settings.upkeep.reload == "auto"
+            changed = await asyncio.to_thread(self._fingerprints) if is_asked else []
+            # Whoever is still writing changes it again.
+            if changed and changed == before:
+                await self.reload()
+                changed = []
+
+    def _fingerprints(self) -> list[str]:
+        """Return the changed files with what they are now; none where nothing has changed."""
+        return [f"{file} {fingerprint(file)}" for file in self._seen.changed_files()]
+
+    def _reload(self) -> Reloaded:
+        sources = self.loaded.sources
+        if sources is None:
+            return self._refused(["it is not known where the configuration was read from"])
+        examined, fresh = read(sources, self._environ, time.time(), self.loaded.generation + 1)
+        self._seen = fresh
+        if not examined.problems:
+            examined = replace(examined, problems=unmakable(examined.settings))
+        if examined.problems:
+            return self._refused([*told(examined)])
+        return self._taken(examined, fresh)
+
+    def _taken(self, examined: Examined, fresh: Loaded) -> Reloaded:
+        lines = [*told(examined)]
+        try:
+            notes = self._take_over(fresh)
+        except ConfigError as error:
+            return self._refused([*map(str, error.problems)])
+        self.loaded = fresh
+        log.warning("the configuration was read again: %s", lines[-1])
+        for line in lines[:-1]:
+            log.warning("%s", line)
+        return {"taken": True, "lines": lines, "notes": notes, "generation": fresh.generation}
+
+    def _refused(self, lines: list[str]) -> Reloaded:
+        log.error("the new configuration is refused, the old one stays in force")
+        for line in lines:
+            log.error("%s", line)
+        return {"taken": False, "lines": lines, "notes": [], "generation": self.loaded.generation}

@@ -1,0 +1,103 @@
+"""What a master publishes, as the application's processes see it."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from alarm_mw.config.build import engine_of
+from alarm_mw.config.load import from_keywords
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.engine.screen import Screen
+from alarm_mw.master.publisher import Publisher
+from alarm_mw.transports.places import notice_path, published_path
+from alarm_mw.transports.published import Content, Published, withdraw
+from alarm_mw.transports.remote import RemoteClient
+from alarm_mw.types import Rule
+
+
+@pytest.fixture
+def socket_path(tmp_path: Path) -> str:
+    return str(tmp_path / "alarm.sock")
+
+
+def screen_of(regexp: str) -> Content:
+    settings = from_keywords(alarms={"a": "log:"}, log_alarms=[f"a {regexp}"])
+    return Content(engine_of(settings).screen.dumps())
+
+
+def test_new_rules_count_from_the_next_log_call_on(socket_path: str) -> None:
+    """A process that runs on learns of new rules at its next call, and of the next new ones as well."""
+    client, publisher = RemoteClient(socket_path), Publisher(socket_path)
+    publisher.publish(screen_of("OLD"))
+    assert client.may_match(b"OLD")
+    assert not client.may_match(b"NEW")
+    for regexp in ("NEW", "NEWER", "NEWEST"):
+        publisher.publish(screen_of(f"{regexp}$"))
+        assert client.may_match(regexp.encode())
+        assert not client.may_match(b"OLD")
+    client.shutdown(0)
+
+
+def test_a_level_that_no_rule_asked_for_may_be_asked_for_later(socket_path: str) -> None:
+    """The question before a record is formatted learns of new rules as well."""
+    client, publisher = RemoteClient(socket_path), Publisher(socket_path)
+    for level, expected in (("ERROR", False), ("DEBUG", True), ("ERROR", False)):
+        rule = compile_rule(Rule("x", ("a",), level=logging.getLevelNamesMapping()[level]))
+        publisher.publish(Content(Screen.compile([rule]).dumps()))
+        assert client.may_concern(logging.INFO, "shop") is expected
+    client.shutdown(0)
+
+
+def test_the_next_master_goes_on_with_the_numbers(socket_path: str) -> None:
+    """What another master publishes is noticed: its numbers go on where those of the first one ended."""
+    client = RemoteClient(socket_path)
+    Publisher(socket_path).publish(screen_of("OLD"))
+    assert not client.may_match(b"NEW")
+    Publisher(socket_path).publish(screen_of("NEW"))
+    assert client.may_match(b"NEW")
+    client.shutdown(0)
+
+
+def test_nothing_is_read_while_nothing_has_changed(socket_path: str) -> None:
+    """Between two publications the files are not looked at."""
+    client = RemoteClient(socket_path)
+    Publisher(socket_path).publish(screen_of("OLD"))
+    assert not client.may_match(b"NEW")
+    withdraw(socket_path)
+    assert not client.may_match(b"NEW")
+    client.shutdown(0)
+
+
+def test_without_a_screen_every_record_may_match(socket_path: str) -> None:
+    """A process that cannot have the rules, or no longer has the right ones, leaves it all to the master."""
+    client, publisher = RemoteClient(socket_path), Publisher(socket_path)
+    assert client.may_match(b"NEW")
+    publisher.publish(Content(b"no screen"))
+    later = RemoteClient(socket_path)
+    assert later.may_match(b"NEW")
+    publisher.publish(screen_of("OLD"))
+    assert not RemoteClient(socket_path).may_match(b"NEW")
+    Path(published_path(socket_path)).write_bytes(b"of another version")
+    assert RemoteClient(socket_path).may_match(b"NEW")
+
+
+def test_a_notice_that_is_being_made_is_looked_at_again(socket_path: str) -> None:
+    """An empty notice is none yet."""
+    Path(notice_path(socket_path)).touch()
+    published = Published(socket_path)
+    assert not published.open_notice()
+    Publisher(socket_path).publish(Content(b""))
+    assert published.open_notice()
+    published.close()
+
+
+def test_what_cannot_be_published_is_said(socket_path: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A directory that cannot be written leaves no half of a file, and a line in the log."""
+    publisher = Publisher(f"{socket_path}/missing")
+    assert not publisher.publish(Content(b""))
+    assert "cannot be published" in caplog.text
+    publisher.withdraw()
+    assert not Path(socket_path).exists()

@@ -1,0 +1,116 @@
+"""A pytest plugin for frameworks' own suites: writes down each outcome, and may put the middleware around all apps.
+
+``SUITE_REPORT`` names the file to write, ``SUITE_WRAPPED`` says whether apps are wrapped: twice, once as by default and
+once with everything that the middleware can be asked for. It runs in the framework's suite, not in ours.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+import _pytest.monkeypatch
+import pytest
+from _pytest.compat import NOTSET
+
+from alarm_mw import asgi, wsgi
+from alarm_mw.engine.conditions import Decision
+from alarm_mw.requests import Request, client_left, server_error, slower_than, unfinished_after, unhandled_exception
+from alarm_mw.types import RequestConditions
+
+#: Flask's suite was written for a pytest that had it.
+if not hasattr(_pytest.monkeypatch, "notset"):
+    vars(_pytest.monkeypatch)["notset"] = NOTSET
+
+_outcomes: dict[str, str] = {}
+_seen: dict[str, int] = {"requests": 0, "facts": 0}
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep a test's outcome: the first of its phases that did not pass, or `passed`."""
+    expected = "x" if hasattr(report, "wasxfail") else ""
+    if _outcomes.get(report.nodeid, "passed") == "passed":
+        _outcomes[report.nodeid] = expected + report.outcome
+
+
+def pytest_sessionfinish() -> None:
+    Path(os.environ["SUITE_REPORT"]).write_text(json.dumps({"outcomes": _outcomes, **_seen}), encoding="utf-8")
+
+
+def _count(request: Request) -> None:
+    """Look at every fact, as a rule may."""
+    _seen["requests"] += 1
+    _seen["facts"] += len(repr(request)) + len(request.request_id) + (request.request_size or 0)
+
+
+def _discard(line: str, _: object) -> None:
+    line.encode()
+
+
+RULES = (_count, client_left, unhandled_exception, server_error, slower_than(60), unfinished_after(60))
+SIZES = Decision([RequestConditions(response_larger_than=1, request_larger_than=1)])
+
+
+def around_wsgi(app: WSGIApplication) -> WSGIApplication:
+    """Return the app in two middlewares, of which the outer one looks closely."""
+    outer = wsgi.AlarmMiddleware(wsgi.AlarmMiddleware(app, emit=_discard), RULES, _discard, last_lines=20)
+    outer._rules.follow(SIZES)
+    return outer
+
+
+def around_asgi(app: Any) -> Any:
+    """Return the app in two middlewares, of which the outer one looks closely."""
+    outer = asgi.AlarmMiddleware(asgi.AlarmMiddleware(app, emit=_discard), RULES, _discard, last_lines=20)
+    outer._rules.follow(SIZES)
+    return outer
+
+
+def _wrap_werkzeug() -> None:
+    """Whatever a test calls through Werkzeug's client or `run_wsgi_app`."""
+    module: Any = importlib.import_module("werkzeug.test")
+    run = module.run_wsgi_app
+
+    @functools.wraps(run)
+    def run_wrapped(app: WSGIApplication, environ: WSGIEnvironment, buffered: bool = False) -> Any:  # noqa: FBT001, FBT002
+        return run(around_wsgi(app), environ, buffered)
+
+    module.run_wsgi_app = run_wrapped
+
+
+def _wrap_flask() -> None:
+    """Every Flask app, by whatever it is called."""
+    flask = importlib.import_module("flask")
+
+    def call(self: Any, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return around_wsgi(self.wsgi_app)(environ, start_response)
+
+    flask.Flask.__call__ = call
+
+
+def _wrap_starlette() -> None:
+    """Every Starlette app, and whatever its test client calls."""
+    applications = importlib.import_module("starlette.applications")
+    client = importlib.import_module("starlette.testclient")
+    call: Callable[..., Awaitable[None]] = applications.Starlette.__call__
+    begin: Callable[..., None] = client._TestClientTransport.__init__
+
+    async def call_wrapped(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await around_asgi(functools.partial(call, self))(scope, receive, send)
+
+    def begin_wrapped(self: Any, app: Any, *rest: Any, **options: Any) -> None:
+        begin(self, around_asgi(app), *rest, **options)
+
+    applications.Starlette.__call__ = call_wrapped
+    client._TestClientTransport.__init__ = begin_wrapped
+
+
+_WRAP = {"werkzeug": [_wrap_werkzeug], "flask": [_wrap_werkzeug, _wrap_flask], "starlette": [_wrap_starlette]}
+
+for wrap in _WRAP.get(os.environ["SUITE_WRAPPED"], []):
+    wrap()

@@ -193,6 +193,10 @@ class Firing:
     held_since: float | None = None
     #: Nothing new has happened: the message tells of what was held back.
     is_digest: bool = False
+    #: For how many firings it stands, where the alarm has a ``group_wait``.
+    count: int = 1
+    #: The alarms that could not deliver it and handed it over, the first one first.
+    via: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:

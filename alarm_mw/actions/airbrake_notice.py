@@ -95,6 +95,8 @@ def _facts(firing: Firing) -> dict[str, str]:
         "pid": record.pid or "",
         "logger": record.logger,
         "level": "" if record.level is None else record.level,
+        "count": firing.count if firing.count > 1 else "",
+        "instead_of": ", ".join(firing.via),
         "held_back": firing.held_back or "",
     }
     return {name: _shown(value) for name, value in known.items() if value != ""}

@@ -133,6 +133,8 @@ def _facts(firing: Firing) -> dict[str, object]:
         "PID": record.pid,
         "LOGGER": record.logger,
         "LEVEL": record.level,
+        "COUNT": firing.count,
+        "INSTEAD_OF": ",".join(firing.via) or None,
         "HELD_BACK": firing.held_back,
         "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
     }

@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
 #: Shown where something was counted there.
-RARE_COLUMNS = ("oversized", "lost_bytes", "digests")
+RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "retried", "handed_over")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 
@@ -77,6 +78,8 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(line), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
+    for alarm, failing in answer["failing"].items():
+        console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
     for sentence in answer["imbalances"]:
         console.print(_text(sentence, style="red"))
     if not answer["imbalances"]:
@@ -89,6 +92,13 @@ def _configuration(in_force: dict[str, Any]) -> Iterator[str]:
     yield f"configuration of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(in_force['read_at']))}{again}"
     for file, is_same in in_force["files"].items():
         yield f"  {file}" + ("" if is_same else "  (changed since: `alarm-mw reload`)")
+
+
+def _failing(alarm: str, failing: dict[str, Any]) -> str:
+    since = datetime.fromtimestamp(failing["since"], UTC).astimezone()
+    pace = ", tried by one firing at a time" if failing["is_open"] else ""
+    times = f"{failing['failures']} attempts in vain since {since:%Y-%m-%d %H:%M:%S}"
+    return f"alarm {alarm}: {times}{pace}: {failing['error']}"
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+from alarm_mw.config.fallbacks import check_fallbacks
 from alarm_mw.config.hidden import warn_of_hidden
 from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part
@@ -35,6 +36,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     monitors = [monitor for part in parts for monitor in part.monitors]
     for monitor in monitors:
         _check_names(monitor.alarms, monitor.names_at, alarms, report)
+    check_fallbacks(alarms.values(), report)
     own_alarms = dict(named for part in parts for named in part.own_alarms)
     for name, where in own_alarms.items():
         _check_names([name], where, alarms, report)

@@ -11,6 +11,9 @@ from alarm_mw.errors import Problem
 from alarm_mw.interfaces import PluginOptions
 from alarm_mw.types import NOWHERE, Rule, Where
 
+#: Seconds of failing after which another alarm delivers, where nothing else is said.
+FALLBACK_AFTER = 60.0
+
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
@@ -23,6 +26,10 @@ class Alarm:
     delivery: Delivery = field(default_factory=Delivery)
     where: Where = NOWHERE
     limits: Limits = field(default_factory=Limits)
+    #: The alarms that deliver when this one cannot, the first that can.
+    fallback: tuple[str, ...] = ()
+    #: After how many seconds of failing.
+    fallback_after: float = FALLBACK_AFTER
 
 
 @dataclass(frozen=True, slots=True)

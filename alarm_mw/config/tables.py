@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from alarm_mw.config.alarm_names import alarm_names, optional_names
+from alarm_mw.config.fallbacks import read_fallback_after
 from alarm_mw.config.limit_tables import read_alarm_rate, read_limits, read_threshold
 from alarm_mw.config.monitor_tables import read_monitors
 from alarm_mw.config.mules import read_mule_table
@@ -23,7 +24,7 @@ from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.types import Rule, Syntax, Where
 
 #: The keys of an alarm's table beside those of its action.
-_ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional"})
+_ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional", "fallback", "fallback_after"})
 _RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "count", "within")
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
@@ -115,6 +116,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
 
 def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
     delivery, limits, is_optional = _delivery(table), read_limits(table), _flag(table, "optional")
+    fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
     plugin = table.values.get("action")
     if not isinstance(plugin, str):
         got = f", got {kind_of(plugin)}" if "action" in table.values else ""
@@ -131,7 +133,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
         return None
     if options is None or delivery is None or limits is None:
         return None
-    return Alarm(name, plugin, options, delivery, table.where(), limits)
+    return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after)
 
 
 def _delivery(table: Table) -> Delivery | None:

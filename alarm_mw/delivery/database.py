@@ -19,7 +19,7 @@ OPEN_TIMEOUT = 5.0
 BUSY_TIMEOUT = 200
 
 #: The number of the schema below, kept in the file; a file with a higher one is not touched.
-VERSION = 1
+VERSION = 2
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS firings (
@@ -30,7 +30,10 @@ CREATE TABLE IF NOT EXISTS firings (
     firing BLOB NOT NULL,
     attempts INTEGER NOT NULL DEFAULT 0,
     error TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT ''
+    reason TEXT NOT NULL DEFAULT '',
+    taken REAL NOT NULL DEFAULT 0,
+    age REAL NOT NULL DEFAULT 0,
+    done REAL NOT NULL DEFAULT 0
 );
 CREATE INDEX IF NOT EXISTS by_state ON firings (state, alarm, seq);
 CREATE TABLE IF NOT EXISTS ledger (
@@ -39,6 +42,16 @@ CREATE TABLE IF NOT EXISTS ledger (
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS memory (one INTEGER PRIMARY KEY CHECK (one = 1), data BLOB NOT NULL);
 """
+
+#: From each version to the next one; what has no time yet gets the present one.
+_UPGRADES = {
+    1: """
+ALTER TABLE firings ADD COLUMN taken REAL NOT NULL DEFAULT 0;
+ALTER TABLE firings ADD COLUMN age REAL NOT NULL DEFAULT 0;
+ALTER TABLE firings ADD COLUMN done REAL NOT NULL DEFAULT 0;
+UPDATE firings SET taken = strftime('%s', 'now'), done = strftime('%s', 'now');
+""",
+}
 
 #: What SQLite says of a file that is damaged, is no database, or has other tables than ours.
 _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
@@ -131,9 +144,11 @@ def _connect(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
 def _prepare(database: sqlite3.Connection) -> None:
     """Make it ours. Raises `_BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
     try:
-        _check(database)
+        _upgrade(database, _check(database))
         database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
-        database.execute("SELECT seq, id, alarm, state, firing, attempts, error, reason FROM firings LIMIT 0")
+        database.execute(
+            "SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings LIMIT 0"
+        )
         database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
         database.execute("SELECT one, data FROM memory LIMIT 0")
         # Written even where it is there already: a file that cannot be written is found out now.
@@ -145,10 +160,17 @@ def _prepare(database: sqlite3.Connection) -> None:
         raise
 
 
-def _check(database: sqlite3.Connection) -> None:
+def _check(database: sqlite3.Connection) -> int:
+    """Return the version of the file, 0 for a new one."""
     ((version,),) = database.execute("PRAGMA user_version")
     if version > VERSION:
         raise _BrokenError(f"a newer release of this program has written it (schema {version}, known is {VERSION})")
     ((result,),) = database.execute("PRAGMA quick_check(1)")
     if result != "ok":
         raise _BrokenError(" ".join(result.split()))
+    return int(version)
+
+
+def _upgrade(database: sqlite3.Connection, version: int) -> None:
+    for step in sorted(step for step in _UPGRADES if 0 < version <= step):
+        database.executescript(f"BEGIN IMMEDIATE; {_UPGRADES[step]} PRAGMA user_version = {step + 1}; COMMIT;")

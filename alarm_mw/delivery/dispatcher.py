@@ -11,10 +11,13 @@ import time
 from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
-from alarm_mw.delivery.lane import Lane
+from alarm_mw.delivery.breaker import Failing
+from alarm_mw.delivery.fallback import Way, next_way
+from alarm_mw.delivery.lane import Lane, Surroundings
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.interfaces import Action
+from alarm_mw.types import Firing
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ class Route:
 
     action: Action
     policy: Delivery
+    #: The alarms that deliver when this one cannot, the first that can.
+    fallback: tuple[str, ...] = ()
+    #: After how many seconds of failing.
+    fallback_after: float = 60.0
 
 
 class Dispatcher:
@@ -40,6 +47,7 @@ class Dispatcher:
         self._outbox = outbox
         self._changed = asyncio.Event()
         self._routes = dict(routes)
+        self._fallbacks = _fallbacks(routes)
         self._lanes = {alarm: self._lane(alarm, route) for alarm, route in routes.items()}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         #: All tasks that have not ended, those of former lanes too.
@@ -71,7 +79,7 @@ class Dispatcher:
         waits. Returns at once: that goes on meanwhile. What waits for alarms without a route stays in the outbox; how
         much that is, by alarm, is the result, and is logged.
         """
-        old, self._routes = self._routes, dict(routes)
+        old, self._routes, self._fallbacks = self._routes, dict(routes), _fallbacks(routes)
         changed = [alarm for alarm, route in old.items() if not _is_same(route, routes.get(alarm))]
         for alarm in changed:
             self._retire(alarm, old[alarm])
@@ -82,7 +90,20 @@ class Dispatcher:
         return self._orphans(old.keys() - routes.keys())
 
     def _lane(self, alarm: str, route: Route) -> Lane:
-        return Lane(alarm, route.action, route.policy, self._outbox, self._changed.set)
+        around = Surroundings(self._changed.set, self._find_way, lambda other: self._wake([other]))
+        return Lane(alarm, route.action, route.policy, self._outbox, around)
+
+    def _find_way(self, firing: Firing) -> Way | None:
+        """Return who delivers when the firing's alarm cannot."""
+        other = next_way(firing, self._fallbacks)
+        # The lane of an alarm that is not configured any more ends what it has begun.
+        route = self._routes.get(firing.alarm)
+        return Way(other, route.fallback_after) if other is not None and route is not None else None
+
+    def failing(self) -> dict[str, Failing]:
+        """Return how receivers fail, by alarm; those that do not are not in it."""
+        states = {alarm: lane.failing() for alarm, lane in self._lanes.items()}
+        return {alarm: state for alarm, state in states.items() if state is not None}
 
     def _begin(self, alarm: str, route: Route) -> None:
         lane = self._lanes[alarm] = self._lane(alarm, route)
@@ -125,8 +146,11 @@ class Dispatcher:
         """Wait until nothing waits in the outbox; return whether that was so within `timeout` seconds.
 
         Without `wait_for_retries` it also ends when all that is left waits for its next attempt.
+        Groups are not gathered any more.
         """
         deadline = time.monotonic() + timeout
+        for lane in self._lanes.values():
+            lane.hurry()
         while waiting := self._waiting():
             if not wait_for_retries and all(self._lanes[alarm].is_stuck() for alarm in waiting):
                 return False
@@ -159,6 +183,10 @@ class Dispatcher:
         for alarm, task in self._tasks.items():
             if not task.done():
                 log.warning("alarm %s: its action did not end within %.1f seconds and is left behind", alarm, timeout)
+
+
+def _fallbacks(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
+    return {alarm: route.fallback for alarm, route in routes.items()}
 
 
 def _is_same(old: Route, new: Route | None) -> bool:

@@ -7,21 +7,28 @@ import contextlib
 import logging
 import random
 import sqlite3
-import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
 from alarm_mw import signals
-from alarm_mw.delivery.calls import MAX_ABANDONED, AbandonedError, Calls, PluginError
+from alarm_mw.delivery.attempts import Attempts
+from alarm_mw.delivery.breaker import Breaker, Failing
+from alarm_mw.delivery.fallback import Way, handed_over
+from alarm_mw.delivery.grouping import Parcel, grouped, single
 from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, State
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.trial import Trial
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import Action
-from alarm_mw.types import Firing, Reason
+from alarm_mw.types import Firing
 
 log = logging.getLogger(__name__)
 
 #: How many firings are taken from the outbox at a time.
 PAGE = 64
+
+#: How many firings one may stand for; what comes beyond begins the next group.
+MAX_GROUP = 1000
 
 #: After so many attempts in vain, some 15 seconds, a firing lets those behind it past.
 PATIENCE = 6
@@ -33,19 +40,30 @@ MAX_ASIDE = 16
 PAUSE = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a lane calls, on the event loop."""
+
+    #: Something has changed that one who waits for the end of all deliveries wants to look at.
+    on_change: Callable[[], None]
+    #: Returns who delivers a firing when its alarm cannot.
+    find_way: Callable[[Firing], Way | None]
+    #: There is something new in the outbox for this alarm.
+    wake: Callable[[str], None]
+
+
 class Lane:
     """One alarm's queue. Lives on the event loop; its methods must be called there."""
 
     def __init__(
-        self, alarm: str, action: Action, policy: Delivery, outbox: Outbox, on_change: Callable[[], None]
+        self, alarm: str, action: Action, policy: Delivery, outbox: Outbox, surroundings: Surroundings
     ) -> None:
         self._alarm = alarm
-        self._action = action
         self._policy = policy
         self._outbox = outbox
-        self._on_change = on_change
-        self._calls = Calls()
-        self._is_nonsense_told = False
+        self._around = surroundings
+        self._attempts = Attempts(alarm, action, policy.attempt_timeout)
+        self._breaker = Breaker(policy)
         self._last = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
@@ -55,6 +73,8 @@ class Lane:
         self._wake = asyncio.Event()
         #: Set when no further attempt is to be begun.
         self._finishing = asyncio.Event()
+        #: Set when groups are to be delivered as they are.
+        self._hurrying = asyncio.Event()
 
     def wake(self) -> None:
         """There is something new in the outbox."""
@@ -63,11 +83,21 @@ class Lane:
     def finish(self) -> None:
         """Let `run` return as soon as the attempts that are under way have ended; what is not delivered waits on."""
         self._finishing.set()
+        self._hurrying.set()
+        self._breaker.release()
         self._wake.set()
+
+    def hurry(self) -> None:
+        """Gather no groups any more: the end is near."""
+        self._hurrying.set()
 
     def is_stuck(self) -> bool:
         """Return whether everything under way waits for its next attempt."""
         return self._pausing > 0 and self._pausing == len(self._under_way)
+
+    def failing(self) -> Failing | None:
+        """Return how the receiver fails; None while all is well."""
+        return self._breaker.state()
 
     async def run(self) -> None:
         """Deliver until cancelled, or told to finish."""
@@ -75,7 +105,7 @@ class Lane:
         try:
             while not self._finishing.is_set():
                 try:
-                    async with self._calls.opened(self._action, self._policy.attempt_timeout):
+                    async with self._attempts.opened():
                         failures = 0
                         await self._work()
                 except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
@@ -88,16 +118,36 @@ class Lane:
     async def _work(self) -> None:
         while not self._finishing.is_set():
             self._wake.clear()
-            page = self._outbox.waiting(self._alarm, after=self._last, limit=PAGE)
-            for entry in page:
+            parcels = await self._next_parcels()
+            for parcel in parcels:
                 await self._places.acquire()
                 if self._finishing.is_set():
+                    self._places.release()  # those that stand aside need one to end
                     break
-                self._start(entry)
-            if not page:
+                self._start(parcel)
+            if not parcels:
                 await self._wake.wait()
         if self._under_way:
             await asyncio.wait(self._under_way)
+
+    async def _next_parcels(self) -> Sequence[Parcel]:
+        if not self._policy.group_wait:
+            return [single(entry) for entry in self._page(PAGE)]
+        for entry in self._page(1, is_look=True):
+            await self._gather(self._policy.group_wait - entry.since - entry.before)
+        return grouped(self._page(MAX_GROUP), self._policy.group_by)
+
+    def _page(self, limit: int, *, is_look: bool = False) -> list[Entry]:
+        """Return what waits next; unless it was only a look, what waits behind it is next from then on."""
+        page = self._outbox.waiting(self._alarm, after=self._last, limit=limit)
+        if page and not is_look:
+            self._last = page[-1].seq
+        return page
+
+    async def _gather(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurrying.wait()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait so long, or until told to finish."""
@@ -105,120 +155,129 @@ class Lane:
             async with asyncio.timeout(seconds):
                 await self._finishing.wait()
 
-    def _start(self, entry: Entry) -> None:
-        self._last = entry.seq
-        task = asyncio.create_task(self._deliver(entry), name=f"alarm-mw-{self._alarm}")
+    def _start(self, parcel: Parcel) -> None:
+        task = asyncio.create_task(self._deliver(parcel), name=f"alarm-mw-{self._alarm}")
         self._under_way.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self._places.release()
-        self._on_change()
+        self._around.on_change()
 
-    async def _deliver(self, entry: Entry) -> None:
-        """Try until it is delivered, refused or given up."""
-        began = time.monotonic()
-        attempt = 1
-        while (outcome := await self._try(entry.firing, attempt, began)) is None:
-            if self._finishing.is_set():
+    async def _deliver(self, parcel: Parcel) -> None:
+        """Try until it is delivered, refused, given up or handed over, or the lane is to finish."""
+        trial = Trial.of(parcel, self._policy)
+        while not self._finishing.is_set():
+            if (outcome := await self._try(trial)) is not None:
+                await self._settle(trial, outcome)
                 return
-            attempt += 1
-        await self._settle(entry, outcome)
-        if outcome.state is State.DELIVERED:
-            signals.send(signals.delivered, self._alarm, firing=entry.firing)
 
-    async def _try(self, firing: Firing, attempt: int, began: float) -> Outcome | None:
-        """Make one attempt; return how it ended for good, or None after the pause before the next one."""
-        try:
-            await self._attempt(firing)
-        except ActionError as error:
-            reason = self._why_dead(error, began)
-            signals.send(signals.failed, self._alarm, firing=firing, error=error, dead=reason is not None)
-            if reason is not None:
-                log.error("alarm %s: undeliverable after %d attempts (%s): %s", self._alarm, attempt, reason, error)
-                return Outcome(State.DEAD, attempt, str(error), reason)
-            log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, attempt, error)
-            await self._pause(attempt, error)
+    async def _try(self, trial: Trial) -> Outcome | None:
+        """Make one attempt when its turn comes; return how it ended for good, or None."""
+        trial.way = self._around.find_way(trial.parcel.firing)
+        if self._is_to_hand_over(trial):
+            if not self._breaker.takes_probe():
+                return Outcome(State.HANDED_OVER, trial.attempts, trial.error or self._breaker.error)
+        elif not await self._turn(trial):
             return None
-        return Outcome(State.DELIVERED, attempt)
-
-    async def _attempt(self, firing: Firing) -> None:
-        """Raise nothing but `ActionError`, whatever the plugin does."""
-        limit = self._policy.attempt_timeout
+        trial.attempts += 1
         try:
-            result = await self._calls.call(self._action.deliver, firing, limit=limit)
-        except PluginError as error:
-            raise self._explained(error) from error.__cause__
-        except TimeoutError as error:
-            self._tell_abandoned()
-            raise ActionError(f"not done within {limit:g} seconds", retry=True) from error
-        except AbandonedError as error:
-            raise ActionError(f"not tried: {error}", retry=True) from error
-        if result is not None:
-            self._tell_nonsense(result)
+            await self._attempts.make(trial.parcel.firing)
+        except ActionError as error:
+            return self._failed(trial, error)
+        self._worked()
+        return Outcome(State.DELIVERED, trial.attempts)
 
-    def _explained(self, error: PluginError) -> ActionError:
-        """Return what the action raised, or what is to be said of an error that it should not raise."""
-        cause = error.__cause__
-        if isinstance(cause, ActionError):
-            return cause
-        if isinstance(cause, TimeoutError):
-            return ActionError("the action raised TimeoutError", retry=True)
-        # A plugin's mistake harms only its own lane.
-        log.error("alarm %s: the action raised what it should not", self._alarm, exc_info=cause)
-        return ActionError(f"the action raised {error}", retry=False)
+    def _is_to_hand_over(self, trial: Trial) -> bool:
+        return trial.patience(self._breaker.failing_since) == 0.0
 
-    def _tell_abandoned(self) -> None:
-        if n := self._calls.abandoned:
-            text = "alarm %s: a call goes on beyond its time limit and is abandoned (%d of at most %d)"
-            log.error(text, self._alarm, n, MAX_ABANDONED)
+    def _worked(self) -> None:
+        if self._breaker.is_open:
+            log.warning("alarm %s: it can be delivered again", self._alarm)
+        self._breaker.worked()
 
-    def _tell_nonsense(self, result: object) -> None:
-        """Say once that an action returned something, as if that meant something."""
-        if not self._is_nonsense_told:
-            self._is_nonsense_told = True
-            text = "alarm %s: the action returned %s, expected None; it counts as delivered, ActionError would not"
-            log.warning(text, self._alarm, type(result).__name__)
+    def _failed(self, trial: Trial, error: ActionError) -> Outcome | None:
+        """Return what becomes of it for good, or None where the attempt is to be repeated."""
+        trial.way = self._around.find_way(trial.parcel.firing)
+        reason = trial.failed(error, random.random())  # noqa: S311  # jitter keeps no secret
+        if error.retry:
+            self._note(trial, error)
+        else:
+            self._worked()  # the receiver answers
+        is_handed_over = trial.way is not None and (reason is not None or self._is_to_hand_over(trial))
+        is_dead = reason is not None and not is_handed_over
+        signals.send(signals.failed, self._alarm, firing=trial.parcel.firing, error=error, dead=is_dead)
+        if is_handed_over:
+            return Outcome(State.HANDED_OVER, trial.attempts, trial.error)
+        if reason is not None:
+            log.error("alarm %s: undeliverable after %d attempts (%s): %s", self._alarm, trial.attempts, reason, error)
+            return Outcome(State.DEAD, trial.attempts, trial.error, reason)
+        log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, trial.attempts, error)
+        return None
 
-    def _why_dead(self, error: ActionError, began: float) -> Reason | None:
-        if not error.retry:
-            return Reason.REFUSED
-        return Reason.GAVE_UP if time.monotonic() - began >= self._policy.give_up_after else None
+    def _note(self, trial: Trial, error: ActionError) -> None:
+        was_open = self._breaker.is_open
+        self._breaker.failed(error)
+        if self._breaker.is_open and not was_open:
+            log.error("alarm %s: it keeps failing, and is tried by one firing at a time from now on", self._alarm)
+        with contextlib.suppress(sqlite3.Error):  # then only this process knows
+            self._outbox.note_failure(trial.parcel.entries, trial.attempts, trial.error)
 
-    async def _pause(self, attempt: int, error: ActionError) -> None:
-        chance = random.random()  # noqa: S311  # jitter keeps no secret
-        seconds = max(error.after or 0.0, self._policy.pause(attempt, chance))
+    async def _turn(self, trial: Trial) -> bool:
+        """Wait for the time of the next attempt; return False when none is to be made."""
+        if not trial.pause and not self._breaker.is_open:
+            return True
+        async with self._paused(trial):
+            try:
+                async with asyncio.timeout(trial.patience(self._breaker.failing_since)):
+                    if not self._breaker.is_open:
+                        await self._sleep(trial.pause)
+                    await self._breaker.admit()
+            except TimeoutError:  # time for another way
+                return False
+        return not self._finishing.is_set()
+
+    @contextlib.asynccontextmanager
+    async def _paused(self, trial: Trial) -> AsyncIterator[None]:
         self._pausing += 1
-        self._on_change()
+        self._around.on_change()
+        is_aside = trial.attempts >= PATIENCE and self._aside < MAX_ASIDE
         try:
-            if attempt >= PATIENCE and self._aside < MAX_ASIDE:
-                await self._step_aside(seconds)
-            else:
-                await self._sleep(seconds)
+            async with self._stepped_aside() if is_aside else contextlib.nullcontext():
+                yield
         finally:
             self._pausing -= 1
 
-    async def _step_aside(self, seconds: float) -> None:
+    @contextlib.asynccontextmanager
+    async def _stepped_aside(self) -> AsyncIterator[None]:
         """Wait without a place: what one receiver does not take must not silence the alarm for all others."""
         self._aside += 1
         self._places.release()
         try:
-            await self._sleep(seconds)
+            yield
         finally:
             self._aside -= 1
             await self._places.acquire()
 
-    async def _settle(self, entry: Entry, outcome: Outcome) -> None:
+    async def _settle(self, trial: Trial, outcome: Outcome) -> None:
         """Write the outcome down, however long the outbox cannot: what is not written would be delivered twice."""
+        parcel, successor = trial.parcel, None
+        if outcome.state is State.HANDED_OVER and trial.way is not None:
+            successor = handed_over(parcel.firing, trial.way.alarm)
         while True:
             try:
-                self._outbox.settle(entry, outcome)
+                self._outbox.settle(parcel.entries, outcome, successor)
             except sqlite3.Error as error:
                 log.error("alarm %s: the outbox cannot be written: %s", self._alarm, error)  # no news in a traceback
                 await asyncio.sleep(PAUSE)
             else:
-                return
+                break
+        if outcome.state is State.DELIVERED:
+            signals.send(signals.delivered, self._alarm, firing=parcel.firing)
+        if successor is not None:
+            log.warning("alarm %s: handed over to %s: %s", self._alarm, successor.alarm, outcome.error)
+            self._around.wake(successor.alarm)
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

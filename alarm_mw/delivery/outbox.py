@@ -12,11 +12,12 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, cast
 
+from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import decode, encode
 from alarm_mw.delivery.database import open_database
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, ON_DISK, Amount, Bounds, State, Stock, with_slack
@@ -38,6 +39,12 @@ class Entry:
 
     seq: int
     firing: Firing
+    #: Failed attempts so far, in earlier processes too.
+    attempts: int = 0
+    #: Seconds for which it has been waiting in this process.
+    since: float = 0.0
+    #: Seconds for which it was waiting before, by the clocks of earlier processes.
+    before: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +64,15 @@ class Outbox:
     each state, by default what suits a file or memory.
     """
 
-    def __init__(self, path: Path | Literal[":memory:"], bounds: Bounds | None = None) -> None:
+    def __init__(
+        self,
+        path: Path | Literal[":memory:"],
+        bounds: Bounds | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
         self.path = path
+        self._now = now or SteadyClock()
+        self._opened = self._now()
         self._lock = threading.RLock()
         opened = open_database(path)
         self._database = opened.database
@@ -68,6 +82,7 @@ class Outbox:
         self.fault = opened.fault
         self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
         self._stock = self._read_stock()
+        self._believe_ages()
         self._refused = 0
         self._warned_at = -WARN_EVERY
         self.ledger = Ledger(self._read_ledger())
@@ -133,10 +148,11 @@ class Outbox:
         with self._lock:
             while True:
                 rows = self._query(
-                    "SELECT seq, firing FROM firings WHERE state = ? AND alarm = ? AND seq > ? ORDER BY seq LIMIT ?",
+                    "SELECT seq, firing, attempts, taken FROM firings"
+                    " WHERE state = ? AND alarm = ? AND seq > ? ORDER BY seq LIMIT ?",
                     (State.WAITING, alarm, after, limit),
                 )
-                entries, unreadable = _read(cast("list[tuple[int, bytes]]", rows))
+                entries, unreadable = self._read(cast("list[tuple[int, bytes, int, float]]", rows))
                 self._bury(alarm, unreadable)
                 if entries or not unreadable:
                     return entries
@@ -150,20 +166,35 @@ class Outbox:
         rows = self._query("SELECT alarm, COUNT(*) FROM firings WHERE state = ? GROUP BY alarm", (State.WAITING,))
         return {cast("str", alarm): cast("int", n) for alarm, n in rows}
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
-        """Write down what became of a firing, in one transaction with the ledger.
+    def settle(self, entries: Iterable[Entry], outcome: Outcome, successor: Firing | None = None) -> None:
+        """Write down what became of firings, in one transaction with the ledger.
 
-        Raises `sqlite3.Error` when it could not be written; then nothing is counted, and it may be tried again.
+        `successor` is the firing of another alarm that takes their place: it waits from then on, whatever the bound,
+        since it takes up the room that they leave. Raises `sqlite3.Error` when nothing could be written; then nothing
+        is counted, and it may be tried again.
         """
         with self._lock, self._transaction() as transaction:
-            self._write_outcome(transaction, entry.firing.alarm, entry.seq, outcome)
+            for entry in entries:
+                self._write_outcome(transaction, entry.firing.alarm, entry.seq, outcome)
+            if successor is not None:
+                self._take_over(transaction, successor)
+
+    def note_failure(self, entries: Iterable[Entry], attempts: int, error: str) -> None:
+        """Write down how many attempts have failed, so that the next process knows. Raises `sqlite3.Error`."""
+        now = self._now()
+        with self._lock, self._transaction():
+            self._database.executemany(
+                "UPDATE firings SET attempts = ?, error = ?, age = MAX(age, ? - taken) WHERE seq = ?",
+                [(attempts, error, now, entry.seq) for entry in entries],
+            )
 
     def drop_waiting(self, reason: Reason) -> dict[str, int]:
         """Give up what waits, and return how much of each alarm that was."""
         with self._lock, self._transaction() as transaction:
             dropped = self.count_waiting()
             self._database.execute(
-                "UPDATE firings SET state = ?, reason = ? WHERE state = ?", (State.DROPPED, reason, State.WAITING)
+                "UPDATE firings SET state = ?, reason = ?, done = ? WHERE state = ?",
+                (State.DROPPED, reason, self._now(), State.WAITING),
             )
             self._stock[State.DROPPED] += self._stock[State.WAITING]
             self._stock[State.WAITING] = Amount()
@@ -189,13 +220,20 @@ class Outbox:
 
     def _insert(self, firing: Firing, blob: bytes) -> bool:
         cursor = self._database.execute(
-            "INSERT OR IGNORE INTO firings (id, alarm, state, firing) VALUES (?, ?, ?, ?)",
-            (firing.id, firing.alarm, State.WAITING, blob),
+            "INSERT OR IGNORE INTO firings (id, alarm, state, firing, taken) VALUES (?, ?, ?, ?, ?)",
+            (firing.id, firing.alarm, State.WAITING, blob, self._now()),
         )
         if cursor.rowcount <= 0:
             return False
         self._stock[State.WAITING] += Amount(1, len(blob))
         return True
+
+    def _take_over(self, transaction: Transaction, firing: Firing) -> None:
+        transaction.count(firing.alarm, "taken_over")
+        if self._insert(firing, encode(firing)):
+            transaction.count(firing.alarm, "fired")
+        else:
+            transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)
 
     def _warn_of_refusals(self, n: int) -> None:
         self._refused += n
@@ -223,8 +261,8 @@ class Outbox:
             self._stock[State.WAITING] -= one
             self._stock[outcome.state] += one
         self._database.execute(
-            "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ? WHERE seq = ?",
-            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", seq),
+            "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ?, done = ? WHERE seq = ?",
+            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", self._now(), seq),
         )
         self._prune(outcome.state)
         transaction.count(alarm, outcome.state, reason=outcome.reason)
@@ -249,6 +287,27 @@ class Outbox:
         with self._lock:
             return self._database.execute(sql, arguments).fetchall()
 
+    def _believe_ages(self) -> None:
+        """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""
+        with contextlib.suppress(sqlite3.Error):  # such as a full disk; then some is younger than it is
+            self._database.execute(
+                "UPDATE firings SET taken = ? - age WHERE state = ? AND taken > ? - age",
+                (self._opened, State.WAITING, self._opened),
+            )
+
+    def _read(self, rows: Sequence[tuple[int, bytes, int, float]]) -> tuple[list[Entry], list[tuple[int, str]]]:
+        """Return what can be read, and the numbers and errors of the rest."""
+        now = self._now()
+        entries: list[Entry] = []
+        unreadable: list[tuple[int, str]] = []
+        for seq, blob, attempts, taken in rows:
+            before, since = max(self._opened - taken, 0.0), now - max(taken, self._opened)
+            try:
+                entries.append(Entry(seq, decode(blob), attempts, since, before))
+            except (ValueError, TypeError) as error:  # msgspec's are among them
+                unreadable.append((seq, str(error)))
+        return entries, unreadable
+
     def _read_stock(self) -> Stock:
         rows = self._query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
         found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
@@ -260,15 +319,3 @@ class Outbox:
 
     def _transaction(self) -> Transaction:
         return Transaction(self._database, self.ledger, self._stock)
-
-
-def _read(rows: Sequence[tuple[int, bytes]]) -> tuple[list[Entry], list[tuple[int, str]]]:
-    """Return what can be read, and the numbers and errors of the rest."""
-    entries: list[Entry] = []
-    unreadable: list[tuple[int, str]] = []
-    for seq, blob in rows:
-        try:
-            entries.append(Entry(seq, decode(blob)))
-        except (ValueError, TypeError) as error:  # msgspec's are among them
-            unreadable.append((seq, str(error)))
-    return entries, unreadable

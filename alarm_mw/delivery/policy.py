@@ -12,6 +12,9 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 #: The shortest pause between two attempts, in seconds, whatever is configured.
 SHORTEST = 0.01
 
+#: Seconds for which a firing is tried after a restart at least, or half of `give_up_after` where that is less.
+GRACE = 60.0
+
 
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an alarm's lane delivers: every key of it may stand in the alarm's table, under ``delivery``."""
@@ -22,6 +25,29 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 86_400.0
     backoff_first: Annotated[Seconds, msgspec.Meta(description="seconds before the first retry")] = 0.5
     backoff_max: Annotated[Seconds, msgspec.Meta(description="the longest pause between retries, in seconds")] = 60.0
+
+    group_wait: Annotated[
+        Seconds, msgspec.Meta(description="seconds for which firings are gathered, to be delivered as one; 0 for never")
+    ] = 0.0
+    group_by: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="what firings of one group have in common: ``rule``, ``logger``, ``level``, ``source``, "
+            "``message``, or the name of a field; nothing puts all of them into one group"
+        ),
+    ] = ()
+
+    def __post_init__(self) -> None:
+        if self.group_by and not self.group_wait:
+            raise ValueError("group_by without group_wait, which says for how many seconds firings are gathered")
+
+    def age(self, before: float, since: float) -> float:
+        """Return for how many seconds a firing has been waiting, as far as `give_up_after` is concerned.
+
+        It waits for `since` seconds in this process; earlier ones say that it was `before` seconds then, by clocks that
+        may have been wrong: that alone leaves it a last `GRACE`.
+        """
+        return min(before, max(self.give_up_after - GRACE, self.give_up_after / 2)) + since
 
     def pause(self, attempt: int, chance: float) -> float:
         """Return the seconds to wait after failed attempt number `attempt` (from 1): full jitter over a doubling limit.

@@ -14,6 +14,8 @@ class State(StrEnum):
     DELIVERED = "delivered"
     DEAD = "dead"
     DROPPED = "dropped"
+    #: Another alarm delivers it, as a firing of its own.
+    HANDED_OVER = "handed_over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ ON_DISK: Bounds = {
     State.DEAD: Amount(2 * HISTORY, 128 * MIB),
     State.DELIVERED: Amount(HISTORY, 64 * MIB),
     State.DROPPED: Amount(HISTORY, 64 * MIB),
+    State.HANDED_OVER: Amount(HISTORY, 64 * MIB),
 }
 
 #: The memory of the application's process may hold this much.
@@ -57,6 +60,7 @@ IN_MEMORY: Bounds = {
     State.DEAD: Amount(2 * HISTORY, 16 * MIB),
     State.DELIVERED: Amount(HISTORY, 8 * MIB),
     State.DROPPED: Amount(HISTORY, 8 * MIB),
+    State.HANDED_OVER: Amount(HISTORY, 8 * MIB),
 }
 
 

@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Self
 
-from alarm_mw.delivery.stock import State, Stock
+from alarm_mw.delivery.stock import Stock
 from alarm_mw.engine.ledger import Ledger
 from alarm_mw.types import Reason
 
@@ -26,15 +26,15 @@ class Transaction:
         self._ledger = ledger
         self._stock = stock
         self._stock_before = dict(stock)
-        self._counts: list[tuple[str, State, int, Reason | None]] = []
+        self._counts: list[tuple[str, str, int, Reason | None]] = []
 
     def __enter__(self) -> Self:
         self._database.execute("BEGIN IMMEDIATE")
         return self
 
-    def count(self, alarm: str, state: State, n: int = 1, *, reason: Reason | None = None) -> None:
+    def count(self, alarm: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
         """Add `n` to a column of an alarm, if the transaction succeeds."""
-        self._counts.append((alarm, state, n, reason))
+        self._counts.append((alarm, column, n, reason))
 
     def __exit__(self, kind: object, *_: object) -> None:
         if kind is not None:
@@ -55,8 +55,8 @@ class Transaction:
         self._database.execute("COMMIT")
 
     def _enter_counts(self, sign: int) -> None:
-        for alarm, state, n, reason in self._counts:
-            self._ledger.alarm(alarm, state, sign * n, reason=reason)
+        for alarm, column, n, reason in self._counts:
+            self._ledger.alarm(alarm, column, sign * n, reason=reason)
 
     def _roll_back(self) -> None:
         self._stock.update(self._stock_before)

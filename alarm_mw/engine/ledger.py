@@ -1,8 +1,8 @@
 """The ledger: every line and every firing is counted, and the counts must add up.
 
 For each source:  ``lines = screened_out + matched + skipped (by reason)``
-For each alarm:   ``matched + digests = fired + held_back (by reason)``
-                  ``fired = delivered + waiting + dead (by reason) + dropped (by reason)``
+For each alarm:   ``matched + digests + taken_over = fired + held_back (by reason)``
+                  ``fired + retried = delivered + waiting + dead (by reason) + dropped (by reason) + handed_over``
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ class AlarmRow(TypedDict):
     matched: int
     #: Messages that tell of what was held back.
     digests: int
+    #: Firings of another alarm that has this one as its fallback, or that were retried as this one.
+    taken_over: int
     fired: int
     held_back: dict[str, int]
+    #: Dead letters that were put back to be delivered.
+    retried: int
     delivered: int
     waiting: int
     dead: dict[str, int]
     dropped: dict[str, int]
+    #: Firings that another alarm delivers in the place of this one.
+    handed_over: int
 
 
 class Books(TypedDict):
@@ -96,7 +102,8 @@ class Ledger:
             else:
                 _set(books["alarms"].setdefault(name, _alarm_row()), column, n)
         for row in books["alarms"].values():
-            row["waiting"] = row["fired"] - row["delivered"] - sum(row["dead"].values()) - sum(row["dropped"].values())
+            gone = row["delivered"] + sum(row["dead"].values()) + sum(row["dropped"].values()) + row["handed_over"]
+            row["waiting"] = row["fired"] + row["retried"] - gone
         return books
 
 
@@ -108,12 +115,15 @@ def _alarm_row() -> AlarmRow:
     return {
         "matched": 0,
         "digests": 0,
+        "taken_over": 0,
         "fired": 0,
         "held_back": {},
+        "retried": 0,
         "delivered": 0,
         "waiting": 0,
         "dead": {},
         "dropped": {},
+        "handed_over": 0,
     }
 
 
@@ -127,6 +137,13 @@ def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
         cells[name] = n
 
 
+#: What is fired beside what matches.
+_BESIDE: tuple[tuple[Literal["digests", "taken_over"], str], ...] = (
+    ("digests", "digests"),
+    ("taken_over", "taken over"),
+)
+
+
 def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
     """Return a sentence for every equation that does not hold; `waiting` is what really lies in the outbox."""
     found = []
@@ -136,9 +153,9 @@ def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
             found.append(f"source {name}: {source['lines']} lines came in, {known} are accounted for")
     for name, alarm in books["alarms"].items():
         known = alarm["fired"] + sum(alarm["held_back"].values())
-        if alarm["matched"] + alarm["digests"] != known:
-            digests = f" and {alarm['digests']} digests" if alarm["digests"] else ""
-            found.append(f"alarm {name}: {alarm['matched']} matches{digests}, {known} are accounted for")
+        if alarm["matched"] + alarm["digests"] + alarm["taken_over"] != known:
+            others = (f" and {alarm[column]} {word}" for column, word in _BESIDE if alarm[column])
+            found.append(f"alarm {name}: {alarm['matched']} matches{''.join(others)}, {known} are accounted for")
         if alarm["waiting"] != waiting.get(name, 0):
             found.append(f"alarm {name}: {alarm['waiting']} firings should wait, {waiting.get(name, 0)} do")
     return found

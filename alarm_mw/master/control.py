@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
 from alarm_mw.config.loaded import Loaded
+from alarm_mw.delivery.breaker import Failing
 from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.listening import listen
 from alarm_mw.master.reload import Reloaded
@@ -45,6 +46,8 @@ class Status(TypedDict):
     alarms: dict[str, object]
     #: What the application counts by `alarm_mw.metrics`.
     metrics: dict[str, int]
+    #: How the receivers of alarms fail, of those that do.
+    failing: dict[str, Failing]
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
 
@@ -70,6 +73,7 @@ def status(runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loa
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
         "metrics": runtime.metrics.values(),
+        "failing": runtime.failing(),
         "imbalances": imbalances(books, waiting),
     }
 

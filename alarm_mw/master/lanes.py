@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from alarm_mw.config.settings import Alarm
+from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox import Outbox
 
@@ -54,6 +55,10 @@ class Lanes:
     def names(self) -> set[str]:
         """Return the names of all alarms that have a lane."""
         return {*self._retired, *self._current}
+
+    def failing(self) -> dict[str, Failing]:
+        """Return how receivers fail, by alarm, those that do."""
+        return self._dispatcher.failing() if self._dispatcher is not None else {}
 
     def wake(self, alarms: Iterable[str]) -> None:
         """Tell the lanes of these alarms that there is something new in the outbox."""

@@ -17,6 +17,7 @@ from typing import Literal, TypeVar
 from alarm_mw.actions import registry
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dispatcher import Route
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
@@ -149,6 +150,10 @@ class Runtime:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""
         return self.outbox.ledger.books(), self.outbox.count_waiting()
 
+    def failing(self) -> dict[str, Failing]:
+        """Return how receivers fail, by alarm, those that do. On the event loop."""
+        return self._lanes.failing()
+
     @property
     def metrics(self) -> Metrics:
         """The application's metrics."""
@@ -185,7 +190,7 @@ class Runtime:
         await self._lanes.start()
 
     def _routed(self, alarms: Sequence[Alarm]) -> Routed:
-        return {alarm.name: (alarm, Route(self._action(alarm), alarm.delivery)) for alarm in alarms}
+        return {alarm.name: (alarm, _route(self._action(alarm), alarm)) for alarm in alarms}
 
     def _action(self, alarm: Alarm) -> Action:
         context = ActionContext(alarm.name, self._write_log, self._server_pid, self._subscribers)
@@ -279,6 +284,10 @@ async def _logged(coroutine: Coroutine[None, None, object]) -> None:
 def _is_same(alarm: Alarm, before: Routed) -> bool:
     """Return whether there was this very alarm before, wherever in a file it stood."""
     return alarm.name in before and replace(alarm, where=NOWHERE) == replace(before[alarm.name][0], where=NOWHERE)
+
+
+def _route(action: Action, alarm: Alarm) -> Route:
+    return Route(action, alarm.delivery, alarm.fallback, alarm.fallback_after)
 
 
 def _left(deadline: float) -> float:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import FALLBACK_AFTER, Settings
+from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo, limiters
@@ -36,6 +37,8 @@ FIGURES: dict[str, str] = {
     "body_limit": f"{BODY_LIMIT:,}",
     "drain": f"{DRAIN:g}",
     "echo_window": f"{echo.WINDOW:g}",
+    "fallback_after": f"{FALLBACK_AFTER:g}",
+    "give_up_grace": f"{policy.GRACE:g}",
     "history": f"{HISTORY:,}",
     "intake_patience": f"{PATIENCE * 1000:g}",
     "local_capacity": f"{CAPACITY:,}",
@@ -47,9 +50,12 @@ FIGURES: dict[str, str] = {
     "max_line": f"{MAX_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_timeouts": f"{MAX_TIMEOUTS}",
+    "max_group": f"{lane.MAX_GROUP:,}",
     "mule_deaths": f"{MAX_DEATHS}",
     "repeats": f"{limiters.REPEATS:,}",
     "waiting": f"{WAITING}",
+    "open_after": f"{breaker.OPEN_AFTER}",
+    "patience": f"{lane.PATIENCE}",
     "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
     "signal_patience": f"{SignalAction.patience:g}",
     "shutdown_timeout": f"{_SHUTDOWN:g}",

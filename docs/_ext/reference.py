@@ -105,8 +105,12 @@ class DeliveryKeys(Generated):
         """Return a table of the fields of `Delivery`."""
         info = msgspec.inspect.type_info(Delivery)
         assert isinstance(info, msgspec.inspect.StructType)
-        rows = ((f"`{field.name}`", f"{field.default:g}", _help(field.type)) for field in info.fields)
+        rows = ((f"`{field.name}`", _number(field.default), _help(field.type)) for field in info.fields)
         return table(("key", "default", "meaning"), rows)
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else ""
 
 
 def _help(kind: msgspec.inspect.Type) -> str:

@@ -104,7 +104,10 @@ def test_the_facts_of_the_alarm_are_in_the_environment(
 ) -> None:
     """`ALARM_…` variables tell what the message does not, and the application's own environment is there."""
     monkeypatch.setenv("INHERITED", "yes")
-    deliver("env", make_firing(b"secret line\n", rule="a\0b=c", held_back=3, held_since=1.0))
+    deliver(
+        "env",
+        make_firing(b"secret line\n", rule="a\0b=c", held_back=3, held_since=1.0, count=2, via=("jabber", "mail")),
+    )
     shown = dict(line.split(b"=", 1) for line in log.text.splitlines())
     alarm = {name.decode(): value for name, value in shown.items() if name.startswith(b"ALARM_")}
     assert alarm == {
@@ -115,6 +118,8 @@ def test_the_facts_of_the_alarm_are_in_the_environment(
         "ALARM_SOURCE": b"stdout",
         "ALARM_PID": b"42",
         "ALARM_LOGGER": b"",
+        "ALARM_COUNT": b"2",
+        "ALARM_INSTEAD_OF": b"jabber,mail",
         "ALARM_HELD_BACK": b"3",
         "ALARM_HELD_SINCE": b"1.000000",
     }

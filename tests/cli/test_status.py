@@ -63,6 +63,7 @@ ANSWER = {
     "configuration": CONFIGURATION,
     "sources": {},
     "alarms": {},
+    "failing": {},
     "imbalances": [],
 }
 
@@ -112,3 +113,17 @@ def test_what_is_rare_is_shown_where_it_happened(tmp_path: Path) -> None:
     Path(control_path(str(tmp_path / "s"))).unlink()
     shown = show(tmp_path, sources={"stdout": ROW, "stderr": {**ROW, "oversized": 77, "lost_bytes": 88}})
     assert {"oversized", "lost bytes", "77", "88"} <= set(re.split(" *[┃│\n] *", shown))
+
+
+def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
+    """Since when, how often and why; what a receiver says cannot reach the terminal's controls."""
+    jabber = {"since": 0.0, "failures": 7, "error": "refused \x1b[2J", "is_open": True}
+    hook = {"since": 0.0, "failures": 1, "error": "500", "is_open": False}
+    with answering(tmp_path, {**ANSWER, "failing": {"jabber": jabber, "hook": hook}}):
+        result = status(tmp_path, "--socket", str(tmp_path / "s"))
+    assert result.exit_code == 0
+    assert re.search(
+        r"alarm jabber: 7 attempts in vain since (1970|1969)-\S+ \S+, tried by one firing at a", result.stdout
+    )
+    assert re.search(r"alarm hook: 1 attempts in vain since \S+ \S+: 500", result.stdout)
+    assert "\x1b[2J" not in result.stdout

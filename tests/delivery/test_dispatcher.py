@@ -571,6 +571,7 @@ def test_what_waits_for_a_removed_alarm_is_kept_and_named(caplog: pytest.LogCapt
             await begun.wait()
             assert await stage.exchange(b=recording(Recorder())) == {"a": 2}
             stage.put([firing("a", 3)])
+            await asyncio.sleep(0)
             await stage.exchange(a=recording(recorder))
             release.set()
             assert await stage.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from collections.abc import Iterable
 
 import pytest
 
@@ -21,11 +22,11 @@ class FullOnce(Outbox):
 
     is_full = True
 
-    def settle(self, entry: Entry, outcome: Outcome) -> None:
+    def settle(self, entries: Iterable[Entry], outcome: Outcome, successor: Firing | None = None) -> None:
         if self.is_full:
             self.is_full = False
             raise sqlite3.OperationalError("database or disk is full")
-        super().settle(entry, outcome)
+        super().settle(entries, outcome, successor)
 
 
 def test_an_outcome_is_written_as_soon_as_it_can_be(caplog: pytest.LogCaptureFixture) -> None:

@@ -15,8 +15,10 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.types import Firing, Reason, Record
@@ -43,7 +45,7 @@ def take(outbox: Outbox, *firings: Firing) -> list[Firing]:
 
 def settle(outbox: Outbox, outcome: Outcome, n: int = 1) -> None:
     for entry in outbox.waiting("a", after=0, limit=n):
-        outbox.settle(entry, outcome)
+        outbox.settle([entry], outcome)
 
 
 DELIVERED = Outcome(State.DELIVERED, 1)
@@ -102,7 +104,7 @@ def test_what_is_settled_waits_no_more(outbox: Outbox) -> None:
     """A delivered firing is not delivered again, and the ledger knows it."""
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
-    outbox.settle(entry, Outcome(State.DELIVERED, 1))
+    outbox.settle([entry], Outcome(State.DELIVERED, 1))
     assert outbox.count_waiting() == {}
     assert outbox.ledger.books()["alarms"]["a"]["delivered"] == 1
 
@@ -111,7 +113,7 @@ def test_a_dead_letter_keeps_its_reason(outbox: Outbox) -> None:
     """A dead letter is counted under its reason."""
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
-    outbox.settle(entry, Outcome(State.DEAD, 3, "404", Reason.REFUSED))
+    outbox.settle([entry], Outcome(State.DEAD, 3, "404", Reason.REFUSED))
     assert outbox.ledger.books()["alarms"]["a"]["dead"] == {Reason.REFUSED: 1}
 
 
@@ -315,7 +317,7 @@ def test_firings_removed_by_hand_can_be_settled(outbox: Outbox, path: Path) -> N
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
     alter(path, "DELETE FROM firings")
-    outbox.settle(entry, DELIVERED)
+    outbox.settle([entry], DELIVERED)
     assert complaints(outbox) == []
 
 
@@ -424,7 +426,7 @@ def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
 
     def work() -> None:
         try:
-            outbox.settle(entry, DELIVERED)
+            outbox.settle([entry], DELIVERED)
         except sqlite3.OperationalError:
             failed.set()
 
@@ -436,7 +438,7 @@ def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
         blocker.execute("ROLLBACK")
         thread.join(20.0)
     assert has_failed
-    outbox.settle(entry, DELIVERED)
+    outbox.settle([entry], DELIVERED)
     assert complaints(outbox) == []
 
 
@@ -465,3 +467,87 @@ def test_closing_never_fails(path: Path, caplog: pytest.LogCaptureFixture) -> No
     alter(path, "DROP TABLE ledger")
     outbox.close()
     assert "the last counts are lost" in caplog.text
+
+
+OLD_SCHEMA = """
+CREATE TABLE firings (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, alarm TEXT NOT NULL, state TEXT NOT NULL,
+    firing BLOB NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, error TEXT NOT NULL DEFAULT '',
+    reason TEXT NOT NULL DEFAULT ''
+);
+CREATE TABLE ledger (
+    scope TEXT NOT NULL, name TEXT NOT NULL, col TEXT NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (scope, name, col)
+) WITHOUT ROWID;
+PRAGMA user_version = 1;
+"""
+
+
+def test_an_outbox_of_an_older_release_goes_on(path: Path) -> None:
+    """What waits in it is delivered, and counts from the upgrade on."""
+    one = firing(identity="old")
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript(OLD_SCHEMA)
+        row = (one.id, one.alarm, State.WAITING, encode(one))
+        database.execute("INSERT INTO firings (id, alarm, state, firing) VALUES (?, ?, ?, ?)", row)
+        database.execute("INSERT INTO ledger VALUES ('alarm', 'a', 'fired', 1)")
+        database.commit()
+    outbox = Outbox(path)
+    (entry,) = outbox.waiting("a", after=0, limit=10)
+    assert entry.firing == one
+    assert entry.before < 60.0
+    assert outbox.fault == ""
+    outbox.close()
+    assert alter(path, "PRAGMA user_version") == [(2,)]
+
+
+@pytest.mark.parametrize(
+    ("reopened", "before"),
+    [(1030.0, 30.0), (1000.0 + 1e8, 1e8), (0.0, 20.0)],
+    ids=["a restart", "the clock was set forwards", "the clock was set back"],
+)
+def test_an_age_goes_on_over_restarts(path: Path, reopened: float, before: float) -> None:
+    """A firing is as old as it was known to be, and older by what the clocks say has gone by since."""
+    now = [1000.0]
+    outbox = Outbox(path, now=lambda: now[0])
+    take(outbox, firing())
+    now[0] = 1020.0
+    (entry,) = outbox.waiting("a", after=0, limit=1)
+    assert (entry.before, entry.since) == (0.0, 20.0)
+    outbox.note_failure([entry], 4, "busy")
+    outbox.close()
+    now[0] = reopened
+    again = Outbox(path, now=lambda: now[0])
+    now[0] += 7.0
+    (entry,) = again.waiting("a", after=0, limit=1)
+    assert (entry.before, entry.since, entry.attempts) == (before, 7.0, 4)
+    again.close()
+
+
+def test_a_clock_between_restarts_buries_nothing() -> None:
+    """Whatever clocks say, a firing is tried for a while after a restart; in one process each second counts."""
+    policy = Delivery(give_up_after=3600.0)
+    assert policy.age(before=10.0, since=5.0) == 15.0
+    assert policy.age(before=1e9, since=0.0) == 3600.0 - GRACE
+    assert policy.age(before=1e9, since=GRACE) == 3600.0
+    assert Delivery(give_up_after=10.0).age(before=1e9, since=0.0) == 5.0
+
+
+def test_the_clock_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the process lives, a system clock that is set anew changes nothing."""
+    clock = SteadyClock()
+    before = clock()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert 0.0 <= clock() - before < 60.0
+
+
+def test_an_age_that_cannot_be_corrected_is_no_obstacle(path: Path) -> None:
+    """With no room on the disk the outbox opens all the same, or is replaced by one in memory."""
+    outbox = Outbox(path, now=lambda: 1000.0)
+    take(outbox, firing())
+    outbox.note_failure(outbox.waiting("a", after=0, limit=1), 1, "busy")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TRIGGER full BEFORE UPDATE ON firings BEGIN SELECT RAISE(ABORT, 'full'); END")
+        outbox.close()
+        again = Outbox(path, now=lambda: 0.0)
+        assert again.count_waiting() == {"a": 1}
+        again.close()

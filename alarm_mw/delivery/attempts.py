@@ -1,0 +1,65 @@
+"""Attempts at delivery: calls an action so that nothing but `ActionError` comes of it, whatever the plugin does."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractAsyncContextManager
+
+from alarm_mw.delivery.calls import MAX_ABANDONED, AbandonedError, Calls, PluginError
+from alarm_mw.errors import ActionError
+from alarm_mw.interfaces import Action
+from alarm_mw.types import Firing
+
+log = logging.getLogger(__name__)
+
+
+class Attempts:
+    """Those of one alarm. Lives on the event loop."""
+
+    def __init__(self, alarm: str, action: Action, limit: float) -> None:
+        self._alarm = alarm
+        self._action = action
+        self._limit = limit
+        self._calls = Calls()
+        self._is_nonsense_told = False
+
+    def opened(self) -> AbstractAsyncContextManager[None]:
+        """Keep the action open while the context lasts. Raises as `Calls.opened` does."""
+        return self._calls.opened(self._action, self._limit)
+
+    async def make(self, firing: Firing) -> None:
+        """Deliver within the time limit, or raise `ActionError`."""
+        try:
+            result = await self._calls.call(self._action.deliver, firing, limit=self._limit)
+        except PluginError as error:
+            raise self._explained(error) from error.__cause__
+        except TimeoutError as error:
+            self._tell_abandoned()
+            raise ActionError(f"not done within {self._limit:g} seconds", retry=True) from error
+        except AbandonedError as error:
+            raise ActionError(f"not tried: {error}", retry=True) from error
+        if result is not None:
+            self._tell_nonsense(result)
+
+    def _explained(self, error: PluginError) -> ActionError:
+        """Return what the action raised, or what is to be said of an error that it should not raise."""
+        cause = error.__cause__
+        if isinstance(cause, ActionError):
+            return cause
+        if isinstance(cause, TimeoutError):
+            return ActionError("the action raised TimeoutError", retry=True)
+        # A plugin's mistake harms only its own lane.
+        log.error("alarm %s: the action raised what it should not", self._alarm, exc_info=cause)
+        return ActionError(f"the action raised {error}", retry=False)
+
+    def _tell_abandoned(self) -> None:
+        if n := self._calls.abandoned:
+            text = "alarm %s: a call goes on beyond its time limit and is abandoned (%d of at most %d)"
+            log.error(text, self._alarm, n, MAX_ABANDONED)
+
+    def _tell_nonsense(self, result: object) -> None:
+        """Say once that an action returned something, as if that meant something."""
+        if not self._is_nonsense_told:
+            self._is_nonsense_told = True
+            text = "alarm %s: the action returned %s, expected None; it counts as delivered, ActionError would not"
+            log.warning(text, self._alarm, type(result).__name__)

@@ -101,13 +101,16 @@ class Engine:
         due = self.memory.held_back.due()
         return None if due is None else due - self.memory.offset
 
-    def tick(self, now: float, time: float) -> list[Firing]:
-        """Return the digests that are due: messages that tell what was held back. `time` is since the epoch."""
+    def tick(self, now: float, time: float, *, at_end: bool = False) -> list[Firing]:
+        """Return the digests that are due: messages that tell what was held back. `time` is since the epoch.
+
+        `at_end` those that would be due later as well, since nobody will remember them then.
+        """
         due = self.due()
-        if due is None or due > now:
+        if due is None or (due > now and not at_end):
             return []
         self.memory.is_changed = True
-        return list(self._gatekeeper.tick(now + self.memory.offset, time))
+        return list(self._gatekeeper.tick(now + self.memory.offset, time, at_end=at_end))
 
     # Silences
 

@@ -101,13 +101,15 @@ class Gatekeeper:
             if reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
-    def tick(self, now: float, time: float) -> Iterator[Firing]:
+    def tick(self, now: float, time: float, *, at_end: bool) -> Iterator[Firing]:
         """Fire the digests that are due; `time` is in seconds since the epoch."""
         for alarm, untold in list(self._memory.held_back.alarms.items()):
-            if untold.due is None or untold.due > now:
+            if untold.due is None or (untold.due > now and not at_end):
                 continue
             if alarm not in self._bounds:  # it is not configured any more
                 self._memory.held_back.take(alarm)
+            elif at_end:
+                yield self._digest(alarm, untold, now, time)
             elif (why := self._shut(alarm, now)) is not None:
                 untold.due = why.until
             else:

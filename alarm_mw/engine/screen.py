@@ -79,6 +79,11 @@ class Screen:
         self._all = tuple(range(len(expressions)))
         self._exact = tuple(item.exact if finder.exact else Exactness.NEVER for item in expressions)
         self._alone = tuple((rule,) for rule in range(len(expressions)))
+        #: What a hit of one rule on a line of ASCII has: the rule, and the rule again where it is certain.
+        self._plain = tuple(
+            (alone, alone if exact >= Exactness.ASCII else ())
+            for alone, exact in zip(self._alone, self._exact, strict=True)
+        )
 
     @classmethod
     def compile(cls, rules: Sequence[Screened], *, backend: Name | None = None) -> Screen:
@@ -158,28 +163,34 @@ class Screen:
 
     def _hits(self, data: bytes, finds: list[int]) -> list[Hit]:
         """Return the lines around the finds."""
+        # In a flood every line is one. So there is no call in here that most lines could do without, and `new` is what
+        # `Hit` itself would call.
         finds.sort()
-        ascii_only = data.isascii()
+        new, plain, is_ascii = tuple.__new__, self._plain, data.isascii()
         hits: list[Hit] = []
-        rules: list[int] = []
-        start = end = 0
+        rule = start = end = 0
+        others: list[int] = []
         for find in finds:
             at = (find >> RULE_BITS) - 1
             if at >= end:
-                if rules:
-                    hits.append(self._hit(data, start, end, rules, ascii_only=ascii_only))
+                if others or (end and not is_ascii):
+                    hits.append(self._hit(data, start, end, [rule, *others]))
+                    others = []
+                elif end:
+                    hits.append(new(Hit, (start, end, *plain[rule])))
+                rule = find & _RULE_MASK
                 start = data.rfind(b"\n", end, at) + 1 or end
                 end = data.find(b"\n", at) + 1 or len(data)
-                rules = []
-            rules.append(find & _RULE_MASK)
-        hits.append(self._hit(data, start, end, rules, ascii_only=ascii_only))
+            elif find & _RULE_MASK != rule:
+                others.append(find & _RULE_MASK)
+        hits.append(self._hit(data, start, end, [rule, *others]))
         return hits
 
     def _enough(self, line: bytes) -> Exactness:
         return Exactness.ASCII if line.isascii() else Exactness.ALWAYS
 
-    def _hit(self, data: bytes, start: int, end: int, rules: list[int], *, ascii_only: bool) -> Hit:
-        enough = Exactness.ASCII if ascii_only else self._enough(data[start:end])
+    def _hit(self, data: bytes, start: int, end: int, rules: list[int]) -> Hit:
+        enough = self._enough(data[start:end])
         if len(rules) == 1:
             alone = self._alone[rules[0]]
             return Hit(start, end, alone, alone if self._exact[rules[0]] >= enough else ())

@@ -218,8 +218,11 @@ class StreamReader:
                 logger.exception("%s: the screen failed; lines pass unjudged", self.name)
                 self._tally.unjudged += max(count_lines(data), 1)
             else:
+                begin = offset + start
+                # What `StreamHit` itself would call: in a flood every line is a hit.
+                new = tuple.__new__
                 self._tally.hits += [
-                    StreamHit(offset + start + hit.start, data[hit.start : hit.end], hit.rules, hit.certain)
+                    new(StreamHit, (begin + hit.start, data[hit.start : hit.end], hit.rules, hit.certain))
                     for hit in hits
                 ]
         self._tally.oversized += self._cutter.oversized_lines

@@ -96,6 +96,8 @@ class Worker:
             for batch in batches:
                 if batch.done is not None:
                     batch.done.set()
+        self._memory.hurry()
+        self._process([], at_end=True)
         self._has_finished = True
 
     def _next_batches(self) -> tuple[list[Batch], bool]:
@@ -121,12 +123,12 @@ class Worker:
     def _is_flush_due(self, now: float) -> bool:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
 
-    def _process(self, batches: Sequence[Batch]) -> None:
+    def _process(self, batches: Sequence[Batch], *, at_end: bool = False) -> None:
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
             self._judge = Judge(self._engine)
         now = time.monotonic()
-        digests = self._engine.tick(now, time.time())
+        digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
         each = bool(signals.held_back.receivers)
         judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
         firings = [*digests, *(firing for found in judged for firing in found.verdict.firings)]
@@ -140,7 +142,7 @@ class Worker:
                 self._book_record(found)
             if self._unwritten_since is None:
                 self._unwritten_since = now
-            new = self._take(firings, booked) if firings or self._is_flush_due(now) else []
+            new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else []
         if new is None:
             new = self._take_later(firings, booked)
         self._announce_fired(new)

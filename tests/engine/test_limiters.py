@@ -305,6 +305,15 @@ def test_each_digest_has_its_time() -> None:
     assert limited.due() == 20.0
 
 
+def test_at_the_end_everything_is_told() -> None:
+    """Where nothing outlives the process, what was held back is told before its time is over."""
+    limited = engine(a=Limits(rate="1/1h"))
+    limited.evaluate(line(b"x 1\n"), 0.0)
+    limited.evaluate(line(b"x 2\n"), 1.0)
+    assert [digest.held_back for digest in limited.tick(2.0, 2.0, at_end=True)] == [1]
+    assert limited.tick(2.0, 2.0, at_end=True) == []
+
+
 def test_a_digest_waits_for_a_silence() -> None:
     """What is due while the alarm is silenced is told behind the silence."""
     limited = engine(a=Limits(rate="1/10s"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from alarm_mw.master import streams
 from alarm_mw.master.batch import Batch
 from alarm_mw.master.chunk import Chunk, StreamHit
 from alarm_mw.master.lines import MAX_LINE
@@ -39,3 +42,22 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
     lines = batches[0].lines
     assert lines is not None
     assert lines.record(lines.hits[0]).message == b"x" * MAX_LINE + b"\n"
+
+
+def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk hangs, output passes, memory is bounded, and what nobody judged is counted."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    batches: list[Batch] = []
+    intake = StreamIntake("run", batches.append)
+    chunk = Chunk("stdout", 1, (StreamHit(0, b"ALARM\n", (0,)),))
+    for _ in range(streams.WAITING + 1):
+        intake(chunk)
+    assert batches[-1].lines is None
+    assert batches[-1].done is None
+    assert (batches[-1].counts["stdout"]["lines"], batches[-1].counts["stdout"]["skipped:queue_full"]) == (1, 1)
+    intake(Chunk("stderr", 1, chunk.hits))
+    assert batches[-1].lines is not None
+    assert batches[0].done is not None
+    batches[0].done.set()
+    intake(chunk)
+    assert batches[-1].lines is not None

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -14,6 +15,7 @@ from alarm_mw import signals
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import imbalances
+from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
 from alarm_mw.master.batch import Batch, Item, Lines
@@ -31,15 +33,17 @@ def item(message: bytes, alarm: str | None = None, key: str = "") -> Item:
 class Stage:
     """A worker with rules `ERR → a` and `skip → nothing`."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path | Literal[":memory:"], limits: Limits | None = None) -> None:
         rules = [
             compile_rule(Rule("skip", (), Syntax.PCRE, excludes=True)),
             compile_rule(Rule("ERR", ("a",), Syntax.PCRE)),
         ]
-        self.path = path
+        self.path = Path(path)
         self.outbox = Outbox(path)
         self.woken: list[set[str]] = []
-        engine = Engine(rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192)
+        engine = Engine(
+            rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
+        )
         self.worker = Worker(engine, self.outbox, lambda alarms: self.woken.append(set(alarms)))
         self.worker.start()
 
@@ -196,3 +200,29 @@ def test_the_end_loses_nothing(stage: Stage) -> None:
         stage.worker.submit(Batch((item(b"ERR %d\n" % n),)))
     assert stage.worker.stop(10.0)
     assert stage.outbox.count_waiting() == {"a": 1000}
+
+
+def test_a_digest_comes_without_another_line(tmp_path: Path) -> None:
+    """What was held back is told when its time is over, though nothing else happens; the ledger counts it apart."""
+    opened = Stage(tmp_path / "outbox.db", Limits(rate="1/1s"))
+    opened.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    _until(lambda: opened.outbox.count_waiting() == {"a": 2})
+    assert opened.woken == [{"a"}, {"a"}]
+    books = opened.outbox.ledger.books()
+    assert (books["alarms"]["a"]["matched"], books["alarms"]["a"]["digests"], books["alarms"]["a"]["fired"]) == (
+        2,
+        1,
+        2,
+    )
+    assert imbalances(books, opened.outbox.count_waiting()) == []
+    assert opened.worker.stop(10.0)
+    opened.outbox.close()
+
+
+def test_what_lives_in_memory_is_told_at_the_end() -> None:
+    """A program that ends after a flood still says how much there was."""
+    opened = Stage(":memory:", Limits(rate="1/1h"))
+    opened.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    assert opened.worker.stop(10.0)
+    assert [entry.firing.held_back for entry in opened.outbox.waiting("a", after=0, limit=9)] == [0, 1]
+    opened.outbox.close()

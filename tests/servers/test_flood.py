@@ -1,0 +1,137 @@
+"""A flood under ``alarm-mw run``: a person is woken once, told how many there were, and the output passes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.untold import Untold
+
+LINES = 100_000
+
+#: Prints lines that all match, each another one, whenever it is told how many.
+SERVER = """
+import os, sys
+begin = 0
+for word in sys.stdin:
+    end = begin + int(word)
+    data = "".join(f"TERRIBLE ALARM number {n}: the database is gone\\n" for n in range(begin, end)).encode()
+    begin = end
+    while data:
+        data = data[os.write(1, data):]
+"""
+
+CONFIG = """
+[alarms.a]
+action = "cmd"
+command = "echo $ALARM_SOURCE $ALARM_HELD_BACK >> told.txt; cat >> messages.txt"
+limits = { rate = "RATE" }
+
+[[rules]]
+pattern = "^TERRIBLE ALARM"
+alarms = "a"
+"""
+
+
+class Flood:
+    """A server that floods when it is told to."""
+
+    def __init__(self, installation: Any, rate: str, until: Callable[..., None]) -> None:
+        self.directory: Path = installation.directory
+        (self.directory / "a.toml").write_text(CONFIG.replace("RATE", rate))
+        self._installation = installation
+        self._until = until
+        with (self.directory / "output").open("wb") as output:
+            options = ("--config", "a.toml")
+            self.process = installation.start(
+                options, sys.executable, "-c", SERVER, stdin=-1, stdout=output, stderr=output
+            )
+
+    def pour(self, n: int) -> None:
+        self.process.stdin.write(b"%d\n" % n)
+        self.process.stdin.flush()
+
+    def row(self) -> dict[str, Any]:
+        alarms: dict[str, dict[str, Any]] = self.status()["alarms"]
+        return alarms.get("a", {"matched": 0, "fired": 0, "digests": 0, "held_back": {}})
+
+    def status(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+
+        def answers() -> bool:
+            found.update(self._installation.status())
+            return bool(found)
+
+        self._until(answers)
+        return found
+
+    def told(self) -> list[tuple[str, int]]:
+        """Return the source of each message that was sent, and how many more it told of."""
+        file = self.directory / "told.txt"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [(source, int(number)) for source, number in map(str.split, lines)]
+
+    def untold(self) -> Untold:
+        """Return what the outbox holds of what nobody has been told yet."""
+        database = sqlite3.connect(self._installation.state_dir / "outbox.db")
+        ((saved,),) = database.execute("SELECT data FROM memory")
+        database.close()
+        return Memory.loads(saved, 0.0, time.time()).held_back.alarms["a"]
+
+    def end(self) -> None:
+        self.process.stdin.close()
+        assert self.process.wait(60) == 0
+
+    def numbers(self) -> list[int]:
+        """Return the numbers of the lines that were passed on."""
+        return [int(line.split()[3][:-1]) for line in (self.directory / "output").read_text().splitlines()]
+
+
+def test_a_flood_is_a_few_messages_whose_numbers_add_up(installation: Any, until: Callable[..., None]) -> None:
+    """At most the messages of the rate go out, they account for every line, and memory and output stay as they were."""
+    flood = Flood(installation, "2/3s", until)
+    flood.status()
+    begin = time.monotonic()
+    flood.pour(LINES)
+    until(lambda: flood.row()["matched"] == LINES)
+    until(lambda: sum(n + (source != "digest") for source, n in flood.told()) == LINES)
+    took = time.monotonic() - begin
+    status = flood.status()
+    memory = Path(f"/proc/{status['pid']}/status").read_text().partition("VmHWM:")[2].split()[0]
+    flood.end()
+    row = status["alarms"]["a"]
+    assert status["imbalances"] == []
+    assert row["fired"] == len(flood.told()) <= 2 * (took // 3 + 1)
+    assert row["digests"] >= 1
+    assert row["held_back"] == {"rate": LINES - row["fired"] + row["digests"]}
+    assert "more since" in (flood.directory / "messages.txt").read_text()
+    assert int(memory) < 100_000
+    assert flood.numbers() == list(range(LINES))
+
+
+def test_a_killed_master_wakes_nobody_again(installation: Any, until: Callable[..., None]) -> None:
+    """A master that is killed in a flood is followed by one that goes on where it was, limits and numbers included."""
+    flood = Flood(installation, "1/1h", until)
+    first = flood.status()["pid"]
+    flood.pour(LINES)
+    until(lambda: flood.row()["matched"] == LINES)
+    until(lambda: flood.untold().count == LINES - 1)
+    flood.pour(LINES)
+    until(lambda: flood.row()["matched"] > LINES)
+    os.kill(first, signal.SIGKILL)
+    until(lambda: flood.status()["pid"] != first)
+    flood.pour(1)
+    flood.end()
+    assert flood.numbers() == list(range(2 * LINES + 1))
+    assert flood.told() == [("stdout", 0)]
+    untold = flood.untold()
+    assert LINES <= untold.count <= 2 * LINES
+    assert untold.first == b"TERRIBLE ALARM number 1: the database is gone\n"
+    assert untold.last == b"TERRIBLE ALARM number %d: the database is gone\n" % (2 * LINES)

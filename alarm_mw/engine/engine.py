@@ -149,6 +149,16 @@ class Engine:
         gate = self._gatekeeper.gate(alarms, now)
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
+    def settled(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
+        """Return which of the rules that may match a printed line do; None where that takes too long to tell."""
+        try:
+            return tuple([rule for rule in rules if rule in certain or self._finds(rule, line)])
+        except RuleTimeout:
+            return None
+
+    def _finds(self, index: int, line: bytes) -> bool:
+        return not self.is_switched_off(index) and self._rules[index].search(line)
+
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
         """Note that a gate has decided `n` lines, of which `first` was the first, and `last` the last one."""
         self.memory.is_changed = True

@@ -166,6 +166,6 @@ def _bounds(limits: Limits) -> _Bounds:
     return _Bounds(
         None if limits.rate is None else read_rate(limits.rate),
         0.0 if limits.repeat_after is None else read_duration(limits.repeat_after),
-        limits.digest,
+        False if limits.digest is None and limits.for_humans is False else limits.digest,
         limits.for_humans is not False,
     )

@@ -74,15 +74,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     digest: Annotated[
         bool | None,
         msgspec.Meta(
-            description="tell of what was held back when its time is over; by default for all but `alarm_freq`, "
-            "`true` for that as well, `false` for nothing"
+            description="tell of what was held back when its time is over; by default of all but `alarm_freq`, and for "
+            "humans only; `true` for that as well, `false` for nothing"
         ),
     ] = None
     for_humans: Annotated[
         bool | None,
         msgspec.Meta(
-            description="counts for `alarm_rate`, and is held back by it; by default all actions but `log`, `mule` "
-            "and `signal`"
+            description="counts for `alarm_rate`, is held back by it, and sends digests; by default all actions but "
+            "`log`, `mule` and `signal`"
         ),
     ] = None
 

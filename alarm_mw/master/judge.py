@@ -15,6 +15,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.gatekeeper import Gate
 from alarm_mw.master.batch import Batch, Item, Lines
 from alarm_mw.master.chunk import StreamHit
+from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.transports.own_requests import own_requests
 from alarm_mw.types import Reason, Record, Verdict
 
@@ -85,16 +86,18 @@ class Judge:
         if len(own) > _MAX_OWN:
             yield from self._each_line(lines, now)
             return
-        runs: dict[tuple[int, ...], _Run | None] = {}
+        runs: dict[tuple[int, ...] | None, _Run | None] = {}
         for hit in lines.hits:
-            _, line, rules, certain = hit
+            _, line, found, certain = hit
+            rules: tuple[int, ...] | None = found
+            if certain != found:
+                rules = self._settled(hit)
             try:
                 run = runs[rules]
             except KeyError:
-                run = runs[rules] = self._run(rules, lines.stream, now)
+                run = runs[rules] = None if rules is None else self._run(rules, lines.stream, now)
             if (
                 run is not None
-                and certain == rules
                 and (run.message is None or run.message == line)
                 and not line.startswith(ALARM_MARK)
                 and not (own and any(text in line for text in own))
@@ -109,11 +112,19 @@ class Judge:
             yield self._line(lines, hit, now)
         yield from self._finished(runs, lines, now)
 
+    def _settled(self, hit: StreamHit) -> tuple[int, ...] | None:
+        """Return the rules that match; None where the line has to be looked at by itself."""
+        try:
+            # One that was cut is no line yet.
+            return self._engine.settled(hit.rules, hit.certain, hit.line) if len(hit.line) < MAX_LINE else None
+        except Exception:  # noqa: BLE001  # `_judge` will meet it again, and say so
+            return None
+
     def _run(self, rules: tuple[int, ...], stream: str, now: float) -> _Run | None:
         found = self._engine.gate(rules, stream, now)
         return None if found is None else _Run(*found)
 
-    def _finished(self, runs: dict[tuple[int, ...], _Run | None], lines: Lines, now: float) -> Iterator[Judged]:
+    def _finished(self, runs: dict[tuple[int, ...] | None, _Run | None], lines: Lines, now: float) -> Iterator[Judged]:
         for run in runs.values():
             if run is not None and run.first is not None:
                 first = lines.record(run.first)

@@ -287,6 +287,15 @@ def test_as_in_uwsgi_there_is_no_digest_of_the_same_message() -> None:
     assert limited.due() is None
 
 
+def test_programs_get_no_digests() -> None:
+    """An alarm that speaks to no person does not act on what is no event, unless it is told to."""
+    for digest, due in ((None, None), (True, 10.0)):
+        limited = engine(a=Limits(rate="1/10s", for_humans=False, digest=digest))
+        limited.evaluate(line(b"x 1\n"), 0.0)
+        limited.evaluate(line(b"x 2\n"), 1.0)
+        assert limited.due() == due
+
+
 def test_digests_can_be_had_for_nothing() -> None:
     """`digest = false` sends nothing but what happens; the next message tells of the rest."""
     limited = engine(a=Limits(rate="1/10s", digest=False))
@@ -381,6 +390,19 @@ def test_no_gate_while_echoes_are_expected() -> None:
     limited.evaluate(line(b"x\n", source="logging", echoes=(b"x y",)), 0.0)
     assert limited.gate((0,), "stdout", 1.0) is None
     assert limited.gate((0,), "stdout", 100.0) is not None
+
+
+def test_a_rule_that_is_not_certain_is_settled_by_its_regexp() -> None:
+    """What the screen leaves open is decided by the rules, but for those that are cut off."""
+    rules = (Rule("x(?!z)", ("a",)), Rule("x", ("a",)), Rule(r"^(?=(a|aa)+$)a", ("a",)))
+    some = engine(*rules)
+    assert some.settled((0, 1), (1,), b"xz\n") == (1,)
+    assert some.settled((0, 1), (1,), b"x\n") == (0, 1)
+    endless = b"a" * 100 + b"!\n"
+    assert some.settled((2,), (), endless) is None
+    for _ in range(10):
+        some.evaluate(line(endless), 0.0)
+    assert some.settled((2,), (), endless) == ()
 
 
 def test_no_gate_for_rules_that_count() -> None:

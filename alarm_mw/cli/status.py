@@ -80,10 +80,17 @@ def _show(answer: dict[str, Any]) -> None:
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for alarm, failing in answer["failing"].items():
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
+    for alarm, silence in answer["silences"].items():
+        console.print(_text(_silence(alarm, silence)), soft_wrap=True)
     for sentence in answer["imbalances"]:
         console.print(_text(sentence, style="red"))
     if not answer["imbalances"]:
         console.print("The ledger balances.")
+
+
+def _silence(alarm: str, silence: dict[str, Any]) -> str:
+    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + silence["seconds"]))
+    return f"alarm {alarm} is silenced until {end}" + (f": {silence['comment']}" if silence["comment"] else "")
 
 
 def _configuration(in_force: dict[str, Any]) -> Iterator[str]:

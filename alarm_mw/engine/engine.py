@@ -130,8 +130,8 @@ class Engine:
     def silences(self, now: float) -> dict[str, tuple[float, str]]:
         """Return for how many seconds each alarm is silenced yet, with the comment."""
         now += self.memory.offset
-        found = self.memory.silences.until.items()
-        return {alarm: (until - now, comment) for alarm, (until, comment) in found if until > now}
+        found = dict(self.memory.silences.until)  # a copy: it may be another thread that asks
+        return {alarm: (until - now, comment) for alarm, (until, comment) in found.items() if until > now}
 
     # Floods
 

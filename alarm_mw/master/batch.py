@@ -38,6 +38,16 @@ class Lines:
 
 
 @dataclass(frozen=True, slots=True)
+class Silence:
+    """An alarm that is to be silent for so many seconds from now; 0 ends its silence."""
+
+    alarm: str
+    seconds: float
+    #: For people: why, and by whom.
+    comment: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Items in order, and counts for the ledger."""
 
@@ -49,3 +59,5 @@ class Batch:
     metrics: Sequence[MetricChange] = ()
     #: Come after the items.
     lines: Lines | None = None
+    #: Come before them.
+    silence: Silence | None = None

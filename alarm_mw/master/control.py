@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.batch import Silence
 from alarm_mw.master.listening import listen
 from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime import Runtime
@@ -35,6 +36,14 @@ class InForce(TypedDict):
     files: dict[str, bool]
 
 
+class Silenced(TypedDict):
+    """A silence that lasts."""
+
+    #: How many more seconds.
+    seconds: float
+    comment: str
+
+
 class Status(TypedDict):
     """What ``alarm-mw status --json`` prints."""
 
@@ -44,6 +53,8 @@ class Status(TypedDict):
     configuration: InForce
     sources: dict[str, object]
     alarms: dict[str, object]
+    #: The alarms that somebody has silenced.
+    silences: dict[str, Silenced]
     #: What the application counts by `alarm_mw.metrics`.
     metrics: dict[str, int]
     #: How the receivers of alarms fail, of those that do.
@@ -72,6 +83,9 @@ def status(runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loa
         "configuration": in_force(loaded),
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
+        "silences": {
+            alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in runtime.silences().items()
+        },
         "metrics": runtime.metrics.values(),
         "failing": runtime.failing(),
         "imbalances": imbalances(books, waiting),
@@ -88,9 +102,14 @@ class ControlServer:
     """Listens at `path`; loads the web framework when the first connection arrives."""
 
     def __init__(
-        self, path: Path, tell_status: Callable[[], Status], reload: Callable[[], Coroutine[None, None, Reloaded]]
+        self,
+        path: Path,
+        tell_status: Callable[[], Status],
+        reload: Callable[[], Coroutine[None, None, Reloaded]],
+        silence: Callable[[Silence], list[str]],
     ) -> None:
         self._path = path
+        self._silence = silence
         self._tell_status = tell_status
         self._reload = reload
         self._listener = listen(path, BACKLOG)
@@ -108,7 +127,7 @@ class ControlServer:
     async def _serve(self) -> None:
         import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
 
-        app = _application(self._tell_status, self._reload)
+        app = _application(self._tell_status, self._reload, self._silence)
         config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         await self._server.serve(sockets=[self._listener])
@@ -125,7 +144,11 @@ class ControlServer:
         self._path.unlink(missing_ok=True)
 
 
-def _application(tell_status: Callable[[], Status], reload: Callable[[], Coroutine[None, None, Reloaded]]) -> ASGIApp:
+def _application(
+    tell_status: Callable[[], Status],
+    reload: Callable[[], Coroutine[None, None, Reloaded]],
+    silence: Callable[[Silence], list[str]],
+) -> ASGIApp:
     from starlette.applications import Starlette  # noqa: PLC0415  # see ControlServer
     from starlette.requests import Request  # noqa: PLC0415
     from starlette.responses import JSONResponse  # noqa: PLC0415
@@ -137,4 +160,18 @@ def _application(tell_status: Callable[[], Status], reload: Callable[[], Corouti
     async def post_reload(_: Request) -> JSONResponse:
         return JSONResponse(await reload())
 
-    return Starlette(routes=[Route("/status", get_status), Route("/reload", post_reload, methods=["POST"])])
+    async def post_silence(request: Request) -> JSONResponse:
+        asked = request.query_params
+        try:
+            wanted = Silence(asked["alarm"], float(asked["seconds"]), asked.get("comment", ""))
+        except (KeyError, ValueError):
+            return JSONResponse({"error": "expected alarm and seconds"}, 400)
+        return JSONResponse({"alarms": silence(wanted)})
+
+    return Starlette(
+        routes=[
+            Route("/status", get_status),
+            Route("/reload", post_reload, methods=["POST"]),
+            Route("/silence", post_silence, methods=["POST"]),
+        ]
+    )

@@ -76,7 +76,9 @@ class MasterProcess:
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
         self._publisher = Publisher(plan.socket)
-        self._control = ControlServer(Path(control_path(plan.socket)), self._status, self._reloader.reload)
+        self._control = ControlServer(
+            Path(control_path(plan.socket)), self._status, self._reloader.reload, self._runtime.silence
+        )
         self._monitors = Monitors(
             self._watchable(settings),
             self._runtime,

@@ -24,7 +24,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import Action, ActionContext
-from alarm_mw.master.batch import Batch
+from alarm_mw.master.batch import Batch, Silence
 from alarm_mw.master.foreign import make_action
 from alarm_mw.master.lanes import Lanes, Routed
 from alarm_mw.master.memory_writer import read_memory
@@ -141,6 +141,20 @@ class Runtime:
     def submit(self, batch: Batch) -> None:
         """Give a batch to the worker; returns at once."""
         self._worker.submit(batch)
+
+    def silence(self, silence: Silence) -> list[str]:
+        """Silence an alarm, or end its silence, soon; return the names of all alarms, and do nothing for another name.
+
+        From any thread; returns at once.
+        """
+        known = sorted(self._current.alarms)
+        if silence.alarm in known:
+            self._worker.submit(Batch(silence=silence))
+        return known
+
+    def silences(self) -> dict[str, tuple[float, str]]:
+        """Return for how many seconds each alarm is silenced yet, with what was said about it."""
+        return self._worker.silences()
 
     def backlog(self) -> int:
         """Return about how many batches wait for the worker."""

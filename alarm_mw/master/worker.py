@@ -77,6 +77,10 @@ class Worker:
         self.submit(Batch(done=done))
         return done.wait(timeout)
 
+    def silences(self) -> dict[str, tuple[float, str]]:
+        """Return for how many seconds each alarm is silenced yet, with what was said about it. From any thread."""
+        return self._engine.silences(time.monotonic())
+
     def backlog(self) -> int:
         """Return about how many batches wait."""
         return self._inbox.qsize()
@@ -128,6 +132,7 @@ class Worker:
             self._engine, self._next_engine = self._next_engine, None
             self._judge = Judge(self._engine)
         now = time.monotonic()
+        self._silence(batches, now)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
         each = bool(signals.held_back.receivers)
         judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
@@ -147,6 +152,13 @@ class Worker:
             new = self._take_later(firings, booked)
         self._announce_fired(new)
         self._announce_held(judged)
+
+    def _silence(self, batches: Sequence[Batch], now: float) -> None:
+        for silence in filter(None, (batch.silence for batch in batches)):
+            if silence.seconds:
+                self._engine.silence(silence.alarm, silence.seconds, now, silence.comment)
+            else:
+                self._engine.unsilence(silence.alarm, now)
 
     def _book_counts(self, batch: Batch) -> None:
         for source, columns in batch.counts.items():

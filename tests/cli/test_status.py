@@ -64,6 +64,7 @@ ANSWER = {
     "sources": {},
     "alarms": {},
     "failing": {},
+    "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
 }
 

@@ -18,7 +18,7 @@ from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
-from alarm_mw.master.batch import Batch, Item, Lines
+from alarm_mw.master.batch import Batch, Item, Lines, Silence
 from alarm_mw.master.chunk import StreamHit
 from alarm_mw.master.worker import Worker
 from alarm_mw.types import Reason, Record, Rule, Syntax
@@ -226,3 +226,16 @@ def test_what_lives_in_memory_is_told_at_the_end() -> None:
     assert opened.worker.stop(10.0)
     assert [entry.firing.held_back for entry in opened.outbox.waiting("a", after=0, limit=9)] == [0, 1]
     opened.outbox.close()
+
+
+def test_a_silenced_alarm_says_so_afterwards(stage: Stage) -> None:
+    """While an alarm is silenced nothing of it is delivered; whoever ends the silence is told what there was."""
+    stage.worker.submit(Batch(silence=Silence("a", 3600.0, "a deployment")))
+    stage.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    assert stage.outbox.count_waiting() == {}
+    ((seconds, comment),) = stage.worker.silences().values()
+    assert (3590 < seconds <= 3600, comment) == (True, "a deployment")
+    stage.worker.submit(Batch(silence=Silence("a", 0.0)))
+    _until(lambda: stage.outbox.count_waiting() == {"a": 1})
+    assert stage.worker.silences() == {}
+    assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.SILENCED: 2}

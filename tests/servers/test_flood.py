@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.untold import Untold
@@ -94,9 +98,25 @@ class Flood:
         return [int(line.split()[3][:-1]) for line in (self.directory / "output").read_text().splitlines()]
 
 
-def test_a_flood_is_a_few_messages_whose_numbers_add_up(installation: Any, until: Callable[..., None]) -> None:
+@pytest.fixture
+def start(installation: Any, until: Callable[..., None]) -> Iterator[Callable[[str], Flood]]:
+    """Start floods of alarms with the rate that is given."""
+    with ExitStack() as ends:
+
+        def started(rate: str) -> Flood:
+            flood = Flood(installation, rate, until)
+            ends.callback(flood.process.wait, 60)
+            ends.callback(flood.process.stdin.close)
+            return flood
+
+        yield started
+
+
+def test_a_flood_is_a_few_messages_whose_numbers_add_up(
+    start: Callable[[str], Flood], until: Callable[..., None]
+) -> None:
     """At most the messages of the rate go out, they account for every line, and memory and output stay as they were."""
-    flood = Flood(installation, "2/3s", until)
+    flood = start("2/3s")
     flood.status()
     begin = time.monotonic()
     flood.pour(LINES)
@@ -116,9 +136,9 @@ def test_a_flood_is_a_few_messages_whose_numbers_add_up(installation: Any, until
     assert flood.numbers() == list(range(LINES))
 
 
-def test_a_killed_master_wakes_nobody_again(installation: Any, until: Callable[..., None]) -> None:
+def test_a_killed_master_wakes_nobody_again(start: Callable[[str], Flood], until: Callable[..., None]) -> None:
     """A master that is killed in a flood is followed by one that goes on where it was, limits and numbers included."""
-    flood = Flood(installation, "1/1h", until)
+    flood = start("1/1h")
     first = flood.status()["pid"]
     flood.pour(LINES)
     until(lambda: flood.row()["matched"] == LINES)
@@ -135,3 +155,28 @@ def test_a_killed_master_wakes_nobody_again(installation: Any, until: Callable[.
     assert LINES <= untold.count <= 2 * LINES
     assert untold.first == b"TERRIBLE ALARM number 1: the database is gone\n"
     assert untold.last == b"TERRIBLE ALARM number %d: the database is gone\n" % (2 * LINES)
+
+
+def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood], until: Callable[..., None]) -> None:
+    """Whoever silences an alarm hears nothing of it, sees that in the status, and is told at the end what there was."""
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        arguments = [installation.command, *words, "--state-dir", str(installation.state_dir)]
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=30, check=False)
+
+    flood = start("1/1h")
+    flood.status()
+    assert command("silence", "a", "--for", "1h", "--comment", "deployment").returncode == 0
+    flood.pour(10)
+    until(lambda: flood.row()["held_back"] == {"silenced": 10})
+    shown = command("status").stdout
+    assert "alarm a is silenced until" in shown
+    assert ": deployment" in shown
+    assert flood.told() == []
+    assert command("unsilence", "a").returncode == 0
+    until(lambda: flood.told() == [("digest", 10)])
+    assert flood.status()["silences"] == {}
+    mistaken = command("silence", "b", "--for", "1h")
+    assert (mistaken.returncode, mistaken.stderr) == (2, "alarm-mw: unknown alarm 'b'; there is a\n")
+    assert "expected a time such as" in command("silence", "a", "--for", "long").stderr
+    flood.end()

@@ -1,0 +1,53 @@
+"""``alarm-mw silence``: holds an alarm back for a time."""
+
+from __future__ import annotations
+
+import sys
+import urllib.parse
+
+import click
+
+from alarm_mw.cli.status import NO_MASTER, find
+from alarm_mw.engine.limits import read_duration
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.control import ask_patiently
+
+#: The exit status for an alarm that is not configured.
+UNKNOWN = 2
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a time such as ``2h``, or of a number of them."""
+    try:
+        return read_duration(float(text) if text.replace(".", "", 1).isdecimal() else text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.argument("alarm")
+@click.option("--for", "seconds", type=duration, required=True, metavar="TIME", help="How long: 90s, 10m, 2h, 1d.")
+@click.option("--comment", default="", help="Why, and by whom; `alarm-mw status` shows it.")
+@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
+@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+def silence(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
+    """Hold an alarm of a running server back for a time, as for a deployment.
+
+    Whatever it would have sent is counted, as `silenced`, and told in one message when the time is over. A silence
+    outlives the master, and takes the place of one that the alarm has already. Needs no options where only one server
+    runs. Exit status 1 when none answers, 2 for an alarm that is not configured.
+    """
+    order(alarm, seconds, comment, state_dir, socket_path)
+
+
+def order(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
+    """Have a master silence an alarm, or end its silence for 0 seconds; exit where that cannot be had."""
+    query = urllib.parse.urlencode({"alarm": alarm, "seconds": seconds, "comment": comment})
+    try:
+        known = ask_patiently(find(state_dir, socket_path), f"/silence?{query}", method="POST")["alarms"]
+    except NotRunningError as error:
+        click.echo(f"alarm-mw: {error}", err=True)
+        sys.exit(NO_MASTER)
+    if alarm not in known:
+        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(known)}", err=True)
+        sys.exit(UNKNOWN)

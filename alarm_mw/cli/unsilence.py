@@ -1,0 +1,20 @@
+"""``alarm-mw unsilence``: ends what ``alarm-mw silence`` began."""
+
+from __future__ import annotations
+
+import click
+
+from alarm_mw.cli.silence import order
+
+
+@click.command()
+@click.argument("alarm")
+@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
+@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+def unsilence(alarm: str, state_dir: str | None, socket_path: str | None) -> None:
+    """End the silence of an alarm of a running server.
+
+    What it has held back is told at once. Nothing happens where the alarm is not silenced. Exit status 1 when no server
+    answers, 2 for an alarm that is not configured.
+    """
+    order(alarm, 0.0, "", state_dir, socket_path)

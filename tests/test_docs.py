@@ -13,6 +13,7 @@ import blinker
 import click
 import msgspec
 import pytest
+from matrix_rows import PROGRAMS, SERVERS
 
 import alarm_mw
 from alarm_mw import signals
@@ -140,3 +141,9 @@ SIGNALS = [f"signals.{name}" for name, value in vars(signals).items() if isinsta
 def test_every_public_name_is_documented(name: str, built: dict[str, str]) -> None:
     """The page on the Python API names everything that the package offers."""
     assert f"alarm_mw.{name}" in built["api"]
+
+
+def test_every_tested_server_is_shown(built: dict[str, str]) -> None:
+    """The page on tested servers has a row for each row of their matrix."""
+    lines = re.findall(r"^\+-", built["tested-servers"], re.MULTILINE)
+    assert len(lines) == len([*SERVERS, *PROGRAMS]) + 1

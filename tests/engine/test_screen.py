@@ -48,6 +48,18 @@ def test_hits_are_lines_with_their_newline(backend: Name) -> None:
     assert matches(screen, compiled, data) == [(12, 38, (0, 1, 2)), (39, 45, (0,)), (45, 59, (1,))]
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("end", ["", "ü\n"])
+def test_a_line_is_one_hit_however_often_its_rules_match(backend: Name, end: str) -> None:
+    """A rule that matches twice in a line, and others that do as well, make one hit with each of them once."""
+    compiled = rules("A", "B")
+    screen = Screen.compile(compiled, backend=backend)
+    data = ("A A\nB\nnone\nB A B\nA\nü A\nB B\nAA" + end).encode()
+    lines = [(0, 4, (0,)), (4, 6, (1,)), (11, 17, (0, 1)), (17, 19, (0,)), (19, 24, (0,)), (24, 28, (1,))]
+    assert matches(screen, compiled, data) == [*lines, (28, len(data), (0,))]
+    assert all(len(hit.rules) == len(set(hit.rules)) for hit in screen.scan(data))
+
+
 def test_nothing_comes_of_lines_that_no_rule_matches() -> None:
     """A chunk without a hit gives an empty list, and so does an empty chunk."""
     screen = Screen.compile(rules("ERROR", "WARN"))
@@ -152,7 +164,7 @@ def test_a_database_of_another_hyperscan_is_compiled_anew() -> None:
     assert screen.scan(b"ab\n") == [Hit(0, 3, (0,), (0,))]
 
 
-@pytest.mark.parametrize("saved", [b"", b"no screen", msgspec.msgpack.encode([99, "re2", [], [], b""])])
+@pytest.mark.parametrize("saved", [b"", b"no screen", msgspec.msgpack.encode([99, "re2", [], [], [], b""])])
 def test_bytes_that_are_no_screen_are_refused(saved: bytes) -> None:
     """Garbage, and a screen of another version, raise `ValueError`."""
     with pytest.raises(ValueError, match="screen"):

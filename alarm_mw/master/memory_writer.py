@@ -29,12 +29,17 @@ class MemoryWriter:
     def due(self) -> bytes | None:
         """Return the memory as bytes, where it has to be written with the transaction that begins now."""
         begin = self._clock()
-        if not self._is_durable or not self._memory.is_changed or begin < self._next:
+        if not self.is_unwritten or begin < self._next:
             return None
         saved = self._memory.dumps(begin, time.time())
         end = self._clock()
         self._next = end + min((end - begin) / SHARE, LONGEST)
         return saved
+
+    @property
+    def is_unwritten(self) -> bool:
+        """Whether the memory has changed since it was written, and will be asked for after a restart."""
+        return self._is_durable and self._memory.is_changed
 
     def hurry(self) -> None:
         """Let the next `due` not wait: it is the last."""

@@ -100,8 +100,9 @@ class Worker:
             for batch in batches:
                 if batch.done is not None:
                     batch.done.set()
-        self._memory.hurry()
-        self._process([], at_end=True)
+        if self._memory.is_unwritten or (not self._outbox.is_durable and self._engine.due() is not None):
+            self._memory.hurry()
+            self._process([], at_end=True)
         self._has_finished = True
 
     def _next_batches(self) -> tuple[list[Batch], bool]:
@@ -149,7 +150,8 @@ class Worker:
                 self._unwritten_since = now
             new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else []
         if new is None:
-            new = self._take_later(firings, booked)
+            # At the end, who closes the outbox writes the counts.
+            new = self._take_later(firings, booked) if firings or not at_end else []
         self._announce_fired(new)
         self._announce_held(judged)
 

@@ -20,6 +20,7 @@ from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
 from alarm_mw.master.batch import Batch, Item, Lines, Silence
 from alarm_mw.master.chunk import StreamHit
+from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.worker import Worker
 from alarm_mw.types import Reason, Record, Rule, Syntax
 
@@ -239,3 +240,22 @@ def test_a_silenced_alarm_says_so_afterwards(stage: Stage) -> None:
     _until(lambda: stage.outbox.count_waiting() == {"a": 1})
     assert stage.worker.silences() == {}
     assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.SILENCED: 2}
+
+
+def test_a_worker_that_is_left_behind_ends_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the outbox is closed before the worker has ended, it has nothing more to write."""
+    opened = Stage(tmp_path / "outbox.db")
+    opened.work(item(b"ERR 1\n"))
+    opened.outbox.close()
+    assert opened.worker.stop(1.0)
+    assert caplog.text == ""
+
+
+def test_the_memory_is_written_at_the_end(tmp_path: Path) -> None:
+    """What was held back a moment before the end is known to the next start."""
+    opened = Stage(tmp_path / "outbox.db", Limits(rate="1/1h"))
+    opened.work(item(b"ERR 1\n"), *(item(b"ERR 2\n") for _ in range(5)))
+    opened.work(item(b"ERR 3\n"))
+    assert opened.worker.stop(10.0)
+    assert read_memory(opened.outbox).held_back.alarms["a"].count == 6
+    opened.outbox.close()

@@ -16,8 +16,8 @@ SEND_BUFFER = 1024 * 1024
 #: Seconds without a new attempt after the master could not be reached.
 RECONNECT_PAUSE = 0.2
 
-#: Seconds that a record waits while another thread is connecting.
-CONNECT_PATIENCE = 0.01
+#: Seconds that a record waits while another thread is connecting, which takes as long as that one gets no processor.
+CONNECT_PATIENCE = 0.25
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF})
 
@@ -29,6 +29,7 @@ class UnixTransport:
         self.path = path
         self._socket: socket.socket | None = None
         self._connecting = threading.Lock()
+        self._connector = 0
         self._not_before = 0.0
 
     def send(self, packet: bytes) -> Reason | None:
@@ -50,8 +51,9 @@ class UnixTransport:
             current.close()
 
     def _reconnect(self, broken: socket.socket | None) -> socket.socket | None:
-        if time.monotonic() < self._not_before or not self._connecting.acquire(timeout=CONNECT_PATIENCE):
+        if time.monotonic() < self._not_before or not self._may_connect():
             return None
+        self._connector = threading.get_ident()
         try:
             if self._socket is broken:
                 self.close()
@@ -60,7 +62,13 @@ class UnixTransport:
                     self._not_before = time.monotonic() + RECONNECT_PAUSE
             return self._socket
         finally:
+            self._connector = 0
             self._connecting.release()
+
+    def _may_connect(self) -> bool:
+        """Wait for a thread that is connecting; not for this one, which a signal's handler has interrupted there."""
+        patience = 0.0 if self._connector == threading.get_ident() else CONNECT_PATIENCE
+        return self._connecting.acquire(timeout=patience)
 
 
 def _connect(path: str) -> socket.socket | None:

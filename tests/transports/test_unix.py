@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import pytest
@@ -79,3 +81,32 @@ def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:
         with connection:
             assert connection.recv(10) == b"x"
     transport.close()
+
+
+def test_two_threads_that_send_first_are_both_heard(path: Path, transport: UnixTransport) -> None:
+    """While one thread is connecting, and gets no processor for a while, the other one waits for it."""
+    with listen(path), ThreadPoolExecutor(1) as pool:
+        with transport._connecting:
+            other = pool.submit(transport.send, b"x")
+            wait([other], timeout=0.05)
+        assert other.result(5) is None
+
+
+class Held:
+    """A lock that somebody has; tells how long it was waited for."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def acquire(self, *, timeout: float) -> bool:
+        self.waited.append(timeout)
+        return False
+
+
+def test_a_signal_within_connecting_waits_for_nobody(transport: UnixTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that it has interrupted cannot go on before: what the handler sends is refused at once."""
+    held = Held()
+    monkeypatch.setattr(transport, "_connecting", held)
+    transport._connector = threading.get_ident()
+    assert transport.send(b"x") is Reason.NO_MASTER
+    assert held.waited == [0.0]

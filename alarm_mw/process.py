@@ -74,6 +74,23 @@ def configure(settings: Settings) -> None:
         _set_client(process, _make_client(process))
 
 
+def prepare(settings: Settings) -> None:
+    """Let the first record start a worker thread with these settings, here or in a forked child; start nothing now."""
+    process = this
+    with process.starting:
+        process.settings = settings
+        if isinstance(process.client, Nowhere):
+            process.client = None
+
+
+def decline() -> None:
+    """Let records go nowhere in this process without a word, unless something is configured after all."""
+    process = this
+    with process.starting:
+        if process.client is None:
+            process.client = Nowhere(has_told=True)
+
+
 def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
     """Deliver what was submitted, for at most `timeout` seconds, and stop; return whether everything was delivered.
 

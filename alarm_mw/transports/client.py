@@ -61,8 +61,8 @@ class Client(Protocol):
 class Nowhere:
     """No master, and `init` was not called: says so once, and drops."""
 
-    def __init__(self) -> None:
-        self._told = False
+    def __init__(self, *, has_told: bool = False) -> None:
+        self._told = has_told
 
     def may_concern(self, level: int | None, logger: str) -> bool:  # noqa: ARG002  # a Client's
         """Let it come to `submit`, which tells."""

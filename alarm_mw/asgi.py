@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from alarm_mw.exchange import Exchange
 from alarm_mw.judging import RequestRules, made_by_alarm
-from alarm_mw.requests import Emit, RequestRule, unhandled_exception, upload_made
+from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
 from alarm_mw.transports.mark import ASGI_HEADER, is_signed
 
 if TYPE_CHECKING:  # an application on another framework must not load Starlette
@@ -104,8 +104,13 @@ class AsgiExchange(Exchange):
     def header(self, name: str) -> str | None:
         """Return the value of a request header by its name in small letters; several of one name as one."""
         wanted = name.encode("latin-1", "replace")
-        values = [value.decode("latin-1") for key, value in self.facts_of_server.get("headers", ()) if key == wanted]
-        return ", ".join(values) if values else None
+        values = [value for key, value in self.facts_of_server.get("headers", ()) if key == wanted]
+        return b", ".join(values).decode("latin-1") if values else None
+
+    def announced_size(self) -> int | None:
+        """Return the bytes of the request's body, as the client announced them."""
+        value = dict(self.facts_of_server.get("headers", ())).get(b"content-length")
+        return content_length(value.decode("latin-1")) if value else None
 
 
 async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, receive: Receive, send: Send) -> None:
@@ -127,7 +132,7 @@ async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, rece
             exchange.has_left = True
         return message
 
-    with exchange.remembering():
+    with exchange:
         await app(scope, looking if exchange.plan.awaits_leaving else receive, counting)
 
 

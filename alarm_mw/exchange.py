@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextvars import Token
 from time import perf_counter
 from typing import Any
 
@@ -41,6 +40,7 @@ class Exchange(msgspec.Struct):
     #: Bytes of the response's body so far; None where they are not counted.
     response_size: int | None = None
     log: RequestLog | None = None
+    outside: Token[RequestLog | None] | None = None
     running: overdue.Running | None = None
 
     def client_host(self) -> str:
@@ -51,23 +51,23 @@ class Exchange(msgspec.Struct):
         """Return the value of a request header by its name in small letters."""
         raise NotImplementedError
 
+    def announced_size(self) -> int | None:
+        """Return the bytes of the request's body, as the client announced them: the quickest way to the header."""
+        raise NotImplementedError
+
     def end(self, error: BaseException | None) -> None:
         """Put the request to the rules, ended by `error` or in order, if it may concern one of them."""
         duration = perf_counter() - self.began
         if self.running is not None:
             overdue.remove(self.running)
-        received = self.request_size() if self.plan.measures_requests else 0
+        received = self.announced_size() if self.plan.measures_requests else 0
         sent = self.response_size or 0
         if (
             error is not None
             or self.has_left
-            or self.plan.concerns(self.method, self.path, self.status, duration, received, sent, None, False)
+            or self.plan.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
         ):
             self.rules.judge(self.facts(duration, error))
-
-    def request_size(self) -> int:
-        """Return the bytes of the request's body; 0 where the client did not say."""
-        return self.facts(0.0).request_size or 0
 
     def facts(self, duration: float, error: BaseException | None = None, limit: float | None = None) -> Request:
         """Return what is known so far, of a request that has ended or has not ended within `limit` seconds."""
@@ -107,14 +107,13 @@ class Exchange(msgspec.Struct):
         if self.response_size is not None:
             self.response_size += size
 
-    @contextmanager
-    def remembering(self) -> Iterator[None]:
-        """Remember what is logged meanwhile as this request's, where that is asked for."""
-        if self.log is None:
-            yield
-            return
-        token = request_log.current.set(self.log)
-        try:
-            yield
-        finally:
-            request_log.current.reset(token)
+    def __enter__(self) -> None:
+        """Remember what is logged from now on as this request's, where that is asked for."""
+        if self.log is not None:
+            self.outside = request_log.current.set(self.log)
+
+    def __exit__(self, *_: object) -> None:
+        """Remember no more until the next time."""
+        if self.outside is not None:
+            request_log.current.reset(self.outside)
+            self.outside = None

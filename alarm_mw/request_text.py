@@ -20,7 +20,7 @@ from alarm_mw.requests import (
 MAX_TRACEBACK = 4000
 
 #: How much of a longer one is its beginning: where the call came from. The rest is its end: what failed.
-_HEAD = 1000
+HEAD = 1000
 
 _OUR_CODE = str(Path(__file__).parent)
 
@@ -89,7 +89,7 @@ def bounded(text: str) -> str:
     data = text.encode("utf-8", "surrogatepass")
     if len(data) <= MAX_TRACEBACK:
         return text
-    head = data[:_HEAD].rpartition(b"\n")[0]
+    head = data[:HEAD].rpartition(b"\n")[0]
     tail = data[len(head) - MAX_TRACEBACK :].partition(b"\n")[2]
     note = b"[%d bytes are left out here]" % (len(data) - len(head) - len(tail))
     return b"\n".join([head, note, tail]).decode("utf-8", "replace")

@@ -51,8 +51,7 @@ class Request(msgspec.Struct, frozen=True):
     @property
     def request_size(self) -> int | None:
         """Bytes of the request's body, as ``Content-Length`` has it; None where the client did not say."""
-        length = self.header("content-length") or ""
-        return int(length) if _LENGTH.fullmatch(length) else None
+        return content_length(self.header("content-length"))
 
     @property
     def request_id(self) -> str:
@@ -72,6 +71,13 @@ class Request(msgspec.Struct, frozen=True):
 
 
 _LENGTH = re.compile("[0-9]{1,18}")
+
+
+def content_length(value: str | None) -> int | None:
+    """Return the number of a header ``Content-Length``; None where it is none."""
+    return int(value) if value and _LENGTH.fullmatch(value) else None
+
+
 #: What can stand in a line of text without being able to disguise it.
 _REQUEST_ID = re.compile("[!-~]{1,128}")
 _TRACEPARENT = re.compile("(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")

@@ -12,7 +12,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from alarm_mw.exchange import Exchange
 from alarm_mw.judging import RequestRules, made_by_alarm
-from alarm_mw.requests import Emit, RequestRule, unhandled_exception, upload_made
+from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
 from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
 
 if TYPE_CHECKING:  # exists for type checkers alone
@@ -117,6 +117,11 @@ class WsgiExchange(Exchange):
         value = self.facts_of_server.get(key if key in _WITHOUT_PREFIX else f"HTTP_{key}")
         return value if isinstance(value, str) else None
 
+    def announced_size(self) -> int | None:
+        """Return the bytes of the request's body, as the client announced them."""
+        value = self.facts_of_server.get("CONTENT_LENGTH")
+        return content_length(value) if value else None
+
     def count_list(self, body: Iterable[bytes]) -> None:
         """Count the bytes of a body that is whole already."""
         with suppress(TypeError):  # what is in it is no bytes, which the server will complain about
@@ -174,7 +179,7 @@ def _call_closely(
     app: WSGIApplication, exchange: WsgiExchange, environ: WSGIEnvironment, start_response: StartResponse
 ) -> Iterable[bytes]:
     """Call the application, and find out what `Exchange.look_closely` has begun to ask."""
-    with exchange.remembering():
+    with exchange:
         body = app(environ, start_response)
     if type(body) in _PLAIN:
         exchange.count_list(body)
@@ -196,10 +201,10 @@ class LookedAtBody:
 
     def __iter__(self) -> Iterator[bytes]:
         """Yield the chunks, each made in the request's context and none of the server's code run in it."""
-        with self._exchange.remembering():
+        with self._exchange:
             chunks = iter(self._body)
         while True:
-            with self._exchange.remembering():
+            with self._exchange:
                 try:
                     chunk = next(chunks)
                 except StopIteration:
@@ -210,7 +215,7 @@ class LookedAtBody:
     def close(self) -> None:
         """Close the body, where it can be closed."""
         if hasattr(self._body, "close"):
-            with self._exchange.remembering():
+            with self._exchange:
                 self._body.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alarm_mw import request_text
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
@@ -19,6 +20,7 @@ from alarm_mw.supervisor import watchdog
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
+from alarm_mw.transports import request_log
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.wire import MAX_MESSAGE
 
@@ -49,6 +51,10 @@ FIGURES: dict[str, str] = {
     "max_abandoned": f"{MAX_ABANDONED}",
     "max_line": f"{MAX_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
+    "max_record": f"{request_log.MAX_RECORD:,}",
+    "max_shown": f"{request_log.MAX_SHOWN:,}",
+    "max_traceback": f"{request_text.MAX_TRACEBACK:,}",
+    "traceback_head": f"{request_text.HEAD:,}",
     "max_timeouts": f"{MAX_TIMEOUTS}",
     "max_group": f"{lane.MAX_GROUP:,}",
     "mule_deaths": f"{MAX_DEATHS}",

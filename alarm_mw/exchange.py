@@ -60,12 +60,13 @@ class Exchange(msgspec.Struct):
         duration = perf_counter() - self.began
         if self.running is not None:
             overdue.remove(self.running)
-        received = self.announced_size() if self.plan.measures_requests else 0
+        plan = self.plan
+        received = self.announced_size() if plan.measures_requests else 0
         sent = self.response_size or 0
         if (
             error is not None
             or self.has_left
-            or self.plan.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
+            or plan.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
         ):
             self.rules.judge(self.facts(duration, error))
 

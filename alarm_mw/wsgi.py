@@ -71,7 +71,8 @@ class AlarmMiddleware:
         except BaseException as error:
             exchange.end(error)
             raise
-        if type(body) in _PLAIN or is_file(body, environ):
+        # Nothing of the application runs after it returned one of these; and a server looks at a list's length.
+        if type(body) is list or type(body) is tuple or is_file(body, environ):
             exchange.end(None)
             return body
         return WatchedBody(body, exchange)
@@ -100,7 +101,10 @@ class WsgiExchange(Exchange):
                 write = self.answer(status, headers, exc_info)
             finally:
                 del exc_info  # its traceback may come to hold this frame (PEP 3333, "The start_response() Callable")
-        self.status = status_code(status)
+        try:
+            self.status = _STATUS_CODES[status]
+        except (KeyError, TypeError):  # another one, or a mistake that the server lets pass
+            self.status = status_code(status)
         return write if self.response_size is None else partial(self._write, write)
 
     def _write(self, write: Callable[[bytes], object], data: bytes, /) -> object:
@@ -181,7 +185,7 @@ def _call_closely(
     """Call the application, and find out what `Exchange.look_closely` has begun to ask."""
     with exchange:
         body = app(environ, start_response)
-    if type(body) in _PLAIN:
+    if type(body) is list or type(body) is tuple:
         exchange.count_list(body)
         return body
     if is_file(body, environ):
@@ -219,10 +223,6 @@ class LookedAtBody:
                 self._body.close()
 
 
-#: Nothing of the application runs after it returned one of these; and a server looks at their length.
-_PLAIN = frozenset({list, tuple})
-
-
 def is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:
     """Return whether `body` is a file in the server's ``wsgi.file_wrapper``.
 
@@ -248,7 +248,7 @@ def full_path(environ: WSGIEnvironment) -> str:
 def status_code(status_line: str) -> int | None:
     """Return the number at the start of ``200 OK``; None where there is none."""
     try:
-        return _STATUS_CODES.get(status_line) or int(status_line[:3])
+        return int(status_line[:3])
     except (TypeError, ValueError):  # a mistake that the server will complain about, or let pass
         return None
 

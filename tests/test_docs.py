@@ -22,9 +22,11 @@ from alarm_mw.cli.main import main
 from alarm_mw.config import tables, uwsgi_options
 from alarm_mw.config.monitor_tables import MONITOR_KEYS
 from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.upkeep import MetricsListener
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import AlarmRow, SourceRow
 from alarm_mw.engine.limits import Limits
+from alarm_mw.master.prometheus import OF_ALARMS, OF_MASTER, OF_SOURCES
 from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
 
@@ -94,6 +96,15 @@ def test_every_column_of_the_ledger_is_explained(column: str, built: dict[str, s
     assert f'"{column}"' in built["ledger"]
 
 
+METRICS = [*(name for name, _ in (*OF_SOURCES.values(), *OF_ALARMS.values())), *OF_MASTER, "alarm_mw_build_info"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_every_metric_is_explained(metric: str, built: dict[str, str]) -> None:
+    """The page on metrics names each that Prometheus is shown."""
+    assert f'"{metric}"' in built["metrics"]
+
+
 VERBS = main.list_commands(click.Context(main))
 
 
@@ -125,6 +136,7 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
             *MONITOR_KEYS,
             *Delivery.__struct_fields__,
             *tables.ROOT_KEYS,
+            *(f"metrics.{name}" for name in MetricsListener.__struct_fields__),
             *Limits.__struct_fields__,
         }
     ),

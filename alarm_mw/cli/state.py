@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from alarm_mw.descriptors import beyond_standard
+from alarm_mw.sharing import directory_mode, is_shared
 from alarm_mw.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME
 
@@ -34,7 +35,11 @@ class StateDir:
         Raises OSError where it cannot be used. The kernel ends the lock with the last process that has it, however
         that process ends.
         """
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if is_new := not path.exists():
+            path.parent.mkdir(mode=directory_mode(), parents=True, exist_ok=True)
+            path.mkdir(mode=directory_mode(), exist_ok=True)
+        if is_new and is_shared():
+            path.chmod(directory_mode())  # whatever the umask is
         lock = beyond_standard(os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,9 +52,12 @@ class StateDir:
 
 
 def state_home(environ: Mapping[str, str]) -> Path:
-    """Return the directory that holds a state directory for each server (XDG base directory specification)."""
+    """Return the directory that holds a state directory for each server (XDG base directory specification; FHS)."""
     base = environ.get("XDG_STATE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path("~/.local/state").expanduser()) / "alarm-mw"
+    if os.path.isabs(base):
+        return Path(base) / "alarm-mw"
+    # Root's home is closed to those that its servers run as.
+    return (Path("/var/lib") if is_shared() else Path("~/.local/state").expanduser()) / "alarm-mw"
 
 
 def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDir:

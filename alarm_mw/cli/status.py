@@ -19,7 +19,7 @@ from rich.text import Text
 from alarm_mw.actions.printable import printable
 from alarm_mw.cli.state import running
 from alarm_mw.errors import NotRunningError
-from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.control import ask_patiently, read_patiently
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when no master answers.
@@ -36,15 +36,20 @@ ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead"
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
+@click.option("--prometheus", "as_prometheus", is_flag=True, help="As Prometheus reads it, for a textfile collector.")
 @click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
 @click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
-def status(as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
+def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show what became of every line and every alarm of a running server.
 
     Needs no options where only one server runs. Exit status 1 when none answers, 3 when the ledger does not balance.
     """
     try:
-        answer = ask_patiently(find(state_dir, socket_path), "/status")
+        socket_file = find(state_dir, socket_path)
+        if as_prometheus:
+            click.echo(read_patiently(socket_file, "/metrics"), nl=False)
+            return
+        answer = ask_patiently(socket_file, "/status")
     except NotRunningError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(NO_MASTER)
@@ -82,7 +87,7 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
     for alarm, silence in answer["silences"].items():
         console.print(_text(_silence(alarm, silence)), soft_wrap=True)
-    for sentence in answer["imbalances"]:
+    for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"))
     if not answer["imbalances"]:
         console.print("The ledger balances.")

@@ -1,28 +1,18 @@
-"""The control API: an HTTP server on a unix socket, which costs nothing until somebody asks."""
+"""What a master tells of itself: its status, its figures, and what a check of itself sees."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import os
-from collections.abc import Callable, Coroutine
-from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+import sqlite3
+from importlib.metadata import version
+from typing import TypedDict
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.engine.ledger import Books, imbalances
-from alarm_mw.master.batch import Silence
-from alarm_mw.master.listening import listen
-from alarm_mw.master.reload import Reloaded
+from alarm_mw.master.prometheus import Figures
 from alarm_mw.master.runtime import Runtime
-
-if TYPE_CHECKING:
-    import uvicorn
-    from starlette.types import ASGIApp
-
-#: How many commands may be connecting at once.
-BACKLOG = 16
+from alarm_mw.master.self_check import Sight
 
 
 class InForce(TypedDict):
@@ -61,6 +51,8 @@ class Status(TypedDict):
     failing: dict[str, Failing]
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
+    #: What the master has found wrong with itself, for more than a moment; a sentence each.
+    findings: list[str]
 
 
 def in_force(loaded: Loaded) -> InForce:
@@ -73,7 +65,9 @@ def in_force(loaded: Loaded) -> InForce:
     }
 
 
-def status(runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loaded) -> Status:
+def status(
+    runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loaded, findings: tuple[str, ...]
+) -> Status:
     """Return the ledger as it stands."""
     books, waiting = _steady_books(runtime)
     return {
@@ -89,89 +83,35 @@ def status(runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loa
         "metrics": runtime.metrics.values(),
         "failing": runtime.failing(),
         "imbalances": imbalances(books, waiting),
+        "findings": list(findings),
     }
+
+
+def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:
+    """Return what Prometheus is shown."""
+    books, waiting = _steady_books(runtime)
+    master = {
+        "alarm_mw_imbalances": len(imbalances(books, waiting)),
+        "alarm_mw_findings": len(findings),
+        "alarm_mw_backlog": runtime.backlog(),
+        "alarm_mw_reloads": loaded.generation,
+        "alarm_mw_configuration_timestamp_seconds": loaded.time,
+    }
+    return Figures(books, master, runtime.metrics.values(), version("alarm-mw"))
+
+
+def sight(runtime: Runtime) -> Sight:
+    """Look at a master (`SelfCheck`); what the ledger has not written down is written. May block for a write."""
+    fault, waiting = "", None
+    try:
+        runtime.outbox.flush()
+        books, waiting = _steady_books(runtime)
+    except sqlite3.Error as error:
+        fault, books = str(error), runtime.outbox.ledger.books()
+    return Sight(books, waiting, fault, runtime.backlog())
 
 
 def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:
     """Read ledger and outbox at one moment, between two transactions."""
     with runtime.outbox.still():
         return runtime.books()
-
-
-class ControlServer:
-    """Listens at `path`; loads the web framework when the first connection arrives."""
-
-    def __init__(
-        self,
-        path: Path,
-        tell_status: Callable[[], Status],
-        reload: Callable[[], Coroutine[None, None, Reloaded]],
-        silence: Callable[[Silence], list[str]],
-    ) -> None:
-        self._path = path
-        self._silence = silence
-        self._tell_status = tell_status
-        self._reload = reload
-        self._listener = listen(path, BACKLOG)
-        self._serving: asyncio.Task[None] | None = None
-        self._server: uvicorn.Server | None = None
-
-    async def start(self) -> None:
-        """Wait for the first connection, without being in the way."""
-        asyncio.get_running_loop().add_reader(self._listener, self._first_connection)
-
-    def _first_connection(self) -> None:
-        asyncio.get_running_loop().remove_reader(self._listener)
-        self._serving = asyncio.create_task(self._serve(), name="alarm-mw-control")
-
-    async def _serve(self) -> None:
-        import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
-
-        app = _application(self._tell_status, self._reload, self._silence)
-        config = uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1)
-        self._server = uvicorn.Server(config)
-        await self._server.serve(sockets=[self._listener])
-
-    async def stop(self, timeout: float) -> None:
-        """Stop serving within `timeout` seconds and take the socket's path away."""
-        asyncio.get_running_loop().remove_reader(self._listener)
-        if self._server is not None:
-            self._server.should_exit = True
-        if self._serving is not None:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._serving, timeout)
-        self._listener.close()
-        self._path.unlink(missing_ok=True)
-
-
-def _application(
-    tell_status: Callable[[], Status],
-    reload: Callable[[], Coroutine[None, None, Reloaded]],
-    silence: Callable[[Silence], list[str]],
-) -> ASGIApp:
-    from starlette.applications import Starlette  # noqa: PLC0415  # see ControlServer
-    from starlette.requests import Request  # noqa: PLC0415
-    from starlette.responses import JSONResponse  # noqa: PLC0415
-    from starlette.routing import Route  # noqa: PLC0415
-
-    async def get_status(_: Request) -> JSONResponse:
-        return JSONResponse(tell_status())
-
-    async def post_reload(_: Request) -> JSONResponse:
-        return JSONResponse(await reload())
-
-    async def post_silence(request: Request) -> JSONResponse:
-        asked = request.query_params
-        try:
-            wanted = Silence(asked["alarm"], float(asked["seconds"]), asked.get("comment", ""))
-        except (KeyError, ValueError):
-            return JSONResponse({"error": "expected alarm and seconds"}, 400)
-        return JSONResponse({"alarms": silence(wanted)})
-
-    return Starlette(
-        routes=[
-            Route("/status", get_status),
-            Route("/reload", post_reload, methods=["POST"]),
-            Route("/silence", post_silence, methods=["POST"]),
-        ]
-    )

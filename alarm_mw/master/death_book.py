@@ -72,6 +72,7 @@ class DeathBook:
         if self._size + len(line) > MAX_SIZE:
             return
         try:
+            self._path.touch(mode=0o600)
             with self._path.open("ab", buffering=0) as file:
                 self._size += file.write(line)
         except OSError as error:

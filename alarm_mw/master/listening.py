@@ -1,4 +1,4 @@
-"""Sockets at a path, for this user's processes only."""
+"""Sockets at a path, for this user's processes unless said otherwise."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from pathlib import Path
 from alarm_mw.sockets import reachable
 
 
-def listen(path: Path, backlog: int) -> socket.socket:
+def listen(path: Path, backlog: int, mode: int = 0o600) -> socket.socket:
     """Return a stream socket that listens at `path`, in the place of what a master that was killed has left there."""
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
-    before = os.umask(0o177)
+    before = os.umask(0o777 & ~mode)
     try:
         with reachable(str(path)) as address:
             listener.bind(address)

@@ -36,6 +36,7 @@ class MetricsFile:
         """Write them down, whole or not at all; may block for the time of a write. The first failure is logged."""
         fresh = self._path.with_name(f"{self._path.name}.new")
         try:
+            fresh.touch(mode=0o600)
             fresh.write_bytes(msgspec.json.encode(_Content(self._run_id, dict(values))))
             fresh.replace(self._path)
         except OSError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import logging
@@ -18,7 +19,7 @@ from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master.batch import Batch
-from alarm_mw.master.control import ControlServer, Status, status
+from alarm_mw.master.control import Status, figures, sight, status
 from alarm_mw.master.crash_tap import CrashTap
 from alarm_mw.master.crashes import CrashDesk
 from alarm_mw.master.link import Inheritance, StreamFds
@@ -26,16 +27,20 @@ from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules import Mules
+from alarm_mw.master.prometheus import exposition
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.receiver import Receiver
 from alarm_mw.master.reload import Reloader
 from alarm_mw.master.restart import environ_of_start, needs_restart
 from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.self_check import SelfCheck, keep_looking
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
+from alarm_mw.master.web import Answers, ControlServer, MetricsPort
+from alarm_mw.sharing import file_mode
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.published import Content
@@ -45,6 +50,9 @@ log = logging.getLogger(__name__)
 
 #: Seconds for a thread to end that has been told to.
 JOIN_TIMEOUT = 2.0
+
+#: Seconds between looks at whether the master is to look at itself, while it is not.
+OFF = 10.0
 
 
 class MasterProcess:
@@ -75,10 +83,12 @@ class MasterProcess:
         self._mules = Mules(settings.mules, {**os.environ, **plan.server_env})
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
-        self._publisher = Publisher(plan.socket)
-        self._control = ControlServer(
-            Path(control_path(plan.socket)), self._status, self._reloader.reload, self._runtime.silence
-        )
+        self._publisher = Publisher(plan.socket, file_mode())
+        self._check = SelfCheck()
+        path = Path(control_path(plan.socket))
+        answers = Answers(self._status, self._figures, self._reloader.reload, self._runtime.silence)
+        self._control = ControlServer(path, answers)
+        self._metrics_port = MetricsPort(self._figures)
         self._monitors = Monitors(
             self._watchable(settings),
             self._runtime,
@@ -145,9 +155,14 @@ class MasterProcess:
         self._runtime.start()
         self._steps.callback(lambda: self._runtime.stop(self._left()))
         self._runtime.call(self._control.start())
+        self._steps.callback(lambda: self._call(self._metrics_port.stop()))
+        self._runtime.call(self._metrics_port.listen_at(self._reloader.loaded.settings.metrics.listen))
         self._steps.callback(lambda: self._call(self._control.stop(self._left())))
         self._steps.callback(self._monitors.stop)
         self._runtime.spawn(self._reloader.watch())
+        self._runtime.spawn(
+            keep_looking(self._check, lambda: sight(self._runtime), self._runtime.own_alarms.fire, self._until_check)
+        )
         self._receiver.start()
         self._steps.callback(lambda: self._receiver.stop(self._left()))
         self._start_desk()
@@ -203,6 +218,7 @@ class MasterProcess:
             reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
         self._publisher.publish(Content(prepared.engine.screen.dumps()))
         self._monitors.exchange(self._watchable(settings))
+        self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))
         mules = self._mules.exchange(settings.mules)
         notes = [f"mules that were ended or started: {mules}"] if mules else []
         return [*notes, *needs_restart(settings, self._plan)]
@@ -221,7 +237,16 @@ class MasterProcess:
         return watchable(settings.monitors, self._plan.master_fds, hears_deaths=self._desk is not None)
 
     def _status(self) -> Status:
-        return status(self._runtime, str(self._state_dir), self._server_pid, self._reloader.loaded)
+        loaded = self._reloader.loaded
+        return status(self._runtime, str(self._state_dir), self._server_pid, loaded, self._check.findings)
+
+    def _figures(self) -> bytes:
+        return exposition(figures(self._runtime, self._reloader.loaded, self._check.findings))
+
+    async def _until_check(self) -> bool:
+        """Wait until it is time to look at ourselves; return False where that is turned off."""
+        await asyncio.sleep(self._reloader.loaded.settings.upkeep.self_check or OFF)
+        return self._reloader.loaded.settings.upkeep.self_check > 0
 
 
 def _read(reader: StreamReader, stream: StreamFds) -> None:

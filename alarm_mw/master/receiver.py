@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.peers import belongs_to_run
 from alarm_mw.master.threads import start_thread
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, decode
 
@@ -71,6 +72,7 @@ class Receiver:
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray(MAX_PACKET)
         self._is_stopping = False
+        self._has_told = False
         #: When to accept again, after it failed.
         self._accept_at: float | None = None
         self._tokens = (f"{os.getpid()}-{n}" for n in itertools.count())
@@ -117,6 +119,10 @@ class Receiver:
         try:
             while True:
                 accepted, _ = self._listener.accept()
+                if not belongs_to_run(accepted):
+                    accepted.close()
+                    self._tell_stranger()
+                    continue
                 connection = _Connection(next(self._tokens), accepted)
                 self._store.keep(connection.token, accepted.fileno())
                 self._add(connection)
@@ -127,6 +133,11 @@ class Receiver:
             log.error("a new connection for records cannot be taken: %s", error)
             self._selector.unregister(self._listener)
             self._accept_at = time.monotonic() + ACCEPT_PAUSE
+
+    def _tell_stranger(self) -> None:
+        if not self._has_told:
+            self._has_told = True
+            log.warning("a process that does not belong to this server wanted to send records, and may not")
 
     def _patience(self) -> float | None:
         return None if self._accept_at is None else max(self._accept_at - time.monotonic(), 0.0)

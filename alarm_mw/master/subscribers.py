@@ -13,7 +13,9 @@ import msgspec
 
 from alarm_mw.master.listening import listen
 from alarm_mw.master.mule_queue import Asker, MuleQueue
+from alarm_mw.master.peers import GuardedSocket, belongs_to_run
 from alarm_mw.master.signal_table import Member, SignalTable
+from alarm_mw.sharing import socket_mode
 from alarm_mw.transports.subscription import (
     HEAD,
     Ask,
@@ -55,7 +57,7 @@ class Subscribers:
     def __init__(self, path: Path, server_pid: Callable[[], int | None]) -> None:
         self._path = path
         self._server_pid = server_pid
-        self._listener = listen(path, BACKLOG)
+        self._listener = GuardedSocket.of(listen(path, BACKLOG, socket_mode()), belongs_to_run)
         self._server: asyncio.Server | None = None
         self._table = SignalTable()
         self._queue = MuleQueue()

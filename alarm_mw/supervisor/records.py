@@ -9,14 +9,13 @@ import stat
 from contextlib import suppress
 from dataclasses import dataclass
 
+from alarm_mw.sharing import socket_mode
 from alarm_mw.sockets import is_abandoned, reachable
 
 # Paths as text: pathlib would cost the supervisor a megabyte.
 # ruff: noqa: PTH108, PTH116
 
 BACKLOG = 1024
-
-_ONLY_OWNER = 0o177
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +35,7 @@ class RecordsSocket:
         """
         _remove_stale(path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mask = os.umask(_ONLY_OWNER)
+        mask = os.umask(0o777 & ~socket_mode())
         try:
             with reachable(path) as address:
                 listening.bind(address)

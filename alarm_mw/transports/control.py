@@ -6,11 +6,14 @@ import http.client
 import json
 import socket
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 from alarm_mw.errors import NotRunningError
 from alarm_mw.sockets import is_served, reachable
 from alarm_mw.transports.places import control_path
+
+T = TypeVar("T")
 
 #: Seconds to wait for the answer.
 TIMEOUT = 10.0
@@ -25,14 +28,12 @@ def ask_patiently(socket_path: str, url: str, *, method: str = "GET", timeout: f
 
     Raises `NotRunningError`. Blocks for at most some `TIMEOUT` seconds, and `timeout` seconds for the answer.
     """
-    deadline = time.monotonic() + TIMEOUT
-    while True:
-        try:
-            return ask(socket_path, url, method=method, timeout=timeout)
-        except NotRunningError:
-            if time.monotonic() > deadline or not is_served(socket_path):
-                raise
-            time.sleep(PAUSE)
+    return _patiently(socket_path, lambda: ask(socket_path, url, method=method, timeout=timeout))
+
+
+def read_patiently(socket_path: str, url: str) -> bytes:
+    """Do the same for an answer that is no JSON."""
+    return _patiently(socket_path, lambda: _read(socket_path, url, "GET", TIMEOUT))
 
 
 def ask(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
@@ -40,15 +41,37 @@ def ask(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIM
 
     Blocks for at most some `timeout` seconds.
     """
+    try:
+        answer: dict[str, Any] = json.loads(_read(socket_path, url, method, timeout))
+    except ValueError as error:
+        raise _not_running(socket_path, error) from error
+    return answer
+
+
+def _patiently(socket_path: str, attempt: Callable[[], T]) -> T:
+    deadline = time.monotonic() + TIMEOUT
+    while True:
+        try:
+            return attempt()
+        except NotRunningError:
+            if time.monotonic() > deadline or not is_served(socket_path):
+                raise
+            time.sleep(PAUSE)
+
+
+def _read(socket_path: str, url: str, method: str, timeout: float) -> bytes:
     connection = _UnixConnection(control_path(socket_path), timeout)
     try:
         connection.request(method, url)
-        answer: dict[str, Any] = json.loads(connection.getresponse().read())
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise NotRunningError(f"no master answers at {control_path(socket_path)}: {error}") from error
+        return connection.getresponse().read()
+    except (OSError, http.client.HTTPException) as error:
+        raise _not_running(socket_path, error) from error
     finally:
         connection.close()
-    return answer
+
+
+def _not_running(socket_path: str, error: Exception) -> NotRunningError:
+    return NotRunningError(f"no master answers at {control_path(socket_path)}: {error}")
 
 
 class _UnixConnection(http.client.HTTPConnection):

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+import logging
+import os
 import socket
 import threading
 import time
 
 from alarm_mw.sockets import reachable
 from alarm_mw.types import Reason
+
+log = logging.getLogger(__name__)
 
 #: Bytes of records that may wait in the kernel for the master, where the system allows it.
 SEND_BUFFER = 1024 * 1024
@@ -31,6 +35,8 @@ class UnixTransport:
         self._connecting = threading.Lock()
         self._connector = 0
         self._not_before = 0.0
+        #: The log was told that this user may not.
+        self._is_denied = False
 
     def send(self, packet: bytes) -> Reason | None:
         """Return None when the packet was taken, or why it was not. Neither blocks nor raises."""
@@ -57,7 +63,7 @@ class UnixTransport:
         try:
             if self._socket is broken:
                 self.close()
-                self._socket = _connect(self.path)
+                self._socket = self._connect()
                 if self._socket is None:
                     self._not_before = time.monotonic() + RECONNECT_PAUSE
             return self._socket
@@ -70,18 +76,29 @@ class UnixTransport:
         patience = 0.0 if self._connector == threading.get_ident() else CONNECT_PATIENCE
         return self._connecting.acquire(timeout=patience)
 
+    def _connect(self) -> socket.socket | None:
+        try:
+            return _connect(self.path)
+        except PermissionError:
+            if not self._is_denied:
+                self._is_denied = True
+                text = "user %d may not reach %s: what this process logs raises no alarms; give another --state-dir"
+                log.warning(text, os.geteuid(), self.path)
+        except OSError:
+            pass
+        return None
 
-def _connect(path: str) -> socket.socket | None:
-    fresh = None
+
+def _connect(path: str) -> socket.socket:
+    """Return a new connection; raise OSError where there is nobody."""
+    fresh = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
-        fresh = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
         fresh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         with reachable(path) as address:
             fresh.connect(address)
     except OSError:
-        if fresh is not None:
-            fresh.close()
-        return None
+        fresh.close()
+        raise
     return fresh
 
 

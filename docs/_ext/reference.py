@@ -27,6 +27,7 @@ from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.limits import Limits
 from alarm_mw.interfaces import Action, Monitor
+from alarm_mw.master import prometheus
 from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
 
@@ -148,6 +149,23 @@ class Numbers(Generated):
         return table(("key", "default", "meaning"), rows)
 
 
+class PrometheusMetrics(Generated):
+    """``{prometheus}``: every metric that Prometheus is shown."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the metrics with their labels."""
+        rows = [(*facts, "source", column) for column, facts in prometheus.OF_SOURCES.items()]
+        rows += [(*facts, "alarm", column) for column, facts in prometheus.OF_ALARMS.items()]
+        shown = [(f"`{name}`", f"`{{{_labels(label, column)}}}`", text) for name, text, label, column in rows]
+        yield from table(("metric", "labels", "what it counts"), shown)
+        yield ""
+        yield from (f"- `{name}`: {text}" for name, text in prometheus.OF_MASTER.items())
+
+
+def _labels(label: str, column: str) -> str:
+    return f"{label}, reason" if column in ("skipped", "held_back", "dead", "dropped") else label
+
+
 class Reasons(Generated):
     """``{reasons}``: every reason and what it says."""
 
@@ -204,6 +222,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "limits": LimitKeys,
     "numbers": Numbers,
     "upkeep": UpkeepKeys,
+    "prometheus": PrometheusMetrics,
     "reasons": Reasons,
     "command-help": CommandHelp,
     "rule-sets": RuleSets,

@@ -73,7 +73,9 @@ def test_a_directory_is_claimed_once(tmp_path: Path) -> None:
     os.close(again.lock)
 
 
-def test_the_state_home_is_where_xdg_says() -> None:
-    """XDG_STATE_HOME counts if it is absolute, else ~/.local/state."""
+@pytest.mark.parametrize(("user", "home"), [(1000, Path.home() / ".local/state"), (0, Path("/var/lib"))])
+def test_the_state_home_is_where_xdg_says(user: int, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """XDG_STATE_HOME counts if it is absolute, else ~/.local/state; for root a place that its workers reach."""
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     assert state_home({"XDG_STATE_HOME": "/var/state"}) == Path("/var/state/alarm-mw")
-    assert state_home({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local/state/alarm-mw"
+    assert state_home({"XDG_STATE_HOME": "relative"}) == home / "alarm-mw"

@@ -66,6 +66,7 @@ ANSWER = {
     "failing": {},
     "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
+    "findings": [],
 }
 
 

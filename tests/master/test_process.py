@@ -23,7 +23,7 @@ from alarm_mw.config.snapshot import to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import GRACE
-from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.control import ask_patiently, read_patiently
 from alarm_mw.transports.places import control_path
 
 LIMIT = 30.0
@@ -126,6 +126,7 @@ def test_nothing_is_left_open(start: StartMaster) -> None:
     master = start()
     master.output.write(b"TERRIBLE 1\n")
     ask_patiently(master.socket, "/status")
+    assert b"\nalarm_mw_build_info{" in read_patiently(master.socket, "/metrics")
     with socket.socket(socket.AF_UNIX) as idle:
         idle.connect(control_path(master.socket))
         master.tell("stop")

@@ -1,0 +1,123 @@
+"""The ledger, the master's state and the application's metrics, as Prometheus reads them (text format 0.0.4)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from alarm_mw.engine.ledger import Books
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+#: The ledger's columns for each source: the metric's name and what it counts.
+OF_SOURCES: Mapping[str, tuple[str, str]] = {
+    "lines": ("alarm_mw_lines_total", "Lines that came in."),
+    "screened_out": ("alarm_mw_screened_out_total", "Lines that no rule matches."),
+    "matched": ("alarm_mw_matched_lines_total", "Lines that some rule matches, and alarms past the rules."),
+    "skipped": ("alarm_mw_skipped_total", "Lines that were not put to the rules, or excluded by one."),
+    "oversized": ("alarm_mw_oversized_total", "Lines of which only the first part was judged."),
+    "lost_bytes": ("alarm_mw_lost_bytes_total", "Bytes that our own output refused for good."),
+}
+
+#: The same for each alarm.
+OF_ALARMS: Mapping[str, tuple[str, str]] = {
+    "matched": ("alarm_mw_matches_total", "What asked for this alarm."),
+    "digests": ("alarm_mw_digests_total", "Messages that tell of what was held back."),
+    "fired": ("alarm_mw_fired_total", "Firings that were to be delivered."),
+    "held_back": ("alarm_mw_held_back_total", "Firings that were not to be delivered."),
+    "delivered": ("alarm_mw_delivered_total", "Firings that were delivered."),
+    "waiting": ("alarm_mw_waiting", "Firings that wait in the outbox."),
+    "dead": ("alarm_mw_dead_letters_total", "Firings that could not be delivered."),
+    "dropped": ("alarm_mw_dropped_total", "Firings that were lost."),
+}
+
+#: Of the master.
+OF_MASTER: Mapping[str, str] = {
+    "alarm_mw_imbalances": "Equations of the ledger that do not hold.",
+    "alarm_mw_findings": "What the master finds wrong with itself.",
+    "alarm_mw_backlog": "Batches that wait for the rules.",
+    "alarm_mw_reloads": "How often the configuration was read again and taken over since the start.",
+    "alarm_mw_configuration_timestamp_seconds": "When the configuration in force was read.",
+}
+
+#: The application's own metrics are named so, with what Prometheus does not allow in a name replaced by ``_``.
+APP_PREFIX = "alarm_mw_app_"
+
+_NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_]")
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """Everything that is shown."""
+
+    books: Books
+    #: By the names of `OF_MASTER`.
+    master: Mapping[str, float]
+    #: The application's metrics.
+    app: Mapping[str, int]
+    version: str
+
+
+def exposition(figures: Figures) -> bytes:
+    """Return the figures as text; loads prometheus-client at the first call."""
+    from prometheus_client import exposition as prometheus  # noqa: PLC0415  # 30 ms, for the first who asks
+
+    return prometheus.generate_latest(_Families(figures))
+
+
+@dataclass(frozen=True, slots=True)
+class _Families:
+    """In the place of a registry."""
+
+    figures: Figures
+
+    def collect(self) -> Iterator[Metric]:
+        yield from _ledger(OF_SOURCES, "source", self.figures.books["sources"])
+        yield from _ledger(OF_ALARMS, "alarm", self.figures.books["alarms"])
+        yield from _master(self.figures)
+        yield from _app(self.figures.app)
+
+
+def _ledger(
+    columns: Mapping[str, tuple[str, str]], label: str, rows: Mapping[str, Mapping[str, object]]
+) -> Iterator[Metric]:
+    from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily  # noqa: PLC0415  # see exposition
+
+    for column, (name, text) in columns.items():
+        kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
+        by_reason = any(isinstance(row[column], dict) for row in rows.values())
+        family = kind(name, text, labels=[label, "reason"] if by_reason else [label])
+        for row_name, row in rows.items():
+            cell = row[column]
+            if isinstance(cell, dict):
+                for reason, n in cell.items():
+                    family.add_metric([row_name, reason], n)
+            else:
+                assert isinstance(cell, int)
+                family.add_metric([row_name], cell)
+        yield family
+
+
+def _master(figures: Figures) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415  # see exposition
+
+    yield InfoMetricFamily("alarm_mw_build", "The version that runs.", value={"version": figures.version})
+    for name, text in OF_MASTER.items():
+        yield GaugeMetricFamily(name, text, value=figures.master[name])
+
+
+def _app(values: Mapping[str, int]) -> Iterator[Metric]:
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415  # see exposition
+
+    families: dict[str, GaugeMetricFamily] = {}
+    for name, value in values.items():
+        shown = APP_PREFIX + _NOT_IN_NAMES.sub("_", name)
+        if shown not in families:
+            families[shown] = GaugeMetricFamily(shown, "A metric of the application.", labels=["name"])
+        families[shown].add_metric([name], value)
+    yield from families.values()

@@ -1,0 +1,103 @@
+"""The master looks at itself: what stays wrong for longer than a moment is told, once, to the log and to own alarms."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from alarm_mw.engine.ledger import Books, imbalances
+
+log = logging.getLogger(__name__)
+
+#: At so many looks in a row something must be wrong before it is told.
+TOLD_AFTER = 2
+
+#: At so many looks in a row an alarm must have had firings waiting, and none delivered, before it is stuck.
+STUCK_AFTER = 5
+
+#: So many batches that wait for the rules, and more of them at each look, are a backlog.
+BACKLOG = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """What a look sees."""
+
+    books: Books
+    #: What really lies in the outbox, by alarm; None where it could not be read.
+    waiting: Mapping[str, int] | None
+    #: What is wrong with writing the outbox; empty where nothing is.
+    fault: str
+    backlog: int
+
+
+class SelfCheck:
+    """Judges one look after the other. Pure."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, int] = {}
+        self._before: Sight | None = None
+        self._stuck: dict[str, int] = {}
+        #: What is wrong at present, and was so for long enough to be told.
+        self.findings: tuple[str, ...] = ()
+
+    def look(self, sight: Sight) -> list[tuple[str, str]]:
+        """Return what is to be told now: a sentence each, with a key under which it is the same again."""
+        wrong = {**_wrong(sight), **self._backlog(sight), **self._stuck_alarms(sight)}
+        self._before = sight
+        self._seen = {key: self._seen.get(key, 0) + 1 for key in wrong}
+        self.findings = tuple(text for key, text in wrong.items() if self._seen[key] >= TOLD_AFTER)
+        return [(key, text) for key, text in wrong.items() if self._seen[key] == TOLD_AFTER]
+
+    def _backlog(self, sight: Sight) -> dict[str, str]:
+        before = self._before
+        if before is None or sight.backlog < BACKLOG or sight.backlog <= before.backlog:
+            return {}
+        return {"backlog": f"{sight.backlog} batches wait for the rules, and more and more: rules or disk are too slow"}
+
+    def _stuck_alarms(self, sight: Sight) -> dict[str, str]:
+        """Return the alarms of which nothing was settled for a while though firings wait."""
+        before = {} if self._before is None else self._before.books["alarms"]
+        rows = sight.books["alarms"]
+        stuck = [
+            name
+            for name, row in rows.items()
+            if row["waiting"] and name in before and _settled(row) == _settled(before[name]) and before[name]["waiting"]
+        ]
+        self._stuck = {name: self._stuck.get(name, 0) + 1 for name in stuck}
+        return {
+            f"stuck {name}": f"alarm {name}: firings wait, and for {n} looks none was delivered"
+            for name, n in self._stuck.items()
+            if n >= STUCK_AFTER
+        }
+
+
+def _settled(row: Mapping[str, object]) -> tuple[object, ...]:
+    return row["delivered"], row["dead"], row["dropped"]
+
+
+def _wrong(sight: Sight) -> dict[str, str]:
+    found = {f"ledger {text.partition(':')[0]}": text for text in _unbalanced(sight)}
+    if sight.fault:
+        found["outbox"] = f"the outbox cannot be written: {sight.fault}"
+    return found
+
+
+def _unbalanced(sight: Sight) -> list[str]:
+    return [] if sight.waiting is None else imbalances(sight.books, sight.waiting)
+
+
+async def keep_looking(
+    check: SelfCheck,
+    look: Callable[[], Sight],
+    tell: Callable[[str, str], object],
+    pause: Callable[[], Awaitable[bool]],
+) -> None:
+    """Look after each pause that returns True, until cancelled; what is found is logged and told (text, key)."""
+    while True:
+        if await pause():
+            for key, text in check.look(await asyncio.to_thread(look)):
+                log.error("self-check: %s", text)
+                tell(text, key)

@@ -1,0 +1,183 @@
+"""Small HTTP servers on the event loop, which cost nothing until somebody asks: the control socket, and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alarm_mw.config.upkeep import host_and_port
+from alarm_mw.master.batch import Silence
+from alarm_mw.master.control import Status
+from alarm_mw.master.listening import listen
+from alarm_mw.master.peers import GuardedSocket, is_owners
+from alarm_mw.master.prometheus import CONTENT_TYPE
+from alarm_mw.master.reload import Reloaded
+
+if TYPE_CHECKING:
+    import uvicorn
+    from starlette.routing import Route
+    from starlette.types import ASGIApp
+
+log = logging.getLogger(__name__)
+
+#: How many callers may be connecting at once.
+BACKLOG = 16
+
+#: Seconds for requests to be answered when a listener is to end.
+STOP_TIMEOUT = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the control API does when it is asked; the first two may block, and are called in other threads."""
+
+    status: Callable[[], Status]
+    metrics: Callable[[], bytes]
+    reload: Callable[[], Coroutine[None, None, Reloaded]]
+    silence: Callable[[Silence], list[str]]
+
+
+class LazyServer:
+    """Serves what `make_app` makes; loads the web framework when the first connection arrives."""
+
+    def __init__(self, name: str, listener: socket.socket, make_app: Callable[[], ASGIApp]) -> None:
+        self._name = name
+        self._listener = listener
+        self._make_app = make_app
+        self._serving: asyncio.Task[None] | None = None
+        self._server: uvicorn.Server | None = None
+
+    async def start(self) -> None:
+        """Wait for the first connection, without being in the way."""
+        asyncio.get_running_loop().add_reader(self._listener, self._first_connection)
+
+    def _first_connection(self) -> None:
+        asyncio.get_running_loop().remove_reader(self._listener)
+        self._serving = asyncio.create_task(self._serve(), name=f"alarm-mw-{self._name}")
+
+    async def _serve(self) -> None:
+        import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
+
+        config = uvicorn.Config(
+            self._make_app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        )
+        self._server = uvicorn.Server(config)
+        await self._server.serve(sockets=[self._listener])
+
+    async def stop(self, timeout: float) -> None:
+        """Stop serving within `timeout` seconds."""
+        asyncio.get_running_loop().remove_reader(self._listener)
+        if self._server is not None:
+            self._server.should_exit = True
+        if self._serving is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._serving, timeout)
+        self._listener.close()
+
+
+class ControlServer:
+    """The control API at `path`."""
+
+    def __init__(self, path: Path, answers: Answers) -> None:
+        self._path = path
+        listener = GuardedSocket.of(listen(path, BACKLOG), is_owners)
+        self._server = LazyServer("control", listener, lambda: _control(answers))
+
+    async def start(self) -> None:
+        """Wait for the first connection."""
+        await self._server.start()
+
+    async def stop(self, timeout: float) -> None:
+        """Stop serving within `timeout` seconds and take the socket's path away."""
+        await self._server.stop(timeout)
+        self._path.unlink(missing_ok=True)
+
+
+class MetricsPort:
+    """Serves ``/metrics``, and nothing else, at the TCP address of the configuration. Lives on the event loop."""
+
+    def __init__(self, tell_metrics: Callable[[], bytes]) -> None:
+        self._tell_metrics = tell_metrics
+        self._address = ""
+        self._server: LazyServer | None = None
+
+    async def listen_at(self, address: str) -> None:
+        """Listen at ``host:port`` from now on, at no address where it is empty; the log tells why that cannot be."""
+        if address == self._address and (self._server is not None or not address):
+            return
+        await self.stop()
+        self._address = address
+        if address:
+            self._server = await self._started(address)
+
+    async def stop(self) -> None:
+        """Stop listening."""
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop(STOP_TIMEOUT)
+
+    async def _started(self, address: str) -> LazyServer | None:
+        host, port = host_and_port(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        except OSError as error:
+            log.error("metrics cannot be shown at %s: %s", address, error)
+            return None
+        listener.setblocking(False)
+        server = LazyServer("metrics", listener, lambda: _metrics(self._tell_metrics))
+        await server.start()
+        return server
+
+
+def _control(answers: Answers) -> ASGIApp:
+    from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
+    from starlette.requests import Request  # noqa: PLC0415
+    from starlette.responses import JSONResponse  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    async def get_status(_: Request) -> JSONResponse:
+        return JSONResponse(await asyncio.to_thread(answers.status))
+
+    async def post_reload(_: Request) -> JSONResponse:
+        return JSONResponse(await answers.reload())
+
+    async def post_silence(request: Request) -> JSONResponse:
+        asked = request.query_params
+        try:
+            wanted = Silence(asked["alarm"], float(asked["seconds"]), asked.get("comment", ""))
+        except (KeyError, ValueError):
+            return JSONResponse({"error": "expected alarm and seconds"}, 400)
+        return JSONResponse({"alarms": answers.silence(wanted)})
+
+    return Starlette(
+        routes=[
+            Route("/status", get_status),
+            _metrics_route(answers.metrics),
+            Route("/reload", post_reload, methods=["POST"]),
+            Route("/silence", post_silence, methods=["POST"]),
+        ]
+    )
+
+
+def _metrics(tell_metrics: Callable[[], bytes]) -> ASGIApp:
+    from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
+
+    return Starlette(routes=[_metrics_route(tell_metrics)])
+
+
+def _metrics_route(tell_metrics: Callable[[], bytes]) -> Route:
+    from starlette.requests import Request  # noqa: PLC0415  # see LazyServer
+    from starlette.responses import Response  # noqa: PLC0415
+    from starlette.routing import Route  # noqa: PLC0415
+
+    async def get_metrics(_: Request) -> Response:
+        return Response(await asyncio.to_thread(tell_metrics), headers={"Content-Type": CONTENT_TYPE})
+
+    return Route("/metrics", get_metrics)

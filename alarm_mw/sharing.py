@@ -1,0 +1,33 @@
+"""Who may use the files and sockets of a run: this user alone; of a run of root's, whoever descends from it.
+
+A server that root starts gives its rights up: its workers run as somebody else, and must reach what root has made.
+The files are then open to everybody who knows their paths, and whoever calls is asked who he is.
+"""
+
+from __future__ import annotations
+
+import os
+
+# Standard library only: the supervisor loads this.
+
+_ROOT = 0
+
+
+def is_shared() -> bool:
+    """Return whether processes of other users belong to a run of this process's."""
+    return os.geteuid() == _ROOT
+
+
+def socket_mode() -> int:
+    """Return the mode of a socket for the server's processes."""
+    return 0o666 if is_shared() else 0o600
+
+
+def file_mode() -> int:
+    """Return the mode of a file that the server's processes read."""
+    return 0o644 if is_shared() else 0o600
+
+
+def directory_mode() -> int:
+    """Return the mode of a directory that holds them, besides files that are nobody else's business."""
+    return 0o711 if is_shared() else 0o700

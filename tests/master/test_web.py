@@ -1,0 +1,98 @@
+"""Who is let in, and what a metrics port shows."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+
+import pytest
+
+from alarm_mw.master.listening import listen
+from alarm_mw.master.peers import GuardedSocket, is_owners
+from alarm_mw.master.web import BACKLOG, MetricsPort
+
+
+def call_as(user: int, path: Path) -> int:
+    """Start a process of that user's which calls and exits with the number of bytes that it is told."""
+    pid = os.fork()
+    if pid == 0:
+        told = 99
+        try:
+            os.setuid(user)
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.settimeout(10)
+                caller.connect(str(path))
+                told = len(caller.recv(10))
+        finally:
+            os._exit(told)
+    return pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(("user", "expected"), [(0, 5), (65534, 0)])
+def test_others_are_hung_up_on(tmp_path: Path, user: int, expected: int) -> None:
+    """Even where a file's mode would let them in, only this user and root are answered."""
+    path = tmp_path / "s"
+    guarded = GuardedSocket.of(listen(path, BACKLOG, 0o666), is_owners)
+    for folder in (tmp_path, *tmp_path.parents[:-2]):
+        folder.chmod(0o711)
+    guarded.setblocking(True)
+    caller = call_as(user, path)
+    try:
+        connection, _ = guarded.accept()
+    except ConnectionAbortedError:
+        pass
+    else:
+        connection.send(b"hello")
+        connection.close()
+    guarded.close()
+    assert os.waitstatus_to_exitcode(os.waitpid(caller, 0)[1]) == expected
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def free_ports(n: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def test_a_metrics_port_shows_metrics_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """It moves with the configuration; an address that is taken is told of, and harms nothing else."""
+    first, second = free_ports(2)
+
+    async def play(port: MetricsPort, ask: Callable[[int, str], Coroutine[None, None, tuple[int, bytes]]]) -> None:
+        await port.listen_at(f"127.0.0.1:{first}")
+        await port.listen_at(f"127.0.0.1:{first}")
+        assert await ask(first, "/metrics") == (200, b"shown")
+        assert (await ask(first, "/status"))[0] == 404
+        await port.listen_at(f"127.0.0.1:{second}")
+        assert await ask(second, "/metrics") == (200, b"shown")
+        with pytest.raises(ConnectionRefusedError):
+            await ask(first, "/metrics")
+        with socket.create_server(("127.0.0.1", first)):
+            await port.listen_at(f"127.0.0.1:{first}")
+        assert f"127.0.0.1:{first}" in caplog.text
+        await port.listen_at(f"127.0.0.1:{first}")
+        assert await ask(first, "/metrics") == (200, b"shown")
+        await port.listen_at("")
+        await port.stop()
+
+    async def ask(port: int, path: str) -> tuple[int, bytes]:
+        return await asyncio.to_thread(get, port, path)
+
+    asyncio.run(play(MetricsPort(lambda: b"shown"), ask))

@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import os
 import socket
+import tempfile
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 
@@ -34,23 +35,22 @@ def call_as(user: int, path: Path) -> int:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
 @pytest.mark.parametrize(("user", "expected"), [(0, 5), (65534, 0)])
-def test_others_are_hung_up_on(tmp_path: Path, user: int, expected: int) -> None:
+def test_others_are_hung_up_on(user: int, expected: int) -> None:
     """Even where a file's mode would let them in, only this user and root are answered."""
-    path = tmp_path / "s"
-    guarded = GuardedSocket.of(listen(path, BACKLOG, 0o666), is_owners)
-    for folder in (tmp_path, *tmp_path.parents[:-2]):
-        folder.chmod(0o711)
-    guarded.setblocking(True)
-    caller = call_as(user, path)
-    try:
-        connection, _ = guarded.accept()
-    except ConnectionAbortedError:
-        pass
-    else:
-        connection.send(b"hello")
-        connection.close()
-    guarded.close()
-    assert os.waitstatus_to_exitcode(os.waitpid(caller, 0)[1]) == expected
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        guarded = GuardedSocket.of(listen(Path(folder, "s"), BACKLOG, 0o666), is_owners)
+        guarded.setblocking(True)
+        caller = call_as(user, Path(folder, "s"))
+        try:
+            connection, _ = guarded.accept()
+        except ConnectionAbortedError:
+            pass
+        else:
+            connection.send(b"hello")
+            connection.close()
+        guarded.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(caller, 0)[1]) == expected
 
 
 def get(port: int, path: str) -> tuple[int, bytes]:

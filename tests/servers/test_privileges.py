@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,14 +42,12 @@ os.waitpid(pid, 0)
 
 @pytest.fixture
 def reachable(installation: Any) -> Iterator[None]:
-    """Let others pass through the folders to the state directory."""
-    folders = (installation.directory, *installation.directory.parents[:-2])
-    before = {folder: folder.stat().st_mode for folder in folders}
-    for folder in folders:
-        folder.chmod(0o711)
-    yield
-    for folder, mode in before.items():
-        folder.chmod(mode)
+    """Move to a folder that others may pass through, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation.directory = Path(folder)
+        installation.directory.chmod(0o711)
+        installation.state_dir = installation.directory / "state"
+        yield
 
 
 def call(path: str) -> bytes:

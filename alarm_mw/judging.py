@@ -6,8 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-from alarm_mw import client
-from alarm_mw.engine.conditions import Decision
+from alarm_mw import client, process
+from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.plan import Plan, plan_for
 from alarm_mw.request_text import fields, summary, with_traceback
 from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
@@ -19,13 +19,16 @@ logger = logging.getLogger(__name__)
 #: How many records of a request can be remembered.
 MAX_LAST_LINES = 1000
 
-_NOTHING = Decision()
+
+def configured() -> Decision:
+    """Return which requests concern a rule of the configuration, by what is known of it now."""
+    return process.current().decision()
 
 
 class RequestRules:
     """A middleware's own rules, and those of the configuration. Nothing that a rule or `emit` raises gets out."""
 
-    __slots__ = ("_decision", "_emit", "_failed", "_last_lines", "_plan", "_rules", "_source")
+    __slots__ = ("_decide", "_decision", "_emit", "_failed", "_last_lines", "_plan", "_rules", "_source")
 
     def __init__(
         self, source: str, rules: Sequence[RequestRule], emit: Emit | None = None, last_lines: int = 0
@@ -38,14 +41,22 @@ class RequestRules:
         self._emit = emit
         self._last_lines = last_lines
         self._failed: set[int] = set()
-        self.follow(_NOTHING)
+        self._decide = configured
+        self._take_over(NOTHING)  # what is configured is not asked before the first request: that connects
 
     def current_plan(self) -> Plan:
         """Return what has to be known of a request that begins now."""
+        decision = self._decide()
+        if decision is not self._decision:
+            self._take_over(decision)
         return self._plan
 
     def follow(self, decision: Decision) -> None:
-        """Put requests that begin from now on to these conditions as well."""
+        """Put requests that begin from now on to these conditions, in the place of the configuration's."""
+        self._decide = lambda: decision
+        self._take_over(decision)
+
+    def _take_over(self, decision: Decision) -> None:
         self._decision = decision
         self._plan = plan_for(self._rules, decision, self._last_lines)
 

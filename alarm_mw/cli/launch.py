@@ -16,6 +16,7 @@ from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.descriptors import is_open
+from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.restart import STACKS
 from alarm_mw.sockets import is_served
 from alarm_mw.supervisor.plan import Plan
@@ -39,10 +40,12 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
     if sys.platform != "linux":
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
-    Screens.of_user(os.environ).of_rules(loaded.settings.rules)  # now, while no output waits for it
+    rules = loaded.settings.rules
+    _, screen = Screens.of_user(os.environ).of_rules(rules)  # now, while no output waits for it
     state = _claim(places.state_dir, command)
     try:
         plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
+        Publisher(plan.socket).publish_rules(rules, screen)  # so that the first request finds it
     except RefusedError:
         os.close(state.lock)
         raise

@@ -30,7 +30,13 @@ def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
 def _covers(earlier: Rule, later: Rule) -> bool:
     """Tell whether each record that `later` can match is one that `earlier` matches."""
     same_view = earlier.multiline == later.multiline or earlier.pattern in _EVERYTHING
-    return same_view and _covers_level(earlier.level, later.level) and _covers_logger(earlier.logger, later.logger)
+    same_requests = earlier.request in {None, later.request}
+    return (
+        same_view
+        and same_requests
+        and _covers_level(earlier.level, later.level)
+        and _covers_logger(earlier.logger, later.logger)
+    )
 
 
 def _covers_level(earlier: int | None, later: int | None) -> bool:

@@ -13,6 +13,7 @@ from alarm_mw.config.limit_tables import read_alarm_rate, read_limits, read_thre
 from alarm_mw.config.monitor_tables import read_monitors
 from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
+from alarm_mw.config.request_table import read_request
 from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.structs import read_struct
@@ -25,7 +26,7 @@ from alarm_mw.types import Rule, Syntax, Where
 
 #: The keys of an alarm's table beside those of its action.
 _ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional", "fallback", "fallback_after"})
-_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "count", "within")
+_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "request", "count", "within")
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
     "alarms",
@@ -154,7 +155,8 @@ def _rule(table: Table) -> Written:
     """Return the rule; in the place of what is wrong in it stands what does no harm."""
     table.refuse_unknown(_RULE_KEYS)
     key, excludes = _pattern_key(table)
-    pattern = _text(table, key)
+    # A rule on requests may do without a regexp: the empty one is found in every line.
+    pattern = _text(table, key) if key in table.values or "request" not in table.values else ""
     rule = Rule(
         _NEVER if pattern is None else pattern,
         _alarm_names(table, excludes=excludes),
@@ -164,6 +166,7 @@ def _rule(table: Table) -> Written:
         level=_level(table),
         logger=_text(table, "logger"),
         **read_threshold(table, excludes=excludes),
+        request=read_request(table),
         where=_place(table, key),
     )
     return Written(rule, table.where(*(["alarms"] if "alarms" in table.values else [])))
@@ -173,8 +176,8 @@ def _pattern_key(table: Table) -> tuple[str, bool]:
     excludes = "exclude" in table.values
     if excludes and "pattern" in table.values:
         table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
-    if not excludes and "pattern" not in table.values:
-        table.wrong("no regexp, expected 'pattern' or 'exclude'")
+    if not {"exclude", "pattern", "request"} & set(table.values):
+        table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request'")
     return ("exclude" if excludes else "pattern"), excludes
 
 

@@ -92,6 +92,10 @@ class RequestFacts(Protocol):
         ...
 
 
+def no_header(_name: str) -> None:  # a Header
+    """Return None: nothing is known of the headers."""
+
+
 class CompiledConditions:
     """A rule's conditions, ready for use from any thread."""
 
@@ -295,3 +299,7 @@ def _always(_path: str) -> object:
 
 def _concerns_nothing(*_facts: object) -> object:
     return False
+
+
+#: No conditions: no request concerns any rule.
+NOTHING = Decision()

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from functools import partial
 
 from alarm_mw.engine.antiloop import is_marked
 from alarm_mw.engine.gatekeeper import Gate, Gatekeeper
 from alarm_mw.engine.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
-from alarm_mw.engine.messages import shown
-from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.engine.messages import rule_text
+from alarm_mw.engine.rules import CompiledRule, by_conditions
 from alarm_mw.engine.screen import Screen, applies
 from alarm_mw.errors import RuleTimeout
 from alarm_mw.types import Firing, Held, Reason, Record, Rule, Verdict
@@ -43,6 +44,7 @@ class Engine:
     ) -> None:
         self._rules = tuple(rules)
         self._names = tuple(_name(compiled.rule) for compiled in rules)
+        self._by_conditions = by_conditions(rules)
         #: Tells which rules may match a line.
         self.screen = screen
         self._alarms = frozenset(left_out).union(alarms)
@@ -73,7 +75,7 @@ class Engine:
         if is_marked(record.message):
             return Verdict(skipped=Reason.ALARM_MARK)
         if candidates is None:
-            candidates = self.screen.candidates(record.message)
+            candidates = self._candidates(record)
         matched, cut_off, excluded = self._scan(record, candidates, certain)
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
@@ -150,7 +152,12 @@ class Engine:
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
     def settled(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
-        """Return which of the rules that may match a printed line do; None where that takes too long to tell."""
+        """Return which of the rules that may match a printed line do; None where that takes too long to tell.
+
+        Of a rule on requests each line is judged by itself: its regexp says little.
+        """
+        if any(self._rules[rule].rule.request is not None for rule in rules):
+            return None
         try:
             return tuple([rule for rule in rules if rule in certain or self._finds(rule, line)])
         except RuleTimeout:
@@ -189,6 +196,8 @@ class Engine:
             compiled = self._rules[index]
             if not applies(compiled.rule.level, compiled.rule.logger, record.level, record.logger):
                 continue
+            if compiled.rule.request is not None and not self._judge(index, partial(compiled.fits, record), cut_off):
+                continue
             if index not in certain and not self._matches(index, record.message, lines, cut_off):
                 continue
             if compiled.rule.excludes:
@@ -196,12 +205,25 @@ class Engine:
             matched.append(compiled)
         return matched, tuple(cut_off), False
 
+    def _candidates(self, record: Record) -> Sequence[int]:
+        """Return the rules that may match: those that the screen finds, and those on this very request."""
+        found = self.screen.candidates(record.message)
+        if not record.held:
+            return found
+        return sorted({*found, *(index for key in record.held for index in self._by_conditions.get(key, ()))})
+
     def _matches(self, index: int, message: bytes, lines: Sequence[bytes], cut_off: list[int]) -> bool:
+        compiled = self._rules[index]
+        return self._judge(
+            index, lambda: any(map(compiled.search, (message,) if compiled.rule.multiline else lines)), cut_off
+        )
+
+    def _judge(self, index: int, verdict: Callable[[], bool], cut_off: list[int]) -> bool:
+        """Return a rule's verdict; of one that is switched off, or now cut off at its time limit, that it is none."""
         if self.is_switched_off(index):
             return False
-        compiled = self._rules[index]
         try:
-            return any(map(compiled.search, (message,) if compiled.rule.multiline else lines))
+            return verdict()
         except RuleTimeout:
             self.memory.timeouts[self._names[index]] = self.memory.timeouts.get(self._names[index], 0) + 1
             self.memory.is_changed = True
@@ -240,7 +262,7 @@ class Engine:
                 continue
             for alarm in rule.alarms:
                 if alarm not in firing:
-                    firing[alarm] = shown(rule.pattern)
+                    firing[alarm] = rule_text(rule)
         return firing
 
     def _counts_up(self, rule: Rule, now: float) -> bool:
@@ -249,7 +271,7 @@ class Engine:
 
 def _name(rule: Rule) -> str:
     """Return what a rule is known by in the memory: the same in every process, and after changes of other rules."""
-    return f"{shown(rule.pattern)} {','.join(rule.alarms)}"
+    return f"{rule_text(rule)} {','.join(rule.alarms)}"
 
 
 def _alarms(rules: Sequence[CompiledRule]) -> tuple[str, ...]:

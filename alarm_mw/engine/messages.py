@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import fields
+
+from alarm_mw.types import RequestConditions, Rule
+
 
 def shown(pattern: str) -> str:
     r"""Return a regexp as text that can be stored and sent: bytes of it that are no UTF-8 become ``\xNN``."""
     if pattern.isascii():
         return pattern
     return pattern.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def rule_text(rule: Rule) -> str:
+    """Return what a rule asks for as text: its regexp, and its conditions on requests."""
+    if rule.request is None:
+        return shown(rule.pattern)
+    asked = " ".join(f"{name}={value}" for name, value in _asked(rule.request))
+    return f"{shown(rule.pattern)} request: {shown(asked)}".lstrip()
+
+
+def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:
+    """Yield the names and values of the conditions that are given."""
+    for field in fields(conditions):
+        value = getattr(conditions, field.name)
+        if value != field.default:
+            yield field.name, value
 
 
 def cut(message: bytes, size: int) -> bytes:

@@ -14,16 +14,22 @@ an automaton, and never runs here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from typing import TYPE_CHECKING, AnyStr
 
+import msgspec
+
 from alarm_mw.engine import pcre, python_syntax
+from alarm_mw.engine.access_log import pattern_for, read_line
+from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
 from alarm_mw.engine.render import render
 from alarm_mw.engine.safety import longest
-from alarm_mw.engine.translate import Expression, translate
+from alarm_mw.engine.translate import EVERY_LINE, NOWHERE, Expression, translate
 from alarm_mw.engine.tree import Tree
+from alarm_mw.engine.widen import Exactness
 from alarm_mw.errors import PatternError, RuleTimeout
-from alarm_mw.types import Rule, Syntax
+from alarm_mw.types import Record, RequestConditions, Rule, Syntax
 
 if TYPE_CHECKING:
     import regex
@@ -64,9 +70,36 @@ class CompiledRule:
             return self._bytes_pattern.search(line) is not None
         return _search_in_time(self._bounded_bytes_pattern, line)
 
+    def fits(self, record: Record) -> bool:
+        """Return whether the record is of a request for which the rule's conditions hold; may take as long as `search`.
+
+        Most of a middleware's were decided in the application. What is left is a path that was too long to be searched
+        there.
+        """
+        conditions = self._conditions
+        if conditions.conditions.access_log:
+            return any(map(self._fits_line, record.text.split("\n")))
+        return conditions.key in record.held and self._fits_path(record.fields.get("path", ""))
+
+    def _fits_line(self, line: str) -> bool:
+        request = read_line(line)
+        return request is not None and self._conditions.hold(request, no_header) and self._fits_path(request.path)
+
+    def _fits_path(self, path: str) -> bool:
+        pattern = self._conditions.path
+        return pattern is None or len(path) <= pattern.limit or self._path.search(path.encode("utf-8", "surrogatepass"))
+
     def prepare(self) -> None:
         """Compile what a first search would; raise `re.error` where that cannot be done."""
         _ = self._text_pattern if self._tree.text else self._bytes_pattern
+
+    @cached_property
+    def _conditions(self) -> CompiledConditions:
+        return CompiledConditions(self.rule.request or RequestConditions())
+
+    @cached_property
+    def _path(self) -> CompiledRule:
+        return CompiledRule(Rule(self._conditions.conditions.path or "", ()), NOWHERE)
 
     @cached_property
     def _tree(self) -> Tree:
@@ -111,12 +144,34 @@ def compile_rule(rule: Rule) -> CompiledRule:
     """Return the rule ready for use; raise `PatternError` where its regexp is wrong or cannot be had."""
     try:
         tree = _parse(rule)
-        compiled = CompiledRule(rule, translate(tree, multiline=rule.multiline), tree)
+        compiled = CompiledRule(rule, _expression(rule, tree), tree)
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
     if rule.syntax is Syntax.PCRE:
         _try(compiled)
     return compiled
+
+
+def _expression(rule: Rule, tree: Tree) -> Expression:
+    """Return how the screen finds a rule's lines; a middleware's records name their rules themselves."""
+    if rule.request is None:
+        return translate(tree, multiline=rule.multiline)
+    if not rule.request.access_log:
+        return NOWHERE
+    expression = translate(tree, multiline=rule.multiline)
+    if expression == EVERY_LINE:
+        expression = translate(python_syntax.parse(pattern_for(rule.request)))
+    # That a line is found never says that the conditions hold.
+    return msgspec.structs.replace(expression, exact=Exactness.NEVER)
+
+
+def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
+    """Return the places of the rules on requests, by the keys of their conditions."""
+    places: dict[str, list[int]] = {}
+    for place, compiled in enumerate(rules):
+        if compiled.rule.request is not None:
+            places.setdefault(key_of(compiled.rule.request), []).append(place)
+    return places
 
 
 def _try(compiled: CompiledRule) -> None:

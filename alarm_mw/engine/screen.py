@@ -15,7 +15,7 @@ import msgspec
 
 from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Finder
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
-from alarm_mw.engine.translate import Expression
+from alarm_mw.engine.translate import NOWHERE, Expression
 from alarm_mw.engine.widen import Exactness
 from alarm_mw.types import Rule
 
@@ -75,8 +75,9 @@ class Screen:
         self._takes_any = (None, None) in conditions
         self._finder = finder
         #: The rules that have to be judged on every line.
-        self._every = tuple(sorted(finder.refused))
-        self._all = tuple(range(len(expressions)))
+        nowhere = {rule for rule, item in enumerate(expressions) if item == NOWHERE}
+        self._every = tuple(sorted(finder.refused - nowhere))
+        self._all = tuple(rule for rule in range(len(expressions)) if rule not in nowhere)
         self._exact = tuple(item.exact if finder.exact else Exactness.NEVER for item in expressions)
         self._alone = tuple((rule,) for rule in range(len(expressions)))
         #: What a hit of one rule on a line of ASCII has: the rule, and the rule again where it is certain.

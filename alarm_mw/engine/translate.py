@@ -36,6 +36,9 @@ class Expression(msgspec.Struct, frozen=True, array_like=True):
 #: Every line has to be judged.
 EVERY_LINE = Expression()
 
+#: No line has to be looked at: the rule is told of its records in another way.
+NOWHERE = Expression(exact=Exactness.ALWAYS)
+
 
 def translate(tree: Tree, *, multiline: bool = False) -> Expression:
     """Return the expression of a rule; a `multiline` one may take several lines, and is found in its last."""

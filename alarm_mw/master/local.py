@@ -10,6 +10,7 @@ import uuid
 from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
+from alarm_mw.engine.conditions import Decision
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.monitors import Monitors
@@ -48,6 +49,7 @@ class LocalClient:
         self._is_over = False
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
+        self._decision = Decision(rule.request for rule in settings.rules if rule.request is not None)
         self._runtime = Runtime(settings, write_log=self._write_log, find_action=find_action)
         self._runtime.start()
         self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
@@ -60,6 +62,10 @@ class LocalClient:
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; False is certain."""
         return self._runtime.screen.may_match(message)
+
+    def decision(self) -> Decision:
+        """Return which requests concern a rule."""
+        return self._decision
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Give a record to the worker thread."""

@@ -43,7 +43,6 @@ from alarm_mw.master.web import Answers, ControlServer, MetricsPort
 from alarm_mw.sharing import file_mode
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import control_path, subscribers_path
-from alarm_mw.transports.published import Content
 from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
@@ -169,7 +168,7 @@ class MasterProcess:
         self._steps.callback(self._stop_readers)
         self._start_readers(screen)
         self._steps.callback(self._publisher.withdraw)
-        self._publisher.publish(Content(screen.dumps()))
+        self._publisher.publish_rules(self._runtime.rules, screen)
         self._mules.start()
         self._monitors.start()
 
@@ -216,7 +215,7 @@ class MasterProcess:
         self._hand_on(loaded)
         for reader, tap in self._readers:
             reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
-        self._publisher.publish(Content(prepared.engine.screen.dumps()))
+        self._publisher.publish_rules(settings.rules, prepared.engine.screen)
         self._monitors.exchange(self._watchable(settings))
         self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))
         mules = self._mules.exchange(settings.mules)

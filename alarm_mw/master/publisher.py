@@ -6,12 +6,15 @@ import contextlib
 import logging
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
 
+from alarm_mw.engine.screen import Screen
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import NOTICE_SIZE, Content, withdraw
+from alarm_mw.types import Rule
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +25,10 @@ class Publisher:
     def __init__(self, socket_path: str, mode: int = 0o600) -> None:
         self._socket_path = socket_path
         self._mode = mode
+
+    def publish_rules(self, rules: Iterable[Rule], screen: Screen) -> bool:
+        """Publish rules by their screen and their conditions on requests; the same as `publish`."""
+        return self.publish(Content(screen.dumps(), tuple(rule.request for rule in rules if rule.request is not None)))
 
     def publish(self, content: Content) -> bool:
         """Publish it, whole or not at all, and return whether that was done; the log says why not.

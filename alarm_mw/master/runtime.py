@@ -34,7 +34,7 @@ from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import LateExecutor, start_thread
 from alarm_mw.master.worker import Worker
 from alarm_mw.transports.origin import in_alarm_code
-from alarm_mw.types import NOWHERE, Reason
+from alarm_mw.types import NOWHERE, Reason, Rule
 
 log = logging.getLogger(__name__)
 
@@ -114,6 +114,11 @@ class Runtime:
     def retired(self) -> tuple[Alarm, ...]:
         """The alarms that are configured no more, and still deliver what was fired before."""
         return self._lanes.retired
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What is in force."""
+        return self._current.settings.rules
 
     def prepare(self, settings: Settings) -> Prepared:
         """Make what a new configuration needs, while the present one goes on; may take seconds for thousands of rules.

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Record
@@ -27,6 +28,10 @@ class Client(Protocol):
 
     def may_match(self, message: bytes) -> bool:
         """Return whether some rule may match; False is certain."""
+        ...
+
+    def decision(self) -> Decision:
+        """Return which requests concern a rule, by the configuration; the same one until that changes."""
         ...
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
@@ -71,6 +76,10 @@ class Nowhere:
     def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
         """Let it come to `submit`, which tells."""
         return True
+
+    def decision(self) -> Decision:
+        """Return the one of no conditions."""
+        return NOTHING
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
         """Drop it."""

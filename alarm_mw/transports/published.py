@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from alarm_mw.transports.places import notice_path, published_path
+from alarm_mw.types import RequestConditions
 
 #: The bytes of a notice: a number in the machine's own order.
 NOTICE_SIZE = 8
@@ -29,6 +30,8 @@ class Content(msgspec.Struct, array_like=True, frozen=True):
 
     #: `Screen.dumps` of all rules.
     screen: bytes
+    #: The conditions on requests of all rules that have such.
+    requests: tuple[RequestConditions, ...] = ()
 
 
 class Published:

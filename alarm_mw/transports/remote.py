@@ -7,7 +7,9 @@ import time
 from collections import deque
 from dataclasses import replace
 
+from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
+from alarm_mw.errors import PatternError
 from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.unix import UnixTransport
@@ -36,6 +38,7 @@ class RemoteClient:
         self._notice = NO_NOTICE
         self._seen = 0
         self._screen: Screen | None = None
+        self._decision = NOTHING
         self._look_again = 0.0
         self._tally = Tally()
         self._last_sent = time.monotonic()
@@ -54,6 +57,12 @@ class RemoteClient:
             self._look()
         screen = self._screen
         return screen is None or screen.may_match(message)
+
+    def decision(self) -> Decision:
+        """Return which requests concern a rule; none does until the master has published its rules."""
+        if self._notice[0] != self._seen:
+            self._look()
+        return self._decision
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Send a record with the counts so far; what could not be sent is counted."""
@@ -141,8 +150,9 @@ class RemoteClient:
         notice = self._published.notice
         seen = notice[0]
         try:
-            self._screen = Screen.loads(self._published.read().screen)
-        except (OSError, ValueError):
+            content = self._published.read()
+            self._screen, self._decision = Screen.loads(content.screen), Decision(content.requests)
+        except (OSError, ValueError, PatternError):
             # Rules that are not known here are left to the master: a screen that is out of date would hide lines.
             self._screen = None
             return

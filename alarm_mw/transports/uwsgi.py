@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol, cast
 
+from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Record
@@ -57,6 +58,10 @@ class UwsgiClient:
     def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
         """Return True: uWSGI does not say what its rules are."""
         return True
+
+    def decision(self) -> Decision:
+        """Return the one of no conditions: uWSGI's rules are regexps."""
+        return NOTHING
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Fire an alarm, or print a line as the application would; blocks as printing does."""

@@ -21,6 +21,7 @@ from alarm_mw.actions import registry as actions
 from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.request_table import RequestKeys
 from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
@@ -97,6 +98,16 @@ class LimitKeys(Generated):
         info = msgspec.inspect.type_info(Limits)
         assert isinstance(info, msgspec.inspect.StructType)
         return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+
+
+class RequestConditionKeys(Generated):
+    """``{requests}``: the keys of a rule's ``request`` table."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `RequestKeys`."""
+        info = msgspec.inspect.type_info(RequestKeys)
+        assert isinstance(info, msgspec.inspect.StructType)
+        return table(("key", "holds where"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
 
 
 class DeliveryKeys(Generated):
@@ -219,6 +230,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "action": ActionOptions,
     "monitor": MonitorOptions,
     "delivery": DeliveryKeys,
+    "requests": RequestConditionKeys,
     "limits": LimitKeys,
     "numbers": Numbers,
     "upkeep": UpkeepKeys,

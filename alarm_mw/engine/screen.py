@@ -93,7 +93,7 @@ class Screen:
         `backend` None is the best one that is installed. Raises `ImportError` where the one asked for is missing.
         """
         expressions = [rule.expression for rule in rules]
-        conditions = dict.fromkeys((item.rule.level, item.rule.logger) for item in rules)
+        conditions = dict.fromkeys((item.rule.level, item.rule.logger) for item in rules if item.expression != NOWHERE)
         return cls(expressions, _build(expressions, backend), [*conditions])
 
     @property

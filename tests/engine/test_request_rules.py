@@ -50,6 +50,7 @@ def test_such_rules_cost_other_lines_nothing() -> None:
     screen = Screen.compile([compile_rule(Rule(pattern, ("a",), request=UPLOADS)) for pattern in ("", "POST")])
     for one in (screen, Screen.loads(screen.dumps())):
         assert one.judges_every_line == ()
+        assert not one.may_concern(None, "")
         assert not one.may_match(b"POST /upload\n")
         assert one.scan(b"POST /upload\n" * 3) == []
 

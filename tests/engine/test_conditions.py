@@ -122,6 +122,17 @@ def test_an_exception_is_known_by_its_class_and_its_bases() -> None:
     assert not holds(Asked(exception=""), IN)
 
 
+@pytest.mark.parametrize(
+    "facts", [{"exception": CardError()}, {"disconnected": True}, {"status": 500}, {"duration": 3.0}]
+)
+def test_the_screen_asks_for_what_is_rare_first(facts: dict[str, object]) -> None:
+    """Rules on what has gone wrong concern the requests in which it has, and not one that ended in order."""
+    asked = [Asked(exception=""), Asked(disconnected=True), Asked(statuses=((500, 599),)), Asked(slower_than=2.0)]
+    decision = Decision([*asked, Asked(path="^/admin", methods=("DELETE",))])
+    assert not concerns(decision, Facts())
+    assert concerns(decision, replace(Facts(), **facts))  # type: ignore[arg-type]
+
+
 def test_a_bottomless_group_is_not_searched_to_its_end() -> None:
     """Groups in groups are looked into to a limit."""
     group: Exception = CardError()

@@ -22,7 +22,8 @@ MAX_LAST_LINES = 1000
 
 def configured() -> Decision:
     """Return which requests concern a rule of the configuration, by what is known of it now."""
-    return process.current().decision()
+    # Past `current`, which asks the kernel for the process's number: what is published is the same for a forked child.
+    return (process.this.client or process.current()).decision()
 
 
 class RequestRules:

@@ -54,6 +54,25 @@ def test_a_second_init_replaces_the_first(tmp_path: Path) -> None:
     assert sorted(lines(tmp_path)) == ["new", "old"]
 
 
+def test_rules_on_requests_work_in_process(tmp_path: Path) -> None:
+    """The middleware follows what `init` was given, before and after it was made, and tells of no other request."""
+    (tmp_path / "alarms.toml").write_text(
+        'alarm_freq = 0\n[alarms]\na = "cmd:cat >> out.txt"\n'
+        '[[rules]]\nalarms = "a"\nrequest = { method = "POST", path = "^/upload$" }\n'
+    )
+    program = (
+        "from alarm_mw.wsgi import AlarmMiddleware\n"
+        "app = AlarmMiddleware(lambda environ, start: (start('200 OK', []), [b''])[1])\n"
+        "def call(method, path): app({'REQUEST_METHOD': method, 'PATH_INFO': path}, lambda *_: None)\n"
+        "call('POST', '/upload')\n"
+        "alarm_mw.init('alarms.toml')\n"
+        "for method, path in [('POST', '/upload'), ('GET', '/upload'), ('POST', '/')]: call(method, path)\n"
+    )
+    result = run(tmp_path, program)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert lines(tmp_path) == ["Request: POST /upload was answered with 200"]
+
+
 def test_a_file_configures_as_well(tmp_path: Path) -> None:
     """`init` takes a TOML file or a uwsgi.ini."""
     (tmp_path / "alarms.toml").write_text('[alarms]\na = "cmd:cat >> toml.txt"\n')

@@ -15,7 +15,7 @@ from alarm_mw.master.publisher import Publisher
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import Content, Published, withdraw
 from alarm_mw.transports.remote import RemoteClient
-from alarm_mw.types import Rule
+from alarm_mw.types import RequestConditions, Rule
 
 
 @pytest.fixture
@@ -48,6 +48,20 @@ def test_a_level_that_no_rule_asked_for_may_be_asked_for_later(socket_path: str)
         rule = compile_rule(Rule("x", ("a",), level=logging.getLevelNamesMapping()[level]))
         publisher.publish(Content(Screen.compile([rule]).dumps()))
         assert client.may_concern(logging.INFO, "shop") is expected
+    client.shutdown(0)
+
+
+def test_new_conditions_on_requests_count_from_the_next_request_on(socket_path: str) -> None:
+    """A process asks for no request before something is published, and follows each change after it."""
+    client, publisher = RemoteClient(socket_path), Publisher(socket_path)
+    assert not client.decision()
+    for _ in range(2):
+        client = RemoteClient(socket_path)
+        for method in ("POST", "PUT"):
+            rules = [Rule("", ("a",), request=RequestConditions(methods=(method,)))]
+            publisher.publish_rules(rules, Screen.compile([compile_rule(rule) for rule in rules]))
+            assert [asked.methods for asked in client.decision().conditions] == [(method,)]
+            assert client.decision() is client.decision()
     client.shutdown(0)
 
 

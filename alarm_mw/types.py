@@ -56,6 +56,8 @@ class Reason(enum.StrEnum):
     OUTBOX_FAILED = "outbox_failed"
     #: As many firings waited in the outbox as it may hold, so the firing was lost.
     OUTBOX_FULL = "outbox_full"
+    #: Somebody gave up what nobody delivered: ``alarm-mw dead drop``.
+    DISCARDED = "discarded"
     #: The process ended before the firing could be delivered (only where nothing is durable).
     SHUTDOWN = "shutdown"
 

@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import click
+
+from alarm_mw.cli.abandoned import abandoned, told
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.loaded import Loaded
@@ -91,6 +94,9 @@ def _claim(state_dir: str | None, command: Sequence[str]) -> StateDir:
         raise RefusedError(f"a server with the state directory {state_dir} runs already; give another --state-dir")
     if not os.access(claimed.path, os.W_OK | os.X_OK):
         raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
+    if not state_dir:
+        for path, waiting in abandoned(claimed.path, os.environ):
+            click.echo(f"alarm-mw: {told(path, waiting)}", err=True)
     return claimed
 
 

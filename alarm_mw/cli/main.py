@@ -8,7 +8,19 @@ from typing import Final
 import click
 
 #: The verbs, each in the module of its name, in the order of the help.
-VERBS: Final = ("run", "check", "test", "replay", "status", "reload", "silence", "unsilence", "plugins", "migrate")
+VERBS: Final = (
+    "run",
+    "check",
+    "test",
+    "replay",
+    "status",
+    "reload",
+    "dead",
+    "silence",
+    "unsilence",
+    "plugins",
+    "migrate",
+)
 
 
 class Verbs(click.Group):

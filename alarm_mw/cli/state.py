@@ -16,6 +16,9 @@ from alarm_mw.sharing import directory_mode, is_shared
 from alarm_mw.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME
 
+#: The outbox of a state directory.
+OUTBOX_NAME = "outbox.db"
+
 #: The file in a state directory that a running server has locked.
 LOCK_NAME = "lock"
 
@@ -81,6 +84,11 @@ def _server_name(command: Sequence[str]) -> str:
         word = next(named, "-c")
         return program if word == "-c" else word
     return program
+
+
+def state_dirs(environ: Mapping[str, str]) -> list[Path]:
+    """Return the default state directories that hold an outbox, of servers that run and of those that do not."""
+    return sorted(path.parent for path in state_home(environ).glob(f"*/{OUTBOX_NAME}"))
 
 
 def running(environ: Mapping[str, str]) -> Iterator[Path]:

@@ -91,10 +91,10 @@ class Breaker:
             self._next = time.monotonic() + self._pause()
 
     def state(self) -> Failing | None:
-        """Return how the receiver fails; None while all is well."""
-        if self.failing_since is None:
+        """Return how the receiver fails; None while all is well. From any thread."""
+        if (failing_since := self.failing_since) is None:
             return None
-        since = time.time() - (time.monotonic() - self.failing_since)
+        since = time.time() - (time.monotonic() - failing_since)
         return Failing(since=since, failures=self._failures, error=self.error, is_open=self.is_open)
 
     def _pause(self) -> float:

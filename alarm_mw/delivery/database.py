@@ -60,6 +60,10 @@ _BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLI
 _SUFFIXES = ("", "-wal", "-shm")
 
 
+class UnusableError(Exception):
+    """What is asked for cannot be had of this file."""
+
+
 class _BrokenError(Exception):
     """The file is there and cannot be used, today or later."""
 
@@ -93,6 +97,19 @@ def open_database(path: Path | Literal[":memory:"]) -> Opened:
         )
         log.error("%s", fault)
         return Opened(_open(":memory:"), is_durable=False, fault=fault)
+
+
+def open_existing(path: Path) -> Opened:
+    """Open the database of another process that has ended, as it is.
+
+    Raises `UnusableError` where it is missing, broken, or a newer release's: then nothing is changed.
+    """
+    try:
+        if not path.exists():
+            raise UnusableError(f"there is no outbox {path}")
+        return Opened(_open(path), is_durable=True)
+    except (sqlite3.Error, OSError, _BrokenError) as error:
+        raise UnusableError(f"the outbox {path} cannot be used: {error}") from error
 
 
 def _open_file(path: Path) -> Opened:

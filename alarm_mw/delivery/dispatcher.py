@@ -101,8 +101,8 @@ class Dispatcher:
         return Way(other, route.fallback_after) if other is not None and route is not None else None
 
     def failing(self) -> dict[str, Failing]:
-        """Return how receivers fail, by alarm; those that do not are not in it."""
-        states = {alarm: lane.failing() for alarm, lane in self._lanes.items()}
+        """Return how receivers fail, by alarm; those that do not are not in it. From any thread."""
+        states = {alarm: lane.failing() for alarm, lane in [*self._lanes.items()]}
         return {alarm: state for alarm, state in states.items() if state is not None}
 
     def _begin(self, alarm: str, route: Route) -> None:

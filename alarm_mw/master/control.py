@@ -81,7 +81,7 @@ def status(
             alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in runtime.silences().items()
         },
         "metrics": runtime.metrics.values(),
-        "failing": runtime.failing(),
+        "failing": runtime.lanes.failing(),
         "imbalances": imbalances(books, waiting),
         "findings": list(findings),
     }

@@ -18,6 +18,7 @@ from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
+from alarm_mw.master import dead_letters
 from alarm_mw.master.batch import Batch
 from alarm_mw.master.control import Status, figures, sight, status
 from alarm_mw.master.crash_tap import CrashTap
@@ -85,7 +86,8 @@ class MasterProcess:
         self._publisher = Publisher(plan.socket, file_mode())
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
-        answers = Answers(self._status, self._figures, self._reloader.reload, self._runtime.silence)
+        dead = functools.partial(dead_letters.carry_out, self._runtime)
+        answers = Answers(self._status, self._figures, self._reloader.reload, self._runtime.silence, dead)
         self._control = ControlServer(path, answers)
         self._metrics_port = MetricsPort(self._figures)
         self._monitors = Monitors(

@@ -17,7 +17,6 @@ from typing import Literal, TypeVar
 from alarm_mw.actions import registry
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dispatcher import Route
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
@@ -84,13 +83,14 @@ class Runtime:
         self.outbox = Outbox(outbox)
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
-        self._lanes = Lanes(self.outbox, alarms, former)
+        #: Its methods belong on the event loop.
+        self.lanes = Lanes(self.outbox, alarms, former)
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(LateExecutor())
         #: By when the loop's thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
         self._end: float | None = None
         self._loop_thread: threading.Thread | None = None
-        self._worker = Worker(self._current.engine, self.outbox, self._lanes.wake, metrics)
+        self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
 
@@ -102,7 +102,7 @@ class Runtime:
         if self.outbox.fault:
             self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
-            if name not in self._lanes.names():
+            if name not in self.lanes.names():
                 log.warning("%d firings wait for the alarm %r, which is not configured any more", n, name)
 
     @property
@@ -113,7 +113,7 @@ class Runtime:
     @property
     def retired(self) -> tuple[Alarm, ...]:
         """The alarms that are configured no more, and still deliver what was fired before."""
-        return self._lanes.retired
+        return self.lanes.retired
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -137,11 +137,11 @@ class Runtime:
         Each record is judged by the old rules or by the new ones, and whatever fires has its lane. Alarms that are
         configured no more deliver what they have.
         """
-        self.call(self._lanes.exchange(fresh.alarms))
+        self.call(self.lanes.exchange(fresh.alarms))
         self._current = fresh
         self._worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.own_alarms.names = fresh.settings.own_alarms
-        self.call(self._lanes.settle())
+        self.call(self.lanes.settle())
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the worker; returns at once."""
@@ -169,10 +169,6 @@ class Runtime:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""
         return self.outbox.ledger.books(), self.outbox.count_waiting()
 
-    def failing(self) -> dict[str, Failing]:
-        """Return how receivers fail, by alarm, those that do. On the event loop."""
-        return self._lanes.failing()
-
     @property
     def metrics(self) -> Metrics:
         """The application's metrics."""
@@ -197,7 +193,7 @@ class Runtime:
         if self._loop_thread is None:
             return False
         left = _left(deadline)
-        drain = self._lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
+        drain = self.lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
         try:
             return self.call(drain, left + GRACE / 4)
         except TimeoutError:  # told by what comes next
@@ -206,7 +202,7 @@ class Runtime:
     async def _start_lanes(self) -> None:
         if self._subscribers is not None:
             await self._subscribers.start()
-        await self._lanes.start()
+        await self.lanes.start()
 
     def _routed(self, alarms: Sequence[Alarm]) -> Routed:
         return {alarm.name: (alarm, _route(self._action(alarm), alarm)) for alarm in alarms}
@@ -233,7 +229,7 @@ class Runtime:
 
     async def _settle(self, end: float) -> None:
         """Stop the lanes, then whatever else runs on the loop."""
-        await self._lanes.stop(_left(end) / 2)
+        await self.lanes.stop(_left(end) / 2)
         if self._subscribers is not None:
             await self._subscribers.stop()
         others = asyncio.all_tasks() - {asyncio.current_task()}

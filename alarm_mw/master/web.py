@@ -35,12 +35,14 @@ STOP_TIMEOUT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the control API does when it is asked; the first two may block, and are called in other threads."""
+    """What the control API does when it is asked; those that are no coroutines may block,
+    and are called in other threads, but for `silence`."""
 
     status: Callable[[], Status]
     metrics: Callable[[], bytes]
     reload: Callable[[], Coroutine[None, None, Reloaded]]
     silence: Callable[[Silence], list[str]]
+    dead: Callable[[bytes], bytes]
 
 
 class LazyServer:
@@ -139,7 +141,7 @@ class MetricsPort:
 def _control(answers: Answers) -> ASGIApp:
     from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
     from starlette.requests import Request  # noqa: PLC0415
-    from starlette.responses import JSONResponse  # noqa: PLC0415
+    from starlette.responses import JSONResponse, Response  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
     async def get_status(_: Request) -> JSONResponse:
@@ -156,12 +158,17 @@ def _control(answers: Answers) -> ASGIApp:
             return JSONResponse({"error": "expected alarm and seconds"}, 400)
         return JSONResponse({"alarms": answers.silence(wanted)})
 
+    async def post_dead(request: Request) -> Response:
+        done = await asyncio.to_thread(answers.dead, await request.body())
+        return Response(done, media_type="application/json")
+
     return Starlette(
         routes=[
             Route("/status", get_status),
             _metrics_route(answers.metrics),
             Route("/reload", post_reload, methods=["POST"]),
             Route("/silence", post_silence, methods=["POST"]),
+            Route("/dead", post_dead, methods=["POST"]),
         ]
     )
 

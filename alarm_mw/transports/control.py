@@ -23,26 +23,30 @@ TIMEOUT = 10.0
 PAUSE = 0.1
 
 
-def ask_patiently(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask_patiently(
+    socket_path: str, url: str, *, method: str = "GET", body: bytes = b"", timeout: float = TIMEOUT
+) -> dict[str, Any]:
     """Return a master's answer; where the server runs, give its next master the time to start.
 
     Raises `NotRunningError`. Blocks for at most some `TIMEOUT` seconds, and `timeout` seconds for the answer.
     """
-    return _patiently(socket_path, lambda: ask(socket_path, url, method=method, timeout=timeout))
+    return _patiently(socket_path, lambda: ask(socket_path, url, method=method, body=body, timeout=timeout))
 
 
 def read_patiently(socket_path: str, url: str) -> bytes:
     """Do the same for an answer that is no JSON."""
-    return _patiently(socket_path, lambda: _read(socket_path, url, "GET", TIMEOUT))
+    return _patiently(socket_path, lambda: _read(socket_path, url, "GET", b"", TIMEOUT))
 
 
-def ask(socket_path: str, url: str, *, method: str = "GET", timeout: float = TIMEOUT) -> dict[str, Any]:
+def ask(
+    socket_path: str, url: str, *, method: str = "GET", body: bytes = b"", timeout: float = TIMEOUT
+) -> dict[str, Any]:
     """Return the answer of the master whose records socket is given; raise `NotRunningError` when there is none.
 
     Blocks for at most some `timeout` seconds.
     """
     try:
-        answer: dict[str, Any] = json.loads(_read(socket_path, url, method, timeout))
+        answer: dict[str, Any] = json.loads(_read(socket_path, url, method, body, timeout))
     except ValueError as error:
         raise _not_running(socket_path, error) from error
     return answer
@@ -59,10 +63,10 @@ def _patiently(socket_path: str, attempt: Callable[[], T]) -> T:
             time.sleep(PAUSE)
 
 
-def _read(socket_path: str, url: str, method: str, timeout: float) -> bytes:
+def _read(socket_path: str, url: str, method: str, body: bytes, timeout: float) -> bytes:
     connection = _UnixConnection(control_path(socket_path), timeout)
     try:
-        connection.request(method, url)
+        connection.request(method, url, body)
         return connection.getresponse().read()
     except (OSError, http.client.HTTPException) as error:
         raise _not_running(socket_path, error) from error

@@ -187,9 +187,9 @@ class Reasons(Generated):
 
 
 class CommandHelp(Generated):
-    """``{command-help} VERB``: what ``alarm-mw VERB --help`` prints; the same without a verb."""
+    """``{command-help} VERB``: what ``alarm-mw VERB --help`` prints; the same without a verb, or with a second one."""
 
-    optional_arguments = 1
+    optional_arguments = 2
 
     def lines(self) -> Iterator[str]:
         """Return the help text as a block."""

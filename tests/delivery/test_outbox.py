@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import resource
+import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -136,7 +141,7 @@ def test_history_is_bounded() -> None:
     take(outbox, *(firing(identity=f"{n}") for n in range(101)))
     settle(outbox, REFUSED, 50)
     settle(outbox, DELIVERED, 50)
-    rows = outbox._query("SELECT state, MAX(CAST(id AS INTEGER)), COUNT(*) FROM firings GROUP BY state ORDER BY state")
+    rows = outbox.query("SELECT state, MAX(CAST(id AS INTEGER)), COUNT(*) FROM firings GROUP BY state ORDER BY state")
     assert rows == [("dead", 49, 30), ("delivered", 99, 20), ("waiting", 100, 1)]
     assert complaints(outbox) == []
     outbox.close()
@@ -147,9 +152,9 @@ def test_no_history_at_all_is_possible() -> None:
     outbox = Outbox(":memory:", bounded(delivered=Amount(0, 0)))
     take(outbox, firing(), firing())
     settle(outbox, DELIVERED)
-    assert outbox._query("SELECT COUNT(*) FROM firings") == [(1,)]
+    assert outbox.query("SELECT COUNT(*) FROM firings") == [(1,)]
     settle(outbox, DELIVERED)
-    assert outbox._query("SELECT COUNT(*) FROM firings") == [(0,)]
+    assert outbox.query("SELECT COUNT(*) FROM firings") == [(0,)]
     outbox.close()
 
 
@@ -160,7 +165,7 @@ def test_history_is_bounded_in_bytes(outcome: Outcome) -> None:
     outbox = Outbox(":memory:", bounded(**{outcome.state: Amount(10**6, 10 * len(encode(ones[0])))}))
     take(outbox, *ones)
     settle(outbox, outcome, 50)
-    ((count,),) = outbox._query("SELECT COUNT(*) FROM firings")
+    ((count,),) = outbox.query("SELECT COUNT(*) FROM firings")
     assert count in (10, 11)
     outbox.close()
 
@@ -551,3 +556,51 @@ def test_an_age_that_cannot_be_corrected_is_no_obstacle(path: Path) -> None:
         again = Outbox(path, now=lambda: 0.0)
         assert again.count_waiting() == {"a": 1}
         again.close()
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.types import Firing, Record
+
+outbox, number = Outbox(Path(sys.argv[1])), 0
+
+def book(one, is_new):
+    outbox.ledger.alarm("a", "matched")
+    outbox.ledger.alarm("a", "fired")
+
+while True:
+    record = Record(b"x" * 3000, "stdout", 1.0, "k")
+    outbox.take([Firing(f"{number}.{n}", "a", b"y", record, 1.0) for n in range(5)], book)
+    for entry in outbox.waiting("a", after=0, limit=3):
+        outbox.settle([entry], Outcome(State.DELIVERED, 1))
+    if number == 0:
+        print("begun", flush=True)
+    number += 1
+"""
+
+
+def test_a_power_cut_at_any_moment_leaves_a_whole_outbox(path: Path, tmp_path: Path) -> None:
+    """The files, as they are at any moment of a writer's life, open, and the ledger balances."""
+    copies = [tmp_path / f"copy{number}.db" for number in range(20)]
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == b"begun\n"
+    for copy in copies:
+        writer.send_signal(signal.SIGSTOP)
+        os.waitpid(writer.pid, os.WUNTRACED)
+        for suffix in ("", "-wal"):
+            shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
+        writer.send_signal(signal.SIGCONT)
+        time.sleep(0.001)  # the next moment is as good as any
+    writer.kill()
+    writer.communicate()
+    taken = []
+    for copy in copies:
+        opened = Outbox(copy)
+        assert opened.fault == ""
+        assert complaints(opened) == []
+        taken.append(opened.ledger.books()["alarms"]["a"]["fired"])
+        opened.close()
+    assert 0 < taken[0] < taken[-1]

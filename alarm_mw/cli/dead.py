@@ -1,0 +1,174 @@
+"""``alarm-mw dead``: dead letters are looked at, put back, dropped."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+
+from alarm_mw.cli.dead_desk import Desk, DeskError, desk, desks
+from alarm_mw.cli.dead_tables import show_letter, show_letters
+from alarm_mw.delivery.dead_letters import Answer, Order
+
+#: The exit status when there is no such server or outbox.
+NO_OUTBOX = 1
+
+#: The exit status when something could not be done to some letter.
+REFUSED = 3
+
+_Command = Callable[..., None]
+
+
+def _placed(command: _Command) -> _Command:
+    """Add the options that say which server is meant."""
+    state = click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory of the server.")
+    socket = click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The server's socket.")
+    return state(socket(command))
+
+
+def _choosing(command: _Command) -> _Command:
+    """Add what says which letters are meant."""
+    ids = click.argument("ids", nargs=-1, type=int)
+    every = click.option("--all", "is_all", is_flag=True, help="All of them.")
+    return ids(every(_filtered(command)))
+
+
+def _filtered(command: _Command) -> _Command:
+    alarms = click.option("--alarm", "alarms", multiple=True, help="Only those of this alarm; may be repeated.")
+    waiting = click.option("--waiting", is_flag=True, help="Also what waits and nobody delivers.")
+    return alarms(waiting(command))
+
+
+@click.group()
+def dead() -> None:
+    """Look at dead letters, put them back to be delivered, or drop them.
+
+    Works with a running server, and on the state directory of one that does not run. Needs neither --state-dir nor
+    --socket where there is only one. Exit status 1 when there is none, 3 when something was refused.
+    """
+
+
+@dead.command("list")
+@_filtered
+@_placed
+@click.option("--limit", type=click.IntRange(min=1), default=1000, help="The newest so many. [default: 1000]")
+@click.option("--all-servers", is_flag=True, help="Those of all servers with a default state directory.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def list_(  # the command line's options  # noqa: PLR0913, PLR0917
+    alarms: tuple[str, ...],
+    waiting: bool,
+    state_dir: str | None,
+    socket_path: str | None,
+    limit: int,
+    all_servers: bool,
+    as_json: bool,
+) -> None:
+    """Show dead letters, the newest last.
+
+    With --waiting also what waits and nobody delivers: for an alarm that is configured no more, or in the state
+    directory of a server that does not run.
+    """
+    order = Order(verb="list", alarms=alarms, waiting=waiting, limit=limit)
+    chosen = desks(os.environ) if all_servers else [_desk(state_dir, socket_path)]
+    answers = {str(each.place): _ask(each, order) for each in chosen}
+    if as_json:
+        plain: dict[str, Any] = msgspec.to_builtins(answers)
+        click.echo(json.dumps(plain if all_servers else next(iter(plain.values())), indent=2))
+        return
+    for place, answer in answers.items():
+        if all_servers:
+            click.echo(f"{place}:")
+        show_letters(answer)
+
+
+@dead.command()
+@click.argument("number", metavar="ID", type=int)
+@_placed
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def show(number: int, state_dir: str | None, socket_path: str | None, as_json: bool) -> None:
+    """Show one letter whole."""
+    answer = _ask(_desk(state_dir, socket_path), Order(verb="list", ids=(number,)))
+    for letter in answer.letters:
+        if as_json:
+            click.echo(json.dumps(msgspec.to_builtins(letter), indent=2))
+        else:
+            show_letter(letter)
+    _end(answer)
+
+
+@dead.command()
+@_choosing
+@click.option("--as", "to", metavar="ALARM", default="", help="Let this alarm deliver them, in place of their own.")
+@_placed
+def retry(  # the command line's options  # noqa: PLR0913, PLR0917
+    ids: tuple[int, ...],
+    is_all: bool,
+    alarms: tuple[str, ...],
+    waiting: bool,
+    to: str,
+    state_dir: str | None,
+    socket_path: str | None,
+) -> None:
+    """Put letters back to be delivered: at once by a running server, else at its next start.
+
+    Their time for retries begins anew.
+    """
+    order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
+    answer = _ask(_desk(state_dir, socket_path), order)
+    click.echo(f"{answer.count} put back")
+    _end(answer)
+
+
+@dead.command()
+@_choosing
+@_placed
+def drop(  # the command line's options  # noqa: PLR0913, PLR0917
+    ids: tuple[int, ...],
+    is_all: bool,
+    alarms: tuple[str, ...],
+    waiting: bool,
+    state_dir: str | None,
+    socket_path: str | None,
+) -> None:
+    """Throw letters away for good."""
+    answer = _ask(_desk(state_dir, socket_path), _order("drop", ids, alarms, is_all=is_all, waiting=waiting))
+    click.echo(f"{answer.count} dropped")
+    _end(answer)
+
+
+def _order(  # the command line's options  # noqa: PLR0913
+    verb: str, ids: tuple[int, ...], alarms: tuple[str, ...], *, is_all: bool, waiting: bool, to: str = ""
+) -> Order:
+    if not (ids or alarms or is_all):
+        raise click.UsageError("no letters are named: give their IDs, --alarm, or --all")
+    if ids and is_all:
+        raise click.UsageError("both IDs and --all, expected one of them")
+    return msgspec.convert({"verb": verb, "ids": ids, "alarms": alarms, "waiting": waiting, "to": to}, Order)
+
+
+def _desk(state_dir: str | None, socket_path: str | None) -> Desk:
+    try:
+        return desk(Path(state_dir) if state_dir else None, socket_path, os.environ)
+    except DeskError as error:
+        click.echo(f"alarm-mw: {error}", err=True)
+        sys.exit(NO_OUTBOX)
+
+
+def _ask(chosen: Desk, order: Order) -> Answer:
+    try:
+        return chosen.carry_out(order)
+    except DeskError as error:
+        click.echo(f"alarm-mw: {error}", err=True)
+        sys.exit(NO_OUTBOX)
+
+
+def _end(answer: Answer) -> None:
+    for sentence in answer.refused:
+        click.echo(f"alarm-mw: {sentence}", err=True)
+    sys.exit(REFUSED if answer.refused else 0)

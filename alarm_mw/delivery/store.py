@@ -1,0 +1,167 @@
+"""The outbox's store: firings and ledger in one database, with a lock, and a bound for each state."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal, cast
+
+from alarm_mw.delivery.clock import SteadyClock
+from alarm_mw.delivery.codec import encode
+from alarm_mw.delivery.database import Opened, open_database
+from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, State, Stock, with_slack
+from alarm_mw.delivery.transaction import Transaction
+from alarm_mw.engine.ledger import Key, Ledger
+from alarm_mw.types import Firing, Reason
+
+log = logging.getLogger(__name__)
+
+
+class Store:
+    """Safe to use from any thread; every call may block for the time of a disk write.
+
+    Where `path` cannot be written, it works in memory, and says so in the log. `bounds` tells how much may be kept in
+    each state, by default what suits a file or memory.
+    """
+
+    def __init__(
+        self,
+        path: Path | Literal[":memory:"],
+        bounds: Bounds | None = None,
+        now: Callable[[], float] | None = None,
+        opened: Opened | None = None,
+    ) -> None:
+        self.path = path
+        self._now = now or SteadyClock()
+        self._opened = self._now()
+        self._lock = threading.RLock()
+        opened = opened or open_database(path)
+        self._database = opened.database
+        #: Whether what it holds outlives the process.
+        self.is_durable = opened.is_durable
+        #: What was wrong with the file, in a sentence; empty for nothing.
+        self.fault = opened.fault
+        self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
+        self._stock = self._read_stock()
+        self._believe_ages()
+        self.ledger = Ledger(self._read_ledger())
+
+    def memory(self) -> bytes | None:
+        """Return what the limiters remembered when that was written down last."""
+        rows = self.query("SELECT data FROM memory")
+        return cast("bytes", rows[0][0]) if rows else None
+
+    @contextlib.contextmanager
+    def still(self, timeout: float = -1) -> Iterator[None]:
+        """Let no transaction begin or end while the context lasts.
+
+        Raises `TimeoutError` when one was under way for all of `timeout` seconds; -1 waits for ever.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError(f"the outbox was in use for {timeout:g} seconds")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def flush(self) -> None:
+        """Write the ledger down. Raises `sqlite3.Error` when that is impossible."""
+        with self.transaction():
+            pass
+
+    def count_waiting(self) -> dict[str, int]:
+        """Return how many firings wait, by alarm."""
+        rows = self.query("SELECT alarm, COUNT(*) FROM firings WHERE state = ? GROUP BY alarm", (State.WAITING,))
+        return {cast("str", alarm): cast("int", n) for alarm, n in rows}
+
+    def close(self) -> None:
+        """Write the ledger down and close the database; log it when the former is impossible."""
+        with self._lock:
+            try:
+                self.flush()
+            except sqlite3.Error as error:
+                log.error("the outbox cannot be written, the last counts are lost: %s", error)
+            self._database.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Change firings and ledger together, or, where an exception leaves the context, not at all."""
+        with self._lock, Transaction(self._database, self.ledger, self._stock) as transaction:
+            yield transaction
+
+    def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Return the rows of a SELECT. Raises `sqlite3.Error`."""
+        with self._lock:
+            return self._database.execute(sql, arguments).fetchall()
+
+    def change(self, sql: str, arguments: tuple[object, ...] = ()) -> None:
+        """Run a statement that changes rows, within a transaction; their amounts are the caller's to move."""
+        self._database.execute(sql, arguments)
+
+    def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> bool:
+        """Let a firing wait, within a transaction; return False where one with its id is known."""
+        cursor = self._database.execute(
+            "INSERT OR IGNORE INTO firings (id, alarm, state, firing, attempts, taken) VALUES (?, ?, ?, ?, ?, ?)",
+            (firing.id, firing.alarm, State.WAITING, blob, attempts, self._now()),
+        )
+        if cursor.rowcount <= 0:
+            return False
+        self._stock[State.WAITING] += Amount(1, len(blob))
+        return True
+
+    def take_over(self, transaction: Transaction, firing: Firing) -> None:
+        """Let a firing wait that takes the place of another alarm's."""
+        transaction.count(firing.alarm, "taken_over")
+        if self.insert(firing, encode(firing)):
+            transaction.count(firing.alarm, "fired")
+        else:
+            transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)
+
+    def move(self, seq: int, before: State, after: State | None) -> None:
+        """Count a firing among those of another state, within a transaction; None takes it out."""
+        # No row where somebody has emptied the table by hand.
+        for (size,) in self.query("SELECT LENGTH(firing) FROM firings WHERE seq = ?", (seq,)):
+            one = Amount(1, cast("int", size))
+            self._stock[before] -= one
+            if after is not None:
+                self._stock[after] += one
+
+    def _has_room(self, blob: bytes) -> bool:
+        return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])
+
+    def _prune(self, state: State) -> None:
+        """Cut a state's firings back to their bound, the oldest first."""
+        bound = self._bounds[state]
+        if self._stock[state].fits(with_slack(bound)):
+            return
+        rows = self.query("SELECT seq, LENGTH(firing) FROM firings WHERE state = ? ORDER BY seq", (state,))
+        doomed = []
+        for seq, size in rows:
+            if self._stock[state].fits(bound):
+                break
+            self._stock[state] -= Amount(1, cast("int", size))
+            doomed.append((seq,))
+        else:  # none is left, whatever was believed
+            self._stock[state] = Amount()
+        self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
+
+    def _believe_ages(self) -> None:
+        """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""
+        with contextlib.suppress(sqlite3.Error):  # such as a full disk; then some is younger than it is
+            self._database.execute(
+                "UPDATE firings SET taken = ? - age WHERE state = ? AND taken > ? - age",
+                (self._opened, State.WAITING, self._opened),
+            )
+
+    def _read_stock(self) -> Stock:
+        rows = self.query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
+        found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
+        return {state: found.get(state, Amount()) for state in State}
+
+    def _read_ledger(self) -> dict[Key, int]:
+        rows = self.query("SELECT scope, name, col, n FROM ledger")
+        return {cast("Key", (scope, name, column)): cast("int", n) for scope, name, column, n in rows}

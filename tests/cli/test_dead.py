@@ -1,0 +1,112 @@
+"""``alarm-mw dead`` on the state directories of servers that do not run; tests/servers has one that does."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from alarm_mw.cli.main import main
+from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.types import Firing, Reason, Record
+
+
+def dead(home: Path, *arguments: str) -> Result:
+    environ = {"XDG_STATE_HOME": str(home), "ALARM_MW_SOCKET": "", "COLUMNS": "200"}
+    return CliRunner().invoke(main, ["dead", *arguments], env=environ)
+
+
+def make_state(home: Path, name: str = "gunicorn-1", message: bytes = b"ERR \x1b[2J [red]bold[/red]\n") -> Path:
+    """Make a state directory with a dead letter and one that waits."""
+    directory = home / "alarm-mw" / name
+    directory.mkdir(parents=True)
+    outbox = Outbox(directory / "outbox.db")
+    for number in (1, 2):
+        record = Record(message, "stdout", 1.0, str(number))
+        outbox.take([Firing(f"id{number}", "hook", message, record, 1.0, "ERR")], lambda _, __: None)
+    (entry,) = outbox.waiting("hook", after=0, limit=1)
+    outbox.settle([entry], Outcome(State.DEAD, 3, "404 \x1b[2J", Reason.REFUSED))
+    outbox.close()
+    return directory
+
+
+def test_the_list_shows_why(tmp_path: Path) -> None:
+    """A table for people, in which neither the message nor the error reaches the terminal; JSON for programs."""
+    make_state(tmp_path)
+    result = dead(tmp_path, "list")
+    assert result.exit_code == 0
+    assert "1 letters" in result.stdout
+    assert "refused" in result.stdout
+    assert "[red]bold[/red]" in result.stdout
+    assert "\x1b[2J" not in result.stdout
+    found = json.loads(dead(tmp_path, "list", "--waiting", "--json").stdout)
+    assert [letter["state"] for letter in found["letters"]] == ["dead", "waiting"]
+
+
+def test_a_letter_is_shown_whole(tmp_path: Path) -> None:
+    """With everything that is known of it, a line at a time."""
+    make_state(tmp_path, message=b"Traceback\n\x1b[2J line\n")
+    shown = dead(tmp_path, "show", "1").stdout
+    for fact in ("hook", "refused", "404 \\x1b[2J", "id1", "  Traceback\n  \\x1b[2J line\n"):
+        assert fact in shown
+    assert json.loads(dead(tmp_path, "show", "1", "--json").stdout)["message"] == "Traceback\n\x1b[2J line\n"
+    missing = dead(tmp_path, "show", "9")
+    assert (missing.exit_code, missing.stderr) == (3, "alarm-mw: 9: there is no such dead letter\n")
+
+
+def test_letters_are_put_back_and_dropped(tmp_path: Path) -> None:
+    """The next start delivers what is put back; what is dropped is gone."""
+    directory = make_state(tmp_path)
+    assert dead(tmp_path, "retry", "--alarm", "hook").stdout == "1 put back\n"
+    assert dead(tmp_path, "drop", "--all").stdout == "0 dropped\n"
+    outbox = Outbox(directory / "outbox.db")
+    assert outbox.count_waiting() == {"hook": 2}
+    outbox.close()
+    assert dead(tmp_path, "drop", "--all", "--waiting", "--state-dir", str(directory)).stdout == "2 dropped\n"
+
+
+@pytest.mark.parametrize("arguments", [["retry"], ["drop", "1", "--all"], ["retry", "--waiting"]])
+def test_what_is_meant_must_be_said(tmp_path: Path, arguments: list[str]) -> None:
+    """Nothing is put back or dropped by accident."""
+    make_state(tmp_path)
+    assert dead(tmp_path, *arguments).exit_code == 2
+
+
+def test_of_several_servers_one_is_chosen_or_all(tmp_path: Path) -> None:
+    """The directories are named; --all-servers lists what lies in each."""
+    assert dead(tmp_path, "list").exit_code == 1
+    one, two = make_state(tmp_path, "one"), make_state(tmp_path, "two")
+    refused = dead(tmp_path, "list")
+    assert refused.exit_code == 1
+    assert f"--state-dir {one}" in refused.stderr
+    shown = dead(tmp_path, "list", "--all-servers").stdout.replace("\n", "")
+    assert f"{one}:" in shown
+    assert f"{two}:" in shown
+    found = json.loads(dead(tmp_path, "list", "--all-servers", "--json").stdout)
+    assert {place: answer["count"] for place, answer in found.items()} == {str(one): 1, str(two): 1}
+
+
+def test_who_does_not_answer_is_named(tmp_path: Path) -> None:
+    """No outbox, a broken one, a locked directory whose master is gone, a socket that nobody listens on."""
+    assert "there is no outbox" in dead(tmp_path, "list", "--state-dir", str(tmp_path)).stderr
+    directory = make_state(tmp_path)
+    lock = os.open(directory / "lock", os.O_RDWR | os.O_CREAT)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    assert "no master answers" in dead(tmp_path, "list").stderr
+    os.close(lock)
+    (directory / "outbox.db").write_bytes(b"garbage" * 1000)
+    broken = dead(tmp_path, "list")
+    assert (broken.exit_code, "file is not a database" in broken.stderr) == (1, True)
+    assert "no master answers" in dead(tmp_path, "list", "--socket", str(tmp_path / "none")).stderr
+
+
+def test_a_directory_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
+    """Where the lock cannot be had, the place is told."""
+    directory = make_state(tmp_path)
+    (directory / "lock").mkdir()
+    result = dead(tmp_path, "list")
+    assert (result.exit_code, f"the state directory {directory} cannot be used" in result.stderr) == (1, True)

@@ -1,0 +1,48 @@
+"""Dead letters of a running server: listed, put back, delivered."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+
+def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, until: Callable[..., None]) -> None:
+    """What a receiver refused is delivered at once when it is put back, or by another alarm; the ledger balances."""
+    folder = installation.directory
+    (folder / "alarms.toml").write_text(
+        "[alarms]\n"
+        'mended = "cmd:test -e mended && cat >> mended.txt"\n'
+        'broken = "cmd:exit 1"\n'
+        'other = "cmd:cat >> other.txt"\n'
+        "[[rules]]\npattern = '^TERRIBLE'\nalarms = ['mended', 'broken']\n"
+    )
+
+    def dead(*arguments: str) -> str:
+        command = [installation.command, "dead", *arguments, "--state-dir", str(installation.state_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=installation.environ)
+        return done.stdout
+
+    def letters() -> list[str]:
+        return [letter["alarm"] for letter in json.loads(dead("list", "--json"))["letters"]]
+
+    server = installation.start(["--config", "alarms.toml"], "sh", "-c", "echo TERRIBLE ALARM; exec sleep 60")
+    try:
+        until(lambda: installation.status().get("alarms", {}).get("broken", {}).get("dead"))
+        until(lambda: letters() == ["mended", "broken"] or letters() == ["broken", "mended"])
+        (folder / "mended").touch()
+        assert dead("retry", "--alarm", "mended") == "1 put back\n"
+        until((folder / "mended.txt").exists)
+        assert dead("retry", "--all", "--as", "other") == "1 put back\n"
+        until((folder / "other.txt").exists)
+        until(lambda: not any(row["waiting"] for row in installation.status()["alarms"].values()))
+        status = installation.status()
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(30)
+    assert status["imbalances"] == []
+    assert status["alarms"]["mended"]["retried"] == status["alarms"]["mended"]["delivered"] == 1
+    assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1
+    assert (folder / "other.txt").read_text() == "TERRIBLE ALARM [instead of broken]\n"

@@ -12,6 +12,7 @@ from alarm_mw.config.part import Declared, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
+from alarm_mw.delivery.stock import OutboxOptions
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import PatternError
 from alarm_mw.keyvalue import did_you_mean
@@ -49,6 +50,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
         _settings(numbers),
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
         metrics=listeners[-1] if listeners else MetricsListener(),
+        outbox=next((part.outbox for part in reversed(parts) if part.outbox is not None), OutboxOptions()),
         alarms=with_mules(usable, mules, report),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,

@@ -10,6 +10,7 @@ import msgspec
 
 from alarm_mw.config.settings import Alarm, Watch
 from alarm_mw.config.upkeep import MetricsListener
+from alarm_mw.delivery.stock import OutboxOptions
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Rule, Where
 
@@ -67,6 +68,7 @@ class Part:
     #: Fields of `Upkeep`, by their names.
     upkeep: dict[str, Any] = field(default_factory=dict)
     metrics: MetricsListener | None = None
+    outbox: OutboxOptions | None = None
 
 
 #: The type and the description of each number in `Settings`.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.stock import OutboxOptions
 from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import Problem
 from alarm_mw.interfaces import PluginOptions
@@ -68,6 +69,7 @@ class Settings:
     #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
     alarm_rate: str | None = None
     upkeep: Upkeep = field(default_factory=Upkeep)
+    outbox: OutboxOptions = field(default_factory=OutboxOptions)
     metrics: MetricsListener = field(default_factory=MetricsListener)
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()

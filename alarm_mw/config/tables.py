@@ -18,7 +18,7 @@ from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table, kind_of, name_of
-from alarm_mw.config.upkeep import Upkeep, read_metrics, read_upkeep
+from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
 from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.errors import MissingError, OptionError
@@ -35,6 +35,7 @@ ROOT_KEYS = (
     "mules",
     "own_alarms",
     "alarm_rate",
+    "outbox",
     "metrics",
     *Upkeep.__struct_fields__,
 )
@@ -56,6 +57,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
     part.metrics = read_metrics(root)
+    part.outbox = read_outbox(root)
     return part
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table
+from alarm_mw.delivery.stock import OutboxOptions
 
 
 class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,12 @@ def read_upkeep(root: Table) -> dict[str, object]:
     given = {key: value for key, value in root.values.items() if key in Upkeep.__struct_fields__}
     read = read_struct(Upkeep, Table(given, root.origin, root.path, root.name))
     return {} if read is None else {key: getattr(read, key) for key in given}
+
+
+def read_outbox(root: Table) -> OutboxOptions | None:
+    """Return the table ``[outbox]``, or None where there is none, or a wrong one."""
+    table = root.table("outbox", "outbox") if "outbox" in root.values else None
+    return None if table is None else read_struct(OutboxOptions, table)
 
 
 def read_metrics(root: Table) -> MetricsListener | None:

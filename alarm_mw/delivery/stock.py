@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Annotated
+
+import msgspec
 
 
 class State(StrEnum):
@@ -62,6 +65,41 @@ IN_MEMORY: Bounds = {
     State.DROPPED: Amount(HISTORY, 8 * MIB),
     State.HANDED_OVER: Amount(HISTORY, 8 * MIB),
 }
+
+
+_Count = Annotated[int, msgspec.Meta(ge=1, le=10_000_000)]
+_Mib = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+
+
+class OutboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[outbox]``: how much may lie in it. What is not said is as suits a file or memory."""
+
+    waiting: Annotated[_Count | None, msgspec.Meta(description="firings that may wait")] = None
+    waiting_mib: Annotated[_Mib | None, msgspec.Meta(description="MiB of them")] = None
+    dead: Annotated[_Count | None, msgspec.Meta(description="dead letters that are kept")] = None
+    dead_mib: Annotated[_Mib | None, msgspec.Meta(description="MiB of them")] = None
+    history: Annotated[
+        _Count | None,
+        msgspec.Meta(description="firings that are kept after they were delivered, handed over or dropped"),
+    ] = None
+    history_mib: Annotated[_Mib | None, msgspec.Meta(description="MiB of each of these")] = None
+    history_days: Annotated[
+        Annotated[float, msgspec.Meta(gt=0, le=36500)] | None,
+        msgspec.Meta(description="days for which they are kept at most; without it only their number and size count"),
+    ] = None
+
+    def bounds(self, defaults: Bounds) -> Bounds:
+        """Return the bound of each state, those of `defaults` where nothing is said."""
+        said = {
+            State.WAITING: (self.waiting, self.waiting_mib),
+            State.DEAD: (self.dead, self.dead_mib),
+            **dict.fromkeys((State.DELIVERED, State.DROPPED, State.HANDED_OVER), (self.history, self.history_mib)),
+        }
+        return {state: _bound(*said[state], default) for state, default in defaults.items()}
+
+
+def _bound(count: int | None, mib: int | None, default: Amount) -> Amount:
+    return Amount(count or default.count, default.size if mib is None else mib * MIB)
 
 
 def with_slack(bound: Amount) -> Amount:

@@ -13,12 +13,17 @@ from typing import Literal, cast
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.database import Opened, open_database
-from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, State, Stock, with_slack
+from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
 from alarm_mw.types import Firing, Reason
 
 log = logging.getLogger(__name__)
+
+
+#: Seconds in a day, and between two looks for history that is too old.
+DAY = 86_400.0
+FORGET_EVERY = 600.0
 
 
 class Store:
@@ -46,9 +51,19 @@ class Store:
         #: What was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
         self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
+        #: Days for which history is kept; None for any time.
+        self._history_days: float | None = None
+        self._forget_at = 0.0
         self._stock = self._read_stock()
         self._believe_ages()
         self.ledger = Ledger(self._read_ledger())
+
+    def limit(self, options: OutboxOptions) -> None:
+        """Keep so much from now on; what is too much makes way with the next change."""
+        with self._lock:
+            self._bounds = options.bounds(ON_DISK if self.is_durable else IN_MEMORY)
+            self._history_days = options.history_days
+            self._forget_at = 0.0
 
     def memory(self) -> bytes | None:
         """Return what the limiters remembered when that was written down last."""
@@ -134,7 +149,10 @@ class Store:
         return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])
 
     def _prune(self, state: State) -> None:
-        """Cut a state's firings back to their bound, the oldest first."""
+        """Cut a state's firings back to their bound, the oldest first; now and then, all history to its days."""
+        if self._history_days is not None and self._now() >= self._forget_at:
+            self._forget(self._now() - self._history_days * DAY)
+            self._forget_at = self._now() + FORGET_EVERY
         bound = self._bounds[state]
         if self._stock[state].fits(with_slack(bound)):
             return
@@ -148,6 +166,15 @@ class Store:
         else:  # none is left, whatever was believed
             self._stock[state] = Amount()
         self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
+
+    def _forget(self, before: float) -> None:
+        """Take out what was done before that time, but dead letters."""
+        for state in (State.DELIVERED, State.DROPPED, State.HANDED_OVER):
+            where = "WHERE state = ? AND done < ?"
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # our own words
+            ((count, size),) = self.query(sql, (state, before))
+            self._stock[state] -= Amount(cast("int", count), cast("int", size))
+            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608
 
     def _believe_ages(self) -> None:
         """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""

@@ -81,6 +81,7 @@ class Runtime:
         self._subscribers = subscribers
         alarms, former = self._routed(settings.alarms), self._routed(retired)
         self.outbox = Outbox(outbox)
+        self.outbox.limit(settings.outbox)
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
         #: Its methods belong on the event loop.
@@ -90,7 +91,7 @@ class Runtime:
         #: By when the loop's thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
         self._end: float | None = None
         self._loop_thread: threading.Thread | None = None
-        self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics)
+        self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
 
@@ -140,8 +141,12 @@ class Runtime:
         self.call(self.lanes.exchange(fresh.alarms))
         self._current = fresh
         self._worker.exchange(fresh.engine, CALL_TIMEOUT)
+        self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
         self.call(self.lanes.settle())
+
+    def _tell_loss(self, n: int) -> None:
+        self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
 
     def submit(self, batch: Batch) -> None:
         """Give a batch to the worker; returns at once."""

@@ -35,8 +35,7 @@ STOP_TIMEOUT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the control API does when it is asked; those that are no coroutines may block,
-    and are called in other threads, but for `silence`."""
+    """What the control API does when it is asked; what returns bytes or `Status` may be called in a thread."""
 
     status: Callable[[], Status]
     metrics: Callable[[], bytes]

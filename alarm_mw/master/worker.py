@@ -41,10 +41,14 @@ class Worker:
         outbox: Outbox,
         wake: Callable[[Iterable[str]], None],
         metrics: Metrics | None = None,
+        on_loss: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._outbox = outbox
         self._wake = wake
+        #: Told of firings that were lost, when the outbox can be written again.
+        self._on_loss = on_loss
+        self._lost = 0
         #: The application's metrics.
         self.metrics = metrics or Metrics()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -204,6 +208,9 @@ class Worker:
             self._memory.failed()
             return None
         self._unwritten_since = None
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._on_loss(lost)
         return new
 
     def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing]:
@@ -219,6 +226,7 @@ class Worker:
             if firing.id not in booked:
                 self._book_firing(firing, is_new=True)
             if booked.get(firing.id, True):
+                self._lost += 1
                 self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
 
     def _announce_fired(self, firings: Sequence[Firing]) -> None:

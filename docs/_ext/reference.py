@@ -26,6 +26,7 @@ from alarm_mw.config.rule_set_data import RULE_SETS
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.engine.limits import Limits
 from alarm_mw.interfaces import Action, Monitor
 from alarm_mw.master import prometheus
@@ -177,6 +178,24 @@ def _labels(label: str, column: str) -> str:
     return f"{label}, reason" if column in ("skipped", "held_back", "dead", "dropped") else label
 
 
+class OutboxKeys(Generated):
+    """``{outbox-keys}``: the keys of the table ``[outbox]``, with what is meant where they are missing."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `OutboxOptions`."""
+        states = {"waiting": State.WAITING, "dead": State.DEAD, "history": State.DELIVERED}
+        rows = []
+        for field in _fields(OutboxOptions):
+            name, _, unit = field.name.partition("_")
+            disk, memory = (_default(bounds[states[name]], unit) for bounds in (ON_DISK, IN_MEMORY))
+            rows.append((f"`{field.name}`", disk, memory, _help(field.type)))
+        return table(("key", "on disk", "in memory", "meaning"), rows)
+
+
+def _default(bound: Amount, unit: str) -> str:
+    return {"": f"{bound.count:,}", "mib": f"{bound.size // MIB}"}.get(unit, "")
+
+
 class Reasons(Generated):
     """``{reasons}``: every reason and what it says."""
 
@@ -233,6 +252,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "requests": RequestConditionKeys,
     "limits": LimitKeys,
     "numbers": Numbers,
+    "outbox-keys": OutboxKeys,
     "upkeep": UpkeepKeys,
     "prometheus": PrometheusMetrics,
     "reasons": Reasons,

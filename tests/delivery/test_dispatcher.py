@@ -356,7 +356,7 @@ def test_an_action_that_does_not_end_is_left_behind(caplog: pytest.LogCaptureFix
         stage.dispatcher.start()
         stage.put([firing("a", 1)])
         assert await stage.drain()
-        await asyncio.wait_for(stage.dispatcher.stop(0.01), 10.0)
+        await asyncio.wait_for(stage.dispatcher.stop(0.3), 10.0)
         stage.outbox.close()
 
     run(scene)

@@ -24,7 +24,7 @@ from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.outbox import Outbox, Outcome, State
 from alarm_mw.delivery.policy import GRACE, Delivery
-from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds
+from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.types import Firing, Reason, Record
 
@@ -604,3 +604,32 @@ def test_a_power_cut_at_any_moment_leaves_a_whole_outbox(path: Path, tmp_path: P
         taken.append(opened.ledger.books()["alarms"]["a"]["fired"])
         opened.close()
     assert 0 < taken[0] < taken[-1]
+
+
+def test_history_is_kept_for_its_days(path: Path) -> None:
+    """What was delivered longer ago is forgotten, now and then; dead letters and what waits stay."""
+    now = [1000.0]
+    outbox = Outbox(path, now=lambda: now[0])
+    outbox.limit(OutboxOptions(history_days=2.0))
+    take(outbox, *(firing() for _ in range(5)))
+    settle(outbox, DELIVERED, 2)
+    settle(outbox, REFUSED)
+    now[0] += 2.5 * 86_400.0
+    settle(outbox, DELIVERED)
+    assert outbox.query("SELECT state, COUNT(*) FROM firings GROUP BY state ORDER BY state") == [
+        ("dead", 1),
+        ("delivered", 1),
+        ("waiting", 1),
+    ]
+    assert outbox._stock == outbox._read_stock()
+    assert complaints(outbox) == []
+    outbox.close()
+
+
+def test_a_limit_that_changes_counts_from_then_on(outbox: Outbox) -> None:
+    """A configuration that is read again changes how much may wait."""
+    outbox.limit(OutboxOptions(waiting=1))
+    assert len(take(outbox, firing(), firing())) == 1
+    outbox.limit(OutboxOptions())
+    assert len(take(outbox, firing(), firing())) == 2
+    assert complaints(outbox) == []

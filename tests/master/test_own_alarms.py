@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.master import own_alarms
-from alarm_mw.master.batch import Batch
+from alarm_mw.master import own_alarms, worker
+from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.own_alarms import OwnAlarms
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Rule
+from alarm_mw.types import Record, Rule
 
 
 def test_of_each_kind_of_trouble_one_alarm_is_fired_in_an_hour() -> None:
@@ -60,3 +65,32 @@ def test_a_broken_outbox_raises_an_alarm(tmp_path: Path) -> None:
         assert imbalances(*runtime.books()) == []
     assert runtime.stop(10.0)
     assert len(recorder.messages) == 1
+
+
+def test_a_loss_raises_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the outbox can be written again, whoever is named learns how many firings were lost meanwhile."""
+    monkeypatch.setattr(worker, "WRITE_PAUSE", 0.0)
+    recorder = Recorder()
+    settings = Settings(
+        (Alarm("a", "recording", NoOptions()),), (Rule("ERR", ("a",)),), own_alarms=("a",), alarm_freq=0.0
+    )
+    runtime = Runtime(settings, outbox=tmp_path / "outbox.db", write_log=lambda _: None, find_action=recorder.find)
+    runtime.start()
+
+    def print_line(number: int) -> None:
+        done = threading.Event()
+        record = Record(b"ERR %d\n" % number, "stdout", 1.0, str(number))
+        runtime.submit(Batch([Item(record)], done=done))
+        assert done.wait(10.0)
+
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as database:
+        database.execute("ALTER TABLE firings RENAME TO hidden")
+        print_line(1)
+        print_line(2)
+        database.execute("ALTER TABLE hidden RENAME TO firings")
+    print_line(3)
+    messages = [firing.message for firing in recorder.wait_for(2)]
+    assert messages == [b"ERR 3\n", b"alarm_mw: 2 firings were lost, since the outbox could not be written\n"]
+    with runtime.outbox.still():
+        assert imbalances(*runtime.books()) == []
+    assert runtime.stop(10.0)

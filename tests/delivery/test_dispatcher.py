@@ -502,6 +502,7 @@ def test_a_changed_alarm_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPat
         async with Stage(a=Scripted(fail)) as stage:
             stage.put([firing("a", 1)])
             await failed.wait()
+            assert not await stage.drain(10.0, wait_for_retries=False)
             await stage.exchange(a=recording(recorder))
             assert await stage.drain()
         assert recorder.messages == [b"1\n"]

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -79,8 +79,7 @@ def _show(answer: dict[str, Any]) -> None:
     console = Console()
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
-    for line in _configuration(answer["configuration"]):
-        console.print(_text(line), soft_wrap=True)
+    console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for alarm, failing in answer["failing"].items():
@@ -98,12 +97,22 @@ def _silence(alarm: str, silence: dict[str, Any]) -> str:
     return f"alarm {alarm} is silenced until {end}" + (f": {silence['comment']}" if silence["comment"] else "")
 
 
-def _configuration(in_force: dict[str, Any]) -> Iterator[str]:
+def _configuration(in_force: dict[str, Any]) -> str:
     n = in_force["generation"]
     again = f", read again {n} time{'' if n == 1 else 's'}" if n else ""
-    yield f"configuration of {time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(in_force['read_at']))}{again}"
-    for file, is_same in in_force["files"].items():
-        yield f"  {file}" + ("" if is_same else "  (changed since: `alarm-mw reload`)")
+    files = ", ".join(
+        _near(file) + ("" if is_same else " (changed since: `alarm-mw reload`)")
+        for file, is_same in in_force["files"].items()
+    )
+    read_at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(in_force["read_at"]))
+    return f"configuration of {read_at}{again}" + (f": {files}" if files else "")
+
+
+def _near(file: str) -> str:
+    """Return a path as one who is in the working directory would write it."""
+    with contextlib.suppress(OSError, ValueError):  # the directory is gone; the file is not below it
+        return str(Path(file).relative_to(Path.cwd()))
+    return file
 
 
 def _failing(alarm: str, failing: dict[str, Any]) -> str:

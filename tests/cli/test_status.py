@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
@@ -129,3 +130,12 @@ def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
     )
     assert re.search(r"alarm hook: 1 attempts in vain since \S+ \S+: 500", result.stdout)
     assert "\x1b[2J" not in result.stdout
+
+
+def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it was read, how often anew, and its files, near ones by their names; each that has changed says so."""
+    monkeypatch.chdir(tmp_path)
+    files = {str(tmp_path / "alarm-mw.toml"): True, "/etc/uwsgi.ini": False}
+    shown = show(tmp_path, configuration={"generation": 2, "read_at": 0.0, "files": files})
+    (line,) = (line for line in shown.splitlines() if line.startswith("configuration of "))
+    assert line.endswith(", read again 2 times: alarm-mw.toml, /etc/uwsgi.ini (changed since: `alarm-mw reload`)")

@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alarm_mw import asgi, metrics, signals, testing, wsgi
+    from alarm_mw import asgi, excepthooks, metrics, signals, testing, wsgi
     from alarm_mw.client import alarm, capture_stdio, init
     from alarm_mw.handler import AlarmHandler
     from alarm_mw.mules import mule_get_msg
@@ -24,6 +24,7 @@ __all__ = [
     "alarm",
     "asgi",
     "capture_stdio",
+    "excepthooks",
     "init",
     "metrics",
     "mule_get_msg",

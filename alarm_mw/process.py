@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from alarm_mw import overdue
-from alarm_mw.transports.client import Client, Early, Nowhere
+from alarm_mw.transports.client import Client, Early, Late, Nowhere
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
 from alarm_mw.transports.prints import attach
@@ -103,6 +103,19 @@ def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
     return True if client is None else client.shutdown(timeout)
 
 
+def _at_exit() -> None:
+    """Deliver what there is, and be ready for what others log at their own end; `multiprocessing` calls it as well."""
+    process, client, settings = this, this.client, this.settings
+    if settings is None:
+        shutdown()
+    elif not isinstance(client, Late):
+        # Before anything else: other threads may be logging.
+        process.client = Late(lambda: _start_local(settings), EXIT_TIMEOUT)
+        overdue.stop()
+        if client is not None:
+            client.shutdown(EXIT_TIMEOUT)
+
+
 def stand_in(configure: Callable[[Settings], None]) -> Process:
     """Begin anew, for a test: `configure` and nothing else is called with settings. Return what to put back."""
     global this  # see _after_fork_in_child
@@ -165,7 +178,7 @@ def _start_local(settings: Settings) -> Client:
 def _deliver_at_the_end_of_a_worker() -> None:
     """Let a process of `multiprocessing` deliver what it has: it ends without `atexit`."""
     if (multiprocessing := sys.modules.get("multiprocessing.util")) is not None:
-        multiprocessing.Finalize(None, shutdown, exitpriority=100)
+        multiprocessing.Finalize(None, _at_exit, exitpriority=100)
 
 
 def _after_fork_in_child() -> None:
@@ -178,4 +191,4 @@ def _after_fork_in_child() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
-atexit.register(shutdown)
+atexit.register(_at_exit)

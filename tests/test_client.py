@@ -269,3 +269,17 @@ def test_processes_of_multiprocessing_deliver_their_alarms(tmp_path: Path) -> No
     )
     subprocess.run([sys.executable, "program.py"], cwd=tmp_path, check=True, timeout=60)
     assert lines(tmp_path) == ["fork", "spawn"]
+
+
+def test_what_is_logged_at_the_very_end_is_delivered(tmp_path: Path) -> None:
+    """An `atexit` handler that runs after ours raises its alarm, too; so does one that runs before."""
+    (tmp_path / "program.py").write_text(
+        "import atexit\n"
+        "atexit.register(lambda: alarm_mw.alarm('a', 'last\\n'))\n"
+        "import alarm_mw\n"
+        "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'})\n"
+        "atexit.register(lambda: alarm_mw.alarm('a', 'first\\n'))\n"
+    )
+    done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
+    assert done.stderr == b""
+    assert lines(tmp_path) == ["first", "last"]

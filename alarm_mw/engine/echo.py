@@ -152,9 +152,10 @@ class EchoGuard:
             return True
         if record.source in PRINTED:
             return self._is_announced(alarm, record.message.rstrip(b"\r\n"), now)
+        is_echo = self._was_printed(alarm, record.echoes, now)
         if sum(map(len, record.loose_echo)) >= LOOSE_LENGTH:
-            return self._was_loosely_printed(alarm, record.loose_echo, now)
-        return self._was_printed(alarm, record.echoes, now)
+            return self._was_loosely_printed(alarm, record.loose_echo, now) or is_echo
+        return is_echo
 
     def _is_announced(self, alarm: str, line: bytes, now: float) -> bool:
         if self._announced.take(alarm, line, now):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
@@ -137,3 +138,20 @@ class Early(Nowhere):
         with contextlib.suppress(IndexError):  # another thread took the last one
             while self._kept:
                 client.submit(*self._kept.popleft())
+
+
+class Late(Nowhere):
+    """Delivers at once what is submitted after the end, as by `atexit` handlers that run after ours."""
+
+    def __init__(self, start: Callable[[], Client], timeout: float) -> None:
+        """Start a client for each submission by `start`, for `timeout` seconds in all."""
+        super().__init__()
+        self._start = start
+        self._deadline = time.monotonic() + timeout
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
+        """Deliver it; blocks, since the interpreter does not wait for anything any more."""
+        if (left := self._deadline - time.monotonic()) <= 0:
+            return False
+        client = self._start()
+        return client.submit(record, alarm) and client.shutdown(left)

@@ -1,0 +1,151 @@
+"""The pytest plugin, in projects as users have them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+TOML = """
+[alarms.jabber]
+action = "cmd"
+command = "touch delivered"
+[alarms.mail]
+action = "cmd"
+command = "touch delivered"
+[[rules]]
+pattern = "upload"
+alarms = ["jabber"]
+[[rules]]
+pattern = "disk full"
+alarms = ["mail"]
+"""
+
+APP = """
+import logging, sys, threading
+import alarm_mw
+log = logging.getLogger("shop")
+log.addHandler(alarm_mw.AlarmHandler())
+def create():
+    alarm_mw.init(alarms={"pager": "cmd:touch delivered"}, log_alarms=["pager explosion"])
+def upload(): log.error("the upload broke")
+def later(): threading.Timer(0.05, upload).start()
+"""
+
+TESTS = """
+import sys, threading
+import pytest, alarm_mw, app
+
+def test_rules_of_the_file_fire(alarms):
+    app.create()
+    app.upload()
+    assert alarms.fired("jabber", match="upload")
+    assert not alarms.fired("mail")
+    assert [firing.text for firing in alarms.fired()] == ["the upload broke"]
+    alarms.clear()
+    assert not alarms.fired()
+
+def test_each_test_begins_with_none(alarms):
+    assert not alarms.fired()
+    app.upload()
+    assert len(alarms.fired()) == 1
+
+def test_what_a_thread_logs_later_is_waited_for(alarms):
+    app.later()
+    assert alarms.wait_for("jabber")
+
+def test_prints_are_seen_where_asked(alarms, capsys):
+    print("upload 1")
+    with alarms.seeing_prints():
+        print("upload 2")
+        print("upload 3", file=sys.stderr)
+    assert [(firing.text, firing.record.source) for firing in alarms.fired()] == [
+        ("upload 2", "stdout"), ("upload 3", "stderr")]
+    assert capsys.readouterr() == ("upload 1\\nupload 2\\n", "upload 3\\n")
+
+def test_prints_are_left_to_capfd(alarms, capfd):
+    print("upload")
+    assert not alarms.fired()
+    assert capfd.readouterr().out == "upload\\n"
+
+@pytest.mark.alarms(log_alarms=["pager,mail TERRIBLE"])
+def test_a_marker_has_rules_of_its_own(alarms):
+    app.log.error("TERRIBLE")
+    assert {firing.alarm for firing in alarms.fired()} == {"pager", "mail"}
+
+@pytest.mark.alarms()
+def test_without_a_configuration_that_of_init_counts(alarms):
+    app.create()
+    app.log.error("explosion")
+    alarm_mw.shutdown()
+    assert alarms.fired("pager")
+
+def test_no_thread_is_left():
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("alarm-mw")]
+"""
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    (tmp_path / "alarms.toml").write_text(TOML)
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "pytest.ini").write_text(
+        "[pytest]\nalarm_mw_config = alarms.toml\npythonpath = .\naddopts = -p no:cacheprovider\n"
+    )
+    return tmp_path
+
+
+def run(project: Path, tests: str, *options: str) -> str:
+    """Run the tests of a project and return what pytest prints."""
+    (project / "test_app.py").write_text(tests)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTEST"))}
+    command = [sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", *options]
+    done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=100, check=False)
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [["-p", "no:randomly"], ["-n", "2"], ["-s", "--strict-config"]], ids=["plain", "xdist", "-s"]
+)
+def test_a_project_tests_its_alarms(project: Path, options: list[str]) -> None:
+    """Every promise of the fixture holds, with capturing and without, in one process and in several."""
+    assert f"{len(re.findall('^def test', TESTS, re.MULTILINE))} passed" in run(project, TESTS, *options)
+    assert not (project / "delivered").exists()
+
+
+def test_a_failure_tells_what_was_fired_instead(project: Path) -> None:
+    """The message of a failed assertion names what there was, and so does a section of the report."""
+    tests = """
+import app
+def test_it(alarms):
+    app.log.error("disk full")
+    app.log.error("disk full")
+    assert alarms.fired("jabber", match="upload")
+"""
+    printed = run(project, tests)
+    assert (
+        "assert <no jabber matching 'upload'; fired: mail 'disk full'; held back: mail (same_message, 1 times)>"
+        in printed
+    )
+    assert re.search(r"-+ Captured alarms call -+\nfired: mail 'disk full'; held back", printed)
+
+
+def test_a_wrong_configuration_is_an_error_of_the_test(project: Path) -> None:
+    """The fixture says what is wrong with the file, as `alarm-mw check` does."""
+    (project / "alarms.toml").write_text("[alarms.a]\naction = 'cdm'\n")
+    printed = run(project, "def test_it(alarms): pass")
+    assert "cdm" in printed
+    assert "1 error" in printed
+
+
+def test_the_plugin_costs_next_to_nothing() -> None:
+    """Where no test asks for alarms, pytest loads nothing of ours but the plugin's own lines."""
+    ours = "sorted(name for name in sys.modules if name.startswith('alarm_mw'))"
+    program = f"import sys, pytest; import alarm_mw.pytest_plugin; print({ours})"
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
+    printed = subprocess.check_output([sys.executable, "-c", program], text=True, env=environ)
+    assert printed == "['alarm_mw', 'alarm_mw.pytest_plugin']\n"

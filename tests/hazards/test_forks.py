@@ -1,0 +1,50 @@
+"""Forks at the worst moment: none hangs, and each record is fired once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+#: A thread that is inside of `emit` nearly all the time, and children that log once each.
+FORKS = """
+import threading
+stop = threading.Event()
+def busy():
+    while not stop.is_set(): logger.error("TERRIBLE noise")
+thread = threading.Thread(target=busy)
+thread.start()
+for n in range({count}):
+    if not (pid := os.fork()):
+        logger.error("TERRIBLE %d", n)
+        alarm_mw.shutdown()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+stop.set()
+thread.join()
+"""
+
+BURST = """
+for n in range(200):
+    if n == 100:
+        pid = os.fork()
+    logger.error("TERRIBLE %s %d", "parent" if n < 100 or pid else "child", n)
+if pid:
+    assert os.waitpid(pid, 0)[1] == 0
+"""
+
+
+def test_a_thousand_forks_while_a_thread_logs(hazard: Any) -> None:
+    """No child inherits a lock that is held, a socket that is not its own, or numbers that are taken."""
+    hazard.supervised(FORKS.format(count=1000))
+    assert Counter(hazard.fired()) == Counter(f"TERRIBLE {n}" for n in range(1000))
+    assert hazard.books()["alarms"]["a"]["delivered"] == 1000
+
+
+@pytest.mark.parametrize("how", ["supervised", "alone"])
+def test_a_fork_in_the_middle_of_a_burst(hazard: Any, how: str) -> None:
+    """What was logged before the fork is fired by the parent alone, what comes after it by each of the two."""
+    getattr(hazard, how)(BURST)
+    expected = [f"TERRIBLE parent {n}" for n in range(200)] + [f"TERRIBLE child {n}" for n in range(100, 200)]
+    assert Counter(hazard.fired()) == Counter(expected)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from alarm_mw import process
 from alarm_mw.transports import request_log
@@ -14,6 +15,8 @@ from alarm_mw.transports.tally import SCREENED
 from alarm_mw.types import Reason
 
 log = logging.getLogger("alarm_mw")
+
+Shown = TypeVar("Shown")
 
 
 def init(  # noqa: PLR0913  # the keywords of one configuration
@@ -82,34 +85,34 @@ def submit_line(  # a record's facts  # noqa: PLR0913
     """
     below = to_bytes(context) + b"\n" if context else b""
     try:
-        message = to_bytes(line) + b"\n"
         # Of a request it is known that some rule may apply.
-        way = process.current() if held else screened(message, source)
-        return way is None or send(way, message, source=source, level=level, fields=fields, context=below, held=held)
+        passed = (process.current(), _show(line)) if held else screened(source, level, "", _show, line)
+        return passed is None or send(*passed, source=source, level=level, fields=fields, context=below, held=held)
     except Exception:  # see alarm()
         log.exception("a line could not be put to the rules")
         return False
 
 
-def is_asked_for(level: int | None, logger: str, source: str) -> bool:
-    """Return whether a record of this level and logger needs a message; else count it, and return False.
+def _show(line: str) -> bytes:
+    return to_bytes(line) + b"\n"
 
-    It does where some rule may apply, or where the running request keeps what is logged in it.
+
+def screened(
+    source: str, level: int | None, logger: str, show: Callable[[Shown], bytes], shown: Shown
+) -> tuple[Client, bytes] | None:
+    """Return the way to the master and a record's message where some rule may match it; else count it, and return None.
+
+    The message is what `show` makes of `shown`. It is not asked for where no rule applies to this level and logger, and
+    the running request does not keep what is logged in it. Every record goes through here, and few get through.
     """
     way = process.current()
-    if way.may_concern(level, logger) or request_log.current.get() is not None:
-        return True
-    way.count(source, SCREENED)
-    return False
-
-
-def screened(message: bytes, source: str) -> Client | None:
-    """Return the way to the master where some rule may match the message; else count it, and return None."""
-    if (log_of_request := request_log.current.get()) is not None:
-        log_of_request.add(message)
-    way = process.current()
-    if way.may_match(message):
-        return way
+    kept = request_log.current.get()
+    if kept is not None or way.may_concern(level, logger):
+        message = show(shown)
+        if kept is not None:
+            kept.add(message)
+        if way.may_match(message):
+            return way, message
     way.count(source, SCREENED)
     return None
 

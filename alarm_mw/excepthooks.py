@@ -179,10 +179,9 @@ def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes
     if is_by_alarm(""):
         client.skip(source, Reason.ALARM_ORIGIN)
         return
-    if not client.is_asked_for(logging.ERROR, "", source):
-        return
-    message = to_bytes(text)
-    if (way := client.screened(message, source)) is not None:
+    screened = client.screened(source, logging.ERROR, "", to_bytes, text)
+    if screened is not None:
+        way, message = screened
         client.send(
             way,
             message,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alarm_mw import client
@@ -23,17 +23,8 @@ SOURCE = "logging"
 _STANDARD = frozenset({*vars(logging.LogRecord("", 0, "", 0, "", None, None)), "message", "asctime", "taskName"})
 
 
-class PlainFormatter(logging.Formatter):
-    """Makes the bare message of a record, and a traceback or a stack below it."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """Return what the rules see, where no other formatter was asked for."""
-        if record.exc_info or record.exc_text or record.stack_info:
-            return super().format(record)
-        return record.getMessage()
-
-
-PLAIN = PlainFormatter()
+#: The bare message of a record, and a traceback or a stack below it: what the rules see where nobody asks for more.
+PLAIN = logging.Formatter()
 
 
 class AlarmHandler(logging.Handler):
@@ -86,7 +77,7 @@ class AlarmHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Put the record to the rules, unless a filter keeps it from them."""
-        kept = self.filter(record)
+        kept = self.filter(record) if self.filters else True
         if kept:  # since 3.12 it may be another record
             self.emit(kept if isinstance(kept, logging.LogRecord) else record)
         return kept
@@ -102,20 +93,17 @@ class AlarmHandler(logging.Handler):
         if is_by_alarm(record.name):
             client.skip(SOURCE, Reason.ALARM_ORIGIN)
             return
-        if not client.is_asked_for(record.levelno, record.name, SOURCE):
-            return
-        message = to_bytes(self._shown(record)) + b"\n"
-        if (way := client.screened(message, SOURCE)) is not None:
-            self._send(way, message, record)
+        screened = client.screened(SOURCE, record.levelno, record.name, self._show, record)
+        if screened is not None:
+            self._send(*screened, record)
 
-    def _shown(self, record: logging.LogRecord) -> str:
-        """Return the text of a record; a formatter that logs is not asked for what it logs."""
-        if self.formatter is PLAIN:
-            return self.format(record)
-        if is_being_shown():
-            return PLAIN.format(record)
+    def _show(self, record: logging.LogRecord) -> bytes:
+        """Return what the rules see of a record; a formatter that logs is not asked for what it logs."""
+        if self.formatter is PLAIN or is_being_shown():
+            is_bare = not (record.exc_info or record.exc_text or record.stack_info)
+            return to_bytes(record.getMessage() if is_bare else PLAIN.format(record)) + b"\n"
         with showing(record):
-            return self.format(record)
+            return to_bytes(self.format(record)) + b"\n"
 
     def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
         client.send(
@@ -136,6 +124,8 @@ def _echoes(record: logging.LogRecord) -> tuple[bytes, ...]:
         return tuple(console_lines(record))
 
 
-def _extra(record: logging.LogRecord) -> Iterator[tuple[str, object]]:
-    """Yield what was given as ``extra``; names that begin with an underscore are their owners' business."""
+def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
+    """Return what was given as ``extra``; names that begin with an underscore are their owners' business."""
+    if _STANDARD.issuperset(vars(record)):
+        return ()
     return ((name, value) for name, value in vars(record).items() if name not in _STANDARD and name[:1] != "_")

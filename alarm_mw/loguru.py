@@ -65,11 +65,13 @@ def _judge(message: Message) -> None:
     if is_by_alarm(name):
         client.skip(SOURCE, Reason.ALARM_ORIGIN)
         return
-    if not client.is_asked_for(level, name, SOURCE):
-        return
-    text = to_bytes(str(message).removesuffix("\n")) + b"\n"
-    if (way := client.screened(text, SOURCE)) is not None:
-        _send(way, text, facts, level=level, logger=name)
+    screened = client.screened(SOURCE, level, name, _show, message)
+    if screened is not None:
+        _send(*screened, facts, level=level, logger=name)
+
+
+def _show(message: Message) -> bytes:
+    return to_bytes(str(message).removesuffix("\n")) + b"\n"
 
 
 def _send(way: Client, text: bytes, facts: Facts, *, level: int, logger: str) -> None:

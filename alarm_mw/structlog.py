@@ -62,11 +62,14 @@ class AlarmProcessor:
             client.skip(SOURCE, Reason.ALARM_ORIGIN)
             return
         level = _level(method_name)
-        if not client.is_asked_for(level, name, SOURCE):
-            return
-        message = to_bytes("\n".join(_text(event))) + b"\n" if isinstance(event, Mapping) else event + b"\n"
-        if (way := client.screened(message, SOURCE)) is not None:
-            _send(way, message, event, level=level, logger=name)
+        screened = client.screened(SOURCE, level, name, _show, event)
+        if screened is not None:
+            _send(*screened, event, level=level, logger=name)
+
+
+def _show(event: Mapping[str, object] | bytes) -> bytes:
+    """Return what the rules see of an event."""
+    return to_bytes("\n".join(_text(event))) + b"\n" if isinstance(event, Mapping) else event + b"\n"
 
 
 def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, level: int | None, logger: str) -> None:

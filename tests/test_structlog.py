@@ -189,3 +189,5 @@ def test_foreign_records_fire_once(alarms: Alarms, stdlib: logging.Logger) -> No
     assert len(alarms.fired(match="TERRIBLE 1")) == 1
     assert len(alarms.fired(match="TERRIBLE 2")) == 1
     assert {firing.record.logger for firing in alarms.fired()} == {"test-structlog"}
+    # Of the first one that of the other formatter; of the second one that, and the handler's: not one more.
+    assert alarms.summary().endswith("held back: a (echo, 3 times)")

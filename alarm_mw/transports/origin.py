@@ -9,8 +9,9 @@ in_alarm_code: ContextVar[bool] = ContextVar("alarm_mw_in_alarm_code", default=F
 
 #: The parent of our own loggers.
 OUR_LOGGER = "alarm_mw"
+_OUR_CHILDREN = OUR_LOGGER + "."
 
 
 def is_by_alarm(logger: str) -> bool:
     """Return whether a record of this logger, made here and now, is made by alarm code."""
-    return in_alarm_code.get() or logger == OUR_LOGGER or logger.startswith(OUR_LOGGER + ".")
+    return in_alarm_code.get() or logger == OUR_LOGGER or logger.startswith(_OUR_CHILDREN)

@@ -26,9 +26,11 @@ class Tally:
     def add(self, source: str, column: str, n: int = 1) -> None:
         """Add `n` to a ledger column of a source, or to the two of `SCREENED`."""
         key = (source, column)
-        if key not in self._counts:
+        try:
+            self._counts[key] += n
+        except KeyError:
             self._counts.setdefault(key, 0)
-        self._counts[key] += n
+            self._counts[key] += n
 
     def take(self) -> Counts:
         """Return what was counted since the last call; nothing while another thread is doing so."""

@@ -32,11 +32,11 @@ ALARM_MW = str(Path(sys.executable).with_name("alarm-mw"))
 
 
 def timed(logger: logging.Logger, calls: int, path: str) -> float:
-    """Return the nanoseconds of one call."""
-    began = time.perf_counter_ns()
+    """Return the nanoseconds of this thread that one call takes: what else runs on the machine counts less."""
+    began = time.thread_time_ns()
     for _ in range(calls):
         logger.info("request %s took %d ms", path, 17)
-    return (time.perf_counter_ns() - began) / calls
+    return (time.thread_time_ns() - began) / calls
 
 
 def handlers() -> dict[str, Callable[[], logging.Handler]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from alarm_mw import client
-from alarm_mw.transports.calls import call_of, is_being_shown, showing
+from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
@@ -102,7 +102,7 @@ class AlarmHandler(logging.Handler):
         if self.formatter is PLAIN or is_being_shown():
             is_bare = not (record.exc_info or record.exc_text or record.stack_info)
             return to_bytes(record.getMessage() if is_bare else PLAIN.format(record)) + b"\n"
-        with showing(record):
+        with Showing(record):
             return to_bytes(self.format(record)) + b"\n"
 
     def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
@@ -120,7 +120,7 @@ class AlarmHandler(logging.Handler):
 
 
 def _echoes(record: logging.LogRecord) -> tuple[bytes, ...]:
-    with showing(record):
+    with Showing(record):
         return tuple(console_lines(record))
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import time as clock
-from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
 
@@ -60,14 +58,19 @@ def give_on(logger: str, text: str) -> str:
     return event.call
 
 
-@contextlib.contextmanager
-def showing(record: logging.LogRecord) -> Iterator[None]:
-    """Mark that a record is formatted for us: what sources see of it meanwhile is no record of its own."""
-    token = _shown.set(id_of(record))
-    try:
-        yield
-    finally:
-        _shown.reset(token)
+class Showing:
+    """Marks in a `with` that a record is formatted for us: what sources see of it meanwhile is no record of its own."""
+
+    __slots__ = ("_call", "_token")
+
+    def __init__(self, record: logging.LogRecord) -> None:
+        self._call = id_of(record)
+
+    def __enter__(self) -> None:
+        self._token = _shown.set(self._call)
+
+    def __exit__(self, *exc: object) -> None:
+        _shown.reset(self._token)
 
 
 def is_being_shown(record: logging.LogRecord | None = None) -> bool:

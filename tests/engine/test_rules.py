@@ -253,3 +253,9 @@ def test_letters_are_the_same_in_any_case_as_they_are_for_re() -> None:
     everything = "".join(map(chr, range(0x80, sys.maxunicode + 1)))
     twins = re.compile("[a-z]", re.IGNORECASE).findall(everything)
     assert sorted(twins) == sorted(python_syntax.TWINS)
+
+
+def test_groups_that_are_nested_too_deeply_are_refused() -> None:
+    """A regexp that Python's own parser cannot get to the bottom of is a mistake with a name, not a crash."""
+    with pytest.raises(PatternError, match="nested too deeply"):
+        compile_rule(python("(" * 5000 + "a" + ")" * 5000))

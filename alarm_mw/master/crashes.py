@@ -22,13 +22,15 @@ from alarm_mw.master.process_watch import ProcessWatch
 from alarm_mw.master.restart import STACKS
 from alarm_mw.monitors.crashdump import is_beginning
 from alarm_mw.monitors.endings import OomKills, is_dumping_core
+from alarm_mw.monitors.processes import newest_pid
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.types import Death
 
 log = logging.getLogger(__name__)
 
-#: Seconds between looks at which processes there are; at first, since servers start theirs soon, and later.
-LOOK_SOON = 0.05
+#: Seconds between questions whether there is any new process: one that dies before it is watched has no number.
+ASK_EVERY = 0.1
+#: Seconds between looks at which processes there are, where no new one asks for it.
 LOOK_EVERY = 1.0
 #: Seconds for which a rise in the count of kills for want of memory explains a SIGKILL.
 OOM_MEMORY = 3.0
@@ -115,9 +117,14 @@ class CrashDesk:
     # On the event loop
 
     async def start(self, server: int | None) -> None:
-        """Start watching process `server` and all that comes from it."""
+        """Start watching process `server` and all that comes from it.
+
+        To be called before the output is read and anybody listens: the rest of half a dump still lies in the pipe.
+        """
         if server is not None:
             self._watch_server(server)
+        with self._lock:
+            self._book.deaths.wait_anew(time.monotonic())
         self._looking = asyncio.create_task(self._look_again_and_again(), name="alarm-mw-crashes")
 
     async def stop(self) -> None:
@@ -130,11 +137,12 @@ class CrashDesk:
         self._watch.close()
 
     async def _look_again_and_again(self) -> None:
-        pause = LOOK_SOON
+        newest, due = -1, 0.0
         while True:
-            self._look()
-            await asyncio.sleep(pause)
-            pause = min(1.5 * pause, LOOK_EVERY)
+            if (now := time.monotonic()) >= due or newest_pid() != newest:
+                newest, due = newest_pid(), now + LOOK_EVERY
+                self._look()
+            await asyncio.sleep(ASK_EVERY)
 
     def _look(self) -> None:
         if self._server is None:

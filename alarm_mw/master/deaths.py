@@ -39,6 +39,8 @@ class _Case:
 
     key: str
     seen: float
+    #: Since when more of it is waited for: since it was seen, or since a new master reads on.
+    waited_since: float
     pid: int = 0
     command: str = ""
     returncode: int | None = None
@@ -66,9 +68,10 @@ class _Case:
         if self.is_told or (not self.lines and self.returncode is None):
             return None
         if not self.lines:
-            return self.seen + WAIT_FOR_DUMP
+            return self.waited_since + WAIT_FOR_DUMP
         complete = self.last_line + QUIET if self.open_stream else self.last_line
-        return min(max(complete, 0.0 if self.pid else self.seen + WAIT_FOR_PID), self.seen + WAIT_MAX)
+        for_pid = 0.0 if self.pid else self.waited_since + WAIT_FOR_PID
+        return min(max(complete, for_pid), self.waited_since + WAIT_MAX)
 
     def death(self) -> Death:
         returncode = self.returncode if self.returncode is not None else -self.number
@@ -151,6 +154,13 @@ class Deaths:
         ripe = [case for case in self._cases if (due := case.due()) is not None and (at_once or due <= now)]
         return [case.death() for case in ripe]
 
+    def wait_anew(self, now: float) -> None:
+        """Wait from now on for what is not told yet: while there was no master the rest lay in the pipe."""
+        for case in self._cases:
+            case.waited_since = now
+            if case.open_stream:
+                case.last_line = now
+
     def told(self, key: str) -> None:
         """Note that a death was told: it is not ripe again."""
         for case in self._cases:
@@ -162,7 +172,7 @@ class Deaths:
         return [case.death() for case in self._cases if case.is_told and case.seen >= when]
 
     def _add(self, key: str, now: float) -> _Case:
-        case = _Case(self._key(key), now)
+        case = _Case(self._key(key), now, now)
         self._cases = [*self._cases[-MAX_CASES + 1 :], case]
         return case
 
@@ -178,7 +188,7 @@ class Deaths:
         """Return the death without a dump that a dump of this signal belongs to."""
         number = getattr(signal, name, 0)
         for case in self._cases:
-            is_waiting = not case.is_told and not case.lines and case.seen > now - WAIT_MAX
+            is_waiting = not case.is_told and not case.lines and case.waited_since > now - WAIT_MAX
             if is_waiting and _tells_of(case.returncode, number):
                 return case
         return None

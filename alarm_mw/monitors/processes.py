@@ -18,6 +18,11 @@ def family(root: int) -> Iterator[int]:
         yield from family(child)
 
 
+def newest_pid() -> int:
+    """Return the number that was given to a process or thread last, the same as before where none is new (proc(5))."""
+    return int(Path("/proc/loadavg").read_bytes().split()[-1])
+
+
 def _children(pid: int) -> list[int]:
     found: list[int] = []
     for task in _entries(f"/proc/{pid}/task"):

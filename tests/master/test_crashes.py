@@ -6,14 +6,17 @@ import asyncio
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from alarm_mw.master import crashes
 from alarm_mw.master.crash_tap import StreamLine
 from alarm_mw.master.crashes import CrashDesk
+from alarm_mw.master.death_book import DeathBook
 from alarm_mw.master.restart import STACKS
 from alarm_mw.monitors.endings import OomKills
 from alarm_mw.supervisor.plan import Plan
@@ -107,6 +110,50 @@ def test_children_of_the_server_are_watched(tmp_path: Path) -> None:
         assert (death.pid, death.returncode, death.is_server) == (pid, -signal.SIGKILL, False)
 
     assert len(play(tmp_path, scenario, program)) == 1
+
+
+def test_a_process_that_does_not_live_for_long_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is watched as soon as it is there, rather than at the next look at all of them."""
+    monkeypatch.setattr(crashes, "LOOK_EVERY", 3600.0)
+    program = (
+        "import signal, subprocess\n"
+        "input()\n"
+        "child = subprocess.Popen(['sh', '-c', 'sleep 1; kill -SEGV $$'])\n"
+        "print(child.pid, flush=True)\n"
+        "child.wait(); input()\n"
+    )
+
+    async def scenario(desk: CrashDesk, child: subprocess.Popen[bytes], told: Told) -> None:
+        assert child.stdout
+        assert child.stdin
+        await asyncio.sleep(0)  # it looks once
+        child.stdin.write(b"\n")
+        child.stdin.flush()
+        pid = int(await asyncio.to_thread(child.stdout.readline))
+        death = await told.one()
+        assert (death.pid, death.returncode) == (pid, -signal.SIGSEGV)
+
+    assert len(play(tmp_path, scenario, program)) == 1
+
+
+def test_half_a_dump_of_a_former_master_waits_for_its_rest(tmp_path: Path) -> None:
+    """However long it took to start another one, the rest lies in the pipe."""
+
+    async def run() -> list[Death]:
+        told = Told()
+        loop = asyncio.get_running_loop()
+        former = DeathBook(tmp_path / "deaths.jsonl", "run")
+        former.note("begin_dump", stream="stderr", offset=0, line=DUMP[0].line, now=time.monotonic() - 5.0)
+        desk = CrashDesk("run", ["app"], tmp_path, loop)
+        await desk.start(None)
+        with desk.subscribed(told):
+            desk.hear_lines("stderr", DUMP[1:])
+            await told.one()
+            await desk.stop()
+        return told.deaths
+
+    (death,) = asyncio.run(run())
+    assert death.dump == tuple(line.line for line in DUMP)
 
 
 @pytest.mark.parametrize(("count", "expected"), [(0, False), (1, True)])

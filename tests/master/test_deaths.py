@@ -225,3 +225,22 @@ def test_the_order_does_not_matter(order: list[str]) -> None:
         told += take(deaths, now)
     told += take(deaths, 2.0)
     assert [(death.pid, len(death.dump)) for death in told] == [(7, 4)]
+
+
+@pytest.mark.parametrize("seen", ["dump", "end"])
+def test_a_new_master_waits_for_the_rest(deaths: Deaths, seen: str) -> None:
+    """However long there was none: what it had not told may be told by what lies in the pipe."""
+    if seen == "dump":
+        deaths.begin_dump("stderr", 0, SEGFAULT, 0.0)
+    else:
+        deaths.end(7, -11, 0.0)
+    deaths.wait_anew(5.0)
+    assert take(deaths, 5.05) == []
+    if seen == "dump":
+        deaths.add_line("stderr", 1, THREAD, 5.1)
+        deaths.end(7, -11, 5.1)
+    else:
+        deaths.begin_dump("stderr", 0, SEGFAULT, 5.1)
+        deaths.add_line("stderr", 1, THREAD, 5.1)
+    (death,) = take(deaths, 5.1 + WAIT_FOR_DUMP)
+    assert (death.pid, death.dump) == (7, (SEGFAULT, THREAD))

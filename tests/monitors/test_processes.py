@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 
-from alarm_mw.monitors.processes import family, sockets_of, sockets_of_family
+from alarm_mw.monitors.processes import family, newest_pid, sockets_of, sockets_of_family
 
 PROGRAM = """
 import os, socket, sys
@@ -56,3 +56,11 @@ def test_a_process_that_has_gone() -> None:
     process.wait()
     assert list(family(process.pid)) == [process.pid]
     assert sockets_of_family(process.pid) == {}
+
+
+def test_a_new_process_has_the_newest_number() -> None:
+    """Whoever has asked before knows that there is one, and mostly without any of it being looked for."""
+    before = newest_pid()
+    process = subprocess.Popen(["true"])
+    assert newest_pid() != before
+    process.wait()

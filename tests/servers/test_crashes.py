@@ -83,6 +83,10 @@ class Site:
         """Return whether the server answers."""
         return self.get("/") == b"ok"
 
+    def is_watched(self) -> bool:
+        """Return whether the master reads the output, and so knows the processes."""
+        return any(row["lines"] for row in self.installation.status().get("sources", {}).values())
+
     def get(self, path: str) -> bytes | None:
         """Return what the server answers; None when it has closed the connection without an answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
@@ -148,6 +152,7 @@ def test_a_worker_of_gunicorn_that_reads_from_null(site: Site, kind: tuple[str, 
 def test_a_worker_of_uvicorn_that_reads_from_null(site: Site) -> None:
     """Its parent says nothing of a signal: the kernel does."""
     with site.serving(sys.executable, "-m", "uvicorn", "--workers", "2", "--port", str(site.port), "asgi_app:app"):
+        site.until(site.is_watched)
         assert site.get("/null") is None
         site.until(lambda: site.messages)
         site.until(lambda: b"] died" in site.output.read_bytes())
@@ -258,7 +263,8 @@ def test_a_master_that_is_killed_after_a_crash_does_not_repeat_it(site: Site) ->
     """The next one knows what was told."""
     with site.serving(*gunicorn(site, "-w", "2")) as process:
         assert site.get("/null") is None
-        site.until(lambda: site.messages)
+        # What was delivered is written down: a kill before that delivers it again.
+        site.until(lambda: site.installation.status().get("alarms", {}).get("a", {}).get("delivered") == 1)
         (master,) = _masters(process.pid)
         os.kill(master, signal.SIGKILL)
         site.until(lambda: _masters(process.pid) not in ([], [master]))

@@ -12,13 +12,18 @@ DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-pyth
 # What covers engine, config and delivery to the last branch; the other tests are faster without being measured.
 COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
 
+# What is measured. BENCHES="stream latency" is a part of it.
+BENCHES := stream delivery latency footprint
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests covered lint docs services clean
+.PHONY: help demo test tests covered lint docs services bench bench-quick clean
 
 help:
 	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
 	@echo "make test   install what the tests need, then lint, types, import contract and all tests"
 	@echo "make docs   build the documentation into docs/_build"
+	@echo "make bench  measure everything, with the peers that are installed, into bench/results (half an hour)"
+	@echo "make bench-quick   the same for a first impression, in two minutes"
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/flask_app/demo.py $(ARGS)
@@ -45,6 +50,13 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+# One after the other: they would measure each other.
+bench: $(VENV)/.test
+	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
+
+bench-quick: ARGS += --quick --rounds 1
+bench-quick: bench
 
 # As root the Debian packages are installed; otherwise they have to be there.
 services:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import os
+import resource
 import signal
 import sys
 import threading
@@ -134,3 +135,21 @@ def new_prosody(make_prosody: Callable[..., AbstractContextManager[Prosody]]) ->
     """Provide a function that makes an XMPP server of the test's own, not started yet; it is stopped after the test."""
     with ExitStack() as servers:
         yield lambda **options: servers.enter_context(make_prosody(**options))
+
+
+@contextmanager
+def _full_disk() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.fixture
+def full_disk() -> Callable[[], AbstractContextManager[None]]:
+    """No file of this process grows, nor is changed, while the context lasts."""
+    return _full_disk

@@ -19,7 +19,7 @@ from alarm_mw.delivery.database import Opened
 from alarm_mw.delivery.stock import HISTORY, Amount, Bounds, State
 from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
-from alarm_mw.types import Firing, Reason
+from alarm_mw.types import OWN_SOURCE, Firing, Reason
 
 __all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "State"]
 
@@ -75,8 +75,8 @@ class Outbox(Store):
         `memory` takes the place of what the limiters remembered; None leaves that as it is.
 
         `book(firing, is_new)` is called for each before the ledger is written, to enter it there as fired when it is
-        new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
-        could be written.
+        new. New ones that the outbox has no room for are counted here, as dropped; own alarms, of which there are few,
+        find room in any case. Raises `sqlite3.Error` when nothing could be written.
         """
         taken = []
         refused: set[str] = set()
@@ -85,7 +85,7 @@ class Outbox(Store):
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
             for firing in firings:
                 blob = encode(firing)
-                if not self._has_room(blob):
+                if not (self._has_room(blob) or firing.record.source == OWN_SOURCE):
                     is_new = firing.id not in refused and not self._knows(firing)
                     if is_new:
                         refused.add(firing.id)
@@ -163,10 +163,13 @@ class Outbox(Store):
         now = time.monotonic()
         if now - self._warned_at >= WARN_EVERY:
             bound = self._bounds[State.WAITING]
-            log.error(
-                "the outbox is full: %d firings were dropped; at most %d, or %d bytes of them, may wait",
-                *(self._refused, bound.count, bound.size),
+            text = (
+                f"the outbox is full: {self._refused} firings were dropped, and more will be until some are delivered. "
+                f"At most {bound.count:,}, or {bound.size:,} bytes of them, may wait. `alarm-mw status` tells which "
+                "alarm cannot be delivered, and why"
             )
+            log.error("%s", text)
+            self.tell(text, "outbox full")
             self._refused, self._warned_at = 0, now
 
     def _bury(self, alarm: str, unreadable: Sequence[tuple[int, str]]) -> None:

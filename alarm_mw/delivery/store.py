@@ -12,7 +12,8 @@ from typing import Literal, cast
 
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
-from alarm_mw.delivery.database import Opened, open_database
+from alarm_mw.delivery.database import VERSION, Opened, open_database
+from alarm_mw.delivery.refuge import Refuge
 from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
@@ -24,6 +25,10 @@ log = logging.getLogger(__name__)
 #: Seconds in a day, and between two looks for history that is too old.
 DAY = 86_400.0
 FORGET_EVERY = 600.0
+
+
+def _tell_nobody(text: str, key: str) -> None:
+    """Say nothing: the log has it."""
 
 
 class Store:
@@ -45,12 +50,15 @@ class Store:
         self._opened = self._now()
         self._lock = threading.RLock()
         opened = opened or open_database(path)
-        self._database = opened.database
-        #: Whether what it holds outlives the process.
-        self.is_durable = opened.is_durable
-        #: What was wrong with the file, in a sentence; empty for nothing.
+        self._refuge = Refuge(opened.database, self._now)
+        #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
+        self.has_file = opened.is_durable
+        #: What is or was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
-        self._bounds = bounds or (ON_DISK if self.is_durable else IN_MEMORY)
+        #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
+        self.tell: Callable[[str, str], object] = _tell_nobody
+        self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
+        self._bounds = self._bounds_wanted(self._default_bounds())
         #: Days for which history is kept; None for any time.
         self._history_days: float | None = None
         self._forget_at = 0.0
@@ -61,9 +69,24 @@ class Store:
     def limit(self, options: OutboxOptions) -> None:
         """Keep so much from now on; what is too much makes way with the next change."""
         with self._lock:
-            self._bounds = options.bounds(ON_DISK if self.is_durable else IN_MEMORY)
+            self._bounds_wanted = options.bounds
+            self._bounds = options.bounds(self._default_bounds())
             self._history_days = options.history_days
             self._forget_at = 0.0
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what it holds outlives the process."""
+        return self.has_file and not self._refuge.is_open
+
+    def regain(self) -> bool:
+        """Write what was kept in memory into the file, where that is possible now; return whether it is durable."""
+        with self._lock:
+            if self._refuge.is_open and self._refuge.try_return():
+                self._moved()
+                self.fault = ""
+                log.warning("the outbox %s can be written again, and has what was kept in memory", self.path)
+            return self.is_durable
 
     def memory(self) -> bytes | None:
         """Return what the limiters remembered when that was written down last."""
@@ -84,9 +107,9 @@ class Store:
             self._lock.release()
 
     def flush(self) -> None:
-        """Write the ledger down. Raises `sqlite3.Error` when that is impossible."""
+        """Write the ledger down, and something in any case. Raises `sqlite3.Error` when that is impossible."""
         with self.transaction():
-            pass
+            self.change(f"PRAGMA user_version = {VERSION}")
 
     def count_waiting(self) -> dict[str, int]:
         """Return how many firings wait, by alarm."""
@@ -94,19 +117,30 @@ class Store:
         return {cast("str", alarm): cast("int", n) for alarm, n in rows}
 
     def close(self) -> None:
-        """Write the ledger down and close the database; log it when the former is impossible."""
+        """Write everything down and close the database; log it when the former is impossible."""
         with self._lock:
+            if self.has_file and not self.regain():
+                log.error("the outbox %s still cannot be written: what was kept in memory is lost", self.path)
             try:
                 self.flush()
             except sqlite3.Error as error:
                 log.error("the outbox cannot be written, the last counts are lost: %s", error)
-            self._database.close()
+            self._refuge.close()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Change firings and ledger together, or, where an exception leaves the context, not at all."""
-        with self._lock, Transaction(self._database, self.ledger, self._stock) as transaction:
-            yield transaction
+        with self._lock:
+            if self._refuge.is_return_due():
+                self.regain()
+            try:
+                with Transaction(self._database, self.ledger, self._stock) as transaction:
+                    yield transaction
+            except sqlite3.Error as error:
+                if self._refuge.failed(error):
+                    self._flee(error)
+                raise
+            self._refuge.worked()
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return the rows of a SELECT. Raises `sqlite3.Error`."""
@@ -144,6 +178,31 @@ class Store:
             self._stock[before] -= one
             if after is not None:
                 self._stock[after] += one
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        return self._refuge.database
+
+    def _default_bounds(self) -> Bounds:
+        """Return what suits where it lies; dead letters of a file are not to make way for a disk that is full."""
+        if not self.has_file:
+            return IN_MEMORY
+        return {**ON_DISK, State.WAITING: IN_MEMORY[State.WAITING]} if self._refuge.is_open else ON_DISK
+
+    def _flee(self, error: sqlite3.Error) -> None:
+        self._moved()
+        self.fault = (
+            f"the outbox {self.path} cannot be written: {error}. Alarms go on from memory, and are written down as "
+            f"soon as that is possible: see that {Path(self.path).parent} can be written and has free space. Should "
+            "this process be killed before, what waits is lost, and what was delivered may come again"
+        )
+        log.error("%s", self.fault)
+        self.tell(self.fault, "outbox")
+
+    def _moved(self) -> None:
+        """Take note that another database is in use."""
+        self._stock = self._read_stock()
+        self._bounds = self._bounds_wanted(self._default_bounds())
 
     def _has_room(self, blob: bytes) -> bool:
         return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])

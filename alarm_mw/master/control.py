@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TypedDict
 
@@ -83,7 +84,7 @@ def status(
         "metrics": runtime.metrics.values(),
         "failing": runtime.lanes.failing(),
         "imbalances": imbalances(books, waiting),
-        "findings": list(findings),
+        "findings": _findings(runtime, findings),
     }
 
 
@@ -92,12 +93,18 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figu
     books, waiting = _steady_books(runtime)
     master = {
         "alarm_mw_imbalances": len(imbalances(books, waiting)),
-        "alarm_mw_findings": len(findings),
+        "alarm_mw_findings": len(_findings(runtime, findings)),
         "alarm_mw_backlog": runtime.backlog(),
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
     return Figures(books, master, runtime.metrics.values(), version("alarm-mw"))
+
+
+def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:
+    """Return what is wrong: what checks have found, and an outbox that lives in memory against its will."""
+    outbox = runtime.outbox
+    return [*([outbox.fault] if outbox.fault and not outbox.is_durable else []), *checked]
 
 
 def sight(runtime: Runtime) -> Sight:

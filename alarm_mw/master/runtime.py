@@ -94,6 +94,7 @@ class Runtime:
         self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
+        self.outbox.tell = self.own_alarms.fire
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
@@ -283,7 +284,7 @@ class Runtime:
     def _close_outbox(self, deadline: float) -> None:
         try:
             with self.outbox.still(_left(deadline)):
-                if not self.outbox.is_durable:
+                if not self.outbox.has_file:
                     self._drop_rest()
                 self.outbox.close()
         except TimeoutError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import resource
 import shutil
 import signal
 import sqlite3
@@ -14,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from alarm_mw.delivery.outbox import Outbox, Outcome, State
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.types import Firing, Reason, Record
+from alarm_mw.types import OWN_SOURCE, Firing, Reason, Record
 
 _numbers = itertools.count()
 
@@ -269,6 +268,21 @@ def test_what_waits_is_bounded_in_number(caplog: pytest.LogCaptureFixture) -> No
     outbox.close()
 
 
+def test_people_are_told_of_a_full_outbox() -> None:
+    """Own alarms find room in it, so that somebody learns of what is lost."""
+    outbox = Outbox(":memory:", bounded(waiting=Amount(1, 10**6)))
+    told: list[str] = []
+    outbox.tell = lambda text, key: told.append(f"{key}: {text}")
+    take(outbox, firing(), firing())
+    (text,) = told
+    assert text.startswith("outbox full: the outbox is full: 1 firings were dropped")
+    own = firing()
+    own = replace(own, record=replace(own.record, source=OWN_SOURCE))
+    assert take(outbox, own, firing()) == [own]
+    assert complaints(outbox) == []
+    outbox.close()
+
+
 def test_what_waits_is_bounded_in_bytes() -> None:
     """Few large firings fill an outbox as well."""
     outbox = Outbox(":memory:", bounded(waiting=Amount(100, 1500)))
@@ -375,20 +389,9 @@ def test_a_broken_outbox_is_moved_with_its_log(path: Path) -> None:
     assert sorted(name.rpartition("Z")[2] for name in moved) == ["", "-shm", "-wal"]
 
 
-@contextmanager
-def full_disk() -> Iterator[None]:
-    """Let no file grow."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-def test_without_space_firings_are_kept_in_memory(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_space_firings_are_kept_in_memory(
+    path: Path, full_disk: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
     """A full disk at the start refuses no alarm; the log tells what it costs."""
     Outbox(path).close()
     with full_disk():
@@ -402,7 +405,9 @@ def test_without_space_firings_are_kept_in_memory(path: Path, caplog: pytest.Log
     Outbox(path).close()
 
 
-def test_without_space_a_broken_outbox_is_kept_as_well(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_without_space_a_broken_outbox_is_kept_as_well(
+    path: Path, full_disk: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
+) -> None:
     """A broken file on a full disk refuses no alarm either."""
     _garbage(path)
     with full_disk():

@@ -6,6 +6,7 @@ import itertools
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Literal
 
@@ -178,6 +179,22 @@ def test_firings_that_cannot_be_written_are_counted(stage: Stage, caplog: pytest
     assert imbalances(books, stage.outbox.count_waiting()) == []
     stage.work(item(b"ERR 2\n"))
     assert stage.outbox.count_waiting() == {"a": 1}
+
+
+def test_a_disk_that_fills_loses_no_firing(stage: Stage, full_disk: Callable[[], AbstractContextManager[None]]) -> None:
+    """The worker tries for longer than the outbox needs to go on in memory; then what has fired waits there."""
+    stage.work(item(b"ERR 1\n"))
+    with full_disk():
+        stage.work(item(b"ERR 2\n"))
+        assert not stage.outbox.is_durable
+        stage.work(item(b"ERR 3\n"))
+    assert stage.woken == [{"a"}, {"a"}, {"a"}]
+    assert [entry.firing.message for entry in stage.outbox.waiting("a", after=0, limit=9)] == [
+        b"ERR 1\n",
+        b"ERR 2\n",
+        b"ERR 3\n",
+    ]
+    assert imbalances(stage.outbox.ledger.books(), stage.outbox.count_waiting()) == []
 
 
 def test_programs_hear_of_firings_and_of_what_was_held_back(stage: Stage) -> None:

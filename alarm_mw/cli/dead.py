@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 import msgspec
@@ -75,16 +74,41 @@ def list_(  # the command line's options  # noqa: PLR0913, PLR0917
     directory of a server that does not run.
     """
     order = Order(verb="list", alarms=alarms, waiting=waiting, limit=limit)
-    chosen = desks(os.environ) if all_servers else [_desk(state_dir, socket_path)]
-    answers = {str(each.place): _ask(each, order) for each in chosen}
-    if as_json:
-        plain: dict[str, Any] = msgspec.to_builtins(answers)
-        click.echo(json.dumps(plain if all_servers else next(iter(plain.values())), indent=2))
+    if all_servers:
+        _list_all(order, as_json=as_json)
         return
-    for place, answer in answers.items():
-        if all_servers:
-            click.echo(f"{place}:")
+    answer = _ask(_desk(state_dir, socket_path), order)
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(answer), indent=2))
+    else:
         show_letters(answer)
+
+
+def _list_all(order: Order, *, as_json: bool) -> None:
+    """Show those of all servers; of one that cannot be asked it is said, and the others are shown."""
+    answers: dict[str, Answer] = {}
+    errors = []
+    for each in desks(os.environ):
+        try:
+            answers[str(each.place)] = each.carry_out(order)
+        except DeskError as error:
+            errors.append(f"alarm-mw: {error}")
+    if as_json:
+        click.echo(json.dumps(msgspec.to_builtins(answers), indent=2))
+    else:
+        _show_all(answers)
+    for sentence in errors:
+        click.echo(sentence, err=True)
+    sys.exit(NO_OUTBOX if errors else 0)
+
+
+def _show_all(answers: dict[str, Answer]) -> None:
+    found = {place: answer for place, answer in answers.items() if answer.count}
+    for place, answer in found.items():
+        click.echo(f"{place}:")
+        show_letters(answer)
+    if not found:
+        click.echo(f"no letters; {len(answers)} state director{'y was' if len(answers) == 1 else 'ies were'} looked at")
 
 
 @dead.command()

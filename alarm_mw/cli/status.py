@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from alarm_mw.actions.printable import printable
+from alarm_mw.cli.console import console as make_console
+from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.state import running
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently, read_patiently
@@ -76,7 +77,7 @@ def find(state_dir: str | None, socket_path: str | None) -> str:
 
 
 def _show(answer: dict[str, Any]) -> None:
-    console = Console()
+    console = make_console()
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
     console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
@@ -87,7 +88,7 @@ def _show(answer: dict[str, Any]) -> None:
     for alarm, silence in answer["silences"].items():
         console.print(_text(_silence(alarm, silence)), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
-        console.print(_text(sentence, style="red"))
+        console.print(_text(sentence, style="red"), soft_wrap=True)
     if not answer["imbalances"]:
         console.print("The ledger balances.")
 
@@ -125,7 +126,7 @@ def _failing(alarm: str, failing: dict[str, Any]) -> str:
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
     rare = (column for column in RARE_COLUMNS if any(row.get(column) for row in rows.values()))
     columns = (*columns, *rare)
-    table = Table(name, *(column.replace("_", " ") for column in columns))
+    table = make_table(name, *(column.replace("_", " ") for column in columns))
     for row_name, row in rows.items():
         table.add_row(_text(row_name), *(_cell(row[column]) for column in columns))
     return table

@@ -75,7 +75,9 @@ def _read(socket_path: str, url: str, method: str, body: bytes, timeout: float) 
 
 
 def _not_running(socket_path: str, error: Exception) -> NotRunningError:
-    return NotRunningError(f"no master answers at {control_path(socket_path)}: {error}")
+    why = error.strerror if isinstance(error, OSError) and error.strerror else error
+    hint = "; is the server running?" if isinstance(error, (FileNotFoundError, ConnectionRefusedError)) else ""
+    return NotRunningError(f"no master answers at {control_path(socket_path)}: {why}{hint}")
 
 
 class _UnixConnection(http.client.HTTPConnection):

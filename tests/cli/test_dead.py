@@ -39,12 +39,40 @@ def test_the_list_shows_why(tmp_path: Path) -> None:
     make_state(tmp_path)
     result = dead(tmp_path, "list")
     assert result.exit_code == 0
-    assert "1 letters" in result.stdout
+    assert "1 letter\n" in result.stdout
     assert "refused" in result.stdout
     assert "[red]bold[/red]" in result.stdout
     assert "\x1b[2J" not in result.stdout
     found = json.loads(dead(tmp_path, "list", "--waiting", "--json").stdout)
     assert [letter["state"] for letter in found["letters"]] == ["dead", "waiting"]
+
+
+def test_a_list_is_for_reading(tmp_path: Path) -> None:
+    """Without a terminal no column is cut off; of a message with many lines the list shows the first."""
+    first = b"a line that is much wider than what is left of a terminal for it, in a list of dead letters"
+    make_state(tmp_path, message=first + b"\nsecond\nthird\n")
+    environ = {"XDG_STATE_HOME": str(tmp_path), "ALARM_MW_SOCKET": "", "COLUMNS": None}
+    shown = CliRunner().invoke(main, ["dead", "list"], env=environ).stdout
+    assert f"{first.decode()} [+2 lines]" in shown
+    narrow = CliRunner().invoke(main, ["dead", "list"], env={**environ, "COLUMNS": "80"}).stdout
+    assert "…" not in narrow
+
+
+def test_one_broken_outbox_hides_no_other(tmp_path: Path) -> None:
+    """Of all servers, those are shown that can be asked; the others are named, and the exit status tells."""
+    make_state(tmp_path, "one")
+    (make_state(tmp_path, "broken") / "outbox.db").write_bytes(b"garbage" * 1000)
+    result = dead(tmp_path, "list", "--all-servers")
+    assert (result.exit_code, "1 letter" in result.stdout) == (1, True)
+    assert "file is not a database" in result.stderr
+
+
+def test_servers_without_letters_are_only_counted(tmp_path: Path) -> None:
+    """A machine with many servers shows those that somebody has to look at."""
+    make_state(tmp_path)
+    dead(tmp_path, "drop", "--all")
+    result = dead(tmp_path, "list", "--all-servers")
+    assert (result.exit_code, result.stdout) == (0, "no letters; 1 state directory was looked at\n")
 
 
 def test_a_letter_is_shown_whole(tmp_path: Path) -> None:

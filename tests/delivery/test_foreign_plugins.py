@@ -226,7 +226,7 @@ def test_what_it_returns_means_nothing_and_is_told_once(
 ) -> None:
     """To return is to have delivered; a value that may mean something else is named in the log."""
     site.install(body)
-    with site.running(site.settings()) as runtime:
+    with site.running(site.settings(give_up_after=60.0)) as runtime:
         send(runtime, 5)
         wait_for(lambda: row(runtime)["delivered"] == 5)
     assert caplog.text.count("expected None") == 1

@@ -58,7 +58,7 @@ CONFIG = """
 action = "rogue"
 token = "hunter2"
 [alarms.rogue.delivery]
-attempt_timeout = 0.05
+attempt_timeout = 0.25
 backoff_first = 0.001
 backoff_max = 0.002
 give_up_after = {give_up_after}

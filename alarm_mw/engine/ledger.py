@@ -16,6 +16,13 @@ from alarm_mw.types import Reason
 #: Whose count (a source or an alarm), its name, and the column, such as ``lines`` or ``held_back:echo``.
 Key = tuple[Literal["source", "alarm"], str, str]
 
+#: How many sources have rows of their own, and the row of all others: who sends records chooses their names.
+MAX_SOURCES = 50
+OTHERS = "others"
+
+#: The largest count, as the outbox can keep it.
+MAX_COUNT = 2**63 - 1
+
 
 class SourceRow(TypedDict):
     """What became of the lines of one source."""
@@ -62,21 +69,31 @@ class Ledger:
 
     def __init__(self, counts: Mapping[Key, int] | None = None) -> None:
         self._counts: dict[Key, int] = dict(counts or {})
+        self._sources = {name for scope, name, _ in self._counts if scope == "source"}
         self._changed: set[Key] = set()
         self._lock = threading.Lock()
 
     def source(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
-        """Add `n` to a column of a source."""
+        """Add `n` to a column of a source; of those beyond `MAX_SOURCES`, to that of all others."""
+        if name not in self._sources:
+            name = self._known(name)
         self._add(("source", name, column if reason is None else f"{column}:{reason}"), n)
 
     def alarm(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
         """Add `n` to a column of an alarm."""
         self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
 
+    def _known(self, name: str) -> str:
+        with self._lock:
+            if len(self._sources) >= MAX_SOURCES:
+                return OTHERS
+            self._sources.add(name)
+            return name
+
     def _add(self, key: Key, n: int) -> None:
         if n:
             with self._lock:
-                self._counts[key] = self._counts.get(key, 0) + n
+                self._counts[key] = min(self._counts.get(key, 0) + n, MAX_COUNT)
                 self._changed.add(key)
 
     def take_changes(self) -> dict[Key, int]:

@@ -12,6 +12,9 @@ from alarm_mw.transports.wire import MetricChange
 #: How many metrics there may be: their names come from the application, and a name made of data would have no end.
 MAX_METRICS = 10_000
 
+#: The largest number that can be written down, either way; a metric stays there.
+MAX_VALUE = 2**63 - 1
+
 
 class Metrics:
     """Numbers by name. Safe to use from any thread, though not from signal handlers."""
@@ -32,7 +35,7 @@ class Metrics:
     def _make(self, change: MetricChange) -> None:
         if change.name in self._values or len(self._values) < MAX_METRICS:
             before = self._values.get(change.name, 0) if change.adds else 0
-            self._values[change.name] = before + change.value
+            self._values[change.name] = max(-MAX_VALUE, min(before + change.value, MAX_VALUE))
 
     def values(self) -> dict[str, int]:
         """Return them all as they stand."""

@@ -21,7 +21,7 @@ from typing import Protocol
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.peers import belongs_to_run
 from alarm_mw.master.threads import start_thread
-from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, decode
+from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +73,7 @@ class Receiver:
         self._buffer = bytearray(MAX_PACKET)
         self._is_stopping = False
         self._has_told = False
+        self._has_told_foreign = False
         #: When to accept again, after it failed.
         self._accept_at: float | None = None
         self._tokens = (f"{os.getpid()}-{n}" for n in itertools.count())
@@ -139,6 +140,12 @@ class Receiver:
             self._has_told = True
             log.warning("a process that does not belong to this server wanted to send records, and may not")
 
+    def _tell_foreign(self) -> None:
+        """Say so once: who sends one may send a million."""
+        if not self._has_told_foreign:
+            self._has_told_foreign = True
+            log.warning("a packet on the records socket is none of ours; it and others like it are not taken")
+
     def _patience(self) -> float | None:
         return None if self._accept_at is None else max(self._accept_at - time.monotonic(), 0.0)
 
@@ -184,7 +191,10 @@ class Receiver:
     def _hand_over(self, packets: list[bytes]) -> bool:
         """Return whether the packets were worked off; until then they stay where they are."""
         done = threading.Event()
-        self._submit(_unpack(packets, done))
+        found = [packet for packet in map(decode, packets) if packet is not None]
+        if len(found) < len(packets):
+            self._tell_foreign()
+        self._submit(_batch(found, done))
         while not done.wait(PATIENCE):
             if self._is_stopping:
                 return False
@@ -205,15 +215,11 @@ class Receiver:
         self._stop_sender.close()
 
 
-def _unpack(packets: list[bytes], done: threading.Event) -> Batch:
+def _batch(packets: list[Packet], done: threading.Event) -> Batch:
     items: list[Item] = []
     counts: Counts = {}
     metrics: list[MetricChange] = []
-    for data in packets:
-        packet = decode(data)
-        if packet is None:
-            log.warning("a packet of %d bytes on the records socket is none of ours", len(data))
-            continue
+    for packet in packets:
         if packet.record is not None:
             items.append(Item(packet.record, packet.alarm))
         for source, columns in packet.counts.items():

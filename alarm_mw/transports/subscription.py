@@ -10,7 +10,7 @@ import contextlib
 import re
 import socket
 import time
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -56,7 +56,7 @@ class Ask(msgspec.Struct, array_like=True, tag=True, frozen=True):
     mule: int
     done: str = ""
     #: Seconds to wait for a message; None for ever.
-    timeout: float | None = None
+    timeout: Annotated[float, msgspec.Meta(ge=0)] | None = None
 
 
 class Done(msgspec.Struct, array_like=True, tag=True, frozen=True):
@@ -107,8 +107,13 @@ def frame(packet: FromProcess | FromMaster) -> bytes:
 
 
 def from_process(data: bytes) -> FromProcess:
-    """Return the packet; raise `msgspec.MsgspecError` where the bytes are none."""
-    return _from_process.decode(data)
+    """Return the packet; raise `msgspec.MsgspecError` or `ValueError` where the bytes are none."""
+    packet = _from_process.decode(data)
+    if isinstance(packet, Register) and not all(
+        number in SIGNALS and _TARGET.fullmatch(target) for number, target in packet.signals
+    ):
+        raise ValueError("there is no such signal or target")
+    return packet
 
 
 class Connection:

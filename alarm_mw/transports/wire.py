@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 
-from alarm_mw.types import Record
+from alarm_mw.types import Reason, Record
 
 #: Ledger columns of each source, such as ``{"logging": {"lines": 3, "screened_out": 3}}``.
 Counts = dict[str, dict[str, int]]
@@ -17,6 +19,23 @@ MAX_MESSAGE = 64 * 1024
 
 #: How much of a logger's name is sent at most, in characters.
 MAX_NAME = 1024
+
+#: The largest number of lines in one of the counts.
+MAX_COUNT = 2**48
+
+#: The largest process id, and level, either way.
+_MAX_SMALL = 2**31
+
+#: Beyond the year 9999 no clock shows a time.
+_MAX_TIME = 253_402_300_000.0
+
+#: What the application counts of its lines.
+_COLUMNS = frozenset({"lines", "screened_out", *(f"skipped:{reason}" for reason in Reason)})
+
+#: The name of a source, of a metric, a record's key: they end up in files, headers and tables.
+_SOURCE = re.compile(r"[!-~]{1,32}")
+_METRIC = re.compile(r"[!-~]{1,200}")
+_KEY = re.compile(r"[!-~]{1,200}")
 
 
 class MetricChange(msgspec.Struct, array_like=True, frozen=True):
@@ -49,8 +68,38 @@ def encode(packet: Packet) -> bytes:
 
 
 def decode(data: bytes) -> Packet | None:
-    """Return the packet, or None where the bytes are none: who sent them is not one of ours."""
+    """Return the packet, or None for what none of ours would send: the process at the other end may be anybody's."""
     try:
-        return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+        packet = _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
+    return packet if _is_ours(packet) else None
+
+
+def _is_ours(packet: Packet) -> bool:
+    """Return whether nothing in it breaks the master's books, names or clocks."""
+    return (
+        (packet.record is None or _is_record(packet.record))
+        and all(map(_are_counts, packet.counts, packet.counts.values()))
+        and all(map(_is_change, packet.metrics))
+    )
+
+
+def _is_record(record: Record) -> bool:
+    return (
+        _SOURCE.fullmatch(record.source) is not None
+        and _KEY.fullmatch(record.key) is not None
+        and 0.0 <= record.time < _MAX_TIME
+        and 0 <= record.pid < _MAX_SMALL
+        and (record.level is None or -_MAX_SMALL < record.level < _MAX_SMALL)
+        and len(record.logger) <= MAX_NAME
+    )
+
+
+def _are_counts(source: str, columns: dict[str, int]) -> bool:
+    is_known = _SOURCE.fullmatch(source) is not None and columns.keys() <= _COLUMNS
+    return is_known and all(0 <= n <= MAX_COUNT for n in columns.values())
+
+
+def _is_change(change: MetricChange) -> bool:
+    return _METRIC.fullmatch(change.name) is not None and -(2**63) <= change.value < 2**63

@@ -19,7 +19,7 @@ def test_changes_are_made_in_order() -> None:
     assert metrics.values() == {"a": 8, "b": -1}
 
 
-@given(st.lists(st.integers()))
+@given(st.lists(st.integers(-(2**40), 2**40)))
 def test_what_is_added_adds_up(values: list[int]) -> None:
     """However it is cut into changes, the sum is there."""
     metrics = Metrics()

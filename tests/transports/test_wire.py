@@ -9,20 +9,22 @@ from alarm_mw.transports.wire import Packet, decode, encode
 from alarm_mw.types import Record
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
+names = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=20)
 records = st.builds(
     Record,
     message=st.binary(max_size=100),
-    source=texts,
+    source=names,
     time=st.floats(0, 1e10),
-    key=texts,
-    pid=st.integers(0, 2**31),
+    key=names,
+    pid=st.integers(0, 2**31 - 1),
     level=st.none() | st.integers(0, 100),
     logger=texts,
     fields=st.dictionaries(texts, texts, max_size=3),
     echoes=st.lists(st.binary(max_size=20), max_size=3).map(tuple),
     loose_echo=st.lists(st.binary(max_size=20), max_size=3).map(tuple),
 )
-counts = st.dictionaries(texts, st.dictionaries(texts, st.integers(0, 2**40), max_size=3), max_size=3)
+columns = st.sampled_from(["lines", "screened_out", "skipped:queue_full"])
+counts = st.dictionaries(names, st.dictionaries(columns, st.integers(0, 2**40), max_size=3), max_size=3)
 
 
 @given(st.builds(Packet, record=st.none() | records, alarm=st.none() | texts, counts=counts))

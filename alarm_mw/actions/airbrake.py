@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from alarm_mw import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
+from alarm_mw.actions.masking import secrets_in
 from alarm_mw.actions.url import Target
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.transports.mark import firing_headers
@@ -123,7 +124,7 @@ class AirbrakeAction:
     def _secrets(self) -> frozenset[str]:
         """What a server may echo and must not be shown."""
         keys = parse_qs(urlsplit(self._target.url).query).get("key", [])
-        return frozenset({self._options.apikey, self._target.password, self._target.resource, *keys} - {"", "/"})
+        return secrets_in(self._options.apikey, self._target.password, self._target.resource, *keys)
 
 
 def _named(part: tuple[str, str]) -> tuple[str, str]:

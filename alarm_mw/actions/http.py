@@ -18,11 +18,11 @@ from typing import cast
 
 import httpx
 
+from alarm_mw.actions.masking import mask, secrets_in
 from alarm_mw.actions.printable import printable
 from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import MASK
 from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
@@ -33,6 +33,9 @@ QUOTED = 200
 
 #: Seconds that an idle connection is kept, as libcurl keeps it.
 KEEP_ALIVE = 118.0
+
+#: Seconds that a server's Retry-After can keep us away at most: a mistake in it must not silence an alarm.
+LONGEST_WAIT = 3600.0
 
 #: Besides 5xx: Request Timeout, Too Early, Too Many Requests.
 _TEMPORARY = {408, 425, 429}
@@ -93,7 +96,7 @@ class HttpClient:
 
     async def send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
-        with _explained(self._target.origin):
+        with _explained(self._target.origin, self._secrets):
             request = self._request(method, headers, body)
             if was_here := self._is_here:
                 own_requests.add(method, self._target.resource)
@@ -133,7 +136,7 @@ async def _start_of(response: httpx.Response) -> bytes:
 
 
 @contextlib.contextmanager
-def _explained(origin: str) -> Iterator[None]:
+def _explained(origin: str, secrets: frozenset[str]) -> Iterator[None]:
     """Turn what goes wrong below HTTP into an `ActionError` that names the server, and never more of the URL."""
     try:
         yield
@@ -143,7 +146,7 @@ def _explained(origin: str) -> Iterator[None]:
         raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
     except httpx.TransportError as error:
         # A bad certificate too: the usual one has expired and is renewed while we wait; nothing was sent to it.
-        raise ActionError(f"{origin}: {_cause(error)}", retry=True) from error
+        raise ActionError(f"{origin}: {_quoted(_cause(error).encode(), secrets)}", retry=True) from error
 
 
 def _cause(error: BaseException) -> str:
@@ -175,20 +178,28 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str] = fro
 def _detail(answer: Answer, secrets: frozenset[str]) -> str:
     location = answer.headers.get("location")
     if location and 300 <= answer.status < 400:  # noqa: PLR2004 - RFC 9110, section 15.4
-        return f", a redirect to {Target.host_of(location) or 'another path'}, is not followed"
+        host = _quoted(Target.host_of(location).encode("utf-8", "replace"), secrets)
+        return f", a redirect to {host or 'another path'}, is not followed"
     body = answer.body.strip()
-    for secret in sorted(secrets, key=len, reverse=True):
-        body = body.replace(secret.encode(), MASK.encode())
-    return f": {printable(body, QUOTED)}" if body else ""
+    return f": {_quoted(body, secrets)}" if body else ""
+
+
+def _quoted(said: bytes, secrets: frozenset[str]) -> str:
+    """Return the beginning of what was said, with `secrets` masked."""
+    text = mask(said.decode("utf-8", "surrogateescape"), secrets)
+    return printable(text.encode("utf-8", "surrogateescape"), QUOTED)
 
 
 def retry_after(value: str, now: float) -> float | None:
-    """Return the seconds that a Retry-After header asks to wait, as a number or as a date; None for neither."""
+    """Return the seconds that a Retry-After header asks to wait, as a number or as a date; None for neither.
+
+    More than `LONGEST_WAIT` is not granted.
+    """
     text = value.strip()
     if text.isascii() and text.isdigit():
-        return float(text)
+        return min(float(text), LONGEST_WAIT)
     try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - now), LONGEST_WAIT)
     except (ValueError, OverflowError):
         return None
 
@@ -204,7 +215,7 @@ def _credentials(user: str, password: str) -> str:
 def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:
     """Return what a server may echo and must not be shown: passwords, tokens in headers and in the URL's path."""
     credentials = (settings.auth[1], _credentials(*settings.auth)) if settings.auth else ()
-    return frozenset({*credentials, *settings.headers.values(), target.resource, target.path} - {"", "/"})
+    return secrets_in(*credentials, *settings.headers.values(), target.resource, target.path)
 
 
 def _transport(target: Target, settings: HttpSettings) -> httpx.AsyncHTTPTransport:

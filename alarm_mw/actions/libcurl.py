@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING
 import certifi
 import pycurl
 
+from alarm_mw.actions.masking import mask, secrets_in
 from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import MASK
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
     from alarm_mw.actions.curl import CurlOptions
+
+#: Bytes of libcurl's words that an error quotes.
+QUOTED = 200
 
 #: libcurl's errors that no later attempt can mend.
 _FINAL = frozenset(
@@ -80,11 +83,12 @@ class LibcurlSender:
     def _explained(self, code: int, text: str, *, status: int) -> ActionError:
         """Say what libcurl, or the server with its `status`, has against it; 5xx is for good, as in FTP."""
         target = self._options.target
-        secrets = {self._options.auth[1] if self._options.auth else "", target.url, target.resource} - {"", "/"}
-        for secret in sorted(secrets, key=len, reverse=True):
-            text = text.replace(secret, MASK)
+        password = self._options.auth[1] if self._options.auth else ""
+        text = mask(text, secrets_in(password, target.resource))
         is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= 500)  # noqa: PLR2004  # RFC 959
-        return ActionError(f"{target.origin}: {printable(text.encode())}", retry=not is_final)
+        return ActionError(
+            f"{target.origin}: {printable(text.encode('utf-8', 'surrogateescape'), QUOTED)}", retry=not is_final
+        )
 
 
 def _set_up(curl: pycurl.Curl, options: CurlOptions, given_up: threading.Event) -> None:

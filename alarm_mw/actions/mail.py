@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import socket
 from collections.abc import Iterator, Sequence
@@ -14,11 +15,12 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 
+from alarm_mw.actions.masking import mask, secrets_in
 from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.actions.recipients import Recipients, Refusal
 from alarm_mw.actions.tls import client_context
 from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import MASK, ActionContext
+from alarm_mw.interfaces import ActionContext
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
@@ -136,6 +138,8 @@ def _explained(options: CurlOptions) -> Iterator[None]:
 
 
 def _quoted(text: str, options: CurlOptions) -> str:
-    password = options.auth[1] if options.auth else ""
-    shown = text.replace(password, MASK) if password else text
+    user, password = options.auth or ("", "")
+    # The login as it is sent (RFC 4616) is the password too.
+    login = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogatepass")).decode()
+    shown = mask(text, secrets_in(password, login)) if password else text
     return printable(shown.encode("utf-8", "surrogateescape"), QUOTED)

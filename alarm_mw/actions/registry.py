@@ -15,6 +15,7 @@ _HELPERS = frozenset(
         "http",
         "libcurl",
         "mail",
+        "masking",
         "printable",
         "recipients",
         "registry",
@@ -22,6 +23,7 @@ _HELPERS = frozenset(
         "tls",
         "url",
         "xmpp_client",
+        "xmpp_guard",
         "xmpp_messages",
         "xmpp_session",
     }

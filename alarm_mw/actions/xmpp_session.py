@@ -18,6 +18,7 @@ from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from alarm_mw.actions.printable import printable
+from alarm_mw.actions.xmpp_guard import Guard
 from alarm_mw.errors import ActionError
 
 if TYPE_CHECKING:  # it is imported by what `xmpp.py` imports
@@ -38,7 +39,6 @@ TRUST_PAUSE = 60.0
 
 #: Bytes of what the server says that an error quotes.
 QUOTED = 200
-
 _MUC_USER = "{http://jabber.org/protocol/muc#user}"
 
 #: A room's status codes: this is your own presence; you have made the room.
@@ -65,6 +65,7 @@ class Trouble:
 
 LOST = Trouble("the connection to the server is lost")
 SILENT = Trouble("no answer in time")
+GARBLED = Trouble("the server sends what is no XMPP", pause=TRUST_PAUSE)
 
 
 class Session(ClientXMPP):
@@ -83,6 +84,7 @@ class Session(ClientXMPP):
         self.online: asyncio.Future[None] = self.loop.create_future()
         self.ended: asyncio.Future[None] = self.loop.create_future()
         self._closing = False
+        self._guard = Guard()
         self._options = options
         self._note = note
         self._waiting: dict[Key, asyncio.Future[StanzaBase]] = {}
@@ -173,6 +175,21 @@ class Session(ClientXMPP):
             raise NotConnectedError
         self.transport.write(data.encode() if isinstance(data, str) else data)
 
+    def data_received(self, data: bytes | str) -> None:
+        """Read what the server sends, as far as it is XMPP and has an end."""
+        raw = data.encode() if isinstance(data, str) else data
+        if self._guard.admits(raw, has_begun=self.xml_depth > 0):
+            super().data_received(raw)
+            if not self._guard.parser.is_broken:
+                return
+        self._fail(GARBLED)
+
+    def init_parser(self) -> None:
+        """Begin a stream."""
+        super().init_parser()
+        self._guard = Guard()
+        self.parser = self._guard.parser
+
     async def start_tls(self) -> bool:
         """Turn to TLS, unless the session is about to end: nobody would wait for it."""
         return not self._closing and await super().start_tls()
@@ -233,6 +250,7 @@ class Session(ClientXMPP):
             self.write(self.make_presence(pto=presence["from"].bare, ptype="subscribed"))
 
     def _on_stanza(self, stanza: StanzaBase) -> StanzaBase:
+        self._guard.note_stanza()
         if (key := _key(stanza)) and (future := self._waiting.get(key)):
             if not future.done():
                 future.set_result(stanza)

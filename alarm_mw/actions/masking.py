@@ -1,0 +1,34 @@
+"""Secrets in what a receiver says: it may echo the whole request, or a part of it in another form."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable, Iterator
+from urllib.parse import quote
+
+from alarm_mw.interfaces import MASK
+
+#: A part of a secret from so many characters on is a secret of its own: the token in a path, in a header.
+_LONG = 6
+
+_BREAK = re.compile(r"[\s/?&=;,:#]+")
+
+
+def secrets_in(*texts: str) -> frozenset[str]:
+    """Return the texts, their longer words, and the forms in which both go over the wire."""
+    words = {word for text in texts for word in _BREAK.split(text) if len(word) >= _LONG}
+    return frozenset(form for text in {*texts, *words} - {"", "/"} for form in _forms(text))
+
+
+def _forms(text: str) -> Iterator[str]:
+    yield text
+    yield quote(text, safe="")
+    yield base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+
+
+def mask(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` with stars in the place of each secret."""
+    for secret in sorted(secrets, key=len, reverse=True):
+        text = text.replace(secret, MASK)
+    return text

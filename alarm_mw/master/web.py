@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -88,7 +89,7 @@ class ControlServer:
     def __init__(self, path: Path, answers: Answers) -> None:
         self._path = path
         listener = GuardedSocket.of(listen(path, BACKLOG), is_owners)
-        self._server = LazyServer("control", listener, lambda: _control(answers))
+        self._server = LazyServer("control", listener, lambda: control_app(answers))
 
     async def start(self) -> None:
         """Wait for the first connection."""
@@ -137,7 +138,8 @@ class MetricsPort:
         return server
 
 
-def _control(answers: Answers) -> ASGIApp:
+def control_app(answers: Answers) -> ASGIApp:
+    """Return the control API."""
     from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
     from starlette.requests import Request  # noqa: PLC0415
     from starlette.responses import JSONResponse, Response  # noqa: PLC0415
@@ -152,7 +154,7 @@ def _control(answers: Answers) -> ASGIApp:
     async def post_silence(request: Request) -> JSONResponse:
         asked = request.query_params
         try:
-            wanted = Silence(asked["alarm"], float(asked["seconds"]), asked.get("comment", ""))
+            wanted = Silence(asked["alarm"], _seconds(asked["seconds"]), asked.get("comment", ""))
         except (KeyError, ValueError):
             return JSONResponse({"error": "expected alarm and seconds"}, 400)
         return JSONResponse({"alarms": answers.silence(wanted)})
@@ -170,6 +172,14 @@ def _control(answers: Answers) -> ASGIApp:
             Route("/dead", post_dead, methods=["POST"]),
         ]
     )
+
+
+def _seconds(text: str) -> float:
+    """Return a length of time; raise ValueError for what is none, as NaN, which no later status could show."""
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError("no length of time")
+    return seconds
 
 
 def _metrics(tell_metrics: Callable[[], bytes]) -> ASGIApp:

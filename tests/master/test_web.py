@@ -7,14 +7,16 @@ import http.client
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Coroutine
+from asyncio import Event
+from collections.abc import Callable, Coroutine, MutableMapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from alarm_mw.master.listening import listen
 from alarm_mw.master.peers import GuardedSocket, is_owners
-from alarm_mw.master.web import BACKLOG, MetricsPort
+from alarm_mw.master.web import BACKLOG, Answers, MetricsPort, control_app
 
 
 def call_as(user: int, path: Path) -> int:
@@ -96,3 +98,27 @@ def test_a_metrics_port_shows_metrics_and_nothing_else(caplog: pytest.LogCapture
         return await asyncio.to_thread(get, port, path)
 
     asyncio.run(play(MetricsPort(lambda: b"shown"), ask))
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-1", "soon", ""])
+def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
+    """What is no length of time silences nothing, and keeps no later status from being shown."""
+    asked: list[object] = []
+    route = {"type": "http", "method": "POST", "path": "/silence", "headers": []}
+    answers = Answers(dict, bytes, Event().wait, lambda wanted: asked.append(wanted) or [])  # type: ignore[arg-type,func-returns-value]
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def ask(text: str) -> None:
+        query = f"alarm=a&seconds={text}".encode()
+        await control_app(answers)({**route, "query_string": query}, receive, send)
+
+    asyncio.run(ask(seconds))
+    assert (sent[0]["status"], asked) == (400, [])
+    asyncio.run(ask("1.5"))
+    assert len(asked) == 1

@@ -18,6 +18,12 @@ from typing import Protocol
 
 import pytest
 import trustme
+from hypothesis import settings
+
+# No deadline: how long an example takes says how busy the machine is. `--hypothesis-profile=long` is for an evening.
+settings.register_profile("short", deadline=None)
+settings.register_profile("long", deadline=None, max_examples=20_000)
+settings.load_profile("short")
 
 # A shell that runs the tests in the background ignores these, and so would everything that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

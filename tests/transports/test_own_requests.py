@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alarm_mw.transports.own_requests import WINDOW, OwnRequests
+from alarm_mw.transports.own_requests import CAPACITY, WINDOW, OwnRequests
 from alarm_mw.types import Record
 
 
@@ -41,3 +41,13 @@ def test_a_request_is_forgotten() -> None:
     requests.add("PUT", "/hook?x=1")
     now[0] = WINDOW + 1
     assert not requests.takes(line(GUNICORN))
+
+
+def test_many_targets_are_told_apart() -> None:
+    """Requests to more targets than are remembered: the latest are known, the oldest are clients' again."""
+    requests = OwnRequests()
+    for number in range(CAPACITY + 10):
+        requests.add("PUT", f"/hook/{number}")
+    for number in (CAPACITY + 9, 10):
+        assert requests.takes(line(f'"PUT /hook/{number} HTTP/1.1" 200'))
+    assert not requests.takes(line('"PUT /hook/9 HTTP/1.1" 200'))

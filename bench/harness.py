@@ -58,6 +58,8 @@ class Case:
     measure: Callable[[], Mapping[str, float | None]]
     #: The case that this one is compared with, where it is not the section's.
     peer: str = ""
+    #: Where it stands on the section's axis.
+    at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Section:
     rounds: int = 5
     #: Sentences about peers that are not there, and what else has to be known.
     notes: Sequence[str] = ()
+    #: What grows from case to case, for a chart: `Case.at`.
+    axis: str = ""
 
 
 @dataclass(slots=True)
@@ -86,6 +90,9 @@ class Outcome:
     notes: list[str]
     #: With which case each one is compared.
     peers: dict[str, str] = field(default_factory=dict)
+    #: What grows from case to case, and how far it has grown in each.
+    axis: str = ""
+    at: dict[str, float] = field(default_factory=dict)
     cases: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
 
@@ -130,6 +137,8 @@ def measure(section: Section, options: Options) -> Outcome:
     metrics = {key: asdict(metric) for key, metric in section.metrics.items()}
     outcome = Outcome(section.title, section.peer, metrics, list(section.notes))
     outcome.peers = {case.name: case.peer or section.peer for case in section.cases}
+    outcome.axis = section.axis
+    outcome.at = {case.name: case.at for case in section.cases if case.at is not None}
     outcome.cases = {case.name: {} for case in section.cases}
     rounds = options.rounds or options.pick(full=section.rounds, quick=min(section.rounds, 3), tiny=1)
     warm_up = min(section.warm_up, options.pick(full=9, quick=9, tiny=0))

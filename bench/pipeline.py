@@ -26,11 +26,12 @@ PATIENCE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """What is written: a file, so many times, in portions of so many bytes; 0 is line by line."""
+    """What is written: a file, so many times, in portions of so many bytes, 0 is line by line; by so many processes."""
 
     file: Path
     times: int
     portion: int = 0
+    workers: int = 1
 
     @property
     def lines(self) -> int:
@@ -111,6 +112,7 @@ def _environ(writing: Writing, folder: Path) -> dict[str, str]:
         "BENCH_LINES": str(writing.file),
         "BENCH_TIMES": str(writing.times),
         "BENCH_WRITE": str(writing.portion),
+        "BENCH_WORKERS": str(writing.workers),
         "XDG_CACHE_HOME": str(folder / "cache"),
     }
 

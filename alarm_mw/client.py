@@ -16,6 +16,9 @@ from alarm_mw.types import Reason
 
 log = logging.getLogger("alarm_mw")
 
+#: Looked up once: every record asks for it.
+current_log = request_log.current.get
+
 Shown = TypeVar("Shown")
 
 
@@ -106,12 +109,13 @@ def screened(
     the running request does not keep what is logged in it. Every record goes through here, and few get through.
     """
     way = process.current()
-    kept = request_log.current.get()
-    if kept is not None or way.may_concern(level, logger):
+    screen = way.screen()
+    kept = current_log()
+    if kept is not None or screen is None or screen.takes_any or screen.may_concern(level, logger):
         message = show(shown)
         if kept is not None:
             kept.add(message)
-        if way.may_match(message):
+        if screen is None or screen.may_match(message):
             return way, message
     way.count(source, SCREENED)
     return None

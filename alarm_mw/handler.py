@@ -85,17 +85,14 @@ class AlarmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record to the rules."""
         try:
-            self._judge(record)
+            if is_by_alarm(record.name):
+                client.skip(SOURCE, Reason.ALARM_ORIGIN)
+                return
+            screened = client.screened(SOURCE, record.levelno, record.name, self._show, record)
+            if screened is not None:
+                self._send(*screened, record)
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
-
-    def _judge(self, record: logging.LogRecord) -> None:
-        if is_by_alarm(record.name):
-            client.skip(SOURCE, Reason.ALARM_ORIGIN)
-            return
-        screened = client.screened(SOURCE, record.levelno, record.name, self._show, record)
-        if screened is not None:
-            self._send(*screened, record)
 
     def _show(self, record: logging.LogRecord) -> bytes:
         """Return what the rules see of a record; a formatter that logs is not asked for what it logs."""

@@ -72,8 +72,9 @@ class Screen:
         self.expressions = tuple(expressions)
         self._conditions = tuple(conditions)
         #: Some rule asks for no level and no logger.
-        self._takes_any = (None, None) in conditions
+        self.takes_any = (None, None) in conditions
         self._finder = finder
+        self._find_any = finder.any
         #: The rules that have to be judged on every line.
         nowhere = {rule for rule, item in enumerate(expressions) if item == NOWHERE}
         self._every = tuple(sorted(finder.refused - nowhere))
@@ -131,11 +132,11 @@ class Screen:
 
     def may_match(self, message: bytes) -> bool:
         """Return whether any rule may match a record of one or more lines."""
-        return bool(self._every) or not message or self._finder.any(message)
+        return self._find_any(message) or not message or bool(self._every)
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""
-        return self._takes_any or any(applies(*condition, level, logger) for condition in self._conditions)
+        return self.takes_any or any(applies(*condition, level, logger) for condition in self._conditions)
 
     def dumps(self) -> bytes:
         """Return the screen as bytes, for another process."""

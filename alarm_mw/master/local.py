@@ -11,6 +11,7 @@ from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.monitors import Monitors
@@ -55,13 +56,9 @@ class LocalClient:
         self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
         self._monitors.start()
 
-    def may_concern(self, level: int | None, logger: str) -> bool:
-        """Return whether some rule may apply to a record of this level and logger; False is certain."""
-        return self._runtime.screen.may_concern(level, logger)
-
-    def may_match(self, message: bytes) -> bool:
-        """Return whether some rule may match; False is certain."""
-        return self._runtime.screen.may_match(message)
+    def screen(self) -> Screen:
+        """Return what tells which records no rule can match."""
+        return self._runtime.screen
 
     def decision(self) -> Decision:
         """Return which requests concern a rule."""

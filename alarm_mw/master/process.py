@@ -41,7 +41,6 @@ from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
 from alarm_mw.master.web import Answers, ControlServer, MetricsPort
-from alarm_mw.sharing import file_mode
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.types import Reason
@@ -83,7 +82,7 @@ class MasterProcess:
         self._mules = Mules(settings.mules, {**os.environ, **plan.server_env})
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
-        self._publisher = Publisher(plan.socket, file_mode())
+        self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
         dead = functools.partial(dead_letters.carry_out, self._runtime)

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from alarm_mw.engine.screen import Screen
+from alarm_mw.sharing import file_mode
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import NOTICE_SIZE, Content, withdraw
 from alarm_mw.types import Rule
@@ -22,9 +23,9 @@ log = logging.getLogger(__name__)
 class Publisher:
     """Belongs to one master; what an earlier one of the same run has published is replaced. May block for a write."""
 
-    def __init__(self, socket_path: str, mode: int = 0o600) -> None:
+    def __init__(self, socket_path: str) -> None:
         self._socket_path = socket_path
-        self._mode = mode
+        self._mode = file_mode()
 
     def publish_rules(self, rules: Iterable[Rule], screen: Screen) -> bool:
         """Publish rules by their screen and their conditions on requests; the same as `publish`."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from alarm_mw.engine.conditions import NOTHING, Decision
+from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Record
@@ -23,12 +24,8 @@ MAX_EARLY = 1000
 class Client(Protocol):
     """A way to a master."""
 
-    def may_concern(self, level: int | None, logger: str) -> bool:
-        """Return whether some rule may apply to a record of this level and logger; False is certain."""
-        ...
-
-    def may_match(self, message: bytes) -> bool:
-        """Return whether some rule may match; False is certain."""
+    def screen(self) -> Screen | None:
+        """Return what tells which records no rule can match; None where that is not known here."""
         ...
 
     def decision(self) -> Decision:
@@ -70,13 +67,8 @@ class Nowhere:
     def __init__(self, *, has_told: bool = False) -> None:
         self._told = has_told
 
-    def may_concern(self, level: int | None, logger: str) -> bool:  # noqa: ARG002  # a Client's
+    def screen(self) -> None:
         """Let it come to `submit`, which tells."""
-        return True
-
-    def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
-        """Let it come to `submit`, which tells."""
-        return True
 
     def decision(self) -> Decision:
         """Return the one of no conditions."""

@@ -9,9 +9,13 @@ in_alarm_code: ContextVar[bool] = ContextVar("alarm_mw_in_alarm_code", default=F
 
 #: The parent of our own loggers.
 OUR_LOGGER = "alarm_mw"
-_OUR_CHILDREN = OUR_LOGGER + "."
+_LENGTH = len(OUR_LOGGER)
+_ENDS = ("", ".")
+
+#: Looked up once: every record asks.
+_is_in_alarm_code = in_alarm_code.get
 
 
 def is_by_alarm(logger: str) -> bool:
     """Return whether a record of this logger, made here and now, is made by alarm code."""
-    return in_alarm_code.get() or logger == OUR_LOGGER or logger.startswith(_OUR_CHILDREN)
+    return _is_in_alarm_code() or (logger[:_LENGTH] == OUR_LOGGER and logger[_LENGTH : _LENGTH + 1] in _ENDS)

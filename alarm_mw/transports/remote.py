@@ -44,19 +44,11 @@ class RemoteClient:
         self._last_sent = time.monotonic()
         self._unsent: deque[MetricChange] = deque()
 
-    def may_concern(self, level: int | None, logger: str) -> bool:
-        """Return whether some rule may apply; until the master has published its screen, every one may."""
+    def screen(self) -> Screen | None:
+        """Return what the master has published last; None until it has."""
         if self._notice[0] != self._seen:
             self._look()
-        screen = self._screen
-        return screen is None or screen.may_concern(level, logger)
-
-    def may_match(self, message: bytes) -> bool:
-        """Return whether some rule may match; until the master has published its screen, every one may."""
-        if self._notice[0] != self._seen:
-            self._look()
-        screen = self._screen
-        return screen is None or screen.may_match(message)
+        return self._screen
 
     def decision(self) -> Decision:
         """Return which requests concern a rule; none does until the master has published its rules."""

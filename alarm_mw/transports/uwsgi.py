@@ -51,13 +51,8 @@ class UwsgiClient:
         self._alarm = os.environ.get(ALARM_VARIABLE)
         self._msg_size = min(MSG_SIZE, _number(uwsgi.opt.get("alarm-msg-size"), MSG_SIZE))
 
-    def may_concern(self, level: int | None, logger: str) -> bool:  # noqa: ARG002  # a Client's
-        """Return True: uWSGI's rules see lines, and know no levels."""
-        return True
-
-    def may_match(self, message: bytes) -> bool:  # noqa: ARG002  # a Client's
-        """Return True: uWSGI does not say what its rules are."""
-        return True
+    def screen(self) -> None:
+        """Leave it to uWSGI, which has the rules."""
 
     def decision(self) -> Decision:
         """Return the one of no conditions: uWSGI's rules are regexps."""

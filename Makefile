@@ -13,7 +13,7 @@ DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-pyth
 COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
 
 # What is measured. BENCHES="stream latency" is a part of it.
-BENCHES := stream delivery latency footprint growth
+BENCHES := stream delivery latency footprint handler middleware flood throughput growth
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test tests covered lint docs services bench bench-quick clean

@@ -1,10 +1,8 @@
 """A flood: what a million lines that all match cost under `alarm-mw run`, beside `cat` in the same place.
 
-    python bench/flood.py [LINES]
-
-Prints, for lines that differ and for one line again and again: microseconds of a line, as the application that writes
-it sees them, until the master has looked at it, and of the master's processor; its peak memory; and what became of the
-lines and the messages, by the ledger.
+``python bench/flood.py``, with the options of `harness`. Told are, for lines that differ and for one line again and
+again, microseconds of a line: as the application that writes it sees them, until the master has looked at it, and of
+the master's processor; and its peak memory. A ledger that does not balance ends it.
 """
 
 from __future__ import annotations
@@ -13,7 +11,12 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import closing
+from functools import partial
 from pathlib import Path
+
+from harness import Case, Metric, Options, Section, run
 
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
@@ -60,6 +63,13 @@ pattern = "^TERRIBLE ALARM"
 alarms = "screen"
 """
 
+METRICS = {
+    "written": Metric("written, µs/line"),
+    "seen": Metric("looked at, µs/line"),
+    "processor": Metric("processor, µs/line"),
+    "peak": Metric("peak, MB"),
+}
+
 CASES = {
     "no limits but alarm_freq, one line": ("same", "{}"),
     "rate 5/1h, one line": ("same", '{ rate = "5/1h" }'),
@@ -68,36 +78,39 @@ CASES = {
 }
 
 
-def main() -> None:
-    """Run all cases."""
-    lines = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
-    for name, (kind, limits) in CASES.items():
-        with tempfile.TemporaryDirectory() as directory:
-            print(
-                f"{name}: {json.dumps(measure(Path(directory), lines, kind, limits), ensure_ascii=False)}", flush=True
-            )
+def sections(options: Options) -> Iterator[Section]:
+    """Measure all kinds of a flood."""
+    lines = options.pick(full=1_000_000, quick=200_000, tiny=2_000)
+    kinds = dict([*CASES.items()][: options.pick(full=None, quick=None, tiny=1)])
+    cases = [Case("cat", partial(behind_cat, lines))]
+    cases += [Case(name, partial(measure, lines, kind, limits)) for name, (kind, limits) in kinds.items()]
+    yield Section(f"A flood of {lines:,} lines that all match", METRICS, cases, "cat", rounds=3)
 
 
-def measure(directory: Path, lines: int, kind: str, limits: str) -> dict[str, object]:
-    """Return the figures of one case."""
-    (directory / "alarms.toml").write_text(CONFIG.replace("{limits}", limits))
-    server = [sys.executable, "-c", SERVER, str(lines), kind]
-    run = [str(Path(sys.executable).with_name("alarm-mw")), "run", "--config", "alarms.toml", "--state-dir", "state"]
-    cat = report(["sh", "-c", '"$@" | cat', "-", *server], directory)
-    ours = report([*run, "--", *server], directory)
-    outbox = Outbox(directory / "state" / "outbox.db")
-    books, waiting = outbox.ledger.books(), outbox.count_waiting()
-    outbox.close()
-    return {
-        "µs a line, written": round(ours["written"] / lines * 1e6, 2),
-        "µs a line, looked at": round(ours["seen"] / lines * 1e6, 2),
-        "µs a line, processor": round(ours["processor"] / lines * 1e6, 2),
-        "µs a line, with cat": round(cat["written"] / lines * 1e6, 2),
-        "peak MB": int(ours["peak"]) // 1024,
-        "source": books["sources"]["stdout"],
-        "alarm": books["alarms"]["screen"],
-        "imbalances": imbalances(books, waiting),
-    }
+def behind_cat(lines: int) -> dict[str, float | None]:
+    """Return what `cat` lets the application do."""
+    with tempfile.TemporaryDirectory() as directory:
+        noted = report(["sh", "-c", '"$@" | cat', "-", *server(lines, "differ")], Path(directory))
+    return {"written": noted["written"] / lines * 1e6}
+
+
+def server(lines: int, kind: str) -> list[str]:
+    """Return the application's command."""
+    return [sys.executable, "-c", SERVER, str(lines), kind]
+
+
+def measure(lines: int, kind: str, limits: str) -> dict[str, float | None]:
+    """Return the figures of one kind."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        (directory / "alarms.toml").write_text(CONFIG.replace("{limits}", limits))
+        run_it = [str(Path(sys.executable).with_name("alarm-mw")), "run", "--config", "alarms.toml"]
+        noted = report([*run_it, "--state-dir", "state", "--", *server(lines, kind)], directory)
+        with closing(Outbox(directory / "state" / "outbox.db")) as outbox:
+            if wrong := imbalances(outbox.ledger.books(), outbox.count_waiting()):
+                raise SystemExit(f"the ledger does not balance: {wrong}")
+    times = {key: noted[key] / lines * 1e6 for key in ("written", "seen", "processor")}
+    return {**times, "peak": noted["peak"] / 1024}
 
 
 def report(command: list[str], directory: Path) -> dict[str, float]:
@@ -108,4 +121,4 @@ def report(command: list[str], directory: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    run("flood", sections)

@@ -1,8 +1,8 @@
 """What a log call costs beyond `NullHandler`: `AlarmHandler` beside the handlers of the standard library.
 
-``python bench/handler.py [ROUNDS]``. Each contestant is a process of its own, which alternates between its handler and
-a `NullHandler`; all of them take turns, round by round. Ours run below a real ``alarm-mw run``, whose rules have no
-common prefix. Printed are medians over the rounds, in nanoseconds, and the ratio to `QueueHandler`.
+``python bench/handler.py``, with the options of `harness`. Each contestant is a process of its own, which alternates
+between its handler and a `NullHandler`; all of them take turns, round by round. Ours run below a real ``alarm-mw run``,
+whose rules have no common prefix.
 """
 
 from __future__ import annotations
@@ -12,14 +12,16 @@ import logging.handlers
 import os
 import queue
 import random
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+
+from harness import Case, Metric, Options, Section, run
 
 import alarm_mw
 
@@ -27,6 +29,8 @@ import alarm_mw
 #: keeps up.
 CALLS = 500
 HITS = 100
+
+METRICS = {"added": Metric("ns added"), "null": Metric("NullHandler, ns")}
 
 ALARM_MW = str(Path(sys.executable).with_name("alarm-mw"))
 
@@ -102,23 +106,28 @@ def commands(folder: Path) -> dict[str, list[str]]:
     return found
 
 
-def measure(rounds: int) -> dict[str, list[tuple[float, float]]]:
-    """Return, for each contestant, the pairs of times of its rounds."""
-    times: dict[str, list[tuple[float, float]]] = {}
+def sections(options: Options) -> Iterator[Section]:
+    """Let all contestants run, and measure them."""
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        chosen = commands(Path(folder))
+        if options.size == "tiny":
+            chosen = {name: words for name, words in chosen.items() if "ours" not in words or "every record" in name}
         running = {
-            name: stack.enter_context(
-                subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-            )
-            for name, command in commands(Path(folder)).items()
+            name: stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
+            for name, words in chosen.items()
         }
-        for _ in range(rounds + 1):
-            for name, process in running.items():
-                times.setdefault(name, []).append(_round(process))
+        cases = [Case(name, partial(one_round, process)) for name, process in running.items()]
+        title, peer = "A log call, added to what NullHandler takes", "QueueHandler + QueueListener"
+        yield Section(title, METRICS, cases, peer, warm_up=1, rounds=200)
         for process in running.values():
             assert process.stdin
             process.stdin.close()
-    return {name: pairs[1:] for name, pairs in times.items()}  # the first one warms up
+
+
+def one_round(process: subprocess.Popen[str]) -> dict[str, float | None]:
+    """Return what the process has measured."""
+    null, it = _round(process)
+    return {"added": it - null, "null": null}
 
 
 def _round(process: subprocess.Popen[str]) -> tuple[float, float]:
@@ -131,18 +140,8 @@ def _round(process: subprocess.Popen[str]) -> tuple[float, float]:
     return null, it
 
 
-def report(times: dict[str, list[tuple[float, float]]]) -> None:
-    """Print the table."""
-    added = {name: statistics.median(it - null for null, it in pairs) for name, pairs in times.items()}
-    null = statistics.median(null for pairs in times.values() for null, _ in pairs)
-    queue_handler = added["QueueHandler + QueueListener"]
-    print(f"{'ns a log call':48}{null:10,.0f}  NullHandler\n{'':48}{'added':>10}{'ratio':>8}")
-    for name, more in added.items():
-        print(f"{name:48}{more:10,.0f}{more / queue_handler:8.2f}")
-
-
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--contestant"]:
         contestant(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
-        report(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 200))
+        run("handler", sections)

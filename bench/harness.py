@@ -71,6 +71,8 @@ class Section:
     cases: Sequence[Case]
     #: The case that the others are compared with, or what those have in common that each is compared with.
     peer: str = ""
+    #: The case that all others contain: their figures are what they add to it, round by round.
+    base: str = ""
     #: Where something has to be warm: rounds at the start that are not counted.
     warm_up: int = 0
     rounds: int = 5
@@ -118,7 +120,7 @@ def run(
         outcomes.append(measure(section, options))
         show(outcomes[-1], console)
     machine["others"] = round(others.share(), 3)
-    console.print(_remark(machine), style="yellow" if machine["others"] > BUSY else "")
+    console.print(remark(machine), style="yellow" if machine["others"] > BUSY else "")
     keep(given.json or RESULTS / f"{time.strftime('%Y-%m-%d')}-{name}.json", name, options, machine, outcomes)
 
 
@@ -140,14 +142,26 @@ def measure(section: Section, options: Options) -> Outcome:
     outcome.axis = section.axis
     outcome.at = {case.name: case.at for case in section.cases if case.at is not None}
     outcome.cases = {case.name: {} for case in section.cases}
-    rounds = options.rounds or options.pick(full=section.rounds, quick=min(section.rounds, 3), tiny=1)
+    rounds = options.rounds or options.pick(
+        full=section.rounds, quick=max(min(section.rounds, 3), section.rounds // 10), tiny=1
+    )
     warm_up = min(section.warm_up, options.pick(full=9, quick=9, tiny=0))
     for number in range(-warm_up, rounds):
         for case in section.cases[:: 1 if number % 2 else -1]:
             for key, value in case.measure().items():
                 if number >= 0 and value is not None:
                     outcome.cases[case.name].setdefault(key, []).append(value)
+    if section.base:
+        _take_off(outcome.cases, section.base)
     return outcome
+
+
+def _take_off(cases: dict[str, dict[str, list[float]]], base: str) -> None:
+    """Leave of all cases but one what they add to that one."""
+    for name, figures in cases.items():
+        for key, values in figures.items():
+            if name != base:
+                figures[key] = [value - less for value, less in zip(values, cases[base][key], strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +229,8 @@ def show(outcome: Outcome, console: Console) -> None:
     console.print(table)
 
 
-def _remark(machine: Mapping[str, Any]) -> str:
+def remark(machine: Mapping[str, Any]) -> str:
+    """Return a sentence about the machine, and whether its figures can be trusted."""
     busy = machine["others"] > BUSY
     return (
         f"{machine['processors']} × {machine['processor']}, Linux {machine['kernel']}, Python {machine['python']}, "

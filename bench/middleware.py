@@ -1,25 +1,27 @@
 """What a middleware adds to a request, in process: ours beside a pass-through, and beside others that are installed.
 
-``python bench/middleware.py [ROUNDS]``. All contestants take turns in one process, round by round, around an app that
-answers at once; the server is a loop. Printed are microseconds that each adds to the bare application, as the
-median over the rounds and as the least of them, which a busy machine disturbs less. None of the ten rules matches.
+``python bench/middleware.py``, with the options of `harness`. All contestants take turns in one process, round by
+round, around an app that answers at once; the server is a loop. Told are microseconds that each adds to the bare
+application. None of the ten rules matches.
 """
 
 from __future__ import annotations
 
 import asyncio
 import importlib
-import statistics
-import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from time import perf_counter
 from typing import Any
+
+from harness import Case, Metric, Options, Section, run
 
 from alarm_mw import asgi, wsgi
 from alarm_mw.engine.conditions import Decision
 from alarm_mw.requests import client_left, server_error, slower_than, unhandled_exception
 from alarm_mw.types import RequestConditions
 
+METRICS = {"request": Metric("µs a request")}
 #: Requests of a round: few, so that some rounds are not interrupted by anything.
 REQUESTS = 500
 
@@ -189,26 +191,24 @@ def others(kind: str, app: Any) -> dict[str, Any]:
     return found
 
 
-def compare(kind: str, serve: Callable[[Any], float], contestants: dict[str, Any], rounds: int) -> None:
-    """Print what each adds to the first."""
-    times: dict[str, list[float]] = {name: [] for name in contestants}
-    for _ in range(rounds):
-        for name, app in contestants.items():
-            times[name].append(serve(app))
-    bare = times.pop("bare app")
-    print(f"{kind}: bare app {statistics.median(bare):.2f} µs, {min(bare):.2f} at least; added to it:")
-    for name, took in times.items():
-        print(f"  {name:<32} {statistics.median(took) - statistics.median(bare):6.2f} {min(took) - min(bare):6.2f}")
-
-
-def main() -> None:
+def sections(options: Options) -> Iterator[Section]:
     """Compare both kinds."""
-    rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 300
-    peers = {"pass-through": wsgi_pass_through(wsgi_app), **ours(wsgi, wsgi_app), **others("wsgi", wsgi_app)}
-    compare("WSGI", serve_wsgi, {"bare app": wsgi_app, **peers}, rounds)
-    peers = {"pass-through": asgi_pass_through(asgi_app), **ours(asgi, asgi_app), **others("asgi", asgi_app)}
-    compare("ASGI", serve_asgi, {"bare app": asgi_app, **peers}, rounds)
+    for kind, serve, pass_through, app, module in (
+        ("WSGI", serve_wsgi, wsgi_pass_through, wsgi_app, wsgi),
+        ("ASGI", serve_asgi, asgi_pass_through, asgi_app, asgi),
+    ):
+        contestants = {"bare app": app, "pass-through": pass_through(app), **ours(module, app)}
+        peers = others(kind.lower(), app)
+        cases = [Case(name, partial(one_round, serve, each)) for name, each in {**contestants, **peers}.items()]
+        notes = [f"{name} is not installed" for name in ("sentry-sdk", "opentelemetry") if name not in peers]
+        title = f"A request through {kind} middleware, added to the bare app"
+        yield Section(title, METRICS, cases, "pass-through", base="bare app", warm_up=2, rounds=300, notes=notes)
+
+
+def one_round(serve: Callable[[Any], float], app: Any) -> dict[str, float | None]:
+    """Return the figure of a round."""
+    return {"request": serve(app)}
 
 
 if __name__ == "__main__":
-    main()
+    run("middleware", sections, packages=["sentry-sdk", "opentelemetry-instrumentation"])

@@ -13,31 +13,27 @@ The clients are 4 processes that write prepared bytes to a socket and read the a
 the servers, as much of them in both cases. So the time of a round is told, and what processor time the server's
 processes took for it, ours included.
 
-    python bench/throughput.py [--requests N] [--rounds N] [--json FILE]
-
-Exit status 1 when a record was refused or lost, or when the throughput with alarms is below 97 % of that without.
+``python bench/throughput.py``, with the options of `harness`. Exit status 1 when a record was refused or lost.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import multiprocessing
 import multiprocessing.pool
 import os
-import platform
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from functools import partial
 from pathlib import Path
+
+from harness import Case, Metric, Options, Section, run
+from pipeline import processor_time
 
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
@@ -47,10 +43,12 @@ CLIENTS = 4
 WORKERS = 4
 RECORDS = 10
 RARE = 10_000
-#: Of the throughput without alarms.
-WANTED = 0.97
+#: Requests of each client before anything is measured.
+WARM = 25
 #: Seconds for a server to start or to stop.
 PATIENCE = 60.0
+
+METRICS = {"requests": Metric("requests/s", more=True), "processor": Metric("processor, µs a request")}
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
@@ -83,14 +81,6 @@ def app(environ, start_response):
     start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", "2")])
     return [b"ok"]
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Round:
-    """What one round took, in seconds: on the clock, and of the processors, by the server's processes."""
-
-    wall: float
-    processor: float
 
 
 class Server:
@@ -129,24 +119,12 @@ class Server:
 
     def processor_time(self) -> float:
         """Return the processor time, in seconds, that the processes of this server have taken."""
-        return sum(map(_processor_time, _family(self._process.pid)))
+        return processor_time(self._process.pid)
 
     def stop(self) -> None:
         """Stop it in peace."""
         self._process.send_signal(signal.SIGTERM)
         self._process.wait(PATIENCE)
-
-
-def _family(pid: int) -> Iterator[int]:
-    yield pid
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            yield from _family(int(child))
-
-
-def _processor_time(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def ask(port: int, times: int) -> None:
@@ -163,11 +141,12 @@ def ask(port: int, times: int) -> None:
                 answer += part
 
 
-def one_round(server: Server, pool: multiprocessing.pool.Pool, requests: int) -> Round:
+def one_round(server: Server, pool: multiprocessing.pool.Pool, requests: int) -> dict[str, float | None]:
     """Make some requests, by all clients at once."""
     before, began = server.processor_time(), time.perf_counter()
     pool.starmap(ask, [(server.port, requests // CLIENTS)] * CLIENTS, chunksize=1)
-    return Round(time.perf_counter() - began, server.processor_time() - before)
+    took, used = time.perf_counter() - began, server.processor_time() - before
+    return {"requests": requests / took, "processor": used / requests * 1e6}
 
 
 def calibrate(seconds: float = 200e-6) -> int:
@@ -196,90 +175,40 @@ def running(server: Server) -> Iterator[Server]:
         server.stop()
 
 
-def measure(directory: Path, requests: int, rounds: int, times: int) -> dict[str, list[Round]]:
-    """Ask both servers in turn, and stop them; return the rounds of each."""
+def sections(options: Options) -> Iterator[Section]:
+    """Ask both servers in turn, and stop them; then see that nothing was lost."""
+    rounds = options.rounds or options.pick(full=20, quick=3, tiny=1)
+    requests = options.pick(full=5_000, quick=2_000, tiny=40)
     alarms = ["--alarm", "screen log:", "--log-alarm", "screen ^.*TERRIBLE ALARM"]
     command = [str(BIN / "alarm-mw"), "run", "--state-dir", "state", *alarms, "--"]
-    found: dict[str, list[Round]] = {"with": [], "without": []}
-    with multiprocessing.get_context("spawn").Pool(CLIENTS) as pool, ExitStack() as stack:
-        servers = {
-            name: stack.enter_context(running(Server(directory / name, words, times)))
-            for name, words in (("with", command), ("without", []))
-        }
-        for server in servers.values():
-            pool.starmap(ask, [(server.port, 25)] * CLIENTS)  # everything is loaded
-        for number in range(rounds):
-            # Who is asked first changes from round to round.
-            for name in sorted(servers, reverse=bool(number % 2)):
-                found[name].append(one_round(servers[name], pool, requests // rounds))
-    return found
+    times = calibrate()
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        with multiprocessing.get_context("spawn").Pool(CLIENTS) as pool, ExitStack() as stack:
+            servers = {
+                name: stack.enter_context(running(Server(directory / name, words, times)))
+                for name, words in (("with", command), ("without", []))
+            }
+            for server in servers.values():
+                pool.starmap(ask, [(server.port, WARM)] * CLIENTS)  # everything is loaded
+            cases = [Case(name, partial(one_round, server, pool, requests)) for name, server in servers.items()]
+            yield Section("gunicorn, with alarms and without", METRICS, cases, "without", rounds=rounds)
+        if wrong := judge(directory, RECORDS * (requests * rounds + WARM * CLIENTS)):
+            raise SystemExit("\n".join(wrong))
 
 
 def judge(directory: Path, records: int) -> list[str]:
     """Return what the ledger shows to be wrong, after the end of the server."""
     with closing(Outbox(directory / "with" / "state" / "outbox.db")) as outbox:
         books, waiting = outbox.ledger.books(), outbox.count_waiting()
-    source, alarm = books["sources"]["logging"], books["alarms"]["screen"]
+    source, delivered = books["sources"]["logging"], books["alarms"].get("screen", {}).get("delivered", 0)
     wrong = imbalances(books, waiting)
     if source["lines"] != records or source["skipped"]:
         wrong.append(f"{records} records were logged, {source['lines']} came in, skipped: {source['skipped']}")
-    if alarm["delivered"] != source["matched"] or not alarm["delivered"]:
-        wrong.append(f"{source['matched']} records matched, {alarm['delivered']} were delivered")
-    print(f"ledger: {source['lines']:,} records, {source['matched']} matched, {alarm['delivered']} delivered")
+    if delivered != source["matched"]:
+        wrong.append(f"{source['matched']} records matched, {delivered} were delivered")
     return wrong
 
 
-def summary(found: dict[str, list[Round]], requests: int) -> dict[str, float]:
-    """Return the figures: requests per second, and with to without, of all and in the middle of the pairs."""
-    wall = {name: sum(one.wall for one in rounds) for name, rounds in found.items()}
-    processor = {name: sum(one.processor for one in rounds) for name, rounds in found.items()}
-    pairs = list(zip(found["without"], found["with"], strict=True))
-    return {
-        "requests_per_second_without": requests / wall["without"],
-        "requests_per_second_with": requests / wall["with"],
-        "throughput_ratio": wall["without"] / wall["with"],
-        "throughput_ratio_median": statistics.median(one.wall / other.wall for one, other in pairs),
-        "processor_us_per_request_without": processor["without"] / requests * 1e6,
-        "processor_us_per_request_with": processor["with"] / requests * 1e6,
-        "processor_ratio": processor["without"] / processor["with"],
-    }
-
-
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--requests", type=int, default=100_000, help="of each server; ten records each")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--json", type=Path, help="write all figures to this file as well")
-    options = parser.parse_args()
-    step = options.rounds * CLIENTS
-    requests = options.requests // step * step
-    times = calibrate()
-    with tempfile.TemporaryDirectory() as name:
-        found = measure(Path(name), requests, options.rounds, times)
-        wrong = judge(Path(name), RECORDS * (requests + 25 * CLIENTS))
-    figures = summary(found, requests)
-    report = {
-        "python": platform.python_version(),
-        "gunicorn": version("gunicorn"),
-        "processors": os.cpu_count(),
-        "load": os.getloadavg(),
-        "requests": requests,
-        "work_times": times,
-        **figures,
-        "rounds": {name: [asdict(one) for one in rounds] for name, rounds in found.items()},
-    }
-    for key, value in figures.items():
-        print(f"{key:34} {value:10.3f}")
-    print(json.dumps(report))
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2), encoding="utf-8")
-    if figures["throughput_ratio_median"] < WANTED:
-        wrong.append(f"throughput is {figures['throughput_ratio_median']:.1%} of that without, {WANTED:.0%} is wanted")
-    for sentence in wrong:
-        print(f"wrong: {sentence}", file=sys.stderr)
-    sys.exit(bool(wrong))
-
-
 if __name__ == "__main__":
-    main()
+    run("throughput", sections, packages=["gunicorn"])

@@ -70,9 +70,10 @@ def configure(settings: Settings) -> None:
         process.configure(settings)
         return
     with process.starting:
-        if process.client is not None:
-            process.client.shutdown(EXIT_TIMEOUT)
-            process.client = None
+        # What comes meanwhile is kept for the next one.
+        former, process.client = process.client, None
+        if former is not None:
+            former.shutdown(EXIT_TIMEOUT)
         process.settings = settings
         _set_client(process, _make_client(process))
 

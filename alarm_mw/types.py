@@ -85,9 +85,6 @@ class Where:
 
 NOWHERE = Where("<python>")
 
-#: The source of the records of own alarms; no record of an application has it.
-OWN_SOURCE = "alarm_mw"
-
 
 @dataclass(frozen=True, slots=True)
 class Record:

@@ -20,7 +20,7 @@ from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.trial import Trial
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import Action
-from alarm_mw.types import Firing
+from alarm_mw.types import Firing, Reason
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +176,9 @@ class Lane:
     async def _try(self, trial: Trial) -> Outcome | None:
         """Make one attempt when its turn comes; return how it ended for good, or None."""
         trial.way = self._around.find_way(trial.parcel.firing)
-        if self._is_to_hand_over(trial):
+        if (untried := self._untried(trial)) is not None:
             if not self._breaker.takes_probe():
-                return Outcome(State.HANDED_OVER, trial.attempts, trial.error or self._breaker.error)
+                return untried
         elif not await self._turn(trial):
             return None
         trial.attempts += 1
@@ -188,6 +188,14 @@ class Lane:
             return self._failed(trial, error)
         self._worked()
         return Outcome(State.DELIVERED, trial.attempts)
+
+    def _untried(self, trial: Trial) -> Outcome | None:
+        """Return what becomes of it for good without another attempt; None where one is to be made."""
+        is_overdue = self._breaker.is_open and trial.is_overdue(self._breaker.failing_since)
+        error = trial.error or self._breaker.error
+        if self._is_to_hand_over(trial) or (is_overdue and trial.way is not None):
+            return Outcome(State.HANDED_OVER, trial.attempts, error)
+        return Outcome(State.DEAD, trial.attempts, error, Reason.GAVE_UP) if is_overdue else None
 
     def _is_to_hand_over(self, trial: Trial) -> bool:
         return trial.patience(self._breaker.failing_since) == 0.0
@@ -211,7 +219,6 @@ class Lane:
         if is_handed_over:
             return Outcome(State.HANDED_OVER, trial.attempts, trial.error)
         if reason is not None:
-            log.error("alarm %s: undeliverable after %d attempts (%s): %s", self._alarm, trial.attempts, reason, error)
             return Outcome(State.DEAD, trial.attempts, trial.error, reason)
         log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, trial.attempts, error)
         return None
@@ -275,6 +282,9 @@ class Lane:
                 break
         if outcome.state is State.DELIVERED:
             signals.send(signals.delivered, self._alarm, firing=parcel.firing)
+        elif outcome.reason is not None:
+            text = "alarm %s: undeliverable after %d attempts (%s): %s"
+            log.error(text, self._alarm, outcome.attempts, outcome.reason, outcome.error)
         if successor is not None:
             log.warning("alarm %s: handed over to %s: %s", self._alarm, successor.alarm, outcome.error)
             self._around.wake(successor.alarm)

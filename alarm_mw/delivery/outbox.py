@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, cast
 
@@ -19,11 +19,14 @@ from alarm_mw.delivery.database import Opened
 from alarm_mw.delivery.stock import HISTORY, Amount, Bounds, State
 from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
-from alarm_mw.types import OWN_SOURCE, Firing, Reason
+from alarm_mw.types import Firing, Reason
 
 __all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "State"]
 
 log = logging.getLogger(__name__)
+
+#: One part in so many of what may wait is each alarm's own: what one receiver does not take silences no other alarm.
+SHARE = 100
 
 #: Seconds between two lines in the log that say that the outbox is full.
 WARN_EVERY = 60.0
@@ -37,10 +40,12 @@ class Entry:
     firing: Firing
     #: Failed attempts so far, in earlier processes too.
     attempts: int = 0
-    #: Seconds for which it has been waiting in this process.
+    #: Seconds for which it has been waiting in this process, when it was read.
     since: float = 0.0
     #: Seconds for which it was waiting before, by the clocks of earlier processes.
     before: float = 0.0
+    #: When it was read, in `time.monotonic`'s seconds.
+    read_at: float = field(default_factory=time.monotonic, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +80,8 @@ class Outbox(Store):
         `memory` takes the place of what the limiters remembered; None leaves that as it is.
 
         `book(firing, is_new)` is called for each before the ledger is written, to enter it there as fired when it is
-        new. New ones that the outbox has no room for are counted here, as dropped; own alarms, of which there are few,
-        find room in any case. Raises `sqlite3.Error` when nothing could be written.
+        new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
+        could be written.
         """
         taken = []
         refused: set[str] = set()
@@ -85,7 +90,7 @@ class Outbox(Store):
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
             for firing in firings:
                 blob = encode(firing)
-                if not (self._has_room(blob) or firing.record.source == OWN_SOURCE):
+                if not (self._has_room(blob) or self._has_share(firing.alarm)):
                     is_new = firing.id not in refused and not self._knows(firing)
                     if is_new:
                         refused.add(firing.id)
@@ -157,6 +162,12 @@ class Outbox(Store):
 
     def _knows(self, firing: Firing) -> bool:
         return bool(self.query("SELECT 1 FROM firings WHERE id = ?", (firing.id,)))
+
+    def _has_share(self, alarm: str) -> bool:
+        """Return whether so little of an alarm waits that it finds room in an outbox which others have filled."""
+        share = self._bounds[State.WAITING].count // SHARE
+        sql = "SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1 OFFSET ?"
+        return share > 0 and not self.query(sql, (State.WAITING, alarm, share - 1))
 
     def _warn_of_refusals(self, n: int) -> None:
         self._refused += n

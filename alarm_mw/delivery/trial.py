@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from alarm_mw.delivery.fallback import Way
 from alarm_mw.delivery.grouping import Parcel
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.errors import ActionError
 from alarm_mw.types import Reason
 
@@ -35,7 +35,7 @@ class Trial:
     def of(cls, parcel: Parcel, policy: Delivery) -> Trial:
         """Return the trial of a parcel: it is as old as its first firing."""
         first = parcel.entries[0]
-        began = time.monotonic() - policy.age(first.before, first.since)
+        began = first.read_at - policy.age(first.before, first.since)
         attempts = max(entry.attempts for entry in parcel.entries)
         return cls(parcel, policy, began, attempts, failing_since=began if attempts else None)
 
@@ -48,6 +48,13 @@ class Trial:
         if not error.retry:
             return Reason.REFUSED
         return Reason.GAVE_UP if time.monotonic() - self.began >= self.policy.give_up_after else None
+
+    def is_overdue(self, failing_since: float | None) -> bool:
+        """Return whether it has waited for too long behind others, for which this alarm has failed since then."""
+        if failing_since is None:
+            return False
+        now, limit = time.monotonic(), self.policy.give_up_after
+        return now - self.began >= limit and now - failing_since >= min(limit, GRACE)
 
     def patience(self, failing_since: float | None) -> float | None:
         """Return for how many seconds to stay with this alarm, which has failed for others since; None for ever."""

@@ -8,7 +8,9 @@ from collections.abc import Callable
 
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.transports.records import RecordMaker, to_bytes
-from alarm_mw.types import OWN_SOURCE
+
+#: The source of such records; no record of an application has it.
+SOURCE = "alarm_mw"
 
 #: Seconds in which nothing more is fired under the same key.
 EVERY = 3600.0
@@ -41,7 +43,7 @@ class OwnAlarms:
         """
         if not self.names or not self._is_due(key):
             return False
-        record = self._records.make(b"alarm_mw: %s\n" % to_bytes(text), source=OWN_SOURCE)
+        record = self._records.make(b"alarm_mw: %s\n" % to_bytes(text), source=SOURCE)
         self._submit(Batch([Item(record, alarm) for alarm in self.names]))
         return True
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from alarm_mw.engine.ledger import Books, imbalances
 
@@ -31,6 +32,8 @@ class Sight:
     #: What is wrong with writing the outbox; empty where nothing is.
     fault: str
     backlog: int
+    #: When it looked, in seconds of any clock that does not jump.
+    time: float = field(default_factory=time.monotonic)
 
 
 class SelfCheck:
@@ -39,7 +42,8 @@ class SelfCheck:
     def __init__(self) -> None:
         self._seen: dict[str, int] = {}
         self._before: Sight | None = None
-        self._stuck: dict[str, int] = {}
+        #: At how many looks in a row an alarm was stuck, and when at the first.
+        self._stuck: dict[str, tuple[int, float]] = {}
         #: What is wrong at present, and was so for long enough to be told.
         self.findings: tuple[str, ...] = ()
 
@@ -59,23 +63,31 @@ class SelfCheck:
 
     def _stuck_alarms(self, sight: Sight) -> dict[str, str]:
         """Return the alarms of which nothing was settled for a while though firings wait."""
-        before = {} if self._before is None else self._before.books["alarms"]
+        before = self._before
+        former = {} if before is None else before.books["alarms"]
         rows = sight.books["alarms"]
         stuck = [
             name
             for name, row in rows.items()
-            if row["waiting"] and name in before and _settled(row) == _settled(before[name]) and before[name]["waiting"]
+            if row["waiting"] and name in former and _settled(row) == _settled(former[name]) and former[name]["waiting"]
         ]
-        self._stuck = {name: self._stuck.get(name, 0) + 1 for name in stuck}
+        known = {name: self._stuck.get(name, (0, before.time)) for name in stuck} if before is not None else {}
+        self._stuck = {name: (n + 1, since) for name, (n, since) in known.items()}
         return {
-            f"stuck {name}": f"alarm {name}: firings wait, and for {n} looks none was delivered"
-            for name, n in self._stuck.items()
+            f"stuck {name}": _stuck(name, rows[name]["waiting"], sight.time - since)
+            for name, (n, since) in self._stuck.items()
             if n >= STUCK_AFTER
         }
 
 
 def _settled(row: Mapping[str, object]) -> tuple[object, ...]:
-    return row["delivered"], row["dead"], row["dropped"]
+    return row["delivered"], row["dead"], row["dropped"], row["handed_over"]
+
+
+def _stuck(name: str, waiting: int, seconds: float) -> str:
+    wait = "1 firing waits" if waiting == 1 else f"{waiting} firings wait"
+    span = f"{seconds / 60:.0f} minutes" if seconds >= 2 * 60.0 else f"{seconds:.0f} seconds"
+    return f"alarm {name}: {wait}, and none was delivered for {span}; `alarm-mw status` says why"
 
 
 def _wrong(sight: Sight) -> dict[str, str]:

@@ -6,7 +6,7 @@ from alarm_mw import request_text
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
-from alarm_mw.delivery import breaker, lane, policy, refuge
+from alarm_mw.delivery import breaker, lane, outbox, policy, refuge
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo, limiters
@@ -41,6 +41,7 @@ FIGURES: dict[str, str] = {
     "echo_window": f"{echo.WINDOW:g}",
     "fallback_after": f"{FALLBACK_AFTER:g}",
     "give_up_grace": f"{policy.GRACE:g}",
+    "share": f"{outbox.SHARE}",
     "flee_after": f"{refuge.FLEE_AFTER:g}",
     "return_every": f"{refuge.RETURN_EVERY:g}",
     "history": f"{HISTORY:,}",

@@ -178,6 +178,30 @@ def test_while_it_is_down_firings_take_turns(monkeypatch: pytest.MonkeyPatch) ->
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("fallback", [(), ("mail",)])
+def test_what_waits_for_too_long_is_given_up_though_others_were_tried(fallback: tuple[str, ...]) -> None:
+    """A receiver that is down for good keeps no alarm for ever: old ones make way untried, and it is still tried."""
+    policy = Delivery(give_up_after=0.2, backoff_first=0.02, backoff_max=0.04)
+
+    async def scene() -> None:
+        receiver, mail = Receiver(busy()), Receiver()
+        route = Route(receiver, policy, fallback, 1000.0)
+        async with Stage({"a": route, "mail": Route(mail, QUICK)}) as stage:
+            stage.put(*numbered("a", 5))
+            assert await stage.drain(30.0)
+            before = len(receiver.tries)
+            stage.put(*(firing("a", number) for number in range(10, 110)))
+            assert await stage.drain(30.0)
+            assert 0 < len(receiver.tries) - before < 100
+            gone = stage.row("a")["handed_over"] if fallback else stage.row("a")["dead"]
+            assert gone == (105 if fallback else {Reason.GAVE_UP: 105})
+            receiver.error = None
+            stage.put(firing("a", 1000))
+            await receiver.until(lambda it: len(it.taken) == 1)
+
+    asyncio.run(scene())
+
+
 def test_a_change_of_the_configuration_waits_for_no_turn() -> None:
     """A lane that keeps attempts back makes way at once."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -58,6 +59,22 @@ def test_an_alarm_that_is_stuck_is_told() -> None:
         moving.alarm("a", "delivered")
         sights.append(sight(moving))
     assert not any(told(*sights))
+
+
+def test_a_stuck_alarm_is_told_in_words() -> None:
+    """How many wait, for how long, and where to look; what another alarm takes over is no sign of being stuck."""
+    check = SelfCheck()
+    sights = [replace(sight(WAITING), time=60.0 * n) for n in range(STUCK_AFTER + 2)]
+    ((_, text),) = [found for each in sights for found in check.look(each)]
+    assert text == "alarm a: 1 firing waits, and none was delivered for 6 minutes; `alarm-mw status` says why"
+    moving = Ledger()
+    looks = []
+    for _ in range(2 * STUCK_AFTER):
+        moving.alarm("a", "matched", 2)
+        moving.alarm("a", "fired", 2)
+        moving.alarm("a", "handed_over")
+        looks.append(sight(moving))
+    assert not any(told(*looks))
 
 
 def test_an_outbox_that_cannot_be_read_says_nothing_of_the_ledger() -> None:

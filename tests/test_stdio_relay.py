@@ -42,7 +42,7 @@ def drained(copy: Copy, reader: int) -> bytes:
     return data
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.one_of(st.binary(max_size=60), st.just(b"line\n"), st.just(b"\n"))))
 def test_the_copy_is_what_was_offered(pipe: tuple[int, int], parts: list[bytes]) -> None:
     """In whatever portions the output comes, the copy is the same when its reader keeps up."""

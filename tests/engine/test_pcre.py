@@ -373,7 +373,7 @@ PIECES = [bytes([code]) for code in b"abkKsAB1_ \t\r\n\xe9\xff\x00\x85\xa0.,{}]-
 REFUSED_FOR_NOTHING = ("\\K is not allowed", "lookbehind assertion is not fixed length")
 
 
-@settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_patterns_mean_what_they_mean_to_pcre(data: st.DataObject, grammar: Grammar) -> None:
     """Whatever pattern is taken gives PCRE's own answer on every line; what PCRE refuses is refused."""

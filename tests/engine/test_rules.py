@@ -202,7 +202,7 @@ STARTS = ["", "", "", "(?i)", "(?x)", "(?s)(?m)", "(?a)", "(?ai)", "(?mi)"]
 TEXT = st.lists(st.sampled_from('abkKsiIİıSA1_ \t\r\n\x1céÉßµμKſ٣²σςΣǅǆ\u0301\u2028\x85\udcff\udc80.-#{"'), max_size=7)
 
 
-@settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_verdict_is_that_of_re(data: st.DataObject, grammar: Grammar) -> None:
     """A line too long for `re` is judged by `regex`, and the answer is the one that `re` gives."""

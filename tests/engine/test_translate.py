@@ -252,7 +252,7 @@ def verdict(rule: CompiledRule, line: bytes) -> bool:
 
 
 @pytest.mark.parametrize("syntax", Syntax)
-@settings(deadline=None, max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_line_that_a_rule_matches_is_missed(syntax: Syntax, data: st.DataObject, grammar: Grammar) -> None:
     """Every line that a rule matches is a hit, on every backend; and a certain hit is a line that the rule matches."""

@@ -201,7 +201,7 @@ def test_a_hit_is_handed_over_before_its_bytes_go_out() -> None:
     close_stream(stream)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from([b"ALARM", b"\n", b"x", b"\0\r\xff", b"ALARM\n\n", b"z" * 70_000]), max_size=30),
     st.data(),

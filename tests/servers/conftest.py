@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import pytest
 
 #: Seconds for anything that should happen soon.
 PATIENCE = 30.0
+
+#: Seconds for a server to end that a test has left running; then it is killed.
+END_PATIENCE = 10.0
 
 
 class Installation:
@@ -26,6 +31,7 @@ class Installation:
         self.state_dir = directory / "state"
         self.command = str(Path(sys.executable).with_name("alarm-mw"))
         self.environ = {**os.environ, "XDG_STATE_HOME": str(directory / "xdg")}
+        self._started: list[subprocess.Popen[bytes]] = []
 
     def run_command(self, options: Sequence[str], *server: str) -> list[str]:
         return [self.command, "run", "--state-dir", str(self.state_dir), *options, "--", *server]
@@ -43,8 +49,21 @@ class Installation:
         )
 
     def start(self, options: Sequence[str], *server: str, **keywords: Any) -> subprocess.Popen[bytes]:
-        """Start a server; stop it with `subprocess.Popen.terminate`."""
-        return subprocess.Popen(self.run_command(options, *server), cwd=self.directory, env=self.environ, **keywords)
+        """Start a server; stop it with `subprocess.Popen.terminate`. Where a test fails before, `end` does."""
+        command = self.run_command(options, *server)
+        process = subprocess.Popen(command, cwd=self.directory, env=self.environ, **keywords)
+        self._started.append(process)
+        return process
+
+    def end(self) -> None:
+        """End what was started and still runs."""
+        for process in self._started:
+            if process.poll() is None:
+                _end(process)
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    with contextlib.suppress(BrokenPipeError):
+                        pipe.close()
 
     def status(self) -> dict[str, Any]:
         """Return what ``alarm-mw status --json`` prints."""
@@ -54,9 +73,32 @@ class Installation:
         return answer
 
 
+def _end(process: subprocess.Popen[bytes]) -> None:
+    family = _descendants(process.pid)
+    process.terminate()
+    try:
+        process.wait(END_PATIENCE)
+    except subprocess.TimeoutExpired:
+        for pid in (process.pid, *family):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        process.wait()
+
+
+def _descendants(pid: int) -> list[int]:
+    found: list[int] = []
+    with contextlib.suppress(OSError):  # it has ended
+        for task in os.listdir(f"/proc/{pid}/task"):
+            found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return [*found, *(each for child in found for each in _descendants(child))]
+
+
 @pytest.fixture
-def installation(tmp_path: Path) -> Installation:
-    return Installation(tmp_path)
+def installation(tmp_path: Path) -> Iterator[Installation]:
+    """Provide the command; what a test has started, and a failure kept it from ending, is ended here."""
+    made = Installation(tmp_path)
+    yield made
+    made.end()
 
 
 def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:

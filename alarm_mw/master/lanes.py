@@ -27,6 +27,8 @@ class Lanes:
         self._outbox = outbox
         self._current = current
         self._retired = dict(retired)
+        #: Those of them that nobody fires any more.
+        self._settled = frozenset(retired)
         self._retiring: asyncio.Task[None] | None = None
         self._dispatcher: Dispatcher | None = None
 
@@ -41,10 +43,12 @@ class Lanes:
         known = {**self._retired, **self._current}
         self._retired = {name: entry for name, entry in known.items() if name not in fresh}
         self._current = fresh
+        self._settled -= fresh.keys()
         await self._exchange()
 
     async def settle(self) -> None:
         """Let lanes end whose alarms nobody fires any more, each when nothing waits for it."""
+        self._settled = frozenset(self._retired)
         self._retire_later()
 
     @property
@@ -94,6 +98,6 @@ class Lanes:
         while self._retired:
             await asyncio.sleep(RETIRE_EVERY)
             with contextlib.suppress(sqlite3.Error):  # which the lanes report
-                waiting = self._outbox.count_waiting()
-                self._retired = {name: entry for name, entry in self._retired.items() if name in waiting}
+                done = self._settled - self._outbox.count_waiting().keys()
+                self._retired = {name: entry for name, entry in self._retired.items() if name not in done}
                 await self._exchange()

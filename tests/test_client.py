@@ -175,6 +175,29 @@ def test_many_forks_while_records_are_sent_do_no_harm(tmp_path: Path) -> None:
     assert [line for line in lines(tmp_path) if "noise" not in line] == [f"TERRIBLE {n}" for n in range(50)]
 
 
+def test_what_comes_while_init_replaces_a_configuration_is_kept(tmp_path: Path) -> None:
+    """The old configuration takes nothing more while it delivers what it has; the new one gets it."""
+    program = (
+        "import threading\n"
+        "more = {'b': 'cmd:touch begun; while ! test -e go; do sleep 0.01; done', 'a': 'cmd:cat >> out.txt'}\n"
+        "alarm_mw.init(alarms=more)\n"
+        "alarm_mw.alarm('b', 'x')\n"
+        "def fire():\n"
+        "    while not os.path.exists('begun'): pass\n"
+        "    while alarm_mw.process.this.client is first: pass\n"
+        "    print(alarm_mw.alarm('a', 'meanwhile\\n'))\n"
+        "    open('go', 'w').close()\n"
+        "first = alarm_mw.process.this.client\n"
+        "thread = threading.Thread(target=fire)\n"
+        "thread.start()\n"
+        "alarm_mw.init(alarms=more)\n"
+        "thread.join()\n"
+    )
+    result = run(tmp_path, program)
+    assert (result.stdout, result.stderr) == (b"True\n", b"")
+    assert lines(tmp_path) == ["meanwhile"]
+
+
 def test_a_log_call_inside_of_init_does_no_harm(tmp_path: Path) -> None:
     """With the handler on the root logger at DEBUG, what starting logs starts nothing a second time."""
     program = (

@@ -92,6 +92,10 @@ class Engine:
         """Return whether a rule is not tried any more, because its regexp was cut off too often."""
         return self.memory.timeouts.get(self._names[index], 0) >= MAX_TIMEOUTS
 
+    def switched_off(self) -> list[Rule]:
+        """Return the rules that are not tried any more."""
+        return [compiled.rule for index, compiled in enumerate(self._rules) if self.is_switched_off(index)]
+
     def rule(self, index: int) -> Rule:
         """Return the rule at `index`."""
         return self._rules[index].rule

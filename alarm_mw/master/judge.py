@@ -57,6 +57,11 @@ class Judge:
         self._engine = engine
         self._unknown: set[str] = set()
 
+    def tell_switched_off(self) -> None:
+        """Name in the log the rules that another engine, before a restart perhaps, has switched off."""
+        for rule in self._engine.switched_off():
+            log.warning("%s: the rule is switched off: its regexp %r took too long too often", rule.where, rule.pattern)
+
     def judge(self, batch: Batch, now: float, *, each: bool) -> Iterator[Judged]:
         """Yield what becomes of all that is in a batch, in order; `each` line by itself where somebody listens."""
         for item in batch.items:

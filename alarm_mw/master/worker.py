@@ -64,6 +64,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread."""
+        self._judge.tell_switched_off()
         self._thread = start_thread("worker", self._run)
 
     def submit(self, batch: Batch) -> None:
@@ -136,6 +137,7 @@ class Worker:
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
             self._judge = Judge(self._engine)
+            self._judge.tell_switched_off()
         now = time.monotonic()
         self._silence(batches, now)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)

@@ -14,7 +14,7 @@ import pytest
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox import Outbox
-from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
@@ -68,6 +68,18 @@ def test_a_batch_is_done_when_its_firings_are_written_down(stage: Stage) -> None
     stage.work(item(b"ERR 1\n"), item(b"fine\n"))
     assert stage.outbox.count_waiting() == {"a": 1}
     assert stage.woken == [{"a"}]
+
+
+def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """What an earlier process has switched off stays off, and nobody has to guess why."""
+    memory = stage.worker._engine.memory
+    memory.timeouts["ERR a"] = MAX_TIMEOUTS
+    rule = compile_rule(Rule("ERR", ("a",)))
+    engine = Engine([rule], Screen.compile([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
+    assert stage.worker.exchange(engine, 10.0)
+    stage.work(item(b"ERR 1\n"))
+    assert stage.outbox.count_waiting() == {}
+    assert "the rule is switched off: its regexp 'ERR'" in caplog.text
 
 
 def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(stage: Stage) -> None:

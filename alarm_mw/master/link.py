@@ -16,6 +16,15 @@ MAX_MESSAGE = 256
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF})
 
 
+#: What the supervisor has added to a master's environment.
+_OF_MASTERS = frozenset({"ALARM_MW_FDS", "ALARM_MW_PLAN_FD"})
+
+
+def environ_of_start(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which the server was started, out of a master's."""
+    return {name: value for name, value in environ.items() if name not in _OF_MASTERS}
+
+
 @dataclass(frozen=True, slots=True)
 class StreamFds:
     """One of the server's output streams."""

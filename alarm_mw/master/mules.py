@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from alarm_mw.master.link import environ_of_start
 from alarm_mw.master.threads import start_thread
 
 log = logging.getLogger(__name__)
@@ -23,16 +24,12 @@ PAUSE_MAX = 5.0
 #: Seconds from SIGTERM to SIGKILL.
 STOP_PATIENCE = 2.0
 
-#: What the master found in its own environment, and no mule may.
-_MASTERS_OWN = frozenset({"ALARM_MW_FDS", "ALARM_MW_PLAN_FD"})
-
 
 class Mules:
     """The processes of the programs, numbered from 1. An empty program is a mule that only handles signals."""
 
     def __init__(self, programs: Sequence[str], environ: Mapping[str, str]) -> None:
-        env = {name: value for name, value in environ.items() if name not in _MASTERS_OWN}
-        self._env = env
+        self._env = environ_of_start(environ)
         self._mules = self._made(programs)
 
     def start(self) -> None:

@@ -23,7 +23,7 @@ from alarm_mw.master.batch import Batch
 from alarm_mw.master.control import Status, figures, sight, status
 from alarm_mw.master.crash_tap import CrashTap
 from alarm_mw.master.crashes import CrashDesk
-from alarm_mw.master.link import Inheritance, StreamFds
+from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
@@ -33,7 +33,7 @@ from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.receiver import Receiver
 from alarm_mw.master.reload import Reloader
-from alarm_mw.master.restart import environ_of_start, needs_restart
+from alarm_mw.master.restart import needs_restart
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.self_check import SelfCheck, keep_looking
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.settings import Settings
@@ -10,14 +10,6 @@ from alarm_mw.supervisor.plan import Plan
 
 #: Lets Python processes write their stacks when they crash; it counts from their start on.
 STACKS = "PYTHONFAULTHANDLER"
-
-#: What the supervisor has added to a master's environment.
-_OF_MASTERS = frozenset({"ALARM_MW_FDS", "ALARM_MW_PLAN_FD"})
-
-
-def environ_of_start(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment in which the server was started, out of a master's."""
-    return {name: value for name, value in environ.items() if name not in _OF_MASTERS}
 
 
 def needs_restart(settings: Settings, plan: Plan) -> Iterator[str]:

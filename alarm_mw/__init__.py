@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from alarm_mw import asgi, excepthooks, metrics, signals, testing, wsgi
+    from alarm_mw import asgi, excepthooks, loguru, metrics, signals, testing, wsgi
     from alarm_mw.client import alarm, capture_stdio, init
     from alarm_mw.handler import AlarmHandler
     from alarm_mw.mules import mule_get_msg
@@ -26,6 +26,7 @@ __all__ = [
     "capture_stdio",
     "excepthooks",
     "init",
+    "loguru",
     "metrics",
     "mule_get_msg",
     "on_signal",

@@ -1,7 +1,7 @@
 """What a request has logged: its last records, for the alarm that it may end in.
 
-`client.submit` adds every record that is made in the context of a request; `asyncio.to_thread` and the thread pools of
-frameworks take that context with them. Requests that run at the same time have logs of their own.
+`client.screened` adds every record that is made in the context of a request; `asyncio.to_thread` and the thread pools
+of frameworks take that context with them. Requests that run at the same time have logs of their own.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Protocol
 
-import hypothesis
 import pytest
 import trustme
 from hypothesis import settings
@@ -29,10 +28,6 @@ settings.load_profile("short")
 # A shell that runs the tests in the background ignores these, and so would everything that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-
-# How long one example takes says more about the machine than about the code.
-hypothesis.settings.register_profile("alarm-mw", deadline=None)
-hypothesis.settings.load_profile("alarm-mw")
 
 # What programs that the tests start keep for their next start is not to be found by the next test.
 os.environ["XDG_CACHE_HOME"] = os.devnull

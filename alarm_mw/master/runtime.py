@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import contextvars
 import logging
-import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -26,13 +21,12 @@ from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch, Silence
 from alarm_mw.master.foreign import make_action
 from alarm_mw.master.lanes import Lanes, Routed
+from alarm_mw.master.loop_thread import CALL_TIMEOUT, LoopThread
 from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.own_alarms import OwnAlarms
 from alarm_mw.master.subscribers import Subscribers
-from alarm_mw.master.threads import LateExecutor, start_thread
 from alarm_mw.master.worker import Worker
-from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.types import NOWHERE, Reason, Rule
 
 log = logging.getLogger(__name__)
@@ -41,9 +35,6 @@ T = TypeVar("T")
 
 #: Seconds for the actions to be made.
 START_TIMEOUT = 60.0
-
-#: Seconds for the event loop to do what it is asked, where nothing else is said.
-CALL_TIMEOUT = 10.0
 
 #: Seconds beyond the time limit of `Runtime.stop` for actions, threads and files to be closed.
 GRACE = 1.0
@@ -86,11 +77,8 @@ class Runtime:
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
         #: Its methods belong on the event loop.
         self.lanes = Lanes(self.outbox, alarms, former)
-        self.loop = asyncio.new_event_loop()
-        self.loop.set_default_executor(LateExecutor())
-        #: By when the loop's thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
-        self._end: float | None = None
-        self._loop_thread: threading.Thread | None = None
+        self._thread = LoopThread(self._settle)
+        self.loop = self._thread.loop
         self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
@@ -98,7 +86,7 @@ class Runtime:
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
-        self._loop_thread = start_thread("loop", self._run_loop)
+        self._thread.start()
         self.call(self._start_lanes(), START_TIMEOUT)
         self._worker.start()
         if self.outbox.fault:
@@ -190,13 +178,13 @@ class Runtime:
         deadline = time.monotonic() + timeout
         is_worked_off = self._worker.stop(timeout)
         delivered = self._deliver_rest(deadline) and is_worked_off
-        self._end = max(deadline, time.monotonic()) + GRACE
-        self._end_loop(self._end)
-        self._close_outbox(self._end)
+        end = max(deadline, time.monotonic()) + GRACE
+        self._thread.end(end)
+        self._close_outbox(end)
         return delivered
 
     def _deliver_rest(self, deadline: float) -> bool:
-        if self._loop_thread is None:
+        if not self._thread.is_started:
             return False
         left = _left(deadline)
         drain = self.lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
@@ -217,69 +205,19 @@ class Runtime:
         context = ActionContext(alarm.name, self._write_log, self._server_pid, self._subscribers)
         return make_action(alarm, context, self._find_action)
 
-    def _run_loop(self) -> None:
-        asyncio.set_event_loop(self.loop)
-        with contextlib.closing(self.loop):
-            try:
-                while self._end is None:
-                    self._run_until_stopped()
-                self.loop.run_until_complete(self._settle(self._end))
-            except Exception:  # such as descriptors that the application has closed
-                log.exception("the event loop of the alarms has failed, nothing more is delivered")
-
-    def _run_until_stopped(self) -> None:
-        try:
-            self.loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):  # asyncio lets them through, and anybody's code may raise them
-            log.exception("something tried to end the event loop of the alarms, which goes on")
-
     async def _settle(self, end: float) -> None:
-        """Stop the lanes, then whatever else runs on the loop."""
+        """Stop the lanes, and what else is ours on the loop."""
         await self.lanes.stop(_left(end) / 2)
         if self._subscribers is not None:
             await self._subscribers.stop()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        if others:
-            await asyncio.wait(others, timeout=_left(end) / 2)
-        await self.loop.shutdown_asyncgens()
 
     def call(self, coroutine: Coroutine[None, None, T], timeout: float = CALL_TIMEOUT) -> T:
-        """Run a coroutine on the loop, marked as alarm code, and wait for its result.
-
-        Raises `TimeoutError` when it took longer than `timeout` seconds, or the loop has ended.
-        """
-        context = contextvars.copy_context()
-        context.run(in_alarm_code.set, True)  # a ContextVar's value
-        try:
-            future: Future[T] = context.run(asyncio.run_coroutine_threadsafe, coroutine, self.loop)
-        except RuntimeError as error:  # it is closed
-            coroutine.close()
-            raise TimeoutError("the event loop of the alarms has ended") from error
-        try:
-            return future.result(timeout)
-        except TimeoutError:
-            if not self.loop.is_closed():
-                future.cancel()
-            raise
+        """Run a coroutine on the loop and wait for its result; see `LoopThread.call`."""
+        return self._thread.call(coroutine, timeout)
 
     def spawn(self, coroutine: Coroutine[None, None, object]) -> None:
-        """Run a coroutine on the loop, marked as alarm code, and do not wait; a failure is logged."""
-        context = contextvars.copy_context()
-        context.run(in_alarm_code.set, True)  # a ContextVar's value
-        context.run(asyncio.run_coroutine_threadsafe, _logged(coroutine), self.loop)
-
-    def _end_loop(self, deadline: float) -> None:
-        """End the loop's thread; where something blocks it, leave it behind."""
-        with contextlib.suppress(RuntimeError):  # it has ended already
-            self.loop.call_soon_threadsafe(self.loop.stop)
-        if self._loop_thread is None:
-            self.loop.close()
-            return
-        self._loop_thread.join(_left(deadline))
-        if self._loop_thread.is_alive():
-            log.warning("an action blocks the event loop of the alarms, which is left behind")
+        """Run a coroutine on the loop, and do not wait; see `LoopThread.spawn`."""
+        self._thread.spawn(coroutine)
 
     def _close_outbox(self, deadline: float) -> None:
         try:
@@ -293,13 +231,6 @@ class Runtime:
     def _drop_rest(self) -> None:
         for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
             log.warning("alarm %s: %d firings were not delivered before the end", alarm, n)
-
-
-async def _logged(coroutine: Coroutine[None, None, object]) -> None:
-    try:
-        await coroutine
-    except Exception:  # nobody waits for it
-        log.exception("what the master does beside its work has failed")
 
 
 def _is_same(alarm: Alarm, before: Routed) -> bool:

@@ -197,7 +197,8 @@ def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCapture
     """Without its event loop the runtime goes on counting, and ends in time."""
     runtime = Runtime(Settings(), write_log=lambda _: None)
     runtime.start()
-    assert runtime._loop_thread
+    thread = runtime._thread._thread
+    assert thread
 
     def spoil() -> None:
         other = os.open(os.devnull, os.O_RDONLY)
@@ -205,7 +206,7 @@ def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCapture
         os.close(other)
 
     runtime.loop.call_soon_threadsafe(spoil)
-    runtime._loop_thread.join(10.0)
+    thread.join(10.0)
     runtime.submit(Batch([record(b"ERR\n")]))
     with pytest.raises(TimeoutError):
         runtime.call(asyncio.sleep(0.0))

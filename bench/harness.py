@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import signal
 import statistics
 import sys
 import time
@@ -24,6 +25,9 @@ from rich.table import Table
 
 Size = Literal["full", "quick", "tiny"]
 T = TypeVar("T")
+
+#: Seconds after which a round of a case is given up.
+LIMIT = 300
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -148,12 +152,26 @@ def measure(section: Section, options: Options) -> Outcome:
     warm_up = min(section.warm_up, options.pick(full=9, quick=9, tiny=0))
     for number in range(-warm_up, rounds):
         for case in section.cases[:: 1 if number % 2 else -1]:
-            for key, value in case.measure().items():
+            for key, value in _limited(case).items():
                 if number >= 0 and value is not None:
                     outcome.cases[case.name].setdefault(key, []).append(value)
     if section.base:
         _take_off(outcome.cases, section.base)
     return outcome
+
+
+def _limited(case: Case) -> Mapping[str, float | None]:
+    """Do one round; raise `TimeoutError` where it does not come to its end."""
+
+    def give_up(*_: object) -> None:
+        raise TimeoutError(f"{case.name}: no end after {LIMIT} seconds")
+
+    signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(LIMIT)
+    try:
+        return case.measure()
+    finally:
+        signal.alarm(0)
 
 
 def _take_off(cases: dict[str, dict[str, list[float]]], base: str) -> None:

@@ -98,10 +98,13 @@ def measure(words: Sequence[str], kind: str, folder: Path, hook: Hook, firings: 
     with ExitStack() as stack:
         seen = stack.enter_context(os.fdopen(os.open(folder / "seen", os.O_RDWR), "rb", buffering=0))
         control = control_socket(stack, folder)
-        process = start(stack, words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env={**os.environ, **environ})
-        assert process.stdout
-        stack.callback(process.stdout.close)
-        watch = _watch(kind, process.stdout, seen, hook)
+        output, end = os.pipe()
+        reader = stack.enter_context(os.fdopen(output, "rb"))
+        # What nobody reads must not go into a pipe: it would fill.
+        target = end if kind in ("", "log") else subprocess.DEVNULL
+        start(stack, words, stdout=target, stderr=target, env={**os.environ, **environ})
+        os.close(end)
+        watch = _watch(kind, reader, seen, hook)
         printer, _ = control.accept()
         stack.enter_context(printer)
         if words[0] == ALARM_MW:

@@ -14,7 +14,7 @@ project = "alarm_mw"
 copyright = "the authors of alarm_mw"  # noqa: A001 - Sphinx's name
 version = release = installed_version("alarm-mw")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "reference", "servers"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["substitution"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 import msgspec
 
+from alarm_mw.cli.asking import Command, placed
 from alarm_mw.cli.dead_desk import Desk, DeskError, desk, desks
 from alarm_mw.cli.dead_tables import show_letter, show_letters
 from alarm_mw.delivery.dead_letters import Answer, Order
@@ -21,24 +21,15 @@ NO_OUTBOX = 1
 #: The exit status when something could not be done to some letter.
 REFUSED = 3
 
-_Command = Callable[..., None]
 
-
-def _placed(command: _Command) -> _Command:
-    """Add the options that say which server is meant."""
-    state = click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory of the server.")
-    socket = click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The server's socket.")
-    return state(socket(command))
-
-
-def _choosing(command: _Command) -> _Command:
+def _choosing(command: Command) -> Command:
     """Add what says which letters are meant."""
     ids = click.argument("ids", nargs=-1, type=int)
     every = click.option("--all", "is_all", is_flag=True, help="All of them.")
     return ids(every(_filtered(command)))
 
 
-def _filtered(command: _Command) -> _Command:
+def _filtered(command: Command) -> Command:
     alarms = click.option("--alarm", "alarms", multiple=True, help="Only those of this alarm; may be repeated.")
     waiting = click.option("--waiting", is_flag=True, help="Also what waits and nobody delivers.")
     return alarms(waiting(command))
@@ -55,7 +46,7 @@ def dead() -> None:
 
 @dead.command("list")
 @_filtered
-@_placed
+@placed
 @click.option("--limit", type=click.IntRange(min=1), default=1000, help="The newest so many. [default: 1000]")
 @click.option("--all-servers", is_flag=True, help="Those of all servers with a default state directory.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -113,7 +104,7 @@ def _show_all(answers: dict[str, Answer]) -> None:
 
 @dead.command()
 @click.argument("number", metavar="ID", type=int)
-@_placed
+@placed
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(number: int, state_dir: str | None, socket_path: str | None, as_json: bool) -> None:
     """Show one letter whole."""
@@ -129,7 +120,7 @@ def show(number: int, state_dir: str | None, socket_path: str | None, as_json: b
 @dead.command()
 @_choosing
 @click.option("--as", "to", metavar="ALARM", default="", help="Let this alarm deliver them, in place of their own.")
-@_placed
+@placed
 def retry(  # the command line's options  # noqa: PLR0913, PLR0917
     ids: tuple[int, ...],
     is_all: bool,
@@ -151,7 +142,7 @@ def retry(  # the command line's options  # noqa: PLR0913, PLR0917
 
 @dead.command()
 @_choosing
-@_placed
+@placed
 def drop(  # the command line's options  # noqa: PLR0913, PLR0917
     ids: tuple[int, ...],
     is_all: bool,

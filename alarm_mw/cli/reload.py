@@ -6,9 +6,8 @@ import sys
 
 import click
 
+from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.options import BAD_CONFIG
-from alarm_mw.cli.status import NO_MASTER, find
-from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 
 #: Seconds for thousands of rules to be compiled, and for what is under way to be done.
@@ -16,8 +15,7 @@ TIMEOUT = 120.0
 
 
 @click.command()
-@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
-@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+@placed
 def reload(state_dir: str | None, socket_path: str | None) -> None:
     """Have a running server's alarms take up a changed configuration.
 
@@ -28,11 +26,8 @@ def reload(state_dir: str | None, socket_path: str | None) -> None:
     Prints what `alarm-mw check` prints, and what needs a restart of the server. Needs no options where only one server
     runs. Exit status 1 when none answers, 2 when the configuration was refused.
     """
-    try:
+    with needing_answers():
         answer = ask_patiently(find(state_dir, socket_path), "/reload", method="POST", timeout=TIMEOUT)
-    except NotRunningError as error:
-        click.echo(f"alarm-mw: {error}", err=True)
-        sys.exit(NO_MASTER)
     for line in (*answer["lines"], *answer["notes"]):
         click.echo(line)
     sys.exit(0 if answer["taken"] else BAD_CONFIG)

@@ -7,9 +7,8 @@ import urllib.parse
 
 import click
 
-from alarm_mw.cli.status import NO_MASTER, find
+from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.engine.limits import read_duration
-from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 
 #: The exit status for an alarm that is not configured.
@@ -28,8 +27,7 @@ def duration(text: str) -> float:
 @click.argument("alarm")
 @click.option("--for", "seconds", type=duration, required=True, metavar="TIME", help="How long: 90s, 10m, 2h, 1d.")
 @click.option("--comment", default="", help="Why, and by whom; `alarm-mw status` shows it.")
-@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
-@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+@placed
 def silence(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
     """Hold an alarm of a running server back for a time, as for a deployment.
 
@@ -43,11 +41,8 @@ def silence(alarm: str, seconds: float, comment: str, state_dir: str | None, soc
 def order(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
     """Have a master silence an alarm, or end its silence for 0 seconds; exit where that cannot be had."""
     query = urllib.parse.urlencode({"alarm": alarm, "seconds": seconds, "comment": comment})
-    try:
+    with needing_answers():
         known = ask_patiently(find(state_dir, socket_path), f"/silence?{query}", method="POST")["alarms"]
-    except NotRunningError as error:
-        click.echo(f"alarm-mw: {error}", err=True)
-        sys.exit(NO_MASTER)
     if alarm not in known:
         click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(known)}", err=True)
         sys.exit(UNKNOWN)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from datetime import UTC, datetime
@@ -16,15 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from alarm_mw.actions.printable import printable
+from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
-from alarm_mw.cli.state import running
-from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently, read_patiently
-from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
-
-#: The exit status when no master answers.
-NO_MASTER = 1
 
 #: The exit status when the ledger does not balance.
 IMBALANCE = 3
@@ -38,42 +32,23 @@ ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead"
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--prometheus", "as_prometheus", is_flag=True, help="As Prometheus reads it, for a textfile collector.")
-@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
-@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+@placed
 def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show what became of every line and every alarm of a running server.
 
     Needs no options where only one server runs. Exit status 1 when none answers, 3 when the ledger does not balance.
     """
-    try:
+    with needing_answers():
         socket_file = find(state_dir, socket_path)
         if as_prometheus:
             click.echo(read_patiently(socket_file, "/metrics"), nl=False)
             return
         answer = ask_patiently(socket_file, "/status")
-    except NotRunningError as error:
-        click.echo(f"alarm-mw: {error}", err=True)
-        sys.exit(NO_MASTER)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
     else:
         _show(answer)
     sys.exit(IMBALANCE if answer["imbalances"] else 0)
-
-
-def find(state_dir: str | None, socket_path: str | None) -> str:
-    """Return the records socket of the master that is meant; raise `NotRunningError` where that is not one."""
-    if socket_path or state_dir:
-        return socket_path or str(Path(str(state_dir)) / SOCKET_NAME)
-    if inherited := os.environ.get(SOCKET_VARIABLE):
-        return inherited
-    found = [str(path) for path in running(os.environ)]
-    if not found:
-        raise NotRunningError("no server runs under `alarm-mw run` with a default state directory; give --state-dir")
-    if len(found) > 1:
-        choices = "".join(f"\n  --state-dir {os.path.dirname(path)}" for path in found)
-        raise NotRunningError(f"several servers run, give one of{choices}")
-    return found[0]
 
 
 def _show(answer: dict[str, Any]) -> None:

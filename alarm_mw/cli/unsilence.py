@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import click
 
+from alarm_mw.cli.asking import placed
 from alarm_mw.cli.silence import order
 
 
 @click.command()
 @click.argument("alarm")
-@click.option("--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given.")
-@click.option("--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given.")
+@placed
 def unsilence(alarm: str, state_dir: str | None, socket_path: str | None) -> None:
     """End the silence of an alarm of a running server.
 

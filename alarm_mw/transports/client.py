@@ -12,12 +12,13 @@ from typing import Protocol
 from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Record
+from alarm_mw.types import Reason, Record
 
 log = logging.getLogger("alarm_mw")
 
-#: How many records are kept while the way to the master is being made.
+#: How many records and changes of metrics are kept while the way to the master is being made.
 MAX_EARLY = 1000
 
 
@@ -114,22 +115,42 @@ class Early(Nowhere):
         """Ask `find` for the client that is there now, or None."""
         super().__init__()
         self._find = find
-        self._kept: deque[tuple[Record, str | None]] = deque()
+        self._kept: deque[Callable[[Client], object]] = deque()
+        self._tally = Tally()
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
-        """Keep it, or drop it where too many are kept."""
+        """Keep it, or drop it where too much is kept; that is counted."""
+        if self._keeps(lambda client: client.submit(record, alarm)):
+            return True
+        self.count(record.source, "lines")
+        self.count(record.source, f"skipped:{Reason.QUEUE_FULL}")
+        return False
+
+    def change_metric(self, change: MetricChange) -> bool:
+        """Keep it, or drop it where too much is kept."""
+        return self._keeps(lambda client: client.change_metric(change))
+
+    def count(self, source: str, column: str) -> None:
+        """Count a line, for the client that comes."""
+        self._tally.add(source, column)
+
+    def _keeps(self, call: Callable[[Client], object]) -> bool:
         if len(self._kept) >= MAX_EARLY:
             return False
-        self._kept.append((record, alarm))
+        self._kept.append(call)
         if (client := self._find()) is not None:
             self.hand_over(client)
         return True
 
     def hand_over(self, client: Client) -> None:
-        """Give what was kept to the client that is there now."""
+        """Give what was kept and counted to the client that is there now."""
         with contextlib.suppress(IndexError):  # another thread took the last one
             while self._kept:
-                client.submit(*self._kept.popleft())
+                self._kept.popleft()(client)
+        for source, columns in self._tally.take().items():
+            for column, n in columns.items():
+                for _ in range(n):
+                    client.count(source, column)
 
 
 class Late(Nowhere):

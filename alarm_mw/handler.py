@@ -54,7 +54,8 @@ class AlarmHandler(logging.Handler):
         # `basicConfig` gives its own format to handlers that have none.
         self.setFormatter(PLAIN)
         attach()
-        if config is not None or alarms or log_alarms or not_log_alarms:
+        has_numbers = any(number is not None for number in (alarm_freq, alarm_msg_size, alarm_rate))
+        if config is not None or alarms or log_alarms or not_log_alarms or has_numbers:
             client.init(
                 config,
                 alarms=alarms,

@@ -152,6 +152,13 @@ def test_a_wrong_configuration_is_an_error_at_once() -> None:
     assert len(caught.value.problems) == 2
 
 
+@pytest.mark.parametrize("number", [{"alarm_freq": -1.0}, {"alarm_msg_size": 0}, {"alarm_rate": "often"}])
+def test_each_keyword_counts_by_itself(number: dict[str, Any]) -> None:
+    """A number beside no alarms and no rules is looked at as well."""
+    with pytest.raises(ConfigError, match=next(iter(number))):
+        alarm_mw.AlarmHandler(**number)
+
+
 def test_a_signal_handler_may_log_while_a_log_call_is_under_way(out: Path) -> None:
     """Log calls in a signal handler neither deadlock nor lose an alarm."""
     start(out, "a TERRIBLE", alarm_freq=0)

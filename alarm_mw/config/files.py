@@ -50,3 +50,5 @@ def noted() -> Iterator[dict[str, str]]:
         yield files
     finally:
         _noted.reset(token)
+        if (outer := _noted.get()) is not None:
+            outer.update(files | outer)

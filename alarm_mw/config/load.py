@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alarm_mw.actions import registry
+from alarm_mw.config.exposed import warn_of_exposed
+from alarm_mw.config.files import noted
 from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report, ordinal
@@ -58,8 +60,11 @@ def examine(
 ) -> Examined:
     """Do the same as `load`, but return the problems beside the settings and the warnings."""
     report = Report()
-    parts = _parts(sources, environ, find_action, report)
-    return _examined(merge(parts, Screens.of_user(environ).know, report), report, sources)
+    with noted() as files:
+        parts = _parts(sources, environ, find_action, report)
+    settings = merge(parts, Screens.of_user(environ).know, report)
+    warn_of_exposed(settings, files, report)
+    return _examined(settings, report, sources)
 
 
 def from_keywords(  # noqa: PLR0913 - the keywords of init()
@@ -85,7 +90,8 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
     environ = os.environ if environ is None else environ
     files = [] if config is None else [os.fspath(config)]
     sources = Sources.of_files(files if files or alarms or log_alarms or not_log_alarms else found_files(environ))
-    parts = _parts(sources, environ, find_action, report)
+    with noted() as read_files:
+        parts = _parts(sources, environ, find_action, report)
     given = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size, "alarm_rate": alarm_rate}
     values = {**{name: value for name, value in given.items() if value is not None}, "alarms": alarms or {}}
     parts.append(read_tables(Table(values, Origin(_keyword, report)), find_action))
@@ -94,7 +100,9 @@ def from_keywords(  # noqa: PLR0913 - the keywords of init()
         *_rule_entries("log_alarms", log_alarms, report),
     ]
     parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
-    return _usable(_examined(merge(parts, Screens.of_user(environ).know, report), report, sources))
+    settings = merge(parts, Screens.of_user(environ).know, report)
+    warn_of_exposed(settings, read_files, report)
+    return _usable(_examined(settings, report, sources))
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:

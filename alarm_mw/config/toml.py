@@ -1,4 +1,4 @@
-"""Configuration in TOML, with ``${VARIABLE}`` of the environment in its strings."""
+"""Configuration in TOML, with ``${VARIABLE}`` of the environment and ``${file:/path}`` in its strings."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from alarm_mw.types import Where
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_FILE = "file:"
+_NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
@@ -85,7 +87,7 @@ class _Source:
 
 @dataclass(frozen=True, slots=True)
 class _Filler:
-    """Puts the environment's variables into strings."""
+    """Puts the environment's variables, and what is in files, into strings."""
 
     environ: Mapping[str, str]
     source: _Source
@@ -107,15 +109,27 @@ class _Filler:
         if match[1] is None:
             return "${"
         self.filled.update(path[:length] for length in range(len(path) + 1))
+        if match[1].startswith(_FILE) and match[0].endswith("}"):
+            return self._read(match[1].removeprefix(_FILE), path)
         name = _NAME.fullmatch(match[1])
         if name is None or not match[0].endswith("}"):
-            return self._break(path, "'${' begins no ${VARIABLE} or ${VARIABLE:-default}; write $${ for itself")
+            return self._break(path, _NO_VARIABLE)
         value = self.environ.get(name[1])
         if name[2] is not None:
             return value or name[2]
         if value is None:
             return self._break(path, f"the environment variable {name[1]} is not set")
         return value
+
+    def _read(self, file: str, path: Path) -> str:
+        """Return the text of a file without the line end at its end, as secrets are mounted."""
+        try:
+            text = read_bytes(file).decode()
+        except UnreadableError as error:
+            return self._break(path, f"${{file:{file}}} cannot be read: {error}")
+        except UnicodeDecodeError:
+            return self._break(path, f"${{file:{file}}} is not UTF-8, expected text")
+        return text.removesuffix("\n").removesuffix("\r")
 
     def _break(self, path: Path, text: str) -> str:
         self.broken.update(path[:length] for length in range(len(path) + 1))

@@ -42,6 +42,7 @@ exclude = "x"
 def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
     """Every option of every alarm and rule survives the way through JSON, odd bytes included."""
     (tmp_path / "a.toml").write_text(TOML)
+    (tmp_path / "a.toml").chmod(0o600)
     flags = (("alarm", "a cmd:printf '\udcff'"), ("log-alarm", "a \udcff$"), ("alarm-msg-size", "100"))
     settings = load(Sources((str(tmp_path / "a.toml"),), (), flags), {})
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings

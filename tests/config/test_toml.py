@@ -259,7 +259,7 @@ def test_what_is_no_variable(examined: Examine, value: str) -> None:
     """A ${ that begins no variable is told of, with the way to write it for itself."""
     problems = examined(toml=f"alarms.a = '{value}'", environ={"A": "x"}).problems
     assert [problem.text for problem in problems] == [
-        "alarm 'a': '${' begins no ${VARIABLE} or ${VARIABLE:-default}; write $${ for itself"
+        "alarm 'a': '${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
     ]
 
 

@@ -209,7 +209,7 @@ def _authorization(auth: tuple[str, str] | None) -> dict[str, str]:
 
 
 def _credentials(user: str, password: str) -> str:
-    return base64.b64encode(f"{user}:{password}".encode()).decode()
+    return base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode()
 
 
 def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:

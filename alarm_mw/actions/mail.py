@@ -140,6 +140,6 @@ def _explained(options: CurlOptions) -> Iterator[None]:
 def _quoted(text: str, options: CurlOptions) -> str:
     user, password = options.auth or ("", "")
     # The login as it is sent (RFC 4616) is the password too.
-    login = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogatepass")).decode()
+    login = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
     shown = mask(text, secrets_in(password, login)) if password else text
     return printable(shown.encode("utf-8", "surrogateescape"), QUOTED)

@@ -23,8 +23,9 @@ def secrets_in(*texts: str) -> frozenset[str]:
 
 def _forms(text: str) -> Iterator[str]:
     yield text
-    yield quote(text, safe="")
-    yield base64.b64encode(text.encode("utf-8", "surrogatepass")).decode()
+    raw = text.encode("utf-8", "surrogateescape")
+    yield quote(raw, safe="")
+    yield base64.b64encode(raw).decode()
 
 
 def mask(text: str, secrets: Iterable[str]) -> str:

@@ -35,12 +35,12 @@ _CLIENT = r"(?:(?<![^\s])(?P<client>[0-9A-Fa-f.:\[\]]{2,60}) - (?:\S+ \[[^\]\n]*
 _QUOTED = re.compile(
     _CLIENT + rf'"{_COLOUR}(?P<method>[A-Z][A-Z-]{{0,30}}) (?P<target>\S[^\n]*?) '
     rf'(?P<version>(?:HTTP/)?[0-9](?:\.[0-9])?){_COLOUR}" '
-    r"(?P<status>[1-9][0-9]{2})(?: (?:(?P<millis>[0-9]+\.[0-9]+)|(?P<size>[0-9]+)|(?P<reason>[A-Za-z])))?"
+    r"(?P<status>[1-9][0-9]{2})(?: (?:(?P<millis>[0-9]+\.[0-9]+)|(?P<size>[0-9]{1,18})|(?P<reason>[A-Za-z])))?"
 )
 _UWSGI = re.compile(
     r"\] (?P<client>[0-9A-Fa-f.:]{2,60}) \([^\n]*?\) \{[0-9]+ vars in [0-9]+ bytes\} \[[^\]\n]*\] "
-    r"(?P<method>[A-Z][A-Z-]{0,30}) (?P<target>\S[^\n]*?) => generated (?P<size>[0-9]+) bytes in "
-    r"(?P<time>[0-9]+) (?P<unit>msecs|micros) \(HTTP/[0-9](?:\.[0-9])? (?P<status>[1-9][0-9]{2})\)"
+    r"(?P<method>[A-Z][A-Z-]{0,30}) (?P<target>\S[^\n]*?) => generated (?P<size>[0-9]{1,18}) bytes in "
+    r"(?P<time>[0-9]{1,18}) (?P<unit>msecs|micros) \(HTTP/[0-9](?:\.[0-9])? (?P<status>[1-9][0-9]{2})\)"
 )
 
 _IPV4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+")

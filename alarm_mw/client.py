@@ -40,8 +40,9 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
     ``"100/1h"``; None leaves the default or what the file says.
 
     Under ``alarm-mw run`` the master's own configuration counts: this one is checked and not used. A second call
-    replaces the first configuration after delivering what it had. Raises `ConfigError` with every mistake found.
-    May block for the time it takes to compile the rules. Call it from any thread, not from a signal handler.
+    replaces the first configuration after delivering what it had; where they are the same, nothing changes. Raises
+    `ConfigError` with every mistake found. May block for the time it takes to compile the rules. Call it from any
+    thread, not from a signal handler.
     """
     from alarm_mw.config.load import from_keywords  # the configuration's machinery loads when needed  # noqa: PLC0415
 

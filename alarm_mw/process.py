@@ -63,13 +63,16 @@ def current() -> Client:
 def configure(settings: Settings) -> None:
     """Start a worker thread with these settings where there is no master; deliver what an earlier one has before.
 
-    Blocks for the time that it takes; raises what the start raises.
+    One that runs with equal settings goes on. Blocks for the time that it takes; raises what the start raises.
     """
     process = this
     if process.configure is not None:
         process.configure(settings)
         return
     with process.starting:
+        # `dictConfig` holds the lock of `logging` while it makes a handler: the worker may need it to end.
+        if process.client is not None and settings == process.settings:
+            return
         # What comes meanwhile is kept for the next one.
         former, process.client = process.client, None
         if former is not None:

@@ -91,6 +91,25 @@ def test_dict_config_knows_the_handler_by_its_dotted_name(out: Path) -> None:
     logging.getLogger("from-dict").handlers.clear()
 
 
+def test_the_same_dict_config_again_changes_nothing(out: Path) -> None:
+    """The worker goes on and knows what it has fired; nothing waits for the lock that `dictConfig` holds."""
+    handler = {"class": "alarm_mw.AlarmHandler", "alarms": {"a": f"cmd:cat >> {out}"}, "log_alarms": ["a TERRIBLE"]}
+    named = {"again": {"handlers": ["alarm"], "propagate": False}}
+    config = {"version": 1, "disable_existing_loggers": False, "handlers": {"alarm": handler}, "loggers": named}
+    for _ in range(2):
+        logging.config.dictConfig(config)
+        client = process.current()
+        logging.getLogger("again").warning("TERRIBLE")
+    logging.config.dictConfig(config)
+    assert process.current() is client
+    handler["log_alarms"] = ["a OTHER"]
+    logging.config.dictConfig(config)
+    assert process.current() is not client
+    assert alarm_mw.shutdown()
+    assert out.read_text() == "TERRIBLE\n"
+    logging.getLogger("again").handlers.clear()
+
+
 def test_file_config_knows_the_handler_by_its_dotted_name(out: Path, tmp_path: Path) -> None:
     """`fileConfig` makes the handler with its keywords."""
     conf = tmp_path / "logging.ini"

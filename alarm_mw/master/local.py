@@ -106,7 +106,8 @@ class LocalClient:
         self._is_over = True
         if self._capture is not None:
             self._end_capture(self._capture, timeout)
-        self._monitors.stop()
+        with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` tells of it
+            self._monitors.stop()
         self._runtime.submit(Batch(counts=self._tally.take()))
         delivered = self._runtime.stop(timeout)
         self._own_prints.stop()

@@ -65,7 +65,8 @@ class Monitors:
 
     def stop(self) -> None:
         """Cancel the tasks and wait for their ends, for a short time."""
-        self._runtime.call(self._stop())
+        if self._tasks:
+            self._runtime.call(self._stop())
 
     def exchange(self, watches: Sequence[Watch]) -> None:
         """Run these from now on: those that run already go on, the others are stopped or started."""

@@ -109,3 +109,10 @@ def test_closed_streams(hazard: Any, how: str, streams: str) -> None:
     """Without standard input and output, no file takes their place, and alarms are fired."""
     getattr(hazard, how)('logger.error("TERRIBLE")', prefix=["sh", "-c", f'exec "$@" {streams}', "sh"])
     assert Counter(hazard.fired()) == Counter(["TERRIBLE"])
+
+
+def test_a_program_that_closes_every_descriptor(hazard: Any) -> None:
+    """What is its own master can deliver nothing more then, and says so; log calls and the end work all the same."""
+    hazard.alone('os.closerange(3, 256)\nlogger.error("TERRIBLE")\nprint("the end")')
+    assert "the event loop of the alarms" in hazard.errors
+    assert "Exception ignored in atexit" not in hazard.errors

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import importlib.util
 import pkgutil
@@ -15,6 +16,11 @@ from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.keyvalue import did_you_mean
 
 P = TypeVar("P")
+
+
+@functools.cache  # a configuration may have ten thousand alarms
+def _modules(path: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(module.name for module in pkgutil.iter_modules(path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Registry(Generic[P]):
         return self.package.__name__
 
     def _builtins(self) -> frozenset[str]:
-        return frozenset(module.name for module in pkgutil.iter_modules(self.package.__path__)) - self.helpers
+        return _modules(tuple(self.package.__path__)) - self.helpers
 
     def _load(self, name: str, point: EntryPoint) -> type[P]:
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from alarm_mw.config.fallbacks import check_fallbacks
@@ -93,11 +93,10 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-def _check_names(names: Iterable[str], names_at: Where, alarms: Iterable[str], report: Report) -> None:
-    known = list(alarms)
+def _check_names(names: Iterable[str], names_at: Where, alarms: Mapping[str, object], report: Report) -> None:
     for name in names:
-        if name not in known:
-            hint = did_you_mean(name, known) if known else "; no alarm is configured"
+        if name not in alarms:
+            hint = did_you_mean(name, list(alarms)) if alarms else "; no alarm is configured"
             report.wrong(names_at, f"unknown alarm {name!r}{hint}")
 
 

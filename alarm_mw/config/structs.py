@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import TypeVar
 
@@ -22,7 +23,7 @@ def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset(
 
     `beside` are keys of the table that do not belong to the struct. Values of secret fields are never shown.
     """
-    fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
+    fields = _fields(kind)
     known = table.refuse_unknown([*beside, *fields])
     given = {field.name: _field(table, field, kind) for field in fields.values() if field.encode_name in table.values}
     missing = [key for key, field in fields.items() if field.required and key not in table.values]
@@ -31,6 +32,11 @@ def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset(
     if missing or not known or _WRONG in given.values():
         return None
     return _make(kind, given, table)
+
+
+@functools.cache  # it evaluates the annotations, which takes a millisecond
+def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
+    return {field.encode_name: field for field in msgspec.structs.fields(kind)}
 
 
 class _Wrong:

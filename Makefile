@@ -5,9 +5,10 @@ PYTHON ?= python3
 BIN    := $(VENV)/bin
 ARGS   ?=
 JOBS   ?= 3
+FAULTS_TIMES ?= 100
 
 # What the tests are run against, beside what PyPI has.
-DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-python3
+DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-python3 libfaketime
 
 # What covers engine, config and delivery to the last branch; the other tests are faster without being measured.
 COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
@@ -16,11 +17,12 @@ COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py 
 BENCHES := stream delivery latency footprint handler middleware flood throughput growth
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests covered lint docs services bench bench-quick clean
+.PHONY: help demo test tests covered lint docs services bench bench-quick faults clean
 
 help:
 	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
 	@echo "make test   install what the tests need, then lint, types, import contract and all tests"
+	@echo "make faults inject faults into real servers under load, and show what became of each alarm (ten minutes)"
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make bench  measure everything, with the peers that are installed, into bench/results (half an hour)"
 	@echo "make bench-quick   the same for a first impression, in two minutes"
@@ -47,6 +49,10 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/vulture
+
+# The long form of tests/faults, which the tests run in short.
+faults: services $(VENV)/.test
+	@PYTHONPATH=tests/faults $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build

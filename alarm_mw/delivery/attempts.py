@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from contextlib import AbstractAsyncContextManager
 
@@ -11,6 +12,9 @@ from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing
 
 log = logging.getLogger(__name__)
+
+#: What the system has too little of for now, which is nobody's mistake.
+_SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOSPC})
 
 
 class Attempts:
@@ -48,6 +52,8 @@ class Attempts:
             return cause
         if isinstance(cause, TimeoutError):
             return ActionError("the action raised TimeoutError", retry=True)
+        if _is_shortage(cause):
+            return ActionError(f"the action raised {error}: {cause}", retry=True)
         # A plugin's mistake harms only its own lane.
         log.error("alarm %s: the action raised what it should not", self._alarm, exc_info=cause)
         return ActionError(f"the action raised {error}", retry=False)
@@ -63,3 +69,7 @@ class Attempts:
             self._is_nonsense_told = True
             text = "alarm %s: the action returned %s, expected None; it counts as delivered, ActionError would not"
             log.warning(text, self._alarm, type(result).__name__)
+
+
+def _is_shortage(error: BaseException | None) -> bool:
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _SHORTAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 import threading
 from collections.abc import Callable, Sequence
@@ -229,6 +230,23 @@ def test_a_plugins_mistake_is_a_dead_letter_and_no_more(caplog: pytest.LogCaptur
 
     run(scene)
     assert "ZeroDivisionError" in caplog.text
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EMFILE, "Too many open files")])
+def test_a_shortage_is_no_mistake(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    """What fails since the system has too little of something is tried again."""
+
+    async def scene() -> None:
+        recorder = Recorder()
+        recorder.fail_with(error)
+        async with Stage(a=recording(recorder)) as stage:
+            stage.put([firing("a", 1)])
+            assert await stage.drain()
+        assert recorder.messages == [b"1\n"]
+
+    run(scene)
+    assert type(error).__name__ in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_an_action_that_cannot_start_is_started_again(caplog: pytest.LogCaptureFixture) -> None:

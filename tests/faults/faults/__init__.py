@@ -1,0 +1,1 @@
+"""Faults that are injected into real processes, each ending with the ledger: `faults.catalogue` names them."""

@@ -1,0 +1,102 @@
+"""``SIGKILL``, under load, at moments that nobody has chosen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Collection
+from pathlib import Path
+from random import SystemRandom
+
+from faults.ground import Ground, wait_until
+from faults.receiver import Receiver
+from faults.row import Row, judge
+
+#: Seconds within which a kill follows what it waits for.
+SOON = 1.5
+
+chance = SystemRandom()
+
+
+def _pause(most: float = SOON) -> None:
+    """Let a time pass that nobody knows before: the fault may hit at any moment."""
+    threading.Event().wait(chance.uniform(0, most))
+
+
+def _wait_for_another_master(ground: Ground, before: Collection[int]) -> None:
+    wait_until(lambda: set(ground.masters()) - set(before), what="another master")
+
+
+def _wait_for_another_worker(ground: Ground, before: Collection[int]) -> None:
+    wait_until(lambda: set(ground.workers()) - set(before), what="another worker")
+
+
+def master(folder: Path, times: int) -> list[Row]:
+    """Kill masters, also while they start."""
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        with ground.running():
+            with ground.under_load():
+                for _ in range(times):
+                    _pause()
+                    wait_until(ground.masters, what="a master")
+                    before = ground.masters()
+                    os.kill(before[0], signal.SIGKILL)
+                    _wait_for_another_master(ground, before)
+            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+        return [judge("SIGKILL of the master", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def worker(folder: Path, times: int) -> list[Row]:
+    """Kill the server's processes, whose connections the master has."""
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        with ground.running():
+            with ground.under_load():
+                for _ in range(times):
+                    _pause(SOON / 2)
+                    wait_until(lambda: len(ground.workers()) == 2, what="two workers")
+                    before = set(ground.workers())
+                    os.kill(chance.choice(sorted(before)), signal.SIGKILL)
+                    _wait_for_another_worker(ground, before)
+            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+        return [judge("SIGKILL of a worker", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def supervisor(folder: Path, times: int) -> list[Row]:
+    """Kill the supervisor: the server ends in peace, the master delivers what it can, the next start the rest."""
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        for _ in range(times):
+            ground.start()
+            with ground.under_load():
+                _pause()
+                ground.kill_supervisor()
+        with ground.running():
+            ground.raise_alarms()
+            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+        return [judge("SIGKILL of the supervisor", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def everything(folder: Path, times: int) -> list[Row]:
+    """Kill all processes at once: what lay in pipes and sockets went with them, what the outbox took is delivered.
+
+    A line that has passed through is in the outbox.
+    """
+    accepted: set[int] = set()
+    waiting: set[str] = set()
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        for _ in range(times):
+            ground.start()
+            with ground.under_load():
+                _pause()
+                ground.kill_all()
+            waiting |= ground.outbox().ids.get("waiting", frozenset())
+            accepted |= ground.printed()
+        with ground.running():
+            accepted |= ground.raise_alarms()
+            wait_until(lambda: hook.has(accepted), what="all that was accepted")
+            wait_until(lambda: waiting <= {one for ids in hook.received.values() for one in ids}, what="what waited")
+        return [judge("SIGKILL of all of them at once", times, ground.outbox(), accepted, hook.received)]

@@ -209,7 +209,9 @@ class Worker:
             log.error("the outbox cannot be written: %s", error)
             self._memory.failed()
             return None
-        self._unwritten_since = None
+        # What is kept in memory until the file can be written is tried again, also while nothing comes.
+        is_away = self._outbox.has_file and not self._outbox.is_durable
+        self._unwritten_since = time.monotonic() if is_away else None
         if self._lost:
             lost, self._lost = self._lost, 0
             self._on_loss(lost)

@@ -27,6 +27,12 @@ STOP_TIMEOUT = 5.0
 #: Seconds beyond an attempt's time limit for a lane to end that makes way for another one.
 GRACE = 5.0
 
+#: What the log says of firings that nobody delivers: how many, and of which alarm.
+ORPHANED = (
+    "%d firings wait for the alarm %r, which is not configured any more; `alarm-mw dead retry --waiting --alarm %s "
+    "--as OTHER` has another one deliver them"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Route:
@@ -139,7 +145,7 @@ class Dispatcher:
             return {}
         orphans = {alarm: waiting[alarm] for alarm in sorted(removed) if alarm in waiting}
         for alarm, n in orphans.items():
-            log.warning("%d firings wait for the alarm %r, which is not configured any more", n, alarm)
+            log.warning(ORPHANED, n, alarm, alarm)
         return orphans
 
     async def drain(self, timeout: float, *, wait_for_retries: bool) -> bool:

@@ -51,10 +51,9 @@ class Trial:
 
     def is_overdue(self, failing_since: float | None) -> bool:
         """Return whether it has waited for too long behind others, for which this alarm has failed since then."""
-        if failing_since is None:
-            return False
         now, limit = time.monotonic(), self.policy.give_up_after
-        return now - self.began >= limit and now - failing_since >= min(limit, GRACE)
+        has_failed_for = 0.0 if failing_since is None else now - failing_since
+        return now - self.began >= limit and has_failed_for >= min(limit, GRACE)
 
     def patience(self, failing_since: float | None) -> float | None:
         """Return for how many seconds to stay with this alarm, which has failed for others since; None for ever."""

@@ -12,7 +12,7 @@ from typing import Literal, TypeVar
 from alarm_mw.actions import registry
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.delivery.dispatcher import Route
+from alarm_mw.delivery.dispatcher import ORPHANED, Route
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
@@ -93,7 +93,7 @@ class Runtime:
             self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
             if name not in self.lanes.names():
-                log.warning("%d firings wait for the alarm %r, which is not configured any more", n, name)
+                log.warning(ORPHANED, n, name, name)
 
     @property
     def screen(self) -> Screen:

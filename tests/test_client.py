@@ -190,7 +190,7 @@ def test_what_comes_while_init_replaces_a_configuration_is_kept(tmp_path: Path) 
         "first = alarm_mw.process.this.client\n"
         "thread = threading.Thread(target=fire)\n"
         "thread.start()\n"
-        "alarm_mw.init(alarms=more)\n"
+        "alarm_mw.init(alarms=more, alarm_freq=1)\n"
         "thread.join()\n"
     )
     result = run(tmp_path, program)

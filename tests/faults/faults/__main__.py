@@ -22,7 +22,7 @@ def main() -> int:
     """Inject all faults, several servers at a time; return 1 when something was lost, or is not as it should be."""
     parser = argparse.ArgumentParser(prog="faults", description=main.__doc__)
     parser.add_argument("--times", type=int, default=100, help="how often the quick ones are injected")
-    parser.add_argument("--jobs", type=int, default=4, help="how many servers run at a time")
+    parser.add_argument("--jobs", type=int, default=2, help="how many servers run at a time")
     parser.add_argument("names", nargs="*", help=f"which faults, all if none: {', '.join(CATALOGUE)}")
     given = parser.parse_args()
     names = given.names or list(CATALOGUE)

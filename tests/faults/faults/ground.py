@@ -23,6 +23,9 @@ from faults.row import Outbox
 #: Seconds for anything that should happen soon.
 PATIENCE = 45.0
 
+#: Seconds for a start: ten thousand alarms and rules take their time on a busy machine.
+START = 240.0
+
 #: How many alarms a request raises.
 PORTION = 10
 
@@ -131,14 +134,14 @@ class Ground:
                 [*run, sys.executable, *server], cwd=self.folder, env=environ, stdout=output, stderr=errors
             )
         wait_until(
-            lambda: self._process is None or self._process.poll() is not None or self.answers(), what="an answer"
+            lambda: self._process is None or self._process.poll() is not None or self.answers(), START, what="an answer"
         )
         assert self._process.poll() is None, self.errors()
         wait_until(self.masters, what="a master")
 
     def ready(self) -> int:
         """Return the master's process, when it answers."""
-        wait_until(self.status, what="a master that answers")
+        wait_until(self.status, START, "a master that answers")
         return self.masters()[0]
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ from alarm_mw.errors import PatternError
 from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.unix import UnixTransport
-from alarm_mw.transports.wire import MAX_PACKET, MetricChange, Packet, encode
+from alarm_mw.transports.wire import MAX_PACKET, MetricChange, Packet, decode, encode
 from alarm_mw.types import Reason, Record
 
 #: Seconds between looks for what the master has published, while it cannot be had.
@@ -32,7 +32,7 @@ class RemoteClient:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._transport = UnixTransport(path)
+        self._transport = UnixTransport(path, self._lose)
         self._published = Published(path)
         #: What tells of something new, and what it said when this process looked last.
         self._notice = NO_NOTICE
@@ -60,8 +60,7 @@ class RemoteClient:
         """Send a record with the counts so far; what could not be sent is counted."""
         reason = self._send(Packet(record, alarm, self._tally.take()))
         if reason is not None:
-            self._tally.add(record.source, "lines")
-            self._tally.add(record.source, f"skipped:{reason}")
+            self._count_lost(record, reason)
         return reason is None
 
     def count(self, source: str, column: str) -> None:
@@ -129,6 +128,19 @@ class RemoteClient:
         if reason is not None:
             self._tally.give_back(packet.counts)
         return reason
+
+    def _lose(self, data: bytes, reason: Reason) -> None:
+        """Count what was left to a thread that could not send it either."""
+        packet = decode(data)
+        assert packet is not None, "it is one of ours"
+        self._tally.give_back(packet.counts)
+        self._unsent.extendleft(reversed(packet.metrics))
+        if packet.record is not None:
+            self._count_lost(packet.record, reason)
+
+    def _count_lost(self, record: Record, reason: Reason) -> None:
+        self._tally.add(record.source, "lines")
+        self._tally.add(record.source, f"skipped:{reason}")
 
     def _look(self) -> None:
         """Take over what the master has published, if there is something new."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import socket
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
 
 from alarm_mw.sockets import reachable
 from alarm_mw.types import Reason
@@ -20,20 +23,25 @@ SEND_BUFFER = 1024 * 1024
 #: Seconds without a new attempt after the master could not be reached.
 RECONNECT_PAUSE = 0.2
 
-#: Seconds that a record waits while another thread is connecting, which takes as long as that one gets no processor.
-CONNECT_PATIENCE = 0.25
+#: How many packets are left, at most, to the thread that is connecting.
+MAX_LEFT = 1_000
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF})
 
 
 class UnixTransport:
-    """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed."""
+    """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed.
 
-    def __init__(self, path: str) -> None:
+    What is sent while another thread is connecting, or this one further up, is left to it; `on_lost` is then called
+    with each packet that it could not send either, and why.
+    """
+
+    def __init__(self, path: str, on_lost: Callable[[bytes, Reason], None]) -> None:
         self.path = path
+        self._on_lost = on_lost
         self._socket: socket.socket | None = None
         self._connecting = threading.Lock()
-        self._connector = 0
+        self._left: deque[bytes] = deque()
         self._not_before = 0.0
         #: The log was told that this user may not.
         self._is_denied = False
@@ -41,14 +49,20 @@ class UnixTransport:
     def send(self, packet: bytes) -> Reason | None:
         """Return None when the packet was taken, or why it was not. Neither blocks nor raises."""
         current = self._socket
-        if current is not None:
+        if current is not None and not self._left:
             error = _send(current, packet)
             if error not in _GONE:
                 return None if error is None else Reason.QUEUE_FULL
-        fresh = self._reconnect(current)
-        if fresh is None:
-            return Reason.NO_MASTER
-        return None if _send(fresh, packet) is None else Reason.QUEUE_FULL
+            self._drop(current)
+        if not self._connecting.acquire(blocking=False):
+            return self._leave(packet)
+        try:
+            self._connect()
+            self._drain()  # first what was left first
+            return self._pass_on(packet)
+        finally:
+            self._connecting.release()
+            self._send_left()
 
     def close(self) -> None:
         """Close the connection; what was sent is still read by the master."""
@@ -56,37 +70,59 @@ class UnixTransport:
         if current is not None:
             current.close()
 
-    def _reconnect(self, broken: socket.socket | None) -> socket.socket | None:
-        if time.monotonic() < self._not_before or not self._may_connect():
-            return None
-        self._connector = threading.get_ident()
-        try:
-            if self._socket is broken:
-                self.close()
-                self._socket = self._connect()
-                if self._socket is None:
-                    self._not_before = time.monotonic() + RECONNECT_PAUSE
-            return self._socket
-        finally:
-            self._connector = 0
-            self._connecting.release()
+    def _leave(self, packet: bytes) -> Reason | None:
+        if len(self._left) >= MAX_LEFT:
+            return Reason.QUEUE_FULL
+        self._left.append(packet)
+        self._send_left()
+        return None
 
-    def _may_connect(self) -> bool:
-        """Wait for a thread that is connecting; not for this one, which a signal's handler has interrupted there."""
-        patience = 0.0 if self._connector == threading.get_ident() else CONNECT_PATIENCE
-        return self._connecting.acquire(timeout=patience)
+    def _send_left(self) -> None:
+        """Send what was left while a thread was connecting; nothing while one is."""
+        while self._left and self._connecting.acquire(blocking=False):
+            try:
+                self._connect()
+                self._drain()
+            finally:
+                self._connecting.release()
 
-    def _connect(self) -> socket.socket | None:
+    def _drain(self) -> None:
+        with contextlib.suppress(IndexError):  # that was all
+            while True:
+                packet = self._left.popleft()
+                if (reason := self._pass_on(packet)) is not None:
+                    self._on_lost(packet, reason)
+
+    def _pass_on(self, packet: bytes) -> Reason | None:
+        """Send over the connection, if there is one."""
+        current = self._socket
+        if current is None:
+            return Reason.NO_MASTER
+        return None if _send(current, packet) is None else Reason.QUEUE_FULL
+
+    def _drop(self, broken: socket.socket) -> None:
+        """Close a connection that has ended, unless another thread has another one by now."""
+        if self._socket is broken:
+            self.close()
+
+    def _connect(self) -> None:
+        """Have a connection, unless there is one or that was in vain a moment ago."""
+        if self._socket is not None or time.monotonic() < self._not_before:
+            return
         try:
-            return _connect(self.path)
+            self._socket = _connect(self.path)
         except PermissionError:
-            if not self._is_denied:
-                self._is_denied = True
-                text = "user %d may not reach %s: what this process logs raises no alarms; give another --state-dir"
-                log.warning(text, os.geteuid(), self.path)
+            self._tell_denied()
         except OSError:
             pass
-        return None
+        if self._socket is None:
+            self._not_before = time.monotonic() + RECONNECT_PAUSE
+
+    def _tell_denied(self) -> None:
+        if not self._is_denied:
+            self._is_denied = True
+            text = "user %d may not reach %s: what this process logs raises no alarms; give another --state-dir"
+            log.warning(text, os.geteuid(), self.path)
 
 
 def _connect(path: str) -> socket.socket:

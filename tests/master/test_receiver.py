@@ -71,8 +71,12 @@ def listener(tmp_path: Path) -> Iterator[socket.socket]:
         yield opened
 
 
+def lose(packet: bytes, reason: object) -> None:
+    raise AssertionError((packet, reason))
+
+
 def send(path: Path, *messages: bytes) -> UnixTransport:
-    transport, maker = UnixTransport(str(path / "alarm.sock")), RecordMaker()
+    transport, maker = UnixTransport(str(path / "alarm.sock"), lose), RecordMaker()
     for message in messages:
         assert transport.send(encode(Packet(maker.make(message, source="logging")))) is None
     return transport
@@ -111,7 +115,7 @@ def test_foreign_packets_do_no_harm(listener: socket.socket, tmp_path: Path, cap
     desk = Desk()
     receiver = Receiver(listener, desk.submit, Store(), {})
     receiver.start()
-    transport = UnixTransport(str(tmp_path / "alarm.sock"))
+    transport = UnixTransport(str(tmp_path / "alarm.sock"), lose)
     assert [transport.send(b"\xff nonsense") for _ in range(100)] == [None] * 100
     other = send(tmp_path, b"sense")
     assert desk.wait_for(1) == [b"sense"]
@@ -124,7 +128,7 @@ def test_foreign_packets_do_no_harm(listener: socket.socket, tmp_path: Path, cap
 def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
     """The counts of all packets of a batch reach the ledger."""
     desk = Desk()
-    transport = UnixTransport(str(tmp_path / "alarm.sock"))
+    transport = UnixTransport(str(tmp_path / "alarm.sock"), lose)
     for n in (2, 3):
         transport.send(encode(Packet(counts={"logging": {"lines": n}})))
     receiver = Receiver(listener, desk.submit, Store(), {})

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from alarm_mw.sockets import reachable
-from alarm_mw.transports.unix import UnixTransport
+from alarm_mw.transports.unix import MAX_LEFT, UnixTransport
 from alarm_mw.types import Reason
 
 
@@ -30,8 +29,13 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def transport(path: Path) -> Iterator[UnixTransport]:
-    opened = UnixTransport(str(path))
+def lost() -> list[object]:
+    return []
+
+
+@pytest.fixture
+def transport(path: Path, lost: list[object]) -> Iterator[UnixTransport]:
+    opened = UnixTransport(str(path), lambda *packet: lost.append(packet))
     yield opened
     opened.close()
 
@@ -74,7 +78,7 @@ def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:
     """A state directory may lie deep: the kernel's limit of 107 bytes is not the user's business."""
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    transport = UnixTransport(str(deep / "alarm.sock"))
+    transport = UnixTransport(str(deep / "alarm.sock"), lambda *_: None)
     with listen(deep / "alarm.sock") as listener:
         assert transport.send(b"x") is None
         connection, _ = listener.accept()
@@ -83,30 +87,39 @@ def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:
     transport.close()
 
 
-def test_two_threads_that_send_first_are_both_heard(path: Path, transport: UnixTransport) -> None:
-    """While one thread is connecting, and gets no processor for a while, the other one waits for it."""
-    with listen(path), ThreadPoolExecutor(1) as pool:
+def test_what_is_sent_while_another_thread_connects_is_left_to_it(path: Path, transport: UnixTransport) -> None:
+    """Nobody waits for a thread that is connecting, and gets no processor for a while: it sends theirs as well."""
+    with listen(path) as listener, ThreadPoolExecutor(1) as pool:
         with transport._connecting:
-            other = pool.submit(transport.send, b"x")
-            wait([other], timeout=0.05)
-        assert other.result(5) is None
+            assert [pool.submit(transport.send, packet).result(5) for packet in (b"1", b"2")] == [None, None]
+        assert transport.send(b"3") is None
+        connection, _ = listener.accept()
+        with connection:
+            assert [connection.recv(10) for _ in range(3)] == [b"1", b"2", b"3"]
 
 
-class Held:
-    """A lock that somebody has; tells how long it was waited for."""
+def test_what_is_left_is_sent_by_whoever_finds_nobody_connecting(path: Path, transport: UnixTransport) -> None:
+    """A packet does not wait for the next one: the thread that was connecting looks once more after it has ended."""
+    with listen(path) as listener:
+        transport._left.append(b"left")
+        transport._send_left()
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.recv(10) == b"left"
 
-    def __init__(self) -> None:
-        self.waited: list[float] = []
 
-    def acquire(self, *, timeout: float) -> bool:
-        self.waited.append(timeout)
-        return False
+def test_what_was_left_and_cannot_be_sent_either_is_told(transport: UnixTransport, lost: list[object]) -> None:
+    """A packet that was taken is never lost in silence."""
+    with transport._connecting:
+        assert transport.send(b"x") is None
+    assert transport.send(b"y") is Reason.NO_MASTER
+    assert lost == [(b"x", Reason.NO_MASTER)]
 
 
-def test_a_signal_within_connecting_waits_for_nobody(transport: UnixTransport, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that it has interrupted cannot go on before: what the handler sends is refused at once."""
-    held = Held()
-    monkeypatch.setattr(transport, "_connecting", held)
-    transport._connector = threading.get_ident()
-    assert transport.send(b"x") is Reason.NO_MASTER
-    assert held.waited == [0.0]
+def test_no_more_is_left_than_has_room(transport: UnixTransport, lost: list[object]) -> None:
+    """A thread that never ends connecting costs records, not memory."""
+    with transport._connecting:
+        reasons = [transport.send(b"x") for _ in range(MAX_LEFT + 1)]
+    assert reasons == [*[None] * MAX_LEFT, Reason.QUEUE_FULL]
+    transport.send(b"y")
+    assert len(lost) == MAX_LEFT

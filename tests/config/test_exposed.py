@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Annotated
 
 import pytest
 
 from alarm_mw.actions.curl import CurlOptions
 from alarm_mw.actions.xmpp import XmppOptions
+from alarm_mw.config.exposed import warn_of_exposed
 from alarm_mw.config.load import Examined, examine, from_keywords
 from alarm_mw.config.loaded import read
+from alarm_mw.config.problems import Report
+from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.sources import Sources
+from alarm_mw.interfaces import SECRET, PluginOptions
 
 JABBER = """
 [alarms.jabber]
@@ -152,16 +157,24 @@ def test_a_group_may_read_what_is_somebody_elses(tmp_path: Path, monkeypatch: py
     assert len(warnings_of(config)) == 1
 
 
-def test_a_file_that_has_gone_is_passed_over(tmp_path: Path) -> None:
-    """A pipe, or what is removed behind the reading, is no file that others may read."""
-    reader, writer = os.pipe()
-    os.write(writer, JABBER.format("hunter2").encode())
-    os.close(writer)
-    try:
-        assert warnings_of(Path(f"/dev/fd/{reader}")) == []
-    finally:
-        os.close(reader)
-    assert warnings_of(written(tmp_path / "a.ini", f"{INI}include = {tmp_path}/missing.toml\n", 0o600))
+def test_what_is_no_file_is_passed_over(tmp_path: Path) -> None:
+    """A directory or a pipe is nothing to warn of, nor is a file that was removed behind the reading."""
+    settings = looked_at(written(tmp_path / "a.toml", JABBER.format("hunter2"), 0o600)).settings
+    report = Report()
+    warn_of_exposed(settings, [os.devnull, str(tmp_path), str(tmp_path / "gone"), "\0"], report)
+    assert report.warnings == []
+
+
+def test_only_text_and_tables_hold_secrets(tmp_path: Path) -> None:
+    """A plugin's secret of another kind, which cannot be looked for in a text, brings no warning."""
+
+    class Options(PluginOptions, frozen=True, kw_only=True):
+        pin: Annotated[int, SECRET] = 1234
+
+    report = Report()
+    file = written(tmp_path / "a.toml", "pin = 1234")
+    warn_of_exposed(Settings(alarms=(Alarm("a", "lock", Options()),)), [str(file)], report)
+    assert report.warnings == []
 
 
 def test_in_process_the_warning_is_given_too(tmp_path: Path) -> None:

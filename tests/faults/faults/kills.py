@@ -90,6 +90,7 @@ def everything(folder: Path, times: int) -> list[Row]:
         ground = Ground(folder, {"a": hook.url})
         for _ in range(times):
             ground.start()
+            ground.ready()  # before, nothing passes, and there is nothing to lose
             with ground.under_load():
                 _pause()
                 ground.kill_all()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, cast
@@ -13,6 +12,7 @@ from typing import Literal, cast
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.database import VERSION, Opened, open_database
+from alarm_mw.delivery.forks import new_lock
 from alarm_mw.delivery.refuge import Refuge
 from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.transaction import Transaction
@@ -48,8 +48,10 @@ class Store:
         self.path = path
         self._now = now or SteadyClock()
         self._opened = self._now()
-        self._lock = threading.RLock()
-        opened = opened or open_database(path)
+        self._lock = new_lock()
+        if opened is None:
+            with self._lock:
+                opened = open_database(path)
         self._refuge = Refuge(opened.database, self._now)
         #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
         self.has_file = opened.is_durable

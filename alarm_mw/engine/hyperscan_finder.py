@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
@@ -53,10 +54,13 @@ class HyperscanFinder(Finder):
     @classmethod
     def loads(cls, saved: bytes, expressions: Sequence[Expression], refused: frozenset[int]) -> HyperscanFinder:
         """Return the finder that `dumps` saved; raise `ImportError` or `ValueError` where that cannot be."""
-        return cls(_patterns(expressions, refused), refused, _Database.loads(saved))
+        patterns = _patterns(expressions, refused)
+        if patterns and not saved:
+            raise ValueError("the database was not saved")
+        return cls(patterns, refused, _Database.loads(saved))
 
     def dumps(self) -> bytes:
-        """Return the compiled database, or nothing."""
+        """Return the compiled database, or nothing where it cannot be had."""
         return self._database.dumps()
 
     def find(self, data: bytes) -> list[int] | None:
@@ -145,8 +149,10 @@ class _Database:
             raise ValueError(str(error)) from error
 
     def dumps(self) -> bytes:
-        """Return the compiled database, or nothing."""
-        return b"" if self._database is None else bytes(self._hyperscan.dumpb(self._database))
+        """Return the compiled database, or nothing where it cannot be had."""
+        if self._database is None or _are_frees_checked():
+            return b""
+        return bytes(self._hyperscan.dumpb(self._database))
 
     def scan(self, data: bytes, note: Note) -> bool:
         """Scan, and return whether the scan came to its end; where it cannot run, it did not."""
@@ -168,6 +174,11 @@ class _Database:
     def forget_scratches(self) -> None:
         """Leave alone, in a forked child, a scratch that was in use at the fork."""
         self._local = threading.local()
+
+
+def _are_frees_checked() -> bool:
+    """Return whether Python's allocators are the debugging ones: `dumpb` frees by them what they did not allocate."""
+    return sys.flags.dev_mode or "debug" in os.environ.get("PYTHONMALLOC", "")
 
 
 @cache

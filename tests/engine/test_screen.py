@@ -390,3 +390,32 @@ def test_a_screen_knows_what_its_rules_ask_for(conditions: list[dict[str, Any]],
     screen = Screen.compile(compiled)
     for each in (screen, Screen.loads(screen.dumps())):
         assert [each.may_concern(20, "app.x"), each.may_concern(40, "app"), each.may_concern(None, "appx")] == expected
+
+
+@pytest.mark.parametrize("checks", [["-X", "dev"], []])
+def test_a_screen_is_saved_under_pythons_debugging_allocators(checks: list[str]) -> None:
+    """What checks each free in Python finds nothing wrong, and the screen that is loaded finds the same."""
+    program = (
+        "from alarm_mw.engine.rules import compile_rule\n"
+        "from alarm_mw.engine.screen import Screen\n"
+        "from alarm_mw.types import Rule\n"
+        "screen = Screen.compile([compile_rule(Rule('a.*b', ('x',)))])\n"
+        "for each in (screen, Screen.loads(screen.dumps())):\n"
+        "    print(each.backend, each.scan(b'no\\na-b\\n'))\n"
+    )
+    environ = {**os.environ, **({} if checks else {"PYTHONMALLOC": "debug"})}
+    command = [sys.executable, *checks, "-c", program]
+    done = subprocess.run(command, capture_output=True, check=False, text=True, env=environ, encoding="latin-1")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = done.stdout.splitlines()
+    assert first == second
+    assert "Hit(start=3, end=7" in first
+
+
+def test_a_screen_without_its_database_is_compiled_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the database cannot be taken out, whoever loads the screen compiles it, and never finds nothing."""
+    screen = Screen.compile(rules("ab"), backend="hyperscan")
+    monkeypatch.setenv("PYTHONMALLOC", "pymalloc_debug")
+    saved = screen.dumps()
+    assert len(saved) < 1000
+    assert Screen.loads(saved).scan(b"no\nxab\n") == screen.scan(b"no\nxab\n") != []

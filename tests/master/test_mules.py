@@ -32,10 +32,11 @@ def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
 
 
 def commands() -> list[bytes]:
-    """Return the command lines of this process's children."""
+    """Return the command lines of the mules among this process's children."""
     tasks = Path("/proc/self/task").iterdir()
     children = [pid for task in tasks for pid in (task / "children").read_text().split()]
-    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
+    lines = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children]
+    return [line for line in lines if b"alarm_mw.mule" in line]
 
 
 class Stable:

@@ -215,12 +215,14 @@ def test_killed_masters_lose_no_line(installation: Any, until: Callable[..., Non
 
 
 LOGGING = """
-import logging, time
+import logging, os, time
 import alarm_mw
 handler = alarm_mw.AlarmHandler()
 for n in range(2000):
     handler.handle(logging.makeLogRecord({"name": "app", "msg": f"TERRIBLE ALARM {n}"}))
     time.sleep(0.002)
+    while n % 200 == 150 and not os.path.exists(f"killed-{n // 200}"):
+        time.sleep(0.002)
 """
 
 
@@ -234,6 +236,7 @@ def test_killed_masters_lose_no_record(installation: Any) -> None:
             for pid in masters_of(process.pid):
                 if pid not in killed and (installation.directory / "log").stat().st_size > 4000 * (len(killed) + 1):
                     os.kill(pid, signal.SIGKILL)
+                    (installation.directory / f"killed-{len(killed)}").touch()
                     killed.add(pid)
         assert process.wait(120) == 0
     assert len(killed) == 10

@@ -21,6 +21,7 @@ import pytest
 
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
+from alarm_mw.delivery.database import open_database
 from alarm_mw.delivery.outbox import Outbox, Outcome, State
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
@@ -636,3 +637,12 @@ def test_a_limit_that_changes_counts_from_then_on(outbox: Outbox) -> None:
     outbox.limit(OutboxOptions())
     assert len(take(outbox, firing(), firing())) == 2
     assert complaints(outbox) == []
+
+
+def test_a_database_that_was_opened_before_can_be_used(tmp_path: Path) -> None:
+    """Whoever has opened the file in a way of his own gives it to the outbox."""
+    path = tmp_path / "outbox"
+    with closing(Outbox(path)):
+        pass
+    with closing(Outbox(path, opened=open_database(path))) as outbox:
+        assert outbox.is_durable

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from alarm_mw.engine.ledger import Ledger, imbalances
+from alarm_mw.engine.ledger import MAX_SOURCES, Ledger, imbalances
 from alarm_mw.types import Reason
 
 
@@ -72,3 +72,13 @@ def test_threads_lose_no_count() -> None:
     for thread in threads:
         thread.join()
     assert ledger.books()["sources"]["s"]["lines"] == 20_000
+
+
+def test_sources_beyond_a_number_are_counted_together() -> None:
+    """Whoever invents names for sources makes no ledger grow for ever, and the books still balance."""
+    ledger = Ledger()
+    for number in range(MAX_SOURCES + 3):
+        ledger.source(f"s{number}", "lines")
+    sources = ledger.books()["sources"]
+    assert len(sources) == MAX_SOURCES + 1
+    assert sources["others"]["lines"] == 3

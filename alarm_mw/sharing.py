@@ -12,6 +12,9 @@ import os
 
 _ROOT = 0
 
+#: More ancestors than any process has.
+_MAX_ANCESTORS = 1000
+
 
 def is_shared() -> bool:
     """Return whether processes of other users belong to a run of this process's."""
@@ -31,3 +34,24 @@ def file_mode() -> int:
 def directory_mode() -> int:
     """Return the mode of a directory that holds them, besides files that are nobody else's business."""
     return 0o711 if is_shared() else 0o700
+
+
+def descends(process: int, ancestor: int) -> bool:
+    """Return whether a process has an ancestor; no longer when it has ended."""
+    for _ in range(_MAX_ANCESTORS):
+        process = _parent(process)
+        if process == ancestor:
+            return True
+        if process <= 1:
+            return False
+    return False
+
+
+def _parent(process: int) -> int:
+    """Return a process's parent; 0 for none, and where it is not known."""
+    try:
+        with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123  # the supervisor has no pathlib
+            # The name stands in brackets, and may hold any byte.
+            return int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import socket
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 
-from alarm_mw.sharing import is_shared
+from alarm_mw.sharing import descends, is_shared
 
 #: ``struct ucred`` of unix(7): process, user, group.
 _CREDENTIALS = struct.Struct("3i")
-
-#: More ancestors than any process has.
-_MAX_ANCESTORS = 1000
 
 
 class GuardedSocket(socket.socket):
@@ -54,25 +49,6 @@ def belongs_to_run(connection: socket.socket) -> bool:
     if is_owners(connection):
         return True
     return is_shared() and descends(_peer(connection)[0], os.getppid())
-
-
-def descends(process: int, ancestor: int) -> bool:
-    """Return whether a process has an ancestor; no longer when it has ended."""
-    for _ in range(_MAX_ANCESTORS):
-        process = _parent(process)
-        if process == ancestor:
-            return True
-        if process <= 1:
-            return False
-    return False
-
-
-def _parent(process: int) -> int:
-    """Return a process's parent; 0 for none, and where it is not known."""
-    with contextlib.suppress(OSError, ValueError, IndexError):
-        # The name stands in brackets, and may hold any byte.
-        return int(Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[1])
-    return 0
 
 
 def _peer(connection: socket.socket) -> tuple[int, int]:

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
+from alarm_mw.sharing import descends
+
 VARIABLE = "NOTIFY_SOCKET"
 
 #: Seconds that systemd may take to make room for a message.
@@ -97,18 +99,4 @@ def without_main_pid(message: bytes) -> bytes:
 
 def is_sent_for_server(pid: int, user: int) -> bool:
     """Return whether a message's sender may speak for the server."""
-    return user in {0, os.geteuid()} or _descends(pid)
-
-
-def _descends(pid: int) -> bool:
-    while pid > 1 and pid != os.getpid():
-        pid = _parent(pid)
-    return pid == os.getpid()
-
-
-def _parent(pid: int) -> int:
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:  # noqa: PTH123  the supervisor has no pathlib
-            return int(file.read().rpartition(b")")[2].split()[1])
-    except OSError:  # it has ended
-        return 0
+    return user in {0, os.geteuid()} or descends(pid, os.getpid())

@@ -11,12 +11,10 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Literal, cast
+from typing import cast
 
 from alarm_mw.delivery.codec import decode, encode
-from alarm_mw.delivery.database import Opened
-from alarm_mw.delivery.stock import HISTORY, Amount, Bounds, State
+from alarm_mw.delivery.stock import HISTORY, Amount, State
 from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.types import Firing, Reason
@@ -61,16 +59,8 @@ class Outcome:
 class Outbox(Store):
     """What waits, and what becomes of it. Safe to use from any thread; every call may block for a disk write."""
 
-    def __init__(
-        self,
-        path: Path | Literal[":memory:"],
-        bounds: Bounds | None = None,
-        now: Callable[[], float] | None = None,
-        opened: Opened | None = None,
-    ) -> None:
-        super().__init__(path, bounds, now, opened)
-        self._refused = 0
-        self._warned_at = -WARN_EVERY
+    _refused = 0
+    _warned_at = -WARN_EVERY
 
     def take(
         self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None

@@ -14,7 +14,7 @@ from alarm_mw.master.batch import Batch
 from alarm_mw.master.receiver import Receiver
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.unix import UnixTransport
-from alarm_mw.transports.wire import Packet, encode
+from alarm_mw.transports.wire import MAX_PACKET, Packet, decode, encode
 
 
 class Store:
@@ -136,6 +136,20 @@ def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
     receiver.stop(10.0)
     transport.close()
     assert sum(batch.counts["logging"]["lines"] for batch in desk.batches) == 5
+
+
+def test_packets_stay_until_they_are_worked_off(listener: socket.socket, tmp_path: Path) -> None:
+    """What a killed master had not written down yet is there for the next one, on the connection that was kept."""
+    store, handed_over = Store(), threading.Event()
+    receiver = Receiver(listener, lambda _: handed_over.set(), store, {})
+    receiver.start()
+    transport = send(tmp_path, b"one", b"two")
+    assert handed_over.wait(10.0)
+    (kept,) = store.kept.values()
+    found = [decode(kept.recv(MAX_PACKET)) for _ in range(2)]
+    assert [packet.record.message for packet in found if packet and packet.record] == [b"one", b"two"]
+    receiver.stop(10.0)
+    transport.close()
 
 
 def test_an_end_does_not_wait_for_a_worker_that_is_gone(listener: socket.socket, tmp_path: Path) -> None:

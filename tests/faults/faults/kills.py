@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+import sqlite3
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from random import SystemRandom
 
@@ -16,12 +18,24 @@ from faults.row import Row, judge
 #: Seconds within which a kill follows what it waits for.
 SOON = 1.5
 
+#: Seconds for which a disk is slow: less than output waits for the outbox, which nobody promises to wait for longer.
+SLOW = 0.15
+
 chance = SystemRandom()
 
 
 def _pause(most: float = SOON) -> None:
     """Let a time pass that nobody knows before: the fault may hit at any moment."""
     threading.Event().wait(chance.uniform(0, most))
+
+
+@contextlib.contextmanager
+def _slow_disk(file: Path) -> Iterator[None]:
+    """Let nobody write an outbox, where there is one: what would be lost between socket and file has a while for it."""
+    with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as database:
+        with contextlib.suppress(sqlite3.OperationalError):  # a master that starts has it
+            database.execute("BEGIN IMMEDIATE")
+        yield
 
 
 def _wait_for_another_master(ground: Ground, before: Collection[int]) -> None:
@@ -33,7 +47,7 @@ def _wait_for_another_worker(ground: Ground, before: Collection[int]) -> None:
 
 
 def master(folder: Path, times: int) -> list[Row]:
-    """Kill masters, also while they start."""
+    """Kill masters, also while they start, and while they wait for a disk."""
     with Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         with ground.running():
@@ -42,7 +56,9 @@ def master(folder: Path, times: int) -> list[Row]:
                     _pause()
                     wait_until(ground.masters, what="a master")
                     before = ground.masters()
-                    os.kill(before[0], signal.SIGKILL)
+                    with _slow_disk(ground.state / "outbox.db"):
+                        _pause(SLOW)
+                        os.kill(before[0], signal.SIGKILL)
                     _wait_for_another_master(ground, before)
             wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
         return [judge("SIGKILL of the master", times, ground.outbox(), ground.accepted, hook.received)]

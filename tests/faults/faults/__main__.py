@@ -12,10 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from faults import page
 from faults.catalogue import CATALOGUE, Fault
-from faults.row import Row
-
-COLUMNS = ("times", "accepted", "delivered", "again", "dead", "lost")
+from faults.row import COLUMNS, Row
 
 
 def main() -> int:
@@ -23,6 +22,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="faults", description=main.__doc__)
     parser.add_argument("--times", type=int, default=100, help="how often the quick ones are injected")
     parser.add_argument("--jobs", type=int, default=2, help="how many servers run at a time")
+    parser.add_argument(
+        "--write", action="store_true", help="keep the table of all faults in docs/faults.md, if all is well"
+    )
     parser.add_argument("names", nargs="*", help=f"which faults, all if none: {', '.join(CATALOGUE)}")
     given = parser.parse_args()
     names = given.names or list(CATALOGUE)
@@ -33,8 +35,12 @@ def main() -> int:
             return _rows(name, CATALOGUE[name], Path(folder) / name, given.times)
 
         rows = [row for found in pool.map(run, names) for row in found]
-    _show(rows, time.monotonic() - begin)
-    return int(any(row.lost or row.complaints for row in rows))
+    seconds = time.monotonic() - begin
+    _show(rows, seconds)
+    is_well = not any(row.lost or row.complaints for row in rows)
+    if given.write and is_well and not given.names:
+        page.write(rows, seconds)
+    return int(not is_well)
 
 
 def _rows(name: str, fault: Fault, folder: Path, times: int) -> list[Row]:
@@ -46,10 +52,9 @@ def _rows(name: str, fault: Fault, folder: Path, times: int) -> list[Row]:
 
 
 def _show(rows: list[Row], seconds: float) -> None:
-    table = Table("fault", *COLUMNS, "held back, dropped", box=None)
+    table = Table("fault", *COLUMNS, box=None)
     for row in rows:
-        counted = ", ".join(f"{reason}: {n}" for reason, n in row.counted.items())
-        table.add_row(row.fault, *(f"{getattr(row, name):,}" for name in COLUMNS), counted)
+        table.add_row(row.fault, *row.cells())
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     console.print(table)
     for row in rows:

@@ -33,5 +33,6 @@ CATALOGUE = {
     "clock": Fault(clock.jumps, 2, 20),
     "power-cut": Fault(copies.power_cut, 5, 100),
     "backtracking": Fault(volume.backtracking, 2, 100),
-    "many-alarms": Fault(volume.many, 10, 100),
+    "nested-repeats": Fault(volume.nested, 2, 100),
+    "many-alarms": Fault(volume.many, 5, 100),
 }

@@ -18,6 +18,9 @@ from alarm_mw.engine.ledger import Books, Key, Ledger, imbalances
 _KNOWN = frozenset({"duplicate", "echo"})
 
 
+COLUMNS = ("times", "accepted", "delivered", "again", "dead", "held back, dropped", "lost")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One fault, how often it was injected, and what became of the alarms meanwhile."""
@@ -38,6 +41,12 @@ class Row:
     lost: int = 0
     #: What is not as it should be.
     complaints: tuple[str, ...] = ()
+
+    def cells(self) -> tuple[str, ...]:
+        """Return what stands in each of the columns."""
+        numbers = (self.times, self.accepted, self.delivered, self.again, self.dead)
+        counted = ", ".join(f"{reason}: {n:,}" for reason, n in self.counted.items()) or "0"
+        return (*(f"{n:,}" for n in numbers), counted, f"{self.lost:,}")
 
 
 @dataclass(frozen=True, slots=True)

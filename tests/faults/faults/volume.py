@@ -1,11 +1,11 @@
-"""Large configurations, and a regexp that would take for ever."""
+"""Large configurations, and regexps that would take for ever."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
-from faults.ground import Ground, wait_until
+from faults.ground import START, Ground, wait_until
 from faults.receiver import Receiver
 from faults.row import Row, judge
 
@@ -13,23 +13,26 @@ from faults.row import Row, judge
 MANY = 100
 
 #: The search tries each way to share the letters out; the screen cannot tell what a look ahead would find.
-PATTERN = r"(?=(x|xx)+\d)x"
+LOOK_AHEAD = r"(?=(x|xx)+\d)x"
 
-BACKTRACKING = f"""
+#: The screen answers for it, but not on a line that is more than ASCII.
+NESTED = "(a+)+$"
+
+BACKTRACKING = """
 [[rules]]
-pattern = '{PATTERN}'
+pattern = '{pattern}'
 alarms = "never"
 
 [alarms.never]
 action = "log"
 """
 
-#: A line that takes it some 2 ** 60 steps.
-LONG = "x" * 60
+#: What ends a line so that the regexp takes some 2 ** 60 steps, or more.
+LONG = {LOOK_AHEAD: "x" * 60, NESTED: " ß " + "a" * 60 + "!"}
 
 
 def many(folder: Path, times: int) -> list[Row]:
-    """Configure many alarms and rules: what is fired goes to its own alarm, and to the one for all."""
+    """Configure many alarms and rules, and raise each: it goes to its own alarm, and to the one for all."""
     each = "".join(
         f'[alarms.a{n}]\naction = "log"\n[[rules]]\npattern = "^TERRIBLE ALARM {n}$"\nalarms = "a{n}"\n'
         for n in range(times * MANY)
@@ -38,23 +41,32 @@ def many(folder: Path, times: int) -> list[Row]:
         ground = Ground(folder, {"a": hook.url}, more=each)
         with ground.running():
             ground.ready()
-            for _ in range(times):
-                ground.raise_alarms()
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            ground.raise_alarms(times * MANY)
+            wait_until(lambda: hook.has(ground.accepted), START, what="all that was accepted")
         outbox = ground.outbox()
     own = {name: book["delivered"] for name, book in outbox.books["alarms"].items() if name != "a"}
-    row = judge("as many alarms, each with a rule", times * MANY, outbox, ground.accepted, hook.received)
+    name = f"{times * MANY:,} alarms, each with a rule of its own"
+    row = judge(name, 1, outbox, ground.accepted, hook.received)
     return [row if own == {f"a{n}": 1 for n in ground.accepted} else replace(row, complaints=(f"fired: {own}",))]
 
 
 def backtracking(folder: Path, times: int) -> list[Row]:
     """Print a line that a rule's regexp would search for ever: it is cut off, and named; the other rules go on."""
+    return [_backtracking(folder, times, LOOK_AHEAD, said=f"{LOOK_AHEAD!r} was cut off")]
+
+
+def nested(folder: Path, times: int) -> list[Row]:
+    """Print a line for the best known of all such regexps: it is answered, or cut off; the other rules go on."""
+    return [_backtracking(folder, times, NESTED)]
+
+
+def _backtracking(folder: Path, times: int, pattern: str, said: str = "") -> Row:
     with Receiver().serving() as hook:
-        ground = Ground(folder, {"a": hook.url}, more=BACKTRACKING)
-        ground.suffix = LONG
+        ground = Ground(folder, {"a": hook.url}, more=BACKTRACKING.format(pattern=pattern))
+        ground.suffix = LONG[pattern]
         with ground.running():
             for _ in range(times):
                 ground.raise_alarms()
             wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
-            wait_until(lambda: f"{PATTERN!r} was cut off" in ground.errors(), what="the rule named in the log")
-        return [judge("regexp that backtracks for ever", times, ground.outbox(), ground.accepted, hook.received)]
+            wait_until(lambda: said in ground.errors(), what="the rule named in the log")
+        return judge(f"regexp `{pattern}`", times, ground.outbox(), ground.accepted, hook.received)

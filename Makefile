@@ -16,6 +16,9 @@ COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py 
 # What is measured. BENCHES="stream latency" is a part of it.
 BENCHES := stream delivery latency footprint handler middleware flood throughput growth
 
+# Tests start hundreds of Python programs: without it each would compile the package anew, where the environment says so.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test tests covered lint docs services bench bench-quick faults clean
 

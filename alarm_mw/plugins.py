@@ -6,14 +6,16 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.keyvalue import did_you_mean
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 P = TypeVar("P")
 
@@ -21,6 +23,10 @@ P = TypeVar("P")
 @functools.cache  # a configuration may have ten thousand alarms
 def _modules(path: tuple[str, ...]) -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(path))
+
+
+def _imported(module: str, name: str) -> object:
+    return getattr(importlib.import_module(module), name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +46,7 @@ class Registry(Generic[P]):
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all plugins, built in and installed, in alphabetical order."""
-        return tuple(sorted({*self._builtins(), *(point.name for point in entry_points(group=self._group))}))
+        return tuple(sorted({*self._builtins(), *(point.name for point in self._installed())}))
 
     def find(self, name: str) -> type[P]:
         """Return the plugin called `name`: a built-in, else the entry point of that name.
@@ -49,10 +55,10 @@ class Registry(Generic[P]):
         not installed.
         """
         if name in self._builtins():
-            value = f"{self._group}.{name}:{name.title()}{self.kind.title()}"
-            plugin = self._load(name, EntryPoint(name, value, self._group))
-        elif points := entry_points(group=self._group, name=name):
-            plugin = self._load(name, next(iter(points)))
+            place = f"{self._group}.{name}", f"{name.title()}{self.kind.title()}"
+            plugin = self._load(name, ":".join(place), functools.partial(_imported, *place))
+        elif points := [point for point in self._installed() if point.name == name]:
+            plugin = self._load(name, points[0].value, points[0].load)
         else:
             known = self.names()
             raise OptionError(f"unknown {self.noun} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}")
@@ -66,16 +72,21 @@ class Registry(Generic[P]):
     def _builtins(self) -> frozenset[str]:
         return _modules(tuple(self.package.__path__)) - self.helpers
 
-    def _load(self, name: str, point: EntryPoint) -> type[P]:
+    def _installed(self) -> Iterable[EntryPoint]:
+        from importlib.metadata import entry_points  # noqa: PLC0415  # 13 ms, for those who have such plugins
+
+        return entry_points(group=self._group)
+
+    def _load(self, name: str, place: str, load: Callable[[], object]) -> type[P]:
         try:
-            plugin = point.load()
+            plugin = load()
         except ModuleNotFoundError as error:
             raise MissingError(self._missing(name, error.name or str(error))) from error
         except (Exception, SystemExit) as error:  # the code of others, which may do anything
-            text = f"{self.noun} {name!r} cannot be loaded from {point.value}: {type(error).__name__}: {error}"
+            text = f"{self.noun} {name!r} cannot be loaded from {place}: {type(error).__name__}: {error}"
             raise OptionError(text) from error
         if absent := [part for part in self.interface if not hasattr(plugin, part)]:
-            raise OptionError(f"{self.noun} {name!r} is no {self.kind}: {point.value} has no {', '.join(absent)}")
+            raise OptionError(f"{self.noun} {name!r} is no {self.kind}: {place} has no {', '.join(absent)}")
         return cast("type[P]", plugin)
 
     def _check_packages(self, name: str, packages: Iterable[str]) -> None:

@@ -18,7 +18,7 @@ from alarm_mw.cli.launch import Places, RefusedError, become_supervisor
 from alarm_mw.config.loaded import read
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files
 from alarm_mw.errors import ConfigError
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 from alarm_mw.transports.places import SOCKET_VARIABLE
 
 Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]

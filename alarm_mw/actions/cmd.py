@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import signal
-from typing import Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import msgspec
 
-from alarm_mw.actions.child import Child
 from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.types import Firing
+
+if TYPE_CHECKING:
+    from alarm_mw.actions.child import Child
 
 #: Bytes of one command's output that go to the log.
 OUTPUT_LIMIT = 65_536
@@ -75,6 +76,8 @@ class CmdAction:
 
     async def deliver(self, firing: Firing) -> None:
         """Run the command; what it writes goes to the log. Cancelling ends it and its children."""
+        import asyncio  # noqa: PLC0415  # 20 ms, which no start of a server has to wait for
+
         output = _Output()
         child = self._start(firing, output)
         try:
@@ -88,6 +91,8 @@ class CmdAction:
             raise ActionError(explain(status, bytes(output.tail)), retry=status == os.EX_TEMPFAIL)
 
     def _start(self, firing: Firing, output: _Output) -> Child:
+        from alarm_mw.actions.child import Child  # noqa: PLC0415  # see deliver
+
         try:
             return Child(self._command, firing.message, environment(firing), output.take)
         except OSError as error:

@@ -10,7 +10,7 @@ import click
 from alarm_mw.config.load import examine
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.told import told
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 
 
 @click.command()

@@ -14,7 +14,7 @@ from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources, found_files
 from alarm_mw.errors import Problem
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 
 #: The exit status for a mistake in the configuration or on the command line.
 BAD_CONFIG = 2

@@ -15,7 +15,7 @@ from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import found_files
 from alarm_mw.errors import ConfigError, Problem
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 from alarm_mw.types import Where
 
 SETTING: Final = "ALARM_MW"

@@ -1,4 +1,4 @@
-"""Actions that others wrote: made with care, and run where they can harm nobody else."""
+"""Actions that others wrote, run where they can harm nobody else."""
 
 from __future__ import annotations
 
@@ -7,51 +7,15 @@ import contextlib
 import functools
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Self, cast
+from typing import Self
 
-from alarm_mw.actions import registry
-from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.calls import Call
-from alarm_mw.errors import ConfigError, Problem
-from alarm_mw.interfaces import MASK, Action, ActionContext, PluginOptions, secrets
+from alarm_mw.interfaces import Action
 from alarm_mw.master.threads import LateExecutor, run_loop, settle_loop, start_thread
 from alarm_mw.types import Firing
 
 #: Seconds between looks at a thread that outlives its call.
 LOOK = 0.05
-
-
-def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str], type[Action]]) -> Action:
-    """Return the action of an alarm; one that does not ship with this package has an event loop of its own.
-
-    Raises `ConfigError` with the alarm's place when it cannot be made.
-    """
-    try:
-        action = find_action(alarm.plugin)(alarm.options, context)
-    except (Exception, SystemExit) as error:  # the code of others, which may do anything
-        said = _masked(f"{type(error).__name__}: {error}", alarm.options)
-        text = f"alarm {alarm.name!r}: the alarm plugin {alarm.plugin!r} cannot be used: {said}"
-        raise ConfigError([Problem(alarm.where, text)]) from error
-    is_ours = type(action).__module__.startswith(f"{__name__.partition('.')[0]}.")
-    return action if is_ours else cast("Action", ForeignAction(action, alarm.name))
-
-
-def unmakable(settings: Settings, find_action: Callable[[str], type[Action]] = registry.find) -> tuple[Problem, ...]:
-    """Return a problem for each alarm whose action cannot be made; each is made for once, and never opened."""
-    problems: list[Problem] = []
-    for alarm in settings.alarms:
-        try:
-            make_action(alarm, ActionContext(alarm.name, lambda _: None), find_action)
-        except ConfigError as error:
-            problems += error.problems
-    return tuple(problems)
-
-
-def _masked(text: str, options: PluginOptions) -> str:
-    for name in secrets(type(options)):
-        if value := str(getattr(options, name)):
-            text = text.replace(value, MASK)
-    return text
 
 
 class ForeignAction:

@@ -14,7 +14,7 @@ from alarm_mw.config.load import Examined
 from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.told import told
 from alarm_mw.errors import ConfigError
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 
 log = logging.getLogger(__name__)
 

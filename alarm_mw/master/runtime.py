@@ -19,9 +19,9 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch, Silence
-from alarm_mw.master.foreign import make_action
 from alarm_mw.master.lanes import Lanes, Routed
 from alarm_mw.master.loop_thread import CALL_TIMEOUT, LoopThread
+from alarm_mw.master.making import make_action
 from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.own_alarms import OwnAlarms

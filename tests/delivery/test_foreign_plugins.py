@@ -22,7 +22,7 @@ from alarm_mw.engine.ledger import AlarmRow, imbalances
 from alarm_mw.errors import ConfigError
 from alarm_mw.interfaces import Action
 from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.foreign import unmakable
+from alarm_mw.master.making import unmakable
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.testing import Recorder
 from alarm_mw.types import Record

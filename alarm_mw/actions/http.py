@@ -1,4 +1,4 @@
-"""HTTP for actions: one request at a time to one URL, answers judged. The only module that imports `httpx`.
+"""HTTP for actions: one request at a time to one URL, answers judged. Only it and its transport import `httpx`.
 
 It takes 120 ms to import: import this module where a client is made, not at the top.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
 import ssl
 import time
 import urllib.request
@@ -18,6 +19,7 @@ from typing import cast
 
 import httpx
 
+from alarm_mw.actions.http_transport import KeptTransport
 from alarm_mw.actions.masking import mask, secrets_in
 from alarm_mw.actions.printable import printable
 from alarm_mw.actions.tls import client_context
@@ -85,6 +87,10 @@ class HttpClient:
         self._is_here = False
         self._secrets = _worth_hiding(target, settings)
 
+    @functools.cached_property
+    def _url(self) -> httpx.URL:
+        return httpx.URL(self._target.url)
+
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
@@ -111,7 +117,7 @@ class HttpClient:
     def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
         fields = self._headers.copy()
         fields.update(headers)
-        request = httpx.Request(method, self._target.url, headers=fields, content=body, extensions=self._extensions)
+        request = httpx.Request(method, self._url, headers=fields, content=body, extensions=self._extensions)
         request.method = method  # as it was written; the constructor makes it upper case
         return request
 
@@ -218,11 +224,13 @@ def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:
     return secrets_in(*credentials, *settings.headers.values(), target.resource, target.path)
 
 
-def _transport(target: Target, settings: HttpSettings) -> httpx.AsyncHTTPTransport:
-    tls = client_context(ca_file=settings.ca_file, verify=settings.verify) if target.is_secure else False
+def _transport(target: Target, settings: HttpSettings) -> httpx.AsyncBaseTransport:
+    tls = client_context(ca_file=settings.ca_file, verify=settings.verify) if target.is_secure else None
+    if (proxy := _proxy(target)) is None:
+        return KeptTransport(tls, KEEP_ALIVE)
     limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE)
     try:
-        return httpx.AsyncHTTPTransport(verify=tls, limits=limits, proxy=_proxy(target))
+        return httpx.AsyncHTTPTransport(verify=tls or False, limits=limits, proxy=proxy)
     except (ImportError, ValueError) as error:  # an unknown kind of proxy, or one that needs a further package
         raise OptionError(f"the proxy that the environment names cannot be used: {type(error).__name__}") from error
 

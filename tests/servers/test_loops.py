@@ -215,9 +215,12 @@ else:
 
 
 @pytest.fixture(params=["curl", "xmpp"])
-def chatty(request: pytest.FixtureRequest, sink: str, prosody: Any) -> str:
+def chatty(request: pytest.FixtureRequest, sink: str, prosody: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     """Provide an alarm's action whose library logs much at DEBUG, and its receiver."""
     if request.param == "curl":
+        # Through a proxy it is httpx that connects.
+        monkeypatch.setenv("http_proxy", sink)
+        monkeypatch.delenv("no_proxy", raising=False)
         return f"curl:{sink}"
     account = f"xmpp:{prosody.jid('app')}/uWSGI;hunter2;{prosody.jid('me')}"
     return f"{account};host=127.0.0.1;port={prosody.port};ca_file={prosody.ca_file}"

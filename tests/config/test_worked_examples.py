@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import os
 import ssl
 import subprocess
@@ -28,9 +27,12 @@ from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.ledger import AlarmRow
+from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.monitors.fd import FdOptions
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME
 from alarm_mw.types import Record
 
 # The library warns of a server that takes passwords without TLS, as the example has one.
@@ -382,7 +384,8 @@ def serving(settings: Settings, program: str) -> Iterator[Path]:
     file = Path(settings.alarms[0].where.file)
     fifo = file.with_name("fifo")
     os.mkfifo(fifo)
-    command = [alarm_mw_command(), "run", "--state-dir", str(file.with_name("state")), "--ini", str(file), "--"]
+    alarm_mw = str(Path(sys.executable).with_name("alarm-mw"))
+    command = [alarm_mw, "run", "--state-dir", str(file.with_name("state")), "--ini", str(file), "--"]
     server = subprocess.Popen(
         ["/bin/sh", "-c", 'exec 3<>fifo; exec "$@"', "sh", *command, sys.executable, "-c", program],
         cwd=file.parent,
@@ -394,15 +397,12 @@ def serving(settings: Settings, program: str) -> Iterator[Path]:
         server.terminate()
 
 
-def alarm_mw_command() -> str:
-    return str(Path(sys.executable).with_name("alarm-mw"))
-
-
 def delivered(folder: Path) -> dict[str, int]:
     """Return how many firings of each alarm its receiver has taken."""
-    command = [alarm_mw_command(), "status", "--json", "--state-dir", str(folder / "state")]
-    answer = subprocess.run(command, capture_output=True, timeout=30, check=False).stdout
-    alarms = json.loads(answer)["alarms"] if answer else {}
+    try:
+        alarms = ask_patiently(str(folder / "state" / SOCKET_NAME), "/status")["alarms"]
+    except NotRunningError:
+        return {}
     return {name: row["delivered"] for name, row in alarms.items()}
 
 

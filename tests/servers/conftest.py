@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -15,6 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME
 
 #: Seconds for anything that should happen soon.
 PATIENCE = 30.0
@@ -66,11 +69,11 @@ class Installation:
                         pipe.close()
 
     def status(self) -> dict[str, Any]:
-        """Return what ``alarm-mw status --json`` prints."""
-        arguments = [self.command, "status", "--json", "--state-dir", str(self.state_dir)]
-        result = subprocess.run(arguments, capture_output=True, timeout=30, check=False, env=self.environ)
-        answer: dict[str, Any] = json.loads(result.stdout) if result.stdout else {}
-        return answer
+        """Return what ``alarm-mw status --json`` prints; nothing where no master answers."""
+        try:
+            return ask_patiently(str(self.state_dir / SOCKET_NAME), "/status")
+        except NotRunningError:
+            return {}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
-import json
 import os
 import random
 import signal
@@ -18,6 +17,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from alarm_mw.errors import NotRunningError
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME
 from faults.row import Outbox
 
 #: Seconds for anything that should happen soon.
@@ -253,10 +255,10 @@ class Ground:
 
     def status(self) -> dict[str, Any]:
         """Return what ``alarm-mw status`` says, nothing where there is no master."""
-        command = [str(Path(sys.executable).with_name("alarm-mw")), "status", "--json", "--state-dir", str(self.state)]
-        said = subprocess.run(command, capture_output=True, timeout=PATIENCE, check=False).stdout
-        found: dict[str, Any] = json.loads(said) if said else {}
-        return found
+        try:
+            return ask_patiently(str(self.state / SOCKET_NAME), "/status")
+        except NotRunningError:
+            return {}
 
 
 def _children(pid: int) -> list[int]:

@@ -16,6 +16,7 @@ from alarm_mw.delivery.fallback import Way, next_way
 from alarm_mw.delivery.lane import Lane, Surroundings
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.settler import Settler
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing
 
@@ -52,6 +53,7 @@ class Dispatcher:
     def __init__(self, outbox: Outbox, routes: Mapping[str, Route]) -> None:
         self._outbox = outbox
         self._changed = asyncio.Event()
+        self._settler = Settler(outbox)
         self._routes = dict(routes)
         self._fallbacks = _fallbacks(routes)
         self._lanes = {alarm: self._lane(alarm, route) for alarm, route in routes.items()}
@@ -96,7 +98,7 @@ class Dispatcher:
         return self._orphans(old.keys() - routes.keys())
 
     def _lane(self, alarm: str, route: Route) -> Lane:
-        around = Surroundings(self._changed.set, self._find_way, lambda other: self._wake([other]))
+        around = Surroundings(self._changed.set, self._find_way, lambda other: self._wake([other]), self._settler)
         return Lane(alarm, route.action, route.policy, self._outbox, around)
 
     def _find_way(self, firing: Firing) -> Way | None:
@@ -186,6 +188,7 @@ class Dispatcher:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
+        self._settler.write()
         for alarm, task in self._tasks.items():
             if not task.done():
                 log.warning("alarm %s: its action did not end within %.1f seconds and is left behind", alarm, timeout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import random
 import sqlite3
@@ -15,8 +16,9 @@ from alarm_mw.delivery.attempts import Attempts
 from alarm_mw.delivery.breaker import Breaker, Failing
 from alarm_mw.delivery.fallback import Way, handed_over
 from alarm_mw.delivery.grouping import Parcel, grouped, single
-from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.settler import Settler
 from alarm_mw.delivery.trial import Trial
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import Action
@@ -36,7 +38,7 @@ PATIENCE = 6
 #: How many firings of an alarm may stand aside at once; beyond, they keep the order, and their receiver its peace.
 MAX_ASIDE = 16
 
-#: Seconds before something is tried again that should not have failed: the outbox, an action's start.
+#: Seconds before something is tried again that should not have failed, such as an action's start.
 PAUSE = 1.0
 
 
@@ -50,6 +52,8 @@ class Surroundings:
     find_way: Callable[[Firing], Way | None]
     #: There is something new in the outbox for this alarm.
     wake: Callable[[str], None]
+    #: Writes outcomes down.
+    settler: Settler
 
 
 class Lane:
@@ -121,6 +125,8 @@ class Lane:
             parcels = await self._next_parcels()
             for parcel in parcels:
                 await self._places.acquire()
+                if self._around.settler.is_failing:  # what is delivered meanwhile would be delivered twice
+                    await self._around.settler.done()
                 if self._finishing.is_set():
                     self._places.release()  # those that stand aside need one to end
                     break
@@ -129,6 +135,8 @@ class Lane:
                 await self._wake.wait()
         if self._under_way:
             await asyncio.wait(self._under_way)
+        # The next lane must not find what this one has delivered.
+        await self._around.settler.done()
 
     async def _next_parcels(self) -> Sequence[Parcel]:
         if not self._policy.group_wait:
@@ -170,7 +178,7 @@ class Lane:
         trial = Trial.of(parcel, self._policy)
         while not self._finishing.is_set():
             if (outcome := await self._try(trial)) is not None:
-                await self._settle(trial, outcome)
+                self._settle(trial, outcome)
                 return
 
     async def _try(self, trial: Trial) -> Outcome | None:
@@ -267,27 +275,25 @@ class Lane:
             self._aside -= 1
             await self._places.acquire()
 
-    async def _settle(self, trial: Trial, outcome: Outcome) -> None:
-        """Write the outcome down, however long the outbox cannot: what is not written would be delivered twice."""
-        parcel, successor = trial.parcel, None
+    def _settle(self, trial: Trial, outcome: Outcome) -> None:
+        """Have the outcome written down, and told when it is."""
+        successor = None
         if outcome.state is State.HANDED_OVER and trial.way is not None:
-            successor = handed_over(parcel.firing, trial.way.alarm)
-        while True:
-            try:
-                self._outbox.settle(parcel.entries, outcome, successor)
-            except sqlite3.Error as error:
-                log.error("alarm %s: the outbox cannot be written: %s", self._alarm, error)  # no news in a traceback
-                await asyncio.sleep(PAUSE)
-            else:
-                break
+            successor = handed_over(trial.parcel.firing, trial.way.alarm)
+        settlement = Settlement(trial.parcel.entries, outcome, successor)
+        self._around.settler.add(settlement, functools.partial(self._settled, trial.parcel.firing, settlement))
+
+    def _settled(self, firing: Firing, settlement: Settlement) -> None:
+        outcome, successor = settlement.outcome, settlement.successor
         if outcome.state is State.DELIVERED:
-            signals.send(signals.delivered, self._alarm, firing=parcel.firing)
+            signals.send(signals.delivered, self._alarm, firing=firing)
         elif outcome.reason is not None:
             text = "alarm %s: undeliverable after %d attempts (%s): %s"
             log.error(text, self._alarm, outcome.attempts, outcome.reason, outcome.error)
         if successor is not None:
             log.warning("alarm %s: handed over to %s: %s", self._alarm, successor.alarm, outcome.error)
             self._around.wake(successor.alarm)
+        self._around.on_change()
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

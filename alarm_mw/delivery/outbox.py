@@ -19,7 +19,7 @@ from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.types import Firing, Reason
 
-__all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "State"]
+__all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "Settlement", "State"]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +54,16 @@ class Outcome:
     attempts: int
     error: str = ""
     reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of firings that were delivered, or not, as one."""
+
+    entries: Sequence[Entry]
+    outcome: Outcome
+    #: The firing of another alarm that takes their place.
+    successor: Firing | None = None
 
 
 class Outbox(Store):
@@ -113,18 +123,18 @@ class Outbox(Store):
         """Return whether a firing of an alarm waits."""
         return bool(self.query("SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1", (State.WAITING, alarm)))
 
-    def settle(self, entries: Iterable[Entry], outcome: Outcome, successor: Firing | None = None) -> None:
+    def settle(self, *settlements: Settlement) -> None:
         """Write down what became of firings, in one transaction with the ledger.
 
-        `successor` is the firing of another alarm that takes their place: it waits from then on, whatever the bound,
-        since it takes up the room that they leave. Raises `sqlite3.Error` when nothing could be written; then nothing
-        is counted, and it may be tried again.
+        A successor waits from then on, whatever the bound, since it takes up the room that the others leave. Raises
+        `sqlite3.Error` when nothing could be written; then nothing is counted, and it may be tried again.
         """
         with self.transaction() as transaction:
-            for entry in entries:
-                self._write_outcome(transaction, entry.firing.alarm, entry.seq, outcome)
-            if successor is not None:
-                self.take_over(transaction, successor)
+            for settlement in settlements:
+                for entry in settlement.entries:
+                    self._write_outcome(transaction, entry.firing.alarm, entry.seq, settlement.outcome)
+                if settlement.successor is not None:
+                    self.take_over(transaction, settlement.successor)
 
     def note_failure(self, entries: Iterable[Entry], attempts: int, error: str) -> None:
         """Write down how many attempts have failed, so that the next process knows. Raises `sqlite3.Error`."""

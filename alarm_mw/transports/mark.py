@@ -35,12 +35,16 @@ def is_signed(value: str) -> bool:
 
 
 def _sign(firing_id: str) -> str:
-    return hmac.digest(_key(), firing_id.encode("utf-8", "replace"), "sha256").hex()[:32]
+    # A copy takes a twentieth of the time of `hmac.digest`.
+    mac = _keyed().copy()
+    mac.update(firing_id.encode("utf-8", "replace"))
+    return mac.hexdigest()[:32]
 
 
 @cache
-def _key() -> bytes:
+def _keyed() -> hmac.HMAC:
     try:
-        return _BOOT_ID.read_bytes() + b"alarm_mw %d" % os.getuid()
+        key = _BOOT_ID.read_bytes() + b"alarm_mw %d" % os.getuid()
     except OSError:  # no Linux: then this process's requests are known to its own middleware
-        return secrets.token_bytes()
+        key = secrets.token_bytes()
+    return hmac.new(key, digestmod="sha256")

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
-from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.types import Firing, Reason, Record
 
 
@@ -29,7 +29,7 @@ def make_state(home: Path, name: str = "gunicorn-1", message: bytes = b"ERR \x1b
         record = Record(message, "stdout", 1.0, str(number))
         outbox.take([Firing(f"id{number}", "hook", message, record, 1.0, "ERR")], lambda _, __: None)
     (entry,) = outbox.waiting("hook", after=0, limit=1)
-    outbox.settle([entry], Outcome(State.DEAD, 3, "404 \x1b[2J", Reason.REFUSED))
+    outbox.settle(Settlement([entry], Outcome(State.DEAD, 3, "404 \x1b[2J", Reason.REFUSED)))
     outbox.close()
     return directory
 

@@ -10,7 +10,7 @@ import pytest
 from alarm_mw.delivery import dead_letters
 from alarm_mw.delivery.database import UnusableError, open_existing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
-from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.types import Firing, Reason, Record
 
@@ -24,7 +24,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
         record = Record(message, "stdout", 1.0, str(number))
         outbox.take([Firing(f"id{number}", alarm, message, record, 1.0, "line")], lambda one, _: _book(outbox, one))
     for entry in outbox.waiting("a", after=0, limit=2):
-        outbox.settle([entry], Outcome(State.DEAD, 3, "404 \x1b[2J", Reason.REFUSED))
+        outbox.settle(Settlement([entry], Outcome(State.DEAD, 3, "404 \x1b[2J", Reason.REFUSED)))
     yield outbox
     assert imbalances(outbox.ledger.books(), outbox.count_waiting()) == []
     outbox.close()

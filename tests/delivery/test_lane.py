@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable
 
 import pytest
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox import Entry, Outbox, Outcome
+from alarm_mw.delivery.outbox import Outbox, Settlement
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.interfaces import ActionContext
 from alarm_mw.testing import Recorder
@@ -22,11 +21,11 @@ class FullOnce(Outbox):
 
     is_full = True
 
-    def settle(self, entries: Iterable[Entry], outcome: Outcome, successor: Firing | None = None) -> None:
+    def settle(self, *settlements: Settlement) -> None:
         if self.is_full:
             self.is_full = False
             raise sqlite3.OperationalError("database or disk is full")
-        super().settle(entries, outcome, successor)
+        super().settle(*settlements)
 
 
 def test_an_outcome_is_written_as_soon_as_it_can_be(caplog: pytest.LogCaptureFixture) -> None:

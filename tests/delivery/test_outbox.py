@@ -22,7 +22,7 @@ import pytest
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.database import open_database
-from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
 from alarm_mw.engine.ledger import imbalances
@@ -50,7 +50,7 @@ def take(outbox: Outbox, *firings: Firing) -> list[Firing]:
 
 def settle(outbox: Outbox, outcome: Outcome, n: int = 1) -> None:
     for entry in outbox.waiting("a", after=0, limit=n):
-        outbox.settle([entry], outcome)
+        outbox.settle(Settlement([entry], outcome))
 
 
 DELIVERED = Outcome(State.DELIVERED, 1)
@@ -109,7 +109,7 @@ def test_what_is_settled_waits_no_more(outbox: Outbox) -> None:
     """A delivered firing is not delivered again, and the ledger knows it."""
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
-    outbox.settle([entry], Outcome(State.DELIVERED, 1))
+    outbox.settle(Settlement([entry], Outcome(State.DELIVERED, 1)))
     assert outbox.count_waiting() == {}
     assert outbox.ledger.books()["alarms"]["a"]["delivered"] == 1
 
@@ -118,7 +118,7 @@ def test_a_dead_letter_keeps_its_reason(outbox: Outbox) -> None:
     """A dead letter is counted under its reason."""
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
-    outbox.settle([entry], Outcome(State.DEAD, 3, "404", Reason.REFUSED))
+    outbox.settle(Settlement([entry], Outcome(State.DEAD, 3, "404", Reason.REFUSED)))
     assert outbox.ledger.books()["alarms"]["a"]["dead"] == {Reason.REFUSED: 1}
 
 
@@ -335,7 +335,7 @@ def test_firings_removed_by_hand_can_be_settled(outbox: Outbox, path: Path) -> N
     take(outbox, firing())
     (entry,) = outbox.waiting("a", after=0, limit=1)
     alter(path, "DELETE FROM firings")
-    outbox.settle([entry], DELIVERED)
+    outbox.settle(Settlement([entry], DELIVERED))
     assert complaints(outbox) == []
 
 
@@ -435,7 +435,7 @@ def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
 
     def work() -> None:
         try:
-            outbox.settle([entry], DELIVERED)
+            outbox.settle(Settlement([entry], DELIVERED))
         except sqlite3.OperationalError:
             failed.set()
 
@@ -447,7 +447,7 @@ def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
         blocker.execute("ROLLBACK")
         thread.join(20.0)
     assert has_failed
-    outbox.settle([entry], DELIVERED)
+    outbox.settle(Settlement([entry], DELIVERED))
     assert complaints(outbox) == []
 
 
@@ -565,7 +565,7 @@ def test_an_age_that_cannot_be_corrected_is_no_obstacle(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.types import Firing, Record
 
 outbox, number = Outbox(Path(sys.argv[1])), 0
@@ -578,7 +578,7 @@ while True:
     record = Record(b"x" * 3000, "stdout", 1.0, "k")
     outbox.take([Firing(f"{number}.{n}", "a", b"y", record, 1.0) for n in range(5)], book)
     for entry in outbox.waiting("a", after=0, limit=3):
-        outbox.settle([entry], Outcome(State.DELIVERED, 1))
+        outbox.settle(Settlement([entry], Outcome(State.DELIVERED, 1)))
     if number == 0:
         print("begun", flush=True)
     number += 1

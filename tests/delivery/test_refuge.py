@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox import Outbox, Outcome, State
+from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.refuge import FLEE_AFTER, RETURN_EVERY
 from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, OutboxOptions
 from alarm_mw.engine.ledger import imbalances
@@ -66,7 +66,7 @@ class Stage:
 
     def settle(self, outcome: Outcome, n: int = 1) -> None:
         for entry in self.outbox.waiting("a", after=0, limit=n):
-            self.outbox.settle([entry], outcome)
+            self.outbox.settle(Settlement([entry], outcome))
 
     def states(self) -> list[tuple[object, ...]]:
         return self.outbox.query("SELECT state, COUNT(*) FROM firings GROUP BY state ORDER BY state")

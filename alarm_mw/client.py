@@ -10,6 +10,7 @@ from typing import TypeVar
 from alarm_mw import process
 from alarm_mw.transports import request_log
 from alarm_mw.transports.client import Client
+from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.records import to_bytes, to_text
 from alarm_mw.transports.tally import SCREENED
 from alarm_mw.types import Reason
@@ -106,9 +107,13 @@ def screened(
 ) -> tuple[Client, bytes] | None:
     """Return the way to the master and a record's message where some rule may match it; else count it, and return None.
 
-    The message is what `show` makes of `shown`. It is not asked for where no rule applies to this level and logger, and
-    the running request does not keep what is logged in it. Every record goes through here, and few get through.
+    The message is what `show` makes of `shown`. It is not asked for where alarm code makes the record, nor where no
+    rule applies to this level and logger, and the running request does not keep what is logged in it. Every record goes
+    through here, and few get through.
     """
+    if is_by_alarm(logger):
+        skip(source, Reason.ALARM_ORIGIN)
+        return None
     way = process.current()
     screen = way.screen()
     kept = current_log()

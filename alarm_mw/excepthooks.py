@@ -28,9 +28,7 @@ from typing import Any
 from alarm_mw import client
 from alarm_mw.transports.calls import call_of
 from alarm_mw.transports.console import console_lines
-from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.records import shown, to_bytes
-from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
 
@@ -176,9 +174,6 @@ def _headline(where: str, error: BaseException) -> str:
 
 
 def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes, ...], call: str = "") -> None:
-    if is_by_alarm(""):
-        client.skip(source, Reason.ALARM_ORIGIN)
-        return
     screened = client.screened(source, logging.ERROR, "", to_bytes, text)
     if screened is not None:
         way, message = screened

@@ -11,10 +11,8 @@ from alarm_mw import client
 from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines
-from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, to_bytes
-from alarm_mw.types import Reason
 
 SOURCE = "logging"
 
@@ -78,7 +76,10 @@ class AlarmHandler(logging.Handler):
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Put the record to the rules, unless a filter keeps it from them."""
-        kept = self.filter(record) if self.filters else True
+        if not self.filters:
+            self.emit(record)
+            return True
+        kept = self.filter(record)
         if kept:  # since 3.12 it may be another record
             self.emit(kept if isinstance(kept, logging.LogRecord) else record)
         return kept
@@ -86,9 +87,6 @@ class AlarmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record to the rules."""
         try:
-            if is_by_alarm(record.name):
-                client.skip(SOURCE, Reason.ALARM_ORIGIN)
-                return
             screened = client.screened(SOURCE, record.levelno, record.name, self._show, record)
             if screened is not None:
                 self._send(*screened, record)

@@ -9,10 +9,8 @@ from typing import Protocol, TypedDict
 
 from alarm_mw import client
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, to_bytes
-from alarm_mw.types import Reason
 
 SOURCE = "loguru"
 
@@ -62,9 +60,6 @@ class AlarmSink:
 def _judge(message: Message) -> None:
     facts = message.record
     name, level = facts["name"] or "", facts["level"].no
-    if is_by_alarm(name):
-        client.skip(SOURCE, Reason.ALARM_ORIGIN)
-        return
     screened = client.screened(SOURCE, level, name, _show, message)
     if screened is not None:
         _send(*screened, facts, level=level, logger=name)

@@ -46,18 +46,24 @@ class Process:
         self.configure: Callable[[Settings], None] | None = None
 
 
-#: uWSGI, which is there before the application is, forks its workers without telling Python.
-_MISSES_FORKS = "uwsgi" in sys.modules
-
 #: The one state of this process.
 this = Process()
 
 
 def current() -> Client:
     """Return the way to the master, made at the first use. Neither raises nor waits for another thread."""
-    if _MISSES_FORKS and this.records.pid != os.getpid():
+    return this.client or _connect(this)
+
+
+def _current_in_uwsgi() -> Client:
+    """Return the same in uWSGI, which is there before the application, and forks its workers without telling Python."""
+    if this.records.pid != os.getpid():
         _after_fork_in_child()
     return this.client or _connect(this)
+
+
+if "uwsgi" in sys.modules:
+    current = _current_in_uwsgi
 
 
 def configure(settings: Settings) -> None:

@@ -14,10 +14,8 @@ from structlog.contextvars import get_contextvars
 from alarm_mw import client
 from alarm_mw.transports.calls import call_of, give_on, is_being_shown
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.origin import is_by_alarm
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, shown, to_bytes
-from alarm_mw.types import Reason
 
 SOURCE = "structlog"
 
@@ -58,9 +56,6 @@ class AlarmProcessor:
         if record is not None and is_being_shown(record):
             return  # the handler that has it formatted puts it to the rules
         name = _logger_name(logger, event)
-        if is_by_alarm(name):
-            client.skip(SOURCE, Reason.ALARM_ORIGIN)
-            return
         level = _level(method_name)
         screened = client.screened(SOURCE, level, name, _show, event)
         if screened is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from alarm_mw.engine.translate import Expression
@@ -17,6 +17,10 @@ RULE_BITS = 20
 _RE2_MEMORY = 64 << 20
 _RE2_MEMORY_OF_RULE = 256 << 10
 _PROBE = b"alarm-mw\x00probe"
+
+
+#: Tells whether any rule may match somewhere in some bytes.
+Tell = Callable[[bytes], bool]
 
 
 class Finder(Protocol):
@@ -36,8 +40,8 @@ class Finder(Protocol):
         """Return the rules that may match somewhere in the data, or None where that cannot be told."""
         ...
 
-    def any(self, data: bytes) -> bool:
-        """Return whether any rule may match somewhere in the data."""
+    def teller(self) -> Tell:
+        """Return what tells, for every record of an application, whether any rule may match somewhere in it."""
         ...
 
     def dumps(self) -> bytes:
@@ -74,16 +78,16 @@ class Re2Finder(Finder):
 
     def find(self, data: bytes) -> list[int] | None:
         """Return the finds, or None where they are too many or cannot be told."""
-        return None if self.any(data) else []
+        return None if self.matches(data) else []
 
     def matches(self, data: bytes) -> set[int] | None:
         """Return the rules that may match somewhere in the data, or None where that cannot be told."""
         found = self._set.Match(data) if self._rules else None
         return {self._rules[index - 1] for index in found or () if index}
 
-    def any(self, data: bytes) -> bool:
-        """Return whether any rule may match somewhere in the data."""
-        return bool(self.matches(data))
+    def teller(self) -> Tell:
+        """Return what tells whether any rule may match somewhere in a record."""
+        return lambda data: bool(self.matches(data))
 
     def dumps(self) -> bytes:
         """Return the compiled database, or nothing."""
@@ -115,9 +119,9 @@ class LiteralFinder(Finder):
         """Return the rules that may match somewhere in the data."""
         return {rule for rule, literal in self._literals if literal in data}
 
-    def any(self, data: bytes) -> bool:
-        """Return whether any rule may match somewhere in the data."""
-        return any(literal in data for _, literal in self._literals)
+    def teller(self) -> Tell:
+        """Return what tells whether any rule may match somewhere in a record."""
+        return lambda data: any(literal in data for _, literal in self._literals)
 
     def dumps(self) -> bytes:
         """Return the compiled database, or nothing."""

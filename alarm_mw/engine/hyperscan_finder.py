@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from alarm_mw.engine.finder import RULE_BITS, Finder, Name
+from alarm_mw.engine.finder import RULE_BITS, Finder, Name, Tell
+from alarm_mw.engine.held_scan import HeldScan
 from alarm_mw.engine.translate import Expression
 
 #: A chunk with more finds than these, or than one in so many bytes, is scanned line by line.
@@ -88,9 +89,9 @@ class HyperscanFinder(Finder):
             self._once = _Database.compile(self._patterns, once=True)
         return rules if self._once.scan(data, note) else None
 
-    def any(self, data: bytes) -> bool:
-        """Return whether any rule may match somewhere in the data."""
-        return not self._scan(data, _stop)
+    def teller(self) -> Tell:
+        """Return what tells whether any rule may match somewhere in a record."""
+        return self._database.teller() or (lambda data: not self._scan(data, _stop))
 
 
 def _stop(_rule: int, _start: int, _end: int, _flags: int, _context: object) -> bool:
@@ -154,6 +155,15 @@ class _Database:
             return b""
         return bytes(self._hyperscan.dumpb(self._database))
 
+    def teller(self) -> Tell | None:
+        """Return what tells whether anything matches while no other thread runs; None where that cannot be had."""
+        if not (saved := self.dumps()):
+            return None
+        try:
+            return HeldScan(_extension(self._hyperscan), saved).finds_any
+        except (OSError, AttributeError, ValueError):
+            return None
+
     def scan(self, data: bytes, note: Note) -> bool:
         """Scan, and return whether the scan came to its end; where it cannot run, it did not."""
         try:
@@ -174,6 +184,11 @@ class _Database:
     def forget_scratches(self) -> None:
         """Leave alone, in a forked child, a scratch that was in use at the fork."""
         self._local = threading.local()
+
+
+def _extension(hyperscan: Any) -> str:  # noqa: ANN401 - the package has no usable types
+    """Return the path of the package's extension, which has Hyperscan in it."""
+    return str(sys.modules[hyperscan.dumpb.__module__].__file__)
 
 
 def _are_frees_checked() -> bool:

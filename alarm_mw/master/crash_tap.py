@@ -85,7 +85,7 @@ class CrashTap:
     def scan(self, data: bytes) -> Sequence[ScreenHit]:
         """Return the screen's hits, and the lines that tell of a crash as hits of no rule (`LineScreen`)."""
         hits = self._screen.scan(data)
-        may_tell = self._words.may_match(data)
+        may_tell = bool(self._words.scan(data))
         if not may_tell and not self._is_open():
             return hits
         if may_tell and BEGINNING in data:

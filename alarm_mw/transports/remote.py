@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections import deque
 from dataclasses import replace
+from time import monotonic
 
 from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
@@ -41,7 +41,7 @@ class RemoteClient:
         self._decision = NOTHING
         self._look_again = 0.0
         self._tally = Tally()
-        self._last_sent = time.monotonic()
+        self._last_sent = monotonic()
         self._unsent: deque[MetricChange] = deque()
 
     def screen(self) -> Screen | None:
@@ -66,7 +66,7 @@ class RemoteClient:
     def count(self, source: str, column: str) -> None:
         """Count a line; the counts are sent with the next record, or with the next count after a second."""
         self._tally.add(source, column)
-        if time.monotonic() - self._last_sent > COUNTS_EVERY:
+        if monotonic() - self._last_sent > COUNTS_EVERY:
             self._send_counts()
 
     def change_metric(self, change: MetricChange) -> bool:
@@ -118,7 +118,7 @@ class RemoteClient:
 
     def _send(self, packet: Packet) -> Reason | None:
         """Send a packet; give its counts back where it could not be sent."""
-        self._last_sent = time.monotonic()
+        self._last_sent = monotonic()
         data = encode(packet)
         if len(data) > MAX_PACKET and packet.record is not None:
             # A message twice in an alarm is better than none, and so is one without its fields and its context.
@@ -144,7 +144,7 @@ class RemoteClient:
 
     def _look(self) -> None:
         """Take over what the master has published, if there is something new."""
-        now = time.monotonic()
+        now = monotonic()
         if now < self._look_again:
             return
         self._look_again = now + LOOK_PAUSE

@@ -19,18 +19,17 @@ class Tally:
     """
 
     def __init__(self) -> None:
-        self._counts: dict[tuple[str, str], int] = {}
-        self._taken: dict[tuple[str, str], int] = {}
+        self._counts: Counts = {}
+        self._taken: Counts = {}
         self._taking = threading.Lock()
 
     def add(self, source: str, column: str, n: int = 1) -> None:
         """Add `n` to a ledger column of a source, or to the two of `SCREENED`."""
-        key = (source, column)
         try:
-            self._counts[key] += n
+            self._counts[source][column] += n
         except KeyError:
-            self._counts.setdefault(key, 0)
-            self._counts[key] += n
+            self._counts.setdefault(source, {}).setdefault(column, 0)
+            self._counts[source][column] += n
 
     def take(self) -> Counts:
         """Return what was counted since the last call; nothing while another thread is doing so."""
@@ -43,12 +42,14 @@ class Tally:
 
     def _take(self) -> Counts:
         counts: Counts = {}
-        for key, n in list(self._counts.items()):
-            if new := n - self._taken.get(key, 0):
-                self._taken[key] = n
-                columns = counts.setdefault(key[0], {})
-                for column in _COLUMNS.get(key[1], (key[1],)):
-                    columns[column] = columns.get(column, 0) + new
+        for source, columns in list(self._counts.items()):
+            taken, new = self._taken.setdefault(source, {}), columns.copy()
+            for counted, n in new.items():
+                if more := n - taken.get(counted, 0):
+                    columns_of = counts.setdefault(source, {})
+                    for column in _COLUMNS.get(counted, (counted,)):
+                        columns_of[column] = columns_of.get(column, 0) + more
+            taken.update(new)
         return counts
 
     def give_back(self, counts: Counts) -> None:

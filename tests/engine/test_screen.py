@@ -117,8 +117,20 @@ def test_a_record_of_several_lines_matches_by_one_of_them_or_as_a_whole(backend:
 def test_an_empty_record_may_match_anything() -> None:
     """A record without a character goes to the rules: ``^$`` matches it."""
     screen = Screen.compile(rules("^$", "a"))
-    assert screen.may_match(b"")
+    assert screen.may_match(b"\n")
     assert screen.candidates(b"") == (0, 1)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "patterns", [["one"], ["one", "two"], ["one", "tw[o0]|two"], ["one", "two", "three", "four"], ["one", r"\d"]]
+)
+@pytest.mark.parametrize("record", [b"\n", b"none\n", b"on\ne\n", b"one\n", b"a\none of two\n", b"0\n", b"tw0\n"])
+def test_a_record_may_match_if_one_of_its_lines_has_a_hit(backend: Name, patterns: list[str], record: bytes) -> None:
+    """With few literals to look for, with many, and with rules that have none, records and lines are told alike."""
+    screen = Screen.compile(rules(*patterns), backend=backend)
+    for each in (screen, Screen.loads(screen.dumps())):
+        assert each.may_match(record) == bool(each.scan(record))
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -291,33 +303,32 @@ def test_a_fork_in_the_middle_of_a_scan_leaves_the_child_able_to_scan() -> None:
 
 def test_after_a_fork_no_scratch_is_in_use() -> None:
     """What runs in a forked child gives each thread a scratch of its own, whatever the parent's were used for."""
-    screen, finder = hyperscan_screen("ERROR")
-    answers: list[bool] = []
+    _, finder = hyperscan_screen("ERROR")
+    answers: list[object] = []
 
     def look() -> None:
-        answers.append(screen.may_match(b"fine"))
+        answers.append(finder.find(b"fine"))
         hyperscan_finder._after_fork()
-        answers.append(screen.may_match(b"fine"))
+        answers.append(finder.find(b"fine"))
 
     while_scanning(finder._database, look)
-    assert answers == [True, False]
+    assert answers == [None, []]
 
 
-def test_a_scan_within_a_scan_says_yes() -> None:
-    """A signal handler that logs while its own thread scans is told that anything may match, not that nothing does."""
+def test_a_scan_within_a_scan_finds_what_there_is() -> None:
+    """A signal handler that logs while its own thread scans is not told that nothing matches."""
     screen, finder = hyperscan_screen("ERROR")
     answers: list[object] = []
 
     def handle(*_arguments: object) -> None:
-        answers.extend([screen.may_match(b"fine"), screen.scan(b"ERROR\n")])
+        answers.extend([finder.find(b"ERROR\n"), screen.scan(b"ERROR\n"), screen.may_match(b"ERROR\n")])
 
     before = signal.signal(signal.SIGUSR1, handle)
     try:
         while_scanning(finder._database, lambda: signal.raise_signal(signal.SIGUSR1))
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert answers == [True, [Hit(0, 6, (0,), (0,))]]
-    assert not screen.may_match(b"fine")
+    assert answers == [None, [Hit(0, 6, (0,), (0,))], True]
 
 
 def test_a_line_within_a_line_goes_to_every_rule() -> None:

@@ -1,10 +1,11 @@
-"""The outbox's database: opened, begun anew where it is broken, kept in memory where it cannot be written."""
+"""The outbox's database: its schema, and its file, which is begun anew where it is broken."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import sqlite3
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -73,30 +74,17 @@ class Opened:
     """A database with our schema."""
 
     database: sqlite3.Connection
-    #: Whether it outlives the process.
-    is_durable: bool
+    #: Whether there is a file to which all that it holds belongs.
+    has_file: bool
+    #: Whether it is a copy of that file, in memory, since the file cannot be written.
+    is_copy: bool = False
     #: What is wrong with the file, in a sentence; empty for nothing.
     fault: str = ""
 
 
-def open_database(path: Path | Literal[":memory:"]) -> Opened:
-    """Open a database with our schema.
-
-    Never raises for what is wrong with the file, but logs it and says so: no alarm must be refused because
-    of that. May block for `OPEN_TIMEOUT` seconds, and for as long as it takes to read the file once.
-    """
-    if path == ":memory:":
-        return Opened(_open(path), is_durable=False)
-    try:
-        return _open_file(path)
-    except (sqlite3.Error, OSError) as error:
-        fault = (
-            f"the outbox {path} cannot be used: {error}. Firings are kept in memory until the next start: what is "
-            "not delivered when this process ends is lost, what waits in the file is not delivered, and the counts "
-            f"begin at zero. See that {path.parent} is a directory that can be written and has free space"
-        )
-        log.error("%s", fault)
-        return Opened(_open(":memory:"), is_durable=False, fault=fault)
+def open_memory() -> sqlite3.Connection:
+    """Open an empty database in memory."""
+    return _open(":memory:")
 
 
 def open_existing(path: Path) -> Opened:
@@ -107,12 +95,17 @@ def open_existing(path: Path) -> Opened:
     try:
         if not path.exists():
             raise UnusableError(f"there is no outbox {path}")
-        return Opened(_open(path), is_durable=True)
+        return Opened(_open(path), has_file=True)
     except (sqlite3.Error, OSError, _BrokenError) as error:
         raise UnusableError(f"the outbox {path} cannot be used: {error}") from error
 
 
-def _open_file(path: Path) -> Opened:
+def open_file(path: Path) -> Opened:
+    """Open a file, or begin a new one in the place of one that is broken, which is logged.
+
+    Raises `sqlite3.Error` or `OSError` where it cannot be written. May block for `OPEN_TIMEOUT` seconds, and for as
+    long as it takes to read the file once.
+    """
     # Messages are nobody else's business; SQLite gives the files beside it the same mode.
     path.touch(mode=0o600)
     database = _connect(path)
@@ -127,11 +120,34 @@ def _open_file(path: Path) -> Opened:
             "in it is not delivered, and the counts begin at zero"
         )
         log.error("%s", fault)
-        return Opened(_open(path), is_durable=True, fault=fault)
+        return Opened(_open(path), has_file=True, fault=fault)
     except sqlite3.Error:
         database.close()
         raise
-    return Opened(database, is_durable=True)
+    return Opened(database, has_file=True)
+
+
+def reopen(path: Path) -> sqlite3.Connection:
+    """Open a file that was read before. Raises `sqlite3.Error` or `OSError` where it cannot be written."""
+    path.touch(mode=0o600)
+    database = _connect(path)
+    try:
+        _set_up(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a file that cannot be written, to read it; nobody else can open it meanwhile. Raises `sqlite3.Error`."""
+    # One that is not there is not made.
+    name = f"{path.absolute().as_uri()}?mode=rw"
+    with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None, timeout=OPEN_TIMEOUT)) as database:
+        # Else it would need a file beside it, for which there may be no space (sqlite.org/wal.html#noshm).
+        database.execute("PRAGMA locking_mode=EXCLUSIVE")
+        yield database
 
 
 def _move_aside(path: Path) -> Path:
@@ -162,19 +178,23 @@ def _prepare(database: sqlite3.Connection) -> None:
     """Make it ours. Raises `_BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
     try:
         _upgrade(database, _check(database))
-        database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
-        database.execute(
-            "SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings LIMIT 0"
-        )
-        database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
-        database.execute("SELECT one, data FROM memory LIMIT 0")
-        # Written even where it is there already: a file that cannot be written is found out now.
-        database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
-        database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
+        _set_up(database)
     except sqlite3.Error as error:
         if error.sqlite_errorcode & 0xFF in _BROKEN:  # the higher bits are detail
             raise _BrokenError(str(error)) from error
         raise
+
+
+def _set_up(database: sqlite3.Connection) -> None:
+    database.executescript(f"PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; {SCHEMA}")
+    database.execute(
+        "SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings LIMIT 0"
+    )
+    database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
+    database.execute("SELECT one, data FROM memory LIMIT 0")
+    # Written even where it is there already: a file that cannot be written is found out now.
+    database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
+    database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
 
 
 def _check(database: sqlite3.Connection) -> int:

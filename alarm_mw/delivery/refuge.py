@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable
+from pathlib import Path
 
-from alarm_mw.delivery.database import open_database
+from alarm_mw.delivery.database import Opened, open_memory
 
 #: Seconds for which writing must have failed before the copy is made: less than anybody tries again for.
 FLEE_AFTER = 1.0
@@ -43,12 +44,14 @@ INSERT OR REPLACE INTO firings
 class Refuge:
     """The database that is in use: the file's, or the copy. Whoever calls it has the store's lock."""
 
-    def __init__(self, file: sqlite3.Connection, now: Callable[[], float]) -> None:
-        self.database = file
-        self._file = file
+    def __init__(self, opened: Opened, reopen: Callable[[], sqlite3.Connection], now: Callable[[], float]) -> None:
+        self.database = opened.database
+        #: None until it could be opened.
+        self._file = None if opened.is_copy else opened.database
+        self._reopen = reopen
         self._now = now
         self._failing_since: float | None = None
-        self._return_at = 0.0
+        self._return_at = now() + RETURN_EVERY
 
     @property
     def is_open(self) -> bool:
@@ -61,7 +64,7 @@ class Refuge:
 
     def failed(self, error: sqlite3.Error) -> bool:
         """Note that a transaction was not written; return True where the copy is in use from now on."""
-        if self.is_open or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _UNWRITABLE:
+        if self._file is None or self.is_open or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _UNWRITABLE:
             return False
         now = self._now()
         if self._failing_since is None:
@@ -69,7 +72,7 @@ class Refuge:
         if now - self._failing_since < FLEE_AFTER:
             return False
         with contextlib.suppress(sqlite3.Error):  # it cannot be read either
-            self.database = _copied(self._file)
+            self.database = copied(self._file)
         self._return_at = now + RETURN_EVERY
         return self.is_open
 
@@ -81,8 +84,9 @@ class Refuge:
         """Write what has changed into the file; return True where that is in use from now on."""
         self._return_at = self._now() + RETURN_EVERY
         try:
+            self._file = self._file or self._reopen()
             _write_back(self.database, self._file)
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             return False
         self.database.close()
         self.database, self._failing_since = self._file, None
@@ -91,11 +95,22 @@ class Refuge:
     def close(self) -> None:
         """Close what is open."""
         self.database.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
 
-def _copied(file: sqlite3.Connection) -> sqlite3.Connection:
-    memory = open_database(":memory:").database
+def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
+    """Return what it means for people that the file cannot be written."""
+    return (
+        f"the outbox {path} cannot be written: {error}. Alarms go on from memory, and are written down as soon as that "
+        f"is possible: see that {path.parent} can be written and has free space. Should this process be killed before, "
+        "what has come meanwhile is lost, and what was delivered may come again"
+    )
+
+
+def copied(file: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory. Raises `sqlite3.Error` where the file cannot be read, or has other tables than ours."""
+    memory = open_memory()
     try:
         memory.execute("BEGIN")
         memory.executemany(_INSERT, file.execute(_TAKEN_ALONG))

@@ -11,9 +11,10 @@ from typing import Literal, cast
 
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
-from alarm_mw.delivery.database import VERSION, Opened, open_database
+from alarm_mw.delivery.database import VERSION, Opened, reopen
 from alarm_mw.delivery.forks import new_lock
-from alarm_mw.delivery.refuge import Refuge
+from alarm_mw.delivery.opening import open_database
+from alarm_mw.delivery.refuge import Refuge, unwritable
 from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
@@ -52,9 +53,9 @@ class Store:
         if opened is None:
             with self._lock:
                 opened = open_database(path)
-        self._refuge = Refuge(opened.database, self._now)
+        self._refuge = Refuge(opened, lambda: reopen(Path(path)), self._now)
         #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
-        self.has_file = opened.is_durable
+        self.has_file = opened.has_file
         #: What is or was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
         #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
@@ -193,11 +194,7 @@ class Store:
 
     def _flee(self, error: sqlite3.Error) -> None:
         self._moved()
-        self.fault = (
-            f"the outbox {self.path} cannot be written: {error}. Alarms go on from memory, and are written down as "
-            f"soon as that is possible: see that {Path(self.path).parent} can be written and has free space. Should "
-            "this process be killed before, what waits is lost, and what was delivered may come again"
-        )
+        self.fault = unwritable(Path(self.path), error)
         log.error("%s", self.fault)
         self.tell(self.fault, "outbox")
 

@@ -57,9 +57,9 @@ class Worker:
         self._thread: threading.Thread | None = None
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
-        self._unwritten_since: float | None = None
+        self._unwritten_since = self._since_when_away()
         self._judge = Judge(engine)
-        self._memory = MemoryWriter(engine.memory, is_durable=outbox.is_durable)
+        self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
         self._looping: set[str] = set()
 
     def start(self) -> None:
@@ -209,13 +209,15 @@ class Worker:
             log.error("the outbox cannot be written: %s", error)
             self._memory.failed()
             return None
-        # What is kept in memory until the file can be written is tried again, also while nothing comes.
-        is_away = self._outbox.has_file and not self._outbox.is_durable
-        self._unwritten_since = time.monotonic() if is_away else None
+        self._unwritten_since = self._since_when_away()
         if self._lost:
             lost, self._lost = self._lost, 0
             self._on_loss(lost)
         return new
+
+    def _since_when_away(self) -> float | None:
+        """Return the present time while memory stands in for the file, which is tried again though nothing comes."""
+        return time.monotonic() if self._outbox.has_file and not self._outbox.is_durable else None
 
     def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing]:
         for _ in range(WRITE_ATTEMPTS - 1):

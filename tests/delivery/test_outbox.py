@@ -21,7 +21,7 @@ import pytest
 
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
-from alarm_mw.delivery.database import open_database
+from alarm_mw.delivery.opening import open_database
 from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
@@ -388,11 +388,13 @@ def test_a_broken_outbox_is_moved_with_its_log(path: Path) -> None:
     assert sorted(name.rpartition("Z")[2] for name in moved) == ["", "-shm", "-wal"]
 
 
-def test_without_space_firings_are_kept_in_memory(
+def test_a_file_that_can_be_neither_written_nor_read_is_told(
     path: Path, full_disk: Callable[[], AbstractContextManager[None]], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A full disk at the start refuses no alarm; the log tells what it costs."""
+    """Where nothing can be had of the file alarms are not refused either; the log tells what it costs."""
     Outbox(path).close()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("DROP TABLE memory")
     with full_disk():
         outbox = Outbox(path)
     assert not outbox.is_durable
@@ -415,7 +417,9 @@ def test_without_space_a_broken_outbox_is_kept_as_well(
     assert len(take(outbox, firing())) == 1
     outbox.close()
     assert "It was moved to" in caplog.text
-    assert "not delivered when this process ends is lost" in caplog.text
+    assert "Alarms go on from memory" in caplog.text
+    with closing(Outbox(path)) as again:
+        assert again.count_waiting() == {"a": 1}
 
 
 def test_without_a_directory_firings_are_kept_in_memory(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -219,3 +219,66 @@ def test_the_end_on_a_full_disk_leaves_a_whole_file(
     with closing(Outbox(path)) as again:
         assert [entry.firing.message for entry in again.waiting("a", after=0, limit=9)] == [b"before"]
         assert imbalances(again.ledger.books(), again.count_waiting()) == []
+
+
+@pytest.fixture
+def filled(path: Path) -> Path:
+    """Leave an outbox behind as a kill does, with firings that wait, and one that was delivered."""
+    stage = Stage(path)
+    stage.take(b"delivered", identity="known")
+    stage.settle(DELIVERED)
+    stage.take(b"waits", b"waits too")
+    names = [part for suffix in ("", "-wal", "-shm") if (part := path.with_name(path.name + suffix)).exists()]
+    contents = {name: name.read_bytes() for name in names}
+    stage.outbox.close()
+    for name, content in contents.items():
+        name.write_bytes(content)
+    return path
+
+
+def test_a_start_on_a_full_disk_goes_on_with_what_the_file_holds(filled: Path, full_disk: FullDisk) -> None:
+    """What waits in it is delivered, with what fires now; when there is space the file has it all, each once."""
+    with full_disk():
+        stage = Stage(filled)
+        assert (stage.outbox.is_durable, stage.outbox.has_file) == (False, True)
+        assert "cannot be written" in stage.outbox.fault
+        assert stage.outbox.memory() == b"limiters"
+        assert stage.take(b"delivered", identity="known") == []
+        assert stage.take(b"new") == [b"new"]
+        assert stage.waiting() == [b"waits", b"waits too", b"new"]
+        stage.settle(DELIVERED)
+        stage.clock.now += RETURN_EVERY
+        stage.outbox.flush()  # tries the file, in vain
+        assert not stage.outbox.is_durable
+    stage.clock.now += RETURN_EVERY
+    stage.outbox.flush()
+    assert (stage.outbox.is_durable, stage.outbox.fault) == (True, "")
+    assert stage.complaints() == []
+    stage.outbox.close()
+    with closing(Outbox(filled)) as again:
+        assert [entry.firing.message for entry in again.waiting("a", after=0, limit=9)] == [b"waits too", b"new"]
+        assert imbalances(again.ledger.books(), again.count_waiting()) == []
+
+
+def test_a_start_that_ends_on_a_full_disk_leaves_the_file_as_it_was(filled: Path, full_disk: FullDisk) -> None:
+    """What was delivered meanwhile comes again with the next start, under the same id; the file is whole."""
+    with full_disk():
+        stage = Stage(filled)
+        before = [entry.firing.id for entry in stage.outbox.waiting("a", after=0, limit=9)]
+        stage.settle(DELIVERED, 9)
+        stage.outbox.close()
+    with closing(Outbox(filled)) as again:
+        assert [entry.firing.id for entry in again.waiting("a", after=0, limit=9)] == before
+        assert imbalances(again.ledger.books(), again.count_waiting()) == []
+
+
+def test_a_first_start_on_a_full_disk_has_its_file_later(path: Path, full_disk: FullDisk) -> None:
+    """Where there is nothing to read yet, the file is begun as soon as there is space for it."""
+    with full_disk():
+        stage = Stage(path)
+        assert stage.take(b"x") == [b"x"]
+    assert stage.outbox.regain()
+    stage.outbox.close()
+    with closing(Outbox(path)) as again:
+        assert again.count_waiting() == {"a": 1}
+    assert path.stat().st_mode & 0o777 == 0o600

@@ -28,6 +28,7 @@ CATALOGUE = {
     "kill-everything": Fault(kills.everything, 2, 30),
     "receivers": Fault(endpoints.receivers, 2, 100),
     "disk-full": Fault(resources.disk, 1, 20),
+    "disk-full-at-start": Fault(resources.disk_at_start, 1, 20),
     "no-descriptors": Fault(resources.descriptors, 2, 50),
     "no-memory": Fault(resources.memory, 1, 50),
     "clock": Fault(clock.jumps, 2, 20),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from faults.ground import Ground, wait_until
-from faults.receiver import Receiver
+from faults.receiver import Receiver, closes
 from faults.row import Row, judge
 
 #: Bytes of the disk that is filled.
@@ -56,7 +57,8 @@ def _full(folder: Path) -> Iterator[None]:
 def _limited(pid: int, kind: int, soft: int) -> Iterator[None]:
     """Limit what a process may have of a resource."""
     before = resource.prlimit(pid, kind)
-    resource.prlimit(pid, kind, (min(soft, before[1]), before[1]))
+    hard = before[1]
+    resource.prlimit(pid, kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
     try:
         yield
     finally:
@@ -68,8 +70,13 @@ def _wait_for(hook: Receiver, raised: set[int]) -> None:
     wait_until(lambda: hook.has(raised), what="alarms while the disk is full")
 
 
-def _wait_for_the_file(ground: Ground, n: int) -> None:
-    wait_until(lambda: ground.errors().count("can be written again") == n, what="the file's use")
+def _is_in_memory(ground: Ground) -> bool:
+    """Return whether a master answers that it goes on without its file."""
+    return any(COMPLAINT in finding for finding in ground.status().get("findings", ()))
+
+
+def _wait_for_the_file(ground: Ground) -> None:
+    wait_until(lambda: ground.ready() and not _is_in_memory(ground), what="the file's use")
 
 
 def disk(folder: Path, times: int) -> list[Row]:
@@ -80,16 +87,53 @@ def disk(folder: Path, times: int) -> list[Row]:
     with _disk(folder / "state") as is_mounted, Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         with ground.running():
-            for n in range(1, times + 1):
+            for _ in range(times):
                 master = ground.ready()
                 with _full(ground.state) if is_mounted else _limited(master, resource.RLIMIT_FSIZE, 0):
-                    while ground.errors().count(COMPLAINT) < n:
+                    while not _is_in_memory(ground):
                         raised = ground.raise_alarms(100)
                         _wait_for(hook, raised)
                 ground.raise_alarms(100)
                 wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
-                _wait_for_the_file(ground, n)
+                _wait_for_the_file(ground)
         return [judge("disk full", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def disk_at_start(folder: Path, times: int) -> list[Row]:
+    """Let masters start on a full disk, with firings in the outbox that nobody has taken yet.
+
+    Where nothing can be mounted, the files of a new master may not grow.
+    """
+    with _disk(folder / "state") as is_mounted, Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        with ground.running():
+            for _ in range(times):
+                raised = _leave_waiting(ground, hook)
+                with _full(ground.state) if is_mounted else _heirs_limited(ground):
+                    os.kill(ground.masters()[0], signal.SIGKILL)
+                    wait_until(lambda: _is_in_memory(ground), what="a master without room")
+                    hook.behaviour = None
+                    _wait_for(hook, raised | ground.raise_alarms(100))
+                _wait_for_the_file(ground)
+        return [judge("disk full at the start", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def _leave_waiting(ground: Ground, hook: Receiver) -> set[int]:
+    """Raise alarms that nobody takes; return when they wait in the outbox."""
+    hook.behaviour = closes
+    ground.ready()
+    raised = ground.raise_alarms(100)
+    wait_until(lambda: ground.status()["alarms"]["a"]["waiting"] == len(raised), what="firings in the outbox")
+    return raised
+
+
+@contextlib.contextmanager
+def _heirs_limited(ground: Ground) -> Iterator[None]:
+    """Let a new master write no files, as long as the context lasts: it has the supervisor's limits."""
+    with _limited(ground.supervisor, resource.RLIMIT_FSIZE, 0):
+        yield
+    before = resource.prlimit(ground.supervisor, resource.RLIMIT_FSIZE)
+    resource.prlimit(ground.masters()[0], resource.RLIMIT_FSIZE, before)
 
 
 # The master's limits

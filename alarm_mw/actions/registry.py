@@ -13,6 +13,7 @@ _HELPERS = frozenset(
         "backtrace",
         "child",
         "http",
+        "http_transport",
         "libcurl",
         "mail",
         "masking",

@@ -36,6 +36,11 @@ def directory_mode() -> int:
     return 0o711 if is_shared() else 0o700
 
 
+def is_trusted(file: os.stat_result) -> bool:
+    """Return whether a file is this user's or root's, and nobody else may write it."""
+    return file.st_uid in (_ROOT, os.geteuid()) and not file.st_mode & 0o022
+
+
 def descends(process: int, ancestor: int) -> bool:
     """Return whether a process has an ancestor; no longer when it has ended."""
     for _ in range(_MAX_ANCESTORS):

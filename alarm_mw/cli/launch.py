@@ -14,6 +14,7 @@ import click
 
 from alarm_mw.cli.abandoned import abandoned, told
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
+from alarm_mw.cli.trust import check_directory
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.screens import Screens
@@ -57,6 +58,10 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
 
 def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool) -> Plan:
     socket_file = os.path.abspath(socket or state.path / SOCKET_NAME)
+    try:
+        check_directory(Path(socket_file).parent)
+    except OSError as error:
+        raise RefusedError(f"no --socket can be in {error.filename}: {error.strerror}; give another one") from error
     if is_served(socket_file):
         raise RefusedError(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
     withdraw(socket_file)  # what an earlier run has left, when it was killed, is not for this server's processes

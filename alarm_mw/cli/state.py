@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from alarm_mw.cli.trust import check_directory
 from alarm_mw.descriptors import beyond_standard
 from alarm_mw.sharing import directory_mode, is_shared
 from alarm_mw.sockets import is_served
@@ -35,15 +36,17 @@ class StateDir:
     def claim(cls, path: Path) -> Self | None:
         """Make the directory where it is missing and lock it; return None where another server has locked it.
 
-        Raises OSError where it cannot be used. The kernel ends the lock with the last process that has it, however
-        that process ends.
+        Raises OSError where it cannot be used, or others could change what is in it. The kernel ends the lock with the
+        last process that has it, however that process ends.
         """
         if is_new := not path.exists():
             path.parent.mkdir(mode=directory_mode(), parents=True, exist_ok=True)
             path.mkdir(mode=directory_mode(), exist_ok=True)
         if is_new and is_shared():
             path.chmod(directory_mode())  # whatever the umask is
-        lock = beyond_standard(os.open(path / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        check_directory(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = beyond_standard(os.open(path / LOCK_NAME, flags, 0o600))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -19,6 +19,7 @@ from typing import Self
 
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.engine.screen import Screen
+from alarm_mw.sharing import is_trusted
 from alarm_mw.types import NOWHERE, Rule
 
 log = logging.getLogger(__name__)
@@ -106,8 +107,7 @@ def _compilers() -> tuple[str, ...]:
 def _read_own(path: Path) -> bytes:
     """Return a whole file that nobody else could have written; raise `OSError` or `ValueError`."""
     with path.open("rb") as file:
-        facts = os.fstat(file.fileno())
-        if facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
+        if not is_trusted(os.fstat(file.fileno())):
             raise ValueError("others can write it")
         data = file.read()
     if hashlib.sha256(data[_HASH_SIZE:]).digest() != data[:_HASH_SIZE]:

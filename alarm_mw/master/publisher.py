@@ -39,7 +39,8 @@ class Publisher:
         path = Path(published_path(self._socket_path))
         fresh = path.with_name(f"{path.name}.{os.getpid()}")
         try:
-            with open(fresh, "wb", opener=self._open) as file:
+            fresh.unlink(missing_ok=True)
+            with open(fresh, "xb", opener=self._open) as file:
                 file.write(msgspec.msgpack.encode(content))
             fresh.replace(path)
             self._give_notice()
@@ -64,6 +65,6 @@ class Publisher:
             os.close(descriptor)
 
     def _open(self, path: str, flags: int) -> int:
-        descriptor = os.open(path, flags | os.O_CLOEXEC, self._mode)
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, self._mode)
         os.fchmod(descriptor, self._mode)  # whatever the umask is
         return descriptor

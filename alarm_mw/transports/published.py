@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from alarm_mw.sharing import is_trusted
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.types import RequestConditions
 
@@ -62,9 +63,16 @@ class Published:
         return True
 
     def read(self) -> Content:
-        """Return what is published; raise OSError or ValueError where that cannot be had. Reads a file."""
+        """Return what is published; raise OSError or ValueError where that cannot be had. Reads a file.
+
+        What others could have written is not looked at: compiled regexps are nothing to take from a stranger.
+        """
+        with self._content.open("rb") as file:
+            if not is_trusted(os.fstat(file.fileno())):
+                raise ValueError("others can write what is published")
+            data = file.read()
         try:
-            return msgspec.msgpack.decode(self._content.read_bytes(), type=Content)
+            return msgspec.msgpack.decode(data, type=Content)
         except msgspec.DecodeError as error:
             raise ValueError(f"this was not published by this version: {error}") from None
 

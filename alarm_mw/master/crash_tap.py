@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Hit, Screen
 from alarm_mw.master.chunk import Chunk
-from alarm_mw.master.reader import LineScreen, ScreenHit
+from alarm_mw.master.line_screen import LineScreen, ScreenHit
 from alarm_mw.monitors.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.types import Rule
 

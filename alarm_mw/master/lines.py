@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 #: The longest line that is judged whole, in bytes, its newline included.
-MAX_LINE = 65_536
+MAX_LINE = 131_072
 
 
 def count_lines(data: bytes) -> int:

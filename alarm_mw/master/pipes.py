@@ -6,15 +6,21 @@ only in our memory, so a SIGKILL loses none and repeats none. Every weaker way i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import stat
 from collections.abc import Callable
 
-#: The most that is copied at a time, in bytes: what a pipe holds unless it was told otherwise.
-CHUNK = 65_536
+#: The most that is copied at a time, in bytes.
+CHUNK = 131_072
+
+#: What the pipes of a busy stream are made to hold, in bytes, so that its writer, we and its reader seldom wait for
+#: each other. What the pipes of all of a user's processes may hold is limited, so those of quiet ones stay as they are.
+BUSY_PIPE = 262_144
 
 #: What the kernel answers where `tee` or `splice` is impossible, rather than impossible now.
 _UNSUPPORTED = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM})
@@ -72,6 +78,12 @@ class Passage:
     def keeps(self) -> bool:
         """Whether the bytes stay in the source until they are moved."""
         return self._scratch is not None
+
+    def widen(self) -> None:
+        """Let the pipes hold `BUSY_PIPE` bytes, where they hold less and the kernel allows it."""
+        if self._scratch is not None:
+            for pipe in (self._source, self._sink, self._scratch[1]):
+                _widen(pipe)
 
     def copy(self, into: memoryview) -> int:
         """Fill `into` with what comes next and return how many bytes that is, 0 at the end of the stream.
@@ -137,3 +149,10 @@ class Passage:
         scratch, self._scratch = self._scratch, None
         for descriptor in scratch or ():
             os.close(descriptor)
+
+
+def _widen(pipe: int | None) -> None:
+    # A sink need not be a pipe. And the user may have no more room for pipes, which are good as they are.
+    with contextlib.suppress(OSError):
+        if pipe is not None and fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) < BUSY_PIPE:
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, BUSY_PIPE)

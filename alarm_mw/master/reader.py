@@ -12,10 +12,10 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 from alarm_mw.master.chunk import Chunk, StreamHit, Tally
+from alarm_mw.master.line_screen import LineScreen
 from alarm_mw.master.lines import MAX_LINE, LineCutter, Piece, count_lines
 from alarm_mw.master.pipes import CHUNK, Passage
 from alarm_mw.master.stream_state import StreamState, settle
@@ -25,52 +25,18 @@ logger = logging.getLogger(__name__)
 #: How long a stopped reader waits for its sink where the source does not keep what was read from it, in seconds.
 LAST_WAIT = 1.0
 
-#: A stream is busy when so many chunks in a row were there before we asked for them.
+#: A stream is busy when so many chunks in a row came within `NAP` seconds.
 BUSY = 8
 
-#: How long to let the lines of a busy stream gather before the next look, in seconds: it makes half the work of many
-#: small writes, and is too short for a pipe to fill.
-NAP = 0.00003
+#: How long to let the lines of a busy stream gather before the next look, in seconds: one look at many lines instead of
+#: many looks, and a writer that need not wake us. It is too short for a pipe that was made wider to fill.
+NAP = 0.0003
+
+#: How often, in seconds, to look at what has come while a full sink takes nothing.
+LOOK_EVERY = 0.1
 
 #: What is raised when nobody reads the sink any more.
 _BROKEN = (BrokenPipeError, ConnectionResetError)
-
-
-class ScreenHit(Protocol):
-    """A line that some rule may match: where it is in the data, and the numbers of those rules."""
-
-    @property
-    def start(self) -> int:
-        """Where the line begins in the data."""
-        ...
-
-    @property
-    def end(self) -> int:
-        """Where it ends, after its newline."""
-        ...
-
-    @property
-    def rules(self) -> tuple[int, ...]:
-        """The numbers of the rules."""
-        ...
-
-    @property
-    def certain(self) -> tuple[int, ...]:
-        """Those among them that are known to match."""
-        ...
-
-
-class LineScreen(Protocol):
-    """Finds the lines that some rule may match."""
-
-    @property
-    def rule_set(self) -> object:
-        """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
-        ...
-
-    def scan(self, data: bytes) -> Sequence[ScreenHit]:
-        """Return the hits in `data`, which holds whole lines; the last may lack its newline."""
-        ...
 
 
 class StreamReader:
@@ -163,14 +129,15 @@ class StreamReader:
             try:
                 size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
             except BlockingIOError:
-                in_a_row = 0
-                self._wait_for_more()
+                in_a_row = in_a_row if self._comes_soon() else 0
                 continue
             if not size:
                 self._finish()
                 return
             self._forward(size)
             in_a_row += 1
+            if in_a_row == BUSY:
+                self._passage.widen()
             if in_a_row > BUSY and size < CHUNK // 2:
                 time.sleep(NAP)
         self._report()
@@ -191,10 +158,7 @@ class StreamReader:
 
     def _forward(self, size: int) -> None:
         """Take the next `size` bytes in the buffer on their way."""
-        self._stop = self._end + size
-        fresh = bytes(self._buffer[self._end : self._stop])
-        self._tally.lines += count_lines(fresh)
-        self._judge(self._cutter.cut(self._end, fresh))
+        self._look_at(size)
         while self._end < self._stop:
             # From here on, who reads the position finds out how much has gone out.
             self._save()
@@ -206,12 +170,23 @@ class StreamReader:
         self._line, self._oversized = self._cutter.line, self._cutter.oversized
         self._save()
 
-    def _judge(self, pieces: list[Piece]) -> None:
+    def _look_at(self, size: int) -> None:
+        """Judge what is new of the `size` bytes that follow what has been passed on."""
+        line, begin = self._cutter.line, self._stop
+        self._stop = self._end + size
+        # One copy has the line under way as well, unless that would mean to copy a long line over and over.
+        at = line if begin - line <= self._stop - begin else begin
+        text = bytes(self._buffer[at : self._stop])
+        self._tally.lines += count_lines(text)
+        self._judge(self._cutter.cut(at, text), text, at)
+
+    def _judge(self, pieces: list[Piece], text: bytes, at: int) -> None:
+        """Judge pieces of the buffer, in which `text` is from `at` on."""
         offset = self._passed - self._end
         screen = self.screen
         self._tally.rule_set = screen.rule_set
         for start, stop in pieces:
-            data = bytes(self._buffer[start:stop])
+            data = text[start - at : stop - at] if start >= at else bytes(self._buffer[start:stop])
             try:
                 hits = screen.scan(data)
             except Exception:  # the output passes whatever the rules do
@@ -240,11 +215,15 @@ class StreamReader:
         except Exception:  # the output passes whatever becomes of the alarms
             logger.exception("%s: %d hits were not taken", self.name, len(chunk.hits))
 
-    def _wait_for_more(self) -> None:
+    def _comes_soon(self) -> bool:
+        """Wait for more, and return whether it came within `NAP` seconds."""
         wait = self._tally.wait()
-        if not self._arrival.poll(None if wait is None else max(wait * 1000, 0)):
-            self._report()
-            self._save()
+        began = time.monotonic()
+        if self._arrival.poll(None if wait is None else max(wait * 1000, 0)):
+            return time.monotonic() - began < NAP
+        self._report()
+        self._save()
+        return False
 
     def _move(self, data: memoryview) -> int:
         """Move a first part of `data` and return its length; 0 when we were stopped before."""
@@ -262,11 +241,17 @@ class StreamReader:
 
     def _wait_for_room(self) -> bool:
         """Wait until the sink takes more; return False when we were stopped before."""
-        if not self._stopping:
-            self._room.poll()
+        while not self._stopping and not self._room.poll(LOOK_EVERY * 1000):
+            self._look_further()
         if not self._stopping:
             return True
         return not self._passage.keeps and bool(_poll({self._sink: select.POLLOUT}).poll(LAST_WAIT * 1000))
+
+    def _look_further(self) -> None:
+        """Judge what has come behind what waits for the sink: an alarm does not wait for whoever reads the output."""
+        if self._passage.keeps:
+            self._look_at(self._passage.copy(self._buffer[self._end : self._end + CHUNK]))
+            self._save()
 
     def _lose(self, data: memoryview, error: OSError) -> int:
         # The application goes on as it would if nobody looked at its output: the disk may have room again later.
@@ -280,7 +265,7 @@ class StreamReader:
     def _finish(self) -> None:
         """Judge the line that lacks its newline and say that the stream has ended."""
         self._tally.lines += self._oversized or self._line < self._end
-        self._judge(self._cutter.cut_rest(self._end))
+        self._judge(self._cutter.cut_rest(self._end), b"", self._end)
         self._report()
         self._line, self._oversized = self._end, False
         self._save()

@@ -12,7 +12,7 @@ import struct
 from typing import NamedTuple
 
 #: The size of the mapping in bytes.
-STATE_SIZE = 262_144
+STATE_SIZE = 524_288
 
 #: Names this layout. Memory that begins otherwise is new, or another version's, and holds no position.
 _MAGIC = b"amw1"

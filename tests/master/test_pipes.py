@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import socket
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.master.pipes import CHUNK, Passage, tee
+from alarm_mw.master.pipes import BUSY_PIPE, CHUNK, Passage, tee
 
 
 class Pipe:
@@ -203,6 +204,26 @@ def test_dropped_bytes_are_gone(source: Pipe, sink: Pipe, view: memoryview) -> N
     assert passage.copy(view) == 5
     assert bytes(view[:5]) == b"kept\n"
     passage.close()
+
+
+def test_the_pipes_of_a_busy_stream_are_made_wider(source: Pipe, sink: Pipe) -> None:
+    """They hold more, and a pipe that its owner made wider still is left alone."""
+    fcntl.fcntl(source.read, fcntl.F_SETPIPE_SZ, 2 * BUSY_PIPE)
+    passage = Passage(source.read, sink.write)
+    passage.widen()
+    assert fcntl.fcntl(sink.read, fcntl.F_GETPIPE_SZ) == BUSY_PIPE
+    assert fcntl.fcntl(source.write, fcntl.F_GETPIPE_SZ) == 2 * BUSY_PIPE
+    passage.close()
+
+
+def test_what_is_no_pipe_cannot_be_made_wider(source: Pipe, view: memoryview, tmp_path: Path) -> None:
+    """A busy stream into a file passes as before."""
+    with (tmp_path / "log").open("wb") as log:
+        passage = Passage(source.read, log.fileno())
+        passage.widen()
+        os.write(source.write, bytes(BUSY_PIPE))
+        assert pass_all(passage, view, BUSY_PIPE) == bytes(BUSY_PIPE)
+        passage.close()
 
 
 def test_a_closed_passage_leaves_no_descriptor(source: Pipe, sink: Pipe) -> None:

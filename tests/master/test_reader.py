@@ -78,11 +78,11 @@ class Stream:
         self.thread.start()
         return self
 
-    def send(self, data: bytes) -> None:
-        """Write all of `data` and wait until it has come out the same."""
+    def send(self, data: bytes, before: bytes = b"") -> None:
+        """Write all of `data` and wait until what was written `before` and it have come out the same."""
         writer = threading.Thread(target=write_all, args=(self.write, data))
         writer.start()
-        assert read_exactly(self.read, len(data)) == data
+        assert read_exactly(self.read, len(before + data)) == before + data
         writer.join(LIMIT)
 
     def end(self) -> list[Chunk]:
@@ -387,6 +387,41 @@ def test_stop_does_not_wait_for_a_full_sink(stream_of: Open) -> None:
     hits = hits_of([told.get() for _ in range(told.qsize())])
     assert hits[-1] == (len(text) - len(b"line 8999 ALARM\n"), b"line 8999 ALARM\n")
     assert all(text[offset:].startswith(line) for offset, line in hits)
+
+
+def test_a_line_behind_a_full_sink_is_looked_at(stream_of: Open) -> None:
+    """An alarm gets out though nobody reads the output, and once; the output waits as it was."""
+    state = StreamState()
+    stream = stream_of(state=state)
+    text = b"".join(b"line %d\n" % number for number in range(100)) + b"ALARM\n"
+    for line in text.splitlines(keepends=True):
+        os.write(stream.write, line)
+    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(text.index(b"ALARM"), b"ALARM\n", (0,)),)
+    stream.send(b"ALARM again\n", before=text)
+    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(len(text), b"ALARM again\n", (0,)),)
+    assert lines_of(stream.end()) == 0
+
+
+def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Open) -> None:
+    """When such a reader is replaced, the next one passes on what the first had only looked at."""
+    state = StreamState()
+    stream = stream_of(state=state)
+    text = b"".join(b"line %d\n" % number for number in range(100)) + b"ALARM\nhalf a"
+    for line in text.splitlines(keepends=True):
+        os.write(stream.write, line)
+    stream.chunks.get(timeout=LIMIT)
+    stream.reader.stop()
+    stream.thread.join(LIMIT)
+    told: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+    following = StreamReader(
+        "stdout", stream.source, stream.sink, screen=RegexpScreen(b"half an ALARM"), hand_over=told.put, state=state
+    )
+    thread = threading.Thread(target=following.run)
+    thread.start()
+    stream.send(b"n ALARM\n", before=text)
+    assert told.get(timeout=LIMIT).hits == (StreamHit(text.index(b"half"), b"half an ALARM\n", (0,)),)
+    stream.close(stream.write)
+    thread.join(LIMIT)
 
 
 def test_stop_before_the_start_ends_at_once(stream_of: Open) -> None:

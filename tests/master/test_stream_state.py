@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.stream_state import STATE_SIZE, Position, StreamState, gone_out, settle
-
-MAX_LINE = 65_536
 
 
 @pytest.fixture

@@ -389,26 +389,33 @@ def test_stop_does_not_wait_for_a_full_sink(stream_of: Open) -> None:
     assert all(text[offset:].startswith(line) for offset, line in hits)
 
 
+FILLING = b"-" * 65_536
+
+
+def stuck(stream_of: Open, state: StreamState) -> Stream:
+    """Return a stream whose sink is full, and whose reader waits to pass its first line on."""
+    stream = stream_of(state=state)
+    os.write(stream.sink, FILLING)
+    os.write(stream.write, b"ALARM 1\n")
+    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(0, b"ALARM 1\n", (0,)),)
+    return stream
+
+
 def test_a_line_behind_a_full_sink_is_looked_at(stream_of: Open) -> None:
     """An alarm gets out though nobody reads the output, and once; the output waits as it was."""
-    state = StreamState()
-    stream = stream_of(state=state)
-    text = b"".join(b"line %d\n" % number for number in range(100)) + b"ALARM\n"
-    for line in text.splitlines(keepends=True):
-        os.write(stream.write, line)
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(text.index(b"ALARM"), b"ALARM\n", (0,)),)
-    stream.send(b"ALARM again\n", before=text)
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(len(text), b"ALARM again\n", (0,)),)
-    assert lines_of(stream.end()) == 0
+    stream = stuck(stream_of, StreamState())
+    os.write(stream.write, b"ALARM 2\n")
+    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(8, b"ALARM 2\n", (0,)),)
+    stream.send(b"ALARM 3\n", before=FILLING + b"ALARM 1\nALARM 2\n")
+    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(16, b"ALARM 3\n", (0,)),)
+    assert stream.end() == []
 
 
 def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Open) -> None:
     """When such a reader is replaced, the next one passes on what the first had only looked at."""
     state = StreamState()
-    stream = stream_of(state=state)
-    text = b"".join(b"line %d\n" % number for number in range(100)) + b"ALARM\nhalf a"
-    for line in text.splitlines(keepends=True):
-        os.write(stream.write, line)
+    stream = stuck(stream_of, state)
+    os.write(stream.write, b"ALARM 2\nhalf an ")
     stream.chunks.get(timeout=LIMIT)
     stream.reader.stop()
     stream.thread.join(LIMIT)
@@ -418,8 +425,8 @@ def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Op
     )
     thread = threading.Thread(target=following.run)
     thread.start()
-    stream.send(b"n ALARM\n", before=text)
-    assert told.get(timeout=LIMIT).hits == (StreamHit(text.index(b"half"), b"half an ALARM\n", (0,)),)
+    stream.send(b"ALARM\n", before=FILLING + b"ALARM 1\nALARM 2\nhalf an ")
+    assert told.get(timeout=LIMIT).hits == (StreamHit(16, b"half an ALARM\n", (0,)),)
     stream.close(stream.write)
     thread.join(LIMIT)
 

@@ -68,10 +68,9 @@ class Rehearsal:
             for hit in self._engine.screen.scan(block):
                 passed += block.count(b"\n", at, hit.start)
                 at = hit.start
-                line = block[hit.start : hit.end]
-                verdict = self._engine.evaluate(Record(line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
+                verdict = self._engine.evaluate(Record(hit.line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
                 if verdict.matched:
-                    yield Match(passed + 1, line, verdict)
+                    yield Match(passed + 1, hit.line, verdict)
             passed += block.count(b"\n", at)
 
 

@@ -29,15 +29,21 @@ _RULE_MASK = (1 << RULE_BITS) - 1
 
 
 class Hit(NamedTuple):
-    """A line in which rules may match."""
+    """A line in which rules may match; there may be a million of them in a few seconds."""
 
-    #: The line is ``data[start:end]``, with its newline.
+    #: Where its first byte is in the data, or in what `Screen.scan` was told that the data is a part of.
     start: int
-    end: int
+    #: With its newline, where it has one.
+    line: bytes
     #: The numbers of the rules that may match, ascending.
     rules: tuple[int, ...]
     #: Those among them that do match: they need no verdict.
-    certain: tuple[int, ...]
+    certain: tuple[int, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Where it ends, after its newline."""
+        return self.start + len(self.line)
 
 
 class Screened(Protocol):
@@ -85,10 +91,9 @@ class Screen:
         self._all = tuple(rule for rule in range(len(expressions)) if rule not in nowhere)
         self._exact = tuple(item.exact if finder.exact else Exactness.NEVER for item in expressions)
         self._alone = tuple((rule,) for rule in range(len(expressions)))
-        #: What a hit of one rule on a line of ASCII has: the rule, and the rule again where it is certain.
-        self._plain = tuple(
-            (alone, alone if exact >= Exactness.ASCII else ())
-            for alone, exact in zip(self._alone, self._exact, strict=True)
+        #: What is certain of a hit of one rule on a line of ASCII.
+        self._certain = tuple(
+            alone if exact >= Exactness.ASCII else () for alone, exact in zip(self._alone, self._exact, strict=True)
         )
 
     @classmethod
@@ -116,18 +121,18 @@ class Screen:
         """The numbers of the rules that nothing can be looked for: each line and record goes to them."""
         return self._every
 
-    def scan(self, data: bytes) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         """Return the lines of a chunk in which some rule may match, in order.
 
         `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is looked for
-        line by line.
+        line by line. `base` is where the data is in the stream.
         """
         if self._every:
-            return list(self._line_by_line(data))
+            return list(self._line_by_line(data, base))
         finds = self._finder.find(data)
         if finds is None:
-            return list(self._line_by_line(data))
-        return self._hits(data, finds) if finds else []
+            return list(self._line_by_line(data, base))
+        return self._hits(data, finds, base) if finds else []
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
         """Return the numbers of the rules that may match a record: one of its lines, or it all (multiline)."""
@@ -175,12 +180,12 @@ class Screen:
 
     # Finds to hits
 
-    def _hits(self, data: bytes, finds: list[int]) -> list[Hit]:
+    def _hits(self, data: bytes, finds: list[int], base: int) -> list[Hit]:
         """Return the lines around the finds."""
         # In a flood every line is one. So there is no call in here that most lines could do without, and `new` is what
         # `Hit` itself would call.
         finds.sort()
-        new, plain, is_ascii = tuple.__new__, self._plain, data.isascii()
+        new, alone, certain, is_ascii = tuple.__new__, self._alone, self._certain, data.isascii()
         hits: list[Hit] = []
         rule = start = end = 0
         others: list[int] = []
@@ -188,48 +193,45 @@ class Screen:
             at = (find >> RULE_BITS) - 1
             if at >= end:
                 if others or (end and not is_ascii):
-                    hits.append(self._hit(data, start, end, [rule, *others]))
+                    hits.append(self._hit(base + start, data[start:end], [rule, *others]))
                     others = []
                 elif end:
-                    hits.append(new(Hit, (start, end, *plain[rule])))
+                    hits.append(new(Hit, (base + start, data[start:end], alone[rule], certain[rule])))
                 rule = find & _RULE_MASK
-                start = data.rfind(b"\n", end, at) + 1 or end
-                end = data.find(b"\n", at) + 1 or len(data)
+                start, end = end, data.find(b"\n", end) + 1 or len(data)
+                if at >= end:
+                    start = data.rfind(b"\n", end, at) + 1 or end
+                    end = data.find(b"\n", at) + 1 or len(data)
             elif find & _RULE_MASK != rule:
                 others.append(find & _RULE_MASK)
-        hits.append(self._hit(data, start, end, [rule, *others]))
+        hits.append(self._hit(base + start, data[start:end], [rule, *others]))
         return hits
 
     def _enough(self, line: bytes) -> Exactness:
         return Exactness.ASCII if line.isascii() else Exactness.ALWAYS
 
-    def _hit(self, data: bytes, start: int, end: int, rules: list[int]) -> Hit:
-        enough = self._enough(data[start:end])
-        if len(rules) == 1:
-            alone = self._alone[rules[0]]
-            return Hit(start, end, alone, alone if self._exact[rules[0]] >= enough else ())
-        return self._common_hit(start, end, tuple(sorted(set(rules))), enough)
+    def _hit(self, start: int, line: bytes, found: list[int]) -> Hit:
+        enough, exact = self._enough(line), self._exact
+        rules = tuple(sorted(set(found)))
+        return Hit(start, line, rules, tuple([rule for rule in rules if exact[rule] >= enough]))
 
-    def _common_hit(self, start: int, end: int, rules: tuple[int, ...], enough: Exactness) -> Hit:
-        exact = self._exact
-        return Hit(start, end, rules, tuple([rule for rule in rules if exact[rule] >= enough]))
-
-    def _line_by_line(self, data: bytes) -> Iterator[Hit]:
+    def _line_by_line(self, data: bytes, base: int) -> Iterator[Hit]:
         """Yield the hits of a chunk in which every line is looked at by itself."""
         start = 0
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
-            yield from self._judged(data, start, end, self._finder.matches(data[start:end]))
+            line = data[start:end]
+            yield from self._judged(base + start, line, self._finder.matches(line))
             start = end
 
-    def _judged(self, data: bytes, start: int, end: int, found: set[int] | None) -> Iterator[Hit]:
+    def _judged(self, start: int, line: bytes, found: set[int] | None) -> Iterator[Hit]:
         """Yield the hit of one line, if it is one; without finds, anything may match."""
         if found is None:
-            yield Hit(start, end, self._all, ())
+            yield Hit(start, line, self._all)
         elif found or self._every:
-            enough = self._enough(data[start:end])
+            enough = self._enough(line)
             certain = tuple(sorted(rule for rule in found if self._exact[rule] >= enough))
-            yield Hit(start, end, self._with_every(found), certain)
+            yield Hit(start, line, self._with_every(found), certain)
 
 
 def _if_any(literals: Collection[bytes], tell: Tell) -> Tell:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from alarm_mw.master.chunk import StreamHit
+from alarm_mw.engine.screen import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
 from alarm_mw.types import Record
 
@@ -30,9 +30,9 @@ class Lines:
 
     #: ``stdout`` or ``stderr``.
     stream: str
-    hits: Sequence[StreamHit]
+    hits: Sequence[Hit]
     #: Makes the record of one of them: only where it is needed, for that takes longer than all the rest.
-    record: Callable[[StreamHit], Record]
+    record: Callable[[Hit], Record]
     #: Whose the numbers of the hits' rules are: those of another screen say nothing to the engine. None: the engine's.
     rule_set: object = None
 

@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import NamedTuple
+
+from alarm_mw.engine.screen import Hit
 
 #: How long completed lines without a hit may wait to be reported, in seconds.
 REPORT_AFTER = 0.5
-
-
-class StreamHit(NamedTuple):
-    """A line of the stream that some rule may match; there may be a million of them in a few seconds."""
-
-    #: Where in the stream the line's first byte is; the same however often the line is handed over.
-    offset: int
-    #: With the newline, where it has one; the first `lines.MAX_LINE` bytes where it is longer.
-    line: bytes
-    #: The numbers of the rules.
-    rules: tuple[int, ...]
-    #: Those among them that do match.
-    certain: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +19,9 @@ class Chunk:
     stream: str
     #: How many lines were completed, hits or not.
     lines: int
-    hits: tuple[StreamHit, ...] = ()
+    #: At their places in the stream, the same however often a line is handed over; of a longer line than
+    #: `lines.MAX_LINE` its first bytes.
+    hits: tuple[Hit, ...] = ()
     #: How many lines were too long and judged by their first part only.
     oversized: int = 0
     #: How many lines passed unjudged because the screen failed.
@@ -57,7 +47,7 @@ class Tally:
     def _clear(self) -> None:
         # Lines told of that will come again (below zero) wait until they have come.
         self.lines = min(self.lines, 0)
-        self.hits: list[StreamHit] = []
+        self.hits: list[Hit] = []
         self.oversized = self.unjudged = self.lost = 0
         self._first: float | None = None
 

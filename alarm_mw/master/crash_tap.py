@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Hit, Screen
 from alarm_mw.master.chunk import Chunk
-from alarm_mw.master.line_screen import LineScreen, ScreenHit
+from alarm_mw.master.line_screen import LineScreen
 from alarm_mw.monitors.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.types import Rule
 
@@ -82,16 +82,16 @@ class CrashTap:
         fresh._screen = screen  # noqa: SLF001  # of this very class
         return fresh
 
-    def scan(self, data: bytes) -> Sequence[ScreenHit]:
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         """Return the screen's hits, and the lines that tell of a crash as hits of no rule (`LineScreen`)."""
-        hits = self._screen.scan(data)
+        hits = self._screen.scan(data, base)
         may_tell = bool(self._words.scan(data))
         if not may_tell and not self._is_open():
             return hits
         if may_tell and BEGINNING in data:
             self._found.open_until = time.monotonic() + DUMP_TIME
         self._found.anything = True
-        return self._with_crash_lines(data, hits)
+        return self._with_crash_lines(data, base, hits)
 
     def __call__(self, chunk: Chunk) -> None:
         """Let the listener hear of crashes, and hand the rest over."""
@@ -104,14 +104,13 @@ class CrashTap:
     def _is_open(self) -> bool:
         return self._found.open_until > 0.0 and time.monotonic() < self._found.open_until
 
-    def _with_crash_lines(self, data: bytes, hits: Sequence[ScreenHit]) -> list[ScreenHit]:
-        found: dict[int, ScreenHit] = {}
-        start = 0
+    def _with_crash_lines(self, data: bytes, base: int, hits: Sequence[Hit]) -> list[Hit]:
+        found: dict[int, Hit] = {}
+        start = base
         for line in _LINE.findall(data):
-            end = start + len(line)
             if _tells_of_crash(line):
-                found[start] = Hit(start, end, (), ())
-            start = end
+                found[start] = Hit(start, line, ())
+            start += len(line)
         found.update((hit.start, hit) for hit in hits)
         return [found[at] for at in sorted(found)]
 
@@ -119,7 +118,7 @@ class CrashTap:
         ours = [hit for hit in chunk.hits if _tells_of_crash(hit.line)]
         for killed in filter(None, (_KILLED.search(hit.line) for hit in ours)):
             self._listener.hear_killed(int(killed[1] or killed[2]), _number(killed[3].decode()))
-        lines = [StreamLine(hit.offset, _text(hit.line)) for hit in ours if not _KILLED.search(hit.line)]
+        lines = [StreamLine(hit.start, _text(hit.line)) for hit in ours if not _KILLED.search(hit.line)]
         if lines:
             self._listener.hear_lines(chunk.stream, lines)
 

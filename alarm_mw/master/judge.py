@@ -13,8 +13,8 @@ from typing import NamedTuple
 from alarm_mw.engine.antiloop import ALARM_MARK
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.gatekeeper import Gate
+from alarm_mw.engine.screen import Hit
 from alarm_mw.master.batch import Batch, Item, Lines
-from alarm_mw.master.chunk import StreamHit
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.transports.own_requests import own_requests
 from alarm_mw.types import Reason, Record, Verdict
@@ -46,7 +46,7 @@ class _Run:
         self.verdict = verdict
         self.message = gate.message
         self.n = 0
-        self.first: StreamHit | None = None
+        self.first: Hit | None = None
         self.last = b""
 
 
@@ -82,7 +82,7 @@ class Judge:
         for hit in lines.hits:
             yield self._line(lines, hit, now)
 
-    def _line(self, lines: Lines, hit: StreamHit, now: float) -> Judged:
+    def _line(self, lines: Lines, hit: Hit, now: float) -> Judged:
         record = lines.record(hit)
         return Judged(record, self._judge(Item(record, None, hit.rules, hit.certain), now))
 
@@ -117,7 +117,7 @@ class Judge:
             yield self._line(lines, hit, now)
         yield from self._finished(runs, lines, now)
 
-    def _settled(self, hit: StreamHit) -> tuple[int, ...] | None:
+    def _settled(self, hit: Hit) -> tuple[int, ...] | None:
         """Return the rules that match; None where the line has to be looked at by itself."""
         try:
             # One that was cut is no line yet.

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-from alarm_mw.master.chunk import Chunk, StreamHit, Tally
+from alarm_mw.master.chunk import Chunk, Tally
 from alarm_mw.master.line_screen import LineScreen
 from alarm_mw.master.lines import MAX_LINE, LineCutter, Piece, count_lines
 from alarm_mw.master.pipes import CHUNK, Passage
@@ -188,18 +188,10 @@ class StreamReader:
         for start, stop in pieces:
             data = text[start - at : stop - at] if start >= at else bytes(self._buffer[start:stop])
             try:
-                hits = screen.scan(data)
+                self._tally.hits += screen.scan(data, offset + start)
             except Exception:  # the output passes whatever the rules do
                 logger.exception("%s: the screen failed; lines pass unjudged", self.name)
                 self._tally.unjudged += max(count_lines(data), 1)
-            else:
-                begin = offset + start
-                # What `StreamHit` itself would call: in a flood every line is a hit.
-                new = tuple.__new__
-                self._tally.hits += [
-                    new(StreamHit, (begin + hit.start, data[hit.start : hit.end], hit.rules, hit.certain))
-                    for hit in hits
-                ]
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_lines = 0
         wait = self._tally.wait()

@@ -9,8 +9,9 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from alarm_mw.engine.screen import Hit
 from alarm_mw.master.batch import Batch, Lines
-from alarm_mw.master.chunk import Chunk, StreamHit
+from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.types import Reason, Record
 
@@ -56,12 +57,12 @@ class StreamIntake:
             under_way.append(done)
             done.wait(PATIENCE)
 
-    def _foreign(self, hits: Sequence[StreamHit], is_own: Callable[[bytes], bool]) -> Sequence[StreamHit]:
+    def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
         return [hit for hit in hits if not is_own(hit.line)]
 
-    def _record(self, stream: str, now: float, hit: StreamHit) -> Record:
+    def _record(self, stream: str, now: float, hit: Hit) -> Record:
         # The place in the stream makes the key: a line that two masters have seen is known by it.
-        key = f"{self._run_id}.{stream}.{hit.offset}.{zlib.crc32(hit.line):08x}"
+        key = f"{self._run_id}.{stream}.{hit.start}.{zlib.crc32(hit.line):08x}"
         # The first part of a line that was too long stays a line.
         is_cut = len(hit.line) >= MAX_LINE and not hit.line.endswith(b"\n")
         return Record(hit.line + b"\n" if is_cut else hit.line, stream, now, key)

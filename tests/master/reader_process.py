@@ -8,26 +8,18 @@ from __future__ import annotations
 import re
 import socket
 import sys
-from dataclasses import dataclass
 
+from alarm_mw.engine.screen import Hit
 from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.stream_state import StreamState
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
-    start: int
-    end: int
-    rules: tuple[int, ...] = (0,)
-    certain: tuple[int, ...] = ()
-
-
 class EveryLine:
     rule_set = None
 
-    def scan(self, data: bytes) -> list[Hit]:
-        return [Hit(*match.span()) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        return [Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
 
 
 def main() -> None:
@@ -36,7 +28,7 @@ def main() -> None:
 
     def tell(chunk: Chunk) -> None:
         if chunk.hits:
-            channel.send(b"%d " % chunk.lines + b"".join(b"%d %b" % (hit.offset, hit.line) for hit in chunk.hits))
+            channel.send(b"%d " % chunk.lines + b"".join(b"%d %b" % (hit.start, hit.line) for hit in chunk.hits))
 
     StreamReader("stdout", source, sink, screen=EveryLine(), hand_over=tell, state=StreamState.from_fd(state)).run()
 

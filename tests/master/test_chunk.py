@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from alarm_mw.master.chunk import REPORT_AFTER, Chunk, StreamHit, Tally
+from alarm_mw.engine.screen import Hit
+from alarm_mw.master.chunk import REPORT_AFTER, Chunk, Tally
 
 
 def test_nothing_is_told_of_nothing() -> None:
@@ -28,7 +29,7 @@ def test_a_count_may_wait_half_a_second() -> None:
 def test_a_hit_is_told_with_all_counts() -> None:
     """A hit does not wait, and takes with it whatever was counted before."""
     tally = Tally("stderr")
-    hit = StreamHit(5, b"ALARM\n", (0,))
+    hit = Hit(5, b"ALARM\n", (0,))
     tally.lines, tally.lost = 3, 7
     tally.hits.append(hit)
     assert tally.urgent

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.engine.screen import Hit
-from alarm_mw.master.chunk import Chunk, StreamHit
+from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.crash_tap import CrashTap, StreamLine
 
 HEADER = b"Fatal Python error: Segmentation fault\n"
@@ -27,8 +27,8 @@ class Screen:
 
     rule_set = None
 
-    def scan(self, data: bytes) -> list[Hit]:
-        return [Hit(*found.span(), (0,), ()) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data)]
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        return [Hit(base + found.start(), found[0], (0,)) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data)]
 
 
 class Ear:
@@ -55,9 +55,7 @@ class Stream:
         self._offset = 0
 
     def read(self, data: bytes) -> None:
-        hits = self.tap.scan(data)
-        found = [StreamHit(self._offset + hit.start, data[hit.start : hit.end], hit.rules, hit.certain) for hit in hits]
-        self.tap(Chunk("stderr", data.count(b"\n"), tuple(found)))
+        self.tap(Chunk("stderr", data.count(b"\n"), tuple(self.tap.scan(data, self._offset))))
         self._offset += len(data)
 
     def texts(self) -> list[str]:
@@ -131,7 +129,5 @@ def test_hits_of_rules_are_the_screens(lines: list[bytes]) -> None:
     """Whatever is printed, the rules are given what they are given without the tap, and the counts are the same."""
     data, stream = b"".join(lines), Stream()
     stream.read(data)
-    expected = [Hit(hit.start, hit.end, hit.rules, ()) for hit in Screen().scan(data)]
-    handed = [hit for chunk in stream.chunks for hit in chunk.hits]
-    assert [(hit.offset, hit.line) for hit in handed] == [(hit.start, data[hit.start : hit.end]) for hit in expected]
+    assert [hit for chunk in stream.chunks for hit in chunk.hits] == Screen().scan(data)
     assert sum(chunk.lines for chunk in stream.chunks) == data.count(b"\n")

@@ -10,9 +10,8 @@ import pytest
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
+from alarm_mw.engine.screen import Hit, Screen
 from alarm_mw.master.batch import Batch, Lines
-from alarm_mw.master.chunk import StreamHit
 from alarm_mw.master.judge import Judge, Judged
 from alarm_mw.transports.own_requests import own_requests
 from alarm_mw.types import Reason, Record, Rule
@@ -39,14 +38,11 @@ class Stage:
 
     def lines(self, *texts: bytes) -> Batch:
         data = b"".join(texts)
-        hits = [
-            StreamHit(hit.start, data[hit.start : hit.end], hit.rules, hit.certain) for hit in self.screen.scan(data)
-        ]
-        return Batch(lines=Lines("stdout", hits, self._record))
+        return Batch(lines=Lines("stdout", self.screen.scan(data), self._record))
 
-    def _record(self, hit: StreamHit) -> Record:
+    def _record(self, hit: Hit) -> Record:
         self.made += 1
-        return Record(hit.line, "stdout", 1000.0, f"k{hit.offset}")
+        return Record(hit.line, "stdout", 1000.0, f"k{hit.start}")
 
     def see(self, *texts: bytes, each: bool = False) -> list[Judged]:
         return list(self.judge.judge(self.lines(*texts), 0.0, each=each))

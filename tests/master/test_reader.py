@@ -20,7 +20,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alarm_mw.master.chunk import Chunk, StreamHit
+from alarm_mw.engine.screen import Hit
+from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState
@@ -28,14 +29,6 @@ from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 LIMIT = 20.0
 ROOT = Path(__file__).parents[2]
 READER = Path(__file__).with_name("reader_process.py")
-
-
-@dataclass(frozen=True, slots=True)
-class Hit:
-    start: int
-    end: int
-    rules: tuple[int, ...]
-    certain: tuple[int, ...] = ()
 
 
 class RegexpScreen:
@@ -46,15 +39,15 @@ class RegexpScreen:
     def __init__(self, regexp: bytes, rule: int = 0) -> None:
         self.regexp, self.rule = re.compile(regexp), rule
 
-    def scan(self, data: bytes) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         lines = re.finditer(rb"[^\n]*\n|[^\n]+", data)
-        return [Hit(*line.span(), (self.rule,)) for line in lines if self.regexp.search(line[0])]
+        return [Hit(base + line.start(), line[0], (self.rule,)) for line in lines if self.regexp.search(line[0])]
 
 
 class FailingScreen:
     rule_set = None
 
-    def scan(self, data: bytes) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         raise RuntimeError("no scratch left")
 
 
@@ -122,7 +115,7 @@ def read_soon(descriptor: int, size: int = 65_536) -> bytes:
 
 
 def hits_of(chunks: list[Chunk]) -> list[tuple[int, bytes]]:
-    return [(hit.offset, hit.line) for chunk in chunks for hit in chunk.hits]
+    return [(hit.start, hit.line) for chunk in chunks for hit in chunk.hits]
 
 
 def lines_of(chunks: list[Chunk]) -> int:
@@ -176,7 +169,7 @@ def test_a_line_is_handed_over_and_comes_out(stream_of: Open) -> None:
     """A hit is told with its place in the stream, its bytes and its rules, and the output stays as it was."""
     stream = stream_of()
     stream.send(b"all is well\nTERRIBLE ALARM\nall is well again\n")
-    assert stream.chunks.get(timeout=LIMIT) == Chunk("stdout", 3, (StreamHit(12, b"TERRIBLE ALARM\n", (0,)),))
+    assert stream.chunks.get(timeout=LIMIT) == Chunk("stdout", 3, (Hit(12, b"TERRIBLE ALARM\n", (0,)),))
     assert stream.end() == []
     assert stream.ended.is_set()
 
@@ -229,7 +222,7 @@ def test_a_line_in_two_halves_is_one_line(stream_of: Open) -> None:
     stream.send(b"ALARM")
     assert stream.told() == []
     stream.send(b"\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(0, b"TERRIBLE ALARM\n", (0,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(0, b"TERRIBLE ALARM\n", (0,)),)
 
 
 def test_the_last_line_needs_no_newline(stream_of: Open) -> None:
@@ -272,7 +265,7 @@ def test_new_rules_apply_to_a_running_stream(stream_of: Open) -> None:
     stream = stream_of(b"old")
     stream.reader.screen = RegexpScreen(b"new", 7)
     stream.send(b"old\nnew\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(4, b"new\n", (7,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(4, b"new\n", (7,)),)
 
 
 def test_a_failing_screen_does_not_stop_the_output(stream_of: Open) -> None:
@@ -283,7 +276,7 @@ def test_a_failing_screen_does_not_stop_the_output(stream_of: Open) -> None:
     assert stream.chunks.get(timeout=LIMIT) == Chunk("stdout", 2, unjudged=2)
     stream.reader.screen = RegexpScreen(b"ALARM")
     stream.send(b"ALARM\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(8, b"ALARM\n", (0,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(8, b"ALARM\n", (0,)),)
 
 
 def test_a_failing_receiver_does_not_stop_the_output() -> None:
@@ -397,7 +390,7 @@ def stuck(stream_of: Open, state: StreamState) -> Stream:
     stream = stream_of(state=state)
     os.write(stream.sink, FILLING)
     os.write(stream.write, b"ALARM 1\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(0, b"ALARM 1\n", (0,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(0, b"ALARM 1\n", (0,)),)
     return stream
 
 
@@ -405,9 +398,9 @@ def test_a_line_behind_a_full_sink_is_looked_at(stream_of: Open) -> None:
     """An alarm gets out though nobody reads the output, and once; the output waits as it was."""
     stream = stuck(stream_of, StreamState())
     os.write(stream.write, b"ALARM 2\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(8, b"ALARM 2\n", (0,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(8, b"ALARM 2\n", (0,)),)
     stream.send(b"ALARM 3\n", before=FILLING + b"ALARM 1\nALARM 2\n")
-    assert stream.chunks.get(timeout=LIMIT).hits == (StreamHit(16, b"ALARM 3\n", (0,)),)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(16, b"ALARM 3\n", (0,)),)
     assert stream.end() == []
 
 
@@ -426,7 +419,7 @@ def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Op
     thread = threading.Thread(target=following.run)
     thread.start()
     stream.send(b"ALARM\n", before=FILLING + b"ALARM 1\nALARM 2\nhalf an ")
-    assert told.get(timeout=LIMIT).hits == (StreamHit(16, b"half an ALARM\n", (0,)),)
+    assert told.get(timeout=LIMIT).hits == (Hit(16, b"half an ALARM\n", (0,)),)
     stream.close(stream.write)
     thread.join(LIMIT)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from alarm_mw.engine.screen import Hit
 from alarm_mw.master import streams
 from alarm_mw.master.batch import Batch
-from alarm_mw.master.chunk import Chunk, StreamHit
+from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.streams import StreamIntake
 
@@ -15,7 +16,7 @@ def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:
     """What our own logging printed is no line of the application's, and is in the ledger all the same."""
     batches: list[Batch] = []
     intake = StreamIntake("run", batches.append, lambda line: line.startswith(b"alarm"))
-    chunk = Chunk("stdout", 3, (StreamHit(0, b"alarm a: failed\n", (0,)),))
+    chunk = Chunk("stdout", 3, (Hit(0, b"alarm a: failed\n", (0,)),))
     intake(chunk)
     (batch,) = batches
     assert batch.lines is None
@@ -38,7 +39,7 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
         assert batch.done is not None
         batch.done.set()
 
-    StreamIntake("run", submit)(Chunk("stdout", 1, (StreamHit(0, b"x" * MAX_LINE, (0,)),)))
+    StreamIntake("run", submit)(Chunk("stdout", 1, (Hit(0, b"x" * MAX_LINE, (0,)),)))
     lines = batches[0].lines
     assert lines is not None
     assert lines.record(lines.hits[0]).message == b"x" * MAX_LINE + b"\n"
@@ -49,7 +50,7 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     monkeypatch.setattr(streams, "PATIENCE", 0.0)
     batches: list[Batch] = []
     intake = StreamIntake("run", batches.append)
-    chunk = Chunk("stdout", 1, (StreamHit(0, b"ALARM\n", (0,)),))
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
     for _ in range(streams.WAITING + 1):
         intake(chunk)
     assert batches[-1].lines is None

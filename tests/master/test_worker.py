@@ -18,9 +18,8 @@ from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
+from alarm_mw.engine.screen import Hit, Screen
 from alarm_mw.master.batch import Batch, Item, Lines, Silence
-from alarm_mw.master.chunk import StreamHit
 from alarm_mw.master.memory_writer import read_memory
 from alarm_mw.master.worker import Worker
 from alarm_mw.types import Reason, Record, Rule, Syntax
@@ -91,11 +90,11 @@ def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(sta
     assert stage.worker.exchange(engine, 10.0)
     # Number 0 is the exclusion of the former rules, number 1 their ERR.
     lines = (b"ERR same\n", b"ERR other\n", b"skip NEW\n", b"skip\n")
-    hits = tuple(StreamHit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
+    hits = tuple(Hit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
     for n, rule_set in enumerate((former.screen.rule_set, engine.screen.rule_set)):
-        record = lambda hit, n=n: Record(hit.line, "stdout", 1.0, f"{n}-{hit.offset}")  # noqa: E731
+        record = lambda hit, n=n: Record(hit.line, "stdout", 1.0, f"{n}-{hit.start}")  # noqa: E731
         done = threading.Event()
-        kept = hits if n == 0 else (StreamHit(9, b"ERR third\n", (1,), (1,)),)
+        kept = hits if n == 0 else (Hit(9, b"ERR third\n", (1,), (1,)),)
         stage.worker.submit(Batch(done=done, lines=Lines("stdout", kept, record, rule_set)))
         assert done.wait(10.0)
     assert stage.outbox.count_waiting() == {"a": 4}

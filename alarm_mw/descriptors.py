@@ -37,6 +37,30 @@ def unread(pipe: int) -> int:
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
+def write_at_once(descriptor: int, data: bytes) -> bool:
+    """Write all of `data` where that needs no waiting, and return whether it did; else nothing is written.
+
+    Few bytes into a pipe with room can be had like that, whoever else writes into it; with other files it is not tried.
+    """
+    try:
+        if len(data) > select.PIPE_BUF or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):
+            return False
+        return _moved(data, descriptor)
+    except (OSError, AttributeError):  # no room, nobody reads it, or not Linux
+        return False
+
+
+def _moved(data: bytes, pipe: int) -> bool:
+    """Move `data` from a pipe of our own: to make the other one non-blocking is not for us alone."""
+    reader, writer = os.pipe()
+    try:
+        os.write(writer, data)
+        return os.splice(reader, pipe, len(data), flags=os.SPLICE_F_NONBLOCK) == len(data)
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def has_no_writer(pipe: int) -> bool:
     """Return whether nobody can write any more into what `pipe` is the reading end of."""
     hung_up = select.poll()

@@ -63,6 +63,11 @@ def _unknown() -> None:
     """Return None, as the process id of a server that is not known."""
 
 
+def _cannot(data: bytes) -> bool:  # noqa: ARG001 - what it is asked
+    """Return False: whether it would have to wait is not known."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """What an action may know of the program around it."""
@@ -75,6 +80,8 @@ class ActionContext:
     server_pid: Callable[[], int | None] = _unknown
     #: The workers and mules under ``alarm-mw run``, else None.
     processes: Processes | None = None
+    #: Writes bytes to the log where that needs no waiting, and returns whether it did; `write_log` may block.
+    write_log_at_once: Callable[[bytes], bool] = _cannot
 
 
 @runtime_checkable

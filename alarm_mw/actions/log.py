@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
+from alarm_mw.actions.blocking import in_thread
 from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.types import Firing
@@ -28,7 +29,7 @@ class LogAction:
 
     def __init__(self, options: LogOptions, context: ActionContext) -> None:
         self._prefix = options.prefix
-        self._write = context.write_log
+        self._context = context
 
     @classmethod
     def from_uwsgi(cls, args: str) -> LogOptions:
@@ -41,9 +42,11 @@ class LogAction:
     async def __aexit__(self, *exc: object) -> None:
         pass
 
-    def deliver(self, firing: Firing) -> None:
-        """Write the line; blocks while the log's reader is slow, which is why it is not a coroutine."""
-        self._write(entry(firing, self._prefix))
+    async def deliver(self, firing: Firing) -> None:
+        """Write the line; waits in a thread while the log's reader is slow."""
+        line = entry(firing, self._prefix)
+        if not self._context.write_log_at_once(line):
+            await in_thread(self._context.write_log, line)
 
 
 def entry(firing: Firing, prefix: str = "") -> bytes:

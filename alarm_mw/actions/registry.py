@@ -11,6 +11,7 @@ _HELPERS = frozenset(
     {
         "airbrake_notice",
         "backtrace",
+        "blocking",
         "child",
         "http",
         "http_transport",

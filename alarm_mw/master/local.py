@@ -10,6 +10,7 @@ import uuid
 from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
+from alarm_mw.descriptors import write_at_once
 from alarm_mw.engine.conditions import Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
@@ -51,7 +52,12 @@ class LocalClient:
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
         self._decision = Decision(rule.request for rule in settings.rules if rule.request is not None)
-        self._runtime = Runtime(settings, write_log=self._write_log, find_action=find_action)
+        self._runtime = Runtime(
+            settings,
+            write_log=self._write_log,
+            write_log_at_once=lambda data: write_at_once(self._stderr, data),
+            find_action=find_action,
+        )
         self._runtime.start()
         self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
         self._monitors.start()

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
+from alarm_mw.descriptors import write_at_once
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master import dead_letters
@@ -47,6 +48,9 @@ from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
 
+#: The descriptor of the standard error, which is the log.
+STDERR = 2
+
 #: Seconds for a thread to end that has been told to.
 JOIN_TIMEOUT = 2.0
 
@@ -73,6 +77,7 @@ class MasterProcess:
             settings,
             outbox=self._state_dir / "outbox.db",
             write_log=write_stderr,
+            write_log_at_once=functools.partial(write_at_once, STDERR),
             metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
             server_pid=lambda: self._server_pid,
             retired=loaded.retired,
@@ -260,4 +265,4 @@ def write_stderr(data: bytes) -> None:
     """Write all of it to the standard error, past Python's buffers; a log that has gone does not matter."""
     with contextlib.suppress(OSError):
         while data:
-            data = data[os.write(2, data) :]
+            data = data[os.write(STDERR, data) :]

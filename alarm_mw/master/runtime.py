@@ -60,6 +60,7 @@ class Runtime:
         *,
         outbox: Path | Literal[":memory:"] = ":memory:",
         write_log: Callable[[bytes], None],
+        write_log_at_once: Callable[[bytes], bool] = lambda _: False,
         server_pid: Callable[[], int | None] = lambda: None,
         subscribers: Subscribers | None = None,
         metrics: Metrics | None = None,
@@ -68,6 +69,7 @@ class Runtime:
     ) -> None:
         self._find_action = find_action
         self._write_log = write_log
+        self._write_log_at_once = write_log_at_once
         self._server_pid = server_pid
         self._subscribers = subscribers
         alarms, former = self._routed(settings.alarms), self._routed(retired)
@@ -202,7 +204,9 @@ class Runtime:
         return {alarm.name: (alarm, _route(self._action(alarm), alarm)) for alarm in alarms}
 
     def _action(self, alarm: Alarm) -> Action:
-        context = ActionContext(alarm.name, self._write_log, self._server_pid, self._subscribers)
+        context = ActionContext(
+            alarm.name, self._write_log, self._server_pid, self._subscribers, self._write_log_at_once
+        )
         return make_action(alarm, context, self._find_action)
 
     async def _settle(self, end: float) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -31,7 +34,7 @@ def test_an_alarm_is_logged_as_uwsgi_logs_it(
     context: ActionContext, log: Log, make_firing: Callable[..., Firing]
 ) -> None:
     """The line in the log is the one that people's scripts match."""
-    LogAction(LogAction.from_uwsgi(""), context).deliver(make_firing(b"ERR x\n", time=MOMENT))
+    asyncio.run(LogAction(LogAction.from_uwsgi(""), context).deliver(make_firing(b"ERR x\n", time=MOMENT)))
     assert log.text == b"Tue Nov 24 06:29:21 2026 - ALARM: ERR x\n"
 
 
@@ -39,8 +42,48 @@ def test_the_prefix_stands_before_the_message(
     context: ActionContext, log: Log, make_firing: Callable[..., Firing]
 ) -> None:
     """`log:PREFIX` puts PREFIX between `ALARM:` and the message."""
-    LogAction(LogAction.from_uwsgi("PREFIX"), context).deliver(make_firing(b"ERR x", time=MOMENT))
+    asyncio.run(LogAction(LogAction.from_uwsgi("PREFIX"), context).deliver(make_firing(b"ERR x", time=MOMENT)))
     assert log.text == b"Tue Nov 24 06:29:21 2026 - ALARM: PREFIX ERR x\n"
+
+
+def test_what_needs_no_waiting_needs_no_thread(
+    context: ActionContext, log: Log, make_firing: Callable[..., Firing]
+) -> None:
+    """A log with room is written to at once."""
+    lines: list[bytes] = []
+
+    def write_at_once(line: bytes) -> bool:
+        lines.append(line)
+        return True
+
+    context = dataclasses.replace(context, write_log_at_once=write_at_once)
+    asyncio.run(LogAction(LogAction.from_uwsgi(""), context).deliver(make_firing(b"ERR x\n", time=MOMENT)))
+    assert lines == [b"Tue Nov 24 06:29:21 2026 - ALARM: ERR x\n"]
+    assert not log.text
+
+
+def test_a_slow_log_is_waited_for_even_when_the_time_is_over(
+    context: ActionContext, make_firing: Callable[..., Firing]
+) -> None:
+    """An attempt that was cut off is over when its thread is, so that threads without an end are counted."""
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def write_log(_: bytes) -> None:
+        has_begun.set()
+        may_end.wait(10)
+
+    async def scene() -> None:
+        action = LogAction(LogAction.from_uwsgi(""), dataclasses.replace(context, write_log=write_log))
+        attempt = asyncio.create_task(action.deliver(make_firing()))
+        await asyncio.to_thread(has_begun.wait, 10)
+        attempt.cancel()
+        await asyncio.wait({attempt}, timeout=0.01)
+        assert not attempt.done()
+        may_end.set()
+        await asyncio.wait({attempt}, timeout=10)
+        assert attempt.cancelled()
+
+    asyncio.run(scene())
 
 
 @pytest.mark.parametrize(

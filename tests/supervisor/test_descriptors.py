@@ -7,7 +7,7 @@ import os
 import select
 from pathlib import Path
 
-from alarm_mw.descriptors import lead_to_one_place
+from alarm_mw.descriptors import lead_to_one_place, write_at_once
 from alarm_mw.supervisor.descriptors import ready_for
 
 
@@ -50,3 +50,24 @@ def test_ready_for() -> None:
     os.close(writing)
     assert ready_for(reading, select.POLLIN) == select.POLLHUP
     os.close(reading)
+
+
+def test_a_pipe_with_room_is_written_to_at_once() -> None:
+    """The bytes are in it, whole; a full one, or one that nobody reads, takes nothing, and nobody waits."""
+    reading, writing = os.pipe()
+    assert write_at_once(writing, b"a line\n")
+    assert os.read(reading, 100) == b"a line\n"
+    assert not write_at_once(writing, b"x" * (select.PIPE_BUF + 1))
+    while write_at_once(writing, b"x" * select.PIPE_BUF):
+        pass
+    assert os.get_blocking(writing)
+    close(reading)
+    assert not write_at_once(writing, b"a line\n")
+    close(writing)
+
+
+def test_what_may_have_to_wait_is_not_tried(tmp_path: Path) -> None:
+    """A file on a disk, say."""
+    with (tmp_path / "log").open("wb") as file:
+        assert not write_at_once(file.fileno(), b"a line\n")
+    assert not (tmp_path / "log").read_bytes()

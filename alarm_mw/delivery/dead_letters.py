@@ -179,6 +179,7 @@ class DeadLetters:
     def _put_back(self, transaction: Transaction, row: _Row, firing: Firing) -> None:
         """Let it wait behind all others: its lane looks there."""
         self._remove(row)
+        self._store.detours += 1
         self._store.insert(firing, row.blob, row.attempts)
         transaction.count(row.alarm, "retried")
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.fallback import Way, next_way
 from alarm_mw.delivery.lane import Lane, Surroundings
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox import Entry, Outbox, Taken
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.settler import Settler
 from alarm_mw.interfaces import Action
@@ -48,7 +48,7 @@ class Route:
 
 
 class Dispatcher:
-    """Lives on the event loop: only `submit` may be called from other threads."""
+    """Lives on the event loop: only `submit` and `offer` may be called from other threads."""
 
     def __init__(self, outbox: Outbox, routes: Mapping[str, Route]) -> None:
         self._outbox = outbox
@@ -73,6 +73,18 @@ class Dispatcher:
         """Tell the lanes of these alarms that there is something new in the outbox. From any thread."""
         with contextlib.suppress(RuntimeError):  # the loop is closed; what is in the outbox waits there
             self._loop.call_soon_threadsafe(self._wake, frozenset(alarms))
+
+    def offer(self, taken: Taken) -> None:
+        """Give the lanes what was just taken into the outbox, in the order in which it was. From any thread."""
+        with contextlib.suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._offer, taken)
+
+    def _offer(self, taken: Taken) -> None:
+        entries: dict[str, list[Entry]] = {}
+        for entry in taken.entries:
+            entries.setdefault(entry.firing.alarm, []).append(entry)
+        for alarm in entries.keys() & self._lanes.keys():
+            self._lanes[alarm].offer(entries[alarm], taken.detours)
 
     def _wake(self, alarms: Iterable[str]) -> None:
         for alarm in alarms:

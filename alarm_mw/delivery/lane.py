@@ -16,6 +16,7 @@ from alarm_mw.delivery.attempts import Attempts
 from alarm_mw.delivery.breaker import Breaker, Failing
 from alarm_mw.delivery.fallback import Way, handed_over
 from alarm_mw.delivery.grouping import Parcel, grouped, single
+from alarm_mw.delivery.inbox import PAGE, Inbox
 from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.settler import Settler
@@ -25,9 +26,6 @@ from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing, Reason
 
 log = logging.getLogger(__name__)
-
-#: How many firings are taken from the outbox at a time.
-PAGE = 64
 
 #: How many firings one may stand for; what comes beyond begins the next group.
 MAX_GROUP = 1000
@@ -65,16 +63,15 @@ class Lane:
         self._alarm = alarm
         self._policy = policy
         self._outbox = outbox
+        self._inbox = Inbox(alarm, outbox)
         self._around = surroundings
         self._attempts = Attempts(alarm, action, policy.attempt_timeout)
         self._breaker = Breaker(policy)
-        self._last = 0
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
         #: How many firings have let others past.
         self._aside = 0
         self._places = asyncio.Semaphore(action.concurrency)
-        self._wake = asyncio.Event()
         #: Set when no further attempt is to be begun.
         self._finishing = asyncio.Event()
         #: Set when groups are to be delivered as they are.
@@ -82,14 +79,21 @@ class Lane:
 
     def wake(self) -> None:
         """There is something new in the outbox."""
-        self._wake.set()
+        self._inbox.wake()
+
+    def offer(self, entries: list[Entry], detours: int) -> None:
+        """There is this in the outbox; see `Inbox.offer`."""
+        if self._policy.group_wait:  # whose time begins in the outbox
+            self._inbox.wake()
+        else:
+            self._inbox.offer(entries, detours)
 
     def finish(self) -> None:
         """Let `run` return as soon as the attempts that are under way have ended; what is not delivered waits on."""
         self._finishing.set()
         self._hurrying.set()
         self._breaker.release()
-        self._wake.set()
+        self._inbox.wake()
 
     def hurry(self) -> None:
         """Gather no groups any more: the end is near."""
@@ -121,7 +125,6 @@ class Lane:
 
     async def _work(self) -> None:
         while not self._finishing.is_set():
-            self._wake.clear()
             parcels = await self._next_parcels()
             for parcel in parcels:
                 await self._places.acquire()
@@ -132,7 +135,7 @@ class Lane:
                     break
                 self._start(parcel)
             if not parcels:
-                await self._wake.wait()
+                await self._inbox.arrival.wait()
         if self._under_way:
             await asyncio.wait(self._under_way)
         # The next lane must not find what this one has delivered.
@@ -140,17 +143,10 @@ class Lane:
 
     async def _next_parcels(self) -> Sequence[Parcel]:
         if not self._policy.group_wait:
-            return [single(entry) for entry in self._page(PAGE)]
-        for entry in self._page(1, is_look=True):
+            return [single(entry) for entry in self._inbox.take(PAGE)]
+        for entry in self._inbox.look():
             await self._gather(self._policy.group_wait - entry.since - entry.before)
-        return grouped(self._page(MAX_GROUP), self._policy.group_by)
-
-    def _page(self, limit: int, *, is_look: bool = False) -> list[Entry]:
-        """Return what waits next; unless it was only a look, what waits behind it is next from then on."""
-        page = self._outbox.waiting(self._alarm, after=self._last, limit=limit)
-        if page and not is_look:
-            self._last = page[-1].seq
-        return page
+        return grouped(self._inbox.take(MAX_GROUP), self._policy.group_by)
 
     async def _gather(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

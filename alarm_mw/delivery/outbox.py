@@ -19,7 +19,7 @@ from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.types import Firing, Reason
 
-__all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "Settlement", "State"]
+__all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "Settlement", "State", "Taken"]
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +66,15 @@ class Settlement:
     successor: Firing | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the outbox has taken, in order."""
+
+    entries: list[Entry]
+    #: How often something had come into it by another way by then.
+    detours: int
+
+
 class Outbox(Store):
     """What waits, and what becomes of it. Safe to use from any thread; every call may block for a disk write."""
 
@@ -74,7 +83,7 @@ class Outbox(Store):
 
     def take(
         self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None
-    ) -> list[Firing]:
+    ) -> Taken:
         """Write firings down, in one transaction with the ledger, and return those that wait in it now.
 
         `memory` takes the place of what the limiters remembered; None leaves that as it is.
@@ -83,7 +92,7 @@ class Outbox(Store):
         new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
         could be written.
         """
-        taken = []
+        entries = []
         refused: set[str] = set()
         with self.transaction() as transaction:
             if memory is not None:
@@ -95,9 +104,10 @@ class Outbox(Store):
                     if is_new:
                         refused.add(firing.id)
                         transaction.count(firing.alarm, State.DROPPED, reason=Reason.OUTBOX_FULL)
-                elif is_new := self.insert(firing, blob):
-                    taken.append(firing)
+                elif is_new := (seq := self.insert(firing, blob)) is not None:
+                    entries.append(Entry(seq, firing))
                 book(firing, is_new)
+            taken = Taken(entries, self.detours)
         if refused:
             self._warn_of_refusals(len(refused))
         return taken

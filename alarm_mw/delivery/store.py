@@ -56,6 +56,8 @@ class Store:
         self._refuge = Refuge(opened, lambda: reopen(Path(path)), self._now)
         #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
         self.has_file = opened.has_file
+        #: How often something was to wait that `Outbox.take` has not taken.
+        self.detours = 0
         #: What is or was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
         #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
@@ -154,21 +156,22 @@ class Store:
         """Run a statement that changes rows, within a transaction; their amounts are the caller's to move."""
         self._database.execute(sql, arguments)
 
-    def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> bool:
-        """Let a firing wait, within a transaction; return False where one with its id is known."""
+    def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> int | None:
+        """Let a firing wait, within a transaction; return its number, or None where one with its id is known."""
         cursor = self._database.execute(
             "INSERT OR IGNORE INTO firings (id, alarm, state, firing, attempts, taken) VALUES (?, ?, ?, ?, ?, ?)",
             (firing.id, firing.alarm, State.WAITING, blob, attempts, self._now()),
         )
         if cursor.rowcount <= 0:
-            return False
+            return None
         self._stock[State.WAITING] += Amount(1, len(blob))
-        return True
+        return cursor.lastrowid
 
     def take_over(self, transaction: Transaction, firing: Firing) -> None:
         """Let a firing wait that takes the place of another alarm's."""
         transaction.count(firing.alarm, "taken_over")
-        if self.insert(firing, encode(firing)):
+        self.detours += 1
+        if self.insert(firing, encode(firing)) is not None:
             transaction.count(firing.alarm, "fired")
         else:
             transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from alarm_mw.config.settings import Alarm
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox import Outbox, Taken
 
 #: Seconds between looks at whether the last firing of an alarm that is configured no more was delivered.
 RETIRE_EVERY = 1.0
@@ -21,7 +21,7 @@ Routed = Mapping[str, tuple[Alarm, Route]]
 
 
 class Lanes:
-    """Lives on the event loop, between `start` and `stop`; only `wake` may be called from other threads."""
+    """Lives on the event loop, between `start` and `stop`; only `wake` and `offer` may be called from other threads."""
 
     def __init__(self, outbox: Outbox, current: Routed, retired: Routed) -> None:
         self._outbox = outbox
@@ -68,6 +68,11 @@ class Lanes:
         """Tell the lanes of these alarms that there is something new in the outbox."""
         if self._dispatcher is not None:
             self._dispatcher.submit(alarms)
+
+    def offer(self, taken: Taken) -> None:
+        """Give the lanes what was just taken into the outbox."""
+        if self._dispatcher is not None:
+            self._dispatcher.offer(taken)
 
     async def drain(self, deadline: float, *, wait_for_retries: bool) -> bool:
         """Return whether everything was delivered by `deadline` (`time.monotonic`); see `Dispatcher.drain`."""

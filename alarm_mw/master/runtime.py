@@ -81,7 +81,7 @@ class Runtime:
         self.lanes = Lanes(self.outbox, alarms, former)
         self._thread = LoopThread(self._settle)
         self.loop = self._thread.loop
-        self._worker = Worker(self._current.engine, self.outbox, self.lanes.wake, metrics, self._tell_loss)
+        self._worker = Worker(self._current.engine, self.outbox, self.lanes.offer, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
         self.outbox.tell = self.own_alarms.fire

@@ -7,10 +7,10 @@ import queue
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from alarm_mw import signals
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox import Outbox, Taken
 from alarm_mw.engine.engine import Engine
 from alarm_mw.master.batch import Batch
 from alarm_mw.master.judge import Judge, Judged
@@ -31,6 +31,8 @@ FLUSH_EVERY = 1.0
 WRITE_ATTEMPTS = 10
 WRITE_PAUSE = 0.2
 
+NOTHING = Taken([], 0)
+
 
 class Worker:
     """Owns the thread that runs the engine. `submit` may be called from anywhere, signal handlers included."""
@@ -39,13 +41,14 @@ class Worker:
         self,
         engine: Engine,
         outbox: Outbox,
-        wake: Callable[[Iterable[str]], None],
+        offer: Callable[[Taken], None],
         metrics: Metrics | None = None,
         on_loss: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
         self._outbox = outbox
-        self._wake = wake
+        #: Given what the outbox has taken.
+        self._offer = offer
         #: Told of firings that were lost, when the outbox can be written again.
         self._on_loss = on_loss
         self._lost = 0
@@ -154,10 +157,10 @@ class Worker:
                 self._book_record(found)
             if self._unwritten_since is None:
                 self._unwritten_since = now
-            new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else []
+            new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
-            new = self._take_later(firings, booked) if firings or not at_end else []
+            new = self._take_later(firings, booked) if firings or not at_end else NOTHING
         self._announce_fired(new)
         self._announce_held(judged)
 
@@ -195,7 +198,7 @@ class Worker:
         else:
             ledger.alarm(firing.alarm, "held_back", reason=Reason.DUPLICATE)
 
-    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing] | None:
+    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken | None:
         """Write firings down and return the new ones, None where that failed; `booked` is what the ledger knows."""
 
         def book(firing: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
@@ -219,13 +222,13 @@ class Worker:
         """Return the present time while memory stands in for the file, which is tried again though nothing comes."""
         return time.monotonic() if self._outbox.has_file and not self._outbox.is_durable else None
 
-    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> list[Firing]:
+    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken:
         for _ in range(WRITE_ATTEMPTS - 1):
             time.sleep(WRITE_PAUSE)
             if (new := self._take(firings, booked)) is not None:
                 return new
         self._lose(firings, booked)
-        return []
+        return NOTHING
 
     def _lose(self, firings: Sequence[Firing], booked: Mapping[str, bool]) -> None:
         for firing in firings:
@@ -235,11 +238,11 @@ class Worker:
                 self._lost += 1
                 self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
 
-    def _announce_fired(self, firings: Sequence[Firing]) -> None:
-        if firings:
-            self._wake({firing.alarm for firing in firings})
-        for firing in firings:
-            signals.send(signals.fired, firing.alarm, firing=firing)
+    def _announce_fired(self, taken: Taken) -> None:
+        if taken.entries:
+            self._offer(taken)
+        for entry in taken.entries:
+            signals.send(signals.fired, entry.firing.alarm, firing=entry.firing)
 
     def _announce_held(self, judged: Sequence[Judged]) -> None:
         for record, verdict, _ in judged:

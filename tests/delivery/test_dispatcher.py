@@ -58,8 +58,7 @@ class Stage:
         return await self.dispatcher.exchange(self._routes(actions))
 
     def put(self, firings: Sequence[Firing]) -> None:
-        self.outbox.take(firings, lambda one, _: self.outbox.ledger.alarm(one.alarm, "fired"))
-        self.dispatcher.submit({one.alarm for one in firings})
+        self.dispatcher.offer(self.outbox.take(firings, lambda one, _: self.outbox.ledger.alarm(one.alarm, "fired")))
 
     async def drain(self, timeout: float = 10.0, *, wait_for_retries: bool = True) -> bool:
         return await self.dispatcher.drain(timeout, wait_for_retries=wait_for_retries)

@@ -94,8 +94,7 @@ class Stage:
             self.outbox.ledger.alarm(one.alarm, "matched")
             self.outbox.ledger.alarm(one.alarm, "fired")
 
-        self.outbox.take(firings, book)
-        self.dispatcher.submit({one.alarm for one in firings})
+        self.dispatcher.offer(self.outbox.take(firings, book))
 
     def row(self, alarm: str) -> dict[str, object]:
         return {column: n for column, n in self.outbox.ledger.books()["alarms"][alarm].items() if n}

@@ -45,7 +45,8 @@ def book(outbox: Outbox, one: Firing, *, is_new: bool) -> None:
 
 
 def take(outbox: Outbox, *firings: Firing) -> list[Firing]:
-    return outbox.take(firings, lambda one, is_new: book(outbox, one, is_new=is_new))
+    taken = outbox.take(firings, lambda one, is_new: book(outbox, one, is_new=is_new))
+    return [entry.firing for entry in taken.entries]
 
 
 def settle(outbox: Outbox, outcome: Outcome, n: int = 1) -> None:

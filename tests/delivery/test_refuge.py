@@ -51,7 +51,7 @@ class Stage:
             Firing(name, "a", message, Record(message, "stdout", 1.0, name), 1.0)
             for name, message in zip(names, messages, strict=True)
         ]
-        return [one.message for one in self.outbox.take(firings, book, b"limiters")]
+        return [entry.firing.message for entry in self.outbox.take(firings, book, b"limiters").entries]
 
     def flee(self) -> None:
         """Fail for as long as it takes."""

@@ -45,7 +45,9 @@ class Stage:
         engine = Engine(
             rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
         )
-        self.worker = Worker(engine, self.outbox, lambda alarms: self.woken.append(set(alarms)))
+        self.worker = Worker(
+            engine, self.outbox, lambda taken: self.woken.append({entry.firing.alarm for entry in taken.entries})
+        )
         self.worker.start()
 
     def work(self, *items: Item, counts: dict[str, dict[str, int]] | None = None) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from alarm_mw import overdue
+from alarm_mw.forks import held_off
 from alarm_mw.transports.client import Client, Early, Late, Nowhere
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.places import SOCKET_VARIABLE
@@ -183,7 +184,8 @@ def _make_client(process: Process) -> Client:
 
 def _start_local(settings: Settings) -> Client:
     _deliver_at_the_end_of_a_worker()
-    from alarm_mw.master.local import LocalClient  # noqa: PLC0415  # loads the master, which most processes never need
+    with held_off():
+        from alarm_mw.master.local import LocalClient  # noqa: PLC0415  # loads the master, which most never need
 
     return LocalClient(settings)
 

@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Protocol
@@ -28,6 +28,8 @@ settings.load_profile("short")
 # A shell that runs the tests in the background ignores these, and so would everything that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`; a handler is not inherited
+    signal.signal(signal.SIGHUP, lambda *_: None)
 
 # What programs that the tests start keep for their next start is not to be found by the next test.
 os.environ["XDG_CACHE_HOME"] = os.devnull
@@ -49,9 +51,8 @@ def _descriptors() -> dict[str, str]:
 def _children() -> set[str]:
     found: set[str] = set()
     for task in os.listdir("/proc/self/task"):
-        children = Path(f"/proc/self/task/{task}/children")
-        if children.exists():
-            found.update(children.read_text().split())
+        with suppress(OSError):  # a thread that has ended
+            found.update(Path(f"/proc/self/task/{task}/children").read_text().split())
     return found
 
 

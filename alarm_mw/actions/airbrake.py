@@ -13,6 +13,7 @@ from alarm_mw import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
 from alarm_mw.actions.masking import secrets_in
 from alarm_mw.actions.url import Target
+from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.transports.mark import firing_headers
 from alarm_mw.types import Firing
@@ -88,7 +89,8 @@ class AirbrakeAction:
         return keyvalue.build(AirbrakeOptions, dict(map(_named, keyvalue.split(args))))
 
     async def __aenter__(self) -> Self:
-        from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
+        with held_off():
+            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
 
         settings = HttpSettings(
             auth=(self._target.user, self._target.password) if self._target.user else None,

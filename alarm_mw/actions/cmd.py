@@ -11,6 +11,7 @@ import msgspec
 
 from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError, OptionError
+from alarm_mw.forks import held_off
 from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.types import Firing
 
@@ -91,7 +92,8 @@ class CmdAction:
             raise ActionError(explain(status, bytes(output.tail)), retry=status == os.EX_TEMPFAIL)
 
     def _start(self, firing: Firing, output: _Output) -> Child:
-        from alarm_mw.actions.child import Child  # noqa: PLC0415  # see deliver
+        with held_off():
+            from alarm_mw.actions.child import Child  # noqa: PLC0415  # see deliver
 
         try:
             return Child(self._command, firing.message, environment(firing), output.take)

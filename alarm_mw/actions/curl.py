@@ -12,6 +12,7 @@ from msgspec import Meta, field
 from alarm_mw import keyvalue
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import MissingError
+from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.transports.mark import firing_headers
 from alarm_mw.types import Firing
@@ -171,12 +172,14 @@ def _named(part: tuple[str, str]) -> tuple[str, str]:
 def _sender(options: CurlOptions, context: ActionContext) -> Sender:
     # Imported here: httpx takes 120 ms, and who sends mail only does not need it, nor who only checks a configuration.
     if options.target.scheme in MAIL_SCHEMES:
-        from alarm_mw.actions.mail import MailSender  # noqa: PLC0415 - see above
+        with held_off():
+            from alarm_mw.actions.mail import MailSender  # noqa: PLC0415 - see above
 
         return MailSender(options, context)
     if options.target.scheme in SCHEMES:
         return WebSender(options)
-    from alarm_mw.actions.libcurl import LibcurlSender  # noqa: PLC0415 - see above
+    with held_off():
+        from alarm_mw.actions.libcurl import LibcurlSender  # noqa: PLC0415 - see above
 
     return LibcurlSender(options, head(options))
 
@@ -185,7 +188,8 @@ class WebSender:
     """Sends over HTTP."""
 
     def __init__(self, options: CurlOptions) -> None:
-        from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
+        with held_off():
+            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
 
         self._method = options.method
         self._head = head(options)

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from alarm_mw import keyvalue
 from alarm_mw.errors import OptionError
+from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.types import Firing
 
@@ -85,7 +86,8 @@ class XmppAction:
 
     async def __aenter__(self) -> Self:
         # Imported here: who only checks a configuration does not need to wait for it.
-        from alarm_mw.actions.xmpp_client import XmppClient  # noqa: PLC0415 - see above
+        with held_off():
+            from alarm_mw.actions.xmpp_client import XmppClient  # noqa: PLC0415 - see above
 
         self._client = XmppClient(self._options, self._context.write_log)
         self._client.start()

@@ -12,12 +12,12 @@ from typing import Literal, cast
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
 from alarm_mw.delivery.database import VERSION, Opened, reopen
-from alarm_mw.delivery.forks import new_lock
 from alarm_mw.delivery.opening import open_database
 from alarm_mw.delivery.refuge import Refuge, unwritable
 from alarm_mw.delivery.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
+from alarm_mw.forks import new_lock
 from alarm_mw.types import Firing, Reason
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
 from alarm_mw.engine.translate import Expression
+from alarm_mw.forks import held_off
 
 Name = Literal["hyperscan", "re2", "regex"]
 
@@ -56,7 +57,8 @@ class Re2Finder(Finder):
     exact = True
 
     def __init__(self, expressions: Sequence[Expression]) -> None:
-        re2 = importlib.import_module("re2")
+        with held_off():
+            re2 = importlib.import_module("re2")
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1
         options.log_errors = False

@@ -18,6 +18,7 @@ from typing import Any
 from alarm_mw.engine.finder import RULE_BITS, Finder, Name, Tell
 from alarm_mw.engine.held_scan import HeldScan
 from alarm_mw.engine.translate import Expression
+from alarm_mw.forks import held_off
 
 #: A chunk with more finds than these, or than one in so many bytes, is scanned line by line.
 MOST_FINDS = 1000
@@ -199,7 +200,8 @@ def _are_frees_checked() -> bool:
 @cache
 def _trusted_module() -> Any:  # noqa: ANN401 - the package has no usable types
     """Return the module; raise `ImportError` where it is missing, or finds too little."""
-    hyperscan = importlib.import_module("hyperscan")
+    with held_off():
+        hyperscan = importlib.import_module("hyperscan")
     _try(hyperscan)
     return hyperscan
 

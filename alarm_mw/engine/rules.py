@@ -29,6 +29,7 @@ from alarm_mw.engine.translate import EVERY_LINE, NOWHERE, Expression, translate
 from alarm_mw.engine.tree import Tree
 from alarm_mw.engine.widen import Exactness
 from alarm_mw.errors import PatternError, RuleTimeout
+from alarm_mw.forks import held_off
 from alarm_mw.types import Record, RequestConditions, Rule, Syntax
 
 if TYPE_CHECKING:
@@ -127,7 +128,8 @@ class CompiledRule:
 
 
 def _bounded(pattern: AnyStr) -> regex.Pattern[AnyStr]:
-    import regex  # noqa: PLC0415  # 40 ms, for the few that need it
+    with held_off():
+        import regex  # noqa: PLC0415  # 40 ms, for the few that need it
 
     compiled: regex.Pattern[AnyStr] = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
     return compiled

@@ -25,6 +25,36 @@ stop.set()
 thread.join()
 """
 
+#: Our own import of Hyperscan, in the thread that logs first, takes until a moment after the fork was asked for.
+SLOW = """
+import sys, threading
+from importlib.machinery import PathFinder
+begun, go = threading.Event(), threading.Event()
+class Slow(PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "hyperscan":
+            begun.set()
+            assert go.wait(30)
+        return None
+sys.meta_path.insert(0, Slow)
+"""
+
+FORK_AT_FIRST = """
+import signal
+thread = threading.Thread(target=logger.error, args=("TERRIBLE parent",))
+thread.start()
+assert begun.wait(30)
+threading.Timer(0.2, go.set).start()
+if not (pid := os.fork()):
+    signal.alarm(20)
+    logger.error("TERRIBLE child")
+    alarm_mw.shutdown()
+    os._exit(0)
+thread.join()
+assert os.waitpid(pid, 0)[1] == 0
+"""
+
 BURST = """
 for n in range(200):
     if n == 100:
@@ -40,6 +70,12 @@ def test_a_thousand_forks_while_a_thread_logs(hazard: Any) -> None:
     hazard.supervised(FORKS.format(count=1000))
     assert Counter(hazard.fired()) == Counter(f"TERRIBLE {n}" for n in range(1000))
     assert hazard.books()["alarms"]["a"]["delivered"] == 1000
+
+
+def test_a_fork_while_another_thread_sends_the_first_record(hazard: Any) -> None:
+    """What that one is just loading can be loaded in the child."""
+    hazard.supervised(FORK_AT_FIRST, first=SLOW)
+    assert sorted(hazard.fired()) == ["TERRIBLE child", "TERRIBLE parent"]
 
 
 @pytest.mark.parametrize("how", ["supervised", "alone"])

@@ -1,12 +1,15 @@
-"""Forks while another thread uses an outbox."""
+"""Forks while another thread uses an outbox, or imports a module."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
-from alarm_mw.delivery import forks
+import pytest
+
+from alarm_mw import forks
 
 PROGRAM = """
 import os, signal, threading
@@ -49,8 +52,60 @@ def test_a_child_that_was_forked_meanwhile_can_use_an_outbox() -> None:
     assert (result.stdout, result.stderr) == (b"0\n", b"")
 
 
-def test_a_fork_waits_for_no_thread_that_does_not_come_out() -> None:
+#: A module that takes until a moment after the fork was asked for.
+SLOW = "import shared; shared.begun.set(); assert shared.go.wait(30)"
+
+IMPORT = """
+import os, signal, sys, threading
+import shared
+from alarm_mw.forks import held_off
+
+def load():
+    with held_off():
+        import slow
+
+thread = threading.Thread(target=load)
+thread.start()
+assert shared.begun.wait(30)
+threading.Timer(0.2, shared.go.set).start()
+pid = os.fork()
+if not pid:
+    signal.alarm(20)
+    load()
+    os._exit(0)
+print(os.waitpid(pid, 0)[1])
+thread.join()
+"""
+
+
+def test_a_child_that_was_forked_meanwhile_can_import_the_same(tmp_path: Path) -> None:
+    """The lock of a module that another thread was importing is not held in it."""
+    (tmp_path / "shared.py").write_text("import threading; begun, go = threading.Event(), threading.Event()")
+    (tmp_path / "slow.py").write_text(SLOW)
+    (tmp_path / "program.py").write_text(IMPORT)
+    result = subprocess.run(
+        [sys.executable, str(tmp_path / "program.py")], capture_output=True, timeout=110, check=False
+    )
+    assert (result.stdout, result.stderr) == (b"0\n", b"")
+
+
+def test_who_imports_waits_for_nobody_else_who_does() -> None:
+    """What one thread imports may need what another one has begun to import."""
+    with forks.held_off():
+        other = threading.Thread(target=_hold_off)
+        other.start()
+        other.join(30)
+        assert not other.is_alive()
+
+
+def _hold_off() -> None:
+    with forks.held_off():
+        pass
+
+
+def test_a_fork_waits_for_no_thread_that_does_not_come_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock that is not given back in time holds no fork up, and stays with whoever has it."""
+    monkeypatch.setattr(forks, "PATIENCE", 0.1)
     lock, free = forks.new_lock(), forks.new_lock()
     begun, over = threading.Event(), threading.Event()
 

@@ -68,6 +68,10 @@ class Installation:
                     with contextlib.suppress(BrokenPipeError):
                         pipe.close()
 
+    def descendants(self, pid: int) -> list[int]:
+        """Return the processes that a process has started, and those that these have."""
+        return _descendants(pid)
+
     def status(self) -> dict[str, Any]:
         """Return what ``alarm-mw status --json`` prints; nothing where no master answers."""
         try:

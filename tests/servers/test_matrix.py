@@ -19,6 +19,9 @@ from matrix_site import Site
 APPS = Path(__file__).parent / "apps"
 REPOSITORY = Path(__file__).parents[2]
 
+#: A worker of gunicorn that is told to end while it starts does not hear it, and its arbiter waits for it in vain.
+GUNICORN = {"GUNICORN_CMD_ARGS": "--graceful-timeout 10"}
+
 #: As many as have the workers of a row recycled, and its order seen.
 REQUESTS = 30
 
@@ -30,7 +33,7 @@ def site(installation: Any, until: Callable[..., None]) -> Iterator[Site]:
         (installation.directory / app.name).write_bytes(app.read_bytes())
     path = [str(installation.directory), str(REPOSITORY), sysconfig.get_path("purelib")]
     programs = [str(Path(sys.executable).parent), installation.environ["PATH"]]
-    environ = {**installation.environ, "PYTHONPATH": ":".join(path), "PATH": ":".join(programs)}
+    environ = {**installation.environ, "PYTHONPATH": ":".join(path), "PATH": ":".join(programs), **GUNICORN}
     site = Site(installation, until, environ)
     with site.cleanup():
         yield site

@@ -29,6 +29,9 @@ SAID = re.compile(rb"TERRIBLE ALARM (\w+) (\d+) of (\d+): (\d+)")
 #: Seconds between the requests of a client, while servers are reloaded below it.
 PACE = 0.05
 
+#: Seconds for a server to end on a busy machine.
+PATIENCE = 60
+
 Said = tuple[str, int]
 
 
@@ -97,6 +100,8 @@ class Site:
         #: Numbers of requests that killed their worker.
         self.killing: list[int] = []
         self.pids: set[int] = set()
+        #: The processes that were there before one of them killed itself.
+        self._family: set[int] = set()
         self._numbers = itertools.count()
         self._process: subprocess.Popen[bytes]
 
@@ -136,7 +141,7 @@ class Site:
 
     def wait(self) -> int:
         """Return the server's exit status, when it has ended."""
-        return self._process.wait(30)
+        return self._process.wait(PATIENCE)
 
     def stop(self) -> int:
         """Ask the server to stop, and return its exit status."""
@@ -178,11 +183,12 @@ class Site:
             self.in_turn.append(self.answered[-1])
 
     def wait_for_another(self) -> None:
-        """Wait until a process answers that has not answered before."""
-        self.until(lambda: (answer := self._get("/")) is not None and int(answer) not in self.pids)
+        """Wait until a process answers that was not there when a worker killed itself."""
+        self.until(lambda: (answer := self._get("/")) is not None and int(answer) not in self._family)
 
     def kill_a_worker(self) -> None:
         """Have a number said by a worker that then kills itself."""
+        self._family = set(self.installation.descendants(self._process.pid))
         number = next(self._numbers)
         assert self._get(f"/die/{number}") is None
         self.killing.append(number)

@@ -14,7 +14,7 @@ from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
 
 #: Seconds for a program to end.
-PATIENCE = 60.0
+PATIENCE = 100.0
 
 LOGGING = """
 import logging, os, sys

@@ -53,7 +53,7 @@ def read_only(directory: str) -> list[str]:
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if subprocess.run([*namespace, "true"], check=False, capture_output=True).returncode:
         pytest.skip("this system forbids namespaces")
-    return [*namespace, "sh", "-c", f'mount -t tmpfs -o ro none {directory} && exec "$@"', "sh"]
+    return [*namespace, "sh", "-c", f'mount -t tmpfs -o ro,mode=755 none {directory} && exec "$@"', "sh"]
 
 
 def test_no_descriptor_is_left_when_the_master_is_to_be_reached(hazard: Any) -> None:

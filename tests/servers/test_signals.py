@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import signal
@@ -56,6 +57,10 @@ uwsgi.register_signal(2, "workers", note)
 """
 
 NUMBERS = range(1, 10)
+
+#: Seconds for all workers to be there on a busy machine, and to answer a signal.
+PATIENCE = 60.0
+A_WHILE = 2.0
 
 
 class Ran(NamedTuple):
@@ -118,16 +123,22 @@ class Running:
         return self.ran(number)[before:]
 
     def wait_for_workers(self, count: int) -> set[int]:
-        """Wait until so many workers answer to signal 2, and return their pids."""
+        """Raise signal 2 until so many workers answer to it, and return their pids."""
         pids: set[int] = set()
 
         def are_there() -> bool:
-            pids.clear()
-            pids.update(ran.pid for ran in self.raise_signal(2, 1))
-            return len(pids) == count
+            before = len(self.ran(2))
+            self.request(2)
+            with contextlib.suppress(TimeoutError):  # one of them was not there yet
+                self.until(lambda: len(self._pids_of_workers(before)) == count, A_WHILE)
+                pids.update(self._pids_of_workers(before))
+            return bool(pids)
 
-        self.until(are_there)
+        self.until(are_there, PATIENCE)
         return pids
+
+    def _pids_of_workers(self, before: int) -> set[int]:
+        return {ran.pid for ran in self.ran(2)[before:]}
 
     def delivered(self, number: int) -> int:
         return int(self.installation.status()["alarms"][f"s{number}"]["delivered"])

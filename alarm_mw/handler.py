@@ -108,20 +108,13 @@ class AlarmHandler(logging.Handler):
             source=SOURCE,
             level=record.levelno,
             logger=record.name,
-            fields=as_fields(_extra(record)),
+            fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
             time=record.created,
-            echoes=_echoes(record) if way.prints_are_read() else (),
+            echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
             call=call_of(record),
         )
 
 
-def _echoes(record: logging.LogRecord) -> tuple[bytes, ...]:
-    with Showing(record):
-        return tuple(console_lines(record))
-
-
 def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
     """Return what was given as ``extra``; names that begin with an underscore are their owners' business."""
-    if _STANDARD.issuperset(vars(record)):
-        return ()
     return ((name, value) for name, value in vars(record).items() if name not in _STANDARD and name[:1] != "_")

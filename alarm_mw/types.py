@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 
 class Reason(enum.StrEnum):
@@ -86,8 +88,7 @@ class Where:
 NOWHERE = Where("<python>")
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """A line of output, or a log record, with its facts."""
 
     #: The bytes as the application wrote them, with the newline where there was one.
@@ -102,7 +103,7 @@ class Record:
     #: The level's number as in ``logging``; None where the source knows none.
     level: int | None = None
     logger: str = ""
-    fields: Mapping[str, str] = field(default_factory=dict)
+    fields: Mapping[str, str] = {}
     #: The very lines, without their ends, that a console handler is expected to print for this record.
     echoes: tuple[bytes, ...] = ()
     #: What the line printed for this record is expected to hold, all of it, where its form is not known.

@@ -29,7 +29,8 @@ HOOKS = {
     "asyncio": lambda: asyncio.run(unawaited()),
 }
 """
-ACTION = "cmd:cat >> out.txt; echo ---- >> out.txt"
+# One write for each alarm: the next command may begin before this one has ended.
+ACTION = 'cmd:text=$(cat); printf "%s\\n----\\n" "$text" >> out.txt'
 RULE = "a ^ValueError: boom"
 INIT = f"alarm_mw.init(alarms={{'a': {ACTION!r}}}, log_alarms=[{RULE!r}], alarm_freq=0)\n"
 INSTALL = "alarm_mw.excepthooks.install()\nalarm_mw.excepthooks.install()\n"

@@ -6,8 +6,9 @@ from dataclasses import fields
 from operator import attrgetter
 
 import msgspec
+from msgspec import structs
 
-from alarm_mw.types import Firing, Record
+from alarm_mw.types import Firing
 
 #: Stands before a firing whose record has the same message, which is then written once. No MessagePack map begins so.
 SHARED = b"="
@@ -16,9 +17,7 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(Firing)
 
 _FIRING = [field.name for field in fields(Firing)]
-_RECORD = [field.name for field in fields(Record) if field.name != "message"]
 _firing_values = attrgetter(*_FIRING)
-_record_values = attrgetter(*_RECORD)
 
 
 def encode(firing: Firing) -> bytes:
@@ -26,7 +25,7 @@ def encode(firing: Firing) -> bytes:
     if not firing.message or firing.message != firing.record.message:
         return _encoder.encode(firing)
     # `dataclasses.replace` would take longer than all the rest.
-    record = dict(zip(_RECORD, _record_values(firing.record), strict=True), message=b"")
+    record = structs.replace(firing.record, message=b"")
     return SHARED + _encoder.encode(dict(zip(_FIRING, _firing_values(firing), strict=True), record=record))
 
 
@@ -35,5 +34,5 @@ def decode(data: bytes) -> Firing:
     if data[:1] != SHARED:
         return _decoder.decode(data)
     firing = _decoder.decode(memoryview(data)[len(SHARED) :])
-    object.__setattr__(firing.record, "message", firing.message)  # frozen, but nobody else has seen it yet
+    structs.force_setattr(firing.record, "message", firing.message)  # frozen, but nobody else has seen it yet
     return firing

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from msgspec import structs
+
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.settings import Watch
 from alarm_mw.errors import AlarmError
@@ -97,7 +99,7 @@ class Monitors:
     def _monitor(self, watch: Watch) -> Monitor:
         def fire_once(message: bytes, key: str) -> None:
             record = self._records.make(message, source="monitor", fields={"monitor": watch.monitor})
-            record = replace(record, key=key) if key else record
+            record = structs.replace(record, key=key) if key else record
             self._runtime.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
 
         def fire(message: bytes) -> None:

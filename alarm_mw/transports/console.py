@@ -8,6 +8,11 @@ import os
 from collections.abc import Iterator
 from typing import TextIO
 
+from alarm_mw.transports.calls import Showing
+
+#: Standard output and error.
+_STANDARD = (1, 2)
+
 
 def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterator[bytes]:
     """Yield the lines that handlers of `logging` print for this record on standard output and error.
@@ -20,7 +25,8 @@ def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterato
             continue
         stream = handler.stream
         with contextlib.suppress(Exception):  # it will not print the record either
-            text = handler.format(record)
+            with Showing(record):
+                text = handler.format(record)
             encoding = getattr(stream, "encoding", None) or "utf-8"
             yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
 
@@ -46,7 +52,7 @@ def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
         descriptor = handler.stream.fileno()
     except (AttributeError, OSError, ValueError):
         return False
-    return any(_is_same(descriptor, standard) for standard in (1, 2))
+    return descriptor in _STANDARD or any(_is_same(descriptor, standard) for standard in _STANDARD)
 
 
 def _is_same(descriptor: int, other: int) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from dataclasses import replace
 from time import monotonic
+
+from msgspec import structs
 
 from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
@@ -122,7 +123,7 @@ class RemoteClient:
         data = encode(packet)
         if len(data) > MAX_PACKET and packet.record is not None:
             # A message twice in an alarm is better than none, and so is one without its fields and its context.
-            record = replace(packet.record, echoes=(), loose_echo=(), fields={}, context=b"")
+            record = structs.replace(packet.record, echoes=(), loose_echo=(), fields={}, context=b"")
             data = encode(Packet(record, packet.alarm, packet.counts))
         reason = self._transport.send(data)
         if reason is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from alarm_mw.delivery.grouping import combined, grouped
 from alarm_mw.delivery.outbox import Entry
@@ -13,7 +14,7 @@ from alarm_mw.types import Firing, Record
 
 def firing(number: int, text: str, **facts: object) -> Firing:
     record = Record(text.encode(), "logging", 1.0, str(number), level=40, logger="shop", fields={"host": "web1"})
-    record = replace(record, **{name: fact for name, fact in facts.items() if name != "rule"})  # type: ignore[arg-type]
+    record = structs.replace(record, **{name: fact for name, fact in facts.items() if name != "rule"})
     return Firing(f"id{number}", "a", text.encode(), record, number / 10, str(facts.get("rule", "ERR")))
 
 

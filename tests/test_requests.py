@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from alarm_mw.judging import RequestRules
+from alarm_mw.middleware.judging import RequestRules
 from alarm_mw.request_text import bounded, fields, visible
 from alarm_mw.requests import (
     Request,
@@ -419,7 +419,7 @@ class BrokenHandler(logging.Handler):
 @pytest.fixture
 def broken_logging() -> Iterator[None]:
     handler = BrokenHandler()
-    logger = logging.getLogger("alarm_mw.judging")
+    logger = logging.getLogger("alarm_mw.middleware.judging")
     logger.addHandler(handler)
     yield
     logger.removeHandler(handler)

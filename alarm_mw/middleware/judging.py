@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from alarm_mw import client, process
 from alarm_mw.engine.conditions import NOTHING, Decision
-from alarm_mw.plan import Plan, plan_for
+from alarm_mw.middleware.plan import Plan, plan_for
 from alarm_mw.request_text import fields, summary, with_traceback
 from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
 from alarm_mw.transports.origin import in_alarm_code
@@ -22,7 +22,7 @@ MAX_LAST_LINES = 1000
 
 def configured() -> Decision:
     """Return which requests concern a rule of the configuration, by what is known of it now."""
-    # Past `current`, which asks the kernel for the process's number: what is published is the same for a forked child.
+    # Past `current`, in uWSGI too: what is published is the same for a forked child.
     return (process.this.client or process.current()).decision()
 
 

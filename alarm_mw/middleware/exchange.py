@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from alarm_mw import overdue
-from alarm_mw.judging import RequestRules
-from alarm_mw.plan import Plan
+from alarm_mw.middleware.judging import RequestRules
+from alarm_mw.middleware.plan import Plan
 from alarm_mw.requests import Request, tells_disconnect
 from alarm_mw.transports import request_log
 from alarm_mw.transports.request_log import RequestLog

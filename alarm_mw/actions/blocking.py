@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 
@@ -11,6 +10,8 @@ async def in_thread(function: Callable[[bytes], object], data: bytes) -> None:
 
     So who limits the time of the caller knows that something goes on. Raises what the function does.
     """
+    import asyncio  # the start of a server does not wait for it  # noqa: PLC0415
+
     call = asyncio.create_task(asyncio.to_thread(function, data))
     try:
         await asyncio.shield(call)

@@ -14,7 +14,7 @@ DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-pyth
 COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
 
 # What is measured. BENCHES="stream latency" is a part of it.
-BENCHES := stream delivery latency footprint handler middleware flood throughput growth
+BENCHES := stream delivery latency footprint handler middleware flood throughput growth endurance
 
 # Tests start hundreds of Python programs: without it each would compile the package anew, where the environment says so.
 unexport PYTHONDONTWRITEBYTECODE
@@ -67,6 +67,7 @@ bench: $(VENV)/.test
 	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
 
 bench-quick: ARGS += --quick --rounds 1
+bench-quick: BENCHES := $(filter-out endurance,$(BENCHES))
 bench-quick: bench
 
 # As root the Debian packages are installed; otherwise they have to be there.

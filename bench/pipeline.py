@@ -70,15 +70,15 @@ def in_place_of_cat(words: Sequence[str], writing: Writing, folder: Path) -> Flo
         return _flow(control, middle, writing, _Drain(output))
 
 
-def below_us(config: Path, writing: Writing, folder: Path) -> Flow:
-    """Measure ``alarm-mw run -- writer | reader``."""
+def below_us(config: Path, writing: Writing, folder: Path, passed: Callable[[int], None] = lambda _: None) -> Flow:
+    """Measure ``alarm-mw run -- writer | reader``; `passed` hears how many of the measured bytes have come so far."""
     with ExitStack() as stack:
         control = control_socket(stack, folder)
         output, run_end = os.pipe()
         run = start(stack, _run(config, folder), stdout=run_end, env=_environ(writing, folder))
         os.close(run_end)
         stack.callback(os.close, output)
-        return _flow(control, run, writing, _Drain(output), folder / "state")
+        return _flow(control, run, writing, _Drain(output, passed), folder / "state")
 
 
 def into_a_file(words: Sequence[str] | Path, writing: Writing, folder: Path) -> Flow:
@@ -169,18 +169,20 @@ def _flow(
 
 
 class _Drain:
-    """Reads so many bytes from a pipe."""
+    """Reads so many bytes from a pipe; `passed` hears how many of them have come so far."""
 
-    def __init__(self, output: int) -> None:
-        self._output = output
+    def __init__(self, output: int, passed: Callable[[int], None] = lambda _: None) -> None:
+        self._output, self._passed = output, passed
         self._view = memoryview(bytearray(65_536))
 
     def __call__(self, size: int) -> None:
-        while size > 0:
+        seen = 0
+        while seen < size:
             came = os.readv(self._output, [self._view])
             if not came:
-                raise RuntimeError(f"the output ended {size} bytes too early")
-            size -= came
+                raise RuntimeError(f"the output ended {size - seen} bytes too early")
+            seen += came
+            self._passed(seen)
 
 
 class _Growth:

@@ -20,9 +20,13 @@ from alarm_mw.engine.held_scan import HeldScan
 from alarm_mw.engine.translate import Expression
 from alarm_mw.forks import held_off
 
-#: A chunk with more finds than these, or than one in so many bytes, is scanned line by line.
+#: A chunk with more finds than these, and than so many for each of its lines, is scanned line by line: to be called for
+#: so many costs as much as to scan a line by itself.
 MOST_FINDS = 1000
-BYTES_OF_A_FIND = 32
+FINDS_OF_A_LINE = 8
+
+#: From a line by itself with more finds than these on, such lines are scanned so that each rule is found once only.
+MOST_OF_A_LINE = 64
 
 #: Called with the number of a rule, the start (unused) and end of a match, flags and a context; True stops the scan.
 Note = Callable[[int, int, int, int, object], bool]
@@ -39,7 +43,7 @@ class HyperscanFinder(Finder):
         self._patterns = patterns
         self._database = database
         self._scan = database.scan
-        #: Reports each rule once a scan. Made when a stream first has more finds than are worth their calls.
+        #: Reports each rule once a scan. Made when a line first has more finds than are worth their calls.
         self._once: _Database | None = None
 
     @classmethod
@@ -67,18 +71,34 @@ class HyperscanFinder(Finder):
 
     def find(self, data: bytes) -> list[int] | None:
         """Return the finds, or None where they are too many or cannot be told."""
-        most = max(MOST_FINDS, len(data) // BYTES_OF_A_FIND)
+        most = MOST_FINDS
         finds: list[int] = []
         append = finds.append
 
         def note(rule: int, _start: int, end: int, _flags: int, _context: object) -> bool:
             append(end << RULE_BITS | rule)
+            return len(finds) > most and are_too_many()
+
+        def are_too_many() -> bool:
+            nonlocal most
+            most = max(MOST_FINDS, FINDS_OF_A_LINE * data.count(b"\n"))
             return len(finds) > most
 
         return finds if self._scan(data, note) else None
 
     def matches(self, data: bytes) -> set[int] | None:
         """Return the rules that may match somewhere in the data, or None where that cannot be told."""
+        rules: list[int] = []
+
+        def note(rule: int, _start: int, _end: int, _flags: int, _context: object) -> bool:
+            rules.append(rule)
+            return len(rules) > MOST_OF_A_LINE
+
+        is_told = self._once is None and self._scan(data, note)
+        return set(rules) if is_told else self._matches_once(data)
+
+    def _matches_once(self, data: bytes) -> set[int] | None:
+        """Return the same, by a database that is not made before a line needs it: that may take seconds."""
         rules: set[int] = set()
         add = rules.add
 

@@ -202,8 +202,8 @@ class Screen:
                 if at >= end:
                     start = data.rfind(b"\n", end, at) + 1 or end
                     end = data.find(b"\n", at) + 1 or len(data)
-            elif find & _RULE_MASK != rule:
-                others.append(find & _RULE_MASK)
+            elif (other := find & _RULE_MASK) != rule and other not in others:
+                others.append(other)
         hits.append(self._hit(base + start, data[start:end], [rule, *others]))
         return hits
 

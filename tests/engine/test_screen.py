@@ -334,10 +334,26 @@ def test_a_scan_within_a_scan_finds_what_there_is() -> None:
 def test_a_line_within_a_line_goes_to_every_rule() -> None:
     """Where lines are screened one by one, a scan within another leaves each rule to its own verdict."""
     screen, finder = hyperscan_screen("ERROR", "x*")
-    assert screen.candidates(b"fine") == (1,)
+    assert screen.candidates(b"ERROR" * 100) == (0, 1)
     answers: list[object] = []
-    while_scanning(finder._once, lambda: answers.extend([screen.scan(b"fine\n"), screen.candidates(b"fine")]))
+
+    def act() -> None:
+        answers.extend([screen.scan(b"fine\n"), screen.candidates(b"fine")])
+
+    while_scanning(finder._database, lambda: while_scanning(finder._once, act))
     assert answers == [[Hit(0, b"fine\n", (0, 1))], (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "line", [b"ab\n", b"a" + b"b" * 100 + b"\n", b"ab" * 5000 + b"\n"], ids=["short", "long", "longest"]
+)
+@pytest.mark.parametrize("lines", [1, 100, 2000])
+def test_lines_with_any_number_of_finds_are_hits(line: bytes, lines: int) -> None:
+    """However often its rules are found in a line, and however many such lines there are, each of them is one hit."""
+    screen = Screen.compile(rules("a.*b", "b", "nothing"))
+    data = b"fine\n" + line * lines
+    assert screen.scan(data) == [Hit(5 + n * len(line), line, (0, 1), (0, 1)) for n in range(lines)]
+    assert screen.candidates(line) == (0, 1)
 
 
 class Deaf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import struct
 from collections.abc import Callable
@@ -34,6 +35,16 @@ class GuardedSocket(socket.socket):
         guarded.setblocking(False)
         guarded.lets_in = lets_in
         return guarded
+
+
+def share_of_descriptors(part: int) -> int:
+    """Return one part in so many of the descriptors that this process may have."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // part
+
+
+def process_of(connection: socket.socket) -> int:
+    """Return the process at the other end, as it was when it was connected."""
+    return _peer(connection)[0]
 
 
 def is_owners(connection: socket.socket) -> bool:

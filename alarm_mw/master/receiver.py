@@ -14,14 +14,16 @@ import selectors
 import socket
 import threading
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.peers import belongs_to_run
+from alarm_mw.master.peers import belongs_to_run, process_of, share_of_descriptors
 from alarm_mw.master.threads import start_thread
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
+from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,15 @@ SO_PEEK_OFF = 42
 
 #: How many packets of one connection are looked at together.
 MAX_PACKETS = 64
+
+#: Bytes of packets that are looked at together, of all connections; a little more, since packets are taken whole.
+MAX_BYTES = 4 * 1024 * 1024
+
+#: A process has one connection, and a second one for a moment; so many are no server's.
+MAX_OF_PROCESS = 32
+
+#: The source under which packets are counted that are none of ours.
+FOREIGN = "foreign"
 
 #: Seconds between looks at whether the receiver was stopped, while a batch is being worked on.
 PATIENCE = 0.5
@@ -54,6 +65,7 @@ class FdStore(Protocol):
 class _Connection:
     token: str
     socket: socket.socket
+    process: int
 
 
 class Receiver:
@@ -72,8 +84,11 @@ class Receiver:
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray(MAX_PACKET)
         self._is_stopping = False
-        self._has_told = False
-        self._has_told_foreign = False
+        self._told: set[str] = set()
+        #: How many connections each process has.
+        self._processes: Counter[int] = Counter()
+        #: How many connections are taken; the other descriptors are for what is done with the records.
+        self._most = share_of_descriptors(2)
         #: When to accept again, after it failed.
         self._accept_at: float | None = None
         self._tokens = (f"{os.getpid()}-{n}" for n in itertools.count())
@@ -83,7 +98,7 @@ class Receiver:
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._stopping, selectors.EVENT_READ)
         for token, connection in connections.items():
-            self._add(_Connection(token, connection))
+            self._add(_Connection(token, connection, process_of(connection)))
 
     def start(self) -> None:
         """Start the thread."""
@@ -118,33 +133,38 @@ class Receiver:
 
     def _accept(self) -> None:
         try:
-            while True:
+            while self._processes.total() < self._most:
                 accepted, _ = self._listener.accept()
-                if not belongs_to_run(accepted):
+                if self._lets_in(accepted):
+                    connection = _Connection(next(self._tokens), accepted, process_of(accepted))
+                    self._store.keep(connection.token, accepted.fileno())
+                    self._add(connection)
+                else:
                     accepted.close()
-                    self._tell_stranger()
-                    continue
-                connection = _Connection(next(self._tokens), accepted)
-                self._store.keep(connection.token, accepted.fileno())
-                self._add(connection)
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
             # Too many open files, most likely; whoever waits is connected, and can send meanwhile.
             log.error("a new connection for records cannot be taken: %s", error)
-            self._selector.unregister(self._listener)
-            self._accept_at = time.monotonic() + ACCEPT_PAUSE
+        else:
+            self._tell("there are %d connections for records; others wait until some of them end", self._most)
+        self._selector.unregister(self._listener)
+        self._accept_at = time.monotonic() + ACCEPT_PAUSE
 
-    def _tell_stranger(self) -> None:
-        if not self._has_told:
-            self._has_told = True
-            log.warning("a process that does not belong to this server wanted to send records, and may not")
+    def _lets_in(self, accepted: socket.socket) -> bool:
+        if not belongs_to_run(accepted):
+            self._tell("a process that does not belong to this server wanted to send records, and may not")
+            return False
+        if self._processes[process_of(accepted)] >= MAX_OF_PROCESS:
+            self._tell("a process has %d connections for records, and gets no more", MAX_OF_PROCESS)
+            return False
+        return True
 
-    def _tell_foreign(self) -> None:
-        """Say so once: who sends one may send a million."""
-        if not self._has_told_foreign:
-            self._has_told_foreign = True
-            log.warning("a packet on the records socket is none of ours; it and others like it are not taken")
+    def _tell(self, text: str, *facts: object) -> None:
+        """Say so once: who sends one packet may send a million."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning(text, *facts)
 
     def _patience(self) -> float | None:
         return None if self._accept_at is None else max(self._accept_at - time.monotonic(), 0.0)
@@ -158,10 +178,25 @@ class Receiver:
         connection.socket.setblocking(False)
         connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._processes[connection.process] += 1
 
     def _serve(self, ready: list[_Connection]) -> bool:
         """Work off what waits on these connections; return False where nobody does that any more."""
-        peeked = [(connection, *self._peek(connection)) for connection in ready]
+        waiting = deque(ready)
+        while waiting:
+            if not self._serve_some(waiting):
+                return False
+        return True
+
+    def _serve_some(self, waiting: deque[_Connection]) -> bool:
+        """Do so for the first of them, until they bring `MAX_BYTES` together."""
+        peeked: list[tuple[_Connection, list[bytes], bool]] = []
+        size = 0
+        while waiting and size < MAX_BYTES:
+            connection = waiting.popleft()
+            found, at_end = self._peek(connection)
+            peeked.append((connection, found, at_end))
+            size += sum(map(len, found))
         packets = [data for _, found, _ in peeked for data in found]
         if packets and not self._hand_over(packets):
             return False
@@ -192,9 +227,10 @@ class Receiver:
         """Return whether the packets were worked off; until then they stay where they are."""
         done = threading.Event()
         found = [packet for packet in map(decode, packets) if packet is not None]
-        if len(found) < len(packets):
-            self._tell_foreign()
-        self._submit(_batch(found, done))
+        foreign = len(packets) - len(found)
+        if foreign:
+            self._tell("a packet on the records socket is none of ours; it and others like it are not taken")
+        self._submit(_batch(found, foreign, done))
         while not done.wait(PATIENCE):
             if self._is_stopping:
                 return False
@@ -202,6 +238,9 @@ class Receiver:
 
     def _remove(self, connection: _Connection) -> None:
         self._selector.unregister(connection.socket)
+        self._processes[connection.process] -= 1
+        if not self._processes[connection.process]:
+            del self._processes[connection.process]
         connection.socket.close()
         self._store.drop(connection.token)
 
@@ -215,9 +254,11 @@ class Receiver:
         self._stop_sender.close()
 
 
-def _batch(packets: list[Packet], done: threading.Event) -> Batch:
+def _batch(packets: list[Packet], foreign: int, done: threading.Event) -> Batch:
     items: list[Item] = []
     counts: Counts = {}
+    if foreign:
+        counts[FOREIGN] = {"lines": foreign, f"skipped:{Reason.UNREADABLE}": foreign}
     metrics: list[MetricChange] = []
     for packet in packets:
         if packet.record is not None:

@@ -13,7 +13,7 @@ import msgspec
 
 from alarm_mw.master.listening import listen
 from alarm_mw.master.mule_queue import Asker, MuleQueue
-from alarm_mw.master.peers import GuardedSocket, belongs_to_run
+from alarm_mw.master.peers import GuardedSocket, belongs_to_run, share_of_descriptors
 from alarm_mw.master.signal_table import Member, SignalTable
 from alarm_mw.sharing import socket_mode
 from alarm_mw.transports.subscription import (
@@ -48,7 +48,7 @@ CLOSE_PATIENCE = 1.0
 BACKLOG = 128
 
 #: The longest packet that a process may send, in bytes.
-MAX_PACKET = 1024 * 1024
+MAX_PACKET = 64 * 1024
 
 
 class Subscribers:
@@ -64,6 +64,9 @@ class Subscribers:
         self._joined = asyncio.Event()
         self._connections: set[_Connection] = set()
         self._numbers = itertools.count(1)
+        #: How many connections are taken.
+        self._most = share_of_descriptors(4)
+        self._told: set[str] = set()
 
     async def start(self) -> None:
         """Accept connections."""
@@ -108,6 +111,10 @@ class Subscribers:
         return await connection.raise_signal(Raised(next(self._numbers), number, target))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._connections) >= self._most:
+            self._say_once("%d processes and threads wait for signals and messages; no more can", self._most)
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         connection = _Connection(writer, self._queue, task)
@@ -118,10 +125,18 @@ class Subscribers:
         except (OSError, asyncio.IncompleteReadError):
             pass  # it has ended
         except (msgspec.MsgspecError, ValueError):
-            log.warning("what arrived on the subscribers' socket is none of ours")
+            self._say_once(
+                "what arrived on the subscribers' socket is none of ours; it and others like it are not taken"
+            )
         finally:
             self._connections.remove(connection)
             self._end(connection)
+
+    def _say_once(self, text: str, *facts: object) -> None:
+        """Say so once."""
+        if text not in self._told:
+            self._told.add(text)
+            log.warning(text, *facts)
 
     def _obey(self, connection: _Connection, packet: FromProcess) -> None:
         match packet:

@@ -30,6 +30,12 @@ log = logging.getLogger(__name__)
 #: How many callers may be connecting at once.
 BACKLOG = 16
 
+#: Seconds until it is tried again to load what answers.
+LOAD_PAUSE = 1.0
+
+#: Bytes that an order about dead letters may have.
+MAX_BODY = 1024 * 1024
+
 #: Seconds for requests to be answered when a listener is to end.
 STOP_TIMEOUT = 1.0
 
@@ -64,21 +70,40 @@ class LazyServer:
         self._serving = asyncio.create_task(self._serve(), name=f"alarm-mw-{self._name}")
 
     async def _serve(self) -> None:
+        while self._server is None:
+            try:
+                self._server = self._made()
+            except (OSError, ImportError) as error:  # such as no descriptor left
+                log.error("nobody can be answered at the %s socket: %s", self._name, error)
+                await asyncio.sleep(LOAD_PAUSE)
+        await self._server.serve(sockets=[self._listener])
+
+    def _made(self) -> uvicorn.Server:
         import uvicorn  # noqa: PLC0415  # 60 ms and 10 MB, for the first who asks
 
+        from alarm_mw.master.http_protocol import BoundedProtocol  # noqa: PLC0415
+
         config = uvicorn.Config(
-            self._make_app(), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+            self._make_app(),
+            http=BoundedProtocol,
+            backlog=BACKLOG,
+            ws="none",
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
         )
-        self._server = uvicorn.Server(config)
-        await self._server.serve(sockets=[self._listener])
+        return uvicorn.Server(config)
 
     async def stop(self, timeout: float) -> None:
         """Stop serving within `timeout` seconds."""
         asyncio.get_running_loop().remove_reader(self._listener)
         if self._server is not None:
             self._server.should_exit = True
+        elif self._serving is not None:
+            self._serving.cancel()
         if self._serving is not None:
-            with contextlib.suppress(TimeoutError):
+            with contextlib.suppress(TimeoutError, asyncio.CancelledError):
                 await asyncio.wait_for(self._serving, timeout)
         self._listener.close()
 
@@ -141,7 +166,7 @@ class MetricsPort:
 def control_app(answers: Answers) -> ASGIApp:
     """Return the control API."""
     from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
-    from starlette.requests import Request  # noqa: PLC0415
+    from starlette.requests import ClientDisconnect, Request  # noqa: PLC0415
     from starlette.responses import JSONResponse, Response  # noqa: PLC0415
     from starlette.routing import Route  # noqa: PLC0415
 
@@ -160,7 +185,15 @@ def control_app(answers: Answers) -> ASGIApp:
         return JSONResponse({"alarms": answers.silence(wanted)})
 
     async def post_dead(request: Request) -> Response:
-        done = await asyncio.to_thread(answers.dead, await request.body())
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    return JSONResponse({"error": f"more than {MAX_BODY} bytes"}, 413)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        done = await asyncio.to_thread(answers.dead, bytes(body))
         return Response(done, media_type="application/json")
 
     return Starlette(

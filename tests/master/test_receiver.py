@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.master.batch import Batch
-from alarm_mw.master.receiver import Receiver
+from alarm_mw.master.receiver import MAX_BYTES, MAX_OF_PROCESS, Receiver
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_PACKET, Packet, decode, encode
@@ -67,7 +67,7 @@ class Desk:
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as opened:
         opened.bind(str(tmp_path / "alarm.sock"))
-        opened.listen(16)
+        opened.listen(64)
         yield opened
 
 
@@ -123,6 +123,69 @@ def test_foreign_packets_do_no_harm(listener: socket.socket, tmp_path: Path, cap
     other.close()
     receiver.stop(10.0)
     assert caplog.text.count("none of ours") == 1
+    foreign = [batch.counts["foreign"] for batch in desk.batches if "foreign" in batch.counts]
+    assert sum(counts["lines"] for counts in foreign) == 100
+    assert sum(counts["skipped:unreadable"] for counts in foreign) == 100
+
+
+def test_a_process_has_few_connections(
+    listener: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those beyond are closed, which is told once; when it has closed some, it gets others."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    first = [send(tmp_path, b"%d" % n) for n in range(MAX_OF_PROCESS)]
+    store.wait_for(MAX_OF_PROCESS)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as refused:
+        refused.settimeout(10.0)
+        refused.connect(str(tmp_path / "alarm.sock"))
+        assert refused.recv(1) == b""
+    assert caplog.text.count("gets no more") == 1
+    for transport in first:
+        transport.close()
+    store.wait_for(0)
+    again = send(tmp_path, b"again")
+    assert desk.wait_for(MAX_OF_PROCESS + 1)[-1] == b"again"
+    again.close()
+    receiver.stop(10.0)
+
+
+def test_connections_leave_descriptors_for_others(
+    listener: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beyond their share they wait, with what was sent on them, until others have ended."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    monkeypatch.undo()
+    receiver.start()
+    first = [send(tmp_path, b"first") for _ in range(2)]
+    desk.wait_for(2)
+    late = send(tmp_path, b"late")
+    with desk.arrived:
+        assert not desk.arrived.wait_for(lambda: b"late" in desk.messages(), 0.05)
+    for transport in first:
+        transport.close()
+    assert desk.wait_for(3)[-1] == b"late"
+    assert "there are 2 connections" in caplog.text
+    late.close()
+    receiver.stop(10.0)
+
+
+def test_a_batch_has_a_bounded_size(listener: socket.socket, tmp_path: Path) -> None:
+    """However many connections bring much at once, it is not all in memory together."""
+    desk = Desk()
+    one = MAX_PACKET // 2
+    transports = [send(tmp_path, *[b"x" * one] * 5) for _ in range(MAX_OF_PROCESS)]
+    receiver = Receiver(listener, desk.submit, Store(), {})
+    receiver.start()
+    assert len(desk.wait_for(5 * MAX_OF_PROCESS)) == 5 * MAX_OF_PROCESS
+    sizes = [sum(len(item.record.message) for item in batch.items) for batch in desk.batches]
+    assert max(sizes) <= MAX_BYTES + 5 * one
+    for transport in transports:
+        transport.close()
+    receiver.stop(10.0)
 
 
 def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:

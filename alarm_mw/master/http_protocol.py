@@ -1,0 +1,43 @@
+"""HTTP for a few callers at a time: who says nothing makes way for who comes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+#: Connections of one listener. Each may have sent the half of a request, and wait for ever.
+MAX_CONNECTIONS = 64
+
+#: What it says of requests that are none is nobody's business; what our own code does wrong is.
+log = logging.getLogger(__name__)
+log.setLevel(logging.ERROR)
+
+
+class BoundedProtocol(H11Protocol):
+    """uvicorn's, with a bound: beyond it the connection without a whole request that is oldest is closed."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:  # uvicorn's  # noqa: ANN401
+        super().__init__(*given, **named)
+        self.logger = log
+        #: By the loop's clock.
+        self.connected_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection in."""
+        self.connected_at = self.loop.time()
+        super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio has it
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        idle = [each for each in self.connections if isinstance(each, BoundedProtocol) and not each.is_answering]
+        if idle:
+            min(idle, key=lambda each: each.connected_at).transport.abort()
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request has come whole, and is not answered yet."""
+        return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete

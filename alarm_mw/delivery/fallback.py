@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from alarm_mw.engine.messages import named
 from alarm_mw.types import Firing
 
 
@@ -36,7 +37,7 @@ def handed_over(firing: Firing, alarm: str) -> Firing:
     newline = firing.message[len(message) :]
     told = message.removesuffix(_note(firing.via)) if firing.via else message
     via = (*firing.via, firing.alarm)
-    return replace(firing, id=f"{firing.id}.{alarm}", alarm=alarm, message=told + _note(via) + newline, via=via)
+    return replace(firing, id=f"{firing.id}.{named(alarm)}", alarm=alarm, message=told + _note(via) + newline, via=via)
 
 
 def _note(via: Sequence[str]) -> bytes:

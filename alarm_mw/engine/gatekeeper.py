@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from alarm_mw.engine.limits import Limits, Rate, read_duration, read_rate
 from alarm_mw.engine.memory import Memory
-from alarm_mw.engine.messages import cut
+from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.untold import Untold, text
 from alarm_mw.types import Firing, Held, Reason, Record
 
@@ -75,7 +75,7 @@ class Gatekeeper:
         count, since = (untold.count, untold.since) if untold is not None else (0, None)
         if record.context:
             message = cut(record.message + record.context, self._msg_size)
-        return Firing(f"{record.key}.{alarm}", alarm, message, record, record.time, rule, count, since)
+        return Firing(f"{record.key}.{named(alarm)}", alarm, message, record, record.time, rule, count, since)
 
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
         """Return what holds all of these alarms back, whatever the message or for one message; None: nothing does."""
@@ -121,7 +121,7 @@ class Gatekeeper:
         message = cut(text(untold), self._msg_size)
         # Should it come back through the output, that is a round of a loop like any other.
         self._memory.loops.is_loop(alarm, message)
-        name = f"{untold.key}.{alarm}.digest"
+        name = f"{untold.key}.{named(alarm)}.digest"
         record = Record(message, "digest", time, name)
         return Firing(name, alarm, message, record, time, "", untold.count, untold.since, is_digest=True)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 
@@ -50,3 +52,17 @@ def _is_text(message: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
+
+
+#: What does not stand for itself in an id.
+_ODD = re.compile(r"[^\w.~+-]", re.ASCII)
+
+
+@functools.lru_cache(maxsize=1024)
+def named(alarm: str) -> str:
+    """Return an alarm's name as a part of ids, which become headers and variables of commands; as in a URL."""
+    return _ODD.sub(_escaped, alarm)
+
+
+def _escaped(odd: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in odd[0].encode("utf-8", "surrogatepass"))

@@ -16,14 +16,19 @@ _CREDENTIALS = struct.Struct("3i")
 
 
 class GuardedSocket(socket.socket):
-    """A listening unix socket that hangs up on those who may not call, whatever its file's mode says."""
+    """A listening unix socket that hangs up on those who may not call, whatever its file's mode says.
+
+    It does so as well where its callers would take the last quarter of the descriptors.
+    """
 
     lets_in: Callable[[socket.socket], bool]
+    most_descriptors: int
 
     def accept(self) -> tuple[socket.socket, object]:
         """Accept a connection; raise `ConnectionAbortedError` for one that may not be, which asyncio passes over."""
         connection, address = super().accept()
-        if self.lets_in(connection):
+        # The kernel gives the lowest number that is free.
+        if connection.fileno() < self.most_descriptors and self.lets_in(connection):
             return connection, address
         connection.close()
         raise ConnectionAbortedError
@@ -34,6 +39,7 @@ class GuardedSocket(socket.socket):
         guarded = cls(fileno=listener.detach())
         guarded.setblocking(False)
         guarded.lets_in = lets_in
+        guarded.most_descriptors = 3 * share_of_descriptors(4)
         return guarded
 
 

@@ -99,10 +99,10 @@ def _ledger(
             cell = row[column]
             if isinstance(cell, dict):
                 for reason, n in cell.items():
-                    family.add_metric([row_name, reason], n)
+                    family.add_metric([_label(row_name), reason], n)
             else:
                 assert isinstance(cell, int)
-                family.add_metric([row_name], cell)
+                family.add_metric([_label(row_name)], cell)
         yield family
 
 
@@ -122,5 +122,10 @@ def _app(values: Mapping[str, int]) -> Iterator[Metric]:
         shown = APP_PREFIX + _NOT_IN_NAMES.sub("_", name)
         if shown not in families:
             families[shown] = GaugeMetricFamily(shown, "A metric of the application.", labels=["name"])
-        families[shown].add_metric([name], value)
+        families[shown].add_metric([_label(name)], value)
     yield from families.values()
+
+
+def _label(name: str) -> str:
+    """Return a name as UTF-8 can have it: one that came from other bytes has surrogates in it."""
+    return name.encode("utf-8", "backslashreplace").decode()

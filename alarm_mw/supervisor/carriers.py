@@ -109,12 +109,15 @@ class Carriers:
                 carrier.watchdog = Watchdog(self._patience, carrier.ready_since)
                 self._tell_unjudged(carrier)
             case Message("unjudged", subject):
-                name, _, n = subject.partition(" ")
-                self._unjudged[name] += int(n)
+                self._note_unjudged(*subject.partition(" ")[::2])
             case Message("eof" | "broken", name):
                 self._end_stream(name)
             case Message("drop", token):
                 self._connections.drop(token)
+
+    def _note_unjudged(self, name: str, n: str) -> None:
+        if name.isascii() and n.isascii() and n.isdecimal():
+            self._unjudged[name] += int(n)
 
     def _tell_unjudged(self, carrier: Carrier) -> None:
         """Let a master count the lines that a relay has passed on."""

@@ -8,6 +8,7 @@ calls certain. Any thread may use a screen; nothing in it blocks.
 from __future__ import annotations
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import cached_property
@@ -84,6 +85,11 @@ class Screen:
         self._conditions = tuple(conditions)
         #: Some rule asks for no level and no logger.
         self.takes_any = (None, None) in conditions
+        #: Some rule applies to every record of this level and above; and what the rules for one logger ask for.
+        self._least = min(
+            (level for level, logger in conditions if level is not None and logger is None), default=math.inf
+        )
+        self._of_loggers = tuple(condition for condition in conditions if condition[1] is not None)
         self._finder = finder
         #: The rules that have to be judged on every line.
         nowhere = {rule for rule, item in enumerate(expressions) if item == NOWHERE}
@@ -153,7 +159,9 @@ class Screen:
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""
-        return self.takes_any or any(applies(*condition, level, logger) for condition in self._conditions)
+        if self.takes_any or (level is not None and level >= self._least):
+            return True
+        return any(applies(*condition, level, logger) for condition in self._of_loggers)
 
     def dumps(self) -> bytes:
         """Return the screen as bytes, for another process."""

@@ -34,7 +34,8 @@ demo: $(VENV)/.demo
 	@$(BIN)/python examples/flask_app/demo.py $(ARGS)
 
 # What runs beside the tests prints at its end, whole; the tests as they go, for which make wants a `+`.
-test: services $(VENV)/.test
+test: $(VENV)/bin/python
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target services $(VENV)/.test
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target tests covered lint docs
 
 # Most of them wait for servers: more at a time than there are processors. One that failed beside the others, as with a

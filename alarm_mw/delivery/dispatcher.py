@@ -87,9 +87,8 @@ class Dispatcher:
             self._lanes[alarm].offer(entries[alarm], taken.detours)
 
     def _wake(self, alarms: Iterable[str]) -> None:
-        for alarm in alarms:
-            if alarm in self._lanes:  # else it was taken out of the configuration meanwhile
-                self._lanes[alarm].wake()
+        for alarm in self._lanes.keys() & alarms:  # others were taken out of the configuration meanwhile
+            self._lanes[alarm].wake()
 
     async def exchange(self, routes: Mapping[str, Route]) -> dict[str, int]:
         """Deliver by these routes from now on. Only while it runs, from `start` to `stop`.

@@ -23,7 +23,7 @@ from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.types import Record, Rule
 
-PATTERNS = ["ALARM", "^b.*x$", r"\bé\w", r"(\d)\1", "(?<!a)c", r"(?i)straße", "x*", "[^a]$"]
+PATTERNS = ["ALARM", "^..$", "(?i)straße", "^b.*x$", r"\bé\w", r"(\d)\1", "(?<!a)c", "x*", "[^a]$"]
 RULES = [compile_rule(Rule(pattern, (f"a{n}",))) for n, pattern in enumerate(PATTERNS)]
 BACKENDS: tuple[Name, ...] = get_args(Name)
 
@@ -36,7 +36,7 @@ PARTS = [
     b"12",
     b"ac",
     b"c",
-    "STRASSE Straße".encode(),
+    "é".encode(),
     b"\xff",
     b"\r",
     b"\0",
@@ -117,7 +117,7 @@ def expected(data: bytes, rules: int) -> dict[int, tuple[str, ...]]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=25)
-@given(texts=LINES, rules=st.sampled_from([1, 6, 8]), times=st.sampled_from([1, 60]))
+@given(texts=LINES, rules=st.sampled_from([1, 2, 7, 9]), times=st.sampled_from([1, 60]))
 def test_every_way_gives_what_the_regexps_say(
     backend: Name, way: Way, texts: list[bytes], rules: int, times: int
 ) -> None:
@@ -128,7 +128,7 @@ def test_every_way_gives_what_the_regexps_say(
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=100)
-@given(message=LINES.map(b"\n".join), rules=st.sampled_from([1, 6, 8]))
+@given(message=LINES.map(b"\n".join), rules=st.sampled_from([1, 2, 7, 9]))
 def test_a_screen_in_the_application_changes_nothing(backend: Name, message: bytes, rules: int) -> None:
     """What a screen keeps off the queue would have raised nothing; and all backends judge a record alike."""
     engine = engine_of(backend, rules)

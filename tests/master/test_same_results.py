@@ -41,16 +41,19 @@ PARTS = [
     b"\r",
     b"\0",
 ]
+#: So many of the rules: the last two have every line judged.
+SOME = (1, 2, 7, 9)
+
 #: A stream's source and its writer's end, its sink, and what reads what came out.
 Ends = tuple[int, int, int, Callable[[], bytes]]
 Way = Callable[[], AbstractContextManager[Ends]]
 
-LINES = st.lists(st.lists(st.sampled_from(PARTS), max_size=4).map(b" ".join), max_size=40)
+LINES = st.lists(st.one_of(st.sampled_from(PARTS), st.lists(st.sampled_from(PARTS)).map(b" ".join)))
 
 
 @cache
 def engine_of(backend: Name, rules: int) -> Engine:
-    """Return an engine of so many of the rules: the last two have every line judged."""
+    """Return an engine of so many of the rules."""
     compiled = RULES[:rules]
     alarms = [f"a{n}" for n in range(rules)]
     return Engine(compiled, Screen.compile(compiled, backend=backend), alarms, alarm_freq=0.0, alarm_msg_size=8192)
@@ -117,18 +120,17 @@ def expected(data: bytes, rules: int) -> dict[int, tuple[str, ...]]:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=25)
-@given(texts=LINES, rules=st.sampled_from([1, 2, 7, 9]), times=st.sampled_from([1, 60]))
-def test_every_way_gives_what_the_regexps_say(
-    backend: Name, way: Way, texts: list[bytes], rules: int, times: int
-) -> None:
+@given(texts=LINES, times=st.sampled_from([1, 60]))
+def test_every_way_gives_what_the_regexps_say(backend: Name, way: Way, texts: list[bytes], times: int) -> None:
     """What raises an alarm depends on the lines and the rules only, and the output is the application's."""
     data = (b"".join(text + b"\n" for text in texts) * times)[:60_000]
-    assert passed(engine_of(backend, rules), way, data) == (expected(data, rules), data)
+    for rules in SOME:
+        assert passed(engine_of(backend, rules), way, data) == (expected(data, rules), data)
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @settings(max_examples=100)
-@given(message=LINES.map(b"\n".join), rules=st.sampled_from([1, 2, 7, 9]))
+@given(message=LINES.map(b"\n".join), rules=st.sampled_from(SOME))
 def test_a_screen_in_the_application_changes_nothing(backend: Name, message: bytes, rules: int) -> None:
     """What a screen keeps off the queue would have raised nothing; and all backends judge a record alike."""
     engine = engine_of(backend, rules)

@@ -1,73 +1,49 @@
-"""What a log call costs beyond `NullHandler`: `AlarmHandler` beside the handlers of the standard library.
+"""What a log call costs beyond `NullHandler`: `AlarmHandler` beside the handlers of the standard library and of others.
 
 ``python bench/handler.py``, with the options of `harness`. Each contestant is a process of its own, which alternates
 between its handler and a `NullHandler`; all of them take turns, round by round. Ours run below a real ``alarm-mw run``,
-whose rules have no common prefix.
+whose rules have no common prefix. `AlarmProcessor` is compared with the same chain of structlog without it.
 """
 
 from __future__ import annotations
 
-import logging
-import logging.handlers
-import os
-import queue
 import random
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
 from harness import Case, Metric, Options, Section, run
-
-import alarm_mw
+from loggers import KINDS, Call, is_here
 
 #: Log calls of a round: so few that a round is seldom interrupted. Of those that are sent fewer, so that the master
 #: keeps up.
 CALLS = 500
 HITS = 100
 
-METRICS = {"added": Metric("ns added"), "null": Metric("NullHandler, ns")}
+METRICS = {"added": Metric("ns added"), "without": Metric("without it, ns")}
 
 ALARM_MW = str(Path(sys.executable).with_name("alarm-mw"))
 
 
-def timed(logger: logging.Logger, calls: int, path: str) -> float:
+def timed(call: Call, calls: int, path: str) -> float:
     """Return the nanoseconds of this thread that one call takes: what else runs on the machine counts less."""
     began = time.thread_time_ns()
     for _ in range(calls):
-        logger.info("request %s took %d ms", path, 17)
+        call(path)
     return (time.thread_time_ns() - began) / calls
-
-
-def handlers() -> dict[str, Callable[[], logging.Handler]]:
-    """Return the contestants."""
-
-    def queued() -> logging.Handler:
-        records: queue.Queue[object] = queue.Queue()
-        logging.handlers.QueueListener(records, logging.NullHandler()).start()
-        return logging.handlers.QueueHandler(records)  # type: ignore[arg-type]
-
-    return {
-        "stream": lambda: logging.StreamHandler(Path(os.devnull).open("w")),
-        "queue": queued,
-        "ours": alarm_mw.AlarmHandler,
-    }
 
 
 def contestant(kind: str, path: str, calls: int) -> None:
     """Be measured once for each line of standard input."""
-    base, logger = logging.getLogger("bench.null"), logging.getLogger("bench.it")
-    for each, handler in ((base, logging.NullHandler()), (logger, handlers()[kind]())):
-        each.setLevel(logging.INFO)
-        each.propagate = False
-        each.addHandler(handler)
+    pair = KINDS[kind].make()
     for _ in sys.stdin:
-        null = timed(base, calls, path)
-        print(f"result {null} {timed(logger, calls, path)}", flush=True)
+        without = timed(pair.without, calls, path)
+        print(f"result {without} {timed(pair.it, calls, path)}", flush=True)
 
 
 def rules(number: int, seed: int = 1) -> Iterator[str]:
@@ -93,16 +69,21 @@ def commands(folder: Path) -> dict[str, list[str]]:
     def start(kind: str, path: str = "/orders", calls: int = CALLS) -> list[str]:
         return [sys.executable, __file__, "--contestant", kind, path, str(calls)]
 
-    def ours(name: str, patterns: list[str], *arguments: object, conditions: str = "") -> list[str]:
-        config = configuration(folder, patterns, name, conditions)
-        state = str(folder / f"state-{name}")
-        return [ALARM_MW, "run", "--config", config, "--state-dir", state, "--", *start("ours", *arguments)]  # type: ignore[arg-type]
+    def ours(kind: str, patterns: list[str], path: str = "/orders", calls: int = CALLS, *, only: str = "") -> list[str]:
+        name = f"{kind}-{len(patterns)}-{calls}-{len(only)}"
+        config, state = configuration(folder, patterns, name, only), str(folder / f"state-{name}")
+        return [ALARM_MW, "run", "--config", config, "--state-dir", state, "--", *start(kind, path, calls)]
 
-    found = {"StreamHandler to /dev/null": start("stream"), "QueueHandler + QueueListener": start("queue")}
+    found = {
+        name: start(name) for name, kind in KINDS.items() if not name.startswith("Alarm") and is_here(kind.package)
+    }
     for number in (1, 10, 100, 1000):
-        found[f"AlarmHandler, {number} rules, no hit"] = ours(f"rules-{number}", [*rules(number)])
-    found["AlarmHandler, 100 rules with level = ERROR"] = ours("level", [*rules(100)], conditions='level = "ERROR"')
-    found["AlarmHandler, 100 rules, every record a hit"] = ours("hit", [*rules(99), "/terrible"], "/terrible", HITS)
+        found[f"AlarmHandler, {number} rules, no hit"] = ours("AlarmHandler", [*rules(number)])
+    found["AlarmHandler, 100 rules with level = ERROR"] = ours("AlarmHandler", [*rules(100)], only='level = "ERROR"')
+    found["AlarmHandler, 100 rules, every record a hit"] = ours(
+        "AlarmHandler", [*rules(99), "/terrible"], "/terrible", HITS
+    )
+    found["AlarmProcessor of structlog, 100 rules, no hit"] = ours("AlarmProcessor", [*rules(100)])
     return found
 
 
@@ -111,14 +92,16 @@ def sections(options: Options) -> Iterator[Section]:
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         chosen = commands(Path(folder))
         if options.size == "tiny":
-            chosen = {name: words for name, words in chosen.items() if "ours" not in words or "every record" in name}
+            chosen = {name: words for name, words in chosen.items() if ALARM_MW not in words or "every record" in name}
         running = {
             name: stack.enter_context(subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
             for name, words in chosen.items()
         }
         cases = [Case(name, partial(one_round, process)) for name, process in running.items()]
         title, peer = "A log call, added to what NullHandler takes", "QueueHandler + QueueListener"
-        yield Section(title, METRICS, cases, peer, warm_up=1, rounds=200)
+        packages = sorted({kind.package for kind in KINDS.values() if not is_here(kind.package)})
+        notes = [f"{package} is not installed" for package in packages]
+        yield Section(title, METRICS, cases, peer, warm_up=1, rounds=200, notes=notes)
         for process in running.values():
             assert process.stdin
             process.stdin.close()
@@ -126,8 +109,8 @@ def sections(options: Options) -> Iterator[Section]:
 
 def one_round(process: subprocess.Popen[str]) -> dict[str, float | None]:
     """Return what the process has measured."""
-    null, it = _round(process)
-    return {"added": it - null, "null": null}
+    without, it = _round(process)
+    return {"added": it - without, "without": without}
 
 
 def _round(process: subprocess.Popen[str]) -> tuple[float, float]:
@@ -136,12 +119,12 @@ def _round(process: subprocess.Popen[str]) -> tuple[float, float]:
     process.stdin.write("go\n")
     process.stdin.flush()
     line = next(line for line in process.stdout if line.startswith("result"))
-    null, it = map(float, line.split()[1:])
-    return null, it
+    without, it = map(float, line.split()[1:])
+    return without, it
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--contestant"]:
         contestant(sys.argv[2], sys.argv[3], int(sys.argv[4]))
     else:
-        run("handler", sections)
+        run("handler", sections, packages=["structlog", "loguru", "sentry-sdk", "opentelemetry-sdk"])

@@ -22,10 +22,15 @@ SOURCE = "structlog"
 #: Keys that become facts of the record rather than text of the line.
 FACTS = frozenset({"event", "level", "logger", "timestamp", "exc_info", "exception", "msg", "stack"})
 
-#: structlog's method names which logging knows under another name.
-LEVELS = {"exception": "ERROR", "warn": "WARNING", "fatal": "CRITICAL", "msg": "INFO"}
+#: The level of each method of a logger, where it has one.
+_LEVELS = {
+    **{name.lower(): level for name, level in logging.getLevelNamesMapping().items() if level},
+    "exception": logging.ERROR,
+    "msg": logging.INFO,
+}
 
-_LEVELS = logging.getLevelNamesMapping()
+#: The keys whose values stand below the line.
+_BELOW = frozenset({"exc_info", "exception", "stack"})
 
 Event = TypeVar("Event")
 
@@ -51,12 +56,15 @@ class AlarmProcessor:
         return event
 
     def _submit(self, logger: object, method_name: str, given: object) -> None:
-        event = _event(given)
+        event = given if type(given) is dict else _event(given)  # nearly always it is
         record = _foreign_record(event)
-        if record is not None and is_being_shown(record):
+        if record is None:
+            name = _logger_name(logger, event)
+        elif is_being_shown(record):
             return  # the handler that has it formatted puts it to the rules
-        name = _logger_name(logger, event)
-        level = _level(method_name)
+        else:
+            name = record.name
+        level = _LEVELS.get(method_name.lower())
         screened = client.screened(SOURCE, level, name, _show, event)
         if screened is not None:
             _send(*screened, event, level=level, logger=name)
@@ -64,17 +72,18 @@ class AlarmProcessor:
 
 def _show(event: Mapping[str, object] | bytes) -> bytes:
     """Return what the rules see of an event."""
-    return to_bytes("\n".join(_text(event))) + b"\n" if isinstance(event, Mapping) else event + b"\n"
+    return event + b"\n" if isinstance(event, bytes) else to_bytes("\n".join(_lines(event))) + b"\n"
 
 
 def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, level: int | None, logger: str) -> None:
     """Give an event to the master, with its fields and what tells its other appearances."""
-    if isinstance(event, Mapping):
-        text, fields, parts = _headline(event), dict(_keys(event)), tuple(_parts(event))
-        lines: tuple[bytes, ...] = ()
-    else:
-        text, fields, parts = event.decode(errors="surrogateescape"), {}, ()
+    lines: tuple[bytes, ...] = ()
+    parts: tuple[bytes, ...] = ()
+    if isinstance(event, bytes):
+        text, fields = event.decode(errors="surrogateescape"), {}
         lines = tuple(event.splitlines()) if way.prints_are_read() else ()
+    else:
+        text, fields, parts = _headline(event), dict(_keys(event)), tuple(_parts(event))
     record = _foreign_record(event)
     client.send(
         way,
@@ -101,32 +110,33 @@ def _event(given: object) -> Mapping[str, object] | bytes:
     return to_bytes(shown(given))
 
 
-def _foreign_record(event: object) -> logging.LogRecord | None:
+def _foreign_record(event: Mapping[str, object] | bytes) -> logging.LogRecord | None:
     """Return the record of `logging` whose formatter calls us, inside of a `ProcessorFormatter`."""
-    record = event.get("_record") if isinstance(event, Mapping) else None
+    record = None if isinstance(event, bytes) else event.get("_record")
     return record if isinstance(record, logging.LogRecord) else None
 
 
-def _logger_name(logger: object, event: object) -> str:
-    if (record := _foreign_record(event)) is not None:
-        return record.name
-    named = event.get("logger") if isinstance(event, Mapping) else None
+def _logger_name(logger: object, event: Mapping[str, object] | bytes) -> str:
+    named = None if isinstance(event, bytes) else event.get("logger")
     return str(named or getattr(logger, "name", None) or "")
-
-
-def _level(method_name: str) -> int | None:
-    level = _LEVELS.get(LEVELS.get(method_name, method_name.upper()))
-    return level or None
 
 
 def _headline(event: Mapping[str, object]) -> str:
     return shown(event.get("event", event.get("msg", "")))  # `render_to_log_kwargs` renames it
 
 
-def _text(event: Mapping[str, object]) -> Iterator[str]:
-    """Yield the line, and the lines of an exception or a stack below it."""
-    pairs = (f"{key}={shown(value, repr)}" for key, value in _keys(event))
-    yield " ".join([_headline(event), *pairs])
+def _lines(event: Mapping[str, object]) -> list[str]:
+    """Return the line, and the lines of an exception or a stack below it."""
+    try:
+        pairs = [f"{key}={value!r}" for key, value in event.items() if key not in FACTS and key[:1] != "_"]
+    except Exception:  # noqa: BLE001  # a value that cannot be shown, which is seldom, must not keep the rest from the rules
+        pairs = [f"{key}={shown(value, repr)}" for key, value in _keys(event)]
+    line = " ".join([_headline(event), *pairs])
+    return [line] if _BELOW.isdisjoint(event) else [line, *_below(event)]
+
+
+def _below(event: Mapping[str, object]) -> Iterator[str]:
+    """Yield the lines of an exception or a stack."""
     if exception := event.get("exception"):
         yield from _structured(exception) if isinstance(exception, list) else (shown(exception),)
     if event.get("stack"):
@@ -154,11 +164,7 @@ def _parts(event: Mapping[str, object]) -> Iterator[bytes]:
 
 
 def _keys(event: Mapping[str, object]) -> Iterator[tuple[str, object]]:
-    return ((key, value) for key, value in event.items() if _is_field(key))
-
-
-def _is_field(key: str) -> bool:
-    return key not in FACTS and not key.startswith("_")
+    return ((key, value) for key, value in event.items() if key not in FACTS and key[:1] != "_")
 
 
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]

@@ -15,6 +15,7 @@ from time import perf_counter
 from typing import Any
 
 from harness import Case, Metric, Options, Section, run
+from starlette.middleware.base import BaseHTTPMiddleware
 
 from alarm_mw import asgi, wsgi
 from alarm_mw.engine.conditions import Decision
@@ -188,7 +189,14 @@ def others(kind: str, app: Any) -> dict[str, Any]:
             found[name] = getattr(importlib.import_module(module), attribute)(app)
         except ImportError:
             continue
+    if kind == "asgi":
+        found["Starlette's BaseHTTPMiddleware"] = BaseHTTPMiddleware(app, dispatch=pass_on)
     return found
+
+
+async def pass_on(request: Any, call_next: Any) -> Any:
+    """Do nothing, in Starlette's way."""
+    return await call_next(request)
 
 
 def sections(options: Options) -> Iterator[Section]:

@@ -187,12 +187,12 @@ class DeadLetters:
         if row.state is State.DEAD:
             transaction.count(row.alarm, "retried")
         transaction.count(row.alarm, State.HANDED_OVER)
-        self._store.move(row.seq, row.state, State.HANDED_OVER)
+        self._store.move([row.seq], row.state, State.HANDED_OVER)
         self._store.change("UPDATE firings SET state = ? WHERE seq = ?", (State.HANDED_OVER, row.seq))
         self._store.take_over(transaction, handed_over(firing, to))
 
     def _remove(self, row: _Row) -> None:
-        self._store.move(row.seq, row.state, None)
+        self._store.move([row.seq], row.state, None)
         self._store.change("DELETE FROM firings WHERE seq = ?", (row.seq,))
 
 

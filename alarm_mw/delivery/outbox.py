@@ -7,10 +7,13 @@ refused and counted; what is done is forgotten in time, the oldest first.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import cast
 
 from alarm_mw.delivery.codec import decode, encode
@@ -140,9 +143,11 @@ class Outbox(Store):
         `sqlite3.Error` when nothing could be written; then nothing is counted, and it may be tried again.
         """
         with self.transaction() as transaction:
+            for outcome, group in itertools.groupby(settlements, attrgetter("outcome")):
+                entries = [entry for settlement in group for entry in settlement.entries]
+                alarms = Counter(entry.firing.alarm for entry in entries)
+                self._write_outcome(transaction, [entry.seq for entry in entries], alarms, outcome)
             for settlement in settlements:
-                for entry in settlement.entries:
-                    self._write_outcome(transaction, entry.firing.alarm, entry.seq, settlement.outcome)
                 if settlement.successor is not None:
                     self.take_over(transaction, settlement.successor)
 
@@ -198,17 +203,22 @@ class Outbox(Store):
             return
         with self.transaction() as transaction:
             for seq, error in unreadable:
-                self._write_outcome(transaction, alarm, seq, Outcome(State.DEAD, 0, error, Reason.UNREADABLE))
+                self._write_outcome(transaction, [seq], {alarm: 1}, Outcome(State.DEAD, 0, error, Reason.UNREADABLE))
         log.error("alarm %s: %d firings in the outbox cannot be read: %s", alarm, len(unreadable), unreadable[0][1])
 
-    def _write_outcome(self, transaction: Transaction, alarm: str, seq: int, outcome: Outcome) -> None:
-        self.move(seq, State.WAITING, outcome.state)
-        self._database.execute(
+    def _write_outcome(
+        self, transaction: Transaction, seqs: Sequence[int], alarms: Mapping[str, int], outcome: Outcome
+    ) -> None:
+        """Write down what became of these firings; `alarms` tells how many of each alarm they are."""
+        self.move(seqs, State.WAITING, outcome.state)
+        columns = (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", self._now())
+        self._database.executemany(
             "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ?, done = ? WHERE seq = ?",
-            (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", self._now(), seq),
+            [(*columns, seq) for seq in seqs],
         )
         self._prune(outcome.state)
-        transaction.count(alarm, outcome.state, reason=outcome.reason)
+        for alarm, n in alarms.items():
+            transaction.count(alarm, outcome.state, n, reason=outcome.reason)
 
     def _read(self, rows: Sequence[tuple[int, bytes, int, float]]) -> tuple[list[Entry], list[tuple[int, str]]]:
         """Return what can be read, and the numbers and errors of the rest."""

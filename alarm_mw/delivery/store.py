@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, cast
 
@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 #: Seconds in a day, and between two looks for history that is too old.
 DAY = 86_400.0
 FORGET_EVERY = 600.0
+
+#: How many firings a statement names at most; SQLite has a limit.
+MOST_AT_ONCE = 500
 
 
 def _tell_nobody(text: str, key: str) -> None:
@@ -176,14 +179,18 @@ class Store:
         else:
             transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)
 
-    def move(self, seq: int, before: State, after: State | None) -> None:
-        """Count a firing among those of another state, within a transaction; None takes it out."""
-        # No row where somebody has emptied the table by hand.
-        for (size,) in self.query("SELECT LENGTH(firing) FROM firings WHERE seq = ?", (seq,)):
-            one = Amount(1, cast("int", size))
-            self._stock[before] -= one
+    def move(self, seqs: Sequence[int], before: State, after: State | None) -> None:
+        """Count firings among those of another state, within a transaction; None takes them out."""
+        for begin in range(0, len(seqs), MOST_AT_ONCE):
+            page = seqs[begin : begin + MOST_AT_ONCE]
+            marks = ", ".join("?" * len(page))
+            # Fewer rows than numbers where somebody has emptied the table by hand.
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608
+            ((count, size),) = self.query(sql, tuple(page))
+            amount = Amount(cast("int", count), cast("int", size))
+            self._stock[before] -= amount
             if after is not None:
-                self._stock[after] += one
+                self._stock[after] += amount
 
     @property
     def _database(self) -> sqlite3.Connection:

@@ -79,8 +79,7 @@ class HttpClient:
     def __init__(self, target: Target, settings: HttpSettings) -> None:
         """Prepare; nothing is connected yet. Raises `OptionError`."""
         self._target = target
-        self._headers = httpx.Headers({"Accept": "*/*", **_authorization(settings.auth)})
-        self._headers.update(settings.headers)
+        self._fields = _fields({"Accept": "*/*", **_authorization(settings.auth), **settings.headers})
         self._timeout = settings.timeout or None
         self._extensions = {"timeout": {"connect": settings.conn_timeout or None}}
         self._transport = _transport(target, settings)
@@ -115,11 +114,20 @@ class HttpClient:
                     return Answer(response.status_code, response.headers, await _start_of(response))
 
     def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-        fields = self._headers.copy()
-        fields.update(headers)
-        request = httpx.Request(method, self._url, headers=fields, content=body, extensions=self._extensions)
+        # What the constructor would make of them by itself takes longer.
+        host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
+        fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
+        stream = httpx.ByteStream(body)
+        request = httpx.Request(
+            method, self._url, headers=[*fields.values()], stream=stream, extensions=self._extensions
+        )
         request.method = method  # as it was written; the constructor makes it upper case
         return request
+
+
+def _fields(headers: Mapping[str, str]) -> dict[str, tuple[bytes, bytes]]:
+    """Return headers as they are sent, by their names in lower case; of two that differ in nothing else, the last."""
+    return {name.lower(): (name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()}
 
 
 def _is_here(response: httpx.Response) -> bool:
@@ -133,7 +141,8 @@ def _is_here(response: httpx.Response) -> bool:
 
 async def _start_of(response: httpx.Response) -> bytes:
     body = bytearray()
-    async with contextlib.aclosing(cast("AsyncGenerator[bytes]", response.aiter_raw())) as chunks:
+    chunks = cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
+    async with contextlib.aclosing(chunks):
         async for chunk in chunks:
             body += chunk
             if len(body) > BODY_LIMIT:

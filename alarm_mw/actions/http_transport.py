@@ -190,7 +190,7 @@ class Connection(asyncio.Protocol):
     async def exchange(self, request: httpx.Request) -> h11.Response:
         """Send a request and return the head of the answer. Raises `OSError` or `h11.ProtocolError`."""
         head = h11.Request(method=request.method, target=request.url.raw_path, headers=request.headers.raw)
-        parts = (head, h11.Data(request.content), h11.EndOfMessage())
+        parts = (head, h11.Data(request.read()), h11.EndOfMessage())
         self._transport.write(b"".join(self._http.send(part) or b"" for part in parts))
         while not isinstance(event := await self.event(), h11.Response):
             pass  # such as 100 Continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TypedDict
 
 from alarm_mw.config.loaded import Loaded
@@ -98,6 +97,8 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figu
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
+    from importlib.metadata import version  # noqa: PLC0415  # 10 ms and half a megabyte, for the first who asks
+
     return Figures(books, master, runtime.metrics.values(), version("alarm-mw"))
 
 

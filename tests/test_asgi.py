@@ -314,7 +314,7 @@ def test_a_newline_in_the_path_forges_no_second_line(seen: Seen) -> None:
     """A path that decodes to a newline is one line, and shows it."""
     app = AlarmMiddleware(ok, rules=[lambda request: f"Seen: {request.path}"], emit=seen.emit)
     TestClient(app).get("/a%0ATERRIBLE%20ALARM")
-    assert seen.lines == [r"Seen: /a\nTERRIBLE ALARM"]
+    assert seen.lines == [r"Seen: /a\x0aTERRIBLE ALARM"]
 
 
 def test_requests_at_the_same_time_keep_their_facts_apart(seen: Seen) -> None:

@@ -10,11 +10,11 @@ from typing import NoReturn
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.middleware.judging import RequestRules
-from alarm_mw.request_text import bounded, fields, visible
+from alarm_mw.middleware.request_text import bounded, fields
 from alarm_mw.requests import (
     Request,
     RequestRule,
@@ -438,31 +438,6 @@ def test_a_workers_exit_passes_through_a_rule() -> None:
 
     with pytest.raises(SystemExit):
         RequestRules("test", [exiting], ignore).judge(request())
-
-
-@given(st.text())
-@example("/\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029")
-@example("\x1b[2J\x9b2J\x07\x7f")
-@example("\u202egnp.exe")
-@example("\udcff")
-def test_visible_text_is_one_line_that_can_be_sent(text: str) -> None:
-    """Whatever a client sends, the line stays one, has no control characters and is valid UTF-8."""
-    shown = visible(text)
-    assert len(f"x{shown}".splitlines()) == 1
-    assert not any(ord(c) < 0x20 or 0x7F <= ord(c) < 0xA0 for c in shown)
-    assert shown.encode("utf-8").decode("utf-8") == shown
-    assert visible(shown) == shown
-
-
-@given(st.text(st.characters(categories=["L", "M", "N", "P", "S", "Zs"])))
-def test_visible_text_keeps_what_can_be_read(text: str) -> None:
-    """Letters, numbers, marks, signs and spaces of every script stay as they are."""
-    assert visible(text) == text
-
-
-def test_visible_text_shows_a_newline_as_an_escape() -> None:
-    """A newline is shown, not swallowed."""
-    assert visible("a\nb\x1bc") == r"a\nb\x1bc"
 
 
 @given(st.text())

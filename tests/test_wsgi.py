@@ -566,7 +566,7 @@ def test_a_newline_in_the_path_forges_no_second_line(seen: Seen) -> None:
     """A path that decodes to a newline is one line, and shows it."""
     app = AlarmMiddleware(ok, rules=[lambda request: f"Seen: {request.path}"], emit=seen.emit)
     call(app, environ_of("/a\nTERRIBLE ALARM"))
-    assert seen.lines == [r"Seen: /a\nTERRIBLE ALARM"]
+    assert seen.lines == [r"Seen: /a\x0aTERRIBLE ALARM"]
 
 
 # --- what is found out only where it is asked for ---

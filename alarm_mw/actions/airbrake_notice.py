@@ -10,7 +10,7 @@ from importlib.metadata import version
 from xml.etree import ElementTree as ET
 
 from alarm_mw.actions.backtrace import Backtrace, Frame, parse
-from alarm_mw.actions.printable import printable, printable_lines
+from alarm_mw.printable import printable, printable_lines
 from alarm_mw.types import Firing
 
 NAME = "alarm-mw"
@@ -103,7 +103,7 @@ def _facts(firing: Firing) -> dict[str, str]:
 
 
 def _shown(value: object) -> str:
-    return printable(str(value).encode("utf-8", "surrogateescape"))
+    return printable(str(value))
 
 
 def xml(notice: Notice, apikey: str) -> bytes:

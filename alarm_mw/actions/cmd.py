@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 import msgspec
 
-from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.forks import held_off
 from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:

@@ -21,10 +21,10 @@ import httpx
 
 from alarm_mw.actions.http_transport import KeptTransport
 from alarm_mw.actions.masking import mask, secrets_in
-from alarm_mw.actions.printable import printable
 from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import ActionError, OptionError
+from alarm_mw.printable import printable
 from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
@@ -202,7 +202,7 @@ def _detail(answer: Answer, secrets: frozenset[str]) -> str:
 def _quoted(said: bytes, secrets: frozenset[str]) -> str:
     """Return the beginning of what was said, with `secrets` masked."""
     text = mask(said.decode("utf-8", "surrogateescape"), secrets)
-    return printable(text.encode("utf-8", "surrogateescape"), QUOTED)
+    return printable(text, QUOTED)
 
 
 def retry_after(value: str, now: float) -> float | None:

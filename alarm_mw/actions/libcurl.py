@@ -16,8 +16,8 @@ import certifi
 import pycurl
 
 from alarm_mw.actions.masking import mask, secrets_in
-from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError
+from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
@@ -86,9 +86,7 @@ class LibcurlSender:
         password = self._options.auth[1] if self._options.auth else ""
         text = mask(text, secrets_in(password, target.resource))
         is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= 500)  # noqa: PLR2004  # RFC 959
-        return ActionError(
-            f"{target.origin}: {printable(text.encode('utf-8', 'surrogateescape'), QUOTED)}", retry=not is_final
-        )
+        return ActionError(f"{target.origin}: {printable(text, QUOTED)}", retry=not is_final)
 
 
 def _set_up(curl: pycurl.Curl, options: CurlOptions, given_up: threading.Event) -> None:

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar, Self
 import msgspec
 
 from alarm_mw.actions.blocking import in_thread
-from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.printable import printable, printable_lines
 from alarm_mw.types import Firing
 
 
@@ -55,6 +55,6 @@ def entry(firing: Firing, prefix: str = "") -> bytes:
     Hidden characters are made visible (``\x1b``). The lines of a longer message, such as a traceback, stay lines; all
     but the first begin with a tab, so that a message cannot pass for an entry of its own.
     """
-    mark = f"ALARM: {printable(prefix.encode('utf-8', 'surrogateescape'))}".rstrip()
+    mark = f"ALARM: {printable(prefix)}".rstrip()
     text = "\n\t".join(printable_lines(firing.message))
     return f"{time.ctime(firing.time)} - {mark} {text}\n".encode()

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 import aiosmtplib
 
 from alarm_mw.actions.masking import mask, secrets_in
-from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.actions.recipients import Recipients, Refusal
 from alarm_mw.actions.tls import client_context
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import ActionContext
+from alarm_mw.printable import printable, printable_lines
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
@@ -142,4 +142,4 @@ def _quoted(text: str, options: CurlOptions) -> str:
     # The login as it is sent (RFC 4616) is the password too.
     login = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
     shown = mask(text, secrets_in(password, login)) if password else text
-    return printable(shown.encode("utf-8", "surrogateescape"), QUOTED)
+    return printable(shown, QUOTED)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from alarm_mw.actions.printable import printable
 from alarm_mw.errors import ActionError
+from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 
@@ -47,4 +47,4 @@ class Recipients:
         if self._left or not self._reached:
             raise ActionError(text, retry=bool(self._left))
         if refusals:
-            self._write_log(f"{self._mark} {printable(text.encode())}\n".encode())
+            self._write_log(f"{self._mark} {printable(text)}\n".encode())

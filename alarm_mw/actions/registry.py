@@ -18,7 +18,6 @@ _HELPERS = frozenset(
         "libcurl",
         "mail",
         "masking",
-        "printable",
         "recipients",
         "registry",
         "speakers",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from alarm_mw.actions.printable import printable
+from alarm_mw.printable import printable
 
 #: What begins a command to the voice inside of the text: phonemes for espeak-ng, commands for say.
 _COMMAND = "[["

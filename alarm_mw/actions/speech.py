@@ -12,10 +12,10 @@ from typing import Annotated, ClassVar, Self
 from msgspec import Meta
 
 from alarm_mw import keyvalue
-from alarm_mw.actions.printable import printable
 from alarm_mw.actions.speakers import Manner, Speech, speakable, speaker_of
 from alarm_mw.errors import ActionError, MissingError
 from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 #: Bytes of the end of what the program complained that an error quotes.

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from slixmpp import InvalidJID
 
-from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.actions.recipients import Recipients, Refusal
 from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.xmpp_messages import Conversation
 from alarm_mw.actions.xmpp_session import LOST, Session, Trouble
 from alarm_mw.errors import ActionError
+from alarm_mw.printable import printable, printable_lines
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it is what `xmpp.py` imports
@@ -125,7 +125,7 @@ class XmppClient:
         self._news = asyncio.get_running_loop().create_future()
 
     def _note(self, text: str) -> None:
-        self._write_log(f"[uwsgi-alarm-xmpp] {printable(text.encode())}\n".encode())
+        self._write_log(f"[uwsgi-alarm-xmpp] {printable(text)}\n".encode())
 
 
 def pause(failures: int, chance: float) -> float:

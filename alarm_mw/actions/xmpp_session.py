@@ -17,9 +17,9 @@ from slixmpp.stanza import Iq, Message, Presence
 from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
-from alarm_mw.actions.printable import printable
 from alarm_mw.actions.xmpp_guard import Guard
 from alarm_mw.errors import ActionError
+from alarm_mw.printable import printable
 
 if TYPE_CHECKING:  # it is imported by what `xmpp.py` imports
     from alarm_mw.actions.xmpp import XmppOptions
@@ -286,4 +286,4 @@ def reason(stanza: StanzaBase) -> str:
     """Return what an error says."""
     error = stanza["error"]
     text = f"{error['condition']} {error['text']}".strip()
-    return printable(text.encode("utf-8", "surrogateescape"), QUOTED)
+    return printable(text, QUOTED)

@@ -6,10 +6,10 @@ import time
 
 from rich.text import Text
 
-from alarm_mw.actions.printable import printable, printable_lines
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.delivery.dead_letters import Answer, Letter
+from alarm_mw.printable import printable, printable_lines
 
 #: Bytes of a message or an error that a line of the list shows.
 SHOWN = 200
@@ -72,4 +72,4 @@ def _time(seconds: float) -> str:
 
 
 def _text(text: str, limit: int | None = None) -> Text:
-    return Text(printable(text.removesuffix("\n").encode("utf-8", "backslashreplace"), limit))
+    return Text(printable(text.removesuffix("\n"), limit))

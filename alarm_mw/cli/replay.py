@@ -10,11 +10,11 @@ from typing import IO
 
 import click
 
-from alarm_mw.actions.printable import printable
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.lines import count_lines
+from alarm_mw.printable import printable
 from alarm_mw.types import Record, Verdict
 
 #: How much is read at a time, in bytes: what a processor has near at hand.

@@ -14,10 +14,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from alarm_mw.actions.printable import printable
 from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
+from alarm_mw.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
 #: The exit status when the ledger does not balance.
@@ -109,7 +109,7 @@ def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]])
 
 def _text(text: str, style: str = "") -> Text:
     """Return what may hold names of an application's choice as it is: no markup, and nothing that a terminal obeys."""
-    return Text(printable(text.encode("utf-8", "backslashreplace")), style)
+    return Text(printable(text), style)
 
 
 def _cell(value: int | dict[str, int]) -> Text:

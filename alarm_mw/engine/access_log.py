@@ -25,7 +25,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-from alarm_mw.request_text import visible
+from alarm_mw.printable import printable
 from alarm_mw.types import RequestConditions
 
 #: Werkzeug colours a terminal's lines.
@@ -97,7 +97,7 @@ def path_of(target: str) -> str:
     if "://" in target[:8]:  # as to a proxy (RFC 9112, section 3.2.2)
         target = "/" + target.partition("://")[2].partition("/")[2]
     path = unquote(target.partition("?")[0], errors="backslashreplace")
-    return visible(path)
+    return printable(path)
 
 
 def _host(client: str, *, has_port: bool) -> str:

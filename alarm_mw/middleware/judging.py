@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from alarm_mw import client, process
 from alarm_mw.engine.conditions import NOTHING, Decision
 from alarm_mw.middleware.plan import Plan, plan_for
-from alarm_mw.request_text import fields, summary, with_traceback
+from alarm_mw.middleware.request_text import fields, summary, with_traceback
 from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.types import Reason

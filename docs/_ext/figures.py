@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from alarm_mw import request_text
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
@@ -16,6 +15,7 @@ from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.local import CAPACITY
 from alarm_mw.master.mule_queue import MAX_DEATHS
 from alarm_mw.master.streams import PATIENCE, WAITING
+from alarm_mw.middleware import request_text
 from alarm_mw.supervisor import watchdog
 from alarm_mw.supervisor.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan

@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
+import msgspec
 import pytest
 
 from alarm_mw.actions.airbrake import AirbrakeAction, AirbrakeOptions
@@ -235,8 +236,8 @@ def test_the_key_may_be_an_option(
 
 def test_what_is_known_of_a_request_is_told(web_server: WebServer, context: ActionContext, make_firing: Make) -> None:
     """The fields of the record are the parameters, its path the URL."""
-    firing = make_firing()
-    object.__setattr__(firing.record, "fields", {"path": "/upload", "method": "POST"})
+    record = msgspec.structs.replace(make_firing().record, fields={"path": "/upload", "method": "POST"})
+    firing = make_firing(record=record)
     report(f"{web_server.url}/api/v3/;apikey=K", context, firing)
     body = v3(web_server)[2]
     assert body["params"] == {"path": "/upload", "method": "POST"}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import traceback
 from pathlib import Path
 
+from alarm_mw.printable import printable
 from alarm_mw.requests import (
     Request,
     RequestRule,
@@ -22,11 +22,11 @@ MAX_TRACEBACK = 4000
 #: How much of a longer one is its beginning: where the call came from. The rest is its end: what failed.
 HEAD = 1000
 
-_OUR_CODE = str(Path(__file__).parent)
+_OUR_CODE = str(Path(__file__).parent.parent)
 
 
 def fields(request: Request) -> dict[str, str]:
-    """Return the facts that are known, as text made `visible`; the duration in seconds, sizes in bytes."""
+    """Return the facts that are known, as text made `printable`; the duration in seconds, sizes in bytes."""
     facts = {
         "method": request.method,
         "path": request.path,
@@ -38,7 +38,7 @@ def fields(request: Request) -> dict[str, str]:
         "exception": "" if request.exception is None else type(request.exception).__qualname__,
         "client": request.client,
     }
-    return {name: visible(fact) for name, fact in facts.items() if fact}
+    return {name: printable(fact) for name, fact in facts.items() if fact}
 
 
 def _number(value: int | None) -> str:
@@ -63,7 +63,7 @@ def summary(request: Request, limit: float | None) -> str:
 
 
 def with_traceback(line: str, request: Request) -> str:
-    """Return `line`, made `visible`, and below it the traceback of an exception that is a failure of the request.
+    """Return `line`, made `printable`, and below it the traceback of an exception that is a failure of the request.
 
     A traceback shows the code's lines and never the values of variables. It is indented: the exception's text, which a
     client may have chosen, must not be able to forge a line; and a rule that looks for ``^Traceback`` means the one
@@ -71,9 +71,9 @@ def with_traceback(line: str, request: Request) -> str:
     """
     error = request.exception
     if not isinstance(error, Exception) or request.disconnected:
-        return visible(line)
+        return printable(line)
     below = bounded(_traceback(error)).split("\n")
-    return "\n".join([visible(line), *(f"  {visible(each)}" for each in below)])
+    return "\n".join([printable(line), *(f"  {printable(each)}" for each in below)])
 
 
 def _traceback(error: Exception) -> str:
@@ -93,15 +93,3 @@ def bounded(text: str) -> str:
     tail = data[len(head) - MAX_TRACEBACK :].partition(b"\n")[2]
     note = b"[%d bytes are left out here]" % (len(data) - len(head) - len(tail))
     return b"\n".join([head, note, tail]).decode("utf-8", "replace")
-
-
-#: Controls, line and paragraph separators, direction overrides, and bytes that were no text (surrogates).
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def visible(text: str) -> str:
-    r"""Return `text` as one line that shows what it holds: a newline becomes ``\n``, an escape ``\x1b``.
-
-    A client chooses the path. It must not be able to forge a second line, or to command a terminal.
-    """
-    return _INVISIBLE.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)

@@ -1,4 +1,4 @@
-"""Foreign bytes made safe to show: in a log, on a terminal, in an error text."""
+"""What others wrote made safe to show: in a log, on a terminal, in an error text, in the line of a request."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import re
 _HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
-def printable(data: bytes, limit: int | None = None) -> str:
-    r"""Return `data` as one line of text that can be shown anywhere.
+def printable(given: bytes | str, limit: int | None = None) -> str:
+    r"""Return `given` as one line of text that can be shown anywhere.
 
     Control characters and bytes that are not UTF-8 become ``\xNN``, other hidden characters ``\uNNNN``; a tab stays.
-    At most `limit` bytes are looked at; ``…`` stands for the rest.
+    At most `limit` bytes, or characters of a text, are looked at; ``…`` stands for the rest.
     """
-    cut = data if limit is None else data[:limit]
-    shown = _HIDDEN.sub(_escape, cut.decode("utf-8", "surrogateescape"))
-    return shown if len(cut) == len(data) else f"{shown}…"
+    cut = given if limit is None else given[:limit]
+    shown = _HIDDEN.sub(_escape, cut if isinstance(cut, str) else cut.decode("utf-8", "surrogateescape"))
+    return shown if len(cut) == len(given) else f"{shown}…"
 
 
 def printable_lines(message: bytes) -> list[str]:
@@ -30,7 +30,7 @@ def _escape(match: re.Match[str]) -> str:
     char = match[0]
     if char.isascii():
         return f"\\x{ord(char):02x}"
-    if "\ud800" <= char <= "\udfff":
+    if "\udc80" <= char <= "\udcff":
         # A byte that was not UTF-8: `surrogateescape` keeps it in the low half of the code.
         return f"\\x{ord(char) & 0xFF:02x}"
     return f"\\u{ord(char):04x}"

@@ -22,6 +22,9 @@ from alarm_mw.interfaces import PluginOptions
 from alarm_mw.testing.recorder import NoOptions
 from alarm_mw.types import Firing, Reason, Record
 
+#: Seconds for anything that should happen soon, on a busy machine.
+PATIENCE = 60.0
+
 QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 SLOW = Delivery(backoff_first=1000.0, backoff_max=1000.0)
 
@@ -62,7 +65,7 @@ class Receiver:
         self.taken.append(one)
 
     async def until(self, is_so: Callable[[Self], bool]) -> None:
-        async with asyncio.timeout(10.0):
+        async with asyncio.timeout(PATIENCE):
             while not is_so(self):
                 self.changed.clear()
                 await self.changed.wait()
@@ -99,7 +102,7 @@ class Stage:
     def row(self, alarm: str) -> dict[str, object]:
         return {column: n for column, n in self.outbox.ledger.books()["alarms"][alarm].items() if n}
 
-    async def drain(self, timeout: float = 10.0) -> bool:
+    async def drain(self, timeout: float = PATIENCE) -> bool:
         return await self.dispatcher.drain(timeout, wait_for_retries=True)
 
     async def __aenter__(self) -> Self:
@@ -250,7 +253,7 @@ def test_the_first_way_is_probed_and_taken_again() -> None:
             assert await stage.drain()
             assert len(mail.taken) == 200
             jabber.error = None
-            async with asyncio.timeout(10.0):
+            async with asyncio.timeout(PATIENCE):
                 number = 200
                 while not jabber.taken:
                     stage.put(firing("jabber", number))

@@ -58,7 +58,7 @@ CONFIG = """
 action = "rogue"
 token = "hunter2"
 [alarms.rogue.delivery]
-attempt_timeout = 0.25
+attempt_timeout = {attempt_timeout}
 backoff_first = 0.001
 backoff_max = 0.002
 give_up_after = {give_up_after}
@@ -68,6 +68,9 @@ action = "recording"
 pattern = "ERR"
 alarms = ["rogue", "good"]
 """
+
+#: The time limit, in seconds, of what never comes back.
+SOON = 0.25
 
 _numbers = itertools.count()
 
@@ -92,9 +95,9 @@ class Site:
     def find(self, name: str) -> type[Action]:
         return self.recorder.find(name) if name == "recording" else registry.find(name)
 
-    def settings(self, give_up_after: float = 0.0) -> Settings:
+    def settings(self, give_up_after: float = 0.0, attempt_timeout: float = 30.0) -> Settings:
         file = self.directory / "alarms.toml"
-        file.write_text(CONFIG.format(give_up_after=give_up_after))
+        file.write_text(CONFIG.format(give_up_after=give_up_after, attempt_timeout=attempt_timeout))
         examined = examine(Sources((str(file),)), {}, find_action=self.find)
         assert examined.problems == ()
         return examined.settings
@@ -127,7 +130,7 @@ def row(runtime: Runtime) -> AlarmRow:
     return runtime.outbox.ledger.books()["alarms"]["rogue"]
 
 
-def wait_for(what: Callable[[], object], timeout: float = 20.0) -> None:
+def wait_for(what: Callable[[], object], timeout: float = 60.0) -> None:
     deadline, pause = time.monotonic() + timeout, threading.Event()
     while not what():
         assert time.monotonic() < deadline, "it did not happen in time"
@@ -188,7 +191,7 @@ HANGING = [
 def test_however_it_hangs_only_its_own_lane_waits(body: str, site: Site) -> None:
     """A plugin that never comes back holds nobody else up, and cannot gather more and more threads."""
     site.install(body)
-    with site.running(site.settings()) as runtime:
+    with site.running(site.settings(attempt_timeout=SOON)) as runtime:
         before = threading.active_count()
         send(runtime, 8)
         site.recorder.wait_for(8)
@@ -205,7 +208,7 @@ def test_a_plugin_that_recovers_is_used_again(site: Site, caplog: pytest.LogCapt
     site.install(
         "    def deliver(self, firing):\n        calls.append(firing)\n        if not release.is_set(): release.wait()"
     )
-    with site.running(site.settings(give_up_after=3600.0)) as runtime:
+    with site.running(site.settings(give_up_after=3600.0, attempt_timeout=SOON)) as runtime:
         send(runtime, 1)
         plugin = sys.modules["rogue_plugin"]
         wait_for(lambda: "4 earlier calls have not come back" in caplog.text)
@@ -271,7 +274,7 @@ def test_a_plugin_that_cannot_be_opened_keeps_its_firings(
 ) -> None:
     """What fails or hangs in `__aenter__` is told, delays only its own alarm, and loses nothing."""
     site.install(f"    async def __aenter__(self):\n        {line}\n        return self")
-    with site.running(site.settings()) as runtime:
+    with site.running(site.settings(attempt_timeout=SOON)) as runtime:
         send(runtime, 10)
         site.recorder.wait_for(10)
         wait_for(lambda: "its lane failed and is started again" in caplog.text)

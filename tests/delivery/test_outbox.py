@@ -448,7 +448,7 @@ def test_a_locked_outbox_fails_soon(outbox: Outbox, path: Path) -> None:
         blocker.execute("BEGIN IMMEDIATE")
         thread = threading.Thread(target=work)
         thread.start()
-        has_failed = failed.wait(5.0)
+        has_failed = failed.wait(30.0)
         blocker.execute("ROLLBACK")
         thread.join(20.0)
     assert has_failed
@@ -463,15 +463,15 @@ def test_waiting_for_a_pause_has_a_limit(outbox: Outbox) -> None:
     def hold() -> None:
         with outbox.still():
             held.set()
-            release.wait(10.0)
+            release.wait(30.0)
 
     thread = threading.Thread(target=hold)
     thread.start()
-    assert held.wait(10.0)
+    assert held.wait(30.0)
     with pytest.raises(TimeoutError), outbox.still(0.01):
         pass
     release.set()
-    thread.join(10.0)
+    thread.join(30.0)
 
 
 def test_closing_never_fails(path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -590,8 +590,17 @@ while True:
 """
 
 
+def await_change(file: Path) -> None:
+    """Wait until somebody has written to a file."""
+    before, deadline = file.stat(), time.monotonic() + 30.0
+    while file.stat() == before:
+        assert time.monotonic() < deadline
+        time.sleep(0.0005)
+
+
 def test_a_power_cut_at_any_moment_leaves_a_whole_outbox(path: Path, tmp_path: Path) -> None:
     """The files, as they are at any moment of a writer's life, open, and the ledger balances."""
+    log = Path(f"{path}-wal")
     copies = [tmp_path / f"copy{number}.db" for number in range(20)]
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE)
     assert writer.stdout is not None
@@ -602,7 +611,7 @@ def test_a_power_cut_at_any_moment_leaves_a_whole_outbox(path: Path, tmp_path: P
         for suffix in ("", "-wal"):
             shutil.copyfile(f"{path}{suffix}", f"{copy}{suffix}")
         writer.send_signal(signal.SIGCONT)
-        time.sleep(0.001)  # the next moment is as good as any
+        await_change(log)
     writer.kill()
     writer.communicate()
     taken = []

@@ -106,7 +106,7 @@ def watching(house: House, play: Callable[[], Awaitable[None]]) -> None:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(10.0):
+    async with asyncio.timeout(60.0):
         while not condition():  # it happens in another thread  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

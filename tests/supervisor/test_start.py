@@ -88,7 +88,7 @@ def test_lock(supervise: Any, tmp_path: Path) -> None:
     run.say("\n")
     run.wait_until_all_are_gone()
     with file.open() as other:
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(other, fcntl.LOCK_EX)  # a process that ends has no environment any more before its files are closed
 
 
 def has_open(pid: int, file: Path) -> bool:

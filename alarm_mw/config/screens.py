@@ -27,9 +27,6 @@ log = logging.getLogger(__name__)
 #: How many screens are kept.
 KEPT = 20
 
-#: With fewer rules, compiling costs less than looking.
-WORTH_KEEPING = 20
-
 _HASH_SIZE = hashlib.sha256().digest_size
 
 
@@ -63,7 +60,7 @@ class Screens:
         return compiled, screen
 
     def _load(self, rules: Sequence[Rule]) -> Screen | None:
-        if self._directory is None or len(rules) < WORTH_KEEPING:
+        if self._directory is None or not rules:
             return None
         path = self._path(self._directory, rules)
         try:
@@ -77,7 +74,7 @@ class Screens:
         return screen
 
     def _store(self, rules: Sequence[Rule], screen: Screen) -> None:
-        if self._directory is None or len(rules) < WORTH_KEEPING:
+        if self._directory is None or not rules:
             return
         path = self._path(self._directory, rules)
         data = screen.dumps()

@@ -7,7 +7,7 @@ While nothing fires and everything that a line could raise is held back, its out
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from alarm_mw.engine.antiloop import ALARM_MARK
@@ -72,7 +72,7 @@ class Judge:
     # Lines
 
     def _of_lines(self, lines: Lines, now: float, *, each: bool) -> Iterator[Judged]:
-        if lines.rule_set not in (None, self._engine.screen.rule_set):
+        if not self._is_ours(lines):
             # Other rules have come into force since they were screened.
             records = map(lines.record, lines.hits)
             return (Judged(record, self._judge(Item(record), now)) for record in records)
@@ -86,36 +86,58 @@ class Judge:
         record = lines.record(hit)
         return Judged(record, self._judge(Item(record, None, hit.rules, hit.certain), now))
 
+    def held_back(self, lines: Lines, now: float) -> list[Judged] | None:
+        """Return what becomes of lines that are all certain to be held back; None, and nothing is noted, of others.
+
+        Takes some microseconds, and asks no regexp.
+        """
+        if not self._is_ours(lines) or own_requests.expected():
+            return None
+        runs, other = self._gather(iter(lines.hits), lines.stream, (), now, settle=False)
+        return list(self._finished(runs, lines, now)) if other is None else None
+
+    def _is_ours(self, lines: Lines) -> bool:
+        return lines.rule_set in (None, self._engine.screen.rule_set)
+
     def _lines(self, lines: Lines, now: float) -> Iterator[Judged]:
         own = own_requests.expected()
         if len(own) > _MAX_OWN:
             yield from self._each_line(lines, now)
             return
+        hits = iter(lines.hits)
+        while True:
+            runs, other = self._gather(hits, lines.stream, own, now, settle=True)
+            yield from self._finished(runs, lines, now)
+            if other is None:
+                return
+            yield self._line(lines, other, now)
+
+    def _gather(
+        self, hits: Iterator[Hit], stream: str, own: Sequence[bytes], now: float, *, settle: bool
+    ) -> tuple[dict[tuple[int, ...] | None, _Run | None], Hit | None]:
+        """Take the next lines that gates decide, and return them with the first that none does."""
         runs: dict[tuple[int, ...] | None, _Run | None] = {}
-        for hit in lines.hits:
+        for hit in hits:
             _, line, found, certain = hit
             rules: tuple[int, ...] | None = found
             if certain != found:
-                rules = self._settled(hit)
+                rules = self._settled(hit) if settle else None
             try:
                 run = runs[rules]
             except KeyError:
-                run = runs[rules] = None if rules is None else self._run(rules, lines.stream, now)
+                run = runs[rules] = None if rules is None else self._run(rules, stream, now)
             if (
-                run is not None
-                and (run.message is None or run.message == line)
-                and not line.startswith(ALARM_MARK)
-                and not (own and any(text in line for text in own))
+                run is None
+                or (run.message is not None and run.message != line)
+                or line.startswith(ALARM_MARK)
+                or (own and any(text in line for text in own))
             ):
-                if not run.n:
-                    run.first = hit
-                run.n += 1
-                run.last = line
-                continue
-            yield from self._finished(runs, lines, now)
-            runs.clear()
-            yield self._line(lines, hit, now)
-        yield from self._finished(runs, lines, now)
+                return runs, hit
+            if not run.n:
+                run.first = hit
+            run.n += 1
+            run.last = line
+        return runs, None
 
     def _settled(self, hit: Hit) -> tuple[int, ...] | None:
         """Return the rules that match; None where the line has to be looked at by itself."""

@@ -133,7 +133,9 @@ class LocalClient:
         self._capture = capture
         self._stderr = capture.saved_stderr
         self._own_prints.start()
-        intake = StreamIntake(uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes)
+        intake = StreamIntake(
+            uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes, self._runtime.hold_back
+        )
         for name, copy in capture.copies.items():
             reader = StreamReader(
                 name,

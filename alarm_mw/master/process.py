@@ -186,7 +186,7 @@ class MasterProcess:
             self._steps.callback(lambda: self._call(desk.stop()))
 
     def _start_readers(self, screen: Screen) -> None:
-        intake = StreamIntake(self._plan.run_id, self._runtime.submit)
+        intake = StreamIntake(self._plan.run_id, self._runtime.submit, hold_back=self._runtime.hold_back)
         for stream in self._streams:
             reader, tap = self._reader(stream, screen, intake)
             self._readers.append((reader, tap))

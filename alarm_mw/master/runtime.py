@@ -143,6 +143,10 @@ class Runtime:
         """Give a batch to the worker; returns at once."""
         self._worker.submit(batch)
 
+    def hold_back(self, batch: Batch) -> bool:
+        """Work a batch off at once where all of its lines are held back (`Worker.hold_back`); never waits."""
+        return self._worker.hold_back(batch)
+
     def silence(self, silence: Silence) -> list[str]:
         """Silence an alarm, or end its silence, soon; return the names of all alarms, and do nothing for another name.
 

@@ -31,10 +31,16 @@ class StreamIntake:
     """
 
     def __init__(
-        self, run_id: str, submit: Callable[[Batch], None], is_own: Callable[[bytes], bool] | None = None
+        self,
+        run_id: str,
+        submit: Callable[[Batch], None],
+        is_own: Callable[[bytes], bool] | None = None,
+        hold_back: Callable[[Batch], bool] = lambda _: False,
     ) -> None:
         self._run_id = run_id
         self._submit = submit
+        #: Tries to work a batch off without the worker's thread.
+        self._hold_back = hold_back
         #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
         #: The ends of batches that the worker has not worked off yet, for each stream; its reader's thread has them.
@@ -49,13 +55,17 @@ class StreamIntake:
             counts["lines"] += len(hits)
             counts[f"skipped:{Reason.QUEUE_FULL}"] = len(hits)
             hits = ()
-        done = threading.Event() if hits else None
+        if not hits:
+            self._submit(Batch((), {chunk.stream: counts}))
+            return
         record = functools.partial(self._record, chunk.stream, time.time())
-        lines = Lines(chunk.stream, hits, record, chunk.rule_set) if hits else None
+        lines = Lines(chunk.stream, hits, record, chunk.rule_set)
+        if not under_way and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
+            return
+        done = threading.Event()
         self._submit(Batch((), {chunk.stream: counts}, done, lines=lines))
-        if done is not None:
-            under_way.append(done)
-            done.wait(PATIENCE)
+        under_way.append(done)
+        done.wait(PATIENCE)
 
     def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
         return [hit for hit in hits if not is_own(hit.line)]

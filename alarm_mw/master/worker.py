@@ -57,6 +57,10 @@ class Worker:
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         #: What takes the engine's place before the next batch.
         self._next_engine: Engine | None = None
+        #: Who has it may use the engine.
+        self._turn = threading.Lock()
+        #: When the thread wakes up by itself.
+        self._wakes_at: float | None = None
         self._thread: threading.Thread | None = None
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
@@ -73,6 +77,35 @@ class Worker:
     def submit(self, batch: Batch) -> None:
         """Give it a batch; returns at once."""
         self._inbox.put(batch)
+
+    def hold_back(self, batch: Batch) -> bool:
+        """Work off at once, in the caller's thread, a batch of lines that are all held back.
+
+        Returns False, having done nothing, where they are not, or where another batch was first. Never waits: to have
+        the thread do it takes four times as long, for which the output would stand still.
+        """
+        if not self._inbox.empty() or signals.held_back.receivers or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self._outbox.still(timeout=0):
+                return self._has_held_back(batch, time.monotonic())
+        except TimeoutError:
+            return False
+        finally:
+            self._turn.release()
+
+    def _has_held_back(self, batch: Batch, now: float) -> bool:
+        if self._has_finished or self._next_engine is not None or batch.lines is None:
+            return False
+        judged = self._judge.held_back(batch.lines, now)
+        if judged is None:
+            return False
+        self._book([batch], judged, now)
+        self._announce_held(judged)
+        due = self._due()
+        if due is not None and (self._wakes_at is None or due < self._wakes_at):
+            self.submit(Batch())
+        return True
 
     def exchange(self, engine: Engine, timeout: float) -> bool:
         """Put another engine in the place of the present one, between two batches.
@@ -104,13 +137,15 @@ class Worker:
         running = True
         while running:
             batches, running = self._next_batches()
-            self._process(batches)
+            with self._turn:
+                self._process(batches)
             for batch in batches:
                 if batch.done is not None:
                     batch.done.set()
         if self._memory.is_unwritten or (not self._outbox.is_durable and self._engine.due() is not None):
             self._memory.hurry()
-            self._process([], at_end=True)
+            with self._turn:
+                self._process([], at_end=True)
         self._has_finished = True
 
     def _next_batches(self) -> tuple[list[Batch], bool]:
@@ -128,10 +163,14 @@ class Worker:
         return batches, batch is not None
 
     def _patience(self) -> float | None:
-        """Return the seconds until counts must be written down or a digest is due; None when there is neither."""
+        with self._turn:
+            self._wakes_at = self._due()
+            return None if self._wakes_at is None else max(self._wakes_at - time.monotonic(), 0.0)
+
+    def _due(self) -> float | None:
+        """Return when counts must be written down or a digest is due; None when there is neither."""
         flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
-        dues = [due for due in (flush, self._engine.due()) if due is not None]
-        return max(min(dues) - time.monotonic(), 0.0) if dues else None
+        return min((due for due in (flush, self._engine.due()) if due is not None), default=None)
 
     def _is_flush_due(self, now: float) -> bool:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
@@ -151,12 +190,8 @@ class Worker:
         with self._outbox.still():
             # Whoever looks at the books meanwhile sees them before or after, and balanced.
             for batch in batches:
-                self._book_counts(batch)
                 self.metrics.change(batch.metrics)
-            for found in judged:
-                self._book_record(found)
-            if self._unwritten_since is None:
-                self._unwritten_since = now
+            self._book(batches, judged, now)
             new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
@@ -170,6 +205,14 @@ class Worker:
                 self._engine.silence(silence.alarm, silence.seconds, now, silence.comment)
             else:
                 self._engine.unsilence(silence.alarm, now)
+
+    def _book(self, batches: Sequence[Batch], judged: Sequence[Judged], now: float) -> None:
+        for batch in batches:
+            self._book_counts(batch)
+        for found in judged:
+            self._book_record(found)
+        if self._unwritten_since is None:
+            self._unwritten_since = now
 
     def _book_counts(self, batch: Batch) -> None:
         for source, columns in batch.counts.items():

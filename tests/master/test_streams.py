@@ -62,3 +62,28 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     batches[0].done.set()
     intake(chunk)
     assert batches[-1].lines is not None
+
+
+def test_what_is_held_back_at_once_is_not_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that needs no thread waits for none; but it does not go before an earlier one of its stream."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    batches: list[Batch] = []
+    held: list[Batch] = []
+    answers = [True, False, True]
+
+    def hold_back(batch: Batch) -> bool:
+        held.append(batch)
+        return answers.pop(0)
+
+    intake = StreamIntake("run", batches.append, hold_back=hold_back)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    intake(chunk)
+    assert (len(held), len(batches)) == (1, 0)
+    intake(chunk)
+    intake(chunk)
+    assert (len(held), len(batches)) == (2, 2)
+    for batch in batches:
+        assert batch.done is not None
+        batch.done.set()
+    intake(chunk)
+    assert (len(held), len(batches)) == (3, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypedDict, TypeVar
 
 from alarm_mw import process
 from alarm_mw.transports import request_log
@@ -21,6 +21,18 @@ log = logging.getLogger("alarm_mw")
 current_log = request_log.current.get
 
 Shown = TypeVar("Shown")
+
+
+class Keywords(TypedDict, total=False):
+    """The keywords of `init`, for those who hand them on."""
+
+    config: str | Path | None
+    alarms: Mapping[str, str | Mapping[str, object]] | None
+    log_alarms: Sequence[str]
+    not_log_alarms: Sequence[str]
+    alarm_freq: float | None
+    alarm_msg_size: int | None
+    alarm_rate: str | None
 
 
 def init(  # noqa: PLR0913  # the keywords of one configuration
@@ -92,7 +104,11 @@ def submit_line(  # a record's facts  # noqa: PLR0913
     try:
         # Of a request it is known that some rule may apply.
         passed = (process.current(), _show(line)) if held else screened(source, level, "", _show, line)
-        return passed is None or send(*passed, source=source, level=level, fields=fields, context=below, held=held)
+        if passed is None:
+            return True
+        way, message = passed
+        record = process.this.records.make(message, source=source, level=level, fields=fields, context=below, held=held)
+        return way.submit(record)
     except Exception:  # see alarm()
         log.exception("a line could not be put to the rules")
         return False
@@ -125,38 +141,6 @@ def screened(
             return way, message
     way.count(source, SCREENED)
     return None
-
-
-def send(  # a record's facts  # noqa: PLR0913
-    way: Client,
-    message: bytes,
-    *,
-    source: str,
-    level: int | None = None,
-    logger: str = "",
-    fields: Mapping[str, str] | None = None,
-    time: float | None = None,
-    echoes: tuple[bytes, ...] = (),
-    loose_echo: tuple[bytes, ...] = (),
-    context: bytes = b"",
-    held: tuple[str, ...] = (),
-    call: str = "",
-) -> bool:
-    """Give a record to the master; return False when it was dropped. `time` is in seconds since the epoch."""
-    record = process.this.records.make(
-        message,
-        source=source,
-        level=level,
-        logger=logger,
-        fields=fields,
-        time=time,
-        echoes=echoes,
-        loose_echo=loose_echo,
-        context=context,
-        held=held,
-        call=call,
-    )
-    return way.submit(record)
 
 
 def skip(source: str, reason: Reason) -> None:

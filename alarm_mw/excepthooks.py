@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from alarm_mw import client
+from alarm_mw import client, process
 from alarm_mw.transports.calls import call_of
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.records import shown, to_bytes
@@ -177,14 +177,15 @@ def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes
     screened = client.screened(source, logging.ERROR, "", to_bytes, text)
     if screened is not None:
         way, message = screened
-        client.send(
-            way,
-            message,
-            source=source,
-            level=logging.ERROR,
-            fields={"exception": type(error).__qualname__, "thread": threading.current_thread().name},
-            echoes=echoes if way.prints_are_read() else (),
-            call=call,
+        way.submit(
+            process.this.records.make(
+                message,
+                source=source,
+                level=logging.ERROR,
+                fields={"exception": type(error).__qualname__, "thread": threading.current_thread().name},
+                echoes=echoes if way.prints_are_read() else (),
+                call=call,
+            )
         )
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable
+from typing import Unpack
 
-from alarm_mw import client
+from alarm_mw import client, process
+from alarm_mw.client import Keywords
 from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines
@@ -36,33 +37,13 @@ class AlarmHandler(logging.Handler):
     `emit` neither blocks nor raises; it may be called from any thread, in forked children and in signal handlers.
     """
 
-    def __init__(  # noqa: PLR0913  # the keywords of alarm_mw.init
-        self,
-        level: int | str = logging.NOTSET,
-        *,
-        config: str | Path | None = None,
-        alarms: Mapping[str, str | Mapping[str, object]] | None = None,
-        log_alarms: Sequence[str] = (),
-        not_log_alarms: Sequence[str] = (),
-        alarm_freq: float | None = None,
-        alarm_msg_size: int | None = None,
-        alarm_rate: str | None = None,
-    ) -> None:
+    def __init__(self, level: int | str = logging.NOTSET, **keywords: Unpack[Keywords]) -> None:
         super().__init__(level)
         # `basicConfig` gives its own format to handlers that have none.
         self.setFormatter(PLAIN)
         attach()
-        has_numbers = any(number is not None for number in (alarm_freq, alarm_msg_size, alarm_rate))
-        if config is not None or alarms or log_alarms or not_log_alarms or has_numbers:
-            client.init(
-                config,
-                alarms=alarms,
-                log_alarms=log_alarms,
-                not_log_alarms=not_log_alarms,
-                alarm_freq=alarm_freq,
-                alarm_msg_size=alarm_msg_size,
-                alarm_rate=alarm_rate,
-            )
+        if any(value is not None for value in keywords.values()):
+            client.init(**keywords)
 
     def createLock(self) -> None:  # noqa: N802  # logging's name
         """Have no lock: nothing here needs one, and a forked child or a signal handler could find it held."""
@@ -102,16 +83,17 @@ class AlarmHandler(logging.Handler):
             return to_bytes(self.format(record)) + b"\n"
 
     def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
-        client.send(
-            way,
-            message,
-            source=SOURCE,
-            level=record.levelno,
-            logger=record.name,
-            fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
-            time=record.created,
-            echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
-            call=call_of(record),
+        way.submit(
+            process.this.records.make(
+                message,
+                source=SOURCE,
+                level=record.levelno,
+                logger=record.name,
+                fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
+                time=record.created,
+                echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
+                call=call_of(record),
+            )
         )
 
 

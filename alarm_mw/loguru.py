@@ -7,7 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol, TypedDict
 
-from alarm_mw import client
+from alarm_mw import client, process
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, to_bytes
@@ -72,15 +72,16 @@ def _show(message: Message) -> bytes:
 def _send(way: Client, text: bytes, facts: Facts, *, level: int, logger: str) -> None:
     headline, *below = text.splitlines()
     first = to_bytes(facts["message"]).splitlines()[:1]
-    client.send(
-        way,
-        text,
-        source=SOURCE,
-        level=level,
-        logger=logger,
-        fields=as_fields(facts["extra"].items()),
-        time=facts["time"].timestamp(),
-        # Another sink prints it in a format of its own, but what stands below it the same way.
-        echoes=tuple(below) if way.prints_are_read() else (),
-        loose_echo=tuple(first) or (headline,),
+    way.submit(
+        process.this.records.make(
+            text,
+            source=SOURCE,
+            level=level,
+            logger=logger,
+            fields=as_fields(facts["extra"].items()),
+            time=facts["time"].timestamp(),
+            # Another sink prints it in a format of its own, but what stands below it the same way.
+            echoes=tuple(below) if way.prints_are_read() else (),
+            loose_echo=tuple(first) or (headline,),
+        )
     )

@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 from structlog.contextvars import get_contextvars
 
-from alarm_mw import client
+from alarm_mw import client, process
 from alarm_mw.transports.calls import call_of, give_on, is_being_shown
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.prints import attach
@@ -85,16 +85,17 @@ def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, l
     else:
         text, fields, parts = _headline(event), dict(_keys(event)), tuple(_parts(event))
     record = _foreign_record(event)
-    client.send(
-        way,
-        message,
-        source=SOURCE,
-        level=level,
-        logger=logger,
-        fields=as_fields({**get_contextvars(), **fields}.items()),
-        echoes=lines,
-        loose_echo=parts,
-        call=give_on(logger, text) if record is None else call_of(record),
+    way.submit(
+        process.this.records.make(
+            message,
+            source=SOURCE,
+            level=level,
+            logger=logger,
+            fields=as_fields({**get_contextvars(), **fields}.items()),
+            echoes=lines,
+            loose_echo=parts,
+            call=give_on(logger, text) if record is None else call_of(record),
+        )
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import pytest
 
 import alarm_mw
+from alarm_mw.client import Keywords
+from alarm_mw.config.load import from_keywords
 from alarm_mw.errors import ConfigError, NotRunningError
+from alarm_mw.testing import Alarms
 
 
 def run(directory: Path, program: str, **keywords: Any) -> subprocess.CompletedProcess[bytes]:
@@ -83,6 +87,14 @@ def test_a_file_configures_as_well(tmp_path: Path) -> None:
     assert run(tmp_path, program).returncode == 0
     assert (tmp_path / "toml.txt").read_text() == "alarms.toml\n"
     assert (tmp_path / "ini.txt").read_text() == "uwsgi.ini\n"
+
+
+def test_the_keywords_of_a_configuration_are_the_same_everywhere() -> None:
+    """Whoever takes a configuration takes all that `init` does."""
+    keywords = {*inspect.signature(alarm_mw.init).parameters}
+    assert {*Keywords.__annotations__} == keywords
+    assert {*inspect.signature(Alarms).parameters} == keywords
+    assert {*inspect.signature(from_keywords).parameters} - {"environ", "find_action"} == keywords
 
 
 def test_mistakes_are_errors_at_once() -> None:

@@ -25,6 +25,23 @@ pattern = "disk full"
 alarms = ["mail"]
 """
 
+LIMITS = """
+alarm_rate = "1/1h"
+[alarms.jabber]
+action = "cmd"
+command = "touch delivered"
+[alarms.reload]
+action = "signal"
+signal = 17
+[alarms.archive]
+action = "cmd"
+command = "touch delivered"
+limits = { for_humans = false, rate = "1/1h" }
+[[rules]]
+pattern = "upload"
+alarms = ["jabber", "reload", "archive"]
+"""
+
 APP = """
 import logging, sys, threading
 import alarm_mw
@@ -77,6 +94,20 @@ def test_a_marker_has_rules_of_its_own(alarms):
     app.log.error("TERRIBLE")
     assert {firing.alarm for firing in alarms.fired()} == {"pager", "mail"}
 
+@pytest.mark.alarms(log_alarms=["night explosion"], alarm_rate="1/1h")
+def test_a_marker_has_limits_of_its_own(alarms):
+    app.log.error("explosion")
+    app.log.error("a second explosion")
+    assert [firing.text for firing in alarms.fired()] == ["explosion"]
+
+@pytest.mark.alarms("limits.toml")
+def test_the_limits_of_the_file_hold(alarms):
+    app.log.error("upload 1")
+    app.log.error("upload 2")
+    assert [firing.text for firing in alarms.fired("jabber")] == ["upload 1"]
+    assert [firing.text for firing in alarms.fired("reload")] == ["upload 1", "upload 2"]
+    assert [firing.text for firing in alarms.fired("archive")] == ["upload 1"]
+
 @pytest.mark.alarms()
 def test_without_a_configuration_that_of_init_counts(alarms):
     app.create()
@@ -92,6 +123,7 @@ def test_no_thread_is_left():
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     (tmp_path / "alarms.toml").write_text(TOML)
+    (tmp_path / "limits.toml").write_text(LIMITS)
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "pytest.ini").write_text(
         "[pytest]\nalarm_mw_config = alarms.toml\npythonpath = .\naddopts = -p no:cacheprovider\n"

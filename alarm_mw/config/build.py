@@ -27,12 +27,12 @@ def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
         alarm_freq=settings.alarm_freq,
         alarm_msg_size=settings.alarm_msg_size,
         alarm_rate=None if settings.alarm_rate is None else read_rate(settings.alarm_rate),
-        limits={alarm.name: _limits(alarm) for alarm in settings.alarms},
+        limits={alarm.name: limits_of(alarm) for alarm in settings.alarms},
         memory=memory,
     )
 
 
-def _limits(alarm: Alarm) -> Limits:
+def limits_of(alarm: Alarm) -> Limits:
     """Return the alarm's limits; who is no human is known by its action, where nothing is said."""
     if alarm.limits.for_humans is not None:
         return alarm.limits

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from alarm_mw import process, signals
-from alarm_mw.client import send
+from alarm_mw.config.build import limits_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.master.local import LocalClient
@@ -59,15 +59,18 @@ class Alarms:
         not_log_alarms: Sequence[str] = (),
         alarm_freq: float | None = None,
         alarm_msg_size: int | None = None,
+        alarm_rate: str | None = None,
     ) -> None:
         names = [*alarms, *(name for rule in log_alarms for name in rule.partition(" ")[0].split(","))]
         self._settings = from_keywords(
             config,
-            alarms=dict.fromkeys(names, "log:"),
+            # By itself `log` speaks to nobody, and no limit that is for humans would hold.
+            alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in names},
             log_alarms=log_alarms,
             not_log_alarms=not_log_alarms,
             alarm_freq=alarm_freq,
             alarm_msg_size=alarm_msg_size,
+            alarm_rate=alarm_rate,
         )
         self._takes_init = config is None and not names
         self._client: _Client | None = None
@@ -148,9 +151,9 @@ class Alarms:
             self._start(settings)
 
     def _start(self, settings: Settings) -> None:
-        names = [*(alarm.name for alarm in settings.alarms), *settings.left_out]
-        alarms = tuple(Alarm(name, "recording", NoOptions()) for name in names)
-        self._client = _Client(replace(settings, alarms=alarms, left_out=(), monitors=(), mules=()))
+        alarms = [Alarm(alarm.name, "recording", NoOptions(), limits=limits_of(alarm)) for alarm in settings.alarms]
+        alarms += [Alarm(name, "recording", NoOptions()) for name in settings.left_out]
+        self._client = _Client(replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
         process.this.client = self._client
 
     def _settle(self) -> None:
@@ -213,7 +216,7 @@ class _Tee(io.TextIOBase):
         written = self._stream.write(text)
         *lines, self._line = (self._line + text).split("\n")
         for line in lines:
-            send(process.current(), to_bytes(line) + b"\n", source=self._source)
+            process.current().submit(process.this.records.make(to_bytes(line) + b"\n", source=self._source))
         return written
 
     def flush(self) -> None:

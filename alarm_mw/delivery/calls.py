@@ -37,6 +37,8 @@ class Call:
     """One call, which goes on until its task is done, and the thread that it may have."""
 
     task: asyncio.Task[object] = field(init=False)
+    #: Done when the task is about to be, or when it has taken too long.
+    is_over: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
     is_in_thread: bool = False
     #: What was raised, whatever it was.
     error: BaseException | None = None
@@ -60,6 +62,13 @@ class Call:
         except BaseException as error:  # noqa: BLE001  # it belongs to who waits for the call
             self.error = error
             return None
+        finally:
+            self.stop_waiting()
+
+    def stop_waiting(self) -> None:
+        """Let nobody wait any longer."""
+        if not self.is_over.done():
+            self.is_over.set_result(None)
 
     async def _in_thread(self, function: Callable[..., object], arguments: tuple[object, ...]) -> Callable[[], object]:
         """Run a function that may block in a thread; return a function that gives its result or raises its error."""
@@ -111,12 +120,12 @@ class Calls:
         should it go on for `GRACE` seconds more, abandoned; `AbandonedError` when too many are.
         """
         call = self._start(function, *arguments)
-        is_late = True
+        timer = asyncio.get_running_loop().call_later(limit, call.stop_waiting)
         try:
-            await asyncio.wait({call.task}, timeout=limit)
-            is_late = not call.task.done()
+            await call.is_over  # `asyncio.wait` would take longer than a small call
         finally:
-            if is_late:
+            timer.cancel()
+            if is_late := not call.task.done():
                 await self._end(call, limit)
         return _result(call, is_late=is_late)
 

@@ -20,7 +20,7 @@ from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.sources import Sources
 from alarm_mw.errors import ActionError
 from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.control import figures, status
+from alarm_mw.master.control import figures, in_force, status
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.types import Firing
@@ -171,7 +171,7 @@ def test_no_failure_shows_a_secret(
             items = tuple(Item(maker.make(b"terrible\n", source="api"), name) for name in sorted(names))
             runtime.submit(Batch(items))
             failures.wait_for(names)
-            told = status(runtime, str(tmp_path), None, Loaded(settings), ())
+            told = status(runtime, str(tmp_path), None, in_force(Loaded(settings), ()), ())
             shown = [json.dumps(told), str(figures(runtime, Loaded(settings), ())), repr(settings)]
         finally:
             runtime.stop(3.0)

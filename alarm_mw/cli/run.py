@@ -9,6 +9,12 @@ import click
 from alarm_mw.cli.launch import Places, RefusedError, become_supervisor
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 
+#: What is said where there is nothing to do.
+NO_ALARM = (
+    "alarm-mw: no alarm is configured, the output just passes; name one as in --alarm 'hook curl:https://example.org/' "
+    "--log-alarm 'hook ^ERROR', or give --config FILE"
+)
+
 
 @click.command(cls=ConfiguredCommand, context_settings={"allow_interspersed_args": False})
 @config_options
@@ -42,6 +48,8 @@ def run(  # the command line's options  # noqa: PLR0913, PLR0917
     The server's output passes through unchanged; signals reach it, and its exit status is ours.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     loaded = loaded_or_exit(sources(toml_files, ini_files))
+    if not loaded.settings.alarms:
+        click.echo(NO_ALARM, err=True)
     try:
         become_supervisor(loaded, command, Places(state_dir, socket_path), is_buffered=buffered)
     except RefusedError as error:

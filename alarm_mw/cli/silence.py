@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import sys
+import time
 import urllib.parse
+from collections.abc import Mapping
+from typing import Any
 
 import click
 
 from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.engine.limits import read_duration
+from alarm_mw.printable import printable
 from alarm_mw.transports.control import ask_patiently
 
 #: The exit status for an alarm that is not configured.
@@ -32,17 +36,34 @@ def silence(alarm: str, seconds: float, comment: str, state_dir: str | None, soc
     """Hold an alarm of a running server back for a time, as for a deployment.
 
     Whatever it would have sent is counted, as `silenced`, and told in one message when the time is over. A silence
-    outlives the master, and takes the place of one that the alarm has already. Needs no options where only one server
-    runs. Exit status 1 when none answers, 2 for an alarm that is not configured.
+    outlives the master, and takes the place of one that the alarm has already. Prints what is silenced now, and until
+    when. Needs no options where only one server runs. Exit status 1 when none answers, 2 for an alarm that is not
+    configured.
     """
     order(alarm, seconds, comment, state_dir, socket_path)
 
 
 def order(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
-    """Have a master silence an alarm, or end its silence for 0 seconds; exit where that cannot be had."""
+    """Have a master silence an alarm, or end its silence for 0 seconds, and print what is silenced then.
+
+    Exits where that cannot be had.
+    """
     query = urllib.parse.urlencode({"alarm": alarm, "seconds": seconds, "comment": comment})
     with needing_answers():
-        known = ask_patiently(find(state_dir, socket_path), f"/silence?{query}", method="POST")["alarms"]
-    if alarm not in known:
-        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(known)}", err=True)
+        answer = ask_patiently(find(state_dir, socket_path), f"/silence?{query}", method="POST")
+    if alarm not in answer["alarms"]:
+        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(answer['alarms'])}", err=True)
         sys.exit(UNKNOWN)
+    for sentence in told(answer["silences"]) or ["no alarm is silenced"]:
+        click.echo(sentence)
+
+
+def told(silences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return a sentence for each silence: until when, and what was said about it; nothing that a terminal obeys."""
+    return [_shown(alarm, **silence) for alarm, silence in silences.items()]
+
+
+def _shown(alarm: str, seconds: float, comment: str) -> str:
+    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
+    text = f"alarm {alarm} is silenced until {end}" + (f": {comment}" if comment else "")
+    return printable(text.encode("utf-8", "backslashreplace"))

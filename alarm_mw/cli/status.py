@@ -17,6 +17,7 @@ from rich.text import Text
 from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
+from alarm_mw.cli.silence import told
 from alarm_mw.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
@@ -56,21 +57,23 @@ def _show(answer: dict[str, Any]) -> None:
     console.print(f"master {answer['pid']}, server {answer['server_pid']}")
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
     console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
+    for line in _refused(answer["configuration"]["refused"]):
+        console.print(_text(line, style="yellow"), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for alarm, failing in answer["failing"].items():
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
-    for alarm, silence in answer["silences"].items():
-        console.print(_text(_silence(alarm, silence)), soft_wrap=True)
+    for sentence in told(answer["silences"]):
+        console.print(_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"), soft_wrap=True)
     if not answer["imbalances"]:
         console.print("The ledger balances.")
 
 
-def _silence(alarm: str, silence: dict[str, Any]) -> str:
-    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + silence["seconds"]))
-    return f"alarm {alarm} is silenced until {end}" + (f": {silence['comment']}" if silence["comment"] else "")
+def _refused(lines: list[str]) -> list[str]:
+    """Return why what was read last is not in force."""
+    return ["what was read since is refused:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def _configuration(in_force: dict[str, Any]) -> str:

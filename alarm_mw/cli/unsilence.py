@@ -14,7 +14,7 @@ from alarm_mw.cli.silence import order
 def unsilence(alarm: str, state_dir: str | None, socket_path: str | None) -> None:
     """End the silence of an alarm of a running server.
 
-    What it has held back is told at once. Nothing happens where the alarm is not silenced. Exit status 1 when no server
+    What it has held back is told at once. Prints what is silenced still, and until when. Exit status 1 when no server
     answers, 2 for an alarm that is not configured.
     """
     order(alarm, 0.0, "", state_dir, socket_path)

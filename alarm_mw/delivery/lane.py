@@ -182,6 +182,7 @@ class Lane:
         trial.way = self._around.find_way(trial.parcel.firing)
         if (untried := self._untried(trial)) is not None:
             if not self._breaker.takes_probe():
+                self._tell_untried(trial, untried)
                 return untried
         elif not await self._turn(trial):
             return None
@@ -200,6 +201,11 @@ class Lane:
         if self._is_to_hand_over(trial) or (is_overdue and trial.way is not None):
             return Outcome(State.HANDED_OVER, trial.attempts, error)
         return Outcome(State.DEAD, trial.attempts, error, Reason.GAVE_UP) if is_overdue else None
+
+    def _tell_untried(self, trial: Trial, outcome: Outcome) -> None:
+        if outcome.state is State.DEAD:
+            error = ActionError(outcome.error, retry=True)
+            signals.send(signals.failed, self._alarm, firing=trial.parcel.firing, error=error, dead=True)
 
     def _is_to_hand_over(self, trial: Trial) -> bool:
         return trial.patience(self._breaker.failing_since) == 0.0

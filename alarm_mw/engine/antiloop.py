@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 
 #: What uWSGI's alarm plugins, and ours, put at the start of their own lines.
 ALARM_MARK = b"[uwsgi-alarm"
@@ -29,6 +30,10 @@ class LoopGuard:
 
     def __init__(self, recent: dict[str, list[tuple[bytes, int]]] | None = None) -> None:
         self._recent = {alarm: deque(seen, MEMORY) for alarm, seen in (recent or {}).items()}
+
+    def keep_only(self, alarms: Container[str]) -> None:
+        """Forget all others."""
+        self._recent = {alarm: seen for alarm, seen in self._recent.items() if alarm in alarms}
 
     def dump(self) -> dict[str, list[tuple[bytes, int]]]:
         """Return what `__init__` takes."""

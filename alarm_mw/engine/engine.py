@@ -100,6 +100,10 @@ class Engine:
         """Return the rule at `index`."""
         return self._rules[index].rule
 
+    def forget_others(self) -> None:
+        """Forget what a former engine remembered of alarms and rules that this one does not have."""
+        self.memory.keep_only(self._alarms, frozenset(self._names))
+
     # Digests
 
     def due(self) -> float | None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from alarm_mw.engine.limiters import ALL
 from alarm_mw.engine.limits import Limits, Rate, read_duration, read_rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.untold import Untold, text
 from alarm_mw.types import Firing, Held, Reason, Record
-
-#: The name under which the firings of all alarms for humans are counted; no alarm has it.
-_ALL = ""
 
 
 class _Bounds(NamedTuple):
@@ -130,7 +128,7 @@ class Gatekeeper:
         if bounds.rate is not None:
             self._memory.rates.fired(alarm, now)
         if bounds.for_humans and self._alarm_rate is not None:
-            self._memory.rates.fired(_ALL, now)
+            self._memory.rates.fired(ALL, now)
 
     def _shut(self, alarm: str, now: float) -> _Why | None:
         """Return what holds the alarm back whatever its message is."""
@@ -143,7 +141,7 @@ class Gatekeeper:
             return _Why(Reason.RATE, until)
         if self._alarm_rate is None or not bounds.for_humans:
             return None
-        until = self._memory.rates.full_until(_ALL, self._alarm_rate, now)
+        until = self._memory.rates.full_until(ALL, self._alarm_rate, now)
         return None if until is None else _Why(Reason.ALARM_RATE, until)
 
     def _held_message(self, alarm: str, message: bytes, record: Record, now: float) -> _Why | None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import OrderedDict
+from collections.abc import Container
 
 from alarm_mw.engine.limits import MOST, Rate
 
 #: How many messages of an alarm are remembered for ``repeat_after``.
 REPEATS = 10_000
+
+#: The name under which `Rates` counts the firings of all alarms together.
+ALL = ""
 
 
 class SameMessage:
@@ -63,6 +67,10 @@ class Repeats:
         if len(times) > REPEATS:
             times.popitem(last=False)
 
+    def keep_only(self, alarms: Container[str]) -> None:
+        """Forget all others."""
+        self._fired = {alarm: times for alarm, times in self._fired.items() if alarm in alarms}
+
     def dump(self) -> dict[str, dict[bytes, float]]:
         """Return what `__init__` takes."""
         return {alarm: dict(times) for alarm, times in self._fired.items()}
@@ -79,7 +87,7 @@ class Rates:
     """
 
     def __init__(self, times: dict[str, list[float]] | None = None) -> None:
-        #: When firings were, under the alarm's name, or under the empty name for all of them together.
+        #: When firings were, under the alarm's name, or under `ALL`.
         self.times: dict[str, list[float]] = {} if times is None else times
 
     def full_until(self, name: str, rate: Rate, now: float) -> float | None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Container, Mapping
+from typing import TypeVar
+
 import msgspec
 
 from alarm_mw.engine.antiloop import LoopGuard
 from alarm_mw.engine.echo import EchoGuard, SavedEchoes
-from alarm_mw.engine.limiters import Rates, Repeats, SameMessage, Silences, Thresholds
+from alarm_mw.engine.limiters import ALL, Rates, Repeats, SameMessage, Silences, Thresholds
 from alarm_mw.engine.untold import HeldBack, Untold
 
 _FORMAT = 1
+
+T = TypeVar("T")
 
 
 class _Saved(msgspec.Struct, array_like=True, frozen=True):
@@ -49,6 +54,17 @@ class Memory:
         #: How often each rule's regexp was cut off, by the rule's text.
         self.timeouts = dict(saved.timeouts)
 
+    def keep_only(self, alarms: Collection[str], rules: Collection[str]) -> None:
+        """Forget alarms and rules that are not configured any more, and what was held back of them."""
+        self.same_message.last = _only(self.same_message.last, alarms)
+        self.repeats.keep_only(alarms)
+        self.rates.times = _only(self.rates.times, {*alarms, ALL})
+        self.thresholds.times = _only(self.thresholds.times, rules)
+        self.silences.until = _only(self.silences.until, alarms)
+        self.held_back.alarms = _only(self.held_back.alarms, alarms)
+        self.loops.keep_only(alarms)
+        self.timeouts = _only(self.timeouts, rules)
+
     def dumps(self, now: float, time: float) -> bytes:
         """Return it as bytes; `now` is that of `time.monotonic`, `time` that of `time.time`."""
         now += self.offset
@@ -83,3 +99,7 @@ class Memory:
             raise ValueError(f"this memory of alarms has format {found.format}, not {_FORMAT}")
         # A wall clock that was put back must not make anything younger.
         return cls(found, found.now + max(time - found.time, 0.0) - now)
+
+
+def _only(found: Mapping[str, T], names: Container[str]) -> dict[str, T]:
+    return {name: state for name, state in found.items() if name in names}

@@ -24,6 +24,8 @@ class InForce(TypedDict):
     read_at: float
     #: Its files, and whether each is still what was read: False for one that has changed since.
     files: dict[str, bool]
+    #: Why it was not taken over when it was read last, a line each; empty where it was.
+    refused: list[str]
 
 
 class Silenced(TypedDict):
@@ -55,18 +57,19 @@ class Status(TypedDict):
     findings: list[str]
 
 
-def in_force(loaded: Loaded) -> InForce:
-    """Return what is in force. Looks at its files, and so may block."""
+def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:
+    """Return what is in force, and why something newer is not. Looks at its files, and so may block."""
     changed = loaded.changed_files()
     return {
         "generation": loaded.generation,
         "read_at": loaded.time,
         "files": {file: file not in changed for file in loaded.files},
+        "refused": [*refused],
     }
 
 
 def status(
-    runtime: Runtime, state_dir: str, server_pid: int | None, loaded: Loaded, findings: tuple[str, ...]
+    runtime: Runtime, state_dir: str, server_pid: int | None, configuration: InForce, findings: tuple[str, ...]
 ) -> Status:
     """Return the ledger as it stands."""
     books, waiting = _steady_books(runtime)
@@ -74,17 +77,21 @@ def status(
         "pid": os.getpid(),
         "server_pid": server_pid,
         "state_dir": state_dir,
-        "configuration": in_force(loaded),
+        "configuration": configuration,
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
-        "silences": {
-            alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in runtime.silences().items()
-        },
+        "silences": silenced(runtime),
         "metrics": runtime.metrics.values(),
         "failing": runtime.lanes.failing(),
         "imbalances": imbalances(books, waiting),
         "findings": _findings(runtime, findings),
     }
+
+
+def silenced(runtime: Runtime) -> dict[str, Silenced]:
+    """Return the silences that last, by alarm."""
+    silences = runtime.silences().items()
+    return {alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in silences}
 
 
 def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:

@@ -20,8 +20,8 @@ from alarm_mw.descriptors import write_at_once
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master import dead_letters
-from alarm_mw.master.batch import Batch
-from alarm_mw.master.control import Status, figures, sight, status
+from alarm_mw.master.batch import Batch, Silence
+from alarm_mw.master.control import Silenced, Status, figures, in_force, sight, silenced, status
 from alarm_mw.master.crash_tap import CrashTap
 from alarm_mw.master.crashes import CrashDesk
 from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
@@ -91,7 +91,7 @@ class MasterProcess:
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
         dead = functools.partial(dead_letters.carry_out, self._runtime)
-        answers = Answers(self._status, self._figures, self._reloader.reload, self._runtime.silence, dead)
+        answers = Answers(self._status, self._figures, self._reloader.reload, self._silence, dead)
         self._control = ControlServer(path, answers)
         self._metrics_port = MetricsPort(self._figures)
         self._monitors = Monitors(
@@ -223,7 +223,10 @@ class MasterProcess:
             reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
         self._publisher.publish_rules(settings.rules, prepared.engine.screen)
         self._monitors.exchange(self._watchable(settings))
-        self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))
+        try:
+            self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))
+        except TimeoutError:
+            log.error("an action blocks the event loop of the alarms: the address for metrics is as it was")
         mules = self._mules.exchange(settings.mules)
         notes = [f"mules that were ended or started: {mules}"] if mules else []
         return [*notes, *needs_restart(settings, self._plan)]
@@ -242,8 +245,11 @@ class MasterProcess:
         return watchable(settings.monitors, self._plan.master_fds, hears_deaths=self._desk is not None)
 
     def _status(self) -> Status:
-        loaded = self._reloader.loaded
-        return status(self._runtime, str(self._state_dir), self._server_pid, loaded, self._check.findings)
+        configuration = in_force(self._reloader.loaded, self._reloader.refused)
+        return status(self._runtime, str(self._state_dir), self._server_pid, configuration, self._check.findings)
+
+    def _silence(self, silence: Silence) -> tuple[list[str], dict[str, Silenced]]:
+        return self._runtime.silence(silence), silenced(self._runtime)
 
     def _figures(self) -> bytes:
         return exposition(figures(self._runtime, self._reloader.loaded, self._check.findings))

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 #: Seconds between looks at whether a file has changed, where ``reload = "auto"`` asks for it.
 LOOK_EVERY = 1.0
 
+#: Seconds until the next look after one that has failed.
+PAUSE = 60.0
+
 #: Puts a configuration in force and returns what is to be said about that; raises `ConfigError` and changes nothing.
 TakeOver = Callable[[Loaded], list[str]]
 
@@ -44,6 +47,8 @@ class Reloader:
     def __init__(self, loaded: Loaded, environ: Mapping[str, str], take_over: TakeOver) -> None:
         #: What is in force.
         self.loaded = loaded
+        #: Why what was read last is not in force, a line each; empty where it is.
+        self.refused: tuple[str, ...] = ()
         self._environ = environ
         self._take_over = take_over
         self._reading = asyncio.Lock()
@@ -60,13 +65,20 @@ class Reloader:
         changed: list[str] = []
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            before = changed
-            is_asked = self.loaded.settings.upkeep.reload == "auto"
-            changed = await asyncio.to_thread(self._fingerprints) if is_asked else []
-            # Whoever is still writing changes it again.
-            if changed and changed == before:
-                await self.reload()
-                changed = []
+            try:
+                changed = await self._look(changed)
+            except Exception:  # it must not be the last look
+                log.exception("changed files cannot be read again")
+                await asyncio.sleep(PAUSE)
+
+    async def _look(self, before: list[str]) -> list[str]:
+        """Read changed files again that were the same at the last look: whoever is still writing changes them again."""
+        is_asked = self.loaded.settings.upkeep.reload == "auto"
+        changed = await asyncio.to_thread(self._fingerprints) if is_asked else []
+        if changed and changed == before:
+            await self.reload()
+            return []
+        return changed
 
     def _fingerprints(self) -> list[str]:
         """Return the changed files with what they are now; none where nothing has changed."""
@@ -90,7 +102,9 @@ class Reloader:
             notes = self._take_over(fresh)
         except ConfigError as error:
             return self._refused([*map(str, error.problems)])
-        self.loaded = fresh
+        except TimeoutError:
+            return self._refused(["an action blocks the event loop of the alarms; try again when it has ended"])
+        self.loaded, self.refused = fresh, ()
         log.warning("the configuration was read again: %s", lines[-1])
         for line in lines[:-1]:
             log.warning("%s", line)
@@ -100,4 +114,5 @@ class Reloader:
         log.error("the new configuration is refused, the old one stays in force")
         for line in lines:
             log.error("%s", line)
+        self.refused = tuple(lines)
         return {"taken": False, "lines": lines, "notes": [], "generation": self.loaded.generation}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
@@ -127,14 +128,23 @@ class Runtime:
         """Put a configuration in the place of the present one. Not on the event loop; waits for the present batch.
 
         Each record is judged by the old rules or by the new ones, and whatever fires has its lane. Alarms that are
-        configured no more deliver what they have.
+        configured no more deliver what they have. Raises `TimeoutError` where the event loop is blocked: then the
+        present one stays.
         """
-        self.call(self.lanes.exchange(fresh.alarms))
+        try:
+            self.call(self.lanes.exchange(fresh.alarms))
+        except TimeoutError:
+            self.spawn(self._keep_lanes(self._current.alarms))  # if it was exchanged at the last moment
+            raise
         self._current = fresh
         self._worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
-        self.call(self.lanes.settle())
+        self.spawn(self.lanes.settle())
+
+    async def _keep_lanes(self, alarms: Routed) -> None:
+        await self.lanes.exchange(alarms)
+        await self.lanes.settle()
 
     def _tell_loss(self, n: int) -> None:
         self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
@@ -148,13 +158,15 @@ class Runtime:
         return self._worker.hold_back(batch)
 
     def silence(self, silence: Silence) -> list[str]:
-        """Silence an alarm, or end its silence, soon; return the names of all alarms, and do nothing for another name.
+        """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.
 
-        From any thread; returns at once.
+        From any thread but the loop's; waits for batches that came before, for at most `CALL_TIMEOUT` seconds.
         """
         known = sorted(self._current.alarms)
         if silence.alarm in known:
-            self._worker.submit(Batch(silence=silence))
+            done = threading.Event()
+            self._worker.submit(Batch(silence=silence, done=done))
+            done.wait(CALL_TIMEOUT)
         return known
 
     def silences(self) -> dict[str, tuple[float, str]]:

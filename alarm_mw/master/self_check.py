@@ -110,6 +110,11 @@ async def keep_looking(
     """Look after each pause that returns True, until cancelled; what is found is logged and told (text, key)."""
     while True:
         if await pause():
-            for key, text in check.look(await asyncio.to_thread(look)):
+            try:
+                found = check.look(await asyncio.to_thread(look))
+            except Exception:  # it must not be the last look
+                log.exception("the self-check has failed")
+                continue
+            for key, text in found:
                 log.error("self-check: %s", text)
                 tell(text, key)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from alarm_mw.config.upkeep import host_and_port
 from alarm_mw.master.batch import Silence
-from alarm_mw.master.control import Status
+from alarm_mw.master.control import Silenced, Status
 from alarm_mw.master.listening import listen
 from alarm_mw.master.peers import GuardedSocket, is_owners
 from alarm_mw.master.prometheus import CONTENT_TYPE
@@ -43,12 +43,13 @@ STOP_TIMEOUT = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What the control API does when it is asked; what returns bytes or `Status` may be called in a thread."""
+    """What the control API does when it is asked; all but `reload` is called in a thread."""
 
     status: Callable[[], Status]
     metrics: Callable[[], bytes]
     reload: Callable[[], Coroutine[None, None, Reloaded]]
-    silence: Callable[[Silence], list[str]]
+    #: Returns the names of all alarms, and the silences that last.
+    silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
     dead: Callable[[bytes], bytes]
 
 
@@ -184,7 +185,8 @@ def control_app(answers: Answers) -> ASGIApp:
             wanted = Silence(asked["alarm"], _seconds(asked["seconds"]), asked.get("comment", ""))
         except (KeyError, ValueError):
             return JSONResponse({"error": "expected alarm and seconds"}, 400)
-        return JSONResponse({"alarms": answers.silence(wanted)})
+        known, silences = await asyncio.to_thread(answers.silence, wanted)
+        return JSONResponse({"alarms": known, "silences": silences})
 
     async def post_dead(request: Request) -> Response:
         body = bytearray()

@@ -71,6 +71,7 @@ class Worker:
 
     def start(self) -> None:
         """Start the thread."""
+        self._engine.forget_others()
         self._judge.tell_switched_off()
         self._thread = start_thread("worker", self._run)
 
@@ -178,6 +179,7 @@ class Worker:
     def _process(self, batches: Sequence[Batch], *, at_end: bool = False) -> None:
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
+            self._engine.forget_others()
             self._judge = Judge(self._engine)
             self._judge.tell_switched_off()
         now = time.monotonic()

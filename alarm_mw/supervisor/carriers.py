@@ -69,6 +69,8 @@ class Carriers:
         #: How many lines of each stream have passed without a master, and none has been told.
         self._unjudged: Counter[str] = Counter()
         self._is_finishing = False
+        #: The configuration was to be read again while there was no master.
+        self._is_reload_due = False
         #: The streams that have not ended.
         self.streams = streams
         self.current: Carrier | None = None
@@ -82,9 +84,11 @@ class Carriers:
             self.current.tell(news)
 
     def reload(self) -> None:
-        """Have the master read its configuration again; where there is none, the next one has the old one."""
+        """Have the master read its configuration again; where there is none, the next one when it is ready."""
         if self.current is not None and self.current.is_master:
             self.current.tell("reload")
+        else:
+            self._is_reload_due = True
 
     def listen(self) -> None:
         """Do what the current carrier has asked for."""
@@ -108,6 +112,9 @@ class Carriers:
                 carrier.ready_since = time.monotonic()
                 carrier.watchdog = Watchdog(self._patience, carrier.ready_since)
                 self._tell_unjudged(carrier)
+                if self._is_reload_due:
+                    self._is_reload_due = False
+                    carrier.tell("reload")
             case Message("unjudged", subject):
                 self._note_unjudged(*subject.partition(" ")[::2])
             case Message("eof" | "broken", name):

@@ -56,7 +56,7 @@ def test_of_several_servers_one_must_be_chosen(tmp_path: Path) -> None:
 
 
 ROW = {"lines": 1, "screened_out": 1, "matched": 0, "skipped": {}, "oversized": 0, "lost_bytes": 0}
-CONFIGURATION = {"generation": 0, "read_at": 0.0, "files": {}}
+CONFIGURATION = {"generation": 0, "read_at": 0.0, "files": {}, "refused": []}
 ANSWER = {
     "pid": 1,
     "server_pid": 2,
@@ -136,6 +136,12 @@ def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pyt
     """When it was read, how often anew, and its files, near ones by their names; each that has changed says so."""
     monkeypatch.chdir(tmp_path)
     files = {str(tmp_path / "alarm-mw.toml"): True, "/etc/uwsgi.ini": False}
-    shown = show(tmp_path, configuration={"generation": 2, "read_at": 0.0, "files": files})
+    shown = show(tmp_path, configuration={**CONFIGURATION, "generation": 2, "files": files})
     (line,) = (line for line in shown.splitlines() if line.startswith("configuration of "))
     assert line.endswith(", read again 2 times: alarm-mw.toml, /etc/uwsgi.ini (changed since: `alarm-mw reload`)")
+
+
+def test_a_configuration_that_was_refused_is_told_of(tmp_path: Path) -> None:
+    """Whoever has changed a file that is read by itself sees why it is not in force, until it is."""
+    shown = show(tmp_path, configuration={**CONFIGURATION, "refused": ["a.toml:1: no [b]", "1 problem"]})
+    assert "what was read since is refused:\n  a.toml:1: no [b]\n  1 problem\n" in shown

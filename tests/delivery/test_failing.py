@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 
 import pytest
 
+from alarm_mw import signals
 from alarm_mw.delivery import breaker as breaker_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
@@ -185,6 +186,11 @@ def test_what_waits_for_too_long_is_given_up_though_others_were_tried(fallback: 
     """A receiver that is down for good keeps no alarm for ever: old ones make way untried, and it is still tried."""
     policy = Delivery(give_up_after=0.2, backoff_first=0.02, backoff_max=0.04)
 
+    ends: list[str] = []
+
+    def note(_: str, *, firing: Firing, dead: bool, **_facts: object) -> None:
+        ends.extend([firing.id] * dead)
+
     async def scene() -> None:
         receiver, mail = Receiver(busy()), Receiver()
         route = Route(receiver, policy, fallback, 1000.0)
@@ -201,7 +207,9 @@ def test_what_waits_for_too_long_is_given_up_though_others_were_tried(fallback: 
             stage.put(firing("a", 1000))
             await receiver.until(lambda it: len(it.taken) == 1)
 
-    asyncio.run(scene())
+    with signals.failed.connected_to(note):
+        asyncio.run(scene())
+    assert len(ends) == len(set(ends)) == (0 if fallback else 105)
 
 
 def test_a_change_of_the_configuration_waits_for_no_turn() -> None:

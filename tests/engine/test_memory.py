@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
-from alarm_mw.engine.limits import Limits
+from alarm_mw.engine.limiters import ALL
+from alarm_mw.engine.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.screen import Screen
@@ -91,6 +92,39 @@ def test_a_rule_that_was_switched_off_stays_so() -> None:
     before.memory.timeouts["x a"] = MAX_TIMEOUTS
     assert engine(Rule("x", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
     assert not engine(Rule("y", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
+
+
+def test_what_is_configured_no_more_is_forgotten() -> None:
+    """However often rules and alarms change, the memory holds what those in force need, and that alone."""
+    memory = Memory()
+    limits = Limits(rate="1/1h", repeat_after="1h")
+    for n in range(50):
+        name = f"a{n}"
+        rule = Rule(f"x{n}", (name,), count=1, within=60.0)
+        once = Rule(f"x{n}", (name,), count=3, within=60.0)
+        rules = [compile_rule(rule), compile_rule(once)]
+        each = Engine(
+            rules,
+            Screen.compile(rules),
+            [name],
+            alarm_freq=3.0,
+            alarm_msg_size=8192,
+            alarm_rate=Rate(100, 60.0),
+            limits={name: limits},
+            memory=memory,
+        )
+        each.forget_others()
+        each.silence(name, 1.0, 0.0, "")
+        for now in (0.0, 2.0, 3.0):
+            each.evaluate(line(b"x%d\n" % n), now)
+        memory.timeouts[f"x{n} {name}"] = 1
+    each.memory.held_back.take("a49")
+    assert memory.rates.times.keys() == {ALL, "a49"}
+    by_alarm = (memory.same_message.last, memory.repeats.dump(), memory.silences.until, memory.loops.dump())
+    assert {name for names in by_alarm for name in names} == {"a49"}
+    assert memory.held_back.alarms == {}
+    assert memory.timeouts == {"x49 a49": 1}
+    assert set(memory.thresholds.times) <= {"x49 a49"}
 
 
 @pytest.mark.parametrize("saved", [b"", b"nonsense", b"\x91\x63"])

@@ -74,6 +74,7 @@ def test_a_bad_configuration_changes_nothing(house: House, text: str, caplog: py
     house.file.write_text(text)
     answer = asyncio.run(house.reloader.reload())
     assert (answer["taken"], answer["generation"], house.taken) == (False, 0, [])
+    assert house.reloader.refused == tuple(answer["lines"])
     assert house.reloader.loaded is before
     assert [record.message for record in caplog.records if record.levelno == logging.ERROR][1:] == answer["lines"]
 
@@ -89,6 +90,22 @@ def test_a_plan_without_sources_cannot_be_read_again() -> None:
     """Nothing is taken for an empty configuration that is not known."""
     reloader = Reloader(Loaded(Settings()), {}, lambda _: [])
     assert not asyncio.run(reloader.reload())["taken"]
+
+
+def test_a_blocked_event_loop_is_no_traceback(house: House) -> None:
+    """The answer says what is in the way; when the next one is taken, nothing is refused any more."""
+
+    def blocked(_: Loaded) -> list[str]:
+        raise TimeoutError
+
+    reloader = Reloader(house.reloader.loaded, {}, blocked)
+    answer = asyncio.run(reloader.reload())
+    assert (answer["taken"], len(answer["lines"])) == (False, 1)
+    assert "blocks the event loop" in answer["lines"][0]
+    assert reloader.refused == tuple(answer["lines"])
+    reloader._take_over = house.take_over
+    asyncio.run(reloader.reload())
+    assert not reloader.refused
 
 
 @pytest.fixture
@@ -143,3 +160,25 @@ def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
 def test_the_environment_is_that_of_the_start() -> None:
     """What the supervisor tells its masters is none of the configuration's business."""
     assert environ_of_start({"HOME": "/", "ALARM_MW_FDS": "{}", "ALARM_MW_PLAN_FD": "3"}) == {"HOME": "/"}
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_look_that_fails_is_not_the_last(
+    house: House, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody has thought of is logged, and files are looked at all the same later."""
+    monkeypatch.setattr(reload, "PAUSE", 0.01)
+    before = house.take_over
+
+    def fail(_: Loaded) -> list[str]:
+        house.reloader._take_over = before
+        raise RuntimeError("unforeseen")
+
+    async def play() -> None:
+        house.reloader._take_over = fail
+        house.write("second")
+        await until(lambda: "unforeseen" in caplog.text)
+        house.write("third")
+        await until(lambda: house.names() == ["third"])
+
+    watching(house, play)

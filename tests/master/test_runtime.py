@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.errors import ActionError
 from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.loop_thread import LoopThread
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.testing import Recorder, RecordingAction
 from alarm_mw.testing.recorder import NoOptions
@@ -258,3 +260,32 @@ def test_without_a_file_alarms_go_on_in_memory(tmp_path: Path) -> None:
     runtime.submit(Batch([record(b"ERR\n")]))
     assert runtime.stop(10.0)
     assert recorder.messages == [b"ERR\n"]
+
+
+def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new one that cannot be put in force is not half in force: rules and lanes stay those that they were."""
+    recorder, goes_on, is_blocked = Recorder(), threading.Event(), threading.Event()
+    runtime = start(recorder)
+
+    def block() -> None:
+        is_blocked.set()
+        goes_on.wait(30.0)
+
+    fresh = runtime.prepare(Settings((Alarm("c", "recording", NoOptions(), Delivery()),), (Rule("ERR", ("c",)),)))
+    runtime.loop.call_soon_threadsafe(block)
+    assert is_blocked.wait(10.0)
+    monkeypatch.setattr(LoopThread.call, "__defaults__", (0.05,))
+    monkeypatch.setattr(Runtime.call, "__defaults__", (0.05,))
+    with pytest.raises(TimeoutError):
+        runtime.exchange(fresh)
+    monkeypatch.undo()
+    goes_on.set()
+    runtime.submit(Batch([record(b"ERR\n")]))
+    assert [firing.alarm for firing in recorder.wait_for(1)] == ["a"]
+    runtime.call(_until(lambda: runtime.lanes.names() == {"a", "b"}))
+    assert runtime.stop(10.0)
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    while not condition():  # it is another task's doing  # noqa: ASYNC110
+        await asyncio.sleep(0.01)

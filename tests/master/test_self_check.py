@@ -84,8 +84,14 @@ def test_an_outbox_that_cannot_be_read_says_nothing_of_the_ledger() -> None:
 
 
 def test_findings_go_to_the_log_and_to_the_own_alarms(caplog: pytest.LogCaptureFixture) -> None:
-    """Each once; a pause that says so is not followed by a look."""
-    check, fired, pauses = SelfCheck(), [], iter([True, False, True, True])
+    """Each once; a pause that says so is not followed by a look, and a look that fails is not the last."""
+    check, fired, pauses = SelfCheck(), [], iter([True, False, True, True, True])
+    looks = iter([RuntimeError("unforeseen")])
+
+    def look() -> Sight:
+        for error in looks:
+            raise error
+        return sight(LOST)
 
     async def pause() -> bool:
         try:
@@ -94,8 +100,8 @@ def test_findings_go_to_the_log_and_to_the_own_alarms(caplog: pytest.LogCaptureF
             raise asyncio.CancelledError from None
 
     with pytest.raises(asyncio.CancelledError):
-        asyncio.run(keep_looking(check, lambda: sight(LOST), lambda text, key: fired.append((key, text)), pause))
+        asyncio.run(keep_looking(check, look, lambda text, key: fired.append((key, text)), pause))
     text = "source stdout: 1 lines came in, 0 are accounted for"
     assert fired == [("ledger source stdout", text)]
-    assert caplog.messages == [f"self-check: {text}"]
+    assert caplog.messages == ["the self-check has failed", f"self-check: {text}"]
     assert check.findings == (text,)

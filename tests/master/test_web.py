@@ -106,9 +106,9 @@ def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
     asked: list[object] = []
     route = {"type": "http", "method": "POST", "path": "/silence", "headers": []}
 
-    def silence(wanted: object) -> list[str]:
+    def silence(wanted: object) -> tuple[list[str], dict[str, object]]:
         asked.append(wanted)
-        return []
+        return [], {}
 
     answers = cast("Answers", SimpleNamespace(metrics=bytes, silence=silence))
     sent: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -166,14 +167,15 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
 
     flood = start("1/1h")
     flood.status()
-    assert command("silence", "a", "--for", "1h", "--comment", "deployment").returncode == 0
+    silenced = command("silence", "a", "--for", "1h", "--comment", "deployment")
+    assert re.fullmatch(r"alarm a is silenced until \S+ \S+: deployment\n", silenced.stdout), silenced
     flood.pour(10)
     until(lambda: flood.row()["held_back"] == {"silenced": 10})
     shown = command("status").stdout
     assert "alarm a is silenced until" in shown
     assert ": deployment" in shown
     assert flood.told() == []
-    assert command("unsilence", "a").returncode == 0
+    assert command("unsilence", "a").stdout == "no alarm is silenced\n"
     until(lambda: flood.told() == [("digest", 10)])
     assert flood.status()["silences"] == {}
     mistaken = command("silence", "b", "--for", "1h")

@@ -268,3 +268,12 @@ def test_a_killed_supervisor_leaves_nothing_behind(installation: Any, until: Cal
     until(lambda: not Path(f"/proc/{master}").exists() and not Path(f"/proc/{server}").exists())
     assert output.splitlines() == [b"TERRIBLE ALARM: started", b"TERRIBLE ALARM: terminated"]
     assert out.read_text().splitlines() == ["TERRIBLE ALARM: started", "TERRIBLE ALARM: terminated"]
+
+
+def test_without_an_alarm_it_says_how_to_configure_one(installation: Any) -> None:
+    """The output passes all the same; with an alarm nothing is said."""
+    result = installation.run((), "echo", "hello")
+    assert (result.returncode, result.stdout) == (0, b"hello\n")
+    assert b"no alarm is configured" in result.stderr
+    assert b"--alarm" in result.stderr
+    assert b"no alarm" not in installation.run(OPTIONS, "true").stderr

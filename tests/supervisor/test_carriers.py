@@ -261,3 +261,22 @@ def test_output_outlives_a_master_that_hangs(supervise: Any) -> None:
     run.send(signal.SIGTERM)  # else the end would wait for a reader of the output
     run.output.until("last words")
     run.end()
+
+
+def test_a_reload_without_a_master_is_done_by_the_next(supervise_python: Any) -> None:
+    """SIGHUP while output passes without alarms is not lost: the next master is told when it is ready."""
+    run = supervise_python(
+        f"import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n{BATCHES}", settings={"is_dying": True}
+    )
+    assert run.errors().next().startswith("alarm-mw: the alarm master keeps dying")
+    run.say("more\n")
+    assert run.output.next()
+    run.process.send_signal(signal.SIGHUP)
+    run.say("more\n")
+    for _ in range(5999):
+        assert run.output.next()
+    run.dies_while.unlink()
+    master_of(run)
+    assert run.heard.until("heard reload")
+    run.process.stdin.close()
+    assert run.end() == 0

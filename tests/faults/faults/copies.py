@@ -20,8 +20,9 @@ from faults.row import Outbox, Row, judge
 HEADER = 32
 FRAME = 4096 + 24
 
-#: Where the index of the log says how many frames are in the database already (sqlite.org/walformat.html).
-BACKFILLED = slice(96, 100)
+#: Where the index of the log says how many frames may be in the database already, be it in part: the log is on the disk
+#: before the first of them is written there (``nBackfillAttempted`` in SQLite's wal.c; sqlite.org/walformat.html).
+BACKFILLED = slice(128, 132)
 
 
 chance = SystemRandom()

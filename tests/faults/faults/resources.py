@@ -106,15 +106,18 @@ def disk_at_start(folder: Path, times: int) -> list[Row]:
     """
     with _disk(folder / "state") as is_mounted, Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
+        are_away: list[bool] = []
         with ground.running():
             for _ in range(times):
                 raised = _leave_waiting(ground, hook)
                 with _full(ground.state) if is_mounted else _heirs_limited(ground):
-                    os.kill(ground.masters()[0], signal.SIGKILL)
-                    wait_until(lambda: _is_in_memory(ground), what="a master without room")
+                    _replace_master(ground)
+                    are_away.append(_is_in_memory(ground))
                     hook.behaviour = None
                     _wait_for(hook, raised | ground.raise_alarms(100))
                 _wait_for_the_file(ground)
+        # Some find enough room in the log that the last one has left.
+        assert any(are_away), "each master had room"
         return [judge("disk full at the start", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -125,6 +128,12 @@ def _leave_waiting(ground: Ground, hook: Receiver) -> set[int]:
     raised = ground.raise_alarms(100)
     wait_until(lambda: ground.status()["alarms"]["a"]["waiting"] == len(raised), what="firings in the outbox")
     return raised
+
+
+def _replace_master(ground: Ground) -> None:
+    before = ground.masters()[0]
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: ground.ready() != before, what="another master")
 
 
 @contextlib.contextmanager

@@ -138,7 +138,7 @@ class StreamReader:
             in_a_row += 1
             if in_a_row == BUSY:
                 self._passage.widen()
-            if in_a_row > BUSY and size < CHUNK // 2:
+            if in_a_row > BUSY and size < CHUNK // 4:
                 time.sleep(NAP)
         self._report()
         self._save()

@@ -18,7 +18,7 @@ from harness import Case, Metric, Options, Section, run
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import client_left, server_error, slower_than, unhandled_exception
 from alarm_mw.types import RequestConditions
 

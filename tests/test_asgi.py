@@ -31,7 +31,7 @@ from starlette.websockets import WebSocket
 
 from alarm_mw import AlarmHandler, shutdown
 from alarm_mw.asgi import AlarmMiddleware, UploadCheck, full_path
-from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import Emit, Request, client_left, unfinished_after, unhandled_exception
 from alarm_mw.testing import RequestRecorder
 from alarm_mw.transports import request_log

@@ -26,7 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw import AlarmHandler, shutdown
-from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import Request, client_left, unfinished_after
 from alarm_mw.testing import RequestRecorder
 from alarm_mw.types import RequestConditions

@@ -11,27 +11,23 @@ from dataclasses import replace
 
 from alarm_mw.engine.pcre_chars import Scanner
 from alarm_mw.engine.pcre_classes import ClassParser
-from alarm_mw.engine.pcre_escapes import Escapes, braces
+from alarm_mw.engine.pcre_escapes import Escapes
 from alarm_mw.engine.pcre_groups import Groups, fixed_width
 from alarm_mw.engine.pcre_options import Options, letters, literal
+from alarm_mw.engine.pcre_places import place
+from alarm_mw.engine.pcre_quantifiers import counts, mood, repeated
 from alarm_mw.engine.pcre_verbs import line_breaks, refusal
 from alarm_mw.engine.tree import (
     ALL_BYTES,
     EMPTY,
     NEWLINE,
-    NOTHING,
-    WORD,
-    Anchor,
-    At,
     Atomic,
     Chars,
     Choice,
     Condition,
     Group,
     Look,
-    Mood,
     Node,
-    Repeat,
     Tree,
     choice,
     sequence,
@@ -150,55 +146,24 @@ class _Parser:
     def _quantified(self, options: Options) -> Node:
         if not self._quoting:
             self._refuse_counts()
-            place = self._place(options)
-            if place is not None:
+            here = place(self._scan, options)
+            if here is not None:
                 self._skip(options)
                 self._refuse_counts()
-                return place
+                return here
         item = self._item(options)
         self._skip(options)
-        counts = None if self._quoting else self._counts()
-        return item if counts is None else self._repeat(item, counts, self._mood(options))
-
-    def _repeat(self, item: Node, counts: tuple[int, int | None], mood: Mood) -> Node:
+        found = None if self._quoting else counts(self._scan)
+        if found is None:
+            return item
+        taken = mood(self._scan, options)
         self._refuse_counts()
-        least, most = counts
-        if isinstance(item, Look):  # PCRE asks once, or never.
-            return item if least else (EMPTY if most == 0 else choice(item, EMPTY))
-        return Repeat(item, least, most, mood)
+        return repeated(item, found, taken)
 
     def _refuse_counts(self) -> None:
         start = self._scan.at
-        if not self._quoting and self._counts() is not None:
+        if not self._quoting and counts(self._scan) is not None:
             raise PatternError("there is nothing to repeat", start)
-
-    def _place(self, options: Options) -> Node | None:
-        """Return what stands here, if it is something that takes no character and cannot be repeated."""
-        scan, start = self._scan, self._scan.at
-        if scan.take("^"):
-            return At(Anchor.INNER_LINE_START if options.multiline else Anchor.START)
-        if scan.take("$"):
-            return At(Anchor.LINE_END if options.multiline else Anchor.END)
-        if scan.take("(?C"):
-            return self._callout(start)
-        for token, place in _PLACES.items():
-            if scan.take(token):
-                return place
-        return None
-
-    def _counts(self) -> tuple[int, int | None] | None:
-        """Return the counts of a quantifier, or None where none stands here."""
-        scan = self._scan
-        for token, counts in (("*", (0, None)), ("+", (1, None)), ("?", (0, 1))):
-            if scan.take(token):
-                return counts
-        return braces(scan) if scan.here == "{" else None
-
-    def _mood(self, options: Options) -> Mood:
-        if self._scan.take("+"):
-            return Mood.POSSESSIVE
-        lazy = self._scan.take("?")
-        return Mood.LAZY if lazy != options.ungreedy else Mood.GREEDY
 
     def _item(self, options: Options) -> Node:
         scan, start = self._scan, self._scan.at
@@ -292,13 +257,6 @@ class _Parser:
                 raise PatternError("what a lookbehind holds must have a fixed length", start)
         return Look(item, ahead, negative)
 
-    def _callout(self, start: int) -> Node:
-        """Return nothing at all: a callout without a function to call."""
-        text = self._scan.until(")", "the callout")
-        if text.strip(_DIGITS):
-            raise PatternError("callouts with text cannot be had", start)
-        return EMPTY
-
     def _condition(self, options: Options, start: int) -> Node:
         scan = self._scan
         if self._behind:
@@ -338,19 +296,3 @@ class _Parser:
             token = _WORDY[name]
             return Atomic(self._plain(options, start)) if token == ">" else self._look(token, options, start)  # noqa: S105 - a part of the syntax
         raise refusal(name, start)
-
-
-_PLACES: dict[str, Node] = {
-    r"\A": At(Anchor.START),
-    r"\G": At(Anchor.START),
-    r"\Z": At(Anchor.END),
-    r"\z": At(Anchor.VERY_END),
-    r"\b": At(Anchor.BOUNDARY),
-    r"\B": At(Anchor.NOT_BOUNDARY),
-    # It moves the start of the match, which no rule asks for.
-    r"\K": EMPTY,
-    "[[:<:]]": sequence(At(Anchor.BOUNDARY), Look(Chars(WORD), ahead=True, negative=False)),
-    "[[:>:]]": sequence(At(Anchor.BOUNDARY), Look(Chars(WORD), ahead=False, negative=False)),
-    "(*F)": NOTHING,
-    "(*FAIL)": NOTHING,
-}

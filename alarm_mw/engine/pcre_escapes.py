@@ -5,11 +5,11 @@ from __future__ import annotations
 from alarm_mw.engine.pcre_chars import VERTICAL_SPACE, Scanner, octal, property_set, shorthand, single
 from alarm_mw.engine.pcre_groups import Groups
 from alarm_mw.engine.pcre_options import Options, literal
+from alarm_mw.engine.pcre_quantifiers import braces
 from alarm_mw.engine.tree import ALL_BYTES, NEWLINE, Atomic, BackReference, Chars, Node, choice, sequence
 from alarm_mw.errors import PatternError
 
 _DIGITS = "0123456789"
-_MOST = 65535
 #: Numbers up to this one are never octal digits.
 _ALWAYS_A_GROUP = 9
 
@@ -91,21 +91,3 @@ class Escapes:
     def back_reference(self, target: str, options: Options, start: int) -> Node:
         """Return a reference to a group by its number or name."""
         return BackReference(self._groups.closed(target, start), options.ignore_case)
-
-
-def braces(scan: Scanner) -> tuple[int, int | None] | None:
-    r"""Return the counts of ``{m}``, ``{m,}`` or ``{m,n}``; anything else is literal, ``{,n}`` too."""
-    start = scan.at
-    scan.at += 1
-    least = scan.run(_DIGITS)
-    comma = scan.take(",")
-    most = scan.run(_DIGITS) if comma else least
-    if not least or not scan.take("}"):
-        scan.at = start
-        return None
-    low, high = int(least), int(most) if most else None
-    if max(low, high or 0) > _MOST:
-        raise PatternError(f"a count goes up to {_MOST}", start)
-    if high is not None and high < low:
-        raise PatternError("the counts are out of order", start)
-    return low, high

@@ -11,7 +11,7 @@ from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.descriptors import write_at_once
-from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.decision import Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
 from alarm_mw import client, process
-from alarm_mw.engine.conditions import NOTHING, Decision
+from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.middleware.plan import Plan, plan_for
 from alarm_mw.middleware.request_text import fields, summary, with_traceback
 from alarm_mw.requests import Emit, Request, RequestRule, Unfinished

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from alarm_mw.engine.conditions import Concerns, Decision
+from alarm_mw.engine.decision import Concerns, Decision
 from alarm_mw.requests import RequestRule, Unfinished, client_left, unhandled_exception
 
 #: Rules that have nothing to say of a request which ended in order, and need not be asked.

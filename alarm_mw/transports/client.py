@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from alarm_mw.engine.conditions import NOTHING, Decision
+from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.tally import Tally

@@ -8,7 +8,7 @@ from time import monotonic
 
 from msgspec import structs
 
-from alarm_mw.engine.conditions import NOTHING, Decision
+from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import PatternError
 from alarm_mw.transports.published import NO_NOTICE, Published

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from alarm_mw.engine.conditions import NOTHING, Decision
+from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Record

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.engine.conditions import Decision, class_names, key_of
+from alarm_mw.engine.conditions import class_names, key_of
+from alarm_mw.engine.decision import Decision
 from alarm_mw.engine.quick import LEAST, QuickPattern
 from alarm_mw.errors import PatternError
 from alarm_mw.types import RequestConditions as Asked

@@ -20,7 +20,7 @@ import pytest
 from _pytest.compat import NOTSET
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.engine.conditions import Decision
+from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import Request, client_left, server_error, slower_than, unfinished_after, unhandled_exception
 from alarm_mw.types import RequestConditions
 

@@ -53,10 +53,10 @@ class AlarmMiddleware:
                 await self.app(scope, receive, send)
             return
         rules, app = self._rules, self.app
-        plan = rules.current_plan()
+        needs = rules.current_needs()
         exchange = AsgiExchange(
             rules,
-            plan,
+            needs,
             scope,
             send,
             scope.get("method", ""),
@@ -64,7 +64,7 @@ class AlarmMiddleware:
             scope.get("client"),
             perf_counter(),
         )
-        if not plan.is_plain:
+        if not needs.is_plain:
             exchange.look_closely()
             app = partial(_call_closely, app, exchange)
         try:
@@ -133,7 +133,7 @@ async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, rece
         return message
 
     with exchange:
-        await app(scope, looking if exchange.plan.awaits_leaving else receive, counting)
+        await app(scope, looking if exchange.needs.awaits_leaving else receive, counting)
 
 
 #: Extensions by which the server sends a file: how much of it is not seen here.

@@ -52,10 +52,10 @@ class AlarmMiddleware:
                 return self.app(environ, start_response)
         rules, app = self._rules, self.app
         path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-        plan = rules.current_plan()
+        needs = rules.current_needs()
         exchange = WsgiExchange(
             rules,
-            plan,
+            needs,
             environ,
             start_response,
             environ.get("REQUEST_METHOD", ""),
@@ -63,7 +63,7 @@ class AlarmMiddleware:
             environ.get("REMOTE_ADDR", ""),
             perf_counter(),
         )
-        if not plan.is_plain:
+        if not needs.is_plain:
             exchange.look_closely()
             app = partial(_call_closely, app, exchange)
         try:

@@ -10,7 +10,7 @@ import msgspec
 
 from alarm_mw import overdue
 from alarm_mw.middleware.judging import RequestRules
-from alarm_mw.middleware.plan import Plan
+from alarm_mw.middleware.needs import Needs
 from alarm_mw.requests import Request, tells_disconnect
 from alarm_mw.transports import request_log
 from alarm_mw.transports.request_log import RequestLog
@@ -20,7 +20,7 @@ class Exchange(msgspec.Struct):
     """A request under way; a struct, since one is made for every request."""
 
     rules: RequestRules
-    plan: Plan
+    needs: Needs
     #: The server's: an ``environ`` or a ``scope``.
     facts_of_server: Any
     #: The server's: a ``start_response`` or a ``send``.
@@ -60,13 +60,13 @@ class Exchange(msgspec.Struct):
         duration = perf_counter() - self.began
         if self.running is not None:
             overdue.remove(self.running)
-        plan = self.plan
-        received = self.announced_size() if plan.measures_requests else 0
+        needs = self.needs
+        received = self.announced_size() if needs.measures_requests else 0
         sent = self.response_size or 0
         if (
             error is not None
             or self.has_left
-            or plan.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
+            or needs.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
         ):
             self.rules.judge(self.facts(duration, error))
 
@@ -91,13 +91,13 @@ class Exchange(msgspec.Struct):
         return tells_disconnect(error) or (self.send_failed and isinstance(error, OSError))
 
     def look_closely(self) -> None:
-        """Begin what the plan asks for beyond the request's end."""
-        if self.plan.counts:
+        """Begin to watch what shows only before the request's end, where a rule needs it."""
+        if self.needs.counts:
             self.response_size = 0
-        if self.plan.last_lines:
-            self.log = RequestLog(self.plan.last_lines)
-        if self.plan.limits:
-            self.running = overdue.Running(self.plan.limits, self._tell_unfinished)
+        if self.needs.last_lines:
+            self.log = RequestLog(self.needs.last_lines)
+        if self.needs.limits:
+            self.running = overdue.Running(self.needs.limits, self._tell_unfinished)
             overdue.add(self.running)
 
     def _tell_unfinished(self, limit: float) -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 
 from alarm_mw import client, process
 from alarm_mw.engine.decision import NOTHING, Decision
-from alarm_mw.middleware.plan import Plan, plan_for
+from alarm_mw.middleware.needs import Needs, needs_of
 from alarm_mw.middleware.request_text import fields, summary, with_traceback
 from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
 from alarm_mw.transports.origin import in_alarm_code
@@ -29,7 +29,7 @@ def configured() -> Decision:
 class RequestRules:
     """A middleware's own rules, and those of the configuration. Nothing that a rule or `emit` raises gets out."""
 
-    __slots__ = ("_decide", "_decision", "_emit", "_failed", "_last_lines", "_plan", "_rules", "_source")
+    __slots__ = ("_decide", "_decision", "_emit", "_failed", "_last_lines", "_needs", "_rules", "_source")
 
     def __init__(
         self, source: str, rules: Sequence[RequestRule], emit: Emit | None = None, last_lines: int = 0
@@ -45,12 +45,12 @@ class RequestRules:
         self._decide = configured
         self._take_over(NOTHING)  # what is configured is not asked before the first request: that connects
 
-    def current_plan(self) -> Plan:
+    def current_needs(self) -> Needs:
         """Return what has to be known of a request that begins now."""
         decision = self._decide()
         if decision is not self._decision:
             self._take_over(decision)
-        return self._plan
+        return self._needs
 
     def follow(self, decision: Decision) -> None:
         """Put requests that begin from now on to these conditions, in the place of the configuration's."""
@@ -59,7 +59,7 @@ class RequestRules:
 
     def _take_over(self, decision: Decision) -> None:
         self._decision = decision
-        self._plan = plan_for(self._rules, decision, self._last_lines)
+        self._needs = needs_of(self._rules, decision, self._last_lines)
 
     def judge(self, request: Request) -> None:
         """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""

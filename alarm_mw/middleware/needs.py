@@ -14,8 +14,8 @@ from alarm_mw.requests import RequestRule, Unfinished, client_left, unhandled_ex
 _OF_FAILURES = frozenset({unhandled_exception})
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What a middleware does for every request, made of all rules once."""
+class Needs(msgspec.Struct, frozen=True):
+    """What a middleware has to find out about every request, made of all rules once."""
 
     #: Whether a request that ended in order may concern a rule, told as cheaply as can be.
     concerns: Concerns
@@ -33,14 +33,14 @@ class Plan(msgspec.Struct, frozen=True):
     is_plain: bool = True
 
 
-def plan_for(rules: Sequence[RequestRule], decision: Decision, last_lines: int) -> Plan:
+def needs_of(rules: Sequence[RequestRule], decision: Decision, last_lines: int) -> Needs:
     """Return what these rules and the configuration's need."""
     ended = [rule for rule in rules if not isinstance(rule, Unfinished)]
     asked = decision.conditions
     counts = any(each.response_larger_than is not None for each in asked)
     awaits_leaving = client_left in ended or any(each.disconnected for each in asked)
     limits = {*decision.unfinished_after, *(rule.limit for rule in rules if isinstance(rule, Unfinished))}
-    return Plan(
+    return Needs(
         decision.concerns if _OF_FAILURES.issuperset(ended) else _concerns_all,
         any(each.request_larger_than is not None for each in asked),
         counts,

@@ -11,7 +11,7 @@ import contextlib
 import math
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -27,6 +27,9 @@ FEW_LITERALS = 3
 
 _FORMAT = 2
 _RULE_MASK = (1 << RULE_BITS) - 1
+
+#: How many combinations of rules are remembered.
+MOST_SEEN = 1000
 
 
 class Hit(NamedTuple):
@@ -97,6 +100,8 @@ class Screen:
         self._all = tuple(rule for rule in range(len(expressions)) if rule not in nowhere)
         self._exact = tuple(item.exact if finder.exact else Exactness.NEVER for item in expressions)
         self._alone = tuple((rule,) for rule in range(len(expressions)))
+        #: What rules make of a line of ASCII; in a flood they are the same again and again.
+        self._common = lru_cache(MOST_SEEN)(partial(self._sorted, enough=Exactness.ASCII))
         #: What is certain of a hit of one rule on a line of ASCII.
         self._certain = tuple(
             alone if exact >= Exactness.ASCII else () for alone, exact in zip(self._alone, self._exact, strict=True)
@@ -200,11 +205,14 @@ class Screen:
         for find in finds:
             at = (find >> RULE_BITS) - 1
             if at >= end:
-                if others or (end and not is_ascii):
-                    hits.append(self._hit(base + start, data[start:end], [rule, *others]))
-                    others = []
+                if end and not is_ascii:
+                    hits.append(self._hit(base + start, data[start:end], (rule, *others)))
+                elif others:
+                    hits.append(new(Hit, (base + start, data[start:end], *self._common((rule, *others)))))
                 elif end:
                     hits.append(new(Hit, (base + start, data[start:end], alone[rule], certain[rule])))
+                if others:
+                    others = []
                 rule = find & _RULE_MASK
                 start, end = end, data.find(b"\n", end) + 1 or len(data)
                 if at >= end:
@@ -212,16 +220,18 @@ class Screen:
                     end = data.find(b"\n", at) + 1 or len(data)
             elif (other := find & _RULE_MASK) != rule and other not in others:
                 others.append(other)
-        hits.append(self._hit(base + start, data[start:end], [rule, *others]))
+        hits.append(self._hit(base + start, data[start:end], (rule, *others)))
         return hits
 
     def _enough(self, line: bytes) -> Exactness:
         return Exactness.ASCII if line.isascii() else Exactness.ALWAYS
 
-    def _hit(self, start: int, line: bytes, found: list[int]) -> Hit:
-        enough, exact = self._enough(line), self._exact
-        rules = tuple(sorted(set(found)))
-        return Hit(start, line, rules, tuple([rule for rule in rules if exact[rule] >= enough]))
+    def _hit(self, start: int, line: bytes, found: tuple[int, ...]) -> Hit:
+        return Hit(start, line, *self._sorted(found, self._enough(line)))
+
+    def _sorted(self, found: tuple[int, ...], enough: Exactness) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        rules, exact = tuple(sorted(found)), self._exact
+        return rules, tuple([rule for rule in rules if exact[rule] >= enough])
 
     def _line_by_line(self, data: bytes, base: int) -> Iterator[Hit]:
         """Yield the hits of a chunk in which every line is looked at by itself."""

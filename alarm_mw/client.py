@@ -35,7 +35,7 @@ class Keywords(TypedDict, total=False):
     alarm_rate: str | None
 
 
-def init(  # noqa: PLR0913  # the keywords of one configuration
+def init(
     config: str | Path | None = None,
     *,
     alarms: Mapping[str, str | Mapping[str, object]] | None = None,
@@ -57,7 +57,7 @@ def init(  # noqa: PLR0913  # the keywords of one configuration
     `ConfigError` with every mistake found. May block for the time it takes to compile the rules. Call it from any
     thread, not from a signal handler.
     """
-    from alarm_mw.config.load import from_keywords  # the configuration's machinery loads when needed  # noqa: PLC0415
+    from alarm_mw.config.load import from_keywords  # noqa: PLC0415  # the configuration's machinery loads when needed
 
     settings = from_keywords(
         config,
@@ -85,7 +85,7 @@ def alarm(name: str, message: str | bytes) -> bool:
         return False
 
 
-def submit_line(  # a record's facts  # noqa: PLR0913
+def submit_line(
     line: str,
     *,
     source: str,

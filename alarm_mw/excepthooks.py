@@ -67,7 +67,7 @@ class _Unhandled:
 class _Hook:
     """One of Python's hooks."""
 
-    def __init__(self, module: Any, name: str, describe: Callable[..., _Unhandled | None]) -> None:  # noqa: ANN401 - a module
+    def __init__(self, module: Any, name: str, describe: Callable[..., _Unhandled | None]) -> None:  # noqa: ANN401  # a module
         self._module = module
         self._name = name
         self._describe = describe
@@ -101,7 +101,7 @@ class _Link:
         self._describe = describe
         self._prints = following is default
 
-    def __call__(self, *args: Any) -> None:  # noqa: ANN401 - each hook has its own
+    def __call__(self, *args: Any) -> None:  # noqa: ANN401  # each hook has its own
         if self.is_active:
             try:
                 unhandled = self._describe(*args)

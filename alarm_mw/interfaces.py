@@ -63,7 +63,7 @@ def _unknown() -> None:
     """Return None, as the process id of a server that is not known."""
 
 
-def _cannot(data: bytes) -> bool:  # noqa: ARG001 - what it is asked
+def _cannot(data: bytes) -> bool:  # noqa: ARG001  # what it is asked
     """Return False: whether it would have to wait is not known."""
     return False
 

@@ -33,7 +33,7 @@ def dec(name: str, value: int = 1) -> bool:
     return inc(name, -value)
 
 
-def set(name: str, value: int) -> bool:  # uWSGI's word for it  # noqa: A001
+def set(name: str, value: int) -> bool:  # noqa: A001  # uWSGI's word for it
     """Put `value` in the place of a metric, on the conditions of `inc`."""
     return _change(name, value, adds=False)
 

@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
     """Give what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
-    from alarm_mw.testing import Alarms  # see above  # noqa: PLC0415
+    from alarm_mw.testing import Alarms  # noqa: PLC0415  # see above
 
     marker = request.node.get_closest_marker("alarms")
     if marker is not None:

@@ -16,7 +16,7 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 def access_lines(count: int, seed: int = 1, rare: int = RARE) -> Iterator[str]:
     """Yield lines of about 90 bytes as servers write them, newline included; every `rare`-th matches."""
-    chosen = random.Random(seed)  # noqa: S311 - the same each time
+    chosen = random.Random(seed)
     paths = ["".join(chosen.choices(_LETTERS, k=chosen.randrange(8, 20))) for _ in range(97)]
     for number in range(count):
         if number % rare == rare // 2:
@@ -30,7 +30,7 @@ def access_lines(count: int, seed: int = 1, rare: int = RARE) -> Iterator[str]:
 
 def patterns(number: int, seed: int = 2) -> list[str]:
     """Return regexps without a common prefix that grep -E, Perl and Python read alike; one matches, if there is any."""
-    chosen = random.Random(seed)  # noqa: S311 - the same each time
+    chosen = random.Random(seed)
     found = []
     for index in range(number - 1):
         word, other = ("".join(chosen.choices(_LETTERS, k=8)) for _ in range(2))

@@ -123,7 +123,7 @@ def with_length(folder: Path, size: int, options: Options) -> Section:
     for length in options.pick(
         full=(10, 100, 1000, 10_000, 100_000, 1_000_000), quick=(10, 1000, 1_000_000), tiny=(10, 1000)
     ):
-        chosen = random.Random(length)  # noqa: S311 - the same each time
+        chosen = random.Random(length)
         line = "".join(chosen.choices("abcdefghijklmnopqrstuvwxyz    ", k=length - 1)) + "\n"
         file = _file(folder, f"length-{length}", line, size)
         cases.append(Case(f"{length:,} bytes", partial(_only, ["byte"], partial(in_process, engine, file)), at=length))

@@ -93,7 +93,7 @@ def _ini(folder: Path, kind: str, alarm: str) -> Path:
 def measure(words: Sequence[str], kind: str, folder: Path, hook: Hook, firings: int) -> dict[str, float | None]:
     """Have so many lines printed, each after the last one was seen."""
     shutil.rmtree(folder / "state", ignore_errors=True)
-    chosen = random.Random(3)  # noqa: S311 - the same each time
+    chosen = random.Random(3)
     environ = {"BENCH_CONTROL": str(folder / "control"), "BENCH_SEEN": str(folder / "seen")}
     with ExitStack() as stack:
         seen = stack.enter_context(os.fdopen(os.open(folder / "seen", os.O_RDWR), "rb", buffering=0))

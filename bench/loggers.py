@@ -94,10 +94,10 @@ def by_opentelemetry() -> Pair:
     export = importlib.import_module("opentelemetry.sdk._logs.export")
 
     class Nowhere(export.LogRecordExporter):  # type: ignore[name-defined,misc]
-        def export(self, batch: object) -> object:  # noqa: ARG002 - theirs
+        def export(self, batch: object) -> object:  # noqa: ARG002  # theirs
             return export.LogRecordExportResult.SUCCESS
 
-        def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002 - theirs
+        def force_flush(self, timeout_millis: int = 0) -> bool:  # noqa: ARG002  # theirs
             return True
 
         def shutdown(self) -> None:

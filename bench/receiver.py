@@ -31,7 +31,7 @@ class Receiver(asyncio.Protocol):
         """Answer the requests that are complete."""
         seen = time.monotonic_ns()
         self._data += data
-        while (end := self._data.find(b"\r\n\r\n") + 4) > 3:  # noqa: PLR2004 - it was found
+        while (end := self._data.find(b"\r\n\r\n") + 4) > 3:
             body, stop = self._body(end)
             if len(self._data) < stop:
                 return

@@ -11,7 +11,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 from figures import FIGURES
 
 project = "alarm_mw"
-copyright = "the authors of alarm_mw"  # noqa: A001 - Sphinx's name
+copyright = "the authors of alarm_mw"  # noqa: A001  # Sphinx's name
 version = release = installed_version("alarm-mw")
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers"]

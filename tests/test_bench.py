@@ -71,7 +71,7 @@ def test_a_chart_shows_every_point(harness: ModuleType) -> None:
     charts = importlib.import_module("charts")
     for medians in ([1.0, 10.0, 1000.0], [5.0, 6.0, 7.0]):
         points = [(str(n), harness.Spread(value, value, value)) for n, value in enumerate(medians)]
-        root = ET.fromstring(charts.draw(charts.Chart("title", "rules", points)))  # noqa: S314  # our own
+        root = ET.fromstring(charts.draw(charts.Chart("title", "rules", points)))
         dots = root.findall("{*}circle")
         assert [dot.findtext("{*}title") for dot in dots] == [
             f"{n} rules: {harness.shown(value)}" for n, value in enumerate(medians)

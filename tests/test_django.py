@@ -28,7 +28,7 @@ from alarm_mw.errors import ConfigError
         (["manage.py", "runserver", "--noreload"], {}, True, True),
     ],
 )
-def test_which_programs_have_alarms(argv: list[str], environ: dict[str, str], is_command: bool, answer: bool) -> None:  # noqa: FBT001  # parameters
+def test_which_programs_have_alarms(argv: list[str], environ: dict[str, str], is_command: bool, answer: bool) -> None:
     """Servers and scripts have; of management commands those that serve or are named, and of runserver one process."""
     options = {"commands": ["send_invoices"]}
     assert has_alarms(argv, environ, {"django"}, is_command=is_command, options=options) is answer

@@ -200,7 +200,7 @@ class AppError(Exception):
 
 
 @given(scopes, st.sampled_from([200, 500, 0, 999_999_999]), st.booleans())
-def test_no_scope_breaks_a_request(scope: dict[str, Any], status: int, fails: bool) -> None:  # noqa: FBT001
+def test_no_scope_breaks_a_request(scope: dict[str, Any], status: int, fails: bool) -> None:
     """The application gets the very scope, the server its messages, and its exception comes through."""
     sent: list[dict[str, Any]] = []
     seen: list[object] = []
@@ -229,7 +229,7 @@ def test_no_scope_breaks_a_request(scope: dict[str, Any], status: int, fails: bo
 
 
 @given(environs, st.sampled_from(["200 OK", "500 x", "", "x", "2\xff", "999999999 y"]), st.booleans())
-def test_no_environ_breaks_a_request(environ: dict[str, Any], status: str, fails: bool) -> None:  # noqa: FBT001
+def test_no_environ_breaks_a_request(environ: dict[str, Any], status: str, fails: bool) -> None:
     """The same as WSGI has it."""
     seen: list[object] = []
 

@@ -40,7 +40,7 @@ def alarms() -> Iterator[Alarms]:
 @pytest.fixture
 def logger() -> Iterator[Any]:
     """Give loguru's one logger without its sinks."""
-    from loguru import logger  # noqa: PLC0415 - what is imported stays in this process
+    from loguru import logger  # noqa: PLC0415  # what is imported stays in this process
 
     logger.remove()
     yield logger
@@ -49,7 +49,7 @@ def logger() -> Iterator[Any]:
 
 def test_a_message_is_put_to_the_rules_with_its_facts(alarms: Alarms, logger: Any) -> None:
     """Level, logger and time are the message's, what was bound is a field, an exception stands below."""
-    from alarm_mw.loguru import AlarmSink  # noqa: PLC0415 - as above
+    from alarm_mw.loguru import AlarmSink  # noqa: PLC0415  # as above
 
     logger.add(AlarmSink(), format="{message}", backtrace=False, diagnose=False)
     logger.info("fine")
@@ -102,7 +102,7 @@ def test_what_is_also_printed_fires_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_sent_breaks_no_log_call(alarms: Alarms, logger: Any) -> None:
     """Odd text and values go as what they look like."""
-    from alarm_mw.loguru import AlarmSink  # noqa: PLC0415 - as above
+    from alarm_mw.loguru import AlarmSink  # noqa: PLC0415  # as above
 
     logger.add(AlarmSink(), format="{message}", catch=False)
     logger.bind(odd=b"\xff", text="\ud800").error("TERRIBLE \ud800")

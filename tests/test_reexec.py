@@ -86,7 +86,7 @@ def test_several_files_and_a_place_for_the_state(folder: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("required", [True, False])
-def test_alarms_that_cannot_be_had(folder: Path, arguments: str, text: str, required: bool) -> None:  # noqa: FBT001  # a parameter
+def test_alarms_that_cannot_be_had(folder: Path, arguments: str, text: str, required: bool) -> None:
     """The program does not run, and status and text are those of `alarm-mw run`; or it runs, and the text says so."""
     (folder / "bad.toml").write_text("alarms.a = 'cdm:x'\n")
     (folder / "server.py").write_text(PROGRAM.format(arguments=f"{arguments}, required={required}"))

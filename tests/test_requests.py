@@ -96,7 +96,7 @@ def test_unhandled_exception_is_silent_about_a_client_that_left() -> None:
 
 
 @pytest.mark.parametrize(("status", "tells"), [(None, False), (200, False), (499, False), (500, True), (599, True)])
-def test_server_error_tells_of_500_and_above(status: int | None, tells: bool) -> None:  # noqa: FBT001  # a table's column
+def test_server_error_tells_of_500_and_above(status: int | None, tells: bool) -> None:
     """Statuses from 500 on are alarms, none below."""
     assert (server_error(request(status=status)) is not None) is tells
 
@@ -128,7 +128,7 @@ def test_slow_requests_of_one_path_have_the_same_line() -> None:
     ("method", "path", "tells"),
     [("POST", "/upload", True), ("GET", "/upload", False), ("POST", "/uploads", False), ("POST", "/a/upload", False)],
 )
-def test_upload_made_tells_of_post_upload_alone(method: str, path: str, tells: bool) -> None:  # noqa: FBT001  # a table's column
+def test_upload_made_tells_of_post_upload_alone(method: str, path: str, tells: bool) -> None:
     """Exactly `POST /upload` is the alarm."""
     line = "TERRIBLE ALARM! An upload has been made!" if tells else None
     assert upload_made(request(method, path)) == line

@@ -77,7 +77,7 @@ class AirbrakeAction:
     concurrency: ClassVar[int] = 1
     requires: ClassVar[tuple[str, ...]] = ("httpx",)
 
-    def __init__(self, options: AirbrakeOptions, context: ActionContext) -> None:  # an Action's  # noqa: ARG002
+    def __init__(self, options: AirbrakeOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
         self._options = options
         self._target = options.target
         self._system = System.here(str(Path.cwd()))
@@ -90,7 +90,7 @@ class AirbrakeAction:
 
     async def __aenter__(self) -> Self:
         with held_off():
-            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
+            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415  # takes 120 ms; see there
 
         settings = HttpSettings(
             auth=(self._target.user, self._target.password) if self._target.user else None,
@@ -108,7 +108,7 @@ class AirbrakeAction:
 
     async def deliver(self, firing: Firing) -> None:
         """Report it; raise `ActionError` when the server did not take it."""
-        from alarm_mw.actions.http import judge  # noqa: PLC0415 - see above
+        from alarm_mw.actions.http import judge  # noqa: PLC0415  # see above
 
         assert self._client is not None, "deliver() belongs inside `async with action`"
         content_type, body = self._notice(firing)

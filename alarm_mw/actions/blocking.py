@@ -10,7 +10,7 @@ async def in_thread(function: Callable[[bytes], object], data: bytes) -> None:
 
     So who limits the time of the caller knows that something goes on. Raises what the function does.
     """
-    import asyncio  # the start of a server does not wait for it  # noqa: PLC0415
+    import asyncio  # noqa: PLC0415  # the start of a server does not wait for it
 
     call = asyncio.create_task(asyncio.to_thread(function, data))
     try:

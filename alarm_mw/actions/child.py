@@ -122,7 +122,7 @@ def filled(data: bytes) -> IO[bytes]:
         if not data or writer.write(data) == len(data):
             return reader
     reader.close()
-    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - the caller closes it
+    file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # the caller closes it
     file.write(data)
     file.seek(0)
     return file

@@ -108,7 +108,7 @@ def _check_libcurl(scheme: str) -> None:
             f"sending to {scheme!r} URLs needs the package 'pycurl', which is not installed: "
             "pip install 'alarm-mw[pycurl]'"
         )
-    from alarm_mw.actions.libcurl import schemes  # noqa: PLC0415 - an extra, which may not be installed
+    from alarm_mw.actions.libcurl import schemes  # noqa: PLC0415  # an extra, which may not be installed
 
     if scheme not in schemes():
         known = ", ".join(sorted({*SCHEMES, *schemes()}))
@@ -173,13 +173,13 @@ def _sender(options: CurlOptions, context: ActionContext) -> Sender:
     # Imported here: httpx takes 120 ms, and who sends mail only does not need it, nor who only checks a configuration.
     if options.target.scheme in MAIL_SCHEMES:
         with held_off():
-            from alarm_mw.actions.mail import MailSender  # noqa: PLC0415 - see above
+            from alarm_mw.actions.mail import MailSender  # noqa: PLC0415  # see above
 
         return MailSender(options, context)
     if options.target.scheme in SCHEMES:
         return WebSender(options)
     with held_off():
-        from alarm_mw.actions.libcurl import LibcurlSender  # noqa: PLC0415 - see above
+        from alarm_mw.actions.libcurl import LibcurlSender  # noqa: PLC0415  # see above
 
     return LibcurlSender(options, head(options))
 
@@ -189,7 +189,7 @@ class WebSender:
 
     def __init__(self, options: CurlOptions) -> None:
         with held_off():
-            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415 - takes 120 ms; see there
+            from alarm_mw.actions.http import HttpClient, HttpSettings  # noqa: PLC0415  # takes 120 ms; see there
 
         self._method = options.method
         self._head = head(options)

@@ -183,16 +183,16 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str] = fro
     10.2.3; `now` is the time in seconds since the epoch). A redirect is refused: it would send the message elsewhere
     than the configuration says. What the server wrote is quoted, with `secrets` masked.
     """
-    if 200 <= answer.status < 300:  # noqa: PLR2004 - RFC 9110, section 15.3
+    if 200 <= answer.status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
         return
-    retry = answer.status in _TEMPORARY or answer.status >= 500  # noqa: PLR2004 - RFC 9110, section 15.6
+    retry = answer.status in _TEMPORARY or answer.status >= 500  # noqa: PLR2004  # RFC 9110, section 15.6
     after = retry_after(answer.headers.get("retry-after", ""), now) if retry else None
     raise ActionError(f"{origin}: HTTP {answer.status}{_detail(answer, secrets)}", retry=retry, after=after)
 
 
 def _detail(answer: Answer, secrets: frozenset[str]) -> str:
     location = answer.headers.get("location")
-    if location and 300 <= answer.status < 400:  # noqa: PLR2004 - RFC 9110, section 15.4
+    if location and 300 <= answer.status < 400:  # noqa: PLR2004  # RFC 9110, section 15.4
         host = _quoted(Target.host_of(location).encode("utf-8", "replace"), secrets)
         return f", a redirect to {host or 'another path'}, is not followed"
     body = answer.body.strip()

@@ -116,7 +116,7 @@ def _default_sender(user: str) -> str:
 
 
 def _is_temporary(code: int) -> bool:
-    return 400 <= code < 500  # noqa: PLR2004 - RFC 5321, section 4.2.1
+    return 400 <= code < 500  # noqa: PLR2004  # RFC 5321, section 4.2.1
 
 
 @contextlib.contextmanager

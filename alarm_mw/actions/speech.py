@@ -62,7 +62,7 @@ class SpeechAction:
     Options: ClassVar[type[PluginOptions]] = SpeechOptions
     concurrency: ClassVar[int] = 1
 
-    def __init__(self, options: SpeechOptions, context: ActionContext) -> None:  # an Action's  # noqa: ARG002
+    def __init__(self, options: SpeechOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
         self._options = options
         self._speech = speaker_of(sys.platform).speech(options.manner)
         self._process: subprocess.Popen[bytes] | None = None

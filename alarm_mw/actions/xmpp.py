@@ -87,7 +87,7 @@ class XmppAction:
     async def __aenter__(self) -> Self:
         # Imported here: who only checks a configuration does not need to wait for it.
         with held_off():
-            from alarm_mw.actions.xmpp_client import XmppClient  # noqa: PLC0415 - see above
+            from alarm_mw.actions.xmpp_client import XmppClient  # noqa: PLC0415  # see above
 
         self._client = XmppClient(self._options, self._context.write_log)
         self._client.start()

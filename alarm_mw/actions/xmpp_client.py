@@ -89,7 +89,7 @@ class XmppClient:
             trouble, lasted = await self._one_session()
             failures = 0 if lasted else failures + 1
             self._tell_news(None, trouble)
-            await asyncio.sleep(trouble.pause or pause(failures, random.random()))  # noqa: S311 - jitter
+            await asyncio.sleep(trouble.pause or pause(failures, random.random()))
 
     async def _one_session(self) -> tuple[Trouble, bool]:
         """Be online once, as long as it lasts; return why it ended, and whether there was a session at all."""
@@ -100,7 +100,7 @@ class XmppClient:
             if session.online.done():
                 await self._hold(session)
             return session.trouble or LOST, session.online.done()
-        except Exception as error:  # noqa: BLE001 - whatever it is, the account must come back
+        except Exception as error:  # noqa: BLE001  # whatever it is, the account must come back
             self._note(f"{type(error).__name__}: {error}")
             return Trouble(f"{type(error).__name__} in the connection"), False
         finally:

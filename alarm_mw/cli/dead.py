@@ -50,7 +50,7 @@ def dead() -> None:
 @click.option("--limit", type=click.IntRange(min=1), default=1000, help="The newest so many. [default: 1000]")
 @click.option("--all-servers", is_flag=True, help="Those of all servers with a default state directory.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def list_(  # the command line's options  # noqa: PLR0913, PLR0917
+def list_(  # noqa: PLR0917  # the command line's options
     alarms: tuple[str, ...],
     waiting: bool,
     state_dir: str | None,
@@ -121,7 +121,7 @@ def show(number: int, state_dir: str | None, socket_path: str | None, as_json: b
 @_choosing
 @click.option("--as", "to", metavar="ALARM", default="", help="Let this alarm deliver them, in place of their own.")
 @placed
-def retry(  # the command line's options  # noqa: PLR0913, PLR0917
+def retry(  # noqa: PLR0917  # the command line's options
     ids: tuple[int, ...],
     is_all: bool,
     alarms: tuple[str, ...],
@@ -143,7 +143,7 @@ def retry(  # the command line's options  # noqa: PLR0913, PLR0917
 @dead.command()
 @_choosing
 @placed
-def drop(  # the command line's options  # noqa: PLR0913, PLR0917
+def drop(  # noqa: PLR0917  # the command line's options
     ids: tuple[int, ...],
     is_all: bool,
     alarms: tuple[str, ...],
@@ -157,7 +157,7 @@ def drop(  # the command line's options  # noqa: PLR0913, PLR0917
     _end(answer)
 
 
-def _order(  # the command line's options  # noqa: PLR0913
+def _order(
     verb: str, ids: tuple[int, ...], alarms: tuple[str, ...], *, is_all: bool, waiting: bool, to: str = ""
 ) -> Order:
     if not (ids or alarms or is_all):

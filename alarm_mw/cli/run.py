@@ -31,7 +31,7 @@ NO_ALARM = (
 )
 @click.option("--buffered", is_flag=True, help="Leave Python's buffering of the server's output as it is.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-def run(  # the command line's options  # noqa: PLR0913, PLR0917
+def run(  # noqa: PLR0917  # the command line's options
     toml_files: tuple[str, ...],
     ini_files: tuple[str, ...],
     state_dir: str | None,

@@ -76,7 +76,7 @@ class Trial:
             if self._is_dead:
                 return False
 
-    def _note_delivered(self, _: str, firing: Firing) -> None:  # a receiver's signature  # noqa: ARG002
+    def _note_delivered(self, _: str, firing: Firing) -> None:  # noqa: ARG002  # a receiver's signature
         self._outcomes.put(None)
 
     def _note_failed(self, _: str, firing: Firing, error: ActionError, dead: bool) -> None:  # noqa: ARG002  # see above

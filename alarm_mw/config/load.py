@@ -67,7 +67,7 @@ def examine(
     return _examined(settings, report, sources)
 
 
-def from_keywords(  # noqa: PLR0913 - the keywords of init()
+def from_keywords(
     config: str | os.PathLike[str] | None = None,
     alarms: Mapping[str, str | Mapping[str, object]] | None = None,
     log_alarms: Sequence[str] = (),

@@ -166,7 +166,7 @@ def _seconds(table: Table, key: str, value: float | str | None) -> float | None:
         return None
 
 
-def _exception(table: Table, value: bool | str | None) -> str | None:  # noqa: FBT001 - as it is written
+def _exception(table: Table, value: bool | str | None) -> str | None:  # noqa: FBT001  # as it is written
     if value is False:
         table.wrong("exception: expected true, or a regexp", "exception")
     return _regexp(table, value, "exception") if isinstance(value, str) else "" if value else None

@@ -53,7 +53,7 @@ def is_block(option: str) -> bool:
 
 
 def _for_glob(value: str) -> list[str]:
-    found = sorted(glob.glob(value))  # noqa: PTH207 - uWSGI gives the names as the pattern has them
+    found = sorted(glob.glob(value))  # noqa: PTH207  # uWSGI gives the names as the pattern has them
     return [name + "/" if Path(name).is_dir() and not name.endswith("/") else name for name in found] or [value]
 
 

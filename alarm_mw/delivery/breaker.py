@@ -98,4 +98,4 @@ class Breaker:
         return Failing(since=since, failures=self._failures, error=self.error, is_open=self.is_open)
 
     def _pause(self) -> float:
-        return self._policy.pause(self._failures, random.random())  # noqa: S311  # jitter keeps no secret
+        return self._policy.pause(self._failures, random.random())

@@ -218,7 +218,7 @@ class Lane:
     def _failed(self, trial: Trial, error: ActionError) -> Outcome | None:
         """Return what becomes of it for good, or None where the attempt is to be repeated."""
         trial.way = self._around.find_way(trial.parcel.firing)
-        reason = trial.failed(error, random.random())  # noqa: S311  # jitter keeps no secret
+        reason = trial.failed(error, random.random())
         if error.retry:
             self._note(trial, error)
         else:

@@ -158,7 +158,7 @@ def _exceeds(value: float | None, limit: float | None) -> bool:
 
 def _networks(networks: Iterable[str]) -> Callable[[str], bool]:
     """Return what tells whether an address is in one of these networks."""
-    import ipaddress  # loads what few configurations need  # noqa: PLC0415
+    import ipaddress  # noqa: PLC0415  # loads what few configurations need
 
     wanted = [ipaddress.ip_network(network) for network in networks]
 

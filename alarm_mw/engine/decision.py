@@ -69,7 +69,7 @@ def _screen(compiled: Sequence[CompiledConditions]) -> Concerns:
     find_other = find.pop("")
     longest = min((each.path.limit for each in left if each.path is not None), default=sys.maxsize)
 
-    def concerns(  # noqa: PLR0913, PLR0917 - what a request is, without an object made for it
+    def concerns(  # noqa: PLR0917  # what a request is, without an object made for it
         method: str,
         path: str,
         status: int | None,
@@ -77,7 +77,7 @@ def _screen(compiled: Sequence[CompiledConditions]) -> Concerns:
         request_size: int,
         response_size: int,
         exception: BaseException | None,
-        disconnected: bool,  # noqa: FBT001 - as above
+        disconnected: bool,  # noqa: FBT001  # as above
     ) -> object:
         if duration > slow or status in statuses or request_size > received or response_size > sent:
             return True

@@ -29,7 +29,7 @@ class Engine:
     Everywhere `now` is in seconds of a clock that never goes back.
     """
 
-    def __init__(  # noqa: PLR0913  # what makes an engine
+    def __init__(
         self,
         rules: Sequence[CompiledRule],
         screen: Screen,

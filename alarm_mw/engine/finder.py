@@ -71,7 +71,7 @@ class Re2Finder(Finder):
         self._rules = accepted if self._set.Match(_PROBE) else []
         self.refused = frozenset(range(len(expressions))) - frozenset(self._rules)
 
-    def _takes(self, re2: Any, pattern: str) -> bool:  # noqa: ANN401 - an optional package
+    def _takes(self, re2: Any, pattern: str) -> bool:  # noqa: ANN401  # an optional package
         try:
             self._set.Add(f"(?m){pattern}".encode())
         except re2.error:

@@ -40,7 +40,7 @@ class Gate(NamedTuple):
 class Gatekeeper:
     """The limiters of all alarms. `now` is in seconds of the memory's clock."""
 
-    def __init__(  # noqa: PLR0913  # what holds firings back
+    def __init__(
         self,
         limits: Mapping[str, Limits],
         memory: Memory,

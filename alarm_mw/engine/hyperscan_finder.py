@@ -140,7 +140,7 @@ def _accepted(patterns: Mapping[int, bytes], rules: Sequence[int]) -> list[int]:
 class _Database:
     """A compiled database and a scratch for each thread that scans with it."""
 
-    def __init__(self, hyperscan: Any, database: Any) -> None:  # noqa: ANN401 - the package has no usable types
+    def __init__(self, hyperscan: Any, database: Any) -> None:  # noqa: ANN401  # the package has no usable types
         self._hyperscan = hyperscan
         self._database = database
         self._scan = database.scan if database is not None else _scan_nothing
@@ -207,7 +207,7 @@ class _Database:
         self._local = threading.local()
 
 
-def _extension(hyperscan: Any) -> str:  # noqa: ANN401 - the package has no usable types
+def _extension(hyperscan: Any) -> str:  # noqa: ANN401  # the package has no usable types
     """Return the path of the package's extension, which has Hyperscan in it."""
     return str(sys.modules[hyperscan.dumpb.__module__].__file__)
 
@@ -218,7 +218,7 @@ def _are_frees_checked() -> bool:
 
 
 @cache
-def _trusted_module() -> Any:  # noqa: ANN401 - the package has no usable types
+def _trusted_module() -> Any:  # noqa: ANN401  # the package has no usable types
     """Return the module; raise `ImportError` where it is missing, or finds too little."""
     with held_off():
         hyperscan = importlib.import_module("hyperscan")
@@ -226,14 +226,14 @@ def _trusted_module() -> Any:  # noqa: ANN401 - the package has no usable types
     return hyperscan
 
 
-def _try(hyperscan: Any) -> None:  # noqa: ANN401 - the package has no usable types
+def _try(hyperscan: Any) -> None:  # noqa: ANN401  # the package has no usable types
     """Raise `ImportError` where the module finds too little."""
     for pattern, found in _TRIALS:
         database = hyperscan.Database(mode=hyperscan.HS_MODE_BLOCK)
         database.compile(expressions=[pattern], ids=[0], flags=[hyperscan.HS_FLAG_MULTILINE])
         for length in range(_TRIAL_LENGTHS):
             finds: list[int] = []
-            database.scan(b"-" * length + found, lambda *find: finds.append(find[2]), 0, None)  # noqa: B023 - called at once
+            database.scan(b"-" * length + found, lambda *find: finds.append(find[2]), 0, None)  # noqa: B023  # called at once
             if not finds:
                 raise ImportError(f"this Hyperscan misses matches ({database.info().decode()})")
 

@@ -51,7 +51,6 @@ _WORDY = {
     "plb": "<=",
     "negative_lookbehind": "<!",
     "nlb": "<!",
-    "atomic": ">",
 }
 
 
@@ -199,7 +198,7 @@ class _Parser:
         self._depth -= 1
         return node
 
-    def _opened(self, options: Options, start: int) -> Node:  # noqa: PLR0911 - one for each kind
+    def _opened(self, options: Options, start: int) -> Node:  # noqa: PLR0911  # one for each kind
         scan = self._scan
         if scan.take("*"):
             return self._verb(options, start)
@@ -292,7 +291,8 @@ class _Parser:
     def _verb(self, options: Options, start: int) -> Node:
         scan = self._scan
         name = scan.run(_NAME)
+        if name == "atomic" and scan.take(":"):
+            return Atomic(self._plain(options, start))
         if name in _WORDY and scan.take(":"):
-            token = _WORDY[name]
-            return Atomic(self._plain(options, start)) if token == ">" else self._look(token, options, start)  # noqa: S105 - a part of the syntax
+            return self._look(_WORDY[name], options, start)
         raise refusal(name, start)

@@ -133,7 +133,7 @@ def _without_groups(node: Node) -> Node:
     return rebuilt(node, [_without_groups(child) for child in children(node)])
 
 
-def fixed_width(node: Node) -> int | None:  # noqa: PLR0911 - one for each kind
+def fixed_width(node: Node) -> int | None:  # noqa: PLR0911  # one for each kind
     """Return how many characters the node takes, or None where that varies or is not known."""
     match node:
         case Chars():

@@ -69,7 +69,7 @@ def _sequence(items: Iterable[Item], flags: re.RegexFlag) -> Node:
     return sequence(*(_node(str(name), argument, flags) for name, argument in items))
 
 
-def _node(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401, PLR0911 - re's trees have no types
+def _node(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401, PLR0911  # re's trees have no types
     match name:
         case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN" | "RANGE" | "CATEGORY":
             return _chars(name, argument, flags)
@@ -130,7 +130,7 @@ def _at(name: str, flags: re.RegexFlag) -> Node:
     return At(anchor, unicode=not flags & re.ASCII)
 
 
-def _chars(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401 - re's trees have no types
+def _chars(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401  # re's trees have no types
     items = argument if name == "IN" else [(name, argument)]
     relevant = flags & (re.IGNORECASE | re.ASCII | re.DOTALL)
     return _set(tuple((str(kind), _value(value)) for kind, value in items), relevant)

@@ -49,7 +49,7 @@ class _Renderer:
         self._text = text
         self._numbers: dict[int, int] = {}
 
-    def render(self, node: Node) -> str:  # noqa: PLR0911 - one for each kind
+    def render(self, node: Node) -> str:  # noqa: PLR0911  # one for each kind
         match node:
             case Chars(members, others, source):
                 return listed(members, others) if source is None else wide(source)

@@ -79,7 +79,7 @@ def _is_anchored(node: Node) -> bool:
     return False
 
 
-def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911 - one case for each kind
+def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911  # one case for each kind
     """Return what comes from the node on, where `rest` comes after it."""
     match node:
         case Chars():
@@ -181,7 +181,7 @@ def _unrolled(node: Repeat, rest: _Rest) -> _Rest:
     return rest
 
 
-def _may_be_empty(node: Node) -> bool:  # noqa: PLR0911 - one for each kind
+def _may_be_empty(node: Node) -> bool:  # noqa: PLR0911  # one for each kind
     match node:
         case Chars():
             return False

@@ -37,7 +37,7 @@ def _repeat(item: Node, least: int, side: int) -> Node:
     edge = _trimmed(item, side)
     if least == 1 or edge == EMPTY:
         return edge
-    rest = item if least == 2 else Repeat(item, least - 1, least - 1)  # noqa: PLR2004 - one more than the edge
+    rest = item if least == 2 else Repeat(item, least - 1, least - 1)  # noqa: PLR2004  # one more than the edge
     return sequence(rest, edge) if side else sequence(edge, rest)
 
 

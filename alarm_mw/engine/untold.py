@@ -35,9 +35,7 @@ class HeldBack:
     def __init__(self, alarms: dict[str, Untold] | None = None) -> None:
         self.alarms: dict[str, Untold] = {} if alarms is None else alarms
 
-    def add(  # the facts of a flood  # noqa: PLR0913
-        self, alarm: str, reason: Reason, first: Record, *, last: bytes, n: int = 1, due: float | None
-    ) -> None:
+    def add(self, alarm: str, reason: Reason, first: Record, *, last: bytes, n: int = 1, due: float | None) -> None:
         """Note `n` more of which `first` is the first and `last` the last line, to be told at `due`."""
         untold = self.alarms.get(alarm)
         if untold is None:

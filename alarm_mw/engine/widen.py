@@ -85,7 +85,7 @@ class _Widener:
     def _at_most(self, exactness: Exactness) -> None:
         self.exactness = min(self.exactness, exactness)
 
-    def widen(self, node: Node) -> Node:  # noqa: PLR0911 - one for each kind
+    def widen(self, node: Node) -> Node:  # noqa: PLR0911  # one for each kind
         match node:
             case Chars():
                 return self._chars(node)

@@ -118,7 +118,7 @@ class Deaths:
                 if is_end(line.encode()):
                     case.open_stream = ""
 
-    def end(  # noqa: PLR0913  # what is known of an end
+    def end(
         self,
         pid: int,
         returncode: int | None,

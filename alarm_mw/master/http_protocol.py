@@ -19,7 +19,7 @@ log.setLevel(logging.ERROR)
 class BoundedProtocol(H11Protocol):
     """uvicorn's, with a bound: beyond it the connection without a whole request that is oldest is closed."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:  # uvicorn's  # noqa: ANN401
+    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401  # uvicorn's
         super().__init__(*given, **named)
         self.logger = log
         #: By the loop's clock.

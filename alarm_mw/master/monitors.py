@@ -40,7 +40,7 @@ def no_server() -> None:
 class Monitors:
     """Starts and stops them all. Between the runtime's start and its stop."""
 
-    def __init__(  # what a master knows, and what tests replace  # noqa: PLR0913
+    def __init__(
         self,
         watches: Sequence[Watch],
         runtime: Runtime,
@@ -124,7 +124,7 @@ class Monitors:
             began = self._runtime.loop.time()
             try:
                 await monitor.run()
-            except Exception as error:  # a monitor is anybody's code, and the others must not notice  # noqa: BLE001
+            except Exception as error:  # noqa: BLE001  # a monitor is anybody's code, and the others must not notice
                 if self._runtime.loop.time() - began > pause:
                     pause = self._pause
                 _tell(watch, error, pause)

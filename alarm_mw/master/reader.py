@@ -50,7 +50,7 @@ class StreamReader:
     `screen` may be replaced at any time, from any thread. The descriptors stay the caller's.
     """
 
-    def __init__(  # noqa: PLR0913  # what a stream consists of
+    def __init__(
         self,
         name: str,
         source: int,

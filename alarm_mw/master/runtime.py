@@ -55,7 +55,7 @@ class Prepared:
 class Runtime:
     """Runs a configuration. `start` and `stop` belong to its owner; `submit` may be called from anywhere."""
 
-    def __init__(  # what surrounds it  # noqa: PLR0913
+    def __init__(
         self,
         settings: Settings,
         *,

@@ -66,9 +66,7 @@ class StreamState:
         """Return the last position that was saved."""
         return Position(*_SLOT.unpack_from(self._memory, _SLOTS[self._memory[_INDEX]]))
 
-    def save(  # noqa: PLR0913  # the fields of Position: to make one costs more than all the rest
-        self, passed: int, line: int, out: int, end: int, lines: int, *, oversized: bool
-    ) -> None:
+    def save(self, passed: int, line: int, out: int, end: int, lines: int, *, oversized: bool) -> None:
         """Replace the position: all of it, or, if we are killed, nothing."""
         index = 1 - self._memory[_INDEX]
         _SLOT.pack_into(self._memory, _SLOTS[index], passed, line, out, end, lines, oversized)

@@ -74,7 +74,7 @@ class LateExecutor(ThreadPoolExecutor):
         start_thread("blocking", lambda: self._run(future, fn, *args, **kwargs))
         return future
 
-    def _run(self, future: Future[T], fn: Callable[..., T], *args: Any, **kwargs: Any) -> None:  # fn's own  # noqa: ANN401
+    def _run(self, future: Future[T], fn: Callable[..., T], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # fn's own
         with self._places:
             if not future.set_running_or_notify_cancel():
                 return

@@ -80,7 +80,7 @@ class RequestRules:
             elif line != told:
                 self._submit(line, request)
         # Only `Exception`: a worker's exit or a cancellation that arrives here is the server's business.
-        except Exception as error:  # a rule is anybody's code, and the request must not notice  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # a rule is anybody's code, and the request must not notice
             self._report(rule, error)
 
     def _tell_configured(self, request: Request) -> str | None:
@@ -91,7 +91,7 @@ class RequestRules:
                 return None
             line = summary(request, self._decision.slower_than(held))
             self._submit(line, request, held)
-        except Exception as error:  # as above: the request must not notice  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # as above: the request must not notice
             self._report(self._decision, error)
             return None
         return line

@@ -160,7 +160,7 @@ class FileSource:
         self._file = file
         self._position = position
 
-    def read(self, size: int) -> bytes | None:  # a Source's  # noqa: ARG002
+    def read(self, size: int) -> bytes | None:  # noqa: ARG002  # a Source's
         """Return the first byte of what the file has grown by, None when it has not; one that shrank begins anew."""
         end = os.fstat(self._file).st_size
         before, self._position = self._position, end

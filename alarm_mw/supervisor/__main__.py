@@ -19,7 +19,7 @@ def stand_in_for_package() -> None:
 def main() -> None:
     """Supervise the plan in the descriptor that the command line names."""
     stand_in_for_package()
-    from alarm_mw.supervisor.start import supervise  # noqa: PLC0415  not to be found any earlier
+    from alarm_mw.supervisor.start import supervise  # noqa: PLC0415  # not to be found any earlier
 
     supervise(int(sys.argv[sys.argv.index("--plan-fd") + 1]))
 

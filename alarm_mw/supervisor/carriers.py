@@ -45,7 +45,7 @@ def pause(failures: int) -> float:
 class Carriers:
     """Starts masters and relays, one at a time, and does what they ask for."""
 
-    def __init__(  # what a run consists of  # noqa: PLR0913
+    def __init__(
         self,
         plan: Plan,
         plan_fd: int,

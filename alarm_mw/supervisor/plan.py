@@ -44,7 +44,7 @@ class Plan:
 
     def supervisor_argv(self, fd: int) -> list[str]:
         """Return the command line to execute for this plan, which is in `fd`; `ps` shows the server's, too."""
-        main = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118  the supervisor has no pathlib
+        main = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118  # the supervisor has no pathlib
         return [sys.executable, "-I", "-S", main, "--plan-fd", str(fd), "--", *self.command]
 
     @classmethod

@@ -23,7 +23,7 @@ def fork(run: Callable[[], object]) -> int:
         try:
             run()
             status = 0
-        except BaseException:  # noqa: BLE001  the child must not go on as its parent; it says why and ends
+        except BaseException:  # noqa: BLE001  # the child must not go on as its parent; it says why and ends
             sys.excepthook(*sys.exc_info())
         finally:
             os._exit(status)
@@ -40,7 +40,7 @@ def spawn(prepare: Callable[[], Mapping[str, str]], command: list[str]) -> int:
     def run() -> None:
         try:
             environment = prepare()
-            os.execvpe(command[0], command, environment)  # noqa: S606  no shell is wanted
+            os.execvpe(command[0], command, environment)  # noqa: S606  # no shell is wanted
         except OSError as error:
             os.write(told, b"%d" % (error.errno or errno.EINVAL))
 

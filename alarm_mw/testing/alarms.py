@@ -50,7 +50,7 @@ class Alarms:
     change nothing else. Forked children fire nothing. Raises `ConfigError`, as `init` does.
     """
 
-    def __init__(  # the keywords of alarm_mw.init  # noqa: PLR0913
+    def __init__(
         self,
         config: str | os.PathLike[str] | None = None,
         *,
@@ -165,7 +165,7 @@ class Alarms:
             self._firings.append(firing)
             self._changed.notify_all()
 
-    def _note_held(self, alarm: str, record: Record, reason: Reason) -> None:  # noqa: ARG002 - a receiver of blinker's
+    def _note_held(self, alarm: str, record: Record, reason: Reason) -> None:  # noqa: ARG002  # a receiver of blinker's
         with self._changed:
             self._held_back[alarm, reason] += 1
 

@@ -27,7 +27,7 @@ class RecordingAction:
         self.context = context
 
     @classmethod
-    def from_uwsgi(cls, args: str) -> PluginOptions:  # an Action's  # noqa: ARG003
+    def from_uwsgi(cls, args: str) -> PluginOptions:  # noqa: ARG003  # an Action's
         """Take whatever stands after the plugin's name."""
         return NoOptions()
 

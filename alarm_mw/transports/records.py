@@ -55,7 +55,7 @@ class RecordMaker:
         self._prefix = f"{self.pid}-{clock.time_ns():x}"
         self._numbers = itertools.count()
 
-    def make(  # a record's facts  # noqa: PLR0913
+    def make(
         self,
         message: bytes,
         *,

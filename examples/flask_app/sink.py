@@ -53,7 +53,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(204)
         self.end_headers()
 
-    do_PUT = do_POST  # noqa: N815 - the base class's way to name it; PUT is uWSGI's default method
+    do_PUT = do_POST  # noqa: N815  # the base class's way to name it; PUT is uWSGI's default method
 
     def log_request(self, code: object = "-", size: object = "-") -> None:
         """Leave it to `take` what is shown."""

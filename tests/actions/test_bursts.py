@@ -232,7 +232,7 @@ class Mailbox(threading.Thread):
         self._open += step
         self.most = max(self.most, self._open)
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802 - the library's
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         assert envelope.original_content is not None
         self.mails.append(envelope.original_content)
         return "250 OK"

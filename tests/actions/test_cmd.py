@@ -147,7 +147,7 @@ def test_the_command_leads_a_session_of_its_own(deliver: Deliver, make_firing: M
 @pytest.mark.parametrize(("status", "retry"), [(1, False), (127, False), (75, True)])
 def test_only_a_temporary_failure_is_worth_a_retry(
     status: int,
-    retry: bool,  # noqa: FBT001 - a parameter of the test
+    retry: bool,
     deliver: Deliver,
     make_firing: Make,
 ) -> None:
@@ -248,7 +248,7 @@ def test_without_pidfd_the_end_is_noticed_too() -> None:
     """On systems that have none, the child is looked at again and again."""
 
     async def wait() -> int:
-        process = subprocess.Popen(["/bin/sh", "-c", "exit 3"])  # noqa: ASYNC220 - what is tested starts it so
+        process = subprocess.Popen(["/bin/sh", "-c", "exit 3"])  # noqa: ASYNC220  # what is tested starts it so
         loop = asyncio.get_running_loop()
         future = loop.create_future()
         child.poll(process, loop, future)

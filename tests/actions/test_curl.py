@@ -202,9 +202,9 @@ def test_secrets_are_not_shown() -> None:
         (503, True),
     ],
 )
-def test_every_other_answer_is_a_failure(  # noqa: PLR0913, PLR0917 - parameters and fixtures
+def test_every_other_answer_is_a_failure(  # noqa: PLR0917  # parameters and fixtures
     status: int,
-    retry: bool,  # noqa: FBT001 - a parameter of the test
+    retry: bool,
     web_server: WebServer,
     deliver: Deliver,
     make_firing: Make,

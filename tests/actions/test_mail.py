@@ -46,7 +46,7 @@ class MailServer:
     verdict: str = "250 OK"
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
 
-    async def handle_RCPT(  # noqa: N802 - the library's name
+    async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
     ) -> str:
         if address in self.refusals:
@@ -54,7 +54,7 @@ class MailServer:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         self.mails.append(envelope)
         return self.verdict
 
@@ -222,7 +222,7 @@ def test_a_refused_login_is_no_use_to_retry(mail_server: MailServer, deliver: De
 @pytest.mark.parametrize(("verdict", "retry"), [("554 no", False), ("451 later", True)])
 def test_the_servers_answer_decides_about_a_retry(
     verdict: str,
-    retry: bool,  # noqa: FBT001 - a parameter of the test
+    retry: bool,
     mail_server: MailServer,
     deliver: Deliver,
     make_firing: Make,

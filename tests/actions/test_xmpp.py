@@ -141,7 +141,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
     def body() -> None:
         try:
             asyncio.run(watched())
-        except BaseException as error:  # noqa: BLE001 - to be raised in the main thread
+        except BaseException as error:  # noqa: BLE001  # to be raised in the main thread
             failures.append(error)
 
     before = set(os.listdir("/proc/self/fd"))
@@ -427,7 +427,7 @@ asyncio.run(main())
 
     async def test() -> None:
         async with person(prosody, "me") as me:
-            process = subprocess.Popen([sys.executable, "-c", program])  # noqa: ASYNC220 - returns at once
+            process = subprocess.Popen([sys.executable, "-c", program])  # noqa: ASYNC220  # returns at once
             try:
                 await me.sees(prosody.jid("app"), "available")
             finally:

@@ -95,7 +95,7 @@ def test_second_alarm_in_toml_is_a_mistake(find_action: FindAction) -> None:
         ("a.ini.d/a.toml", None, False),
     ],
 )
-def test_kind_of_file(tmp_path: Path, name: str, text: str | None, is_ini: bool) -> None:  # noqa: FBT001 - a parameter
+def test_kind_of_file(tmp_path: Path, name: str, text: str | None, is_ini: bool) -> None:
     """The extension tells ini from TOML, and where it does not, the section [uwsgi] does."""
     file = str(tmp_path / name)
     if text is not None:

@@ -125,7 +125,7 @@ a.toml:28: rule 5: request: 'headers' beside 'access_log': an access log does no
 a.toml:31: rule 6: request: no condition: it would fire for every request
 a.toml:34: rule 7: request: 'status' beside 'unfinished_after': it is not known before the request's end
 a.toml:35: rule 8: no regexp, expected 'pattern' or 'exclude', or 'request'
-"""  # noqa: E501 - as they are printed
+"""  # noqa: E501  # as they are printed
 
 
 def test_all_mistakes_are_told(examined: Examine) -> None:

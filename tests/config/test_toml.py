@@ -175,7 +175,7 @@ a.toml:39: rule 4: level: expected one of CRITICAL, FATAL, ERROR, WARN, WARNING,
 a.toml:42: rule 5: alarms: expected a name or an array of names, got an integer
 a.toml:43: rule 5: level: expected one of CRITICAL, FATAL, ERROR, WARN, WARNING, INFO, DEBUG, NOTSET or a number, got a boolean
 a.toml:44: rule 6: the rule names no alarm, expected alarms = ["…"]
-"""  # noqa: E501 - as they are printed
+"""  # noqa: E501  # as they are printed
 
 
 def test_all_mistakes_are_told(examined: Examine) -> None:

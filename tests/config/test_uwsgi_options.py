@@ -200,7 +200,7 @@ alarm = errbit airbrake:http://errbit.example.org/notifier_api/v2/notices;apikey
 alarm-segfault = errbit
 alarm-fd = jabber 3:1 damn it !!!
 alarm-backlog = jabber
-"""  # noqa: E501 - as they stand in uWSGI's documentation
+"""  # noqa: E501  # as they stand in uWSGI's documentation
 
 
 def test_worked_examples_are_read_as_written(tmp_path: Path) -> None:

@@ -277,7 +277,7 @@ class PostOffice(threading.Thread):
         self.logins.append((data.login, data.password))
         return AuthResult(success=True)
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802  # its name
+    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         self.mails.append(envelope)
         return "250 OK"
 

@@ -94,7 +94,7 @@ class Stage:
         self.dispatcher = Dispatcher(self.outbox, routes)
 
     def put(self, *firings: Firing) -> None:
-        def book(one: Firing, _: bool) -> None:  # noqa: FBT001  # the outbox's callback
+        def book(one: Firing, _: bool) -> None:
             self.outbox.ledger.alarm(one.alarm, "matched")
             self.outbox.ledger.alarm(one.alarm, "fired")
 

@@ -190,7 +190,7 @@ def test_a_transaction_that_fails_loses_no_count(outbox: Outbox, path: Path) -> 
 def test_an_error_inside_a_transaction_takes_it_back(outbox: Outbox) -> None:
     """A failure before the commit leaves nothing half written."""
 
-    def fail(_: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
+    def fail(_: Firing, is_new: bool) -> None:
         raise sqlite3.OperationalError
 
     with pytest.raises(sqlite3.OperationalError):

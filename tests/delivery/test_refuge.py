@@ -42,7 +42,7 @@ class Stage:
         self.outbox.tell = lambda text, key: self.told.append((text, key))
 
     def take(self, *messages: bytes, identity: str = "") -> list[bytes]:
-        def book(one: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
+        def book(one: Firing, is_new: bool) -> None:
             self.outbox.ledger.alarm("a", "matched")
             self.outbox.ledger.alarm("a", *(("fired",) if is_new else ("held_back",)), reason=_reason(is_new=is_new))
 

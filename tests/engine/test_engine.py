@@ -295,7 +295,7 @@ def test_a_cut_message_is_text_of_the_right_size(text: str, size: int) -> None:
 
 
 @given(st.lists(st.sampled_from(["a+", "b", "^c", "x$"]), max_size=5), st.binary(max_size=20), st.booleans())
-def test_what_matched_is_fired_or_held(patterns: list[str], message: bytes, printed: bool) -> None:  # noqa: FBT001  # hypothesis's way
+def test_what_matched_is_fired_or_held(patterns: list[str], message: bytes, printed: bool) -> None:
     """Every alarm that matched is either fired or held back with a reason, never both, never neither."""
     some = engine(*(rule(pattern, ALARMS[n % 3]) for n, pattern in enumerate(patterns)), alarm_freq=3.0)
     for now in (0.0, 1.0):

@@ -72,7 +72,7 @@ def test_no_window_holds_more_messages_than_its_rate(
     gaps: list[float],
     most: int,
     window: int,
-    digest: bool,  # noqa: FBT001  # hypothesis's way
+    digest: bool,
 ) -> None:
     """In no span of the window are there more messages than the rate, digests among them; and none is uncounted."""
     limited = engine(a=Limits(rate=f"{most}/{window}s", digest=digest))

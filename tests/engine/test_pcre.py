@@ -146,7 +146,7 @@ RARE = [
 
 
 @pytest.mark.parametrize(("pattern", "subject", "found"), RARE)
-def test_rare_syntax_means_what_it_means_to_pcre(pattern: str, subject: bytes, found: bool) -> None:  # noqa: FBT001  # a column of the table
+def test_rare_syntax_means_what_it_means_to_pcre(pattern: str, subject: bytes, found: bool) -> None:
     """Whatever pcre2pattern(3) describes and is taken has the meaning that it has there."""
     assert rule(pattern).search(subject) is found
     assert PCRE2.answers(pattern.encode(), [subject]) == [found]
@@ -388,7 +388,7 @@ def test_patterns_mean_what_they_mean_to_pcre(data: st.DataObject, grammar: Gram
     try:
         expected = PCRE2.answers(pattern.encode(), subjects)
     except ValueError as error:
-        assert str(error).startswith(REFUSED_FOR_NOTHING), pattern  # noqa: PT017 - a second expectation
+        assert str(error).startswith(REFUSED_FOR_NOTHING), pattern  # noqa: PT017  # a second expectation
         return
     for subject, answer in zip(subjects, expected, strict=True):
         if answer is not None:

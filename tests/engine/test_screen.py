@@ -361,7 +361,7 @@ class Deaf:
 
     HS_MODE_BLOCK, HS_FLAG_MULTILINE = 1, 4
 
-    def Database(self, mode: int) -> Deaf:  # noqa: N802 - as Hyperscan calls it
+    def Database(self, mode: int) -> Deaf:
         return self
 
     def compile(self, **patterns: object) -> None:

@@ -124,7 +124,7 @@ def watching(house: House, play: Callable[[], Awaitable[None]]) -> None:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60.0):
-        while not condition():  # it happens in another thread  # noqa: ASYNC110
+        while not condition():  # noqa: ASYNC110  # it happens in another thread
             await asyncio.sleep(0.01)
 
 

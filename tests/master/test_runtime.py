@@ -287,5 +287,5 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # it is another task's doing  # noqa: ASYNC110
+    while not condition():  # noqa: ASYNC110  # it is another task's doing
         await asyncio.sleep(0.01)

@@ -111,7 +111,7 @@ def test_what_is_no_socket(name: str) -> None:
         ("/run/b", "/run/a", False),
     ],
 )
-def test_which_socket_a_name_means(address: str, name: str, expected: bool) -> None:  # noqa: FBT001  # a table's column
+def test_which_socket_a_name_means(address: str, name: str, expected: bool) -> None:
     """A socket that listens at all addresses serves each of them; a path is a path."""
     assert serves(Listener(1, address, 0, 1), named(name), None) is expected
 

@@ -100,7 +100,7 @@ def test_a_dump_of_an_unknown_process_says_so() -> None:
         (Death("k", 7, "", 1), {"exits": "all"}, True),
     ],
 )
-def test_which_deaths_matter(death: Death, options: dict[str, object], expected: bool) -> None:  # noqa: FBT001  # a table's column
+def test_which_deaths_matter(death: Death, options: dict[str, object], expected: bool) -> None:
     """The five signals of a crash, kills for want of memory and the server's own exit status, unless told otherwise."""
     assert matters(death, msgspec.convert(options, SegfaultOptions)) is expected
 

@@ -90,7 +90,7 @@ def test_a_fifo_goes_on_when_its_writers_leave(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_number", [False, True])
-def test_a_file_is_readable_when_it_has_grown(by_number: bool, tmp_path: Path) -> None:  # noqa: FBT001  # a parameter
+def test_a_file_is_readable_when_it_has_grown(by_number: bool, tmp_path: Path) -> None:
     """What was in the file before does not count, and growing by much is one time; a file cut short begins anew."""
     path = tmp_path / "file"
     path.write_bytes(b"old")

@@ -31,7 +31,7 @@ class FakeMaster:
         self.listening.setblocking(False)
         self.streams: list[dict[str, Any]] = HANDED["streams"]
         self.workers: dict[str, socket.socket] = {}
-        self.log = Path(SETTINGS["heard"]).open("a", buffering=1)  # noqa: SIM115  open as long as the process
+        self.log = Path(SETTINGS["heard"]).open("a", buffering=1)  # noqa: SIM115  # open as long as the process
         self.has_to_stop = False
         self.is_orphan = False
 

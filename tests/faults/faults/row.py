@@ -87,7 +87,7 @@ class Outbox:
         return imbalances(self.books, self.waiting)
 
 
-def judge(  # noqa: PLR0913, PLR0917  # the facts of a row
+def judge(  # noqa: PLR0917  # the facts of a row
     fault: str,
     times: int,
     outbox: Outbox,

@@ -85,7 +85,7 @@ class Runtime:
         self._worker = Worker(self._current.engine, self.outbox, self.lanes.offer, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
-        self.outbox.tell = self.own_alarms.fire
+        self.outbox.tell = self._tell_trouble
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
@@ -145,6 +145,11 @@ class Runtime:
     async def _keep_lanes(self, alarms: Routed) -> None:
         await self.lanes.exchange(alarms)
         await self.lanes.settle()
+
+    def _tell_trouble(self, text: str, key: str) -> None:
+        """Tell people of the outbox, and have the worker look whether its file can be written again."""
+        self.own_alarms.fire(text, key)
+        self._worker.submit(Batch())
 
     def _tell_loss(self, n: int) -> None:
         self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")

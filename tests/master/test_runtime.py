@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import sqlite3
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
 from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.delivery import refuge
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.errors import ActionError
@@ -289,3 +292,16 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
 async def _until(condition: Callable[[], bool]) -> None:
     while not condition():  # noqa: ASYNC110  # it is another task's doing
         await asyncio.sleep(0.01)
+
+
+def test_a_file_that_can_be_written_again_is_used_though_nothing_happens(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the last that was done was a delivery, memory does not stand in for the file until the next alarm."""
+    monkeypatch.setattr(refuge, "FLEE_AFTER", 0.0)
+    monkeypatch.setattr(refuge, "RETURN_EVERY", 0.01)
+    runtime = start(Recorder(), tmp_path / "outbox.db")
+    with full_disk(), pytest.raises(sqlite3.OperationalError):
+        runtime.outbox.flush()
+    runtime.call(_until(lambda: runtime.outbox.is_durable))
+    assert runtime.stop(10.0)

@@ -22,7 +22,10 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import load
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.screen import Hit
+from alarm_mw.master.batch import Batch, Lines
 from alarm_mw.master.chunk import Chunk
+from alarm_mw.master.judge import Judge
 from alarm_mw.master.reader import StreamReader
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
@@ -41,6 +44,7 @@ def sections(options: Options) -> Iterator[Section]:
         yield with_rules(folder, size, options)
         yield with_alarms(folder, size // 10, options)
         yield with_length(folder, size, options)
+        yield with_length_of_hits(folder, size // 3, options)
         yield beyond_ascii(folder, size, options)
         yield with_workers(folder, options)
         yield with_hits(folder, options)
@@ -55,11 +59,15 @@ def _file(folder: Path, name: str, text: str, size: int) -> Path:
 
 
 def in_process(engine: Engine, file: Path) -> dict[str, float | None]:
-    """Have the file read, and its hits put to the rules."""
+    """Have the file read, and its hits put to the rules as the master does."""
+    asked = Judge(engine)
+
+    def record(hit: Hit) -> Record:
+        return Record(hit.line, "stdout", 0.0, "")
 
     def judge(chunk: Chunk) -> None:
-        for hit in chunk.hits:
-            engine.evaluate(Record(hit.line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
+        for _ in asked.judge(Batch(lines=Lines("stdout", chunk.hits, record)), 0.0, each=False):
+            pass
 
     with file.open("rb") as source:
         reader = StreamReader("stdout", source.fileno(), None, screen=engine.screen, hand_over=judge)
@@ -128,6 +136,19 @@ def with_length(folder: Path, size: int, options: Options) -> Section:
         file = _file(folder, f"length-{length}", line, size)
         cases.append(Case(f"{length:,} bytes", partial(_only, ["byte"], partial(in_process, engine, file)), at=length))
     return Section("Length of a line, 100 rules", PER_BYTE, cases, axis="bytes of a line", rounds=5, warm_up=1)
+
+
+def with_length_of_hits(folder: Path, size: int, options: Options) -> Section:
+    """Return the section for longer and longer lines that all match, of a limited alarm."""
+    own = folder / "hits-of-length"
+    own.mkdir()
+    engine = _loaded(configuration(own, ["ERR", *patterns(100)], 'action = "log"\nlimits = { rate = "5/1h" }'))
+    cases = []
+    for length in options.pick(full=(10, 20, 30, 40, 100, 1000, 10_000), quick=(10, 30, 40, 1000), tiny=(10, 1000)):
+        file = _file(own, f"length-{length}", "ERR ".ljust(length - 1, "x") + "\n", size)
+        cases.append(Case(f"{length:,} bytes", partial(_only, ["line"], partial(in_process, engine, file)), at=length))
+    title = "Length of a line that matches, 101 rules, a limited alarm"
+    return Section(title, PER_LINE, cases, axis="bytes of a line", rounds=5, warm_up=1)
 
 
 def beyond_ascii(folder: Path, size: int, options: Options) -> Section:

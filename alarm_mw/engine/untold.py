@@ -12,6 +12,9 @@ from alarm_mw.types import Reason, Record
 #: How many bytes of a line are kept to be shown.
 SHOWN = 1024
 
+#: What has held something back, where that is called otherwise than the reason.
+_WHAT_HOLDS: Mapping[str, str] = {Reason.SILENCED: "a silence"}
+
 
 class Untold(msgspec.Struct, array_like=True):
     """What was held back of one alarm since its last message."""
@@ -80,9 +83,10 @@ def _lines(untold: Untold) -> Iterable[bytes]:
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:
-    if len(reasons) == 1:
-        return next(iter(reasons))
-    return ", ".join(f"{reason} ({n:,})" for reason, n in reasons.items())
+    by = {_WHAT_HOLDS.get(reason, reason): n for reason, n in reasons.items()}
+    if len(by) == 1:
+        return next(iter(by))
+    return ", ".join(f"{what} ({n:,})" for what, n in by.items())
 
 
 def _duration(seconds: int) -> str:

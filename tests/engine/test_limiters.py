@@ -208,7 +208,7 @@ def test_a_silenced_alarm_tells_afterwards() -> None:
     assert silent.due() == 600.0
     (digest,) = silent.tick(600.0, 1600.0)
     assert digest.text == (
-        "2 more since 1970-01-01 00:16:40 UTC, within 8 min 20 s, held back by silenced\nfirst: x 1\nlast: x 2"
+        "2 more since 1970-01-01 00:16:40 UTC, within 8 min 20 s, held back by a silence\nfirst: x 1\nlast: x 2"
     )
     assert silent.evaluate(line(b"x\n"), 601.0).firings
 

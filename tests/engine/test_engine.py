@@ -321,3 +321,11 @@ def test_a_line_on_which_the_only_rule_was_cut_off_has_that_reason() -> None:
     """A line that might have matched, had there been time, is counted as such."""
     verdict = engine(Rule(r"^(?=(a|aa)+$)a", ("a",))).evaluate(line(b"a" * 100 + b"!\n"), 0.0)
     assert verdict == Verdict(skipped=Reason.RULE_TIMEOUT, cut_off=(0,))
+
+
+def test_an_id_is_plain_text_whatever_the_alarm_is_called() -> None:
+    """It is the same for the same name, another one for another, and can stand in any header."""
+    names = ("ops.mail-1", "störung", "a%C3", "\udcff", "<a@b>")
+    named = Engine([], Screen.compile([]), names, alarm_freq=0.0, alarm_msg_size=100)
+    ids = [named.fire(name, line(b"x", key="k"), 0.0).firings[0].id for name in names]
+    assert ids == ["k.ops.mail-1", "k.st%C3%B6rung", "k.a%25C3", "k.%ED%B3%BF", "k.%3Ca%40b%3E"]

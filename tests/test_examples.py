@@ -80,7 +80,7 @@ def test_the_demo_serves_until_it_is_stopped(serving: ModuleType) -> None:
         httpx.get(url, trust_env=False).raise_for_status()
         demo.lines.wait_for(lambda line: line.startswith("  web hook") and "exploded" in line, "the web hook")
         demo.process.send_signal(signal.SIGINT)
-        assert demo.process.wait(30) == 0
+        assert demo.process.wait(60) == 0
     with pytest.raises(httpx.ConnectError):
         httpx.get(url, trust_env=False)
 

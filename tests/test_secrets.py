@@ -32,7 +32,7 @@ SECRET = "S3CR3T-0123456789-t0k3n"
 TRACES = ("S3CR3T", "t0k3n", "UzNDUjNU")
 
 #: Seconds for every alarm to have failed once.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def _http(peer: socket.socket) -> None:

@@ -20,7 +20,7 @@ from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
 
 #: Seconds for anything that should happen soon.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 #: Seconds for a server to end that a test has left running; then it is killed.
 END_PATIENCE = 10.0

@@ -87,7 +87,7 @@ def answers(port: int) -> bool:
 
 def ask(port: int, path: str) -> tuple[int, int]:
     """Return the pids of the worker that answered and of its parent."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", path)
     worker, parent = connection.getresponse().read().split()
     connection.close()

@@ -77,7 +77,7 @@ class Site:
                 yield process
             finally:
                 process.terminate()
-                assert process.wait(30) == status
+                assert process.wait(60) == status
 
     def answers(self) -> bool:
         """Return whether the server answers."""
@@ -254,7 +254,7 @@ def test_a_master_that_is_killed_within_a_dump_loses_and_repeats_nothing(site: S
     (master,) = _masters(process.pid)
     os.kill(master, signal.SIGKILL)
     (site.installation.directory / "go").touch()
-    assert process.wait(30) == -signal.SIGSEGV
+    assert process.wait(60) == -signal.SIGSEGV
     (message,) = site.messages
     assert 'File "late.py", line 3 in late' in message
 

@@ -41,7 +41,7 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
         status = installation.status()
     finally:
         server.send_signal(signal.SIGTERM)
-        server.wait(30)
+        server.wait(60)
     assert status["imbalances"] == []
     assert status["alarms"]["mended"]["retried"] == status["alarms"]["mended"]["delivered"] == 1
     assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1

@@ -42,7 +42,7 @@ def running(installation: Any, options: tuple[str, ...], *server: str) -> Iterat
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
 
 @pytest.mark.parametrize("action", ["cmd:cat", "cmd:cat >&2", "cmd:tee /dev/stderr", "log:"])
@@ -206,7 +206,7 @@ logging.error("TERRIBLE ALARM")
 if sys.argv[1] == "run":
     sys.stdin.read()
 else:
-    assert done.wait(30)
+    assert done.wait(60)
     runtime = process.current()._runtime
     alarm_mw.shutdown()
     with open("books.json", "w") as file:
@@ -242,5 +242,5 @@ def test_a_root_handler_at_debug_under_run(installation: Any, until: Until, chat
     process = installation.start(options, sys.executable, "-c", ROOT_HANDLER, "run", stdin=subprocess.PIPE)
     until(lambda: books(installation)[0].get("delivered") == 1)
     alarm, _ = books(installation)
-    process.communicate(b"", timeout=30)
+    process.communicate(b"", timeout=60)
     assert (alarm["fired"], alarm["waiting"]) == (1, 0)

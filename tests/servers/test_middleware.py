@@ -57,7 +57,7 @@ def port(installation: Any, until: Callable[..., None]) -> Iterator[int]:
         until(lambda: answers(port))
         yield port
         server.send_signal(signal.SIGTERM)
-        server.wait(30)
+        server.wait(60)
 
 
 def answers(port: int) -> bool:
@@ -68,7 +68,7 @@ def answers(port: int) -> bool:
 
 
 def get(port: int, path: str, **headers: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
         connection.request("GET", path, headers=headers)
         return connection.getresponse().status

@@ -90,6 +90,6 @@ def test_workers_with_fewer_rights_raise_alarms(installation: Any, until: Callab
     assert call(f"{sockets}.control") == b"PermissionError"
     assert (installation.state_dir / "outbox.db").stat().st_mode & 0o077 == 0
     process.stdin.close()
-    assert process.wait(30) == 0
+    assert process.wait(60) == 0
     process.stdout.close()
     assert "does not belong to this server" in (installation.directory / "errors").read_text()

@@ -102,7 +102,7 @@ class Site:
                 yield log
             finally:
                 process.terminate()
-                process.wait(30)
+                process.wait(60)
 
     def get(self, path: str) -> bytes | None:
         """Return what the server answers, None when it has none."""

@@ -627,7 +627,7 @@ def test_bytes_are_not_counted_where_no_rule_asks(seen: Seen) -> None:
 @pytest.mark.parametrize("app", [returning([1, 2]), returning(None)])  # type: ignore[arg-type,list-item]  # the mistakes under test
 def test_a_body_that_is_none_fails_as_without_us(app: WSGIApplication, seen: Seen) -> None:
     """A mistake in the body is the server's to name, and counting adds none."""
-    failures = [type(serve(each)[0].failure[1]) for each in (app, asking(app, seen, SIZES))]  # type: ignore[index]
+    failures = [type(serve(each)[0].failure[1]) for each in (app, asking(app, seen, SIZES))]  # type: ignore[index]  # both have failed
     assert failures[0] is failures[1]
 
 

@@ -122,7 +122,7 @@ class DeadLetters:
 
     def _list(self, order: Order) -> Answer:
         where, arguments = self._where(order)
-        ((count,),) = self._store.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608
+        ((count,),) = self._store.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608  # our own words
         newest = f"SELECT {_COLUMNS} FROM firings WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # our own words
         rows = [_row(found) for found in self._store.query(newest, (*arguments, order.limit))]
         letters = tuple(_letter(row) for row in reversed(rows))
@@ -132,12 +132,12 @@ class DeadLetters:
         """Yield a sentence for each number that is none of a letter."""
         for number in order.ids:
             where, arguments = self._where(Order(verb="list", ids=(number,)))
-            if not self._store.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608
+            if not self._store.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # our own words
                 yield f"{number}: there is no such dead letter"
 
     def _rows(self, order: Order, *, after: int, end: int) -> list[_Row]:
         where, arguments = self._where(order)
-        sql = f"SELECT {_COLUMNS} FROM firings WHERE {where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608
+        sql = f"SELECT {_COLUMNS} FROM firings WHERE {where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608  # our own words
         return [_row(found) for found in self._store.query(sql, (*arguments, after, end, PAGE))]
 
     def _where(self, order: Order) -> tuple[str, tuple[object, ...]]:

@@ -185,7 +185,7 @@ class Store:
             page = seqs[begin : begin + MOST_AT_ONCE]
             marks = ", ".join("?" * len(page))
             # Fewer rows than numbers where somebody has emptied the table by hand.
-            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608  # our own words
             ((count, size),) = self.query(sql, tuple(page))
             amount = Amount(cast("int", count), cast("int", size))
             self._stock[before] -= amount
@@ -242,7 +242,7 @@ class Store:
             sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # our own words
             ((count, size),) = self.query(sql, (state, before))
             self._stock[state] -= Amount(cast("int", count), cast("int", size))
-            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608
+            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608  # our own words
 
     def _believe_ages(self) -> None:
         """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""

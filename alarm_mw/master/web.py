@@ -83,8 +83,8 @@ class LazyServer:
     def _made(self) -> QuietServer:
         import uvicorn  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
 
-        from alarm_mw.master.http_protocol import BoundedProtocol  # noqa: PLC0415
-        from alarm_mw.master.quiet_server import QuietServer  # noqa: PLC0415
+        from alarm_mw.master.http_protocol import BoundedProtocol  # noqa: PLC0415  # they load it
+        from alarm_mw.master.quiet_server import QuietServer  # noqa: PLC0415  # they load it
 
         config = uvicorn.Config(
             self._make_app(),
@@ -169,9 +169,9 @@ class MetricsPort:
 def control_app(answers: Answers) -> ASGIApp:
     """Return the control API."""
     from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
-    from starlette.requests import ClientDisconnect, Request  # noqa: PLC0415
-    from starlette.responses import JSONResponse, Response  # noqa: PLC0415
-    from starlette.routing import Route  # noqa: PLC0415
+    from starlette.requests import ClientDisconnect, Request  # noqa: PLC0415  # see LazyServer
+    from starlette.responses import JSONResponse, Response  # noqa: PLC0415  # see LazyServer
+    from starlette.routing import Route  # noqa: PLC0415  # see LazyServer
 
     async def get_status(_: Request) -> JSONResponse:
         return JSONResponse(await asyncio.to_thread(answers.status))
@@ -227,8 +227,8 @@ def _metrics(tell_metrics: Callable[[], bytes]) -> ASGIApp:
 
 def _metrics_route(tell_metrics: Callable[[], bytes]) -> Route:
     from starlette.requests import Request  # noqa: PLC0415  # see LazyServer
-    from starlette.responses import Response  # noqa: PLC0415
-    from starlette.routing import Route  # noqa: PLC0415
+    from starlette.responses import Response  # noqa: PLC0415  # see LazyServer
+    from starlette.routing import Route  # noqa: PLC0415  # see LazyServer
 
     async def get_metrics(_: Request) -> Response:
         return Response(await asyncio.to_thread(tell_metrics), headers={"Content-Type": CONTENT_TYPE})

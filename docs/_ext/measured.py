@@ -21,7 +21,7 @@ BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
 from charts import charts, draw  # noqa: E402  # where it lies was said just now
-from harness import remark, rows  # noqa: E402
+from harness import remark, rows  # noqa: E402  # found by the line above
 
 
 class Measured(SphinxDirective):

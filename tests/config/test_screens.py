@@ -68,7 +68,7 @@ def test_a_damaged_file_is_made_anew(of_user: Screens, tmp_path: Path, spoil: ob
     of_user.of_rules(rules())
     (file,) = kept(tmp_path)
     good = file.read_bytes()
-    file.write_bytes(spoil(good))  # type: ignore[operator]
+    file.write_bytes(spoil(good))  # type: ignore[operator]  # each case has its own function
     assert not of_user.know(rules())
     of_user.of_rules(rules())
     assert file.read_bytes() == good

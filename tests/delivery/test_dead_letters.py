@@ -40,7 +40,7 @@ def _book(outbox: Outbox, one: Firing) -> None:
 
 
 def ask(outbox: Outbox, verb: str, *, running: bool = True, **what: object) -> Answer:
-    order = Order(verb=verb, **what)  # type: ignore[arg-type]
+    order = Order(verb=verb, **what)  # type: ignore[arg-type]  # facts are fields
     return DeadLetters(outbox, ("a", "b") if running else (), is_running=running).carry_out(order)
 
 

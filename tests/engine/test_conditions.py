@@ -86,7 +86,7 @@ IN = Facts(path="/upload/new", method="POST", status=503, duration=2.5, request_
 def test_each_condition_asks_for_one_fact(asked: Asked, other: dict[str, object]) -> None:
     """A condition holds for the requests that it describes, and for no other."""
     assert holds(asked, IN)
-    assert not holds(asked, replace(IN, **other))  # type: ignore[arg-type]
+    assert not holds(asked, replace(IN, **other))  # type: ignore[arg-type]  # facts are fields
 
 
 def test_all_conditions_must_hold() -> None:
@@ -131,7 +131,7 @@ def test_the_screen_asks_for_what_is_rare_first(facts: dict[str, object]) -> Non
     asked = [Asked(exception=""), Asked(disconnected=True), Asked(statuses=((500, 599),)), Asked(slower_than=2.0)]
     decision = Decision([*asked, Asked(path="^/admin", methods=("DELETE",))])
     assert not concerns(decision, Facts())
-    assert concerns(decision, replace(Facts(), **facts))  # type: ignore[arg-type]
+    assert concerns(decision, replace(Facts(), **facts))  # type: ignore[arg-type]  # facts are fields
 
 
 def test_a_bottomless_group_is_not_searched_to_its_end() -> None:

@@ -77,7 +77,7 @@ def _wrap_werkzeug() -> None:
     run = module.run_wsgi_app
 
     @functools.wraps(run)
-    def run_wrapped(app: WSGIApplication, environ: WSGIEnvironment, buffered: bool = False) -> Any:  # noqa: FBT002
+    def run_wrapped(app: WSGIApplication, environ: WSGIEnvironment, buffered: bool = False) -> Any:  # noqa: FBT002  # Werkzeug's
         return run(around_wsgi(app), environ, buffered)
 
     module.run_wsgi_app = run_wrapped

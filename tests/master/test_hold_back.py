@@ -42,7 +42,7 @@ class Stage:
 
     def batch(self, *lines: bytes) -> Batch:
         hits = self.screen.scan(b"".join(lines))
-        record = lambda hit: Record(hit.line, "stdout", 1.0, f"k{hit.start}")  # noqa: E731
+        record = lambda hit: Record(hit.line, "stdout", 1.0, f"k{hit.start}")  # noqa: E731  # used in two lines
         return Batch(
             (),
             {"stdout": {"lines": len(lines) - len(hits), "screened_out": len(lines) - len(hits)}},

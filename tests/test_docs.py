@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -153,6 +154,15 @@ SIGNALS = [f"signals.{name}" for name, value in vars(signals).items() if isinsta
 def test_every_public_name_is_documented(name: str, built: dict[str, str]) -> None:
     """The page on the Python API names everything that the package offers."""
     assert f"alarm_mw.{name}" in built["api"]
+
+
+def test_every_module_can_be_found(built: dict[str, str]) -> None:
+    """The page on the architecture has a line for each module, and each says in it what it is."""
+    package = Path(alarm_mw.__file__).parent
+    for file in package.rglob("*.py"):
+        name = f"{file.parent.relative_to(package.parent)}/" if file.name == "__init__.py" else f'"{file.name}"'
+        assert name in built["architecture"]
+        assert (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").strip()
 
 
 def test_every_tested_server_is_shown(built: dict[str, str]) -> None:

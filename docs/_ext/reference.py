@@ -1,12 +1,14 @@
-"""Directives that write the reference from the code: actions, monitors, options, reasons, columns, commands.
+"""Directives that write the reference from the code: actions, monitors, options, reasons, commands, modules.
 
 Each one makes Markdown and has it parsed where it stands, so that it looks like the page around it.
 """
 
 from __future__ import annotations
 
+import ast
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,6 +19,7 @@ from sphinx.application import Sphinx
 from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
+import alarm_mw
 from alarm_mw.actions import registry as actions
 from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
@@ -234,6 +237,22 @@ def _comments(module: str, scope: str) -> dict[str, str]:
     return {name: " ".join(lines).strip() for (owner, name), lines in found.items() if owner == scope}
 
 
+class Modules(Generated):
+    """``{modules}``: a table of the modules of each folder, with what each says of itself."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a heading, a sentence and a table for each folder."""
+        root = Path(alarm_mw.__file__).parent
+        for folder in sorted({file.parent for file in root.rglob("*.py")}):
+            yield from ("", f"**{folder.relative_to(root.parent)}/**: {_first_line(folder / '__init__.py')}", "")
+            files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
+            yield from table(("module", "what it is"), ((f"`{file.name}`", _first_line(file)) for file in files))
+
+
+def _first_line(file: Path) -> str:
+    return (ast.get_docstring(ast.parse(file.read_text("utf-8"))) or "").partition("\n")[0]
+
+
 def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
     """Return a Markdown table."""
     yield _row(head)
@@ -258,6 +277,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "reasons": Reasons,
     "command-help": CommandHelp,
     "rule-sets": RuleSets,
+    "modules": Modules,
 }
 
 

@@ -11,8 +11,9 @@ from alarm_mw.delivery.outbox import Outbox, Settlement
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which outcomes are gathered. What was delivered in the last of them comes again after a kill.
+#: Seconds for which outcomes are gathered, and how many. What is not written down comes again after a kill.
 GATHER = 0.002
+GATHERED = 8
 
 #: Seconds before it is tried again, where the outbox cannot be written.
 PAUSE = 1.0
@@ -40,6 +41,8 @@ class Settler:
         self._is_done.clear()
         if self._timer is None:
             self._write_later(GATHER)
+        elif len(self._waiting) == GATHERED:
+            self.write()
 
     async def done(self) -> None:
         """Return when all is written."""

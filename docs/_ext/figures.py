@@ -7,7 +7,7 @@ from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
 from alarm_mw.delivery import breaker, lane, outbox, policy, refuge
 from alarm_mw.delivery.calls import MAX_ABANDONED
-from alarm_mw.delivery.settler import GATHER
+from alarm_mw.delivery.settler import GATHER, GATHERED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo, limiters
 from alarm_mw.engine.engine import MAX_TIMEOUTS
@@ -47,6 +47,7 @@ FIGURES: dict[str, str] = {
     "return_every": f"{refuge.RETURN_EVERY:g}",
     "history": f"{HISTORY:,}",
     "gather": f"{GATHER * 1000:g}",
+    "gathered": f"{GATHERED}",
     "intake_patience": f"{PATIENCE * 1000:g}",
     "local_capacity": f"{CAPACITY:,}",
     "loop_depth": f"{antiloop.MAX_DEPTH}",

@@ -12,7 +12,7 @@ import pytest
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.settler import Settler
+from alarm_mw.delivery.settler import GATHERED, Settler
 from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -91,6 +91,19 @@ def test_outcomes_of_the_same_moment_share_a_transaction() -> None:
 
     assert run(scene).transactions == [3]
     assert told == [0, 1, 2]
+
+
+def test_few_outcomes_wait() -> None:
+    """Where many come about at once, a kill repeats no more than so many of them."""
+
+    async def scene(outbox: Counted) -> None:
+        settler = Settler(outbox)
+        for settlement in filled(outbox, 2 * GATHERED + 1):
+            settler.add(settlement, lambda: None)
+        assert outbox.count_waiting() == {"a": 1}
+        await settler.done()
+
+    assert run(scene).transactions == [GATHERED, GATHERED, 1]
 
 
 def test_what_the_outbox_does_not_take_is_kept(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ source, and what was passed on had been looked at; the stream's state tells the 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import select
@@ -241,9 +242,14 @@ class StreamReader:
 
     def _look_further(self) -> None:
         """Judge what has come behind what waits for the sink: an alarm does not wait for whoever reads the output."""
-        if self._passage.keeps:
-            self._look_at(self._passage.copy(self._buffer[self._end : self._end + CHUNK]))
-            self._save()
+        if not self._passage.keeps:
+            return
+        with contextlib.suppress(BlockingIOError):
+            size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
+            # There is less than before only when somebody else has emptied the source.
+            if size >= self._stop - self._end:
+                self._look_at(size)
+                self._save()
 
     def _lose(self, data: memoryview, error: OSError) -> int:
         # The application goes on as it would if nobody looked at its output: the disk may have room again later.

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from alarm_mw.engine.screen import Hit
 from alarm_mw.master.chunk import Chunk
 from alarm_mw.master.lines import MAX_LINE
-from alarm_mw.master.reader import StreamReader
+from alarm_mw.master.reader import LOOK_EVERY, StreamReader
 from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 
 LIMIT = 20.0
@@ -402,6 +402,16 @@ def test_a_line_behind_a_full_sink_is_looked_at(stream_of: Open) -> None:
     stream.send(b"ALARM 3\n", before=FILLING + b"ALARM 1\nALARM 2\n")
     assert stream.chunks.get(timeout=LIMIT).hits == (Hit(16, b"ALARM 3\n", (0,)),)
     assert stream.end() == []
+
+
+def test_a_source_that_somebody_else_empties_does_not_end_the_reader(stream_of: Open) -> None:
+    """What is gone is gone; what comes next is looked at and passed on."""
+    stream = stuck(stream_of, StreamState())
+    assert os.read(stream.source, 100) == b"ALARM 1\n"
+    stream.thread.join(2 * LOOK_EVERY)
+    assert stream.thread.is_alive()
+    stream.send(b"-------\nALARM 3\n", before=FILLING)
+    assert stream.chunks.get(timeout=LIMIT).hits[0].line == b"ALARM 3\n"
 
 
 def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Open) -> None:

@@ -78,6 +78,8 @@ def test_what_is_promised_is_what_is_installed() -> None:
 
 
 def test_the_changelog_has_this_version() -> None:
-    """The version of the package has its entry in the changelog."""
+    """The version of the package has its entry in the changelog, with its date; before that it is the one to come."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert re.search(rf"^## {re.escape(project['version'])} ", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    version = re.escape(project["version"])
+    entry = rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$|^## \[Unreleased\]\n\nIt will be {version},"
+    assert re.search(entry, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)

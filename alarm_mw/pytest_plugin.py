@@ -32,17 +32,25 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
     """Give what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
+    from alarm_mw.errors import ConfigError  # noqa: PLC0415  # see above
+
+    try:
+        made = _make(request)
+    except ConfigError as error:
+        pytest.fail(str(error), pytrace=False)
+    with made:
+        yield made
+
+
+def _make(request: pytest.FixtureRequest) -> Alarms:
     from alarm_mw.testing import Alarms  # noqa: PLC0415  # see above
 
     marker = request.node.get_closest_marker("alarms")
     if marker is not None:
-        made = Alarms(*marker.args, **marker.kwargs)
-    elif file := request.config.getini("alarm_mw_config"):
-        made = Alarms(request.config.rootpath / file)
-    else:
-        made = Alarms()
-    with made:
-        yield made
+        return Alarms(*marker.args, **marker.kwargs)
+    if file := request.config.getini("alarm_mw_config"):
+        return Alarms(request.config.rootpath / file)
+    return Alarms()
 
 
 @pytest.hookimpl(tryfirst=True)

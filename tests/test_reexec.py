@@ -81,7 +81,7 @@ def test_several_files_and_a_place_for_the_state(folder: Path) -> None:
     ("arguments", "text"),
     [
         ("'bad.toml'", "bad.toml:1: alarm 'a': unknown alarm plugin 'cdm'"),
-        ("'missing.toml'", "missing.toml: cannot read"),
+        ("'missing.toml'", "missing.toml: cannot be read"),
         ("state_dir='/proc/state'", "the state directory cannot be used: /proc/state"),
     ],
 )

@@ -15,7 +15,7 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.lines import count_lines
 from alarm_mw.printable import printable
-from alarm_mw.types import Record, Verdict
+from alarm_mw.types import Record, Rule, Verdict
 
 #: How much is read at a time, in bytes: what a processor has near at hand.
 BLOCK = 128 * 1024
@@ -34,9 +34,13 @@ def replay(
     """Put the lines of logs to the rules and show what they would have fired; "-" is the standard input.
 
     All lines count as printed at one moment, so that an alarm's same message twice in a row is held back; give
-    --alarm-freq 0 to see each of them.
+    --alarm-freq 0 to see each of them. A rule that asks for what a line of a file does not have, such as a level, is
+    named on the standard error: it matches none of them.
     """
     settings = settings_or_exit(sources(toml_files, ini_files))
+    for rule in settings.rules:
+        if wanted := _missing(rule):
+            click.echo(f"{rule.where}: this rule matches nothing here: {wanted}", err=True)
     rehearsal = Rehearsal(settings)
     write = sys.stdout.write
     for file in files:
@@ -73,6 +77,14 @@ class Rehearsal:
                 if verdict.matched:
                     yield Match(passed + 1, hit.line, verdict)
             passed += count_lines(block[at:])
+
+
+def _missing(rule: Rule) -> str:
+    """Return why no line of a file can match; empty where one can."""
+    if rule.request is not None and not rule.request.access_log:
+        return "it asks for requests, which only the middleware sees"
+    asked = [name for name, value in (("level", rule.level), ("logger", rule.logger)) if value is not None]
+    return f"it asks for the {' and the '.join(asked)} of a log record, which a line of a file has not" if asked else ""
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

@@ -29,6 +29,9 @@ SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
 RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "retried", "handed_over")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
+#: How many alarms for which nothing has matched are named.
+MOST_UNMATCHED = 20
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
@@ -61,6 +64,8 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(line, style="yellow"), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
+    if answer["unmatched"]:
+        console.print(_text(_unmatched(answer["unmatched"])), soft_wrap=True)
     for alarm, failing in answer["failing"].items():
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
     for sentence in told(answer["silences"]):
@@ -74,6 +79,11 @@ def _show(answer: dict[str, Any]) -> None:
 def _refused(lines: list[str]) -> list[str]:
     """Return why what was read last is not in force."""
     return ["what was read since is refused:", *(f"  {line}" for line in lines)] if lines else []
+
+
+def _unmatched(alarms: list[str]) -> str:
+    more = f" and {len(alarms) - MOST_UNMATCHED} more" if len(alarms) > MOST_UNMATCHED else ""
+    return f"nothing has matched yet for {', '.join(alarms[:MOST_UNMATCHED])}{more}"
 
 
 def _configuration(in_force: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report, ordinal
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import Sources, found_files
+from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files
 from alarm_mw.config.tables import read_tables
 from alarm_mw.config.toml import read_toml
 from alarm_mw.config.tree import Origin, Path, Table, kind_of
@@ -64,6 +64,7 @@ def examine(
         parts = _parts(sources, environ, find_action, report)
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, files, report)
+    _warn_of_none(settings, sources, report)
     return _examined(settings, report, sources)
 
 
@@ -88,7 +89,7 @@ def from_keywords(
     """
     report = Report()
     environ = os.environ if environ is None else environ
-    files = [] if config is None else [os.fspath(config)]
+    files = _config_files(config, report)
     sources = Sources.of_files(files if files or alarms or log_alarms or not_log_alarms else found_files(environ))
     with noted() as read_files:
         parts = _parts(sources, environ, find_action, report)
@@ -103,6 +104,16 @@ def from_keywords(
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, read_files, report)
     return _usable(_examined(settings, report, sources))
+
+
+def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
+    """Warn where no alarm is configured: a run in the wrong directory finds its file at night only."""
+    if settings.alarms or settings.left_out or settings.mules or report.problems:
+        return
+    files = [*sources.toml_files, *sources.ini_files]
+    missing = f"; {' and '.join(DEFAULT_FILES)} are not in this directory, and {CONFIG_VARIABLE} names no file"
+    advice = "" if files or sources.flags else missing
+    report.warn(Where(files[0] if files else "alarm-mw"), f"no alarm is configured, so none can fire{advice}")
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
@@ -136,6 +147,19 @@ def _rule_entries(keyword: str, rules: Sequence[str], report: Report) -> list[En
             report.wrong(_keyword((keyword, index)), f"expected a string, got {kind_of(rule)}")
     texts = {index: rule for index, rule in enumerate(items) if isinstance(rule, str)}
     return [Entry(option, rule, _keyword((keyword, index))) for index, rule in texts.items()]
+
+
+def _config_files(config: object, report: Report) -> list[str]:
+    """Return the file that was given, if one was; what is no path goes to `report`."""
+    if config is None:
+        return []
+    if isinstance(config, (str, os.PathLike)):
+        return [os.fsdecode(config)]
+    text = (
+        f'expected the path of a file, got {kind_of(config)}; alarms are given as init(alarms={{"NAME": "PLUGIN:…"}})'
+    )
+    report.wrong(_keyword(("config",)), text)
+    return []
 
 
 def _keyword(path: Path) -> Where:

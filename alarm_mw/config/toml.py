@@ -52,7 +52,7 @@ def _text(file: str, report: Report) -> str | None:
     except UnicodeDecodeError as error:
         report.wrong(Where(file, data.count(b"\n", 0, error.start) + 1), "not UTF-8, which TOML must be")
     except UnreadableError as error:
-        report.wrong(Where(file), f"cannot read {file}: {error}")
+        report.wrong(Where(file), f"cannot be read: {error}")
     return None
 
 

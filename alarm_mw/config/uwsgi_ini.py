@@ -116,7 +116,8 @@ class _Reader:
         try:
             text = read_text(file)
         except UnreadableError as error:
-            self.report.wrong(where, f"cannot read {file}: {error}")
+            is_it = where == Where(file)
+            self.report.wrong(where, f"cannot be read: {error}" if is_it else f"cannot read {file}: {error}")
             return None
         if "\0" in text:
             self.report.wrong(Where(file, text[: text.index("\0")].count("\n") + 1), "a NUL byte, expected text")

@@ -45,6 +45,8 @@ class Status(TypedDict):
     configuration: InForce
     sources: dict[str, object]
     alarms: dict[str, object]
+    #: The configured alarms for which nothing has matched yet.
+    unmatched: list[str]
     #: The alarms that somebody has silenced.
     silences: dict[str, Silenced]
     #: What the application counts by `alarm_mw.metrics`.
@@ -80,6 +82,7 @@ def status(
         "configuration": configuration,
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
+        "unmatched": [name for name in runtime.alarm_names if name not in books["alarms"]],
         "silences": silenced(runtime),
         "metrics": runtime.metrics.values(),
         "failing": runtime.lanes.failing(),

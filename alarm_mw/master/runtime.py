@@ -113,6 +113,12 @@ class Runtime:
         """What is in force."""
         return self._current.settings.rules
 
+    @property
+    def alarm_names(self) -> tuple[str, ...]:
+        """The alarms that are configured, with those that were left out."""
+        settings = self._current.settings
+        return (*(alarm.name for alarm in settings.alarms), *settings.left_out)
+
     def prepare(self, settings: Settings) -> Prepared:
         """Make what a new configuration needs, while the present one goes on; may take seconds for thousands of rules.
 

@@ -69,7 +69,7 @@ def test_missing_file() -> None:
     result = run("no.toml")
     assert (result.exit_code, result.output.splitlines()) == (
         2,
-        ["no.toml: cannot read no.toml: No such file or directory", "1 problem"],
+        ["no.toml: cannot be read: No such file or directory", "1 problem"],
     )
 
 

@@ -53,6 +53,29 @@ def test_the_order_of_flags_is_the_order_of_rules() -> None:
     assert match["fired"] == ["a"]
 
 
+def test_rules_that_no_line_can_match_are_named(tmp_path: Path) -> None:
+    """Whoever looks for the reason why an alarm did not fire is not led to believe that the regexp is wrong."""
+    toml = tmp_path / "a.toml"
+    toml.write_text(
+        "alarms.a = 'log:'\n"
+        "[[rules]]\npattern = 'ERR'\nlevel = 'ERROR'\nlogger = 'shop'\nalarms = 'a'\n"
+        "[[rules]]\npattern = 'ERR'\nlogger = 'shop'\nalarms = 'a'\n"
+        "[[rules]]\nrequest = { status = '5xx' }\nalarms = 'a'\n"
+        "[[rules]]\nrequest = { status = '5xx', access_log = true }\nalarms = 'a'\n"
+    )
+    result = replay("--config", str(toml), "-", given="ERR\n")
+    told = [line.partition(": this rule matches nothing here: it asks for ") for line in result.stderr.splitlines()]
+    assert (result.stdout, [what for _, _, what in told]) == (
+        "",
+        [
+            "the level and the logger of a log record, which a line of a file has not",
+            "the logger of a log record, which a line of a file has not",
+            "requests, which only the middleware sees",
+        ],
+    )
+    assert told[0][0].startswith(f"{toml}:")
+
+
 def test_text_is_safe_to_show(tmp_path: Path) -> None:
     """Without --json a line is shown with its control characters made visible."""
     result = replay(*flags("a,b ERR"), "-", given=b"ERR \x1b[31m\n")

@@ -64,6 +64,7 @@ ANSWER = {
     "configuration": CONFIGURATION,
     "sources": {},
     "alarms": {},
+    "unmatched": [],
     "failing": {},
     "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
@@ -116,6 +117,18 @@ def test_what_is_rare_is_shown_where_it_happened(tmp_path: Path) -> None:
     Path(control_path(str(tmp_path / "s"))).unlink()
     shown = show(tmp_path, sources={"stdout": ROW, "stderr": {**ROW, "oversized": 77, "lost_bytes": 88}})
     assert {"oversized", "lost bytes", "77", "88"} <= set(re.split(" *[┃│\n] *", shown))
+
+
+@pytest.mark.parametrize(
+    ("alarms", "text"),
+    [
+        (["jabber", "hook"], "nothing has matched yet for jabber, hook\n"),
+        ([f"a{n}" for n in range(22)], "a18, a19 and 2 more\n"),
+    ],
+)
+def test_alarms_for_which_nothing_has_matched_are_named(tmp_path: Path, alarms: list[str], text: str) -> None:
+    """Where an alarm stands in no table, it is seen that it is configured; of very many, the first are named."""
+    assert text in show(tmp_path, unmatched=alarms)
 
 
 def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_all_problems_of_all_sources_are_raised(find_action: FindAction) -> None
         load(Sources(("bad.toml", "none.toml", "a.toml"), (), flags), {}, find_action=find_action)
     assert [re.sub(r"(at its character \d+): .+", r"\1", str(problem)) for problem in caught.value.problems] == [
         "bad.toml:1: unknown key 'x'",
-        "none.toml: cannot read none.toml: No such file or directory",
+        "none.toml: cannot be read: No such file or directory",
         "a.toml:3: unknown alarm 'b'",
         "--alarm (1st): alarm 'c': unknown alarm plugin 'nothing'",
         "--alarm-freq (1st): alarm-freq: expected a number of seconds, 0 or more, got '-1'",
@@ -186,6 +186,15 @@ def test_place_of_the_whole_call(find_action: FindAction) -> None:
     with pytest.raises(ConfigError) as caught:
         from_keywords(alarms=["a note:"], find_action=find_action)  # type: ignore[arg-type]  # on purpose
     assert str(caught.value) == "init(alarms): alarms: expected a table, got an array"
+
+
+@pytest.mark.parametrize(("config", "kind"), [({"a": "note:"}, "a table"), (["a.toml"], "an array")])
+def test_what_is_no_file_is_told(config: object, kind: str, find_action: FindAction) -> None:
+    """Whoever gives the alarms themselves in the place of the file is told how they are given."""
+    with pytest.raises(ConfigError) as caught:
+        from_keywords(config, find_action=find_action)  # type: ignore[arg-type]  # on purpose
+    expected = 'alarms are given as init(alarms={"NAME": "PLUGIN:…"})'
+    assert str(caught.value) == f"init(config): expected the path of a file, got {kind}; {expected}"
 
 
 @pytest.mark.parametrize(

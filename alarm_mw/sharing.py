@@ -44,7 +44,7 @@ def is_trusted(file: os.stat_result) -> bool:
 def descends(process: int, ancestor: int) -> bool:
     """Return whether a process has an ancestor; no longer when it has ended."""
     for _ in range(_MAX_ANCESTORS):
-        process = _parent(process)
+        process = parent_of(process)
         if process == ancestor:
             return True
         if process <= 1:
@@ -52,10 +52,10 @@ def descends(process: int, ancestor: int) -> bool:
     return False
 
 
-def _parent(process: int) -> int:
+def parent_of(process: int, proc: str = "/proc") -> int:
     """Return a process's parent; 0 for none, and where it is not known."""
     try:
-        with open(f"/proc/{process}/stat", "rb") as file:  # noqa: PTH123  # the supervisor has no pathlib
+        with open(f"{proc}/{process}/stat", "rb") as file:  # noqa: PTH123  # the supervisor has no pathlib
             # The name stands in brackets, and may hold any byte.
             return int(file.read().rpartition(b")")[2].split()[1])
     except (OSError, ValueError, IndexError):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from alarm_mw.sharing import parent_of
+
 PROC = Path("/proc")
 CGROUPS = Path("/sys/fs/cgroup")
 
@@ -35,7 +37,7 @@ def command(pid: int, proc: Path = PROC) -> str:
     A process that has not executed anything of its own has the command line of its parent.
     """
     name = _name(pid, proc)
-    parent = _parent(pid, proc)
+    parent = parent_of(pid, str(proc))
     inherited = _command_line(parent, proc) if parent and name == _name(parent, proc) else ""
     return _command_line(pid, proc) or inherited or name
 
@@ -47,12 +49,6 @@ def _command_line(pid: int, proc: Path) -> str:
 
 def _name(pid: int, proc: Path) -> str:
     return _read(proc / str(pid) / "comm").rstrip(b"\n").decode("utf-8", "replace")
-
-
-def _parent(pid: int, proc: Path) -> int:
-    # What stands before the last parenthesis is a name, which may hold anything.
-    fields = _read(proc / str(pid) / "stat").rpartition(b")")[2].split()
-    return int(fields[1]) if fields else 0
 
 
 def _read(file: Path) -> bytes:

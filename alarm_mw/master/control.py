@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TypedDict
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.batch import Silence
 from alarm_mw.master.prometheus import Figures
+from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.self_check import Sight
 
@@ -57,6 +60,18 @@ class Status(TypedDict):
     imbalances: list[str]
     #: What the master has found wrong with itself, for more than a moment; a sentence each.
     findings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the control API does when it is asked; all but `reload` is called in a thread."""
+
+    status: Callable[[], Status]
+    metrics: Callable[[], bytes]
+    reload: Callable[[], Coroutine[None, None, Reloaded]]
+    #: Returns the names of all alarms, and the silences that last.
+    silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
+    dead: Callable[[bytes], bytes]
 
 
 def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:

@@ -21,7 +21,7 @@ from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master import dead_letters
 from alarm_mw.master.batch import Batch, Silence
-from alarm_mw.master.control import Silenced, Status, figures, in_force, sight, silenced, status
+from alarm_mw.master.control import Answers, Silenced, Status, figures, in_force, sight, silenced, status
 from alarm_mw.master.crash_tap import CrashTap
 from alarm_mw.master.crashes import CrashDesk
 from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
@@ -41,7 +41,7 @@ from alarm_mw.master.stream_state import STATE_SIZE, StreamState
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.master.threads import start_thread
-from alarm_mw.master.web import Answers, ControlServer, MetricsPort
+from alarm_mw.master.web import ControlServer, MetricsPort
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.types import Reason

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 
 import uvicorn
+from starlette.types import ASGIApp
+
+from alarm_mw.master.http_protocol import BoundedProtocol
 
 #: Seconds between looks at the clock, for the header that tells the time.
 TICK = 1.0
@@ -28,3 +31,18 @@ class QuietServer(uvicorn.Server):
         while not await self.on_tick(0):
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._is_over.wait(), TICK)
+
+
+def server_of(app: ASGIApp, backlog: int) -> QuietServer:
+    """Return a server for `app`, at whose listener so many callers may be connecting at once."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        backlog=backlog,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    return QuietServer(config)

@@ -5,23 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import socket
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alarm_mw.config.upkeep import host_and_port
-from alarm_mw.master.batch import Silence
-from alarm_mw.master.control import Silenced, Status
+from alarm_mw.master.control import Answers
 from alarm_mw.master.listening import listen
 from alarm_mw.master.peers import GuardedSocket, is_owners
-from alarm_mw.master.prometheus import CONTENT_TYPE
-from alarm_mw.master.reload import Reloaded
 
 if TYPE_CHECKING:
-    from starlette.routing import Route
     from starlette.types import ASGIApp
 
     from alarm_mw.master.quiet_server import QuietServer
@@ -34,23 +28,8 @@ BACKLOG = 16
 #: Seconds until it is tried again to load what answers.
 LOAD_PAUSE = 1.0
 
-#: Bytes that an order about dead letters may have.
-MAX_BODY = 1024 * 1024
-
 #: Seconds for requests to be answered when a listener is to end.
 STOP_TIMEOUT = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """What the control API does when it is asked; all but `reload` is called in a thread."""
-
-    status: Callable[[], Status]
-    metrics: Callable[[], bytes]
-    reload: Callable[[], Coroutine[None, None, Reloaded]]
-    #: Returns the names of all alarms, and the silences that last.
-    silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
-    dead: Callable[[bytes], bytes]
 
 
 class LazyServer:
@@ -81,22 +60,9 @@ class LazyServer:
         await self._server.serve(sockets=[self._listener])
 
     def _made(self) -> QuietServer:
-        import uvicorn  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
+        from alarm_mw.master.quiet_server import server_of  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
 
-        from alarm_mw.master.http_protocol import BoundedProtocol  # noqa: PLC0415  # they load it
-        from alarm_mw.master.quiet_server import QuietServer  # noqa: PLC0415  # they load it
-
-        config = uvicorn.Config(
-            self._make_app(),
-            http=BoundedProtocol,
-            backlog=BACKLOG,
-            ws="none",
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            timeout_graceful_shutdown=1,
-        )
-        return QuietServer(config)
+        return server_of(self._make_app(), BACKLOG)
 
     async def stop(self, timeout: float) -> None:
         """Stop serving within `timeout` seconds."""
@@ -117,7 +83,7 @@ class ControlServer:
     def __init__(self, path: Path, answers: Answers) -> None:
         self._path = path
         listener = GuardedSocket.of(listen(path, BACKLOG), is_owners)
-        self._server = LazyServer("control", listener, lambda: control_app(answers))
+        self._server = LazyServer("control", listener, lambda: _control_app(answers))
 
     async def start(self) -> None:
         """Wait for the first connection."""
@@ -161,76 +127,18 @@ class MetricsPort:
             log.error("metrics cannot be shown at %s: %s", address, error)
             return None
         listener.setblocking(False)
-        server = LazyServer("metrics", listener, lambda: _metrics(self._tell_metrics))
+        server = LazyServer("metrics", listener, lambda: _metrics_app(self._tell_metrics))
         await server.start()
         return server
 
 
-def control_app(answers: Answers) -> ASGIApp:
-    """Return the control API."""
-    from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
-    from starlette.requests import ClientDisconnect, Request  # noqa: PLC0415  # see LazyServer
-    from starlette.responses import JSONResponse, Response  # noqa: PLC0415  # see LazyServer
-    from starlette.routing import Route  # noqa: PLC0415  # see LazyServer
+def _control_app(answers: Answers) -> ASGIApp:
+    from alarm_mw.master.control_api import control_app  # noqa: PLC0415  # loads the web framework, as above
 
-    async def get_status(_: Request) -> JSONResponse:
-        return JSONResponse(await asyncio.to_thread(answers.status))
-
-    async def post_reload(_: Request) -> JSONResponse:
-        return JSONResponse(await answers.reload())
-
-    async def post_silence(request: Request) -> JSONResponse:
-        asked = request.query_params
-        try:
-            wanted = Silence(asked["alarm"], _seconds(asked["seconds"]), asked.get("comment", ""))
-        except (KeyError, ValueError):
-            return JSONResponse({"error": "expected alarm and seconds"}, 400)
-        known, silences = await asyncio.to_thread(answers.silence, wanted)
-        return JSONResponse({"alarms": known, "silences": silences})
-
-    async def post_dead(request: Request) -> Response:
-        body = bytearray()
-        try:
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY:
-                    return JSONResponse({"error": f"more than {MAX_BODY} bytes"}, 413)
-        except ClientDisconnect:
-            return Response(status_code=400)
-        done = await asyncio.to_thread(answers.dead, bytes(body))
-        return Response(done, media_type="application/json")
-
-    return Starlette(
-        routes=[
-            Route("/status", get_status),
-            _metrics_route(answers.metrics),
-            Route("/reload", post_reload, methods=["POST"]),
-            Route("/silence", post_silence, methods=["POST"]),
-            Route("/dead", post_dead, methods=["POST"]),
-        ]
-    )
+    return control_app(answers)
 
 
-def _seconds(text: str) -> float:
-    """Return a length of time; raise ValueError for what is none, as NaN, which no later status could show."""
-    seconds = float(text)
-    if not 0 <= seconds < math.inf:
-        raise ValueError("no length of time")
-    return seconds
+def _metrics_app(tell_metrics: Callable[[], bytes]) -> ASGIApp:
+    from alarm_mw.master.control_api import metrics_app  # noqa: PLC0415  # loads the web framework, as above
 
-
-def _metrics(tell_metrics: Callable[[], bytes]) -> ASGIApp:
-    from starlette.applications import Starlette  # noqa: PLC0415  # see LazyServer
-
-    return Starlette(routes=[_metrics_route(tell_metrics)])
-
-
-def _metrics_route(tell_metrics: Callable[[], bytes]) -> Route:
-    from starlette.requests import Request  # noqa: PLC0415  # see LazyServer
-    from starlette.responses import Response  # noqa: PLC0415  # see LazyServer
-    from starlette.routing import Route  # noqa: PLC0415  # see LazyServer
-
-    async def get_metrics(_: Request) -> Response:
-        return Response(await asyncio.to_thread(tell_metrics), headers={"Content-Type": CONTENT_TYPE})
-
-    return Route("/metrics", get_metrics)
+    return metrics_app(tell_metrics)

@@ -14,9 +14,11 @@ from typing import Any, cast
 
 import pytest
 
+from alarm_mw.master.control import Answers
+from alarm_mw.master.control_api import control_app
 from alarm_mw.master.listening import listen
 from alarm_mw.master.peers import GuardedSocket, is_owners
-from alarm_mw.master.web import BACKLOG, Answers, MetricsPort, control_app
+from alarm_mw.master.web import BACKLOG, MetricsPort
 
 
 def call_as(user: int, path: Path) -> int:

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import gc
-import importlib.util
 import os
 import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
-from types import ModuleType
-from typing import Protocol
+from typing import Any
 
 import pytest
 import trustme
 from hypothesis import settings
+from prosody_server import Prosody, missing
 
 # No deadline: how long an example takes says how busy the machine is. `--hypothesis-profile=long` is for an evening.
 settings.register_profile("short", deadline=None)
@@ -86,40 +84,19 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def _load_prosody() -> ModuleType:
-    """Import ``tests/services/prosody.py``: tests are not a package."""
-    path = Path(__file__).parent / "services" / "prosody.py"
-    spec = importlib.util.spec_from_file_location("alarm_mw_test_prosody", path)
-    assert spec
-    assert spec.loader
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class Prosody(Protocol):
-    """What the fixtures here need of the server."""
-
-    def register(self, *users: str) -> None: ...
-    def befriend(self, user: str, friend: str) -> None: ...
-    def start(self) -> None: ...
-    def stop(self) -> None: ...
-
-
 @pytest.fixture(scope="session")
 def make_prosody(
     authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., AbstractContextManager[Prosody]]:
     """Provide a function that makes an XMPP server, not started yet, and stops it at the end."""
-    module = _load_prosody()
-    if missing := module.missing():
+    if lacks := missing():
         if "CI" in os.environ:
-            pytest.fail(missing)
-        pytest.skip(missing)
+            pytest.fail(lacks)
+        pytest.skip(lacks)
 
     @contextmanager
-    def make(**options: object) -> Iterator[Prosody]:
-        server = module.Prosody(tmp_path_factory.mktemp("prosody"), authority, **options)
+    def make(**options: Any) -> Iterator[Prosody]:
+        server = Prosody(tmp_path_factory.mktemp("prosody"), authority, **options)
         try:
             yield server
         finally:

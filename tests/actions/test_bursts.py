@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+import smtp_server
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from prosody_server import Prosody
 from slixmpp import ClientXMPP
 
 from alarm_mw.actions import registry
@@ -39,14 +41,6 @@ class WebServer(Protocol):
 
     @property
     def url(self) -> str: ...
-
-
-class Prosody(Protocol):
-    port: int
-
-    @property
-    def ca_file(self) -> str: ...
-    def jid(self, user: str) -> str: ...
 
 
 def children() -> int:
@@ -196,37 +190,15 @@ class Conversation(SMTP):
         self.event_handler.count(-1)
 
 
-class Mailbox(threading.Thread):
-    """An SMTP server that keeps what it gets."""
+class Mailbox:
+    """What an SMTP server got."""
 
     def __init__(self) -> None:
-        super().__init__(name="mailbox")
-        self.ready = threading.Event()
-        self.mails: list[bytes] = []
         self.port = 0
+        self.mails: list[bytes] = []
         #: The most connections that there were at once.
         self.most = 0
         self._open = 0
-        self._made: list[SMTP] = []
-
-    def run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        listener = await self._loop.create_server(self._protocol, "127.0.0.1", 0)
-        self.port = listener.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self._over.wait()
-        listener.close()
-        for smtp in self._made:
-            if smtp.transport:
-                smtp.transport.close()
-        await asyncio.sleep(0)
-
-    def _protocol(self) -> SMTP:
-        self._made.append(Conversation(self, hostname="mx"))
-        return self._made[-1]
 
     def count(self, step: int) -> None:
         self._open += step
@@ -237,18 +209,12 @@ class Mailbox(threading.Thread):
         self.mails.append(envelope.original_content)
         return "250 OK"
 
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self.join(10)
-
 
 @pytest.fixture
 def mailbox() -> Iterator[Mailbox]:
-    server = Mailbox()
-    server.start()
-    assert server.ready.wait(10)
-    yield server
-    server.stop()
+    box = Mailbox()
+    with smtp_server.serving(lambda: Conversation(box, hostname="mx")) as box.port:
+        yield box
 
 
 def test_smtp(mailbox: Mailbox) -> None:

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import email
 import ssl
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
@@ -14,6 +13,7 @@ from email.policy import default
 from typing import Any, Protocol
 
 import pytest
+import smtp_server
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -73,52 +73,13 @@ def last_mail(server: MailServer) -> EmailMessage:
     return mail
 
 
-class _Serving(threading.Thread):
-    """The thread that an SMTP server runs on."""
-
-    def __init__(self, server: MailServer, tls: ssl.SSLContext | None, options: dict[str, Any]) -> None:
-        super().__init__(name="mail-server")
-        self.ready = threading.Event()
-        self._server, self._tls, self._options = server, tls, options
-        self._made: set[SMTP] = set()
-
-    def run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        listener = await self._loop.create_server(self._protocol, "127.0.0.1", 0, ssl=self._tls)
-        self._server.port = listener.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self._over.wait()
-        listener.close()
-        for smtp in self._made:
-            if smtp.transport:
-                smtp.transport.close()
-        await asyncio.sleep(0)
-
-    def _protocol(self) -> SMTP:
-        login = self._server.login
-        smtp = SMTP(self._server, authenticator=login, auth_require_tls=False, hostname="mx", **self._options)
-        self._made.add(smtp)
-        return smtp
-
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self.join(10)
-
-
 @contextlib.contextmanager
 def serving(*, first: ssl.SSLContext | None = None, **options: Any) -> Iterator[MailServer]:
     """Run an SMTP server; TLS comes first with the context `first`."""
     server = MailServer()
-    thread = _Serving(server, first, options)
-    thread.start()
-    assert thread.ready.wait(10)
-    try:
+    options |= {"authenticator": server.login, "auth_require_tls": False, "hostname": "mx"}
+    with smtp_server.serving(lambda: SMTP(server, **options), first) as server.port:
         yield server
-    finally:
-        thread.stop()
 
 
 @pytest.fixture

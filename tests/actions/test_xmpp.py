@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import pytest
+from prosody_server import PASSWORD, Prosody
 from slixmpp import JID, ClientXMPP
 from slixmpp.stanza import Message, Presence
 from slixmpp.xmlstream import ET
@@ -28,21 +29,6 @@ Make = Callable[..., Firing]
 
 #: Seconds that anything here may take.
 LIMIT = 30
-
-PASSWORD = "hunter2"
-
-
-class Prosody(Protocol):
-    port: int
-    direct_port: int
-
-    @property
-    def ca_file(self) -> str: ...
-    def jid(self, user: str) -> str: ...
-    def register(self, *users: str) -> None: ...
-    def start(self) -> None: ...
-    def stop(self, number: signal.Signals = ...) -> None: ...
-    def output(self) -> str: ...
 
 
 class Log(Protocol):

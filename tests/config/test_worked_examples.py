@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import os
 import ssl
@@ -16,11 +15,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pytest
+import smtp_server
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from prosody_server import Prosody
 
 from alarm_mw.actions.signal import SignalOptions
 from alarm_mw.config.load import examine
@@ -242,37 +243,15 @@ def test_errbit_gets_a_notice(load: Callable[..., Settings]) -> None:
     assert b"<message>uWSGI segfault</message>" in body
 
 
-class PostOffice(threading.Thread):
-    """An SMTP server that knows one password."""
+class PostOffice:
+    """What an SMTP server got; it takes any password."""
 
-    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
-        super().__init__(name="post-office")
-        self.ready = threading.Event()
+    def __init__(self) -> None:
+        self.port = 0
         self.mails: list[Envelope] = []
         self.logins: list[tuple[bytes, bytes]] = []
-        self._tls = tls
-        self._made: list[SMTP] = []
 
-    def run(self) -> None:
-        asyncio.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        listener = await self._loop.create_server(self._protocol, "127.0.0.1", 0, ssl=self._tls)
-        self.port = listener.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self._over.wait()
-        listener.close()
-        for smtp in self._made:
-            if smtp.transport:
-                smtp.transport.close()
-        await asyncio.sleep(0)
-
-    def _protocol(self) -> SMTP:
-        self._made.append(SMTP(self, authenticator=self._login, auth_require_tls=False, hostname="mx"))
-        return self._made[-1]
-
-    def _login(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
+    def login(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login, data.password))
         return AuthResult(success=True)
@@ -281,20 +260,16 @@ class PostOffice(threading.Thread):
         self.mails.append(envelope)
         return "250 OK"
 
-    def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self.join(10)
-
 
 @contextmanager
 def post_office(tls: ssl.SSLContext | None = None) -> Iterator[PostOffice]:
-    office = PostOffice(tls)
-    office.start()
-    assert office.ready.wait(10)
-    try:
+    office = PostOffice()
+
+    def conversation() -> SMTP:
+        return SMTP(office, authenticator=office.login, auth_require_tls=False, hostname="mx")
+
+    with smtp_server.serving(conversation, tls) as office.port:
         yield office
-    finally:
-        office.stop()
 
 
 def test_a_mail_is_sent(load: Callable[..., Settings]) -> None:
@@ -319,17 +294,6 @@ def test_a_mail_is_sent_over_tls(
         fire(load(("smtp.example.org", f"127.0.0.1:{office.port}")), "gmail", b"ERR x\n")
     assert office.logins == [(b"uwsgi@example.org", b"secret")]
     assert office.mails[0].mail_from == "uwsgi@example.org"
-
-
-class Prosody(Protocol):
-    port: int
-
-    def register(self, *users: str) -> None: ...
-    def start(self) -> None: ...
-
-    @property
-    def ca_file(self) -> str: ...
-    def jid(self, user: str) -> str: ...
 
 
 def test_jabber_gets_the_line_that_a_rule_matches(

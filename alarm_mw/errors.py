@@ -15,7 +15,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+import msgspec
 
 from alarm_mw.types import Where
 
@@ -24,8 +25,7 @@ class AlarmError(Exception):
     """The root of all errors that this package raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """One mistake in a configuration: where it is, what is wrong and what was expected. Never holds a secret."""
 
     where: Where

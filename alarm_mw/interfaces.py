@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import msgspec
@@ -68,8 +67,7 @@ def _cannot(data: bytes) -> bool:  # noqa: ARG001  # what it is asked
     return False
 
 
-@dataclass(frozen=True, slots=True)
-class ActionContext:
+class ActionContext(msgspec.Struct, frozen=True):
     """What an action may know of the program around it."""
 
     #: The alarm's name.
@@ -128,8 +126,7 @@ def _ignore(*_: object) -> None:
     """Do nothing, in the place of what a context does not offer."""
 
 
-@dataclass(frozen=True, slots=True)
-class MonitorContext:
+class MonitorContext(msgspec.Struct, frozen=True):
     """What a monitor may do and know."""
 
     #: The monitor's name in the configuration: ``fd``, ``backlog``, …

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import msgspec
 
@@ -73,8 +72,7 @@ class Syntax(enum.StrEnum):
     PYTHON = "python"
 
 
-@dataclass(frozen=True, slots=True)
-class Where:
+class Where(msgspec.Struct, frozen=True):
     """A place in a configuration: a file (or ``--option``), and its line and column, from 1; 0 is unknown."""
 
     file: str
@@ -121,8 +119,7 @@ class Record(msgspec.Struct, frozen=True):
         return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
-@dataclass(frozen=True, slots=True)
-class RequestConditions:
+class RequestConditions(msgspec.Struct, frozen=True):
     """What a rule asks of a request; all that is given must hold."""
 
     #: In capitals; empty: any.
@@ -152,8 +149,7 @@ class RequestConditions:
     access_log: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """A regexp and conditions, and the alarms that it fires."""
 
     pattern: str
@@ -176,8 +172,7 @@ class Rule:
     where: Where = NOWHERE
 
 
-@dataclass(frozen=True, slots=True)
-class Firing:
+class Firing(msgspec.Struct, frozen=True):
     """One alarm with one message, to be delivered."""
 
     #: Unique and stable over restarts: an idempotency key for the receiver.
@@ -207,16 +202,14 @@ class Firing:
         return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(msgspec.Struct, frozen=True):
     """A firing that the engine held back, and why."""
 
     alarm: str
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """What the engine decided about one record."""
 
     firings: tuple[Firing, ...] = ()
@@ -229,8 +222,7 @@ class Verdict:
     cut_off: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Death:
+class Death(msgspec.Struct, frozen=True):
     """How one of the server's processes ended, as far as that is known."""
 
     #: Unique to this death and the same after a restart of the master.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 
 import click
+from msgspec import structs
 
 from alarm_mw.config.load import examine
 from alarm_mw.config.sources import Sources
@@ -27,7 +27,7 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     """
     examined = examine(Sources.of_files(files), os.environ)
     if not examined.problems:
-        examined = replace(examined, problems=unmakable(examined.settings))
+        examined = structs.replace(examined, problems=unmakable(examined.settings))
     for line in told(examined):
         click.echo(line)
     context.exit(2 if examined.problems else 0)

@@ -6,11 +6,11 @@ import os
 import sys
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import click
+import msgspec
 
 from alarm_mw.cli.abandoned import abandoned, told
 from alarm_mw.cli.state import StateDir, own_state_dir, state_home
@@ -32,8 +32,7 @@ class RefusedError(Exception):
     """The server cannot be supervised; the text says why, and what helps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Where a run's files are, where that was asked for."""
 
     state_dir: str | None = None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import IO
 
 import click
+import msgspec
 
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.build import engine_of
@@ -49,8 +49,7 @@ def replay(
                 write((_as_json(file, match) if as_json else _as_text(file, match)) + "\n")
 
 
-@dataclass(frozen=True, slots=True)
-class Match:
+class Match(msgspec.Struct, frozen=True):
     """A line that matches some rule."""
 
     #: From 1.

@@ -7,9 +7,10 @@ import hashlib
 import itertools
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import msgspec
 
 from alarm_mw.cli.trust import check_directory
 from alarm_mw.descriptors import beyond_standard
@@ -24,8 +25,7 @@ OUTBOX_NAME = "outbox.db"
 LOCK_NAME = "lock"
 
 
-@dataclass(frozen=True, slots=True)
-class StateDir:
+class StateDir(msgspec.Struct, frozen=True):
     """A state directory that belongs to this server and to no other, for as long as somebody has `lock` open."""
 
     path: Path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from alarm_mw.config.problems import Report
 from alarm_mw.types import Rule
@@ -20,7 +21,7 @@ def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
         same = by_pattern.get((rule.syntax, rule.pattern), [])
         hider = next((other for other in [*catch_all, *same] if _covers(other, rule)), None)
         if hider is not None:
-            place = replace(hider.where, column=0)
+            place = structs.replace(hider.where, column=0)
             report.warn(rule.where, f"this rule is never reached: the exclusion at {place} always ends the scan")
         elif rule.excludes:
             by_pattern.setdefault((rule.syntax, rule.pattern), []).append(rule)

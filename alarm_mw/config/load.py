@@ -6,7 +6,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import structs
 
 from alarm_mw.actions import registry
 from alarm_mw.config.exposed import warn_of_exposed
@@ -28,8 +30,7 @@ from alarm_mw.errors import ConfigError, Problem
 from alarm_mw.types import Syntax, Where
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
+class Examined(msgspec.Struct, frozen=True):
     """What a configuration is, and what is to be said about it, in the order of files and lines."""
 
     #: To be used only if there are no problems.
@@ -171,7 +172,7 @@ def _keyword(path: Path) -> Where:
 def _examined(settings: Settings, report: Report, sources: Sources) -> Examined:
     files = [*sources.toml_files, *(split_section(file)[0] for file in sources.ini_files)]
     problems, warnings = _sorted(report.problems, files), _sorted(report.warnings, files)
-    return Examined(replace(settings, warnings=warnings), problems, warnings)
+    return Examined(structs.replace(settings, warnings=warnings), problems, warnings)
 
 
 def _sorted(problems: Sequence[Problem], files: Iterable[str]) -> tuple[Problem, ...]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -15,8 +14,7 @@ from alarm_mw.config.snapshot import from_json, to_json
 from alarm_mw.config.sources import Sources
 
 
-@dataclass(frozen=True, slots=True)
-class Loaded:
+class Loaded(msgspec.Struct, frozen=True):
     """A checked configuration with its origin."""
 
     settings: Settings
@@ -25,7 +23,7 @@ class Loaded:
     #: None where they are not known, so that it cannot be read again.
     sources: Sources | None = None
     #: Every file that was read, with its fingerprint.
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
     #: How often it has been read again since the start.
     generation: int = 0
     #: When it was read, in seconds since the epoch.

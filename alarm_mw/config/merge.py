@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from alarm_mw.config.fallbacks import check_fallbacks
 from alarm_mw.config.hidden import warn_of_hidden
@@ -46,7 +47,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
     mules = tuple(program for part in parts for program in part.mules)
     listeners = [part.metrics for part in parts if part.metrics is not None]
-    return replace(
+    return structs.replace(
         _settings(numbers),
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
         metrics=listeners[-1] if listeners else MetricsListener(),
@@ -64,7 +65,7 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
 
 def _settings(numbers: dict[str, float]) -> Settings:
     settings = Settings()
-    return replace(
+    return structs.replace(
         settings,
         alarm_freq=numbers.get("alarm_freq", settings.alarm_freq),
         alarm_msg_size=int(numbers.get("alarm_msg_size", settings.alarm_msg_size)),
@@ -115,4 +116,4 @@ def _broken(rule: Rule, error: PatternError) -> tuple[Where, str]:
         return rule.where, f"the regexp {rule.pattern!r} cannot be used: {error.text}"
     column = rule.where.column and rule.where.column + error.position
     text = f"the regexp {rule.pattern!r} breaks at its character {error.position + 1}: {error.text}"
-    return replace(rule.where, column=column), text
+    return structs.replace(rule.where, column=column), text

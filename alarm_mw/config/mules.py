@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec import structs
 
 from alarm_mw.actions.mule import MuleOptions
 from alarm_mw.config.problems import Report
@@ -74,7 +75,7 @@ def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report) -
         return alarm
     text = f"{what}: invalid mule number {options.mule} ({count} mules available), fallback to 0, which is any mule"
     report.warn(alarm.where, text)
-    return replace(alarm, options=MuleOptions())
+    return structs.replace(alarm, options=MuleOptions())
 
 
 def _look_for(program: str, where: Where, report: Report) -> None:

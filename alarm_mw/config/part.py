@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
@@ -18,8 +17,7 @@ from alarm_mw.types import Rule, Where
 FindAction = Callable[[str], type[Action]]
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(msgspec.Struct, frozen=True):
     """An alarm's name, which rules may use even where the rest of the alarm is wrong."""
 
     name: str
@@ -32,16 +30,14 @@ class Declared:
     is_left_out: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """A rule, and where the names of its alarms stand."""
 
     rule: Rule
     names_at: Where
 
 
-@dataclass(frozen=True, slots=True)
-class Watched:
+class Watched(msgspec.Struct, frozen=True):
     """A monitor, and where the names of its alarms stand."""
 
     #: None for one that is wrong in itself.
@@ -50,23 +46,22 @@ class Watched:
     names_at: Where
 
 
-@dataclass(slots=True)
-class Part:
+class Part(msgspec.Struct):
     """The alarms, rules, monitors and numbers of one file, of the flags, or of the keywords."""
 
-    alarms: list[Declared] = field(default_factory=list)
-    rules: list[Written] = field(default_factory=list)
-    monitors: list[Watched] = field(default_factory=list)
+    alarms: list[Declared] = msgspec.field(default_factory=list)
+    rules: list[Written] = msgspec.field(default_factory=list)
+    monitors: list[Watched] = msgspec.field(default_factory=list)
     #: Programs of mules.
-    mules: list[str] = field(default_factory=list)
+    mules: list[str] = msgspec.field(default_factory=list)
     #: The alarms that are told what is wrong with the program itself, and where their names stand.
-    own_alarms: list[tuple[str, Where]] = field(default_factory=list)
+    own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
     #: `Settings` fields, by their names.
-    numbers: dict[str, float] = field(default_factory=dict)
+    numbers: dict[str, float] = msgspec.field(default_factory=dict)
     #: None where it says nothing of it.
     alarm_rate: str | None = None
     #: Fields of `Upkeep`, by their names.
-    upkeep: dict[str, Any] = field(default_factory=dict)
+    upkeep: dict[str, Any] = msgspec.field(default_factory=dict)
     metrics: MetricsListener | None = None
     outbox: OutboxOptions | None = None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import Annotated
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table
@@ -94,7 +94,7 @@ def read_request(rule: Table) -> RequestConditions | None:
     _refuse_contradictions(table)
     # Whatever is unknown, all else is looked at too.
     known = {key: value for key, value in table.values.items() if key in RequestKeys.__struct_fields__}
-    keys = read_struct(RequestKeys, replace(table, values=known))
+    keys = read_struct(RequestKeys, structs.replace(table, values=known))
     return None if keys is None else _conditions(table, keys)
 
 

@@ -12,10 +12,11 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Self
+
+from msgspec import structs
 
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.engine.screen import Screen
@@ -87,7 +88,7 @@ class Screens:
 
     @staticmethod
     def _path(directory: Path, rules: Sequence[Rule]) -> Path:
-        looks = repr([replace(rule, alarms=(), where=NOWHERE) for rule in rules])
+        looks = repr([structs.replace(rule, alarms=(), where=NOWHERE) for rule in rules])
         key = hashlib.sha256("\n".join([*_compilers(), looks]).encode("utf-8", "surrogatepass"))
         return directory / f"{key.hexdigest()}.screen"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
@@ -16,25 +16,23 @@ from alarm_mw.types import NOWHERE, Rule, Where
 FALLBACK_AFTER = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Alarm:
+class Alarm(msgspec.Struct, frozen=True):
     """A name, an action and its options, and how hard to try."""
 
     name: str
     #: The plugin's name, as in the configuration: ``cmd``, ``curl``, …
     plugin: str
     options: PluginOptions
-    delivery: Delivery = field(default_factory=Delivery)
+    delivery: Delivery = msgspec.field(default_factory=Delivery)
     where: Where = NOWHERE
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = msgspec.field(default_factory=Limits)
     #: The alarms that deliver when this one cannot, the first that can.
     fallback: tuple[str, ...] = ()
     #: After how many seconds of failing.
     fallback_after: float = FALLBACK_AFTER
 
 
-@dataclass(frozen=True, slots=True)
-class Watch:
+class Watch(msgspec.Struct, frozen=True):
     """A monitor and its options, and the alarms that it fires."""
 
     #: The monitor's name: ``fd``, ``backlog``, …
@@ -49,8 +47,7 @@ class Watch:
         return frozenset(getattr(self.options, "descriptors", ()))
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(msgspec.Struct, frozen=True):
     """A configuration that was checked: everything in it can be used."""
 
     alarms: tuple[Alarm, ...] = ()
@@ -68,9 +65,9 @@ class Settings:
     own_alarms: tuple[str, ...] = ()
     #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
     alarm_rate: str | None = None
-    upkeep: Upkeep = field(default_factory=Upkeep)
-    outbox: OutboxOptions = field(default_factory=OutboxOptions)
-    metrics: MetricsListener = field(default_factory=MetricsListener)
+    upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
+    outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)
+    metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)
     #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
     warnings: tuple[Problem, ...] = ()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.actions import registry as actions
 from alarm_mw.config.part import FindAction
@@ -17,7 +17,7 @@ from alarm_mw.monitors import registry as monitors
 
 def to_json(settings: Settings) -> dict[str, object]:
     """Return the settings in the types of JSON. Holds secrets."""
-    values: dict[str, object] = msgspec.to_builtins(replace(settings, warnings=()))
+    values: dict[str, object] = msgspec.to_builtins(structs.replace(settings, warnings=()))
     return values
 
 
@@ -28,7 +28,7 @@ def from_json(
 ) -> Settings:
     """Return the settings that `to_json` was given; raise `msgspec.ValidationError` for anything else."""
     plain = msgspec.convert({**values, "alarms": [], "monitors": []}, Settings)
-    return replace(
+    return structs.replace(
         plain,
         alarms=tuple(_restored(each, Alarm, find_action(each["plugin"])) for each in values["alarms"]),
         monitors=tuple(_restored(each, Watch, find_monitor(each["monitor"])) for each in values["monitors"]),
@@ -41,4 +41,4 @@ E = TypeVar("E", Alarm, Watch)
 def _restored(entry: Mapping[str, Any], kind: type[E], plugin: type[Action | Monitor]) -> E:
     """Return an entry with the options of its plugin."""
     options = msgspec.convert(entry["options"], plugin.Options)
-    return replace(msgspec.convert({**entry, "options": {}}, kind), options=options)
+    return structs.replace(msgspec.convert({**entry, "options": {}}, kind), options=options)

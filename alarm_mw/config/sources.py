@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
+
+import msgspec
 
 from alarm_mw.config.files import UnreadableError, read_bytes
 
@@ -19,8 +20,7 @@ DEFAULT_FILES: Final = ("alarm-mw.toml", "uwsgi.ini")
 _UWSGI_SECTION = re.compile(rb"^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(msgspec.Struct, frozen=True):
     """The files and flags of a configuration, in the order in which they count: TOML, ini, flags."""
 
     toml_files: tuple[str, ...] = ()

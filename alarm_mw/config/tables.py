@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Mapping
-from dataclasses import replace
+
+from msgspec import structs
 
 from alarm_mw.config.alarm_names import alarm_names, optional_names
 from alarm_mw.config.fallbacks import read_fallback_after
@@ -188,7 +189,7 @@ def _place(table: Table, key: str) -> Where:
     pattern = table.values.get(key)
     if not isinstance(pattern, str):
         return table.where()
-    return replace(table.where(key), column=table.origin.column((*table.path, key), pattern))
+    return structs.replace(table.where(key), column=table.origin.column((*table.path, key), pattern))
 
 
 def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:

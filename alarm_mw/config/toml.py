@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from alarm_mw.config.files import UnreadableError, read_bytes
 from alarm_mw.config.problems import Report
@@ -65,8 +66,7 @@ def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
     return where, message[: found.start()]
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(msgspec.Struct, frozen=True):
     """A document and where its values stand."""
 
     file: str
@@ -85,15 +85,14 @@ class _Source:
         return place.column + quotes if stands else 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Filler:
+class _Filler(msgspec.Struct, frozen=True):
     """Puts the environment's variables, and what is in files, into strings."""
 
     environ: Mapping[str, str]
     source: _Source
     report: Report
-    filled: set[Path] = field(default_factory=set)
-    broken: set[Path] = field(default_factory=set)
+    filled: set[Path] = msgspec.field(default_factory=set)
+    broken: set[Path] = msgspec.field(default_factory=set)
 
     def fill(self, value: object, path: Path) -> object:
         """Return `value` with the variables in its strings replaced."""

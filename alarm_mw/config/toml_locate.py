@@ -8,7 +8,8 @@ from __future__ import annotations
 import bisect
 import re
 import tomllib
-from dataclasses import dataclass, field
+
+import msgspec
 
 from alarm_mw.config.tree import Path
 
@@ -28,8 +29,7 @@ _STRING = re.compile(
 _SCALAR = re.compile(r"[^,\]}#\n]*+")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A line and a column, both from 1, and the index into the text."""
 
     line: int
@@ -52,13 +52,12 @@ def locate(text: str) -> dict[Path, Place]:
     return places
 
 
-@dataclass(slots=True)
-class _Walk:
+class _Walk(msgspec.Struct):
     text: str
     index: int = 0
-    found: dict[Path, int] = field(default_factory=lambda: {(): 0})
+    found: dict[Path, int] = msgspec.field(default_factory=lambda: {(): 0})
     #: How many tables each ``[[array]]`` has so far.
-    arrays: dict[Path, int] = field(default_factory=dict)
+    arrays: dict[Path, int] = msgspec.field(default_factory=dict)
 
     def document(self) -> None:
         table: Path = ()

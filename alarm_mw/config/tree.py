@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from alarm_mw.config.problems import Report
 from alarm_mw.keyvalue import did_you_mean
@@ -13,8 +14,7 @@ from alarm_mw.types import Where
 Path = tuple[str | int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(msgspec.Struct, frozen=True):
     """Where the values of a tree come from, and who hears of what is wrong with them."""
 
     locate: Callable[[Path], Where]
@@ -27,8 +27,7 @@ class Origin:
     broken: frozenset[Path] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(msgspec.Struct, frozen=True):
     """One table of a tree."""
 
     values: Mapping[str, object]

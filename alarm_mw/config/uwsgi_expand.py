@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+
+from msgspec import structs
 
 from alarm_mw.config.files import UnreadableError, read_text
 from alarm_mw.config.problems import Report
@@ -32,7 +33,7 @@ def expand(entries: Sequence[Entry], environ: Mapping[str, str], report: Report)
         for index, entry in enumerate(values):
             look_up = _look_up(symbol, values, environ, entry, report)
             try:
-                values[index] = replace(entry, value=substitute(entry.value, symbol, look_up))
+                values[index] = structs.replace(entry, value=substitute(entry.value, symbol, look_up))
             except EndlessError:
                 report.wrong(entry.where, f"{entry.key}: the value refers to itself with {symbol}(…)")
     return values

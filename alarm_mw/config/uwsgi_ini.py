@@ -8,7 +8,9 @@ at the start of a line only, and a key may stand without ``=``. After uWSGI 2.0'
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+
+import msgspec
+from msgspec import structs
 
 from alarm_mw.config import uwsgi_logic
 from alarm_mw.config.files import UnreadableError, read_text
@@ -57,18 +59,17 @@ def parse(lines: Iterable[MagicLine], file: str, section: str) -> Iterator[Entry
             yield Entry(key.rstrip(_BLANKS), value.strip(_BLANKS), Where(file, line.number), line.source)
 
 
-@dataclass(slots=True)
-class _Reader:
+class _Reader(msgspec.Struct):
     """Reads files one into another."""
 
     environ: Mapping[str, str]
     report: Report
     table: Table
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[Entry] = msgspec.field(default_factory=list)
     #: The files being read, outermost first, with their sections.
     open: tuple[tuple[str, str], ...] = ()
     #: What to inherit, each with the files that were open where it was named.
-    inherited: list[tuple[tuple[tuple[str, str], ...], Entry]] = field(default_factory=list)
+    inherited: list[tuple[tuple[tuple[str, str], ...], Entry]] = msgspec.field(default_factory=list)
     block: Entry | None = None
     #: A key of a block is being added: blocks do not reach into what it includes.
     running: bool = False
@@ -139,7 +140,7 @@ class _Reader:
         self.running = True
         try:
             for turn in uwsgi_logic.turns(block, uwsgi_logic.Facts(self.environ, self.entries)):
-                self._run(entry if turn is None else replace(entry, value=entry.value.replace("%(_)", turn)))
+                self._run(entry if turn is None else structs.replace(entry, value=entry.value.replace("%(_)", turn)))
         except uwsgi_logic.LogicError as error:
             self.report.wrong(block.where, f"{block.key}: {error}")
         self.running = False
@@ -153,7 +154,7 @@ class _Reader:
             self.inherited.append((self.open, entry))
         elif entry.option in _PLACEHOLDERS:
             key, _, value = entry.value.partition("=")
-            self.entries.append(replace(entry, key=key, value=value))
+            self.entries.append(structs.replace(entry, key=key, value=value))
         elif entry.option == "else":
             self.report.warn(entry.where, "else: uWSGI 2.0 has none, so the block just goes on to its end")
         else:

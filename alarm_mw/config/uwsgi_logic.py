@@ -9,8 +9,9 @@ import glob
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from alarm_mw.config.files import UnreadableError, read_text
 from alarm_mw.config.uwsgi_entry import Entry
@@ -18,8 +19,7 @@ from alarm_mw.config.uwsgi_entry import Entry
 ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(msgspec.Struct, frozen=True):
     """What a condition may ask."""
 
     environ: Mapping[str, str]

@@ -13,8 +13,9 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 Table = Mapping[str, str]
 
@@ -26,8 +27,7 @@ _HASH_START = 5381
 _DIRECTORIES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class MagicLine:
+class MagicLine(msgspec.Struct, frozen=True):
     """A line after replacement."""
 
     number: int

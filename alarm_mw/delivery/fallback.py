@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import structs
 
 from alarm_mw.engine.messages import named
 from alarm_mw.types import Firing
 
 
-@dataclass(frozen=True, slots=True)
-class Way:
+class Way(msgspec.Struct, frozen=True):
     """Another way for a firing: the alarm that delivers it, once the present one has failed for `after` seconds."""
 
     alarm: str
@@ -37,7 +38,9 @@ def handed_over(firing: Firing, alarm: str) -> Firing:
     newline = firing.message[len(message) :]
     told = message.removesuffix(_note(firing.via)) if firing.via else message
     via = (*firing.via, firing.alarm)
-    return replace(firing, id=f"{firing.id}.{named(alarm)}", alarm=alarm, message=told + _note(via) + newline, via=via)
+    return structs.replace(
+        firing, id=f"{firing.id}.{named(alarm)}", alarm=alarm, message=told + _note(via) + newline, via=via
+    )
 
 
 def _note(via: Sequence[str]) -> bytes:

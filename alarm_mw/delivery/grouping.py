@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec import structs
 
 from alarm_mw.delivery.outbox import Entry
 from alarm_mw.types import Firing
@@ -58,7 +60,7 @@ def combined(firings: Sequence[Firing]) -> Firing:
         return first
     count = sum(firing.count for firing in firings)
     since = [firing.held_since for firing in firings if firing.held_since is not None]
-    return replace(
+    return structs.replace(
         first,
         id=f"{first.id}+{len(firings) - 1}",
         message=_told(first, last, count),

@@ -7,8 +7,9 @@ import inspect
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
+
+from msgspec import structs
 
 from alarm_mw.client import init
 from alarm_mw.config.load import from_keywords
@@ -47,12 +48,12 @@ def load(options: object) -> Settings | None:
 
 def mistakes(error: ConfigError) -> tuple[Problem, ...]:
     """Return what is wrong, named as one writes it in Django's settings."""
-    return tuple(replace(problem, where=_in_settings(problem.where)) for problem in error.problems)
+    return tuple(structs.replace(problem, where=_in_settings(problem.where)) for problem in error.problems)
 
 
 def _in_settings(where: Where) -> Where:
     found = _KEYWORD.fullmatch(where.file)
-    return where if found is None else replace(where, file=f'{SETTING}["{found[1]}"]{found[2]}')
+    return where if found is None else structs.replace(where, file=f'{SETTING}["{found[1]}"]{found[2]}')
 
 
 def _shape(options: object) -> Iterator[Problem]:

@@ -22,8 +22,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import unquote
+
+import msgspec
 
 from alarm_mw.printable import printable
 from alarm_mw.types import RequestConditions
@@ -53,8 +54,7 @@ _ESCAPED = re.compile(r'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
 LONGEST = 4_500
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedRequest:
+class LoggedRequest(msgspec.Struct, frozen=True):
     """A request as an access log tells of it (`RequestFacts`)."""
 
     method: str

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterator
-from dataclasses import fields
+
+from msgspec import structs
 
 from alarm_mw.types import RequestConditions, Rule
 
@@ -27,7 +28,7 @@ def rule_text(rule: Rule) -> str:
 
 def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:
     """Yield the names and values of the conditions that are given."""
-    for field in fields(conditions):
+    for field in structs.fields(conditions):
         value = getattr(conditions, field.name)
         if value != field.default:
             yield field.name, value

@@ -7,7 +7,7 @@ in silence. Only groups that something refers to are kept.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from msgspec import structs
 
 from alarm_mw.engine.pcre_chars import Scanner
 from alarm_mw.engine.pcre_classes import ClassParser
@@ -265,7 +265,7 @@ class _Parser:
                 look = self._look(token[1:], options, start)
                 assert isinstance(look, Look)
                 yes, no = self._yes_no(options, start)
-                return choice(sequence(look, yes), sequence(replace(look, negative=not look.negative), no))
+                return choice(sequence(look, yes), sequence(structs.replace(look, negative=not look.negative), no))
         name = scan.until(")", "the condition")
         if name == "DEFINE":
             if self._yes_no(options, start)[1] is not EMPTY:

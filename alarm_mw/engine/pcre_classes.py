@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from alarm_mw.engine.pcre_chars import DIGITS, SPACE, Scanner, octal, property_set, shorthand, single
 from alarm_mw.engine.tree import ALL_BYTES, LETTERS, LOWER, UPPER, WORD, bits, both_cases
@@ -27,8 +27,7 @@ _POSIX = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
+class _Item(msgspec.Struct, frozen=True):
     """One item of a class: a set, and its code where it is a single byte that may begin or end a range."""
 
     members: int

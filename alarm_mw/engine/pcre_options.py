@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec import structs
 
 from alarm_mw.engine.pcre_chars import Scanner
 from alarm_mw.engine.tree import Chars, Node, both_cases
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(msgspec.Struct, frozen=True):
     """The options that ``(?…)`` sets, each under its letter's meaning."""
 
     ignore_case: bool = False
@@ -43,9 +43,9 @@ def letters(scan: Scanner, options: Options) -> Options | None:
         if letter == "-" and value:
             value = False
         elif letter in _LETTERS:
-            options = replace(options, **{_LETTERS[letter]: value})
+            options = structs.replace(options, **{_LETTERS[letter]: value})
             if letter == "x":
-                options = replace(options, extended_more=value and scan.take("x"))
+                options = structs.replace(options, extended_more=value and scan.take("x"))
         else:
             return None
     return options

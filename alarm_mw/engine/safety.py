@@ -11,7 +11,8 @@ This errs on the safe side: a pattern may be faster than it says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import msgspec
+from msgspec import structs
 
 from alarm_mw.engine.tree import (
     NEWLINE,
@@ -44,8 +45,7 @@ _UNROLLED = 8
 _HOPELESS = 9
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
+class _Rest(msgspec.Struct, frozen=True):
     """What comes from some place on."""
 
     #: The characters with which it can begin; none where it cannot fail.
@@ -83,7 +83,7 @@ def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911  # one case for 
     """Return what comes from the node on, where `rest` comes after it."""
     match node:
         case Chars():
-            return replace(rest, first=_first(node))
+            return structs.replace(rest, first=_first(node))
         case Sequence(items):
             for item in reversed(items):
                 rest = _before(item, rest)
@@ -100,7 +100,7 @@ def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911  # one case for 
             return _look(node, rest)
         case BackReference():
             return _Rest(_ANY, max(rest.power, 1), rest.factor, rest.forks)
-    return replace(rest, first=_at(node.anchor, rest))
+    return structs.replace(rest, first=_at(node.anchor, rest))
 
 
 def _first(node: Chars) -> int:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import structs
 
 #: All characters of bytes, and those of text that are ASCII, as sets of bits.
 ALL_BYTES = (1 << 256) - 1
@@ -68,8 +70,7 @@ class Mood(enum.Enum):
     POSSESSIVE = "+"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(msgspec.Struct, frozen=True):
     """A set of characters as Python's parser gave it, for what its members beyond ASCII are."""
 
     #: The operations of ``re``'s parse tree, each a pair of name and argument.
@@ -78,8 +79,7 @@ class Source:
     ascii_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Chars:
+class Chars(msgspec.Struct, frozen=True):
     """One character out of a set."""
 
     #: Bit n is set when character n is a member: 256 bits for bytes, 128 for text.
@@ -95,22 +95,19 @@ class Chars:
         return self.source is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Sequence:
+class Sequence(msgspec.Struct, frozen=True):
     """One after the other; without items, the empty text."""
 
     items: tuple[Node, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(msgspec.Struct, frozen=True):
     """One of them, the first that leads to a match; without branches, nothing at all."""
 
     branches: tuple[Node, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Repeat:
+class Repeat(msgspec.Struct, frozen=True):
     """The item again and again: at least and at most so often (None: no limit)."""
 
     item: Node
@@ -119,23 +116,20 @@ class Repeat:
     mood: Mood = Mood.GREEDY
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """A group whose text is kept under its number."""
 
     item: Node
     number: int
 
 
-@dataclass(frozen=True, slots=True)
-class Atomic:
+class Atomic(msgspec.Struct, frozen=True):
     """The first match of the item, never another one."""
 
     item: Node
 
 
-@dataclass(frozen=True, slots=True)
-class Look:
+class Look(msgspec.Struct, frozen=True):
     """Whether the item matches here, ahead or behind, without taking anything."""
 
     item: Node
@@ -143,16 +137,14 @@ class Look:
     negative: bool
 
 
-@dataclass(frozen=True, slots=True)
-class BackReference:
+class BackReference(msgspec.Struct, frozen=True):
     """The text of a group once more."""
 
     number: int
     ignore_case: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Condition:
+class Condition(msgspec.Struct, frozen=True):
     """The one when the group has matched, the other when not."""
 
     number: int
@@ -160,8 +152,7 @@ class Condition:
     no: Node
 
 
-@dataclass(frozen=True, slots=True)
-class At:
+class At(msgspec.Struct, frozen=True):
     """A place."""
 
     anchor: Anchor
@@ -175,8 +166,7 @@ EMPTY = Sequence()
 NOTHING = Choice()
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(msgspec.Struct, frozen=True):
     """A whole regexp."""
 
     root: Node
@@ -224,9 +214,9 @@ def rebuilt(node: Node, parts: list[Node]) -> Node:
         case Choice():
             return choice(*parts)
         case Repeat() | Group() | Atomic() | Look():
-            return replace(node, item=parts[0])
+            return structs.replace(node, item=parts[0])
         case Condition():
-            return replace(node, yes=parts[0], no=parts[1])
+            return structs.replace(node, yes=parts[0], no=parts[1])
     return node
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 
 from msgspec import structs
 
@@ -149,7 +148,7 @@ async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 def _facts(watch: Watch) -> Watch:
     """Return the watch without its place in a file."""
-    return replace(watch, where=NOWHERE)
+    return structs.replace(watch, where=NOWHERE)
 
 
 def _tell(watch: Watch, error: Exception, pause: float) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import math
@@ -11,8 +12,9 @@ import os
 import threading
 import time
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec import structs
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
@@ -233,8 +235,8 @@ class MasterProcess:
 
     def _hand_on(self, loaded: Loaded) -> None:
         """Let the next master begin with this configuration."""
-        values = replace(loaded, retired=self._runtime.retired).to_json()
-        plan = replace(self._plan, settings={**self._plan.settings, **values})
+        values = structs.replace(loaded, retired=self._runtime.retired).to_json()
+        plan = dataclasses.replace(self._plan, settings={**self._plan.settings, **values})
         descriptor = plan.write()
         try:
             self._link.plan(descriptor)

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import TypedDict
+
+from msgspec import structs
 
 from alarm_mw.config.files import fingerprint
 from alarm_mw.config.load import Examined
@@ -91,7 +92,7 @@ class Reloader:
         examined, fresh = read(sources, self._environ, time.time(), self.loaded.generation + 1)
         self._seen = fresh
         if not examined.problems:
-            examined = replace(examined, problems=unmakable(examined.settings))
+            examined = structs.replace(examined, problems=unmakable(examined.settings))
         if examined.problems:
             return self._refused([*told(examined)])
         return self._taken(examined, fresh)

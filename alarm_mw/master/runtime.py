@@ -6,9 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
+
+from msgspec import structs
 
 from alarm_mw.actions import registry
 from alarm_mw.config.build import engine_of
@@ -266,7 +268,9 @@ class Runtime:
 
 def _is_same(alarm: Alarm, before: Routed) -> bool:
     """Return whether there was this very alarm before, wherever in a file it stood."""
-    return alarm.name in before and replace(alarm, where=NOWHERE) == replace(before[alarm.name][0], where=NOWHERE)
+    return alarm.name in before and structs.replace(alarm, where=NOWHERE) == structs.replace(
+        before[alarm.name][0], where=NOWHERE
+    )
 
 
 def _route(action: Action, alarm: Alarm) -> Route:

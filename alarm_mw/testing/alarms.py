@@ -10,9 +10,10 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Self, TextIO
+
+from msgspec import structs
 
 from alarm_mw import process, signals
 from alarm_mw.config.build import limits_of
@@ -153,7 +154,7 @@ class Alarms:
     def _start(self, settings: Settings) -> None:
         alarms = [Alarm(alarm.name, "recording", NoOptions(), limits=limits_of(alarm)) for alarm in settings.alarms]
         alarms += [Alarm(name, "recording", NoOptions()) for name in settings.left_out]
-        self._client = _Client(replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
+        self._client = _Client(structs.replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
         process.this.client = self._client
 
     def _settle(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import socket
 import ssl
@@ -14,6 +13,7 @@ from typing import BinaryIO, cast
 
 import pytest
 import trustme
+from msgspec import structs
 
 from alarm_mw.interfaces import ActionContext
 from alarm_mw.types import Firing, Record
@@ -28,7 +28,7 @@ def make_firing() -> Callable[..., Firing]:
         number = next(numbers)
         record = Record(message=message, source="stdout", time=1.5, key=f"key-{number}", pid=42)
         firing = Firing(id=f"firing-{number}", alarm="test", message=message, record=record, time=2.5, rule="ERR")
-        return dataclasses.replace(firing, **facts)  # type: ignore[arg-type]  # the tests name fields that exist
+        return structs.replace(firing, **facts)
 
     return make
 

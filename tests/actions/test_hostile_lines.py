@@ -28,7 +28,7 @@ lines = st.lists(st.sampled_from(PIECES) | st.binary(max_size=20), max_size=5).m
 
 #: What a configuration can call an alarm.
 names = st.text(min_size=1, max_size=20).filter(lambda name: not re.search(r"[\s,]", name)) | st.sampled_from(
-    ["störung", "\0", "\ud800", "<a@b>", '"\\', "a%20b"]
+    ["störung", "\0", "<a@b>", '"\\', "a%20b"]
 )
 
 #: Every option whose text goes into a request.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
 
 import pytest
+from msgspec import structs
 
 from alarm_mw.actions.log import LogAction, LogOptions, entry
 from alarm_mw.interfaces import ActionContext
@@ -56,7 +56,7 @@ def test_what_needs_no_waiting_needs_no_thread(
         lines.append(line)
         return True
 
-    context = dataclasses.replace(context, write_log_at_once=write_at_once)
+    context = structs.replace(context, write_log_at_once=write_at_once)
     asyncio.run(LogAction(LogAction.from_uwsgi(""), context).deliver(make_firing(b"ERR x\n", time=MOMENT)))
     assert lines == [b"Tue Nov 24 06:29:21 2026 - ALARM: ERR x\n"]
     assert not log.text
@@ -73,7 +73,7 @@ def test_a_slow_log_is_waited_for_even_when_the_time_is_over(
         may_end.wait(10)
 
     async def scene() -> None:
-        action = LogAction(LogAction.from_uwsgi(""), dataclasses.replace(context, write_log=write_log))
+        action = LogAction(LogAction.from_uwsgi(""), structs.replace(context, write_log=write_log))
         attempt = asyncio.create_task(action.deliver(make_firing()))
         await asyncio.to_thread(has_begun.wait, 10)
         attempt.cancel()

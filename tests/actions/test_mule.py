@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Callable
 
 import pytest
+from msgspec import structs
 
 from alarm_mw.actions.mule import MuleAction, MuleOptions
 from alarm_mw.errors import ActionError, OptionError
@@ -43,7 +43,7 @@ def test_what_is_no_number_is_refused(args: str) -> None:
 def test_the_mule_gets_the_very_bytes(context: ActionContext, make_firing: Callable[..., Firing]) -> None:
     """The message is handed over as it was printed, newline and all."""
     processes = FakeProcesses()
-    action = MuleAction(MuleOptions(mule=3), dataclasses.replace(context, processes=processes))
+    action = MuleAction(MuleOptions(mule=3), structs.replace(context, processes=processes))
     asyncio.run(action.deliver(make_firing(b"\xff\x00 x\n")))
     assert processes.messages == [(3, b"\xff\x00 x\n")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import os
 import signal
@@ -13,6 +12,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 import pytest
+from msgspec import structs
 
 from alarm_mw import signals
 from alarm_mw.actions.signal import SignalAction, SignalOptions
@@ -69,7 +69,7 @@ def test_the_signal_is_raised_in_the_processes_and_here(
 
     firing = make_firing()
     with signals.uwsgi(17).connected_to(note):
-        deliver(SignalAction(SignalOptions(signal=17), dataclasses.replace(context, processes=processes)), firing)
+        deliver(SignalAction(SignalOptions(signal=17), structs.replace(context, processes=processes)), firing)
     assert processes.raised == [17]
     assert heard == [("test", 17, firing)]
 
@@ -90,7 +90,7 @@ def test_a_signal_that_nobody_has_asked_for_yet_is_kept(
     context: ActionContext, make_firing: Callable[..., Firing]
 ) -> None:
     """While workers may be starting, the signal is to be tried again."""
-    action = SignalAction(SignalOptions(signal=19), dataclasses.replace(context, processes=FakeProcesses(takes=False)))
+    action = SignalAction(SignalOptions(signal=19), structs.replace(context, processes=FakeProcesses(takes=False)))
     with pytest.raises(ActionError, match="no process has asked for signal 19") as caught:
         deliver(action, make_firing())
     assert caught.value.retry
@@ -99,7 +99,7 @@ def test_a_signal_that_nobody_has_asked_for_yet_is_kept(
 def test_a_signal_that_nobody_wants_is_refused(context: ActionContext, make_firing: Callable[..., Firing]) -> None:
     """After that time, or without a master at all, it becomes a dead letter rather than clogging its lane."""
     for processes in (FakeProcesses(takes=False), None):
-        action = ImpatientAction(SignalOptions(signal=19), dataclasses.replace(context, processes=processes))
+        action = ImpatientAction(SignalOptions(signal=19), structs.replace(context, processes=processes))
         with pytest.raises(ActionError) as caught:
             deliver(action, make_firing())
         assert not caught.value.retry
@@ -108,7 +108,7 @@ def test_a_signal_that_nobody_wants_is_refused(context: ActionContext, make_firi
 def test_the_server_gets_signals_by_name(context: ActionContext, make_firing: Callable[..., Firing]) -> None:
     """`signal:SIGUSR1` sends it to the server's process as it is at that moment."""
     server = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
-    action = SignalAction(SignalOptions(signal="SIGUSR1"), dataclasses.replace(context, server_pid=lambda: server.pid))
+    action = SignalAction(SignalOptions(signal="SIGUSR1"), structs.replace(context, server_pid=lambda: server.pid))
     deliver(action, make_firing())
     assert server.wait(10) == -signal.SIGUSR1
 
@@ -120,7 +120,7 @@ def test_without_a_server_a_named_signal_is_refused(context: ActionContext, make
     for pid, text in ((None, "there is no server"), (ended.pid, "cannot be sent")):
         action = SignalAction(
             SignalOptions(signal="SIGHUP"),
-            dataclasses.replace(context, server_pid=functools.partial(int, pid) if pid else lambda: None),
+            structs.replace(context, server_pid=functools.partial(int, pid) if pid else lambda: None),
         )
         with pytest.raises(ActionError, match=text) as caught:
             deliver(action, make_firing())

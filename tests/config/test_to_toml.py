@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
@@ -24,18 +24,18 @@ SHARED = Path(__file__).parents[3] / "shared"
 
 def without_places(settings: Settings) -> Settings:
     """Return what a configuration means; the alarms of an exclusion and the spelling of a byte mean nothing."""
-    return replace(
+    return structs.replace(
         settings,
-        alarms=tuple(replace(alarm, where=NOWHERE) for alarm in settings.alarms),
+        alarms=tuple(structs.replace(alarm, where=NOWHERE) for alarm in settings.alarms),
         rules=tuple(map(meaning, settings.rules)),
-        monitors=tuple(replace(watch, where=NOWHERE) for watch in settings.monitors),
+        monitors=tuple(structs.replace(watch, where=NOWHERE) for watch in settings.monitors),
         warnings=(),
     )
 
 
 def meaning(rule: Rule) -> Rule:
     pattern = repr(pcre.parse(rule.pattern)) if rule.syntax is Syntax.PCRE else rule.pattern
-    return replace(rule, pattern=pattern, alarms=() if rule.excludes else rule.alarms, where=NOWHERE)
+    return structs.replace(rule, pattern=pattern, alarms=() if rule.excludes else rule.alarms, where=NOWHERE)
 
 
 def read(folder: Path, name: str, data: bytes) -> Settings:

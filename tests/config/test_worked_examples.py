@@ -12,7 +12,6 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ import pytest
 import smtp_server
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from msgspec import structs
 from prosody_server import Prosody
 
 from alarm_mw.actions.signal import SignalOptions
@@ -134,7 +134,7 @@ def only(settings: Settings, *names: str) -> Settings:
     """Return the settings with these alarms only, and the rules that name none but them."""
     alarms = tuple(alarm for alarm in settings.alarms if alarm.name in names)
     rules = tuple(rule for rule in settings.rules if set(rule.alarms) <= set(names))
-    return replace(settings, alarms=alarms, rules=rules, monitors=())
+    return structs.replace(settings, alarms=alarms, rules=rules, monitors=())
 
 
 def fire(settings: Settings, alarm: str, message: bytes) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import pytest
+from msgspec import structs
 
 from alarm_mw import signals
 from alarm_mw.delivery import breaker as breaker_module
@@ -343,7 +343,7 @@ def test_a_firing_is_handed_over_once(tmp_path: Path) -> None:
         jabber, mail = Receiver(ActionError("no", retry=False)), Receiver(busy())
         routes = {"jabber": Route(jabber, QUICK, ("mail",)), "mail": Route(mail, SLOW)}
         async with Stage(routes, tmp_path / "outbox.db") as stage:
-            stage.put(replace(firing("mail", 1), id="jabber1.mail"))
+            stage.put(structs.replace(firing("mail", 1), id="jabber1.mail"))
             await mail.until(lambda it: bool(it.tries))
             stage.put(firing("jabber", 1))
             assert not await stage.dispatcher.drain(10.0, wait_for_retries=False)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from msgspec import structs
 
@@ -40,8 +38,8 @@ def test_it_says_the_first_and_the_last(texts: list[str], message: bytes) -> Non
 
 def test_it_stands_for_all_of_them() -> None:
     """What had been held back before any of them, and the groups among them, are counted together."""
-    one = replace(firing(1, "x\n"), held_back=2, held_since=7.0)
-    two = replace(firing(2, "y\n"), held_back=3, held_since=5.0, count=10)
+    one = structs.replace(firing(1, "x\n"), held_back=2, held_since=7.0)
+    two = structs.replace(firing(2, "y\n"), held_back=3, held_since=5.0, count=10)
     group = combined([one, two, firing(3, "z\n")])
     assert (group.held_back, group.held_since, group.count, group.id) == (5, 5.0, 12, "id1+2")
     assert combined([firing(1, "x\n"), firing(0, "x\n")]).message == b"x [1 more in 0.0 s]\n"

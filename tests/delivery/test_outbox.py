@@ -14,10 +14,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from alarm_mw.delivery.clock import SteadyClock
 from alarm_mw.delivery.codec import encode
@@ -219,8 +219,8 @@ def test_memory_serves_as_well() -> None:
     "one",
     [
         firing(message=b"x" * 1000),
-        replace(firing(), message=b"cut"),
-        replace(firing(message=b""), message=b"no message in the record"),
+        structs.replace(firing(), message=b"cut"),
+        structs.replace(firing(message=b""), message=b"no message in the record"),
         firing(message=b""),
     ],
 )

@@ -58,7 +58,7 @@ lint: $(VENV)/.test
 
 # The long form of tests/faults, which the tests run in short.
 faults: services $(VENV)/.test
-	@PYTHONPATH=tests/faults $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
+	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import answers
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
@@ -75,14 +76,6 @@ def printed(log: str) -> set[str]:
 
 def alarms(folder: Path) -> set[str]:
     return set((folder / "out.txt").read_text().splitlines())
-
-
-def answers(port: int) -> bool:
-    try:
-        socket.create_connection(("127.0.0.1", port), 1.0).close()
-    except OSError:
-        return False
-    return True
 
 
 def ask(port: int, path: str) -> tuple[int, int]:

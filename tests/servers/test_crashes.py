@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 ALARM = ("--alarm", "a cmd:cat > `mktemp fired/XXXXXX`", "--alarm-segfault", "a")
 
@@ -50,7 +50,7 @@ class Site:
     def __init__(self, installation: Any, until: Callable[..., None]) -> None:
         self.installation = installation
         self.until = until
-        self.port = _free_port()
+        self.port = free_port()
         self.output = installation.directory / "output"
         (installation.directory / "fired").mkdir()
         (installation.directory / "wsgi_app.py").write_text(WSGI)
@@ -102,13 +102,6 @@ class Site:
 @pytest.fixture
 def site(installation: Any, until: Callable[..., None]) -> Site:
     return Site(installation, until)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def gunicorn(site: Site, *options: str) -> list[str]:

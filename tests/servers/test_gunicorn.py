@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from ports import answers, free_port
 
 REQUESTS = 2_500
 
@@ -70,20 +70,6 @@ class Sink:
 def sink() -> Iterator[Sink]:
     with Sink() as running:
         yield running
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1.0):
-            return True
-    except OSError:
-        return False
 
 
 def request(port: int, number: int) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import answers, free_port
 
 from alarm_mw.engine.antiloop import MAX_DEPTH
 
@@ -97,20 +97,6 @@ async def asgi_app(scope, receive, send):
 
 wsgi_app, asgi_app = wsgi.UploadCheck(wsgi_app), asgi.UploadCheck(asgi_app)
 """
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1.0):
-            return True
-    except OSError:
-        return False
 
 
 def post(port: int, headers: dict[str, str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import free_port
 
 APP = """
 import logging
@@ -35,12 +35,6 @@ app = AlarmMiddleware(shop, [unhandled_exception, unfinished_after(0.5)], last_l
 """
 
 RULES = ["^Request has not ended", "WORKER TIMEOUT", "^Unhandled exception"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

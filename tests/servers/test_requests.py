@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import answers, free_port
 
 CONFIGURATION = """
 alarm_freq = 0.0
@@ -102,18 +102,6 @@ def request(port: int, method: str, path: str, agent: str = "test") -> int:
     with contextlib.closing(connection):
         connection.request(method, path, headers={"User-Agent": agent, "Connection": "close"})
         return connection.getresponse().status
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1.0):
-        return True
-    return False
 
 
 #: How each alarm's only message begins.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import trustme
+from ports import answers, free_port
 
 DOMAIN = "alarms.test"
 ROOMS = "rooms.alarms.test"
@@ -45,12 +44,6 @@ def missing() -> str:
     return "" if shutil.which("prosody") else "prosody is not installed (apt-get install prosody)"
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
-
-
 @dataclass
 class Prosody:
     """A server with accounts whose password is `PASSWORD`; can be stopped and started again."""
@@ -60,8 +53,8 @@ class Prosody:
     #: Whether a client must use TLS, and can.
     require_encryption: bool = True
     offer_tls: bool = True
-    port: int = field(default_factory=_free_port)
-    direct_port: int = field(default_factory=_free_port)
+    port: int = field(default_factory=free_port)
+    direct_port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
 
     def __post_init__(self) -> None:
@@ -113,7 +106,7 @@ class Prosody:
         with (self.directory / "output").open("ab") as output:
             self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         deadline = time.monotonic() + 30
-        while not _answers(self.port):
+        while not answers(self.port):
             if self._process.poll() is not None or time.monotonic() > deadline:
                 self.stop()
                 raise RuntimeError(f"prosody does not start: {self.output()}")
@@ -137,9 +130,3 @@ class Prosody:
         for blob in certificate.cert_chain_pems:
             blob.write_to_path(str(self.directory / "chain.pem"), append=True)
         self.authority.cert_pem.write_to_path(self.ca_file)
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-        return True
-    return False

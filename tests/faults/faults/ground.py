@@ -6,9 +6,7 @@ import contextlib
 import http.client
 import itertools
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +14,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from ports import free_port
 
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
@@ -75,14 +75,6 @@ def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what:
         if time.monotonic() > deadline:
             raise TimeoutError(what)
         pause.wait(0.02)
-
-
-def free_port() -> int:
-    """Return a port that the kernel gives to nobody who does not ask for it by number."""
-    for port in random.sample(range(10_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise RuntimeError("no free port")
 
 
 class Ground:

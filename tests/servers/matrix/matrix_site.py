@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.client
 import itertools
-import random
 import re
-import socket
 import subprocess
 import threading
 from collections import Counter, defaultdict
@@ -19,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from matrix_rows import Program, Row
+from ports import free_port
 
 from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
@@ -72,14 +70,6 @@ class Hook:
         """Return the way, the number, the process and the place of each alarm."""
         found = (SAID.search(body) for body in self.bodies)
         return [(match[1].decode(), int(match[2]), int(match[3]), int(match[4])) for match in found if match]
-
-
-def free_port() -> int:
-    """Return a port that the kernel gives to nobody who does not ask for it by number."""
-    for port in random.sample(range(10_000, 32_000), 100):
-        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-            return port
-    raise RuntimeError("no free port")
 
 
 class Site:

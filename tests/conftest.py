@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
 import signal
@@ -17,6 +18,8 @@ import pytest
 import trustme
 from hypothesis import settings
 from prosody_server import Prosody, missing
+
+from alarm_mw import AlarmHandler, shutdown
 
 # No deadline: how long an example takes says how busy the machine is. `--hypothesis-profile=long` is for an evening.
 settings.register_profile("short", deadline=None)
@@ -120,6 +123,19 @@ def new_prosody(make_prosody: Callable[..., AbstractContextManager[Prosody]]) ->
     """Provide a function that makes an XMPP server of the test's own, not started yet; it is stopped after the test."""
     with ExitStack() as servers:
         yield lambda **options: servers.enter_context(make_prosody(**options))
+
+
+@pytest.fixture
+def logged() -> Iterator[None]:
+    """Put an alarm handler on the logger ``tests``, above those of the tests."""
+    log = logging.getLogger("tests")
+    handler = AlarmHandler()
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield
+    log.removeHandler(handler)
+    log.setLevel(logging.NOTSET)
+    shutdown()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import NoReturn
@@ -29,7 +29,6 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from alarm_mw import AlarmHandler, shutdown
 from alarm_mw.asgi import AlarmMiddleware, UploadCheck, full_path
 from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import Emit, Request, client_left, unfinished_after, unhandled_exception
@@ -416,17 +415,6 @@ def test_a_bug_after_the_client_left_is_an_alarm_also_where_leaving_is_watched(s
 
 
 log = logging.getLogger("tests.asgi")
-
-
-@pytest.fixture
-def logged() -> Iterator[None]:
-    """Put an alarm handler on the tests' logger."""
-    handler = AlarmHandler()
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    yield
-    log.removeHandler(handler)
-    shutdown()
 
 
 def test_requests_at_the_same_time_do_not_mix_their_lines(seen: Seen, logged: None) -> None:

@@ -25,7 +25,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw import AlarmHandler, shutdown
 from alarm_mw.engine.decision import Decision
 from alarm_mw.requests import Request, client_left, unfinished_after
 from alarm_mw.testing import RequestRecorder
@@ -643,17 +642,6 @@ def test_a_server_that_stops_reading_says_that_the_client_left(seen: Seen) -> No
 
 
 log = logging.getLogger("tests.wsgi")
-
-
-@pytest.fixture
-def logged() -> Iterator[None]:
-    """Put an alarm handler on the tests' logger."""
-    handler = AlarmHandler()
-    log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    yield
-    log.removeHandler(handler)
-    shutdown()
 
 
 def test_the_last_lines_that_the_request_logged_are_remembered(seen: Seen, logged: None) -> None:

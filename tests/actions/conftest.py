@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import socket
 import ssl
@@ -15,6 +16,7 @@ import pytest
 import trustme
 from msgspec import structs
 
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.interfaces import ActionContext
 from alarm_mw.types import Firing, Record
 
@@ -168,3 +170,18 @@ def tls_server(authority: trustme.CA) -> Iterator[WebServer]:
     listener = _Listener(context)
     yield listener.server
     listener.close()
+
+
+@pytest.fixture
+def deliver(context: ActionContext) -> Callable[..., None]:
+    """Provide a function that delivers firings one after the other, with options in uWSGI's syntax or as such."""
+
+    async def attempt(options: CurlOptions, firings: tuple[Firing, ...]) -> None:
+        async with CurlAction(options, context) as action:
+            for firing in firings:
+                await asyncio.wait_for(action.deliver(firing), 30)
+
+    def run(options: str | CurlOptions, *firings: Firing) -> None:
+        asyncio.run(attempt(CurlAction.from_uwsgi(options) if isinstance(options, str) else options, firings))
+
+    return run

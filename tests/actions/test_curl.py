@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 import socket
@@ -18,7 +17,6 @@ import pytest
 from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.actions.http import Answer, judge, retry_after
 from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext
 from alarm_mw.transports.mark import HEADER, firing_headers
 from alarm_mw.types import Firing
 
@@ -42,21 +40,6 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-@pytest.fixture
-def deliver(context: ActionContext) -> Callable[..., None]:
-    """Provide a function that delivers firings one after the other, with options in uWSGI's syntax or as such."""
-
-    async def attempt(options: CurlOptions, firings: tuple[Firing, ...]) -> None:
-        async with CurlAction(options, context) as action:
-            for firing in firings:
-                await asyncio.wait_for(action.deliver(firing), 30)
-
-    def run(options: str | CurlOptions, *firings: Firing) -> None:
-        asyncio.run(attempt(CurlAction.from_uwsgi(options) if isinstance(options, str) else options, firings))
-
-    return run
 
 
 Deliver = Callable[..., None]

@@ -88,21 +88,6 @@ def mail_server() -> Iterator[MailServer]:
         yield server
 
 
-@pytest.fixture
-def deliver(context: ActionContext) -> Callable[..., None]:
-    """Provide a function that delivers firings, one after the other."""
-
-    async def attempt(options: CurlOptions, firings: tuple[Firing, ...]) -> None:
-        async with CurlAction(options, context) as action:
-            for firing in firings:
-                await asyncio.wait_for(action.deliver(firing), 30)
-
-    def run(options: str | CurlOptions, *firings: Firing) -> None:
-        asyncio.run(attempt(CurlAction.from_uwsgi(options) if isinstance(options, str) else options, firings))
-
-    return run
-
-
 Deliver = Callable[..., None]
 
 

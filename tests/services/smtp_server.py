@@ -36,8 +36,8 @@ class SmtpServer(threading.Thread):
         await self._over.wait()
         listener.close()
         for smtp in self._made:
-            if smtp.transport:
-                smtp.transport.close()
+            if isinstance(smtp.transport, asyncio.Transport):
+                smtp.transport.abort()  # closing TLS would take an answer
         await asyncio.sleep(0)
 
     def _protocol(self) -> SMTP:

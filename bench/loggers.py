@@ -50,7 +50,7 @@ def by_queue() -> Pair:
     """Let another thread have it."""
     records: queue.Queue[object] = queue.Queue()
     logging.handlers.QueueListener(records, logging.NullHandler()).start()
-    return beside_null(logging.handlers.QueueHandler(records))  # type: ignore[arg-type]
+    return beside_null(logging.handlers.QueueHandler(records))
 
 
 def by_ours() -> Pair:
@@ -70,7 +70,7 @@ def _sentry(*, logs: bool) -> Any:
     """Return sentry-sdk's module of handlers, with a transport that throws away what it gets."""
     sdk, transports = importlib.import_module("sentry_sdk"), importlib.import_module("sentry_sdk.transport")
 
-    class Nowhere(transports.Transport):  # type: ignore[name-defined,misc]
+    class Nowhere(transports.Transport):
         def capture_envelope(self, envelope: object) -> None:
             pass
 
@@ -93,7 +93,7 @@ def by_opentelemetry() -> Pair:
     logs = importlib.import_module("opentelemetry.sdk._logs")
     export = importlib.import_module("opentelemetry.sdk._logs.export")
 
-    class Nowhere(export.LogRecordExporter):  # type: ignore[name-defined,misc]
+    class Nowhere(export.LogRecordExporter):
         def export(self, batch: object) -> object:  # noqa: ARG002  # theirs
             return export.LogRecordExportResult.SUCCESS
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict, TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 from alarm_mw import process
 from alarm_mw.transports import request_log
@@ -69,6 +69,16 @@ def init(
         alarm_rate=alarm_rate,
     )
     process.configure(settings)
+
+
+def init_later(**keywords: Unpack[Keywords]) -> None:
+    """Do the same as `init`, but let the first record start the worker thread.
+
+    `dictConfig` holds the lock of `logging` while it makes a handler, and what an action loads asks for that lock.
+    """
+    from alarm_mw.config.load import from_keywords  # noqa: PLC0415  # see init
+
+    process.configure(from_keywords(**keywords), starts=False)
 
 
 def alarm(name: str, message: str | bytes) -> bool:

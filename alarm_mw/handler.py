@@ -32,7 +32,7 @@ class AlarmHandler(logging.Handler):
     Usable from ``dictConfig`` and ``fileConfig`` as ``alarm_mw.AlarmHandler``. The rules see what the handler's
     formatter makes of a record (by default the message, and a traceback below it), as if it had been printed. What was
     given as ``extra`` becomes the record's fields. Level and filters are those of every handler. The keywords beside
-    `level` are those of `alarm_mw.init`, which is called with them where there are any.
+    `level` are those of `alarm_mw.init`; what they configure starts with the first record.
 
     `emit` neither blocks nor raises; it may be called from any thread, in forked children and in signal handlers.
     """
@@ -43,7 +43,7 @@ class AlarmHandler(logging.Handler):
         self.setFormatter(PLAIN)
         attach()
         if any(value is not None for value in keywords.values()):
-            client.init(**keywords)
+            client.init_later(**keywords)
 
     def createLock(self) -> None:  # noqa: N802  # logging's name
         """Have no lock: nothing here needs one, and a forked child or a signal handler could find it held."""

@@ -67,10 +67,11 @@ if "uwsgi" in sys.modules:
     current = _current_in_uwsgi
 
 
-def configure(settings: Settings) -> None:
+def configure(settings: Settings, *, starts: bool = True) -> None:
     """Start a worker thread with these settings where there is no master; deliver what an earlier one has before.
 
-    One that runs with equal settings goes on. Blocks for the time that it takes; raises what the start raises.
+    One that runs with equal settings goes on. Blocks for the time that it takes; raises what the start raises. Where
+    `starts` is False, the first record starts it.
     """
     process = this
     if process.configure is not None:
@@ -85,7 +86,8 @@ def configure(settings: Settings) -> None:
         if former is not None:
             former.shutdown(EXIT_TIMEOUT)
         process.settings = settings
-        _set_client(process, _make_client(process))
+        if starts:
+            _set_client(process, _make_client(process))
 
 
 def prepare(settings: Settings) -> None:

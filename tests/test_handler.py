@@ -91,6 +91,31 @@ def test_dict_config_knows_the_handler_by_its_dotted_name(out: Path) -> None:
     logging.getLogger("from-dict").handlers.clear()
 
 
+SLOW_TO_LOAD = """
+import logging.config
+logging.config.dictConfig({{
+    "version": 1,
+    "handlers": {{"alarms": {{"class": "alarm_mw.AlarmHandler", "alarms": {{"a": "{alarm}"}}, "log_alarms": ["a x"]}}}},
+    "root": {{"handlers": ["alarms"]}},
+}})
+logging.error("an x")
+print("goes on", flush=True)
+import os
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize(
+    "alarm", ["curl:http://127.0.0.1:9/", "curl:smtp://127.0.0.1:9/;mail_to=a@b.c", "xmpp:a@b;c;d@e"]
+)
+def test_an_action_may_ask_for_the_lock_that_dict_config_holds(alarm: str) -> None:
+    """Libraries make loggers while they are loaded: the application does not wait for them, nor they for it."""
+    command = [sys.executable, "-c", SLOW_TO_LOAD.format(alarm=alarm)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_same_dict_config_again_changes_nothing(out: Path) -> None:
     """The worker goes on and knows what it has fired; nothing waits for the lock that `dictConfig` holds."""
     handler = {"class": "alarm_mw.AlarmHandler", "alarms": {"a": f"cmd:cat >> {out}"}, "log_alarms": ["a TERRIBLE"]}

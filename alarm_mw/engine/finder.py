@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, Protocol
 
-from alarm_mw.engine.translate import Expression
+from alarm_mw.engine.expression import Expression
 from alarm_mw.forks import held_off
 
 Name = Literal["hyperscan", "re2", "regex"]

@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+from alarm_mw.engine.expression import Expression
 from alarm_mw.engine.finder import RULE_BITS, Finder, Name, Tell
 from alarm_mw.engine.held_scan import HeldScan
-from alarm_mw.engine.translate import Expression
 from alarm_mw.forks import held_off
 
 #: A chunk with more finds than these, and than so many for each of its lines, is scanned line by line: to be called for

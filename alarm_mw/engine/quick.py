@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from alarm_mw.engine import python_syntax
-from alarm_mw.engine.safety import longest
-from alarm_mw.engine.trim import trimmed
 from alarm_mw.errors import PatternError
+from alarm_mw.forks import held_off
 
 #: Steps of a search: half a millisecond or so.
 STEPS = 100_000
@@ -31,9 +29,13 @@ class QuickPattern:
 
     def __init__(self, pattern: str) -> None:
         """Compile; raise `PatternError` where the regexp is wrong, or cannot be had in bounded time."""
+        with held_off():  # what most configurations do not need, and a start need not wait for
+            from alarm_mw.engine.python_syntax import understood  # noqa: PLC0415
+            from alarm_mw.engine.safety import longest  # noqa: PLC0415
+
         #: The regexp that is run.
         self.pattern = _shortened(pattern)
-        compiled, tree = python_syntax.understood(self.pattern)
+        compiled, tree = understood(self.pattern)
         self.search = compiled.search
         #: How many characters may be searched.
         self.limit = longest(tree, STEPS)
@@ -56,12 +58,16 @@ def _refers(pattern: str) -> bool:
 
 def _shortened(pattern: str) -> str:
     """Return what finds the same and takes less time: ``upload`` for ``.*upload.*``, as people write it."""
-    _, tree = python_syntax.understood(pattern)
+    with held_off():  # as above
+        from alarm_mw.engine.python_syntax import understood  # noqa: PLC0415
+        from alarm_mw.engine.trim import trimmed  # noqa: PLC0415
+
+    _, tree = understood(pattern)
     shorter = pattern.removeprefix(".*").removesuffix(".*")
     if _refers(pattern):
         return pattern
     try:
-        is_same = trimmed(python_syntax.understood(shorter)[1].root) == trimmed(tree.root)
+        is_same = trimmed(understood(shorter)[1].root) == trimmed(tree.root)
     except PatternError:  # the last dot was an escaped one
         return pattern
     return shorter if is_same else pattern

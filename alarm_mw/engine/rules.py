@@ -1,75 +1,43 @@
-"""A rule's own verdict on a line: whether its regexp matches, decided in bounded time.
-
-How a regexp is run, so that no line can hold the thread:
-
-1. The tree of the pattern tells its worst case (`safety`). Up to the length at which that stays within a budget,
-   Python's `re` runs it: for most patterns that is every line that there is.
-2. Beyond, the `regex` package does, with a time limit of `RULE_TIMEOUT`, on a pattern in which Python's meaning is
-   spelled out (`render`), so that its answer is that of `re`. Past the limit `RuleTimeout` is raised.
-
-The screen asks for a verdict only where its own yes is not exact; so ``(a+)+$`` on a line of ASCII is answered by
-an automaton, and never runs here.
-"""
+"""A rule ready for use: how the screen finds its lines, and whether it matches one."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, AnyStr
+from typing import TYPE_CHECKING
 
-import msgspec
-
-from alarm_mw.engine import pcre, python_syntax
-from alarm_mw.engine.access_log import pattern_for, read_line
+from alarm_mw.engine.access_log import read_line
 from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
-from alarm_mw.engine.render import render
-from alarm_mw.engine.safety import longest
-from alarm_mw.engine.translate import EVERY_LINE, NOWHERE, Expression, translate
-from alarm_mw.engine.tree import Tree
-from alarm_mw.engine.widen import Exactness
-from alarm_mw.errors import PatternError, RuleTimeout
+from alarm_mw.engine.expression import NOWHERE, Expression
+from alarm_mw.errors import PatternError
 from alarm_mw.forks import held_off
-from alarm_mw.types import Record, RequestConditions, Rule, Syntax
+from alarm_mw.types import Record, RequestConditions, Rule
 
 if TYPE_CHECKING:
-    import regex
-
-#: Seconds that a regexp may take for one line.
-RULE_TIMEOUT = 0.05
+    from alarm_mw.engine.regexp import Regexp
 
 
 class CompiledRule:
     """A rule that was understood. May be used from any thread.
 
-    Without a tree its regexp is read when it is first needed; then it has to be one that `compile_rule` took before,
+    Without a regexp it is read when it is first needed; then the rule has to be one that `compile_rule` took before,
     and `expression` what it got for it.
     """
 
-    def __init__(self, rule: Rule, expression: Expression, tree: Tree | None = None) -> None:
+    def __init__(self, rule: Rule, expression: Expression, regexp: Regexp | None = None) -> None:
         self.rule = rule
         #: How the screen finds the lines in which the rule may match.
         self.expression = expression
-        if tree is not None:
-            self._tree = tree
+        if regexp is not None:
+            self._regexp = regexp
 
     def __repr__(self) -> str:
         return f"CompiledRule({self.rule!r})"
 
-    def search(self, line: bytes) -> bool:
-        """Return whether the regexp matches somewhere in `line`, which has its newline.
-
-        Of a `multiline` rule, `line` is the whole message. Takes up to about twice `RULE_TIMEOUT`, past which it
-        raises `RuleTimeout`.
-        """
-        if self._tree.text:
-            text = line.decode("utf-8", "surrogateescape")
-            if len(text) <= self._longest:
-                return self._text_pattern.search(text) is not None
-            return _search_in_time(self._bounded_text_pattern, text)
-        if len(line) <= self._longest:
-            return self._bytes_pattern.search(line) is not None
-        return _search_in_time(self._bounded_bytes_pattern, line)
+    @cached_property
+    def search(self) -> Callable[[bytes], bool]:
+        """What tells whether the regexp matches somewhere in a line, with its newline (`Regexp.search`)."""
+        return self._regexp.search
 
     def fits(self, record: Record) -> bool:
         """Return whether the record is of a request for which the rule's conditions hold; may take as long as `search`.
@@ -90,10 +58,6 @@ class CompiledRule:
         pattern = self._conditions.path
         return pattern is None or len(path) <= pattern.limit or self._path.search(path.encode("utf-8", "surrogatepass"))
 
-    def prepare(self) -> None:
-        """Compile what a first search would; raise `re.error` where that cannot be done."""
-        _ = self._text_pattern if self._tree.text else self._bytes_pattern
-
     @cached_property
     def _conditions(self) -> CompiledConditions:
         return CompiledConditions(self.rule.request or RequestConditions())
@@ -103,68 +67,26 @@ class CompiledRule:
         return CompiledRule(Rule(self._conditions.conditions.path or "", ()), NOWHERE)
 
     @cached_property
-    def _tree(self) -> Tree:
-        return _parse(self.rule)
-
-    @cached_property
-    def _longest(self) -> int:
-        return longest(self._tree)
-
-    @cached_property
-    def _text_pattern(self) -> re.Pattern[str]:
-        return re.compile(self.rule.pattern)
-
-    @cached_property
-    def _bytes_pattern(self) -> re.Pattern[bytes]:
-        return re.compile(render(self._tree).encode())
-
-    @cached_property
-    def _bounded_text_pattern(self) -> regex.Pattern[str]:
-        return _bounded(render(self._tree))
-
-    @cached_property
-    def _bounded_bytes_pattern(self) -> regex.Pattern[bytes]:
-        return _bounded(render(self._tree).encode())
-
-
-def _bounded(pattern: AnyStr) -> regex.Pattern[AnyStr]:
-    with held_off():
-        import regex  # noqa: PLC0415  # 40 ms, for the few that need it
-
-    compiled: regex.Pattern[AnyStr] = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
-    return compiled
-
-
-def _search_in_time(pattern: regex.Pattern[AnyStr], text: AnyStr) -> bool:
-    try:
-        return pattern.search(text, timeout=RULE_TIMEOUT) is not None
-    except TimeoutError:
-        raise RuleTimeout(f"the regexp took longer than {RULE_TIMEOUT} s") from None
+    def _regexp(self) -> Regexp:
+        return _read(self.rule)
 
 
 def compile_rule(rule: Rule) -> CompiledRule:
     """Return the rule ready for use; raise `PatternError` where its regexp is wrong or cannot be had."""
     try:
-        tree = _parse(rule)
-        compiled = CompiledRule(rule, _expression(rule, tree), tree)
+        regexp = _read(rule)
+        compiled = CompiledRule(rule, regexp.expression(), regexp)
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
-    if rule.syntax is Syntax.PCRE:
-        _try(compiled)
+    regexp.prepare()
     return compiled
 
 
-def _expression(rule: Rule, tree: Tree) -> Expression:
-    """Return how the screen finds a rule's lines; a middleware's records name their rules themselves."""
-    if rule.request is None:
-        return translate(tree, multiline=rule.multiline)
-    if not rule.request.access_log:
-        return NOWHERE
-    expression = translate(tree, multiline=rule.multiline)
-    if expression == EVERY_LINE:
-        expression = translate(python_syntax.parse(pattern_for(rule.request)))
-    # That a line is found never says that the conditions hold.
-    return msgspec.structs.replace(expression, exact=Exactness.NEVER)
+def _read(rule: Rule) -> Regexp:
+    with held_off():
+        from alarm_mw.engine.regexp import Regexp  # noqa: PLC0415  # 20 ms, and most regexps lie in the cache
+
+    return Regexp(rule)
 
 
 def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
@@ -174,15 +96,3 @@ def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
         if compiled.rule.request is not None:
             places.setdefault(key_of(compiled.rule.request), []).append(place)
     return places
-
-
-def _try(compiled: CompiledRule) -> None:
-    """Raise `PatternError` where Python refuses what PCRE's regexp became."""
-    try:
-        compiled.prepare()
-    except re.error as error:  # Its position is one in another pattern, the rendered one.
-        raise PatternError(f"this cannot be had in Python: {error.msg}") from None
-
-
-def _parse(rule: Rule) -> Tree:
-    return pcre.parse(rule.pattern) if rule.syntax is Syntax.PCRE else python_syntax.understood(rule.pattern)[1]

@@ -16,10 +16,9 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from alarm_mw.engine.expression import NOWHERE, Exactness, Expression
 from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Finder, Tell
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
-from alarm_mw.engine.translate import NOWHERE, Expression
-from alarm_mw.engine.widen import Exactness
 from alarm_mw.types import Rule
 
 #: Up to so many literals, looking for each is faster than a pass that looks for all rules.

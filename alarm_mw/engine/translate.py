@@ -14,30 +14,12 @@ Of a pattern that can match the empty text there is nothing to find: every line 
 
 from __future__ import annotations
 
-import msgspec
-
+from alarm_mw.engine.expression import EVERY_LINE, Exactness, Expression
 from alarm_mw.engine.one_line import across_lines, empty_at_end, with_line_ends, within_line
 from alarm_mw.engine.screen_syntax import required, write
 from alarm_mw.engine.tree import NOTHING, Tree
 from alarm_mw.engine.trim import can_be_empty, trimmed
-from alarm_mw.engine.widen import Exactness, widened
-
-
-class Expression(msgspec.Struct, frozen=True, array_like=True):
-    """A rule as the screen knows it."""
-
-    #: For Hyperscan and RE2; empty: every line has to be judged.
-    pattern: str = ""
-    exact: Exactness = Exactness.NEVER
-    #: Bytes that every matching line holds; empty where none are known.
-    literal: bytes = b""
-
-
-#: Every line has to be judged.
-EVERY_LINE = Expression()
-
-#: No line has to be looked at: the rule is told of its records in another way.
-NOWHERE = Expression(exact=Exactness.ALWAYS)
+from alarm_mw.engine.widen import widened
 
 
 def translate(tree: Tree, *, multiline: bool = False) -> Expression:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import enum
-
+from alarm_mw.engine.expression import Exactness
 from alarm_mw.engine.tree import (
     EMPTY,
     NOTHING,
@@ -40,15 +39,6 @@ _STARTS = frozenset({Anchor.START, Anchor.LINE_START, Anchor.INNER_LINE_START})
 #: Any character beyond ASCII.
 _BEYOND = Source((("NEGATE", None),), ignore_case=False, ascii_only=False)
 _ANYTHING = Repeat(Chars((1 << 128) - 1, (), _BEYOND), 0, None)
-
-
-class Exactness(enum.IntEnum):
-    """Where the screen's yes is the rule's yes."""
-
-    NEVER = 0
-    #: On a line of ASCII.
-    ASCII = 1
-    ALWAYS = 2
 
 
 def widened(tree: Tree) -> tuple[Node, Exactness]:

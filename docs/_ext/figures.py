@@ -11,7 +11,7 @@ from alarm_mw.delivery.settler import GATHER, GATHERED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo, limiters
 from alarm_mw.engine.engine import MAX_TIMEOUTS
-from alarm_mw.engine.rules import RULE_TIMEOUT
+from alarm_mw.engine.regexp import RULE_TIMEOUT
 from alarm_mw.master.lines import MAX_LINE
 from alarm_mw.master.local import CAPACITY
 from alarm_mw.master.mule_queue import MAX_DEATHS

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.engine import hyperscan_finder
+from alarm_mw.engine.expression import Expression
 from alarm_mw.engine.held_scan import HeldScan
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder, _Database
-from alarm_mw.engine.translate import Expression
 
 EXTENSION = hyperscan_finder._extension(hyperscan)
 

@@ -15,8 +15,9 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from alarm_mw.engine import python_syntax
+from alarm_mw.engine.regexp import RULE_TIMEOUT
 from alarm_mw.engine.render import render
-from alarm_mw.engine.rules import RULE_TIMEOUT, compile_rule
+from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.safety import BUDGET, longest
 from alarm_mw.engine.tree import NOTHING
 from alarm_mw.errors import PatternError, RuleTimeout
@@ -261,6 +262,6 @@ def test_groups_that_are_nested_too_deeply_are_refused(monkeypatch: pytest.Monke
     def give_up(*_: object, **__: object) -> object:
         raise RecursionError
 
-    monkeypatch.setattr("alarm_mw.engine.rules.translate", give_up)
+    monkeypatch.setattr("alarm_mw.engine.regexp.translate", give_up)
     with pytest.raises(PatternError, match="nested too deeply"):
         compile_rule(python("a"))

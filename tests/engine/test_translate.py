@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 from alarm_mw.engine import pcre, python_syntax
+from alarm_mw.engine.expression import EVERY_LINE, Exactness
 from alarm_mw.engine.finder import Name
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.engine.screen import Screen
-from alarm_mw.engine.translate import EVERY_LINE, translate
-from alarm_mw.engine.widen import Exactness
+from alarm_mw.engine.translate import translate
 from alarm_mw.errors import PatternError, RuleTimeout
 from alarm_mw.types import Rule, Syntax
 

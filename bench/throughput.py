@@ -177,8 +177,8 @@ def running(server: Server) -> Iterator[Server]:
 
 def sections(options: Options) -> Iterator[Section]:
     """Ask both servers in turn, and stop them; then see that nothing was lost."""
-    rounds = options.rounds or options.pick(full=20, quick=3, tiny=1)
-    requests = options.pick(full=5_000, quick=2_000, tiny=40)
+    rounds = options.rounds or options.pick(full=100, quick=15, tiny=1)
+    requests = options.pick(full=1_000, quick=400, tiny=40)
     alarms = ["--alarm", "screen log:", "--log-alarm", "screen ^.*TERRIBLE ALARM"]
     command = [str(BIN / "alarm-mw"), "run", "--state-dir", "state", *alarms, "--"]
     times = calibrate()

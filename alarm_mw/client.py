@@ -10,7 +10,7 @@ from typing import TypedDict, TypeVar, Unpack
 from alarm_mw import process
 from alarm_mw.transports import request_log
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.origin import is_by_alarm
+from alarm_mw.transports.origin import OUR_LOGGER, in_alarm_code, is_by_alarm
 from alarm_mw.transports.records import to_bytes, to_text
 from alarm_mw.transports.tally import SCREENED
 from alarm_mw.types import Reason
@@ -19,6 +19,7 @@ log = logging.getLogger("alarm_mw")
 
 #: Looked up once: every record asks for it.
 current_log = request_log.current.get
+is_in_alarm_code = in_alarm_code.get
 
 Shown = TypeVar("Shown")
 
@@ -113,7 +114,7 @@ def submit_line(
     below = to_bytes(context) + b"\n" if context else b""
     try:
         # Of a request it is known that some rule may apply.
-        passed = (process.current(), _show(line)) if held else screened(source, level, "", _show, line)
+        passed = (process.current(), to_bytes(line) + b"\n") if held else screened(source, level, "", str, line)
         if passed is None:
             return True
         way, message = passed
@@ -124,30 +125,37 @@ def submit_line(
         return False
 
 
-def _show(line: str) -> bytes:
-    return to_bytes(line) + b"\n"
-
-
 def screened(
-    source: str, level: int | None, logger: str, show: Callable[[Shown], bytes], shown: Shown
+    source: str, level: int | None, logger: str, show: Callable[[Shown], str], shown: Shown
 ) -> tuple[Client, bytes] | None:
     """Return the way to the master and a record's message where some rule may match it; else count it, and return None.
 
-    The message is what `show` makes of `shown`. It is not asked for where alarm code makes the record, nor where no
-    rule applies to this level and logger, and the running request does not keep what is logged in it. Every record goes
-    through here, and few get through.
+    The message is what `show` makes of `shown`, without a newline at its end. It is not asked for where alarm code
+    makes the record, nor where no rule applies to this level and logger, and the running request does not keep what is
+    logged in it. Every record goes through here, and few get through: what most need not do is not done, be it a call.
     """
-    if is_by_alarm(logger):
+    if is_in_alarm_code() or (logger.startswith(OUR_LOGGER) and is_by_alarm(logger)):
         skip(source, Reason.ALARM_ORIGIN)
         return None
     way = process.current()
     screen = way.screen()
     kept = current_log()
-    if kept is not None or screen is None or screen.takes_any or screen.may_concern(level, logger):
-        message = show(shown)
+    if kept is not None or screen is None:
+        message = to_bytes(show(shown)) + b"\n"
         if kept is not None:
             kept.add(message)
         if screen is None or screen.may_match(message):
+            return way, message
+    elif screen.takes_any or screen.may_concern(level, logger):
+        text = show(shown)
+        for need in screen.needs:
+            if need in text:
+                is_out = False
+                break
+        else:
+            # What is beyond ASCII may be written in another way once it is bytes.
+            is_out = text.isascii()
+        if not is_out and screen.may_match(message := to_bytes(text) + b"\n"):
             return way, message
     way.count(source, SCREENED)
     return None

@@ -174,7 +174,7 @@ def _headline(where: str, error: BaseException) -> str:
 
 
 def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes, ...], call: str = "") -> None:
-    screened = client.screened(source, logging.ERROR, "", to_bytes, text)
+    screened = client.screened(source, logging.ERROR, "", str, text.removesuffix("\n"))
     if screened is not None:
         way, message = screened
         way.submit(

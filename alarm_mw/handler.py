@@ -13,7 +13,7 @@ from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.prints import attach
-from alarm_mw.transports.records import as_fields, to_bytes
+from alarm_mw.transports.records import as_fields
 
 SOURCE = "logging"
 
@@ -74,13 +74,13 @@ class AlarmHandler(logging.Handler):
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
 
-    def _show(self, record: logging.LogRecord) -> bytes:
+    def _show(self, record: logging.LogRecord) -> str:
         """Return what the rules see of a record; a formatter that logs is not asked for what it logs."""
         if self.formatter is PLAIN or is_being_shown():
             is_bare = not (record.exc_info or record.exc_text or record.stack_info)
-            return to_bytes(record.getMessage() if is_bare else PLAIN.format(record)) + b"\n"
+            return record.getMessage() if is_bare else PLAIN.format(record)
         with Showing(record):
-            return to_bytes(self.format(record)) + b"\n"
+            return self.format(record)
 
     def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
         way.submit(

@@ -65,8 +65,8 @@ def _judge(message: Message) -> None:
         _send(*screened, facts, level=level, logger=name)
 
 
-def _show(message: Message) -> bytes:
-    return to_bytes(str(message).removesuffix("\n")) + b"\n"
+def _show(message: Message) -> str:
+    return str(message).removesuffix("\n")
 
 
 def _send(way: Client, text: bytes, facts: Facts, *, level: int, logger: str) -> None:

@@ -70,9 +70,9 @@ class AlarmProcessor:
             _send(*screened, event, level=level, logger=name)
 
 
-def _show(event: Mapping[str, object] | bytes) -> bytes:
+def _show(event: Mapping[str, object] | bytes) -> str:
     """Return what the rules see of an event."""
-    return event + b"\n" if isinstance(event, bytes) else to_bytes("\n".join(_lines(event))) + b"\n"
+    return event.decode(errors="surrogateescape") if isinstance(event, bytes) else "\n".join(_lines(event))
 
 
 def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, level: int | None, logger: str) -> None:

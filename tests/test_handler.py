@@ -180,9 +180,10 @@ def test_records_of_alarm_code_are_not_looked_at(out: Path) -> None:
     assert out.read_text() == "theirs\n"
 
 
-def test_text_that_cannot_be_encoded_is_shown_with_escapes(out: Path) -> None:
-    """A lone surrogate in a message breaks no log call and loses no alarm."""
-    start(out, "a TERRIBLE")
+@pytest.mark.parametrize("rule", ["a TERRIBLE", r"a \\ud800"])
+def test_text_that_cannot_be_encoded_is_shown_with_escapes(out: Path, rule: str) -> None:
+    """A lone surrogate in a message breaks no log call and loses no alarm: rules see what the alarm shows."""
+    start(out, rule)
     # Not through a logger: pytest would take the text for its report, and could not send that to another process.
     alarm_mw.AlarmHandler().handle(logging.makeLogRecord({"name": "app", "msg": "TERRIBLE \ud800"}))
     assert alarm_mw.shutdown()

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import sys
 from collections.abc import Iterable
-from typing import Unpack
+from typing import TextIO, Unpack
 
 from alarm_mw import client, process
 from alarm_mw.client import Keywords
 from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.console import console_lines
+from alarm_mw.transports.console import console_lines, handlers_of
+from alarm_mw.transports.origin import OUR_LOGGER
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields
 
@@ -42,6 +44,7 @@ class AlarmHandler(logging.Handler):
         # `basicConfig` gives its own format to handlers that have none.
         self.setFormatter(PLAIN)
         attach()
+        _Unheard.add()
         if any(value is not None for value in keywords.values()):
             client.init_later(**keywords)
 
@@ -100,3 +103,33 @@ class AlarmHandler(logging.Handler):
 def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:
     """Return what was given as ``extra``; names that begin with an underscore are their owners' business."""
     return ((name, value) for name, value in vars(record).items() if name not in _STANDARD and name[:1] != "_")
+
+
+class _Unheard(logging.StreamHandler[TextIO]):
+    """Prints the warnings of our own loggers where nobody else shows them: an `AlarmHandler` passes them over.
+
+    `logging` itself prints what has no handler at all.
+    """
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self, logging.WARNING)
+        self.addFilter(_is_unheard)
+
+    @classmethod
+    def add(cls) -> None:
+        """Have one."""
+        logger = logging.getLogger(OUR_LOGGER)
+        if not any(isinstance(handler, cls) for handler in logger.handlers):
+            logger.addHandler(cls())
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # as in logging.lastResort
+        """Standard error, as it is now."""
+        return sys.stderr
+
+
+_SILENT = (AlarmHandler, _Unheard, logging.NullHandler)
+
+
+def _is_unheard(record: logging.LogRecord) -> bool:
+    return all(isinstance(handler, _SILENT) for handler in handlers_of(logging.getLogger(record.name)))

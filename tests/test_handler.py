@@ -357,3 +357,17 @@ def test_importing_the_handler_loads_nothing_heavy() -> None:
     program = f"import sys, alarm_mw; alarm_mw.AlarmHandler; print([m for m in {heavy!r} if m in sys.modules])"
     environ = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE")}
     assert subprocess.check_output([sys.executable, "-c", program], text=True, env=environ) == "[]\n"
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_what_our_own_loggers_say_is_shown_once(others: int) -> None:
+    """An application whose only handler is ours hears of an alarm that goes nowhere, as it would without any."""
+    program = (
+        "import logging, alarm_mw\n"
+        "handlers = [alarm_mw.AlarmHandler(), alarm_mw.AlarmHandler()]\n"
+        f"logging.basicConfig(handlers=handlers + {others} * [logging.StreamHandler()], format='%(message)s')\n"
+        "logging.error('one')\n"
+        "logging.getLogger('alarm_mw.x').info('not even a warning')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, text=True)
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == ["alarms go nowhere", *others * ["one"]]

@@ -32,7 +32,7 @@ def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterato
 
 
 def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
-    handlers = list(_handlers(logging.getLogger(record.name)))
+    handlers = list(handlers_of(logging.getLogger(record.name)))
     if not handlers and isinstance(logging.lastResort, logging.StreamHandler):
         handlers = [logging.lastResort]
     level = record.levelno or logging.NOTSET  # a record that was made by hand may have none
@@ -41,7 +41,8 @@ def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandl
             yield handler
 
 
-def _handlers(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+def handlers_of(logger: logging.Logger | None) -> Iterator[logging.Handler]:
+    """Yield the handlers that get a logger's records."""
     while logger is not None:
         yield from logger.handlers
         logger = logger.parent if logger.propagate else None

@@ -21,6 +21,9 @@ log = logging.getLogger("alarm_mw")
 current_log = request_log.current.get
 is_in_alarm_code = in_alarm_code.get
 
+#: Up to so many characters, to look for what a screen needs takes less time than to look for all rules at once.
+SHORT = 500
+
 Shown = TypeVar("Shown")
 
 
@@ -148,13 +151,14 @@ def screened(
             return way, message
     elif screen.takes_any or screen.may_concern(level, logger):
         text = show(shown)
-        for need in screen.needs:
-            if need in text:
-                is_out = False
-                break
-        else:
-            # What is beyond ASCII may be written in another way once it is bytes.
-            is_out = text.isascii()
+        is_out = False
+        if len(text) <= SHORT:
+            for need in screen.needs:
+                if need in text:
+                    break
+            else:
+                # What is beyond ASCII may be written in another way once it is bytes.
+                is_out = text.isascii()
         if not is_out and screen.may_match(message := to_bytes(text) + b"\n"):
             return way, message
     way.count(source, SCREENED)

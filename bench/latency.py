@@ -42,7 +42,7 @@ Watch = Callable[[], tuple[int, int]]
 
 def sections(options: Options) -> Iterator[Section]:
     """Measure one action after the other."""
-    firings = options.pick(full=200, quick=60, tiny=3)
+    firings = options.pick(full=400, quick=60, tiny=3)
     with tempfile.TemporaryDirectory(prefix="bench-") as name, receiving() as hook:
         folder = Path(name)
         os.mkfifo(folder / "seen")

@@ -21,7 +21,7 @@ from alarm_mw.engine.hyperscan_finder import HyperscanFinder
 from alarm_mw.types import Rule
 
 #: Up to so many literals, looking for each is faster than a pass that looks for all rules.
-FEW_LITERALS = 3
+FEW_LITERALS = 16
 
 _FORMAT = 2
 _RULE_MASK = (1 << RULE_BITS) - 1

@@ -137,7 +137,7 @@ def test_a_record_may_match_if_one_of_its_lines_has_a_hit(backend: Name, pattern
         ([], set()),
         (["^.*TERRIBLE ALARM"], {"TERRIBLE ALARM"}),
         (["one", "two.*x", "three+"], {"one", "two", "three"}),
-        (["one", "two", "three", "four"], {""}),
+        ([f"x{n:02d}" for n in range(17)], {""}),
         (["one", r"\d"], {""}),
         (["one", "x*"], {""}),
         (["stör"], {""}),

@@ -10,6 +10,9 @@ from contextlib import contextmanager
 
 from aiosmtpd.smtp import SMTP
 
+#: Rounds of the loop until all parts of a connection know that it is lost.
+LAYERS = 5
+
 #: Seconds for it to start, and to end.
 PATIENCE = 10
 
@@ -36,9 +39,11 @@ class SmtpServer(threading.Thread):
         await self._over.wait()
         listener.close()
         for smtp in self._made:
-            if isinstance(smtp.transport, asyncio.Transport):
-                smtp.transport.abort()  # closing TLS would take an answer
-        await asyncio.sleep(0)
+            for transport in (smtp.transport, smtp._original_transport):  # the one that STARTTLS has put on the other
+                if isinstance(transport, asyncio.Transport):
+                    transport.abort()  # closing TLS would take an answer
+        for _ in range(LAYERS):
+            await asyncio.sleep(0)
 
     def _protocol(self) -> SMTP:
         self._made.append(self._make())

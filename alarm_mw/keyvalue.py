@@ -57,7 +57,11 @@ def build(options: type[T], values: Mapping[str, str]) -> T:
     field's type wants them.
     """
     fields = {field.name: field for field in msgspec.structs.fields(options)}
-    problems = [f"unknown key {key!r}{did_you_mean(key, fields)}" for key in values if key not in fields]
+    problems = [
+        f"unknown key {key!r}{did_you_mean(key, fields)}" if key else "a part without '=', expected key=value"
+        for key in values
+        if key not in fields
+    ]
     converted: dict[str, object] = {}
     for name, field in fields.items():
         if name in values:

@@ -69,3 +69,9 @@ def test_options_that_do_not_fit_together_are_an_option_error() -> None:
     """The sentence of the options' own check reaches the user."""
     with pytest.raises(OptionError, match="address must be somewhere"):
         keyvalue.build(Options, {"address": "nowhere"})
+
+
+def test_a_part_without_a_key_is_no_option() -> None:
+    """It is told without its text, which may be a secret."""
+    with pytest.raises(OptionError, match="^a part without '=', expected key=value$"):
+        keyvalue.build(Options, {"address": "here", "": "hunter2"})

@@ -63,17 +63,19 @@ class Trial:
                 runtime.stop(0.0)
 
     def _wait(self, deadline: float) -> bool:
+        last = ""
         while True:
             try:
                 error = self._outcomes.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
-                click.echo(f"{self._alarm}: not delivered in time", err=True)
+                click.echo(f"{self._alarm}: not delivered in time{last}", err=True)
                 return False
             if error is None:
                 click.echo(f"{self._alarm}: delivered")
                 return True
-            click.echo(f"{self._alarm}: {error}", err=True)
+            last = f": {error}"  # what will be tried again, the log tells
             if self._is_dead:
+                click.echo(f"{self._alarm}: not delivered{last}", err=True)
                 return False
 
     def _note_delivered(self, _: str, firing: Firing) -> None:  # noqa: ARG002  # a receiver's signature

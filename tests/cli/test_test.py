@@ -32,6 +32,7 @@ def test_an_alarm_that_fails_is_a_failure() -> None:
     """The exit status is 1, and the reason is shown."""
     result = fire("--alarm", "a cmd:echo no such mailbox >&2; exit 3", "a")
     assert result.exit_code == 1
+    assert "a: not delivered: " in result.stderr
     assert "no such mailbox" in result.stderr
 
 
@@ -39,7 +40,7 @@ def test_trying_ends_after_its_time() -> None:
     """An alarm whose receiver is away is tried for --timeout seconds."""
     result = fire("--timeout", "0.2", "--alarm", "a curl:http://127.0.0.1:9/", "a")
     assert result.exit_code == 1
-    assert "not delivered in time" in result.stderr
+    assert "a: not delivered in time: http://127.0.0.1:9: " in result.stderr
 
 
 def test_an_unknown_alarm_is_a_mistake() -> None:

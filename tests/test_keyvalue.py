@@ -73,5 +73,5 @@ def test_options_that_do_not_fit_together_are_an_option_error() -> None:
 
 def test_a_part_without_a_key_is_no_option() -> None:
     """It is told without its text, which may be a secret."""
-    with pytest.raises(OptionError, match="^a part without '=', expected key=value$"):
+    with pytest.raises(OptionError, match=r"^a part without '=', expected key=value$"):
         keyvalue.build(Options, {"address": "here", "": "hunter2"})

@@ -54,9 +54,10 @@ def children() -> int:
 
 def connections_to(port: int) -> int:
     """Return how many connections to a port of the loopback interface are open."""
-    rows = Path("/proc/self/net/tcp").read_text().splitlines()[1:]
+    rows = map(str.split, Path("/proc/self/net/tcp").read_text().splitlines()[1:])
     remote = f"0100007F:{port:04X}"
-    return sum(1 for row in rows if row.split()[2:4] == [remote, "01"])
+    # While others come and go, the kernel may list one twice.
+    return len({row[1] for row in rows if row[2:4] == [remote, "01"]})
 
 
 @dataclass

@@ -34,6 +34,9 @@ LIMIT = 60.0
 #: The worker and the event loop.
 OWN_THREADS = 2
 
+#: Threads that have given their result and are about to end, on a busy machine.
+ENDING = 3
+
 
 class WebServer(Protocol):
     requests: list[bytes]
@@ -150,7 +153,7 @@ def test_log() -> None:
     """Every line is written, in order; one thread at a time blocks."""
     done = burst("log:")
     assert numbers(done.log) == ALL
-    assert done.watcher.threads <= OWN_THREADS + concurrency("log") + 1
+    assert done.watcher.threads <= OWN_THREADS + concurrency("log") + ENDING
     assert done.watcher.children == 0
 
 
@@ -296,4 +299,4 @@ def test_speech(voice: Callable[[], list[bytes]]) -> None:
     done = burst("speech:")
     assert numbers(voice()) == ALL
     assert 1 <= done.watcher.children <= concurrency("speech")
-    assert done.watcher.threads <= OWN_THREADS + concurrency("speech") + 1
+    assert done.watcher.threads <= OWN_THREADS + concurrency("speech") + ENDING

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -92,6 +92,12 @@ class Screen:
         )
         self._of_loggers = tuple(condition for condition in conditions if condition[1] is not None)
         self._finder = finder
+        #: Made for the first record, without a lock: a forked child could find it held.
+        self._tell: Tell | None = None
+        #: Texts of which a record holds one, where any rule may match it and it is all of ASCII. To look for few texts
+        #: takes less time than to have bytes made of the record. Where that is of no use, the empty text, which any
+        #: record holds.
+        self.needs = _needs(expressions)
         #: The rules that have to be judged on every line.
         nowhere = {rule for rule, item in enumerate(expressions) if item == NOWHERE}
         self._every = tuple(sorted(finder.refused - nowhere))
@@ -148,25 +154,12 @@ class Screen:
         found = self._finder.matches(message) if message else None
         return self._all if found is None else self._with_every(found)
 
-    @cached_property
+    @property
     def may_match(self) -> Tell:
-        """What tells whether any rule may match a record of one or more lines, the last one with its newline.
-
-        Every record of an application that has what it `needs` goes through it: it is a function to keep.
-        """
-        return (lambda _message: True) if self._every else self._finder.teller()
-
-    @cached_property
-    def needs(self) -> tuple[str, ...]:
-        """Texts of which a record holds one, where any rule may match it and it is all of ASCII.
-
-        To look for few texts takes less time than to have bytes made of the record. Where that is of no use, it is the
-        empty text, which any record holds.
-        """
-        literals = {expression.literal for expression in self.expressions if expression != NOWHERE}
-        if b"" in literals or len(literals) > FEW_LITERALS or not all(map(bytes.isascii, literals)):
-            return ("",)
-        return tuple(literal.decode() for literal in literals)
+        """What tells whether any rule may match a record of one or more lines, the last one with its newline."""
+        if self._tell is None:
+            self._tell = (lambda _message: True) if self._every else self._finder.teller()
+        return self._tell
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""
@@ -256,6 +249,13 @@ class Screen:
             enough = self._enough(line)
             certain = tuple(sorted(rule for rule in found if self._exact[rule] >= enough))
             yield Hit(start, line, self._with_every(found), certain)
+
+
+def _needs(expressions: Sequence[Expression]) -> tuple[str, ...]:
+    literals = {expression.literal for expression in expressions if expression != NOWHERE}
+    if b"" in literals or len(literals) > FEW_LITERALS or not all(map(bytes.isascii, literals)):
+        return ("",)
+    return tuple(literal.decode() for literal in literals)
 
 
 def _finder(saved: _Saved) -> Finder:

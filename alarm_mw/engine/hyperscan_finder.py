@@ -17,7 +17,6 @@ from typing import Any
 
 from alarm_mw.engine.expression import Expression
 from alarm_mw.engine.finder import RULE_BITS, Finder, Name, Tell
-from alarm_mw.engine.held_scan import HeldScan
 from alarm_mw.forks import held_off
 
 #: A chunk with more finds than these, and than so many for each of its lines, is scanned line by line: to be called for
@@ -180,6 +179,9 @@ class _Database:
         """Return what tells whether anything matches while no other thread runs; None where that cannot be had."""
         if not (saved := self.dumps()):
             return None
+        with held_off():
+            from alarm_mw.engine.held_scan import HeldScan  # noqa: PLC0415  # it loads ctypes, which only records need
+
         try:
             return HeldScan(_extension(self._hyperscan), saved).finds_any
         except (OSError, AttributeError, ValueError):

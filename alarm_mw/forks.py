@@ -5,11 +5,13 @@ SQLite has locks for the whole process, and Python has one for each module that 
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 #: Seconds that a fork waits for a thread of ours; one within SQLite in memory is there for less than a thousandth.
 PATIENCE = 5.0
@@ -56,3 +58,27 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+
+
+class _Lockless:
+    """What `functools.cached_property` is since Python 3.12: without a lock, which a child could find held for ever.
+
+    Two threads may compute the value at the same time; both results are as good.
+    """
+
+    def __init__(self, function: Callable[[Any], Any]) -> None:
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> object:
+        value = instance.__dict__[self._name] = self._function(instance)
+        return value
+
+
+if TYPE_CHECKING:
+    cached_property = functools.cached_property
+else:
+    cached_property = _Lockless

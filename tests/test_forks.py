@@ -124,3 +124,28 @@ def test_a_fork_waits_for_no_thread_that_does_not_come_out(monkeypatch: pytest.M
     assert not lock.acquire(blocking=False)
     over.set()
     holder.join()
+
+
+def test_a_value_that_another_thread_is_computing_is_not_waited_for() -> None:
+    """A child that was forked just then would wait for ever: each computes it, and keeps it."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow:
+        times = 0
+
+        @forks.cached_property
+        def value(self) -> int:
+            self.times += 1
+            if self.times == 1:
+                begun.set()
+                assert go.wait(30)
+            return 42
+
+    slow = Slow()
+    thread = threading.Thread(target=lambda: slow.value)
+    thread.start()
+    assert begun.wait(30)
+    assert slow.value == 42
+    go.set()
+    thread.join()
+    assert (slow.value, slow.times) == (42, 2)

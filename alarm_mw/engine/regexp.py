@@ -14,7 +14,6 @@ an automaton, and never runs here. A regexp that was compiled at an earlier star
 from __future__ import annotations
 
 import re
-from functools import cached_property
 from typing import TYPE_CHECKING, AnyStr
 
 import msgspec
@@ -26,7 +25,7 @@ from alarm_mw.engine.render import render
 from alarm_mw.engine.safety import longest
 from alarm_mw.engine.translate import translate
 from alarm_mw.errors import PatternError, RuleTimeout
-from alarm_mw.forks import held_off
+from alarm_mw.forks import cached_property, held_off
 from alarm_mw.types import Rule, Syntax
 
 if TYPE_CHECKING:

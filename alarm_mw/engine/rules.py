@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from alarm_mw.engine.access_log import read_line
 from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
 from alarm_mw.engine.expression import NOWHERE, Expression
 from alarm_mw.errors import PatternError
-from alarm_mw.forks import held_off
+from alarm_mw.forks import cached_property, held_off
 from alarm_mw.types import Record, RequestConditions, Rule
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ class CompiledRule:
 
     @cached_property
     def search(self) -> Callable[[bytes], bool]:
-        """What tells whether the regexp matches somewhere in a line, with its newline (`Regexp.search`)."""
+        """Return what tells whether the regexp matches somewhere in a line, with its newline (`Regexp.search`)."""
         return self._regexp.search
 
     def fits(self, record: Record) -> bool:

@@ -26,8 +26,16 @@ WHOLE = {"lines": Metric("thousand lines/s, start-up included", more=True), "pro
 
 COPY = "import os\nwhile data := os.read(0, 65536): os.write(1, data)"
 
+#: What searches a file beside `alarm-mw replay`, by its program.
+NAMES = {"grep": "grep -cE", "rg": "ripgrep", "sec": "SEC", "fail2ban-regex": "fail2ban-regex"}
+FAIL2BAN_NOTE = (
+    "SEC and fail2ban-regex are given so much of the file as takes them some two seconds; fail2ban-regex is told "
+    "how the dates are written, takes what follows a match for what to ban, and looks at lines behind their dates"
+)
+
 #: Of how many lines a second each is thought capable, by the number of rules: none is to take minutes.
 SEC_SPEED = {1: 300_000, 10: 80_000, 100: 10_000, 1000: 1_000}
+FAIL2BAN_SPEED = {1: 100_000, 10: 80_000, 100: 30_000}
 UWSGI_SPEED = {0: 280_000, 1: 250_000, 10: 230_000, 100: 110_000, 1000: 20_000}
 
 
@@ -119,24 +127,28 @@ def on_a_file(folder: Path, options: Options) -> Iterator[Section]:
     with file.open("w", encoding="utf-8") as output:
         output.writelines(access_lines(options.pick(full=1_160_000, quick=300_000, tiny=10_000)))
     cases: list[Case] = []
-    missing = [f"{name} is not installed" for name in ("grep", "rg", "sec") if not shutil.which(name)]
+    notes = [f"{name} is not installed" for name in NAMES if not shutil.which(name)]
     for rules in options.pick(full=(1, 10, 100, 1000), quick=(1, 1000), tiny=(10,)):
         own, config = configured(folder, rules)
+        seconds = options.pick(full=2.0, quick=1.0, tiny=0.1)
         contestants: dict[str, Callable[[], dict[str, float | None]]] = {
             "grep": partial(_search, ["grep", "-cE", "-f", _listed(own, rules), str(file)], file),
             "rg": partial(_search, ["rg", "-c", "-f", _listed(own, rules), str(file)], file),
-            "sec": partial(_search_with_sec, own, rules, file, options.pick(full=2.0, quick=1.0, tiny=0.1)),
+            "sec": partial(_search_with_sec, own, rules, file, seconds),
         }
+        if rules in FAIL2BAN_SPEED:
+            contestants["fail2ban-regex"] = partial(_search_with_fail2ban, own, rules, file, seconds)
         words = [ALARM_MW, "replay", "--config", str(config), str(file)]
         contestants[ALARM_MW] = partial(_search, words, file, own / "cache")
-        names = {ALARM_MW: "alarm-mw replay", "grep": "grep -cE", "rg": "ripgrep", "sec": "SEC"}
         cases += [
-            Case(f"{names[word]}, {rules:,} rules", one, f"grep -cE, {rules:,} rules")
+            Case(f"{NAMES.get(word, 'alarm-mw replay')}, {rules:,} rules", one, f"grep -cE, {rules:,} rules")
             for word, one in contestants.items()
             if shutil.which(word)
         ]
     size = file.stat().st_size / 1e6
-    yield Section(f"A file of {size:.1f} MB", WHOLE, cases, peer="grep -cE", notes=missing, warm_up=1, rounds=3)
+    if shutil.which("fail2ban-regex"):
+        notes.append(FAIL2BAN_NOTE)
+    yield Section(f"A file of {size:.1f} MB", WHOLE, cases, peer="grep -cE", notes=notes, warm_up=1, rounds=3)
 
 
 def _listed(folder: Path, rules: int) -> str:
@@ -171,6 +183,16 @@ def _search_with_sec(folder: Path, rules: int, file: Path, seconds: float) -> di
     return _search(["sec", f"--conf={config}", f"--input={part}", "--notail", f"--log={os.devnull}"], part)
 
 
+def _search_with_fail2ban(folder: Path, rules: int, file: Path, seconds: float) -> dict[str, float | None]:
+    """Search with a filter: each of its regexps must name what is to be banned."""
+    keys = [r"datepattern = ^%%Y-%%m-%%d %%H:%%M:%%S,%%f", "failregex ="]
+    keys += [f"    {rule}<F-ID>.*</F-ID>" for rule in patterns(rules)]
+    config = folder / "filter.conf"
+    config.write_text("\n".join(["[Definition]", *keys]) + "\n", encoding="utf-8")
+    part = _head(file, folder, int(FAIL2BAN_SPEED[rules] * seconds))
+    return _search(["fail2ban-regex", str(part), str(config)], part)
+
+
 def _head(file: Path, folder: Path, lines: int) -> Path:
     """Return a file with so many lines of another one, or all of it again and again until there are as many."""
     part = folder / f"head-{lines}"
@@ -181,4 +203,4 @@ def _head(file: Path, folder: Path, lines: int) -> Path:
 
 
 if __name__ == "__main__":
-    run("stream", sections, packages=["hyperscan"], programs=["cat", "grep", "rg", "sec", "uwsgi"])
+    run("stream", sections, packages=["hyperscan"], programs=["cat", "grep", "rg", "sec", "fail2ban-regex", "uwsgi"])

@@ -45,8 +45,6 @@ class MailSender:
     async def send(self, firing: Firing) -> None:
         """Send the mail. Raises `ActionError`."""
         left = self._recipients.left(firing)
-        if not left:
-            return
         mail = compose(firing, self._sender, self._options.mail_to, self._options.subject)
         with _explained(self._options):
             async with asyncio.timeout(self._options.timeout or None):

@@ -30,8 +30,11 @@ class Recipients:
         self._reached = False
 
     def left(self, firing: Firing) -> tuple[str, ...]:
-        """Return who still has to get `firing`: everybody, unless the last attempt was at the same one."""
-        if firing.id != self._firing:
+        """Return who still has to get `firing`: everybody, unless the last attempt was at the same one.
+
+        Where nobody was left, everybody counts again: it was a dead letter, and somebody has put it back.
+        """
+        if firing.id != self._firing or not self._left:
             self._firing, self._left, self._reached = firing.id, self._everybody, False
         return self._left
 

@@ -218,6 +218,27 @@ def test_who_got_it_does_not_get_it_again(mail_server: MailServer, context: Acti
     assert [mail.rcpt_tos for mail in mail_server.mails] == [["b@example.org"], ["a@example.org"], both]
 
 
+def test_a_dead_letter_that_is_put_back_is_sent_again(
+    mail_server: MailServer, context: ActionContext, make_firing: Make
+) -> None:
+    """Whom everybody refused for good gets the same firing when somebody has mended that: it is not delivered yet."""
+    mail_server.refusals["a@example.org"] = "550 no such user"
+    url = f"smtp://127.0.0.1:{mail_server.port}"
+    options = CurlOptions(url=url, mail_from="c@example.org", mail_to=("a@example.org",))
+
+    async def attempt() -> None:
+        firing = make_firing()
+        async with CurlAction(options, context) as action:
+            with pytest.raises(ActionError, match="550 no such user") as caught:
+                await action.deliver(firing)
+            assert not caught.value.retry
+            mail_server.refusals.clear()
+            await action.deliver(firing)
+
+    asyncio.run(attempt())
+    assert [mail.rcpt_tos for mail in mail_server.mails] == [["a@example.org"]]
+
+
 def test_a_late_refusal_of_the_last_is_told_to_the_log(make_firing: Make) -> None:
     """Who is refused at first for now and then for good does not make a failure of what others got."""
     notes: list[bytes] = []

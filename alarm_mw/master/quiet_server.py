@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from alarm_mw.master.http_protocol import BoundedProtocol
 
-#: Seconds between looks at the clock, for the header that tells the time.
-TICK = 1.0
-
 
 class QuietServer(uvicorn.Server):
-    """Wakes up once in `TICK`, where uvicorn's does ten times as often, and at once for its end."""
+    """Wakes up for callers and for its end only, where uvicorn's looks ten times a second at the clock."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
@@ -27,10 +23,8 @@ class QuietServer(uvicorn.Server):
         self._is_over.set()
 
     async def main_loop(self) -> None:
-        """Tick until the end."""
-        while not await self.on_tick(0):
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._is_over.wait(), TICK)
+        """Wait for the end; `BoundedProtocol` does what a tick of uvicorn's would."""
+        await self._is_over.wait()
 
 
 def server_of(app: ASGIApp, backlog: int) -> QuietServer:

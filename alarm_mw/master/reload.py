@@ -53,29 +53,39 @@ class Reloader:
         self._environ = environ
         self._take_over = take_over
         self._reading = asyncio.Lock()
+        self._is_read = asyncio.Event()
         #: What the files were when they were last read, taken over or not.
         self._seen = loaded
 
     async def reload(self) -> Reloaded:
         """Read the configuration again, with the environment of the start, and return what came of it."""
         async with self._reading:
-            return await asyncio.to_thread(self._reload)
+            try:
+                return await asyncio.to_thread(self._reload)
+            finally:
+                self._is_read.set()
 
     async def watch(self) -> None:
         """Read it again whenever one of its files has changed, as long as it says ``reload = "auto"``."""
         changed: list[str] = []
         while True:
-            await asyncio.sleep(LOOK_EVERY)
+            await self._until_look()
             try:
                 changed = await self._look(changed)
             except Exception:  # it must not be the last look
                 log.exception("changed files cannot be read again")
                 await asyncio.sleep(PAUSE)
 
+    async def _until_look(self) -> None:
+        """Wait until it is time to look; where nobody asks for that, until the configuration was read again."""
+        while self.loaded.settings.upkeep.reload != "auto":
+            self._is_read.clear()
+            await self._is_read.wait()
+        await asyncio.sleep(LOOK_EVERY)
+
     async def _look(self, before: list[str]) -> list[str]:
         """Read changed files again that were the same at the last look: whoever is still writing changes them again."""
-        is_asked = self.loaded.settings.upkeep.reload == "auto"
-        changed = await asyncio.to_thread(self._fingerprints) if is_asked else []
+        changed = await asyncio.to_thread(self._fingerprints)
         if changed and changed == before:
             await self.reload()
             return []

@@ -13,7 +13,7 @@ PATIENCE = 10.0
 PATIENCE_AT_START = 120.0
 
 #: How many looks in a row must find no answer.
-LOOKS = 4
+LOOKS = 2
 
 
 class Watchdog:

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import socket
+import time
+from email.utils import parsedate_to_datetime
 
-import pytest
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from alarm_mw.master import quiet_server
-from alarm_mw.master.quiet_server import QuietServer
+from alarm_mw.master.quiet_server import server_of
 
 
 def answer(_: Request) -> PlainTextResponse:
     return PlainTextResponse("here")
-
-
-def quiet(app: Starlette) -> uvicorn.Config:
-    return uvicorn.Config(app, log_config=None, lifespan="off")
 
 
 async def ask(port: int) -> bytes:
@@ -33,39 +29,25 @@ async def ask(port: int) -> bytes:
     return said
 
 
-def test_it_answers_and_ends_at_once_though_it_hardly_ever_wakes_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither a request nor the end waits for the next look at the clock; answers have a date."""
-    monkeypatch.setattr(quiet_server, "TICK", 3600.0)
+def test_it_answers_and_ends_at_once_though_it_never_looks_at_the_clock() -> None:
+    """Neither a request nor the end waits for anything; each answer has the date of its request."""
+    came: list[bytes] = []
 
     async def scene() -> None:
-        server = QuietServer(quiet(Starlette(routes=[Route("/", answer)])))
+        server = server_of(Starlette(routes=[Route("/", answer)]), backlog=8)
         with socket.create_server(("127.0.0.1", 0)) as listener:
             serving = asyncio.create_task(server.serve(sockets=[listener]))
-            said = await ask(listener.getsockname()[1])
+            came.append(await ask(listener.getsockname()[1]))
+            server.server_state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
+            came.append(await ask(listener.getsockname()[1]))
             server.end()
             await asyncio.wait_for(serving, 10)
+
+    began = time.time()
+    asyncio.run(scene())
+    for said in came:
         assert said.startswith(b"HTTP/1.1 200 OK\r\n")
         assert said.endswith(b"here")
-        assert b"\r\ndate: " in said.lower()
-
-    asyncio.run(scene())
-
-
-def test_the_date_is_that_of_today(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is looked at again and again while the server runs."""
-    monkeypatch.setattr(quiet_server, "TICK", 0.0)
-    ticks: list[int] = []
-
-    class Counted(QuietServer):
-        async def on_tick(self, counter: int) -> bool:
-            ticks.append(counter)
-            if len(ticks) == 3:
-                self.end()
-            return await super().on_tick(counter)
-
-    async def scene() -> None:
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            await asyncio.wait_for(Counted(quiet(Starlette())).serve(sockets=[listener]), 10)
-
-    asyncio.run(scene())
-    assert len(ticks) == 3
+        date = re.search(b"(?im)^date: (.*)\r$", said)
+        assert date
+        assert int(began) <= parsedate_to_datetime(date[1].decode()).timestamp() <= time.time()

@@ -143,6 +143,21 @@ def test_a_changed_file_is_read_by_itself(house: House) -> None:
     watching(house, play)
 
 
+@pytest.mark.usefixtures("quick")
+def test_what_asks_for_it_after_all_is_watched_from_then_on(house: House) -> None:
+    """A configuration that was told to be read again may say that from now on it is read by itself."""
+
+    async def play() -> None:
+        house.file.write_text('alarms = { second = "log:" }\n')
+        await until(lambda: house.names() == ["second"])
+        house.write("third")
+        await house.reloader.reload()
+        house.write("fourth")
+        await until(lambda: house.names() == ["second", "third", "fourth"])
+
+    watching(house, play)
+
+
 def test_what_needs_a_restart_is_named(tmp_path: Path) -> None:
     """A crash monitor needs what only a start gives; so does a descriptor."""
     file = tmp_path / "a.ini"

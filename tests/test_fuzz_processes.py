@@ -28,9 +28,11 @@ from alarm_mw.master.link import Link
 from alarm_mw.master.prometheus import OF_MASTER, Figures, exposition
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.supervisor.carrier import Carrier
+from alarm_mw.supervisor.carrier_start import CarrierStart
 from alarm_mw.supervisor.carriers import Carriers
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
+from alarm_mw.supervisor.watchdog import PATIENCE
 from alarm_mw.testing import RequestRecorder
 from alarm_mw.transports.places import published_path
 from alarm_mw.transports.published import Content
@@ -51,7 +53,8 @@ def carriers() -> Iterator[tuple[Carriers, socket.socket]]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = Plan(["true"], ["true"], "/nowhere", "run")
     descriptor = plan.write()
-    made = Carriers(plan, descriptor, [], ours, Inherited(frozenset(), ignores_children=False))
+    inherited = Inherited(frozenset(), ignores_children=False)
+    made = Carriers(CarrierStart(plan, descriptor, ours, inherited, patience=PATIENCE), [])
     made.current = Carrier(os.getpid(), ours)
     with ours, theirs:
         yield made, theirs

@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import signal
-import socket
 import time
 from collections import Counter
 from contextlib import suppress
-from dataclasses import asdict
 
 from alarm_mw.supervisor.carrier import Carrier, Message
+from alarm_mw.supervisor.carrier_start import CarrierStart, start_relay
 from alarm_mw.supervisor.connections import Connections
-from alarm_mw.supervisor.descriptors import STDERR, close_all_but, hand_down
-from alarm_mw.supervisor.plan import Plan
-from alarm_mw.supervisor.process import fork, spawn
-from alarm_mw.supervisor.relay import Relay
-from alarm_mw.supervisor.signals import Inherited, give_back
+from alarm_mw.supervisor.descriptors import STDERR
 from alarm_mw.supervisor.streams import Stream
-from alarm_mw.supervisor.watchdog import PATIENCE, PATIENCE_AT_START, Watchdog
+from alarm_mw.supervisor.watchdog import Watchdog
 
 #: A master that dies sooner after it said "ready", in seconds, has failed.
 EARLY = 1.0
@@ -33,8 +27,6 @@ MANY_KILLS = 50
 
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
-# A terminal's ^C is for the server; its last lines are still to be looked at, and what they fire to be delivered.
-_DEAF_TO = frozenset({signal.SIGINT, signal.SIGQUIT})
 
 
 def pause(failures: int) -> float:
@@ -45,21 +37,8 @@ def pause(failures: int) -> float:
 class Carriers:
     """Starts masters and relays, one at a time, and does what they ask for."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        plan_fd: int,
-        streams: list[Stream],
-        listening: socket.socket,
-        inherited: Inherited,
-        *,
-        patience: float = PATIENCE,
-    ) -> None:
-        self._plan = plan
-        self._plan_fd = plan_fd
-        self._listening = listening
-        self._inherited = inherited
-        self._patience = patience
+    def __init__(self, start: CarrierStart, streams: list[Stream]) -> None:
+        self._start = start
         self._connections = Connections()
         self._news: list[str] = []
         self._failures = 0
@@ -104,13 +83,12 @@ class Carriers:
             case Message("keep", token, int(fd)):
                 self._connections.keep(token, fd)
             case Message("plan", "", int(fd)):
-                os.dup2(fd, self._plan_fd, inheritable=False)
-                os.close(fd)
+                self._start.replace_plan(fd)
             case Message(_, _, int(fd)):
                 os.close(fd)
             case Message("ready", ""):
                 carrier.ready_since = time.monotonic()
-                carrier.watchdog = Watchdog(self._patience, carrier.ready_since)
+                carrier.watchdog = Watchdog(self._start.patience, carrier.ready_since)
                 self._tell_unjudged(carrier)
                 if self._is_reload_due:
                     self._is_reload_due = False
@@ -142,44 +120,12 @@ class Carriers:
     def start_master(self) -> None:
         """Start a master with everything that the one before it left behind."""
         try:
-            self.current = self._spawn_master()
+            self.current = self._start.master(self.streams, self._connections.held)
         except OSError:
             self._master_failed()
             return
         for news in self._news:
             self.current.tell(news)
-
-    def _spawn_master(self) -> Carrier:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            handed = self._handed_to_master(theirs.fileno())
-            descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *self._connections.held.values()}
-            descriptors.update(self._plan.master_fds, *(stream.descriptors for stream in self.streams))
-            if self._plan.lock is not None:
-                descriptors.add(self._plan.lock)
-
-            def prepare() -> dict[str, str]:
-                for fd in descriptors:
-                    hand_down(fd)
-                give_back(self._inherited, deaf_to=_DEAF_TO)
-                return {**os.environ, **handed}
-
-            try:
-                pid = spawn(prepare, self._plan.master_argv)
-            except OSError:
-                ours.close()
-                raise
-        at_start = PATIENCE_AT_START if self._patience else 0.0
-        return Carrier(pid, ours, Watchdog(at_start, time.monotonic()))
-
-    def _handed_to_master(self, control: int) -> dict[str, str]:
-        descriptors = {
-            "streams": [asdict(stream) for stream in self.streams],
-            "listen": self._listening.fileno(),
-            "control": control,
-            "connections": self._connections.held,
-        }
-        return {"ALARM_MW_PLAN_FD": str(self._plan_fd), "ALARM_MW_FDS": json.dumps(descriptors)}
 
     def ended(self, returncode: int) -> None:
         """Replace the current carrier, which has ended with that exit status (or, below zero, by that signal)."""
@@ -214,7 +160,7 @@ class Carriers:
             self.current.tell("stop")
 
     def _replace_master(self, carrier: Carrier, returncode: int) -> None:
-        if carrier.has_hung and carrier.lived() < HEALTHY + self._patience:
+        if carrier.has_hung and carrier.lived() < HEALTHY + self._start.patience:
             self._master_failed()
         elif carrier.lived() >= EARLY:
             self._failures = self._kills = 0
@@ -236,15 +182,8 @@ class Carriers:
             self._start_relay()
 
     def _start_relay(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        needed = {theirs.fileno()}.union(*(stream.descriptors for stream in self.streams))
-
-        def run() -> None:
-            close_all_but(needed)
-            Relay(self.streams, theirs).run()
-
-        with theirs:
-            self.current = Carrier(fork(run), ours)
+        with suppress(OSError):  # where there is no room for it, the next master is tried all the same
+            self.current = start_relay(self.streams)
 
     @property
     def due(self) -> float | None:

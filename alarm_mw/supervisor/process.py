@@ -44,8 +44,13 @@ def spawn(prepare: Callable[[], Mapping[str, str]], command: list[str]) -> int:
         except OSError as error:
             os.write(told, b"%d" % (error.errno or errno.EINVAL))
 
-    pid = fork(run)
-    os.close(told)
+    try:
+        pid = fork(run)
+    except OSError:
+        os.close(heard)
+        raise
+    finally:
+        os.close(told)
     failure = os.read(heard, 16)  # nothing, when the exec has closed the other end
     os.close(heard)
     if failure:

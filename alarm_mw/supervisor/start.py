@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from alarm_mw.supervisor.carrier_start import CarrierStart
 from alarm_mw.supervisor.carriers import Carriers, complain
 from alarm_mw.supervisor.descriptors import fill_gaps, keep_back, let_go, passed_on
 from alarm_mw.supervisor.linux import PR_SET_CHILD_SUBREAPER, prctl
@@ -47,9 +48,8 @@ def supervise(plan_fd: int) -> None:
     let_go([fd for fd in [*passed, *set(ends.values())] if fd not in plan.master_fds])
     for fd in plan.master_fds:
         keep_back(fd)
-    patience = patience_of(os.environ)
-    carriers = Carriers(plan, plan_fd, streams, records.listening, inherited, patience=patience)
-    returncode = Supervisor(server, carriers, plan.shutdown_timeout, notify).run()
+    start = CarrierStart(plan, plan_fd, records.listening, inherited, patience=patience_of(os.environ))
+    returncode = Supervisor(server, Carriers(start, streams), plan.shutdown_timeout, notify).run()
     if notify is not None:
         notify.close()
     records.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from typing import Any
@@ -162,6 +163,22 @@ def test_relay(supervise_python: Any) -> None:
     run.process.stdin.close()
     assert run.end() == 0
     assert run.process.stderr.read() == b"", "the complaint came more than once"
+
+
+def test_no_room_for_masters_nor_a_relay(supervise_python: Any) -> None:
+    """While neither can be started the server lives on, and its output flows as soon as there is room again."""
+    run = supervise_python(BATCHES)
+    master = master_of(run)
+    limits = resource.prlimit(run.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(run.process.pid, resource.RLIMIT_NOFILE, (3, limits[1]))
+    kill(master)
+    assert run.errors().next().startswith("alarm-mw: the alarm master keeps dying")
+    run.say("more\n")
+    resource.prlimit(run.process.pid, resource.RLIMIT_NOFILE, limits)
+    for number in range(3000):
+        assert run.output.next().split()[0] == str(number)
+    run.process.stdin.close()
+    assert run.end() == 0
 
 
 def test_relay_until_the_end(supervise: Any) -> None:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from alarm_mw.supervisor.carrier_start import CarrierStart
 from alarm_mw.supervisor.carriers import Carriers
 from alarm_mw.supervisor.linux import Arrived
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
 from alarm_mw.supervisor.streams import Stream
 from alarm_mw.supervisor.supervisor import DRAIN, Supervisor
+from alarm_mw.supervisor.watchdog import PATIENCE
 
 NO_SUCH_PID = 2**22 + 1
 
@@ -47,7 +49,7 @@ class Ended:
         stream = Stream("stdout", self.source, sink, state, terminal=False)
         plan = Plan(command=[], master_argv=[], socket="", run_id="")
         inherited = Inherited(frozenset(), ignores_children=False)
-        self.carriers = Carriers(plan, -1, [stream], self.listening, inherited)
+        self.carriers = Carriers(CarrierStart(plan, -1, self.listening, inherited, patience=PATIENCE), [stream])
         self.supervisor = Childless(NO_SUCH_PID, self.carriers, shutdown_timeout=0)
         self.supervisor._returncode = 0
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.transports.remote import MAX_UNSENT, RemoteClient
-from alarm_mw.transports.wire import MetricChange, decode
+from alarm_mw.transports.wire import MAX_PACKET, MetricChange, decode
 
 
 def run(directory: Path, program: str) -> list[str]:
@@ -86,13 +86,16 @@ def client(tmp_path: Path) -> Iterator[RemoteClient]:
     made.shutdown(0.0)
 
 
-def receive(listener: socket.socket) -> list[MetricChange]:
-    """Return the changes in the first packet of a new connection."""
+def receive(listener: socket.socket, count: int) -> list[MetricChange]:
+    """Return the first `count` changes of a new connection, which come in packets that a master takes."""
+    changes: list[MetricChange] = []
     with listener, listener.accept()[0] as connection:
         connection.settimeout(10.0)
-        packet = decode(connection.recv(100_000))
-    assert packet is not None
-    return list(packet.metrics)
+        while len(changes) < count:
+            packet = decode(connection.recv(MAX_PACKET))
+            assert packet is not None
+            changes += packet.metrics
+    return changes
 
 
 def listen(directory: Path) -> socket.socket:
@@ -110,7 +113,17 @@ def test_changes_wait_for_a_master(client: RemoteClient, tmp_path: Path) -> None
     listener = listen(tmp_path)
     client._transport._not_before = 0.0
     assert client.change_metric(changes[2])
-    assert receive(listener) == changes
+    assert receive(listener, 3) == changes
+
+
+def test_whatever_waits_fits_into_packets(client: RemoteClient, tmp_path: Path) -> None:
+    """Changes of the longest names arrive, too, as many as wait."""
+    changes = [MetricChange(f"{n:0200}", 2**62) for n in range(MAX_UNSENT)]
+    assert all(map(client.change_metric, changes[:-1]))
+    listener = listen(tmp_path)
+    client._transport._not_before = 0.0
+    assert client.change_metric(changes[-1])
+    assert receive(listener, MAX_UNSENT) == changes
 
 
 def test_what_waits_has_a_limit(client: RemoteClient) -> None:

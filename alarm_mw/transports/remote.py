@@ -14,7 +14,7 @@ from alarm_mw.errors import PatternError
 from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.unix import UnixTransport
-from alarm_mw.transports.wire import MAX_PACKET, MetricChange, Packet, decode, encode
+from alarm_mw.transports.wire import MAX_CHANGES, MAX_PACKET, MetricChange, Packet, decode, encode
 from alarm_mw.types import Reason, Record
 
 #: Seconds between looks for what the master has published, while it cannot be had.
@@ -22,7 +22,6 @@ LOOK_PAUSE = 0.2
 
 #: Seconds after which counts are sent though no record is.
 COUNTS_EVERY = 1.0
-
 
 #: How many changes of metrics are kept for a master that cannot take them now.
 MAX_UNSENT = 1_000
@@ -105,13 +104,19 @@ class RemoteClient:
         self._transport.close()
 
     def _send_metrics(self) -> None:
+        while changes := self._next_changes():
+            if self._send(Packet(metrics=changes)) is not None:
+                self._unsent.extendleft(reversed(changes))
+                return
+
+    def _next_changes(self) -> tuple[MetricChange, ...]:
+        """Take as many changes as fit into a packet, whatever their names."""
         changes: list[MetricChange] = []
         # Each is taken by one thread, and no other one waits for it.
         with contextlib.suppress(IndexError):
-            while True:
+            while len(changes) < MAX_CHANGES:
                 changes.append(self._unsent.popleft())
-        if changes and self._send(Packet(metrics=tuple(changes))) is not None:
-            self._unsent.extendleft(reversed(changes))
+        return tuple(changes)
 
     def _send_counts(self) -> None:
         if counts := self._tally.take():

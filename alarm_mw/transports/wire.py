@@ -14,6 +14,9 @@ Counts = dict[str, dict[str, int]]
 #: The largest packet that a socket takes with the kernel's usual limits, in bytes.
 MAX_PACKET = 128 * 1024
 
+#: How many changes of metrics fit into one, whatever their names.
+MAX_CHANGES = 500
+
 #: How much of a record's message is sent at most, in bytes; the rest is cut off.
 MAX_MESSAGE = 64 * 1024
 

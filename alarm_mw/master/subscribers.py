@@ -107,8 +107,9 @@ class Subscribers:
         return False
 
     async def _tell(self, member: Member, number: int, target: str) -> bool:
-        connection = next(each for each in self._connections if each.member is member)
-        return await connection.raise_signal(Raised(next(self._numbers), number, target))
+        # It may have left since it was found.
+        connection = next((each for each in self._connections if each.member is member), None)
+        return connection is not None and await connection.raise_signal(Raised(next(self._numbers), number, target))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if len(self._connections) >= self._most:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.master import subscribers
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.sharing import socket_mode
 from alarm_mw.transports.subscription import (
@@ -144,6 +145,26 @@ def test_a_signal_goes_on_to_another_when_its_worker_dies(hub: Hub, connect: Cal
     second.send(Taken(2))
     second.send(Taken(3))
     assert (raised.result(PATIENCE), taken.result(PATIENCE)) == (True, True)
+
+
+def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a signal is on its way to it, too: then the signal was not taken, and that is all."""
+    monkeypatch.setattr(subscribers, "JOIN_PATIENCE", 0.0)
+
+    async def raise_for_one_that_leaves(turns: int) -> bool:
+        hub = Subscribers(tmp_path / "subscribers", lambda: None)
+        await hub.start()
+        with Connection(str(tmp_path / "subscribers")) as worker:
+            worker.send(register(11, "worker"))
+            await hub._joined.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        try:
+            return await hub.raise_signal(17)
+        finally:
+            await hub.stop()
+
+    assert [asyncio.run(raise_for_one_that_leaves(turns)) for turns in range(6)] == [False] * 6
 
 
 def test_a_signal_waits_a_moment_for_who_connects_again(hub: Hub, connect: Callable[..., Connection]) -> None:

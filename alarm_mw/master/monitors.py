@@ -93,7 +93,7 @@ class Monitors:
         self._tasks = [*kept, *((watch, self._task(watch)) for watch in fresh)]
 
     def _task(self, watch: Watch) -> asyncio.Task[None]:
-        return asyncio.create_task(self._keep(watch, self._monitor(watch)), name=f"alarm-mw-monitor-{watch.monitor}")
+        return asyncio.create_task(self._keep(watch), name=f"alarm-mw-monitor-{watch.monitor}")
 
     def _monitor(self, watch: Watch) -> Monitor:
         def fire_once(message: bytes, key: str) -> None:
@@ -116,12 +116,14 @@ class Monitors:
         )
         return self._find_monitor(watch.monitor)(watch.options, context)
 
-    async def _keep(self, watch: Watch, monitor: Monitor) -> None:
-        """Run a monitor; after an exception run it again, after pauses that grow while it keeps failing."""
+    async def _keep(self, watch: Watch) -> None:
+        """Make a monitor and run it; after an exception do so again, after pauses that grow while it keeps failing."""
+        monitor: Monitor | None = None
         pause = self._pause
         while True:
             began = self._runtime.loop.time()
             try:
+                monitor = self._monitor(watch) if monitor is None else monitor
                 await monitor.run()
             except Exception as error:  # noqa: BLE001  # a monitor is anybody's code, and the others must not notice
                 if self._runtime.loop.time() - began > pause:

@@ -126,6 +126,25 @@ def test_a_monitor_that_fails_is_run_again(house: House, caplog: pytest.LogCaptu
     assert second.exc_info is not None
 
 
+def test_a_monitor_that_cannot_be_made_keeps_nobody_waiting(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is made again later, as one that fails is run again; the others run."""
+    tries: list[int] = []
+
+    class Broken(Scripted):
+        def __init__(self, options: PluginOptions, context: MonitorContext) -> None:
+            tries.append(1)
+            if len(tries) == 1:
+                raise RuntimeError("not yet")
+            super().__init__(options, context)
+
+        async def run(self) -> None:
+            self._context.fire(b"made")
+
+    house.watch(Broken)
+    assert house.recorder.wait_for(1)[0].message == b"made"
+    assert "x.toml:7: the monitor scripted failed and is run again in 0.01 s: not yet" in caplog.messages
+
+
 def test_a_monitor_that_returns_is_left_alone(house: House) -> None:
     """One that has nothing left to watch is not run again, and stopping does not mind."""
     done = threading.Event()

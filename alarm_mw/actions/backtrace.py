@@ -13,7 +13,7 @@ _NATIVE = re.compile(r"(?P<file>[^\s()\[\]][^()\[\]]*?)(?:\((?P<method>[^)+]*)(?
 _BINARY = re.compile(r'Binary file "(?P<file>[^"]*)"(?:, at (?P<method>[^+\s]*)(?:\+0x[0-9a-f]+)?)? \[0x[0-9a-f]+\]')
 
 #: ``File "x.py", line 3, in f`` of a traceback; `faulthandler` leaves out the comma, and may not know the line.
-_PYTHON = re.compile(r'File "(?P<file>.*)", line (?P<line>\d+|\?\?\?)(?P<comma>,?) in (?P<method>.*)')
+_PYTHON = re.compile(r'File "(?P<file>.*)", line (?P<line>\d{1,9}|\?\?\?)(?P<comma>,?) in (?P<method>.*)')
 
 _TRACEBACK = re.compile(r"(?:Exception Group )?Traceback \(most recent call last\):")
 _THREAD = re.compile(r"(?P<current>Current thread|Thread|Stack)\b.*\(most recent call first\):")

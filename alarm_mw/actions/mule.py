@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, ClassVar, Self
 
 import msgspec
@@ -10,6 +11,8 @@ from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.keyvalue import made
 from alarm_mw.types import Firing
+
+_NUMBER = re.compile("[0-9]{0,9}")
 
 
 class MuleOptions(PluginOptions, frozen=True, kw_only=True):
@@ -40,7 +43,7 @@ class MuleAction:
     @classmethod
     def from_uwsgi(cls, args: str) -> MuleOptions:
         """Return the options of ``mule:N``."""
-        if args and not args.isdecimal():
+        if not _NUMBER.fullmatch(args):
             raise OptionError(f"expected a mule's number, got {args!r}")
         return made(MuleOptions, {"mule": int(args or 0)})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import Annotated, ClassVar, Self
@@ -15,6 +16,7 @@ from alarm_mw.interfaces import ActionContext, PluginOptions
 from alarm_mw.types import Firing
 
 _HIGHEST = 255
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 class SignalOptions(PluginOptions, frozen=True, kw_only=True):
@@ -61,7 +63,7 @@ class SignalAction:
     def from_uwsgi(cls, args: str) -> SignalOptions:
         """Return the options of ``signal:N`` and ``signal:NAME``."""
         try:
-            return SignalOptions(signal=int(args) if args.isdecimal() else args)
+            return SignalOptions(signal=int(args) if _NUMBER.fullmatch(args) else args)
         except ValueError as error:
             raise OptionError(str(error)) from None
 

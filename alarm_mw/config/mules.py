@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ MULE_OPTIONS = frozenset({"mule", "mules"})
 
 #: How many mules ``mules = N`` may ask for.
 MAX_MULES = 1000
+_NUMBER = re.compile("[0-9]{1,9}")
 
 
 def read_mule_option(entry: Entry, report: Report) -> list[str]:
@@ -27,7 +29,7 @@ def read_mule_option(entry: Entry, report: Report) -> list[str]:
         program = "" if entry.value == "true" else entry.value
         _look_for(program, entry.where, report)
         return [program]
-    if not entry.value.isdecimal() or int(entry.value) > MAX_MULES:
+    if not _NUMBER.fullmatch(entry.value) or int(entry.value) > MAX_MULES:
         report.wrong(entry.where, f"{entry.key}: expected a number of mules, 0 to {MAX_MULES}, got {entry.value!r}")
         return []
     programs = [""] * int(entry.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,6 +10,10 @@ import msgspec
 from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table
 from alarm_mw.delivery.stock import OutboxOptions
+
+#: TCP's highest port.
+MAX_PORT = 65535
+_PORT = re.compile("[1-9][0-9]{0,4}")
 
 
 class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,7 +53,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     """Return the two parts of ``host:port``, IPv6 in brackets; raise `ValueError`."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not port.isdecimal() or not 0 < int(port) < 65536:  # noqa: PLR2004  # TCP's ports
+    if not host or not _PORT.fullmatch(port) or int(port) > MAX_PORT:
         raise ValueError(f"listen: expected 'host:port', got {address!r}")
     return host, int(port)
 

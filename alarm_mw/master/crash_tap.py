@@ -26,7 +26,7 @@ DUMP_TIME = 1.0
 #: What a line has that tells of a crash: Python's words, and gunicorn's newer and older ones.
 _WORDS = [Rule(re.escape(words), ()) for words in (BEGINNING.decode(), "Worker (pid:", "Worker with pid ")]
 _KILLED = re.compile(
-    rb"Worker (?:\(pid:(\d+)\) was sent|with pid (\d+) was terminated due to signal) (SIG[A-Z0-9]+|\d+)"
+    rb"Worker (?:\(pid:(\d{1,9})\) was sent|with pid (\d{1,9}) was terminated due to signal) (SIG[A-Z0-9]+|\d{1,3}\b)"
 )
 #: Only LF ends a line, and the last of a stream may lack it.
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")

@@ -35,7 +35,7 @@ _HEADER = re.compile(rf"{BEGINNING.decode()}(.*)")
 #: What says the same where there is no dump: see `alarm_mw.monitors.segfault`.
 _DIED = re.compile(r"\bdied of (SIG[A-Z0-9]+)")
 _THREAD = re.compile(r"(?:(Current thread)|Thread) (0x[0-9a-f]+)(?: \[(.*)\])? \(most recent call first\):")
-_FRAME = re.compile(r'  File "(.*)", line (\d+|\?\?\?) in (.*)')
+_FRAME = re.compile(r'  File "(.*)", line (\d{1,9}|\?\?\?) in (.*)')
 _LINE = re.compile(
     rb"""(?:Current\ thread|Thread)\ 0x[0-9a-f]+\ .*\(most\ recent\ call\ first\):
     |Stack\ \(most\ recent\ call\ first\):

@@ -108,6 +108,12 @@ def test_a_group_of_exceptions_is_understood() -> None:
     assert [frame.function for frame in found.frames] == ["broken_twice", "test_a_group_of_exceptions_is_understood"]
 
 
+def test_a_line_number_that_no_file_has_is_none() -> None:
+    """A message may hold what it likes: that frame is passed over, and the alarm is delivered."""
+    message = f'Traceback (most recent call last):\n  File "a.py", line {"9" * 5000}, in f\n{"x" * 9}Error: no\n'
+    assert parse(message).frames == ()
+
+
 @pytest.fixture
 def crash() -> Callable[[str], str]:
     """Provide a function that runs a program until it dies, and returns what `faulthandler` wrote."""

@@ -33,7 +33,7 @@ def test_the_number_says_which_mule(args: str, mule: int) -> None:
     assert MuleAction.from_uwsgi(args) == MuleOptions(mule=mule)
 
 
-@pytest.mark.parametrize("args", ["one", "-1", "1.5", " "])
+@pytest.mark.parametrize("args", ["one", "-1", "1.5", " ", "9" * 5000])
 def test_what_is_no_number_is_refused(args: str) -> None:
     """A mistake is an error at the start."""
     with pytest.raises(OptionError, match="expected a mule's number"):

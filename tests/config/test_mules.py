@@ -58,6 +58,10 @@ def test_a_file_that_is_not_there_is_a_warning(examined: Examine) -> None:
     [
         ({"ini": "[uwsgi]\nmules = many\n"}, "a.ini:2: mules: expected a number of mules, 0 to 1000, got 'many'"),
         ({"ini": "[uwsgi]\nmules = 1001\n"}, "a.ini:2: mules: expected a number of mules, 0 to 1000, got '1001'"),
+        (
+            {"ini": f"[uwsgi]\nmules = {'9' * 5000}\n"},
+            f"a.ini:2: mules: expected a number of mules, 0 to 1000, got '{'9' * 5000}'",
+        ),
         ({"toml": "mules = 2\n"}, "a.toml:1: mules: expected an array of files or modules, got an integer"),
         ({"toml": "mules = [2]\n"}, "a.toml:1: mules: expected a file or a module, got an integer"),
         ({"toml": 'mules = ["${NONE}"]\n'}, "a.toml:1: mules: 0: the environment variable NONE is not set"),

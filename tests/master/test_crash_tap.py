@@ -110,6 +110,13 @@ def test_the_words_of_a_parent_are_heard(stream: Stream, line: bytes, expected: 
     assert stream.ear.lines == []
 
 
+@pytest.mark.parametrize("words", ["Worker (pid:%s) was sent SIGSEGV!\n", "Worker (pid:7) was sent %s!\n"])
+def test_numbers_that_the_system_does_not_have_are_none(stream: Stream, words: str) -> None:
+    """Who prints them does not end the reader of the output."""
+    stream.read((words % ("9" * 5000)).encode())
+    assert stream.ear.killed == []
+
+
 def test_lines_that_look_like_a_dump_are_nothing_without_its_beginning(stream: Stream) -> None:
     """A traceback, or a dump on demand, is no crash."""
     stream.read(DUMP.removeprefix(HEADER))

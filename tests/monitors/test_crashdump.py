@@ -116,6 +116,12 @@ def test_the_list_of_extension_modules_is_the_end() -> None:
     assert not is_end(b"Current thread 0x1 (most recent call first):\n")
 
 
+def test_a_line_number_that_no_file_has_is_none() -> None:
+    """Who prints it keeps no crash from being told."""
+    dump = f'Current thread 0x1 (most recent call first):\n  File "a.py", line {"9" * 5000} in f\n'
+    assert [thread.frames for thread in parse_dump(dump).threads] == [()]
+
+
 @given(st.text())
 def test_any_text_can_be_given(text: str) -> None:
     """Whatever the text, the parser answers."""

@@ -41,8 +41,8 @@ def supervise(
     has opened or started so far is lost. Does nothing in a process that has a master already, in forked children, in
     those of `multiprocessing`, and inside uWSGI.
 
-    Where alarms cannot be had, what is wrong is printed to the standard error and the process exits with status 2;
-    where they are not `required`, it goes on without them.
+    Where alarms cannot be had, as in another thread than the main one, what is wrong is printed to the standard error
+    and the process exits with status 2; where they are not `required`, it goes on without them.
     """
     if may_restart():
         restart(config, state_dir=state_dir, required=required)

@@ -139,6 +139,18 @@ def test_a_worker_stays_what_it_is(folder: Path) -> None:
     assert len({line[1] for line in lines}) == 4
 
 
+def test_another_thread_cannot_start_the_supervisor(folder: Path) -> None:
+    """Signals are the main thread's; a program without alarms is told so, and goes on where they are not required."""
+    program = (
+        "import alarm_mw, threading; threading.Thread(target=alarm_mw.supervise, kwargs={'required': False}).start()"
+    )
+    result = run(folder, "-c", program)
+    assert (result.returncode, result.stderr.splitlines()) == (
+        0,
+        ["alarm-mw: only the main thread can start the supervisor", "alarm-mw: this server runs without alarms"],
+    )
+
+
 def test_a_process_that_has_a_master_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a supervisor the call does nothing: not even the configuration is looked at."""
     monkeypatch.setenv("ALARM_MW_SOCKET", "/somewhere")

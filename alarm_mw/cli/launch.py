@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.restart import STACKS
 from alarm_mw.sockets import is_served
 from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.start import start
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 from alarm_mw.transports.published import withdraw
 
@@ -43,6 +45,8 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
     if sys.platform != "linux":
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other one change signals
+        raise RefusedError("only the main thread can start the supervisor")
     rules = loaded.settings.rules
     _, screen = Screens.of_user(os.environ).of_rules(rules)  # now, while no output waits for it
     state = _claim(places.state_dir, command)
@@ -52,7 +56,8 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     except RefusedError:
         os.close(state.lock)
         raise
-    _execute(plan)
+    _flush()
+    start(plan)
 
 
 def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool) -> Plan:
@@ -109,12 +114,7 @@ def _was_passed(descriptor: int) -> bool:
     return is_open(descriptor) and os.get_inheritable(descriptor)
 
 
-def _execute(plan: Plan) -> NoReturn:
-    """Replace this interpreter, with all that it loaded, by a lean one, which inherits the lock."""
-    assert plan.lock is not None
-    os.set_inheritable(plan.lock, True)
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # None where its descriptor is closed
             stream.flush()
-    arguments = plan.supervisor_argv(plan.write())
-    os.execv(arguments[0], arguments)  # noqa: S606  # no shell is wanted

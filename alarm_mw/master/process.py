@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import functools
 import gc
 import logging
@@ -239,7 +238,7 @@ class MasterProcess:
     def _hand_on(self, loaded: Loaded) -> None:
         """Let the next master begin with this configuration."""
         values = structs.replace(loaded, retired=self._runtime.retired).to_json()
-        plan = dataclasses.replace(self._plan, settings={**self._plan.settings, **values})
+        plan = self._plan._replace(settings={**self._plan.settings, **values})
         descriptor = plan.write()
         try:
             self._link.plan(descriptor)

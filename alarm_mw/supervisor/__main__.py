@@ -1,4 +1,4 @@
-"""Runs the supervisor in an interpreter of its own: ``python -I -S .../supervisor/__main__.py --plan-fd N -- COMMAND``.
+"""Runs the supervisor in an interpreter of its own: ``python -I -S …/__main__.py --started-fd N -- COMMAND``.
 
 What follows ``--`` is there for ``ps`` to show; the plan holds the command.
 """
@@ -17,11 +17,11 @@ def stand_in_for_package() -> None:
 
 
 def main() -> None:
-    """Supervise the plan in the descriptor that the command line names."""
+    """Supervise what is told in the descriptor that the command line names."""
     stand_in_for_package()
-    from alarm_mw.supervisor.start import supervise  # noqa: PLC0415  # not to be found any earlier
+    from alarm_mw.supervisor.supervisor import supervise  # noqa: PLC0415  # not to be found any earlier
 
-    supervise(int(sys.argv[sys.argv.index("--plan-fd") + 1]))
+    supervise(int(sys.argv[sys.argv.index("--started-fd") + 1]))
 
 
 if __name__ == "__main__":

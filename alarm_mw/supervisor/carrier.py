@@ -7,7 +7,7 @@ import struct
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from alarm_mw.supervisor.watchdog import Watchdog
 
@@ -15,8 +15,7 @@ _MESSAGE = 4096
 _DESCRIPTOR = struct.Struct("i")
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What a carrier said: a word, what it is about, and the descriptor that came with it."""
 
     verb: str

@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 
 from alarm_mw.supervisor.carrier import Carrier
 from alarm_mw.supervisor.descriptors import close_all_but, hand_down
@@ -44,7 +43,7 @@ class CarrierStart:
     def master(self, streams: list[Stream], connections: Mapping[str, int]) -> Carrier:
         """Return a new master; raises OSError. `connections` are the workers' descriptors by their tokens."""
         with _control() as (ours, theirs):
-            shared = {"streams": [asdict(stream) for stream in streams], "connections": connections}
+            shared = {"streams": [stream._asdict() for stream in streams], "connections": connections}
             handed = {**shared, "listen": self._listening.fileno(), "control": theirs.fileno()}
             descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *connections.values()}
             descriptors.update(self._plan.master_fds, *(stream.descriptors for stream in streams))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from alarm_mw.supervisor.carrier import Carrier, Message
 from alarm_mw.supervisor.carrier_start import CarrierStart, start_relay
 from alarm_mw.supervisor.connections import Connections
-from alarm_mw.supervisor.descriptors import STDERR
+from alarm_mw.supervisor.descriptors import complain
 from alarm_mw.supervisor.streams import Stream
 from alarm_mw.supervisor.watchdog import Watchdog
 
@@ -235,9 +235,3 @@ class Carriers:
         self._end_kills += 1
         if self.current is not None:
             os.kill(self.current.pid, signal.SIGKILL)
-
-
-def complain(text: str) -> None:
-    """Write a line to our standard error."""
-    with suppress(OSError):  # nobody reads it
-        os.write(STDERR, f"alarm-mw: {text}\n".encode("utf-8", "surrogateescape"))

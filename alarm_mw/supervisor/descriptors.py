@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+from contextlib import suppress
 
-from alarm_mw.descriptors import FIRST_FREE, is_open
+from alarm_mw.descriptors import FIRST_FREE, beyond_standard, is_open
 from alarm_mw.supervisor.process import numbers_in
 
 STDIN, STDOUT, STDERR = 0, 1, 2
@@ -15,11 +16,15 @@ STDIN, STDOUT, STDERR = 0, 1, 2
 def fill_gaps() -> frozenset[int]:
     """Open /dev/null in the place of closed standard descriptors; return those that were open.
 
-    Else the next pipe would take their numbers. The server does not inherit what is put there.
+    Else the next pipe would take their numbers. The server does not inherit what is put there; nor what this process
+    has opened there itself.
     """
-    found = frozenset(filter(is_open, (STDIN, STDOUT, STDERR)))
+    found = frozenset(fd for fd in (STDIN, STDOUT, STDERR) if is_open(fd) and os.get_inheritable(fd))
     for number in sorted({STDIN, STDOUT, STDERR} - found):
-        assert os.open(os.devnull, os.O_RDWR) == number  # the lowest number that is free
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number, inheritable=False)
+            os.close(null)
     return found
 
 
@@ -59,8 +64,28 @@ def close_all_but(kept: set[int]) -> None:
             os.close(fd)
 
 
+def memory_file(name: str, text: str) -> int:
+    """Return a new descriptor of a file in memory that holds `text`; it stays open over an exec."""
+    file = beyond_standard(os.memfd_create(name))
+    with os.fdopen(file, "wb", closefd=False) as writing:
+        writing.write(text.encode("ascii"))
+    hand_down(file)
+    return file
+
+
+def content(fd: int) -> bytes:
+    """Return all that is in a file, which may be read any number of times, by any process."""
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
 def ready_for(fd: int, events: int) -> int:
     """Return which of poll(2)'s `events` are there now, and POLLERR and POLLHUP, which are never asked for."""
     waiting = select.poll()
     waiting.register(fd, events)
     return next((found for _fd, found in waiting.poll(0)), 0)
+
+
+def complain(text: str) -> None:
+    """Write a line to our standard error."""
+    with suppress(OSError):  # nobody reads it
+        os.write(STDERR, f"alarm-mw: {text}\n".encode("utf-8", "surrogateescape"))

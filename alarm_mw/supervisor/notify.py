@@ -32,21 +32,25 @@ class NotifySocket:
     descendant of ours, from our user or from root is thrown away.
     """
 
-    def __init__(self, systemd: str, *, is_ours: Callable[[int, int], bool] | None = None) -> None:
+    def __init__(
+        self,
+        systemd: str,
+        *,
+        listening: socket.socket | None = None,
+        is_ours: Callable[[int, int], bool] | None = None,
+    ) -> None:
         self._is_ours = is_ours or is_sent_for_server
-        self._server = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._server.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+        self._server = listening or _listening()
         self._server.setblocking(False)
-        self._server.bind("")  # the kernel finds a name
         self._systemd = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._systemd.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME_LIMIT.pack(PATIENCE, 0))
         self._address = f"\0{systemd[1:]}" if systemd.startswith("@") else systemd
 
     @classmethod
-    def of(cls, environ: Mapping[str, str]) -> NotifySocket | None:
-        """Return one where systemd, or whoever stands for it, listens."""
+    def of(cls, environ: Mapping[str, str], listening: socket.socket | None = None) -> NotifySocket | None:
+        """Return one where systemd, or whoever stands for it, listens; with a socket that the server knows already."""
         systemd = environ.get(VARIABLE, "")
-        return cls(systemd) if systemd.startswith(("/", "@")) else None
+        return cls(systemd, listening=listening) if systemd.startswith(("/", "@")) else None
 
     @property
     def server_env(self) -> dict[str, str]:
@@ -90,6 +94,13 @@ class NotifySocket:
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)] if fds else []
         with suppress(OSError):  # systemd is gone, or has no time for us
             self._systemd.sendmsg([message], rights, 0, self._address)
+
+
+def _listening() -> socket.socket:
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+    listening.bind("")  # the kernel finds a name
+    return listening
 
 
 def without_main_pid(message: bytes) -> bytes:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
-from alarm_mw.descriptors import beyond_standard
+from alarm_mw.supervisor.descriptors import content, memory_file
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """Everything that was checked before the server starts."""
 
     #: The server's command and its arguments.
@@ -25,29 +23,19 @@ class Plan:
     #: A descriptor that keeps other servers out of the state directory while the supervisor or a master has it open.
     lock: int | None = None
     #: Added to the server's environment.
-    server_env: dict[str, str] = field(default_factory=dict)
+    server_env: Mapping[str, str] = {}
     #: Seconds that the master gets at the end, to deliver what it has.
     shutdown_timeout: float = 5.0
     #: Descriptors that were open on entry, which every master gets as well as the server.
-    master_fds: list[int] = field(default_factory=list)
+    master_fds: Sequence[int] = ()
     #: For the master; the supervisor does not look inside. Whatever JSON can hold.
-    settings: dict[str, object] = field(default_factory=dict)
+    settings: Mapping[str, object] = {}
 
     def write(self) -> int:
         """Return a new descriptor of a memory file that holds this plan; it stays open over an exec."""
-        memory = os.memfd_create("alarm-mw-plan")
-        with os.fdopen(memory, "wb", closefd=False) as file:
-            file.write(json.dumps(asdict(self)).encode("ascii"))
-        plan = beyond_standard(memory)
-        os.set_inheritable(plan, True)
-        return plan
-
-    def supervisor_argv(self, fd: int) -> list[str]:
-        """Return the command line to execute for this plan, which is in `fd`; `ps` shows the server's, too."""
-        main = os.path.join(os.path.dirname(__file__), "__main__.py")  # noqa: PTH118  # the supervisor has no pathlib
-        return [sys.executable, "-I", "-S", main, "--plan-fd", str(fd), "--", *self.command]
+        return memory_file("alarm-mw-plan", json.dumps(self._asdict()))
 
     @classmethod
     def read(cls, fd: int) -> Plan:
         """Return the plan that `write` put into `fd`, which may be read any number of times, by any process."""
-        return cls(**json.loads(os.pread(fd, os.fstat(fd).st_size, 0)))
+        return cls(**json.loads(content(fd)))

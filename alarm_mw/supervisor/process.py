@@ -8,6 +8,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from alarm_mw.supervisor.linux import PR_SET_PDEATHSIG, prctl
 
@@ -105,7 +106,7 @@ def exit_status(error: OSError) -> int:
     return NOT_FOUND if error.errno in (errno.ENOENT, errno.ENOTDIR) else NOT_EXECUTABLE
 
 
-def end_as(returncode: int) -> None:
+def end_as(returncode: int) -> NoReturn:
     """End this process with an exit status, or, where `returncode` is negative, by that signal."""
     if returncode < 0:
         _die_by(-returncode)

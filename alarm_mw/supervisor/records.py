@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from alarm_mw.sharing import socket_mode
 from alarm_mw.sockets import is_abandoned, reachable
@@ -18,8 +18,7 @@ from alarm_mw.sockets import is_abandoned, reachable
 BACKLOG = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class RecordsSocket:
+class RecordsSocket(NamedTuple):
     """A listening SOCK_SEQPACKET socket and the file that it made."""
 
     path: str

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import signal
-from dataclasses import dataclass
+from collections.abc import Collection
+from typing import NamedTuple
 
 from alarm_mw.supervisor.linux import Arrived
 
@@ -19,11 +20,10 @@ TO_LEADER = frozenset({signal.SIGHUP, signal.SIGCONT})
 _TAKEN_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
-@dataclass(frozen=True, slots=True)
-class Inherited:
+class Inherited(NamedTuple):
     """How signals stood on entry, for the children to start with."""
 
-    mask: frozenset[int]
+    mask: Collection[int]
     ignores_children: bool
 
 
@@ -40,7 +40,7 @@ def take_over() -> Inherited:
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     # Ignoring SIGCHLD would have the kernel throw away how the server ended.
     was = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    return Inherited(frozenset(mask), ignores_children=was == signal.SIG_IGN)
+    return Inherited(sorted(mask), ignores_children=was == signal.SIG_IGN)
 
 
 def give_back(inherited: Inherited, *, deaf_to: frozenset[signal.Signals] = frozenset()) -> None:

@@ -1,32 +1,32 @@
-"""From a plan to the running server, and to the end of this process."""
+"""From a plan to the running server, and to the supervisor in this process's place.
+
+The server need not wait for the supervisor's interpreter: it starts before that, and its output waits in the pipes.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
-from alarm_mw.supervisor.carrier_start import CarrierStart
-from alarm_mw.supervisor.carriers import Carriers, complain
-from alarm_mw.supervisor.descriptors import fill_gaps, keep_back, let_go, passed_on
+from alarm_mw.supervisor.descriptors import complain, fill_gaps, let_go, passed_on
 from alarm_mw.supervisor.linux import PR_SET_CHILD_SUBREAPER, prctl
 from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.plan import Plan
-from alarm_mw.supervisor.process import NOT_FOUND, die_with, end_as, exit_status, spawn, with_own_pid
+from alarm_mw.supervisor.process import NOT_FOUND, die_with, exit_status, spawn, with_own_pid
 from alarm_mw.supervisor.records import RecordsSocket
 from alarm_mw.supervisor.signals import Inherited, give_back, take_over
+from alarm_mw.supervisor.started import Started
 from alarm_mw.supervisor.streams import open_streams
-from alarm_mw.supervisor.supervisor import Supervisor
-from alarm_mw.supervisor.watchdog import patience_of
 
 CANNOT_START = 1
 
 
-def supervise(plan_fd: int) -> None:
-    """Run the plan in descriptor `plan_fd` and end this process as its server ended. Does not return."""
+def start(plan: Plan) -> NoReturn:
+    """Start the server, and let the supervisor take this process's place, with its pid; from the main thread only.
+
+    Where that cannot be, the process ends as a shell would.
+    """
     found = fill_gaps()
-    keep_back(plan_fd)
-    plan = Plan.read(plan_fd)
-    if plan.lock is not None:
-        keep_back(plan.lock)
     passed = passed_on()
     inherited = take_over()
     prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -46,14 +46,16 @@ def supervise(plan_fd: int) -> None:
         complain(f"{plan.command[0]}: {_cause(error)}")
         os._exit(exit_status(error))
     let_go([fd for fd in [*passed, *set(ends.values())] if fd not in plan.master_fds])
-    for fd in plan.master_fds:
-        keep_back(fd)
-    start = CarrierStart(plan, plan_fd, records.listening, inherited, patience=patience_of(os.environ))
-    returncode = Supervisor(server, Carriers(start, streams), plan.shutdown_timeout, notify).run()
-    if notify is not None:
-        notify.close()
-    records.close()
-    end_as(returncode)
+    started = Started(
+        server, streams, records.listening.fileno(), records.file, notify.fileno() if notify else None, inherited
+    )
+    arguments = started.supervisor_argv(plan)
+    try:
+        os.execv(arguments[0], arguments)  # noqa: S606  # no shell is wanted
+    except OSError as error:
+        records.close()
+        complain(f"{arguments[0]}: {error.strerror}")
+        os._exit(CANNOT_START)  # the kernel ends the server
 
 
 def _start_server(added: dict[str, str], command: list[str], ends: dict[int, int], inherited: Inherited) -> int:

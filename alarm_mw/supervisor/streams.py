@@ -7,7 +7,7 @@ import os
 import select
 import termios
 from contextlib import suppress
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from alarm_mw.descriptors import FIRST_FREE, lead_to_one_place
 from alarm_mw.supervisor.descriptors import STDERR, STDOUT, ready_for
@@ -16,8 +16,7 @@ _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 _OUTPUT_MODES = 1  # index into what tcgetattr returns
 
 
-@dataclass(frozen=True, slots=True)
-class Stream:
+class Stream(NamedTuple):
     """One way of output, held open here so that a master can die and be replaced without a byte lost."""
 
     #: ``stdout`` or ``stderr``; ``stdout`` where one stream carries both.

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import select
 import signal
+import socket
 import time
 from contextlib import suppress
+from typing import NoReturn
 
+from alarm_mw.supervisor.carrier_start import CarrierStart
 from alarm_mw.supervisor.carriers import Carriers
 from alarm_mw.supervisor.linux import Arrived, read_signals, signal_fd
 from alarm_mw.supervisor.notify import NotifySocket
-from alarm_mw.supervisor.process import children
+from alarm_mw.supervisor.process import children, end_as
+from alarm_mw.supervisor.records import RecordsSocket
 from alarm_mw.supervisor.signals import ENDING, STOPPING, is_sent_to_us_alone, stop_as
+from alarm_mw.supervisor.started import Started
+from alarm_mw.supervisor.watchdog import patience_of
 
 #: Seconds for which output that somebody unknown holds open is waited for after the last of the server's processes.
 DRAIN = 5.0
@@ -163,3 +169,19 @@ class Supervisor:
     def _is_waiting_for_reader(self) -> bool:
         """Return whether output waits for a slow reader of ours: it would wait in the pipe without us, too."""
         return not self._is_asked_to_end and any(stream.is_unread() for stream in self._carriers.streams)
+
+
+def supervise(started_fd: int) -> NoReturn:
+    """Supervise what was started, by the descriptor of its facts, and end this process as its server ended."""
+    started, plan, plan_fd = Started.take(started_fd)
+    records = RecordsSocket(plan.socket, socket.socket(fileno=started.records), started.file)
+    notify = None
+    if started.notify is not None:
+        notify = NotifySocket.of(os.environ, socket.socket(fileno=started.notify))
+    start = CarrierStart(plan, plan_fd, records.listening, started.inherited, patience=patience_of(os.environ))
+    carriers = Carriers(start, [*started.streams])
+    returncode = Supervisor(started.server, carriers, plan.shutdown_timeout, notify).run()
+    if notify is not None:
+        notify.close()
+    records.close()
+    end_as(returncode)

@@ -31,7 +31,7 @@ def _amount(bounds: Bounds, state: State) -> str:
     return f"{bound.count:,} or {bound.size // MIB} MiB"
 
 
-_SHUTDOWN = Plan.__dataclass_fields__["shutdown_timeout"].default
+_SHUTDOWN = Plan._field_defaults["shutdown_timeout"]
 
 #: Substitutions for MyST: ``{{ max_line }}``.
 FIGURES: dict[str, str] = {

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -213,5 +212,5 @@ def test_there_is_a_desk_only_where_somebody_asked(tmp_path: Path) -> None:
     plan = Plan(["app"], ["master"], "socket", "run")
     loop = asyncio.new_event_loop()
     assert CrashDesk.wanted(plan, tmp_path, loop) is None
-    assert CrashDesk.wanted(replace(plan, server_env={STACKS: "1"}), tmp_path, loop) is not None
+    assert CrashDesk.wanted(plan._replace(server_env={STACKS: "1"}), tmp_path, loop) is not None
     loop.close()

@@ -22,6 +22,18 @@ LIMIT = 20.0
 FAKE_MASTER = Path(__file__).with_name("fake_master.py")
 MARK = "ALARM_MW_TEST_RUN"
 
+#: As the command line does it.
+START = """
+import os, sys
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.start import start
+plan = Plan.read(int(sys.argv[1]))
+os.close(int(sys.argv[1]))
+if plan.lock is not None:
+    os.set_inheritable(plan.lock, False)
+start(plan)
+"""
+
 
 class Lines:
     """Lines from a descriptor, each waited for with a limit."""
@@ -80,9 +92,8 @@ class Run:
         plan_fd = plan.write()
         environment = {**os.environ, **how.pop("env", {}), MARK: self.mark}
         pass_fds = [plan_fd, *how.pop("pass_fds", ())]
-        self.process = subprocess.Popen(
-            [*prefix, *plan.supervisor_argv(plan_fd)], pass_fds=pass_fds, env=environment, **how
-        )
+        start = [sys.executable, "-c", how.pop("before", "") + START, str(plan_fd)]
+        self.process = subprocess.Popen([*prefix, *start], pass_fds=pass_fds, env=environment, **how)
         os.close(plan_fd)
         self.output = Lines(self.process.stdout.fileno()) if self.process.stdout else Lines(-1)
 

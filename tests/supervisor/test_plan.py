@@ -20,6 +20,7 @@ def plan() -> Plan:
         run_id="1",
         server_env={"A": "b"},
         shutdown_timeout=2.5,
+        master_fds=[7],
         settings={"rules": [1, {"deep": None}]},
     )
 

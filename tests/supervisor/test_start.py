@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor import __main__ as main
 
 SIGNALS = ["grep", "-E", "^Sig(Blk|Ign|Cgt)", "/proc/self/status"]
 IGNORING = ["sh", "-c", 'trap "" HUP USR1 INT; exec "$@"', "sh"]
@@ -55,6 +55,39 @@ def test_command_not_executable(supervise: Any, tmp_path: Path) -> None:
     run = supervise(str(file))
     assert run.results() == (b"", f"alarm-mw: {file}: Permission denied\n".encode())
     assert run.end() == 126
+
+
+def test_no_interpreter(supervise: Any) -> None:
+    """Where no supervisor can be had for the server that runs already, the server is ended, and the cause told."""
+    run = supervise("sleep", "1000", before="import sys; sys.executable = '/no/python'\n")
+    assert run.results() == (b"", b"alarm-mw: /no/python: No such file or directory\n")
+    assert run.end() == 1
+    assert not run.socket.exists()
+
+
+#: Does something first when the process is to become the supervisor: the server runs then.
+BEFORE_SUPERVISOR = """
+import os, signal
+execv = os.execv
+def execute(*arguments):
+    {}
+    execv(*arguments)
+os.execv = execute
+"""
+
+
+def test_early_end(supervise: Any) -> None:
+    """What a server says, and how it ends, is not lost where it is faster than its supervisor."""
+    before = BEFORE_SUPERVISOR.format("os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)")
+    run = supervise("sh", "-c", "echo up; exit 5", before=before)
+    assert run.results() == (b"up\n", b"")
+    assert run.end() == 5
+
+
+def test_early_signal(supervise: Any) -> None:
+    """A signal that comes before the supervisor is there reaches the server through it."""
+    before = BEFORE_SUPERVISOR.format("os.kill(os.getpid(), signal.SIGTERM)")
+    assert supervise("sleep", "1000", before=before).end() == -signal.SIGTERM
 
 
 def test_socket_in_use(supervise: Any) -> None:
@@ -167,7 +200,7 @@ def test_standard_library_only() -> None:
     program = """
 import os, runpy, sys
 runpy.run_path(sys.argv[1], run_name="imported")["stand_in_for_package"]()
-import alarm_mw.supervisor.start
+import alarm_mw.supervisor.start, alarm_mw.supervisor.supervisor
 ours = os.path.dirname(sys.argv[1])
 standard = os.path.dirname(os.__file__)
 files = [getattr(m, "__file__", None) or standard for m in sys.modules.values()]
@@ -175,8 +208,7 @@ beside = [os.path.dirname(ours) + name for name in ("/descriptors.py", "/sharing
 allowed = (ours + "/", *beside, standard)
 print([f for f in files if not f.startswith(allowed) or "site-packages" in f])
 """
-    interpreter, *flags, main = Plan([], [], "", "").supervisor_argv(0)[:4]
-    command = [interpreter, *flags, "-c", program, main]
+    command = [sys.executable, "-I", "-S", "-c", program, main.__file__]
     assert subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout == b"[]\n"
 
 

@@ -12,8 +12,7 @@ def alarm_names(table: Table, owner: str) -> tuple[str, ...]:
     """
     good, is_wrong = _read(table, "alarms")
     if not good and not is_wrong and not table.is_broken("alarms"):
-        place = ["alarms"] if "alarms" in table.values else []
-        table.wrong(f'the {owner} names no alarm, expected alarms = ["…"]', *place)
+        table.wrong(f'the {owner} names no alarm, expected alarms = ["…"]', "alarms")
     return good
 
 

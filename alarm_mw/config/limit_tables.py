@@ -1,12 +1,11 @@
-"""What holds alarms back, from tables: ``alarm_rate``, an alarm's ``limits``, ``count`` and ``within`` of a rule."""
+"""What holds alarms back, from tables: ``alarm_rate``, and ``count`` and ``within`` of a rule."""
 
 from __future__ import annotations
 
 from typing import TypedDict
 
-from alarm_mw.config.structs import read_struct
 from alarm_mw.config.tree import Table, kind_of
-from alarm_mw.engine.limits import MOST, Limits, read_duration, read_rate
+from alarm_mw.engine.limits import MOST, read_duration, read_rate
 
 
 class Threshold(TypedDict):
@@ -29,14 +28,6 @@ def read_alarm_rate(root: Table) -> str | None:
     except ValueError as error:
         root.wrong(f"alarm_rate: {error}", "alarm_rate")
     return value
-
-
-def read_limits(table: Table) -> Limits | None:
-    """Return what holds the alarm of this table back, None where that is wrong."""
-    if "limits" not in table.values:
-        return Limits()
-    inner = table.table("limits", f"{table.name}: limits")
-    return read_struct(Limits, inner) if inner else None
 
 
 def read_threshold(table: Table, *, excludes: bool) -> Threshold:

@@ -12,8 +12,7 @@ from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.upkeep import MetricsListener, Upkeep
-from alarm_mw.delivery.stock import OutboxOptions
+from alarm_mw.config.upkeep import Upkeep
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import PatternError
 from alarm_mw.keyvalue import did_you_mean
@@ -24,9 +23,9 @@ AreKnown = Callable[[Sequence[Rule]], bool]
 
 
 def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Settings:
-    """Return the alarms and rules of all parts, in order; of a number that is set twice the last counts.
+    """Return the alarms and rules of all parts, in order; of what is set twice the last counts.
 
-    Settings can be used only if `report` has no problems afterwards.
+    Settings can be used only if `report` has no problems afterwards. They have no warnings yet.
     """
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
@@ -43,32 +42,17 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     for name, where in own_alarms.items():
         _check_names([name], where, alarms, report)
     warn_of_hidden(rules, report)
-    numbers = {name: value for part in parts for name, value in part.numbers.items()}
     usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
     mules = tuple(program for part in parts for program in part.mules)
-    listeners = [part.metrics for part in parts if part.metrics is not None]
-    return structs.replace(
-        _settings(numbers),
+    return Settings(
+        **{name: value for part in parts for name, value in part.fields.items()},
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
-        metrics=listeners[-1] if listeners else MetricsListener(),
-        outbox=next((part.outbox for part in reversed(parts) if part.outbox is not None), OutboxOptions()),
         alarms=with_mules(usable, mules, report),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,
         mules=mules,
-        alarm_rate=next((part.alarm_rate for part in reversed(parts) if part.alarm_rate is not None), None),
         monitors=tuple(monitor.watch for monitor in monitors if monitor.watch is not None),
         own_alarms=tuple(own_alarms),
-        warnings=tuple(report.warnings),
-    )
-
-
-def _settings(numbers: dict[str, float]) -> Settings:
-    settings = Settings()
-    return structs.replace(
-        settings,
-        alarm_freq=numbers.get("alarm_freq", settings.alarm_freq),
-        alarm_msg_size=int(numbers.get("alarm_msg_size", settings.alarm_msg_size)),
     )
 
 

@@ -6,7 +6,7 @@ from alarm_mw.config.alarm_names import alarm_names
 from alarm_mw.config.part import Watched
 from alarm_mw.config.settings import Watch
 from alarm_mw.config.structs import read_struct
-from alarm_mw.config.tree import Table, kind_of
+from alarm_mw.config.tree import Table
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import PluginOptions
 from alarm_mw.monitors import registry
@@ -22,19 +22,13 @@ def read_monitors(root: Table) -> list[Watched]:
 
 def _watched(table: Table) -> Watched:
     alarms = alarm_names(table, "monitor")
-    name, options = table.values.get("monitor"), _options(table)
-    watch = Watch(str(name), alarms, options, table.where()) if options is not None else None
-    return Watched(watch, alarms, table.where(*(["alarms"] if "alarms" in table.values else [])))
+    name = table.plugin("monitor", "monitor")
+    options = None if name is None else _options(table, name)
+    watch = None if name is None or options is None else Watch(name, alarms, options, table.where())
+    return Watched(watch, alarms, table.where("alarms"))
 
 
-def _options(table: Table) -> PluginOptions | None:
-    name = table.values.get("monitor")
-    if not isinstance(name, str):
-        got = f", got {kind_of(name)}" if "monitor" in table.values else ""
-        table.wrong(f"expected a monitor's name as 'monitor'{got}", *(["monitor"] if got else []))
-        return None
-    if table.is_broken("monitor"):
-        return None
+def _options(table: Table, name: str) -> PluginOptions | None:
     try:
         return read_struct(registry.find(name).Options, table, MONITOR_KEYS)
     except OptionError as error:

@@ -8,8 +8,6 @@ from typing import Annotated, Any
 import msgspec
 
 from alarm_mw.config.settings import Alarm, Watch
-from alarm_mw.config.upkeep import MetricsListener
-from alarm_mw.delivery.stock import OutboxOptions
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Rule, Where
 
@@ -56,14 +54,10 @@ class Part(msgspec.Struct):
     mules: list[str] = msgspec.field(default_factory=list)
     #: The alarms that are told what is wrong with the program itself, and where their names stand.
     own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
-    #: `Settings` fields, by their names.
-    numbers: dict[str, float] = msgspec.field(default_factory=dict)
-    #: None where it says nothing of it.
-    alarm_rate: str | None = None
+    #: Other fields of `Settings`, by their names: those of which it says something.
+    fields: dict[str, Any] = msgspec.field(default_factory=dict)
     #: Fields of `Upkeep`, by their names.
     upkeep: dict[str, Any] = msgspec.field(default_factory=dict)
-    metrics: MetricsListener | None = None
-    outbox: OutboxOptions | None = None
 
 
 #: The type and the description of each number in `Settings`.

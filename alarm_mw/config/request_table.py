@@ -87,7 +87,7 @@ class RequestKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 def read_request(rule: Table) -> RequestConditions | None:
     """Return the conditions in a rule's table, None where there are none, or where they are wrong, as is noted then."""
-    table = rule.table("request", f"{rule.name}: request") if "request" in rule.values else None
+    table = rule.table("request", f"{rule.name}: request")
     if table is None:
         return None
     table.refuse_unknown(RequestKeys.__struct_fields__)

@@ -50,9 +50,8 @@ def read_set_table(table: Table) -> list[Written]:
         return []
     if table.is_broken("rules"):
         return []
-    names_at = table.where(*(["alarms"] if "alarms" in table.values else []))
     try:
-        return _written([str(name) for name in names], alarms, table.where("rules"), names_at)
+        return _written([str(name) for name in names], alarms, table.where("rules"), table.where("alarms"))
     except OptionError as error:
         table.origin.report.refused(table.where("rules"), table.name, error)
         return []

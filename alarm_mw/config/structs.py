@@ -34,6 +34,14 @@ def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset(
     return _make(kind, given, table)
 
 
+def read_inner(kind: type[S], table: Table, key: str) -> S | None:
+    """Return the table under `key` as a `kind`; its defaults where there is none, None where it is wrong."""
+    if key not in table.values:
+        return kind()
+    inner = table.table(key, f"{table.name}: {key}")
+    return None if inner is None else read_struct(kind, inner)
+
+
 @functools.cache  # it evaluates the annotations, which takes a millisecond
 def _fields(kind: type[msgspec.Struct]) -> dict[str, FieldInfo]:
     return {field.encode_name: field for field in msgspec.structs.fields(kind)}

@@ -10,18 +10,19 @@ from msgspec import structs
 
 from alarm_mw.config.alarm_names import alarm_names, optional_names
 from alarm_mw.config.fallbacks import read_fallback_after
-from alarm_mw.config.limit_tables import read_alarm_rate, read_limits, read_threshold
+from alarm_mw.config.limit_tables import read_alarm_rate, read_threshold
 from alarm_mw.config.monitor_tables import read_monitors
 from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
 from alarm_mw.config.request_table import read_request
 from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.settings import Alarm
-from alarm_mw.config.structs import read_struct
+from alarm_mw.config.structs import read_inner, read_struct
 from alarm_mw.config.tree import Table, kind_of, name_of
 from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
 from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.types import Rule, Syntax, Where
 
@@ -48,17 +49,15 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     """Return what a whole file or call says; what is wrong goes to the report of its tables."""
     part = Part()
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
-    part.numbers |= _numbers(root)
-    part.alarm_rate = read_alarm_rate(root)
-    if "alarms" in root.values:
-        part.alarms += _alarms(root, find_action)
+    part.fields |= _numbers(root)
+    others = {"alarm_rate": read_alarm_rate(root), "metrics": read_metrics(root), "outbox": read_outbox(root)}
+    part.fields |= {name: value for name, value in others.items() if value is not None}
+    part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
     part.monitors += read_monitors(root)
     part.mules += read_mule_table(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
-    part.metrics = read_metrics(root)
-    part.outbox = read_outbox(root)
     return part
 
 
@@ -119,14 +118,11 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
 
 
 def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
-    delivery, limits, is_optional = _delivery(table), read_limits(table), _flag(table, "optional")
+    delivery, limits = read_inner(Delivery, table, "delivery"), read_inner(Limits, table, "limits")
+    is_optional = _flag(table, "optional")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
-    plugin = table.values.get("action")
-    if not isinstance(plugin, str):
-        got = f", got {kind_of(plugin)}" if "action" in table.values else ""
-        table.wrong(f"expected a plugin's name as 'action'{got}", *(["action"] if got else []))
-        return None
-    if table.is_broken("action"):
+    plugin = table.plugin("action", "plugin")
+    if plugin is None:
         return None
     try:
         options = read_struct(find_action(plugin).Options, table, _ALARM_KEYS)
@@ -138,13 +134,6 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
     if options is None or delivery is None or limits is None:
         return None
     return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after)
-
-
-def _delivery(table: Table) -> Delivery | None:
-    if "delivery" not in table.values:
-        return Delivery()
-    inner = table.table("delivery", f"{table.name}: delivery")
-    return read_struct(Delivery, inner) if inner else None
 
 
 def _rules(root: Table) -> list[Written]:
@@ -172,7 +161,7 @@ def _rule(table: Table) -> Written:
         request=read_request(table),
         where=_place(table, key),
     )
-    return Written(rule, table.where(*(["alarms"] if "alarms" in table.values else [])))
+    return Written(rule, table.where("alarms"))
 
 
 def _pattern_key(table: Table) -> tuple[str, bool]:

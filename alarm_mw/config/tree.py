@@ -37,11 +37,12 @@ class Table(msgspec.Struct, frozen=True):
     name: str = ""
 
     def where(self, *path: str | int) -> Where:
-        """Return where a value of this table stands, or the table itself."""
-        return self.origin.locate((*self.path, *path))
+        """Return where a value of this table stands; the table itself for no value, or one that it does not have."""
+        found = path if path and path[0] in self.values else ()
+        return self.origin.locate((*self.path, *found))
 
     def wrong(self, text: str, *path: str | int) -> None:
-        """Note a mistake in the table, or in one of its values."""
+        """Note a mistake in one of the values, or in the table, as `where` has it."""
         self.origin.report.wrong(self.where(*path), f"{self.name}: {text}" if self.name else text)
 
     def is_broken(self, key: str) -> bool:
@@ -61,11 +62,21 @@ class Table(msgspec.Struct, frozen=True):
         return not unknown
 
     def table(self, key: str, name: str) -> Table | None:
-        """Return the table under `key`; note a mistake and return None where there is another value."""
-        value = self.values[key]
+        """Return the table under `key`, None where there is none; note a mistake where there is another value."""
+        value = self.values.get(key)
         if isinstance(value, Mapping):
             return Table(value, self.origin, (*self.path, key), name)
-        self.wrong(f"{key}: expected a table, got {kind_of(value)}", key)
+        if key in self.values:
+            self.wrong(f"{key}: expected a table, got {kind_of(value)}", key)
+        return None
+
+    def plugin(self, key: str, kind: str) -> str | None:
+        """Return the name of a plugin that must stand under `key`; note a mistake and return None where none does."""
+        value = self.values.get(key)
+        if isinstance(value, str):
+            return None if self.is_broken(key) else value
+        got = f", got {kind_of(value)}" if key in self.values else ""
+        self.wrong(f"expected a {kind}'s name as {key!r}{got}", key)
         return None
 
     def tables(self, key: str) -> list[Table]:

@@ -67,11 +67,11 @@ def read_upkeep(root: Table) -> dict[str, object]:
 
 def read_outbox(root: Table) -> OutboxOptions | None:
     """Return the table ``[outbox]``, or None where there is none, or a wrong one."""
-    table = root.table("outbox", "outbox") if "outbox" in root.values else None
+    table = root.table("outbox", "outbox")
     return None if table is None else read_struct(OutboxOptions, table)
 
 
 def read_metrics(root: Table) -> MetricsListener | None:
     """Return the table ``[metrics]``, or None where there is none, or a wrong one."""
-    table = root.table("metrics", "metrics") if "metrics" in root.values else None
+    table = root.table("metrics", "metrics")
     return None if table is None else read_struct(MetricsListener, table)

@@ -66,7 +66,7 @@ def read_options(
         elif option == "rules":
             part.rules += read_set_option(entry, report)
         elif option in _NUMBERS:
-            part.numbers |= _number(entry, _NUMBERS[option], report)
+            part.fields |= _number(entry, _NUMBERS[option], report)
         elif option in MONITORS:
             part.monitors += read_monitor(entry, option, report)
         elif option in MULE_OPTIONS:

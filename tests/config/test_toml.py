@@ -389,7 +389,7 @@ def test_what_is_written_is_read(find_action: FindAction, values: dict[str, obje
     assert table is not None
     part = read_tables(table, find_action)
     assert report == Report()
-    assert part.numbers == {key: values[key] for key in ("alarm_freq", "alarm_msg_size")}
+    assert part.fields == {key: values[key] for key in ("alarm_freq", "alarm_msg_size")}
     options = {one.name: msgspec.structs.asdict(one.alarm.options) for one in part.alarms if one.alarm}
     assert {
         name: {"action": "talk", "jid": some["jid"], "to": list(some["to"]), "port": some["port"]}

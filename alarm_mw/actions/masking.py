@@ -30,6 +30,6 @@ def _forms(text: str) -> Iterator[str]:
 
 def mask(text: str, secrets: Iterable[str]) -> str:
     """Return `text` with stars in the place of each secret."""
-    for secret in sorted(secrets, key=len, reverse=True):
+    for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 from typing import TypeVar
 
 import msgspec
 from msgspec.structs import FieldInfo
 
+from alarm_mw.actions.masking import mask
 from alarm_mw.config.tree import Table
-from alarm_mw.interfaces import MASK, PluginOptions, secrets
+from alarm_mw.interfaces import PluginOptions, secrets
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -64,24 +66,17 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
         return msgspec.convert(value, field.type, strict=not table.is_from_environ(key))
     except (msgspec.ValidationError, RecursionError) as error:
         secret = field.name in _secrets(kind)
-        text, index = _explain(str(error), value if secret else None)
+        text, index = _explain(str(error), [str(value)] if secret else [])
         table.wrong(f"{key}: {text}", key, *index)
         return _WRONG
 
 
-def _explain(message: str, secret: object) -> tuple[str, tuple[int, ...]]:
+def _explain(message: str, secret: Iterable[str]) -> tuple[str, tuple[int, ...]]:
     """Return msgspec's message for people, and the index of the list item that it speaks of."""
     place = _PLACE.search(message)
     index = (int(place[1]),) if place and place[1] else ()
-    text = _mask(message[: place.start()] if place else message, secret).replace("`", "")
+    text = mask(message[: place.start()] if place else message, secret).replace("`", "")
     return text[:1].lower() + text[1:], index
-
-
-def _mask(text: str, *values: object) -> str:
-    for value in values:
-        if value not in (None, ""):
-            text = text.replace(str(value), MASK)
-    return text
 
 
 def _make(kind: type[S], given: dict[str, object], table: Table) -> S | None:
@@ -89,7 +84,7 @@ def _make(kind: type[S], given: dict[str, object], table: Table) -> S | None:
     try:
         return kind(**given)
     except (ValueError, TypeError) as error:
-        table.wrong(_mask(str(error), *(given[name] for name in _secrets(kind) & given.keys())))
+        table.wrong(mask(str(error), (str(given[name]) for name in _secrets(kind) & given.keys())))
         return None
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Iterable
-from collections.abc import Set as AbstractSet
 
+from alarm_mw.actions.masking import mask
 from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
 from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
 from alarm_mw.config.problems import Report
@@ -17,7 +17,7 @@ from alarm_mw.config.uwsgi_ini import STRUCTURE
 from alarm_mw.config.uwsgi_logic import is_block
 from alarm_mw.config.uwsgi_monitors import MONITORS, read_monitor
 from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import MASK, secrets
+from alarm_mw.interfaces import secrets
 from alarm_mw.keyvalue import comma_list, split
 from alarm_mw.types import Rule, Syntax, Where
 
@@ -124,15 +124,9 @@ def read_alarm(name: str, action: str, where: Where, find_action: FindAction) ->
     try:
         return Alarm(name, plugin, kind.from_uwsgi(args), where=where)
     except OptionError as error:
-        raise OptionError(*(_masked(text, args, secrets(kind.Options)) for text in error.texts)) from None
-
-
-def _masked(text: str, args: str, secret: AbstractSet[str]) -> str:
-    """Mask the values of secret keys in a plugin's own message, should it quote them."""
-    for key, value in split(args):
-        if key in secret and value:
-            text = text.replace(value, MASK)
-    return text
+        # Should it quote them.
+        hidden = [value for key, value in split(args) if key in secrets(kind.Options)]
+        raise OptionError(*(mask(text, hidden) for text in error.texts)) from None
 
 
 def _rule(entry: Entry, option: str, syntax: Syntax, report: Report) -> list[Written]:

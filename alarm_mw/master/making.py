@@ -6,9 +6,10 @@ from collections.abc import Callable
 from typing import cast
 
 from alarm_mw.actions import registry
+from alarm_mw.actions.masking import mask
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.errors import ConfigError, Problem
-from alarm_mw.interfaces import MASK, Action, ActionContext, PluginOptions, secrets
+from alarm_mw.interfaces import Action, ActionContext, secrets
 
 
 def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str], type[Action]]) -> Action:
@@ -19,7 +20,8 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
     try:
         action = find_action(alarm.plugin)(alarm.options, context)
     except (Exception, SystemExit) as error:  # the code of others, which may do anything
-        said = _masked(f"{type(error).__name__}: {error}", alarm.options)
+        hidden = (str(getattr(alarm.options, name)) for name in secrets(type(alarm.options)))
+        said = mask(f"{type(error).__name__}: {error}", hidden)
         text = f"alarm {alarm.name!r}: the alarm plugin {alarm.plugin!r} cannot be used: {said}"
         raise ConfigError([Problem(alarm.where, text)]) from error
     is_ours = type(action).__module__.startswith(f"{__name__.partition('.')[0]}.")
@@ -41,10 +43,3 @@ def unmakable(settings: Settings, find_action: Callable[[str], type[Action]] = r
         except ConfigError as error:
             problems += error.problems
     return tuple(problems)
-
-
-def _masked(text: str, options: PluginOptions) -> str:
-    for name in secrets(type(options)):
-        if value := str(getattr(options, name)):
-            text = text.replace(value, MASK)
-    return text

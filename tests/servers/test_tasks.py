@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+DOCS = Path(__file__).parents[2] / "docs"
+
 TASKS = """
 import logging
 import os
@@ -55,3 +57,47 @@ def test_what_a_task_says_fires_once(installation: Any, until: Callable[..., Non
     assert status["alarms"]["a"]["fired"] == 2
     assert status["sources"]["logging"]["lines"] >= 2
     assert status["imbalances"] == []
+
+
+LEVELS = """
+from celery.utils.log import get_task_logger
+
+places = dict.fromkeys(("data_folder_in", "data_folder_out", "control_folder"), "queue")
+app.conf.update(broker_url="filesystem://", broker_transport_options=places, broker_connection_retry_on_startup=True)
+
+@app.task
+def work():
+    get_task_logger(__name__).error("the bank does not answer")
+    raise ValueError("the world exploded")
+"""
+
+RULES = """
+[alarms]
+a = "cmd:cat >> out.txt"
+
+[[rules]]
+pattern = "the bank does not answer|raised unexpected"
+level = "ERROR"
+alarms = "a"
+"""
+
+
+def test_rules_that_ask_for_a_level_see_what_tasks_log(installation: Any, until: Callable[..., None]) -> None:
+    """The lines on the page give the handler to Celery's own loggers as well: the tasks', and that of failed tasks."""
+    folder: Path = installation.directory
+    (folder / "queue").mkdir()
+    (folder / "tasks.py").write_text(_listing("servers.md", "tasks.py") + LEVELS)
+    (folder / "alarm-mw.toml").write_text(RULES)
+    celery = [sys.executable, "-m", "celery", "--app", "tasks"]
+    with (folder / "log").open("wb") as log:
+        process = installation.start((), *celery, "worker", "--concurrency", "1", stdout=log, stderr=log)
+        subprocess.run([*celery, "call", "tasks.work"], cwd=folder, env=installation.environ, check=True, stdout=log)
+        until(lambda: "work[" in (folder / "log").read_text() and "ValueError" in (folder / "log").read_text())
+        until(lambda: installation.status()["alarms"]["a"]["delivered"] == 2)
+        process.send_signal(signal.SIGQUIT)
+        process.wait(60)
+
+
+def _listing(page: str, name: str) -> str:
+    text = (DOCS / page).read_text()
+    return text[text.index(f"# {name}\n") :].partition("```")[0]

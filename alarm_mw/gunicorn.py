@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import traceback
+from pathlib import Path
 from typing import Final
 
 from alarm_mw.reexec import REFUSED, Files, complain, may_restart, restart
@@ -17,6 +18,10 @@ from alarm_mw.reexec import REFUSED, Files, complain, may_restart, restart
 _LOADER: Final = "gunicorn.app.base"
 _RUNNING: Final = "gunicorn.arbiter"
 _OURSELVES: Final = f"python:{__name__}"
+_UNREAD: Final = (
+    "gunicorn.conf.py is not read, since gunicorn reads one file only. To have both, leave out the option -c, and "
+    "begin the file by `from alarm_mw.gunicorn import supervise` and `supervise()`"
+)
 
 
 def supervise(
@@ -35,6 +40,8 @@ def supervise(
     if options.daemon:
         complain("gunicorn --daemon leaves the process that is supervised; start it without --daemon")
         sys.exit(REFUSED)
+    if options.config == _OURSELVES and Path("gunicorn.conf.py").exists():
+        complain(_UNREAD)
     restart(config, state_dir=state_dir, required=required)
 
 

@@ -26,6 +26,14 @@ Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 #: The exit status where the configuration is wrong, as that of ``alarm-mw run``.
 REFUSED: Final = 2
 
+#: Where these are loaded, a program is not its own: uWSGI's, and our plugin of pytest's, which pytest loads.
+_HOSTS: Final = frozenset({"uwsgi", "alarm_mw.pytest_plugin"})
+
+_READ_ONCE: Final = (
+    "a program that is typed in, or comes through the standard input, cannot be started anew: "
+    "put it into a file, or call alarm_mw.init() instead"
+)
+
 #: "Forked, but didn't exec" (`PF_FORKNOEXEC` in Linux' include/linux/sched.h).
 _FORKED: Final = 0x40
 
@@ -39,10 +47,11 @@ def supervise(
     separated by commas, else ``alarm-mw.toml`` or ``uwsgi.ini`` in the working directory. `state_dir` is where the
     outbox is kept, by default a folder of its own in the XDG state directory. The process id stays; what this process
     has opened or started so far is lost. Does nothing in a process that has a master already, in forked children, in
-    those of `multiprocessing`, and inside uWSGI.
+    those of `multiprocessing`, inside uWSGI, and in pytest.
 
-    Where alarms cannot be had, as in another thread than the main one, what is wrong is printed to the standard error
-    and the process exits with status 2; where they are not `required`, it goes on without them.
+    Where alarms cannot be had, as in another thread than the main one or in a program that is typed in, what is
+    wrong is printed to the standard error and the process exits with status 2; where they are not `required`, it
+    goes on without them.
     """
     if may_restart():
         restart(config, state_dir=state_dir, required=required)
@@ -50,9 +59,14 @@ def supervise(
 
 def may_restart() -> bool:
     """Return whether this process has no master, and was started by a command that can be repeated."""
-    if SOCKET_VARIABLE in os.environ or "uwsgi" in sys.modules or not sys.orig_argv:
+    if SOCKET_VARIABLE in os.environ or not sys.orig_argv or not _HOSTS.isdisjoint(sys.modules):
         return False
     return multiprocessing.parent_process() is None and not _is_forked()
+
+
+def _is_read_once() -> bool:
+    """Return whether the program comes through the standard input, or is typed into a shell or a notebook."""
+    return sys.argv[:1] in ([""], ["-"]) or hasattr(sys, "ps1")
 
 
 def restart(config: Files | None, *, state_dir: str | os.PathLike[str] | None, required: bool) -> None:
@@ -74,6 +88,8 @@ def complain(text: str) -> None:
 
 
 def _restart(files: Sequence[str], places: Places) -> NoReturn:
+    if _is_read_once():
+        raise RefusedError(_READ_ONCE)
     sources = Sources.of_files([os.path.abspath(file) for file in files])
     examined, loaded = read(sources, os.environ, time.time())
     for warning in examined.warnings:

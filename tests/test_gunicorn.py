@@ -71,6 +71,15 @@ def test_options_of_the_environment_count(folder: Path) -> None:
     assert gunicorn(folder, GUNICORN_CMD_ARGS=f"{place} --check-config").returncode == 0
 
 
+def test_a_file_that_gunicorn_does_not_read_is_named(folder: Path) -> None:
+    """With ``-c`` gunicorn leaves its default file unread; the message says what belongs into that one instead."""
+    (folder / "gunicorn.conf.py").write_text("workers = 4\n")
+    for place in ("python:alarm_mw.gunicorn", "conf.py"):
+        result = gunicorn(folder, "-c", place)
+        assert ("gunicorn.conf.py is not read" in result.stderr) is (place != "conf.py")
+        assert ("from alarm_mw.gunicorn import supervise" in result.stderr) is (place != "conf.py")
+
+
 def test_a_daemon_is_refused(folder: Path) -> None:
     """It would leave the process that is supervised; the message says what to do."""
     result = gunicorn(folder, "-c", "python:alarm_mw.gunicorn", "-Dw4")

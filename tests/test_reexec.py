@@ -39,12 +39,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *arguments: str, **environ: str) -> subprocess.CompletedProcess[str]:
+def run(folder: Path, *arguments: str, typed: str | None = None, **environ: str) -> subprocess.CompletedProcess[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("ALARM_MW_")}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=folder,
         env={**inherited, "XDG_STATE_HOME": str(folder / "xdg"), **environ},
+        input=typed,
         capture_output=True,
         text=True,
         timeout=60,
@@ -107,6 +108,24 @@ def test_no_configuration_is_a_mistake(folder: Path) -> None:
         assert word in result.stderr
 
 
+@pytest.mark.parametrize("arguments", [(), ("-",), ("-i",)])
+def test_a_program_that_cannot_be_read_twice_is_refused(folder: Path, arguments: tuple[str, ...]) -> None:
+    """What came through the standard input, or was typed in, is gone after a new start, which would run nothing."""
+    text = "\n".join(line for line in PROGRAM.format(arguments="").splitlines() if line)
+    result = run(folder, *arguments, typed=text)
+    assert (result.returncode, "TERRIBLE" in result.stdout) == (2, False)
+    assert "put it into a file, or call alarm_mw.init() instead" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_test_run_is_not_started_anew(folder: Path) -> None:
+    """A main program that is called by a test runs in the test's process, without alarms."""
+    (folder / "server.py").write_text("import alarm_mw\n\ndef main():\n    alarm_mw.supervise('missing.toml')\n")
+    (folder / "test_server.py").write_text("import server\n\ndef test_main():\n    server.main()\n")
+    result = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_server.py")
+    assert "1 passed" in result.stdout, result.stderr
+
+
 CHILDREN = """
 import multiprocessing, os, sys
 import alarm_mw
@@ -153,6 +172,7 @@ def test_another_thread_cannot_start_the_supervisor(folder: Path) -> None:
 
 def test_a_process_that_has_a_master_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under a supervisor the call does nothing: not even the configuration is looked at."""
+    monkeypatch.delitem(sys.modules, "alarm_mw.pytest_plugin")
     monkeypatch.setenv("ALARM_MW_SOCKET", "/somewhere")
     reexec.supervise("missing.toml")
 

@@ -57,8 +57,9 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def told(path: Path, waiting: int) -> str:
     """Return a sentence for whoever starts a server."""
+    wait, them = ("firing waits", "it") if waiting == 1 else ("firings wait", "them")
     return (
-        f"{waiting} firings wait in {path}, for a server that was started by another command or elsewhere: "
-        f"`alarm-mw run --state-dir {path} …` delivers them, "
-        f"`alarm-mw dead drop --all --waiting --state-dir {path}` drops them"
+        f"{waiting} {wait} in {path}, for a server that was started by another command or elsewhere: "
+        f"`alarm-mw run --state-dir {path} …` delivers {them}, "
+        f"`alarm-mw dead drop --all --waiting --state-dir {path}` drops {them}"
     )

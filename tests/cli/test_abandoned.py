@@ -41,5 +41,6 @@ def test_what_helps_is_told() -> None:
     """The directory, and the commands that deliver or drop what is in it."""
     text = told(Path("/x"), 3)
     assert "3 firings wait in /x" in text
+    assert told(Path("/x"), 1).startswith("1 firing waits in /x")
     assert "alarm-mw run --state-dir /x" in text
     assert "alarm-mw dead drop --all --waiting --state-dir /x" in text

@@ -21,9 +21,6 @@ log = logging.getLogger("alarm_mw")
 current_log = request_log.current.get
 is_in_alarm_code = in_alarm_code.get
 
-#: Up to so many characters, to look for what a screen needs takes less time than to look for all rules at once.
-SHORT = 500
-
 Shown = TypeVar("Shown")
 
 
@@ -137,30 +134,19 @@ def screened(
     makes the record, nor where no rule applies to this level and logger, and the running request does not keep what is
     logged in it. Every record goes through here, and few get through: what most need not do is not done, be it a call.
     """
-    if is_in_alarm_code() or (logger.startswith(OUR_LOGGER) and is_by_alarm(logger)):
+    # To look for a text is faster than to ask how another one begins.
+    if is_in_alarm_code() or (OUR_LOGGER in logger and is_by_alarm(logger)):
         skip(source, Reason.ALARM_ORIGIN)
         return None
     way = process.current()
     screen = way.screen()
     kept = current_log()
-    if kept is not None or screen is None:
-        message = to_bytes(show(shown)) + b"\n"
-        if kept is not None:
-            kept.add(message)
-        if screen is None or screen.may_match(message):
-            return way, message
-    elif screen.takes_any or screen.may_concern(level, logger):
+    if kept is not None or screen is None or screen.takes_any or screen.may_concern(level, logger):
         text = show(shown)
-        is_out = False
-        if len(text) <= SHORT:
-            for need in screen.needs:
-                if need in text:
-                    break
-            else:
-                # What is beyond ASCII may be written in another way once it is bytes.
-                is_out = text.isascii()
-        if not is_out and screen.may_match(message := to_bytes(text) + b"\n"):
-            return way, message
+        if kept is not None:
+            kept.add(to_bytes(text))
+        if screen is None or screen.may_match_text(text):
+            return way, to_bytes(text) + b"\n"
     way.count(source, SCREENED)
     return None
 

@@ -30,20 +30,21 @@ class HeldScan:
         if not getattr(sys, "_is_gil_enabled", lambda: True)():
             raise ValueError("without the lock of the interpreter, threads would share a scratch")
         library = ctypes.PyDLL(extension)
-        database, scratch = _Handle(), _Handle()
-        _check(library.hs_deserialize_database(saved, ctypes.c_size_t(len(saved)), ctypes.byref(database)))
-        weakref.finalize(self, library.hs_free_database, database).atexit = False
-        _check(library.hs_alloc_scratch(database, ctypes.byref(scratch)))
-        weakref.finalize(self, library.hs_free_scratch, scratch).atexit = False
-        self._scan = library.hs_scan
-        # Arguments that are converted already: a fifth of the call.
-        self._database, self._scratch = _Handle.from_param(database.value), _Handle.from_param(scratch.value)
-        self._stop = _Handle.from_param(ctypes.cast(_STOP, _Handle).value)
+        scan, database, scratch = library.hs_scan, _Handle(), _Handle()
 
-    def finds_any(self, data: bytes) -> bool:
-        """Return whether any pattern matches somewhere in the data, or the scan could not be done."""
-        status: int = self._scan(self._database, data, len(data), 0, self._scratch, self._stop, None)
-        return status != 0
+        # Called for nearly every record: it has nothing to look up.
+        def finds_any(data: bytes) -> bool:
+            """Return whether any pattern matches somewhere in the data, or the scan could not be done."""
+            return bool(scan(patterns, data, len(data), 0, room, stop, None))
+
+        self.finds_any = finds_any
+        _check(library.hs_deserialize_database(saved, ctypes.c_size_t(len(saved)), ctypes.byref(database)))
+        weakref.finalize(finds_any, library.hs_free_database, database).atexit = False
+        _check(library.hs_alloc_scratch(database, ctypes.byref(scratch)))
+        weakref.finalize(finds_any, library.hs_free_scratch, scratch).atexit = False
+        # Arguments that are converted already: a fifth of the call.
+        patterns, room = _Handle.from_param(database.value), _Handle.from_param(scratch.value)
+        stop = _Handle.from_param(ctypes.cast(_STOP, _Handle).value)
 
 
 #: What is called for a match: a function of C that takes no notice of its arguments and returns something else than 0,

@@ -18,10 +18,8 @@ import msgspec
 from alarm_mw.engine.expression import NOWHERE, Exactness, Expression
 from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Finder, Tell
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
+from alarm_mw.engine.text_screen import TellText, needed_texts, text_teller
 from alarm_mw.types import Rule
-
-#: Up to so many literals, looking for each is faster than a pass that looks for all rules.
-FEW_LITERALS = 16
 
 _FORMAT = 2
 _RULE_MASK = (1 << RULE_BITS) - 1
@@ -94,10 +92,10 @@ class Screen:
         self._finder = finder
         #: Made for the first record, without a lock: a forked child could find it held.
         self._tell: Tell | None = None
-        #: Texts of which a record holds one, where any rule may match it and it is all of ASCII. To look for few texts
-        #: takes less time than to have bytes made of the record. Where that is of no use, the empty text, which any
-        #: record holds.
-        self.needs = _needs(expressions)
+        #: Texts that records which match hold (`needed_texts`).
+        self.needs = needed_texts(expressions)
+        #: The same of a record's text, without a newline at its end; made for the first one as well.
+        self.may_match_text: TellText = self._may_match_first
         #: The rules that have to be judged on every line.
         nowhere = {rule for rule, item in enumerate(expressions) if item == NOWHERE}
         self._every = tuple(sorted(finder.refused - nowhere))
@@ -160,6 +158,10 @@ class Screen:
         if self._tell is None:
             self._tell = (lambda _message: True) if self._every else self._finder.teller()
         return self._tell
+
+    def _may_match_first(self, text: str) -> bool:
+        self.may_match_text = tell = text_teller(self.needs, self.may_match)
+        return tell(text)
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""
@@ -249,13 +251,6 @@ class Screen:
             enough = self._enough(line)
             certain = tuple(sorted(rule for rule in found if self._exact[rule] >= enough))
             yield Hit(start, line, self._with_every(found), certain)
-
-
-def _needs(expressions: Sequence[Expression]) -> tuple[str, ...]:
-    literals = {expression.literal for expression in expressions if expression != NOWHERE}
-    if b"" in literals or len(literals) > FEW_LITERALS or not all(map(bytes.isascii, literals)):
-        return ("",)
-    return tuple(literal.decode() for literal in literals)
 
 
 def _finder(saved: _Saved) -> Finder:

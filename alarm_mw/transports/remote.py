@@ -41,7 +41,8 @@ class RemoteClient:
         self._decision = NOTHING
         self._look_again = 0.0
         self._tally = Tally()
-        self._last_sent = monotonic()
+        #: When counts are sent though no record is, by the clock of `monotonic`.
+        self._counts_due = monotonic() + COUNTS_EVERY
         self._unsent: deque[MetricChange] = deque()
 
     def screen(self) -> Screen | None:
@@ -66,7 +67,7 @@ class RemoteClient:
     def count(self, source: str, column: str) -> None:
         """Count a line; the counts are sent with the next record, or with the next count after a second."""
         self._tally.add(source, column)
-        if monotonic() - self._last_sent > COUNTS_EVERY:
+        if monotonic() > self._counts_due:
             self._send_counts()
 
     def change_metric(self, change: MetricChange) -> bool:
@@ -124,7 +125,7 @@ class RemoteClient:
 
     def _send(self, packet: Packet) -> Reason | None:
         """Send a packet; give its counts back where it could not be sent."""
-        self._last_sent = monotonic()
+        self._counts_due = monotonic() + COUNTS_EVERY
         data = encode(packet)
         if len(data) > MAX_PACKET and packet.record is not None:
             # A message twice in an alarm is better than none, and so is one without its fields and its context.

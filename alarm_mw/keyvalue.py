@@ -28,6 +28,18 @@ def split(args: str) -> list[tuple[str, str]]:
     return [_pair(part) for part in args.split(";") if part]
 
 
+def split_url(args: str) -> dict[str, str]:
+    """Return the values of ``URL;key=value…`` by their keys: what has no key is the `url`, even one with a query."""
+    return dict(map(_named, split(args)))
+
+
+def _named(part: tuple[str, str]) -> tuple[str, str]:
+    key, value = part
+    if "://" in key:
+        return "url", f"{key}={value}"
+    return key or "url", value
+
+
 def split_commas(args: str) -> list[tuple[str, str]]:
     r"""Return the same for parts between commas, as in ``metric-alarm``; ``\,`` is a comma inside of a value."""
     parts = re.split(r"(?<!\\),", args)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import time
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -11,7 +10,6 @@ from msgspec import Meta
 
 from alarm_mw import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
-from alarm_mw.actions.masking import secrets_in
 from alarm_mw.actions.url import Target
 from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
@@ -86,7 +84,7 @@ class AirbrakeAction:
     @classmethod
     def from_uwsgi(cls, args: str) -> AirbrakeOptions:
         """Return the options of ``airbrake:URL;key=value…``; a part without ``=`` is the URL, the last one counts."""
-        return keyvalue.build(AirbrakeOptions, dict(map(_named, keyvalue.split(args))))
+        return keyvalue.build(AirbrakeOptions, keyvalue.split_url(args))
 
     async def __aenter__(self) -> Self:
         with held_off():
@@ -94,6 +92,7 @@ class AirbrakeAction:
 
         settings = HttpSettings(
             auth=(self._target.user, self._target.password) if self._target.user else None,
+            secrets=(self._options.apikey, *parse_qs(urlsplit(self._target.url).query).get("key", [])),
             verify=not self._options.ssl_insecure,
             ca_file=self._options.ca_file,
             timeout=self._options.timeout,
@@ -108,12 +107,9 @@ class AirbrakeAction:
 
     async def deliver(self, firing: Firing) -> None:
         """Report it; raise `ActionError` when the server did not take it."""
-        from alarm_mw.actions.http import judge  # noqa: PLC0415  # see above
-
         assert self._client is not None, "deliver() belongs inside `async with action`"
         content_type, body = self._notice(firing)
-        answer = await self._client.send("POST", {"Content-Type": content_type, **firing_headers(firing.id)}, body)
-        judge(self._target.origin, answer, time(), self._secrets)
+        await self._client.deliver("POST", {"Content-Type": content_type, **firing_headers(firing.id)}, body)
 
     def _notice(self, firing: Firing) -> tuple[str, bytes]:
         """Return the notice with its kind."""
@@ -121,17 +117,3 @@ class AirbrakeAction:
         if self._options.is_v3:
             return "application/json", as_json(notice, firing.record.fields)
         return "text/xml; charset=utf-8", xml(notice, self._options.apikey)
-
-    @property
-    def _secrets(self) -> frozenset[str]:
-        """What a server may echo and must not be shown."""
-        keys = parse_qs(urlsplit(self._target.url).query).get("key", [])
-        return secrets_in(self._options.apikey, self._target.password, self._target.resource, *keys)
-
-
-def _named(part: tuple[str, str]) -> tuple[str, str]:
-    """Return the part under the key `url` where it is a URL, even one with a query."""
-    key, value = part
-    if "://" in key:
-        return "url", f"{key}={value}"
-    return key or "url", value

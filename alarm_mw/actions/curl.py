@@ -145,7 +145,7 @@ class CurlAction:
     @classmethod
     def from_uwsgi(cls, args: str) -> CurlOptions:
         """Return the options of ``curl:URL;key=value…``; a part without ``=`` is the URL, the last one counts."""
-        return keyvalue.build(CurlOptions, dict(map(_named, keyvalue.split(args))))
+        return keyvalue.build(CurlOptions, keyvalue.split_url(args))
 
     async def __aenter__(self) -> Self:
         self._sender = _sender(self._options, self._context)
@@ -159,14 +159,6 @@ class CurlAction:
         """Send the message; raise `ActionError` when the server did not take it."""
         assert self._sender is not None, "deliver() belongs inside `async with action`"
         await self._sender.send(firing)
-
-
-def _named(part: tuple[str, str]) -> tuple[str, str]:
-    """Return the part under the key `url` where it is a URL, even one with a query."""
-    key, value = part
-    if "://" in key:
-        return "url", f"{key}={value}"
-    return key or "url", value
 
 
 def _sender(options: CurlOptions, context: ActionContext) -> Sender:

@@ -63,6 +63,8 @@ class HttpSettings:
     verify: bool = True
     #: A PEM file of the certificates to trust instead of the system's.
     ca_file: str = ""
+    #: Besides what is in `auth` and `headers`, what a server may echo and must not be shown.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
     #: Seconds that a whole request may take; 0 is no limit.
     timeout: float = 4.0
     #: Seconds that connecting may take; 0 is no limit.
@@ -96,10 +98,10 @@ class HttpClient:
 
     async def deliver(self, method: str, headers: Mapping[str, str], body: bytes) -> None:
         """Send `body`; return when the answer says 2xx. Raises `ActionError`."""
-        answer = await self.send(method, headers, body)
+        answer = await self._send(method, headers, body)
         judge(self._target.origin, answer, time.time(), self._secrets)
 
-    async def send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
         with _explained(self._target.origin, self._secrets):
             request = self._request(method, headers, body)
@@ -176,7 +178,7 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str] = frozenset()) -> None:
+def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> None:
     """Return when `answer` says that the message was taken; else raise `ActionError`.
 
     2xx is delivered. 408, 425, 429 and 5xx may be tried again, after the seconds in Retry-After (RFC 9110, section
@@ -230,7 +232,7 @@ def _credentials(user: str, password: str) -> str:
 def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:
     """Return what a server may echo and must not be shown: passwords, tokens in headers and in the URL's path."""
     credentials = (settings.auth[1], _credentials(*settings.auth)) if settings.auth else ()
-    return secrets_in(*credentials, *settings.headers.values(), target.resource, target.path)
+    return secrets_in(*credentials, *settings.headers.values(), *settings.secrets, target.resource, target.path)
 
 
 def _transport(target: Target, settings: HttpSettings) -> httpx.AsyncBaseTransport:

@@ -10,7 +10,6 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import MonitorContext, PluginOptions
 from alarm_mw.keyvalue import build, split
 from alarm_mw.monitors.processes import sockets_of_family
@@ -61,10 +60,7 @@ class BacklogMonitor:
     @classmethod
     def from_uwsgi(cls, args: str) -> BacklogOptions:
         """Return the options: uWSGI has none; here ``percent=80;sockets=127.0.0.1:8000,/run/app.sock`` may follow."""
-        pairs = split(args.strip())
-        if wrong := [value for key, value in pairs if not key]:
-            raise OptionError(f"expected nothing or key=value behind the alarm's name, got {wrong[0]!r}")
-        return build(BacklogOptions, dict(pairs))
+        return build(BacklogOptions, dict(split(args.strip())))
 
     async def run(self) -> None:
         """Look at the queues, again and again."""

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import MonitorContext, PluginOptions
 from alarm_mw.keyvalue import build, split_commas
 
@@ -58,10 +57,7 @@ class MetricMonitor:
     @classmethod
     def from_uwsgi(cls, args: str) -> MetricOptions:
         """Return the options of ``key=…,value=…``, where the alarm's name has been taken out."""
-        pairs = split_commas(args)
-        if wrong := [value for key, value in pairs if not key]:
-            raise OptionError(f"expected key=value, got {wrong[0]!r}")
-        return build(MetricOptions, dict(pairs))
+        return build(MetricOptions, dict(split_commas(args)))
 
     async def run(self) -> None:
         """Look at the metric, again and again."""

@@ -8,7 +8,6 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
-from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import MonitorContext, PluginOptions
 from alarm_mw.keyvalue import build, split
 from alarm_mw.monitors.crashdump import BEGINNING, Frame, Thread, parse_dump
@@ -58,10 +57,7 @@ class SegfaultMonitor:
     @classmethod
     def from_uwsgi(cls, args: str) -> SegfaultOptions:
         """Return the options; uWSGI has none, ``key=value;…`` is taken."""
-        pairs = split(args)
-        if wrong := [value for key, value in pairs if not key]:
-            raise OptionError(f"expected key=value, got {wrong[0]!r}")
-        return build(SegfaultOptions, dict(pairs))
+        return build(SegfaultOptions, dict(split(args)))
 
     async def run(self) -> None:
         """Wait for deaths."""

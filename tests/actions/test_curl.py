@@ -355,4 +355,4 @@ def test_httpx_is_not_imported_before_it_is_needed() -> None:
 def test_an_answer_of_success_is_delivered() -> None:
     """Any 2xx, with or without a body."""
     for status in (200, 201, 202, 204, 299):
-        judge("http://a", Answer(status), 0.0)
+        judge("http://a", Answer(status), 0.0, frozenset())

@@ -159,7 +159,7 @@ def test_uwsgis_syntax(args: str, expected: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("args", "text"),
     [
-        ("80", "expected nothing or key=value"),
+        ("80", "expected key=value"),
         ("percent=0", "percent: "),
         ("percents=1", "did you mean 'percent'"),
         ("sockets=localhost:1", "no address before its port"),

@@ -75,7 +75,8 @@ class _Hook:
 
     def install(self) -> None:
         if self._link is None:
-            self._link = _Link(getattr(self._module, self._name), self._describe, self._default)
+            default = getattr(self._module, f"__{self._name}__")
+            self._link = _Link(getattr(self._module, self._name), self._describe, default)
             setattr(self._module, self._name, self._link)
 
     def uninstall(self) -> None:
@@ -84,10 +85,6 @@ class _Hook:
             link.is_active = False
             if getattr(self._module, self._name) is link:
                 setattr(self._module, self._name, link.following)
-
-    @property
-    def _default(self) -> object:
-        return getattr(self._module, f"__{self._name}__")
 
 
 class _Link:

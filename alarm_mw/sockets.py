@@ -32,6 +32,16 @@ def reachable(path: str) -> Iterator[str]:
         os.close(directory)
 
 
+def bind(listener: socket.socket, path: str, mode: int) -> None:
+    """Bind a socket to `path`, whose file gets this mode from its beginning. Raises `OSError`. Changes the umask."""
+    before = os.umask(0o777 & ~mode)
+    try:
+        with reachable(path) as address:
+            listener.bind(address)
+    finally:
+        os.umask(before)
+
+
 def is_served(path: str) -> bool:
     """Return whether somebody listens at the records socket `path`. Does not block."""
     return _attempt(path) in _SERVED

@@ -14,6 +14,9 @@ from alarm_mw.interfaces import Action
 from alarm_mw.master.threads import LateExecutor, run_loop, settle_loop, start_thread
 from alarm_mw.types import Firing
 
+#: Seconds for what is left on the loop to end.
+SETTLE_TIMEOUT = 2.0
+
 #: Seconds between looks at a thread that outlives its call.
 LOOK = 0.05
 
@@ -72,7 +75,7 @@ def _work(loop: asyncio.AbstractEventLoop) -> None:
     """Run the loop until it is stopped; then end what is left on it."""
     run_loop(loop)
     with contextlib.closing(loop):
-        loop.run_until_complete(settle_loop())
+        loop.run_until_complete(settle_loop(SETTLE_TIMEOUT))
 
 
 def _begin(

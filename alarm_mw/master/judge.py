@@ -179,10 +179,10 @@ class Judge:
 
     def _fire(self, alarm: str, record: Record, now: float) -> Verdict:
         verdict = self._engine.fire(alarm, record, now)
-        if verdict.skipped is Reason.UNKNOWN_ALARM and len(self._unknown) < MAX_UNKNOWN:
-            if alarm not in self._unknown:
-                log.warning("alarm() was called for %r, which is not configured", alarm)
+        is_news = alarm not in self._unknown and len(self._unknown) < MAX_UNKNOWN
+        if verdict.skipped is Reason.UNKNOWN_ALARM and is_news:
             self._unknown.add(alarm)
+            log.warning("alarm() was called for %r, which is not configured", alarm)
         return verdict
 
     def _warn_cut_off(self, index: int) -> None:

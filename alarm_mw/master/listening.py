@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
-from alarm_mw.sockets import reachable
+from alarm_mw.sockets import bind
 
 
 def listen(path: Path, backlog: int, mode: int = 0o600) -> socket.socket:
@@ -14,11 +13,6 @@ def listen(path: Path, backlog: int, mode: int = 0o600) -> socket.socket:
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.setblocking(False)
-    before = os.umask(0o777 & ~mode)
-    try:
-        with reachable(str(path)) as address:
-            listener.bind(address)
-    finally:
-        os.umask(before)
+    bind(listener, str(path), mode)
     listener.listen(backlog)
     return listener

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import TypeVar
 
-from alarm_mw.master.threads import LateExecutor, start_thread
+from alarm_mw.master.threads import LateExecutor, run_loop, settle_loop, start_thread
 from alarm_mw.transports.origin import in_alarm_code
 
 log = logging.getLogger(__name__)
@@ -84,30 +84,18 @@ class LoopThread:
             log.warning("an action blocks the event loop of the alarms, which is left behind")
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self.loop)
         with contextlib.closing(self.loop):
             try:
                 while self._end is None:
-                    self._run_until_stopped()
+                    run_loop(self.loop)
                 self.loop.run_until_complete(self._finish(self._end))
             except Exception:  # such as descriptors that the application has closed
                 log.exception("the event loop of the alarms has failed, nothing more is delivered")
 
-    def _run_until_stopped(self) -> None:
-        try:
-            self.loop.run_forever()
-        except (SystemExit, KeyboardInterrupt):  # asyncio lets them through, and anybody's code may raise them
-            log.exception("something tried to end the event loop of the alarms, which goes on")
-
     async def _finish(self, end: float) -> None:
         """Settle what the owner knows of, then whatever else runs on the loop."""
         await self._settle(end)
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        if others:
-            await asyncio.wait(others, timeout=max(end - time.monotonic(), 0.0) / 2)
-        await self.loop.shutdown_asyncgens()
+        await settle_loop(max(end - time.monotonic(), 0.0) / 2)
 
 
 async def _logged(coroutine: Coroutine[None, None, object]) -> None:

@@ -20,9 +20,6 @@ T = TypeVar("T")
 #: How many blocking calls may be under way at once.
 MAX_BLOCKING = 32
 
-#: Seconds for the tasks of a loop to end that were told to.
-SETTLE_TIMEOUT = 2.0
-
 
 def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
     """Start a daemon thread that is marked as alarm code, and return it.
@@ -37,23 +34,23 @@ def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
 
 
 def run_loop(loop: asyncio.AbstractEventLoop) -> None:
-    """Run `loop` in this thread until it is stopped, even where a plugin's own task raises what would end it."""
+    """Run `loop` in this thread until it is stopped, even where anybody's code on it raises what would end it."""
     asyncio.set_event_loop(loop)
     while True:
         try:
             loop.run_forever()
         except (SystemExit, KeyboardInterrupt):
-            log.exception("a task of a plugin tried to end the event loop")
+            log.exception("something tried to end the event loop of %s, which goes on", threading.current_thread().name)
         else:
             return
 
 
-async def settle_loop() -> None:
-    """Cancel what runs on the loop besides this, and let it finish, for at most `SETTLE_TIMEOUT` seconds."""
+async def settle_loop(timeout: float) -> None:
+    """Cancel what runs on the loop besides this, and let it finish, for at most `timeout` seconds."""
     if others := [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]:
         for task in others:
             task.cancel()
-        await asyncio.wait(others, timeout=SETTLE_TIMEOUT)
+        await asyncio.wait(others, timeout=timeout)
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 

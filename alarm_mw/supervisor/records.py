@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from alarm_mw.sharing import socket_mode
-from alarm_mw.sockets import is_abandoned, reachable
+from alarm_mw.sockets import bind, is_abandoned
 
 # Paths as text: pathlib would cost the supervisor a megabyte.
 # ruff: noqa: PTH108, PTH116
@@ -34,12 +34,7 @@ class RecordsSocket(NamedTuple):
         """
         _remove_stale(path)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        mask = os.umask(0o777 & ~socket_mode())
-        try:
-            with reachable(path) as address:
-                listening.bind(address)
-        finally:
-            os.umask(mask)
+        bind(listening, path, socket_mode())
         listening.listen(BACKLOG)
         return cls(path, listening, _identity(path))
 

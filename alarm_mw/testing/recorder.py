@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import deque
 from typing import ClassVar, Self
 
@@ -72,11 +71,9 @@ class Recorder:
 
     def wait_for(self, count: int, timeout: float = 10.0) -> list[Firing]:
         """Return the firings, in order, once there are `count`; raise `TimeoutError` after `timeout` seconds."""
-        deadline = time.monotonic() + timeout
         with self._changed:
-            while len(self._firings) < count:
-                if not self._changed.wait(max(deadline - time.monotonic(), 0.0)):
-                    raise TimeoutError(f"{len(self._firings)} of {count} firings were delivered in {timeout} s")
+            if not self._changed.wait_for(lambda: len(self._firings) >= count, timeout):
+                raise TimeoutError(f"{len(self._firings)} of {count} firings were delivered in {timeout} s")
             return list(self._firings)
 
     @property

@@ -101,7 +101,7 @@ def beside_uwsgi(folder: Path, lines: Path, options: Options) -> Section:
         cases.append(Case(f"alarm-mw run, {rules:,} rules", ours, f"uWSGI, {rules:,} rules"))
     notes = [] if installed else ["uWSGI is not installed"]
     title = "Into a file, a write for each line, beside uWSGI's log-master"
-    return Section(title, METRICS, cases, peer="uWSGI", notes=notes, warm_up=1, rounds=3)
+    return Section(title, METRICS, cases, peer="uWSGI", notes=notes, warm_up=1, rounds=9)
 
 
 def uwsgi_ini(folder: Path, rules: list[str]) -> Path:

@@ -8,6 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 #: The longest message, in bytes.
 MAX_MESSAGE = 256
@@ -36,6 +37,21 @@ class StreamFds:
     sink: int
     #: A shared mapping that outlives masters.
     state: int
+    #: A pipe between the source and a file (`alarm_mw.supervisor.streams.Stream.transit`).
+    transit: tuple[int, int] | None = None
+
+    @property
+    def descriptors(self) -> tuple[int, ...]:
+        """All of them."""
+        return (self.source, self.sink, self.state, *(self.transit or ()))
+
+    @classmethod
+    def read(cls, stream: Mapping[str, Any]) -> StreamFds:
+        """Return what a supervisor calls a stream; one of before an upgrade has no `transit`."""
+        transit = stream.get("transit")
+        return cls(
+            stream["name"], stream["source"], stream["sink"], stream["state"], tuple(transit) if transit else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +67,9 @@ class Inheritance:
     def read(cls, environ: Mapping[str, str]) -> Inheritance:
         """Take the descriptors that ``ALARM_MW_FDS`` names."""
         fds = json.loads(environ["ALARM_MW_FDS"])
-        streams = tuple(StreamFds(s["name"], s["source"], s["sink"], s["state"]) for s in fds["streams"])
+        streams = tuple(map(StreamFds.read, fds["streams"]))
         for stream in streams:
-            for descriptor in (stream.source, stream.sink, stream.state):
+            for descriptor in stream.descriptors:
                 os.set_inheritable(descriptor, False)  # its signature
         connections = {token: _socket(descriptor) for token, descriptor in fds["connections"].items()}
         return cls(streams, _socket(fds["listen"]), connections, Link(_socket(fds["control"])))

@@ -60,12 +60,19 @@ def tee(source: int, scratch: int, size: int) -> int:
 class Passage:
     """Shows what comes next from `source`, then moves the same bytes to `sink` (None: nowhere).
 
+    `transit` is both ends of a pipe between the source and a file. As the kernel moves bytes into a file, it locks the
+    pipe that they come from, and whoever writes to it waits: then that is not the source. Who is killed leaves what is
+    in it to the next one, which has to `resume` first.
+
     For one thread. The descriptors stay the caller's; `close` gives back only what was opened here.
     """
 
-    def __init__(self, source: int, sink: int | None) -> None:
+    def __init__(self, source: int, sink: int | None, transit: tuple[int, int] | None = None) -> None:
         self._source = source
         self._sink = sink
+        self._transit = transit
+        #: How many bytes have left the source, but are not in the file.
+        self._under_way = 0
         self._splices = hasattr(os, "splice")
         self._scratch: tuple[int, int] | None = None
         self._arrived = select.poll()
@@ -82,8 +89,23 @@ class Passage:
     def widen(self) -> None:
         """Let the pipes hold `BUSY_PIPE` bytes, where they hold less and the kernel allows it."""
         if self._scratch is not None:
-            for pipe in (self._source, self._sink, self._scratch[1]):
+            for pipe in (self._source, self._sink, self._scratch[1], *(self._transit or ())[:1]):
                 _widen(pipe)
+
+    def resume(self) -> int:
+        """Move on what is in transit; return how many bytes the file refused for good. May block as the file does."""
+        refused = 0
+        while self._transit is not None and self._sink is not None:
+            try:
+                os.splice(self._transit[0], self._sink, CHUNK, flags=_SPLICE_F_NONBLOCK)
+            except BlockingIOError:  # there is nothing more
+                break
+            except OSError as error:
+                if error.errno in _UNSUPPORTED:  # so nothing was ever in it
+                    self._transit = None
+                else:
+                    refused += len(os.read(self._transit[0], CHUNK))
+        return refused
 
     def copy(self, into: memoryview) -> int:
         """Fill `into` with what comes next and return how many bytes that is, 0 at the end of the stream.
@@ -128,7 +150,7 @@ class Passage:
             return len(data)
         if self._scratch is not None and self._splices:
             try:
-                return os.splice(self._source, self._sink, len(data), flags=_SPLICE_F_NONBLOCK)
+                return self._splice(self._sink, len(data))
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
@@ -137,8 +159,21 @@ class Passage:
         self.drop(size)
         return size
 
+    def _splice(self, sink: int, size: int) -> int:
+        if self._transit is None:
+            return os.splice(self._source, sink, size, flags=_SPLICE_F_NONBLOCK)
+        if not self._under_way:
+            self._under_way = os.splice(self._source, self._transit[1], size, flags=_SPLICE_F_NONBLOCK)
+        moved = os.splice(self._transit[0], sink, self._under_way)
+        self._under_way -= moved
+        return moved
+
     def drop(self, size: int) -> None:
-        """Take `size` bytes that `copy` has shown off the source, where they still are in it."""
+        """Take `size` bytes that `copy` has shown off the source, or from where they are under way."""
+        while self._transit is not None and self._under_way and size:
+            taken = len(os.read(self._transit[0], min(size, self._under_way)))
+            self._under_way -= taken
+            size -= taken
         while self._scratch is not None and size:
             taken = len(os.read(self._source, size))
             # Nothing comes at the end of the stream only: somebody else has emptied the source.

@@ -212,6 +212,7 @@ class MasterProcess:
             screen=tap or screen,
             hand_over=tap or intake,
             state=StreamState.from_fd(stream.state),
+            transit=stream.transit,
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),
         )
@@ -267,8 +268,8 @@ class MasterProcess:
 def _read(reader: StreamReader, stream: StreamFds) -> None:
     """Read a stream; behind its end, nothing of it stays open here: a broken pipe must reach the server."""
     reader.run()
-    os.close(stream.source)
-    os.close(stream.sink)
+    for descriptor in (stream.source, stream.sink, *(stream.transit or ())):
+        os.close(descriptor)
 
 
 def write_stderr(data: bytes) -> None:

@@ -44,9 +44,10 @@ class StreamReader:
     """Reads the stream `name` from `source`, hands over what matters of it, and passes it on to `sink`.
 
     `sink` None: `source` is a copy, somebody else passes the stream on. `state` is what the former reader of this
-    stream left. `hand_over` is called before the chunk's bytes go out; while it blocks, so does the stream. After
-    a kill it may see a hit again, under the same offset. `on_end(name)` is called at the end of the stream and
-    `on_broken(name, error)` when nobody reads the sink any more. All three are called in the thread of `run`.
+    stream left, and `transit` a pipe that outlives us as well (`Passage`). `hand_over` is called before the chunk's
+    bytes go out; while it blocks, so does the stream. After a kill it may see a hit again, under the same offset.
+    `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
+    All three are called in the thread of `run`.
 
     `screen` may be replaced at any time, from any thread. The descriptors stay the caller's.
     """
@@ -60,12 +61,13 @@ class StreamReader:
         screen: LineScreen,
         hand_over: Callable[[Chunk], None],
         state: StreamState | None = None,
+        transit: tuple[int, int] | None = None,
         on_end: Callable[[str], None] = lambda _: None,
         on_broken: Callable[[str, OSError], None] = lambda _, __: None,
     ) -> None:
         self.name = name
         self.screen = screen
-        self._source, self._sink = source, sink
+        self._source, self._sink, self._transit = source, sink, transit
         self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
         self._state = state if state is not None else StreamState()
         self._buffer = self._state.buffer
@@ -79,7 +81,7 @@ class StreamReader:
         woken, self._waker = os.pipe()
         self._arrival = _poll({self._source: select.POLLIN, woken: select.POLLIN})
         self._room = _poll({self._sink: select.POLLOUT, woken: select.POLLIN})
-        self._passage = Passage(self._source, self._sink)
+        self._passage = Passage(self._source, self._sink, self._transit)
         try:
             self._go_on()
             self._read()
@@ -102,6 +104,7 @@ class StreamReader:
 
     def _go_on(self) -> None:
         """Stand where the former reader stood."""
+        self._tally.lost += self._passage.resume()
         position = self._state.load()
         if position.out < position.end:
             position = settle(position, self._buffer, self._look_ahead(), MAX_LINE)

@@ -10,10 +10,8 @@ from collections import Counter
 from contextlib import suppress
 
 from alarm_mw.supervisor.descriptors import ready_for
-from alarm_mw.supervisor.streams import Stream
+from alarm_mw.supervisor.streams import PIECE, Stream
 
-#: Bytes a pipe takes without blocking when it says that it can be written to (PIPE_BUF).
-_CHUNK = 4096
 _GONE = select.POLLERR | select.POLLHUP
 
 
@@ -35,6 +33,8 @@ class Relay:
         """Return when told to stop, or at the end of all streams, which includes the end of the supervisor."""
         for stream in self._streams:
             stream.forget_state()
+            for data in stream.in_transit():
+                _write(stream.sink, data)
         while self._streams and not self._is_stopped:
             self._turn()
         for name, n in self._lines.items():
@@ -63,7 +63,7 @@ class Relay:
 
     def _listen(self) -> None:
         try:
-            heard = self._control.recv(_CHUNK)
+            heard = self._control.recv(PIECE)
         except ConnectionResetError:  # it was killed with messages of ours unread
             heard = b""
         self._is_stopped = heard == b"stop"
@@ -93,7 +93,7 @@ def _is_writable(fd: int) -> bool:
 
 def _read(fd: int) -> bytes:
     try:
-        return os.read(fd, _CHUNK)
+        return os.read(fd, PIECE)
     except OSError as error:
         if error.errno == errno.EIO:  # so a terminal says that nobody has it open any more
             return b""

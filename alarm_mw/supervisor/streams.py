@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import stat
 import termios
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -13,6 +15,8 @@ from alarm_mw.descriptors import FIRST_FREE, lead_to_one_place
 from alarm_mw.supervisor.descriptors import STDERR, STDOUT, ready_for
 
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
+#: Bytes that a pipe takes without blocking when it says that it can be written to (PIPE_BUF).
+PIECE = 4096
 _OUTPUT_MODES = 1  # index into what tcgetattr returns
 
 
@@ -29,15 +33,23 @@ class Stream(NamedTuple):
     state: int
     #: The source is a pseudo-terminal's, which knows neither tee nor splice.
     terminal: bool
+    #: Both ends of a pipe for what is on its way into a file. A file may be slow, and the source is locked while the
+    #: kernel moves bytes out of it: from here they go on while the server writes.
+    transit: tuple[int, int] | None = None
 
     @property
     def descriptors(self) -> set[int]:
-        """The three descriptors that a master needs."""
-        return {self.source, self.sink, self.state}
+        """The descriptors that a master needs."""
+        return {self.source, self.sink, self.state, *(self.transit or ())}
 
     def is_unread(self) -> bool:
         """Return whether output waits in the source."""
-        return bool(ready_for(self.source, select.POLLIN) & select.POLLIN)
+        return _is_readable(self.source)
+
+    def in_transit(self) -> Iterator[bytes]:
+        """Yield, and take, what a master that was killed had on its way into a file."""
+        while self.transit is not None and _is_readable(self.transit[0]):
+            yield os.read(self.transit[0], PIECE)
 
     def forget_state(self) -> None:
         """Let the next master begin afresh: output went by that no master has seen."""
@@ -72,7 +84,15 @@ def _open(number: int) -> tuple[Stream, int]:
     source, end, terminal = _way_from_server(number)
     sink = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     state = os.memfd_create("alarm-mw-state")
-    return Stream(_NAMES[number], source, sink, state, terminal), end
+    return Stream(_NAMES[number], source, sink, state, terminal, _transit(sink)), end
+
+
+def _transit(sink: int) -> tuple[int, int] | None:
+    return os.pipe() if stat.S_ISREG(os.fstat(sink).st_mode) else None
+
+
+def _is_readable(fd: int) -> bool:
+    return bool(ready_for(fd, select.POLLIN) & select.POLLIN)
 
 
 def _way_from_server(number: int) -> tuple[int, int, bool]:

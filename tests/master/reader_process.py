@@ -1,4 +1,4 @@
-"""A master that consists of a reader: ``source sink state hits``, all descriptors; every line is a hit.
+"""A master that consists of a reader; every line is a hit. ``source sink state hits readable writable``: descriptors.
 
 Each chunk's hits are one message on the socket ``hits``: they are told whole or not at all, whenever it is killed.
 """
@@ -23,14 +23,22 @@ class EveryLine:
 
 
 def main() -> None:
-    source, sink, state, hits = map(int, sys.argv[1:])
+    source, sink, state, hits, *transit = map(int, sys.argv[1:])
     channel = socket.socket(fileno=hits)
 
     def tell(chunk: Chunk) -> None:
         if chunk.hits:
             channel.send(b"%d " % chunk.lines + b"".join(b"%d %b" % (hit.start, hit.line) for hit in chunk.hits))
 
-    StreamReader("stdout", source, sink, screen=EveryLine(), hand_over=tell, state=StreamState.from_fd(state)).run()
+    StreamReader(
+        "stdout",
+        source,
+        sink,
+        screen=EveryLine(),
+        hand_over=tell,
+        state=StreamState.from_fd(state),
+        transit=(transit[0], transit[1]),
+    ).run()
 
 
 if __name__ == "__main__":

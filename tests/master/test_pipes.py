@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import resource
+import select
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -39,6 +41,13 @@ def source() -> Iterator[Pipe]:
 
 @pytest.fixture
 def sink() -> Iterator[Pipe]:
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture
+def transit() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
     pipe.close()
@@ -134,11 +143,15 @@ def test_a_sink_without_a_reader_says_so(source: Pipe, sink: Pipe, view: memoryv
 
 
 @pytest.mark.parametrize("mode", [os.O_APPEND, 0], ids=["append", "plain"])
-def test_files_get_every_byte(source: Pipe, view: memoryview, tmp_path: Path, mode: int) -> None:
+@pytest.mark.parametrize("has_transit", [True, False], ids=["in two steps", "in one step"])
+def test_files_get_every_byte(
+    source: Pipe, transit: Pipe, view: memoryview, tmp_path: Path, mode: int, *, has_transit: bool
+) -> None:
     """A log file gets the same bytes whether it was opened for append, which refuses splice, or not."""
     log = tmp_path / "log"
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | mode, 0o600)
-    passage = Passage(source.read, descriptor)
+    passage = Passage(source.read, descriptor, (transit.read, transit.write) if has_transit else None)
+    assert passage.resume() == 0
     data = os.urandom(30_000)
     for _ in range(3):
         os.write(source.write, data)
@@ -146,6 +159,74 @@ def test_files_get_every_byte(source: Pipe, view: memoryview, tmp_path: Path, mo
     assert log.read_bytes() == data * 3
     passage.close()
     os.close(descriptor)
+
+
+@contextmanager
+def file_of_at_most(size: int, path: Path) -> Iterator[int]:
+    """Open a file that takes so many bytes, as on a disk that is full afterwards."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with path.open("wb") as file:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+        try:
+            yield file.fileno()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_what_was_in_transit_goes_first(source: Pipe, transit: Pipe, view: memoryview, tmp_path: Path) -> None:
+    """What a killed master had on its way into a file is moved there by the next one, before anything else."""
+    os.write(transit.write, b"first\n")
+    os.write(source.write, b"then\n")
+    with (tmp_path / "log").open("wb") as log:
+        passage = Passage(source.read, log.fileno(), (transit.read, transit.write))
+        assert passage.resume() == 0
+        assert pass_all(passage, view, 5) == b"then\n"
+        passage.close()
+    assert (tmp_path / "log").read_bytes() == b"first\nthen\n"
+
+
+def test_what_was_in_transit_to_a_full_disk_is_told(source: Pipe, transit: Pipe, tmp_path: Path) -> None:
+    """How many bytes the disk refused is known, and they do not come again."""
+    os.write(transit.write, b"first\n")
+    with file_of_at_most(2, tmp_path / "log") as log:
+        passage = Passage(source.read, log, (transit.read, transit.write))
+        assert passage.resume() == 4
+        assert passage.resume() == 0
+        passage.close()
+    assert (tmp_path / "log").read_bytes() == b"fi"
+
+
+def test_what_a_full_disk_refuses_can_be_dropped(source: Pipe, transit: Pipe, view: memoryview, tmp_path: Path) -> None:
+    """It is gone from wherever it is, and what comes later is seen as it is."""
+    os.write(source.write, b"lost\n")
+    with file_of_at_most(2, tmp_path / "log") as log:
+        passage = Passage(source.read, log, (transit.read, transit.write))
+        size = passage.copy(view)
+        assert passage.move(view[:size]) == 2
+        with pytest.raises(OSError, match="File too large"):
+            passage.move(view[2:size])
+        os.write(source.write, b"too\nkept\n")
+        passage.drop(7)
+        assert passage.copy(view) == 5
+        assert bytes(view[:5]) == b"kept\n"
+        passage.close()
+
+
+def test_the_server_goes_on_while_its_file_is_slow(source: Pipe, transit: Pipe, sink: Pipe, view: memoryview) -> None:
+    """There is room in the source as soon as its bytes are under way, whenever they arrive."""
+    os.write(sink.write, bytes(65_536))  # it takes nothing, as a file on a disk that does not answer
+    os.write(source.write, b"x" * 65_536)
+    passage = Passage(source.read, sink.write, (transit.read, transit.write))
+    size = passage.copy(view)
+    moving = threading.Thread(target=passage.move, args=(view[:size],))
+    moving.start()
+    assert select.select([], [source.write], [], 10)[1]
+    os.write(source.write, b"y" * 65_536)
+    assert moving.is_alive()
+    os.read(sink.read, 65_536)
+    moving.join(10)
+    assert os.read(sink.read, 65_536) == b"x" * 65_536
+    passage.close()
 
 
 def test_sockets_get_every_byte(source: Pipe, view: memoryview) -> None:

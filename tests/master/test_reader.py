@@ -476,6 +476,7 @@ class Masters:
 
     def __init__(self, sink: int) -> None:
         self.source, self.write = os.pipe()
+        self.transit = os.pipe()
         self.state = os.memfd_create("state")
         os.truncate(self.state, STATE_SIZE)
         self.hits, self.tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -485,7 +486,7 @@ class Masters:
         self.lines = 0
 
     def start(self) -> subprocess.Popen[bytes]:
-        descriptors = (self.source, self.sink, self.state, self.tell.fileno())
+        descriptors = (self.source, self.sink, self.state, self.tell.fileno(), *self.transit)
         return subprocess.Popen(
             [sys.executable, str(READER), *map(str, descriptors)],
             pass_fds=descriptors,
@@ -500,7 +501,7 @@ class Masters:
             assert self.seen.setdefault(int(offset), line) == line
 
     def close(self) -> None:
-        for descriptor in (self.source, self.state):
+        for descriptor in (self.source, self.state, *self.transit):
             os.close(descriptor)
         self.hits.close()
         self.tell.close()

@@ -13,7 +13,7 @@ import pytest
 from alarm_mw.supervisor.relay import Relay
 from alarm_mw.supervisor.streams import Stream
 
-MakeStream = Callable[[bytes, int], Stream]
+MakeStream = Callable[..., Stream]
 
 
 @pytest.fixture
@@ -29,13 +29,13 @@ def make_stream() -> Iterator[MakeStream]:
     """Give a maker of streams whose output has ended."""
     made: list[Stream] = []
 
-    def make(output: bytes, sink: int, name: str = "stdout") -> Stream:
+    def make(output: bytes, sink: int, transit: tuple[int, int] | None = None) -> Stream:
         source, writing = os.pipe()
         os.write(writing, output)
         os.close(writing)
         state = os.memfd_create("state")
         os.write(state, b"half a li")
-        made.append(Stream(name, source, sink, state, terminal=False))
+        made.append(Stream("stdout", source, sink, state, terminal=False, transit=transit))
         return made[-1]
 
     yield make
@@ -55,6 +55,16 @@ def test_append(make_stream: MakeStream, control: Control, tmp_path: Path) -> No
     Relay([make_stream(b"x" * 50_000, os.open(log, os.O_WRONLY | os.O_APPEND))], control[1]).run()
     assert log.read_bytes() == b"old " + b"x" * 50_000
     assert control[0].recv(100) == b"eof stdout"
+
+
+def test_transit(make_stream: MakeStream, control: Control, tmp_path: Path) -> None:
+    """What a master that was killed had on its way into a file comes before what it had not."""
+    readable, writable = os.pipe()
+    os.write(writable, b"first " * 1000)
+    with (tmp_path / "log").open("wb") as log:
+        Relay([make_stream(b"then\n", os.dup(log.fileno()), (readable, writable))], control[1]).run()
+    assert (tmp_path / "log").read_bytes() == b"first " * 1000 + b"then\n"
+    assert [control[0].recv(100) for _ in range(2)] == [b"eof stdout", b"unjudged stdout 1"]
 
 
 def test_full_disk(make_stream: MakeStream, control: Control) -> None:

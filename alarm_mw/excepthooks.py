@@ -22,8 +22,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from types import ModuleType, TracebackType
 
 from alarm_mw import client, process
 from alarm_mw.transports.calls import call_of
@@ -67,7 +66,7 @@ class _Unhandled:
 class _Hook:
     """One of Python's hooks."""
 
-    def __init__(self, module: Any, name: str, describe: Callable[..., _Unhandled | None]) -> None:  # noqa: ANN401  # a module
+    def __init__(self, module: ModuleType, name: str, describe: Callable[..., _Unhandled | None]) -> None:
         self._module = module
         self._name = name
         self._describe = describe
@@ -91,14 +90,14 @@ class _Link:
     """What stands in a hook's place: reports, then calls what stood there before."""
 
     def __init__(
-        self, following: Callable[..., Any], describe: Callable[..., _Unhandled | None], default: object
+        self, following: Callable[..., object], describe: Callable[..., _Unhandled | None], default: object
     ) -> None:
         self.following = following
         self.is_active = True
         self._describe = describe
         self._prints = following is default
 
-    def __call__(self, *args: Any) -> None:  # noqa: ANN401  # each hook has its own
+    def __call__(self, *args: object) -> None:
         if self.is_active:
             try:
                 unhandled = self._describe(*args)

@@ -25,6 +25,7 @@ from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.printable import printable
+from alarm_mw.requests import FIRST_SERVER_ERROR
 from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
@@ -38,6 +39,10 @@ KEEP_ALIVE = 118.0
 
 #: Seconds that a server's Retry-After can keep us away at most: a mistake in it must not silence an alarm.
 LONGEST_WAIT = 3600.0
+
+#: RFC 9110, sections 15.3 and 15.4.
+_SUCCESS = range(200, 300)
+_REDIRECTION = range(300, 400)
 
 #: Besides 5xx: Request Timeout, Too Early, Too Many Requests.
 _TEMPORARY = {408, 425, 429}
@@ -185,16 +190,16 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> N
     10.2.3; `now` is the time in seconds since the epoch). A redirect is refused: it would send the message elsewhere
     than the configuration says. What the server wrote is quoted, with `secrets` masked.
     """
-    if 200 <= answer.status < 300:  # noqa: PLR2004  # RFC 9110, section 15.3
+    if answer.status in _SUCCESS:
         return
-    retry = answer.status in _TEMPORARY or answer.status >= 500  # noqa: PLR2004  # RFC 9110, section 15.6
+    retry = answer.status in _TEMPORARY or answer.status >= FIRST_SERVER_ERROR
     after = retry_after(answer.headers.get("retry-after", ""), now) if retry else None
     raise ActionError(f"{origin}: HTTP {answer.status}{_detail(answer, secrets)}", retry=retry, after=after)
 
 
 def _detail(answer: Answer, secrets: frozenset[str]) -> str:
     location = answer.headers.get("location")
-    if location and 300 <= answer.status < 400:  # noqa: PLR2004  # RFC 9110, section 15.4
+    if location and answer.status in _REDIRECTION:
         host = _quoted(Target.host_of(location).encode("utf-8", "replace"), secrets)
         return f", a redirect to {host or 'another path'}, is not followed"
     body = answer.body.strip()

@@ -39,6 +39,9 @@ _FINAL = frozenset(
     }
 )
 
+#: The first of a server's answers that are for good (RFC 959, section 4.2.1).
+_PERMANENT = 500
+
 #: They publish what other schemes upload.
 _PUBLISHES = frozenset({"mqtt", "mqtts"})
 
@@ -85,7 +88,7 @@ class LibcurlSender:
         target = self._options.target
         password = self._options.auth[1] if self._options.auth else ""
         text = mask(text, secrets_in(password, target.resource))
-        is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= 500)  # noqa: PLR2004  # RFC 959
+        is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= _PERMANENT)
         return ActionError(f"{target.origin}: {printable(text, QUOTED)}", retry=not is_final)
 
 

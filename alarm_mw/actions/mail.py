@@ -33,6 +33,10 @@ QUOTED = 200
 _POLICY = SMTP.clone(cte_type="7bit")
 
 
+#: RFC 5321, section 4.2.1.
+_TEMPORARY = range(400, 500)
+
+
 class MailSender:
     """Sends each firing as a mail, over a connection of its own, since mail servers close idle ones soon."""
 
@@ -114,7 +118,7 @@ def _default_sender(user: str) -> str:
 
 
 def _is_temporary(code: int) -> bool:
-    return 400 <= code < 500  # noqa: PLR2004  # RFC 5321, section 4.2.1
+    return code in _TEMPORARY
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ def _conditions(table: Table, keys: RequestKeys) -> RequestConditions:
         slower_than=_seconds(table, "slower_than", keys.slower_than),
         request_larger_than=keys.request_larger_than,
         response_larger_than=keys.response_larger_than,
-        exception=_exception(table, keys.exception),
+        exception=_exception(table, keys),
         headers=tuple(_headers(table, keys)),
         clients=tuple(_clients(table, keys)),
         disconnected=keys.disconnected,
@@ -166,10 +166,12 @@ def _seconds(table: Table, key: str, value: float | str | None) -> float | None:
         return None
 
 
-def _exception(table: Table, value: bool | str | None) -> str | None:  # noqa: FBT001  # as it is written
-    if value is False:
+def _exception(table: Table, keys: RequestKeys) -> str | None:
+    if isinstance(keys.exception, str):
+        return _regexp(table, keys.exception, "exception")
+    if keys.exception is False:
         table.wrong("exception: expected true, or a regexp", "exception")
-    return _regexp(table, value, "exception") if isinstance(value, str) else "" if value else None
+    return "" if keys.exception else None
 
 
 def _headers(table: Table, keys: RequestKeys) -> Iterator[tuple[str, str]]:

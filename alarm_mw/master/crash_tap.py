@@ -65,7 +65,7 @@ class CrashTap:
     """The screen and the ``hand_over`` of one `StreamReader`; for that reader's thread."""
 
     def __init__(self, screen: LineScreen, hand_over: Callable[[Chunk], None], listener: Listener) -> None:
-        self._screen = screen
+        self.screen = screen
         self._hand_over = hand_over
         self._listener = listener
         self._words = Screen.compile([compile_rule(rule) for rule in _WORDS])
@@ -74,17 +74,17 @@ class CrashTap:
     @property
     def rule_set(self) -> object:
         """What the numbers of the hits' rules belong to (`LineScreen`)."""
-        return self._screen.rule_set
+        return self.screen.rule_set
 
     def with_screen(self, screen: LineScreen) -> CrashTap:
         """Return the same tap with another screen: what the one scans, the other hands over as well."""
         fresh = copy.copy(self)
-        fresh._screen = screen  # noqa: SLF001  # of this very class
+        fresh.screen = screen
         return fresh
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         """Return the screen's hits, and the lines that tell of a crash as hits of no rule (`LineScreen`)."""
-        hits = self._screen.scan(data, base)
+        hits = self.screen.scan(data, base)
         may_tell = bool(self._words.scan(data))
         if not may_tell and not self._is_open():
             return hits

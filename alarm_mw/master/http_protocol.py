@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from email.utils import formatdate
-from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -23,15 +22,13 @@ class BoundedProtocol(H11Protocol):
     It dates its answers (RFC 9110, section 6.6.1), so that the server need not look at the clock all the time.
     """
 
-    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401  # uvicorn's
-        super().__init__(*given, **named)
-        self.logger = log
-        #: By the loop's clock.
-        self.connected_at = 0.0
+    #: By the loop's clock.
+    connected_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection in."""
         self.connected_at = self.loop.time()
+        self.logger = log
         super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio has it
         if len(self.connections) > MAX_CONNECTIONS:
             self._make_room()

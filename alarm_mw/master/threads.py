@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from alarm_mw.transports.origin import in_alarm_code
 
@@ -68,15 +68,15 @@ class LateExecutor(ThreadPoolExecutor):
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn` in a thread."""
         future: Future[T] = Future()
-        start_thread("blocking", lambda: self._run(future, fn, *args, **kwargs))
+        start_thread("blocking", lambda: self._run(future, lambda: fn(*args, **kwargs)))
         return future
 
-    def _run(self, future: Future[T], fn: Callable[..., T], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401  # fn's own
+    def _run(self, future: Future[T], call: Callable[[], T]) -> None:
         with self._places:
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = fn(*args, **kwargs)
+                result = call()
             except BaseException as error:  # noqa: BLE001  # it belongs to who waits for the future
                 future.set_exception(error)
             else:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -92,6 +93,6 @@ def _file(name: str) -> tuple[int, int] | None:
     """Return the device and the inode of a socket's file: a server may have bound it by another path."""
     with contextlib.suppress(OSError, ValueError):
         if name.startswith("/"):
-            found = os.stat(name)  # noqa: PTH116  # a string, every second
+            found = Path(name).stat()
             return found.st_dev, found.st_ino
     return None

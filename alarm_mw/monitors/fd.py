@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from alarm_mw.descriptors import FIRST_FREE
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import MonitorContext, PluginOptions
 from alarm_mw.monitors.shared_reader import watch
@@ -33,7 +34,7 @@ class FdOptions(PluginOptions, frozen=True, kw_only=True):
         """Check that it is one or the other."""
         if (self.fd is None) == (self.path is None):
             raise ValueError("expected either 'fd' or 'path'")
-        if self.fd is not None and self.fd < 3:  # noqa: PLR2004  # the standard ones
+        if self.fd is not None and self.fd < FIRST_FREE:
             raise ValueError(f"fd: {self.fd} is a standard descriptor, which is the server's; expected 3 or higher")
         if self.path is not None and (not self.path or "\0" in self.path):
             raise ValueError("path: expected the name of a file")

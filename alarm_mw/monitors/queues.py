@@ -11,6 +11,8 @@ from alarm_mw.monitors.sock_diag import Listener, join
 
 _HOST_AND_PORT = re.compile(r"(\[[^]]*\]|[^:/@]*):(\d{1,5})")
 _MAX_PORT = 65535
+#: Percent.
+_ALL = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Fullness:
 
     @property
     def _full_words(self) -> str:
-        return "full" if self._percent == 100 else f"at {self._percent} %"  # noqa: PLR2004  # percent of it all
+        return "full" if self._percent == _ALL else f"at {self._percent} %"
 
 
 def named(name: str) -> str | tuple[str, int]:

@@ -12,9 +12,10 @@ import fcntl
 import os
 import socket
 import stat
+from pathlib import Path
 from typing import Protocol
 
-_FIRST_FREE = 3
+from alarm_mw.descriptors import FIRST_FREE
 
 _EVENTFD_BYTES = 8
 
@@ -58,7 +59,7 @@ def open_number(number: int) -> Source:
 
 def open_path(path: str) -> Source:
     """Return the source at `path`: a FIFO, a socket to connect to, a file from its end on; raise `OSError`."""
-    mode = os.stat(path).st_mode  # noqa: PTH116  # nothing but the mode is wanted
+    mode = Path(path).stat().st_mode
     if stat.S_ISSOCK(mode):
         return SocketSource(_connected(path))
     if stat.S_ISREG(mode):
@@ -70,7 +71,7 @@ def open_path(path: str) -> Source:
 
 
 def _copy(number: int) -> int:
-    return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
+    return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
 
 
 def _is_eventfd(number: int) -> bool:

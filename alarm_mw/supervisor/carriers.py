@@ -24,6 +24,8 @@ TOO_MANY = 5
 HEALTHY = 60.0
 #: So many masters in a row may be killed early before that counts as their failure: somebody's `kill -9` is no crash.
 MANY_KILLS = 50
+#: When so many of them hang at the end, what is left of the output goes without one.
+MASTERS_AT_END = 2
 
 _PAUSE_FIRST = 0.1
 _PAUSE_MAX = 5.0
@@ -146,7 +148,7 @@ class Carriers:
         self._failures += 1
         if not self._end_kills or (self._end_kills == 1 and self.streams):
             self._start_last()
-        elif self._end_kills == 2 and self.streams:  # noqa: PLR2004  # masters hang, so the output goes without one
+        elif self._end_kills == MASTERS_AT_END and self.streams:
             self._start_relay()
 
     def _start_last(self) -> None:

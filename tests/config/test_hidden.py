@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,12 +19,12 @@ def hidden(*rules: Rule) -> list[str]:
     return [str(warning) for warning in report.warnings]
 
 
-def exclusion(pattern: str, **facts: object) -> Rule:
-    return Rule(pattern, (), excludes=True, where=Where("x", 1, 9), **facts)  # type: ignore[arg-type]  # facts are fields
+def exclusion(pattern: str, **facts: Any) -> Rule:
+    return Rule(pattern, (), excludes=True, where=Where("x", 1, 9), **facts)
 
 
-def rule(pattern: str, **facts: object) -> Rule:
-    return Rule(pattern, ("a",), where=Where("x", 2, 5), **facts)  # type: ignore[arg-type]  # facts are fields
+def rule(pattern: str, **facts: Any) -> Rule:
+    return Rule(pattern, ("a",), where=Where("x", 2, 5), **facts)
 
 
 def test_warning_names_both_places() -> None:

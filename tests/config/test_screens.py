@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -63,12 +63,12 @@ def test_no_rules_leave_no_file(of_user: Screens, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data, lambda _: b""])
-def test_a_damaged_file_is_made_anew(of_user: Screens, tmp_path: Path, spoil: object) -> None:
+def test_a_damaged_file_is_made_anew(of_user: Screens, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     """What was cut off or changed is not used, and the next start finds a good one."""
     of_user.of_rules(rules())
     (file,) = kept(tmp_path)
     good = file.read_bytes()
-    file.write_bytes(spoil(good))  # type: ignore[operator]  # each case has its own function
+    file.write_bytes(spoil(good))
     assert not of_user.know(rules())
     of_user.of_rules(rules())
     assert file.read_bytes() == good

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -83,10 +84,10 @@ IN = Facts(path="/upload/new", method="POST", status=503, duration=2.5, request_
         (Asked(slower_than=1.0), {"unfinished_after": 2.0}),
     ],
 )
-def test_each_condition_asks_for_one_fact(asked: Asked, other: dict[str, object]) -> None:
+def test_each_condition_asks_for_one_fact(asked: Asked, other: dict[str, Any]) -> None:
     """A condition holds for the requests that it describes, and for no other."""
     assert holds(asked, IN)
-    assert not holds(asked, replace(IN, **other))  # type: ignore[arg-type]  # facts are fields
+    assert not holds(asked, replace(IN, **other))
 
 
 def test_all_conditions_must_hold() -> None:
@@ -126,12 +127,12 @@ def test_an_exception_is_known_by_its_class_and_its_bases() -> None:
 @pytest.mark.parametrize(
     "facts", [{"exception": CardError()}, {"disconnected": True}, {"status": 500}, {"duration": 3.0}]
 )
-def test_the_screen_asks_for_what_is_rare_first(facts: dict[str, object]) -> None:
+def test_the_screen_asks_for_what_is_rare_first(facts: dict[str, Any]) -> None:
     """Rules on what has gone wrong concern the requests in which it has, and not one that ended in order."""
     asked = [Asked(exception=""), Asked(disconnected=True), Asked(statuses=((500, 599),)), Asked(slower_than=2.0)]
     decision = Decision([*asked, Asked(path="^/admin", methods=("DELETE",))])
     assert not concerns(decision, Facts())
-    assert concerns(decision, replace(Facts(), **facts))  # type: ignore[arg-type]  # facts are fields
+    assert concerns(decision, replace(Facts(), **facts))
 
 
 def test_a_bottomless_group_is_not_searched_to_its_end() -> None:

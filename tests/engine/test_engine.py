@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,8 +31,8 @@ def unless(pattern: str) -> Rule:
     return Rule(pattern, (), Syntax.PCRE, excludes=True)
 
 
-def line(text: bytes, **facts: object) -> Record:
-    return Record(text, **{"source": "stdout", "time": 1000.0, "key": next(_keys), **facts})  # type: ignore[arg-type]  # a record's facts
+def line(text: bytes, **facts: Any) -> Record:
+    return Record(text, **{"source": "stdout", "time": 1000.0, "key": next(_keys), **facts})
 
 
 def fired(verdict: Verdict) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -44,8 +45,8 @@ def engine(
     )
 
 
-def line(text: bytes, time: float = 0.0, **facts: object) -> Record:
-    return Record(text, **{"source": "stdout", "time": time, "key": next(_keys), **facts})  # type: ignore[arg-type]  # a record's facts
+def line(text: bytes, time: float = 0.0, **facts: Any) -> Record:
+    return Record(text, **{"source": "stdout", "time": time, "key": next(_keys), **facts})
 
 
 def reasons(verdict: Verdict) -> list[Reason]:

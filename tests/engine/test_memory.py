@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
@@ -27,8 +29,8 @@ def reborn(memory: Memory, now: float, time: float, *, lost: float = 0.0, new_no
     return Memory.loads(memory.dumps(now, time), new_now, time + lost)
 
 
-def line(text: bytes, key: str = "k", **facts: object) -> Record:
-    return Record(text, **{"source": "stdout", "time": 1000.0, "key": key, **facts})  # type: ignore[arg-type]  # a record's facts
+def line(text: bytes, key: str = "k", **facts: Any) -> Record:
+    return Record(text, **{"source": "stdout", "time": 1000.0, "key": key, **facts})
 
 
 def why(verdict: Verdict) -> Reason:

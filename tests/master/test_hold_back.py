@@ -16,13 +16,17 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
+from alarm_mw.engine.screen import Hit, Screen
 from alarm_mw.master.batch import Batch, Lines
 from alarm_mw.master.worker import Worker
 from alarm_mw.transports.own_requests import own_requests
 from alarm_mw.types import Reason, Record, Rule
 
 LIMIT = 10.0
+
+
+def record_of(hit: Hit) -> Record:
+    return Record(hit.line, "stdout", 1.0, f"k{hit.start}")
 
 
 class Stage:
@@ -42,11 +46,10 @@ class Stage:
 
     def batch(self, *lines: bytes) -> Batch:
         hits = self.screen.scan(b"".join(lines))
-        record = lambda hit: Record(hit.line, "stdout", 1.0, f"k{hit.start}")  # noqa: E731  # used in two lines
         return Batch(
             (),
             {"stdout": {"lines": len(lines) - len(hits), "screened_out": len(lines) - len(hits)}},
-            lines=Lines("stdout", hits, record, self.screen.rule_set),
+            lines=Lines("stdout", hits, record_of, self.screen.rule_set),
         )
 
     def hold_back(self, *lines: bytes) -> None:

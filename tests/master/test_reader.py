@@ -15,6 +15,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -155,8 +156,8 @@ def stream_of() -> Iterator[Open]:
     before = len(os.listdir("/proc/self/fd"))
     streams = []
 
-    def make(*args: object, **options: object) -> Stream:
-        streams.append(open_stream(*args, **options).start())  # type: ignore[arg-type]  # handed through
+    def make(*args: Any, **options: Any) -> Stream:
+        streams.append(open_stream(*args, **options).start())
         return streams[-1]
 
     yield make

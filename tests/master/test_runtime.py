@@ -28,7 +28,8 @@ from alarm_mw.types import Firing, Reason, Record, Rule, Syntax
 _numbers = itertools.count()
 
 
-def settings(delivery: Delivery = Delivery(backoff_first=0.001)) -> Settings:  # noqa: B008  # frozen
+def settings(delivery: Delivery | None = None) -> Settings:
+    delivery = delivery or Delivery(backoff_first=0.001)
     rules = (Rule("ERR", ("a",), Syntax.PCRE), Rule("WARN", ("b",), Syntax.PCRE))
     return Settings(tuple(Alarm(name, "recording", NoOptions(), delivery) for name in "ab"), rules)
 
@@ -39,7 +40,7 @@ def record(message: bytes) -> Item:
 
 def start(recorder: Recorder, path: Path | None = None, delivery: Delivery | None = None) -> Runtime:
     runtime = Runtime(
-        settings(delivery) if delivery else settings(),
+        settings(delivery),
         outbox=path or ":memory:",
         write_log=lambda _: None,
         find_action=recorder.find,

@@ -94,7 +94,10 @@ def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(sta
     lines = (b"ERR same\n", b"ERR other\n", b"skip NEW\n", b"skip\n")
     hits = tuple(Hit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
     for n, rule_set in enumerate((former.screen.rule_set, engine.screen.rule_set)):
-        record = lambda hit, n=n: Record(hit.line, "stdout", 1.0, f"{n}-{hit.start}")  # noqa: E731  # used in two lines
+
+        def record(hit: Hit, n: int = n) -> Record:
+            return Record(hit.line, "stdout", 1.0, f"{n}-{hit.start}")
+
         done = threading.Event()
         kept = hits if n == 0 else (Hit(9, b"ERR third\n", (1,), (1,)),)
         stage.worker.submit(Batch(done=done, lines=Lines("stdout", kept, record, rule_set)))

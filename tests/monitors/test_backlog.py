@@ -21,11 +21,11 @@ from alarm_mw.monitors.backlog import BacklogMonitor, BacklogOptions
 OFTEN = 0.01
 
 
-def fill(clients: ExitStack, address: object, family: int, count: int) -> None:
+def fill(clients: ExitStack, address: Any, family: int, count: int) -> None:
     for _ in range(count):
         client = clients.enter_context(socket.socket(family))
         client.setblocking(False)
-        client.connect_ex(address)  # type: ignore[arg-type]  # an address of the family's kind
+        client.connect_ex(address)
 
 
 def drain(server: socket.socket, count: int) -> None:

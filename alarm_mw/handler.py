@@ -12,7 +12,7 @@ from alarm_mw import client, process
 from alarm_mw.client import Keywords
 from alarm_mw.transports.calls import Showing, call_of, is_being_shown
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.console import console_lines, handlers_of
+from alarm_mw.transports.console import console_lines, handlers_of, logger_of
 from alarm_mw.transports.origin import OUR_LOGGER
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields
@@ -132,4 +132,4 @@ _SILENT = (AlarmHandler, _Unheard, logging.NullHandler)
 
 
 def _is_unheard(record: logging.LogRecord) -> bool:
-    return all(isinstance(handler, _SILENT) for handler in handlers_of(logging.getLogger(record.name)))
+    return all(isinstance(handler, _SILENT) for handler in handlers_of(logger_of(record)))

@@ -86,7 +86,7 @@ class Where(msgspec.Struct, frozen=True):
 NOWHERE = Where("<python>")
 
 
-class Record(msgspec.Struct, frozen=True):
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of output, or a log record, with its facts."""
 
     #: The bytes as the application wrote them, with the newline where there was one.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TextIO
 
 from alarm_mw.transports.calls import Showing
@@ -20,7 +20,7 @@ def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterato
     With `certain`, handlers with filters are left out: they are not asked, since they may keep count, and a line that
     is announced and not printed would hold back a later one.
     """
-    for handler in _console_handlers(record):
+    for handler in _consoles(record):
         if certain and handler.filters:
             continue
         stream = handler.stream
@@ -31,21 +31,28 @@ def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterato
             yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
 
 
-def _console_handlers(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
-    handlers = list(handlers_of(logging.getLogger(record.name)))
-    if not handlers and isinstance(logging.lastResort, logging.StreamHandler):
-        handlers = [logging.lastResort]
+def logger_of(record: logging.LogRecord) -> logging.Logger:
+    """Return the logger that has made a record, without the lock of `logging`: who configures it may hold that long."""
+    found = logging.Logger.manager.loggerDict.get(record.name)
+    return found if isinstance(found, logging.Logger) else logging.getLogger(record.name)
+
+
+def handlers_of(logger: logging.Logger) -> list[logging.Handler]:
+    """Return the handlers that get a logger's records."""
+    found = logger.handlers.copy()
+    while logger.propagate and logger.parent is not None:
+        logger = logger.parent
+        found += logger.handlers
+    return found
+
+
+def _consoles(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
+    """Yield the handlers that show a record on standard output or error."""
     level = record.levelno or logging.NOTSET  # a record that was made by hand may have none
+    handlers: Sequence[logging.Handler | None] = handlers_of(logger_of(record)) or [logging.lastResort]
     for handler in handlers:
         if isinstance(handler, logging.StreamHandler) and level >= handler.level and _is_console(handler):
             yield handler
-
-
-def handlers_of(logger: logging.Logger | None) -> Iterator[logging.Handler]:
-    """Yield the handlers that get a logger's records."""
-    while logger is not None:
-        yield from logger.handlers
-        logger = logger.parent if logger.propagate else None
 
 
 def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:

@@ -33,7 +33,7 @@ class Tally:
 
     def take(self) -> Counts:
         """Return what was counted since the last call; nothing while another thread is doing so."""
-        if not self._taking.acquire(blocking=False):
+        if self._counts == self._taken or not self._taking.acquire(blocking=False):
             return {}
         try:
             return self._take()

@@ -1,0 +1,66 @@
+"""Which lines the application's own logging prints for a record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from typing import TextIO
+
+import pytest
+
+from alarm_mw.transports.console import console_lines
+
+
+class Console(logging.StreamHandler[TextIO]):
+    """Stands for a handler of the standard error."""
+
+    def __init__(self, form: str) -> None:
+        super().__init__(self)  # type: ignore[call-overload]  # nobody writes to it
+        self.setFormatter(logging.Formatter(form))
+
+    def fileno(self) -> int:
+        return 2
+
+
+@pytest.fixture
+def logger() -> Iterator[logging.Logger]:
+    """Give a logger with a parent that does not propagate."""
+    parent = logging.getLogger("test-console")
+    parent.propagate = False
+    yield logging.getLogger("test-console.child")
+    parent.handlers.clear()
+    logging.getLogger("test-console.child").handlers.clear()
+
+
+def record_of(name: str, level: int = logging.ERROR) -> logging.LogRecord:
+    return logging.LogRecord(name, level, "", 0, "terrible\nalarm", None, None)
+
+
+def test_each_handler_of_a_logger_and_its_parents_prints(logger: logging.Logger) -> None:
+    """A parent that does not propagate is the last one that is asked."""
+    logger.addHandler(Console("own %(message)s"))
+    logger.parent.addHandler(Console("parent %(message)s"))  # type: ignore[union-attr]  # it has one
+    found = list(console_lines(record_of(logger.name)))
+    assert found == [b"own terrible", b"alarm", b"parent terrible", b"alarm"]
+
+
+def test_a_logger_without_handlers_prints_as_a_last_resort(logger: logging.Logger) -> None:
+    """`logging` prints warnings and what is worse by itself; a logger that nobody has asked for is made."""
+    made = logging.Logger.manager.loggerDict
+    assert "test-console.new" not in made
+    logger.parent.handlers.clear()  # type: ignore[union-attr]  # it has one
+    assert len(list(console_lines(record_of("test-console.new")))) == 2
+    assert not list(console_lines(record_of("test-console.new", logging.INFO)))
+
+
+def test_nothing_waits_for_whoever_configures_logging(logger: logging.Logger) -> None:
+    """`dictConfig` holds the lock of `logging` while it makes handlers, and these may take long."""
+    logger.addHandler(Console("%(message)s"))
+    found: list[bytes] = []
+    thread = threading.Thread(target=lambda: found.extend(console_lines(record_of(logger.name))), daemon=True)
+    with logging._lock:  # type: ignore[attr-defined]  # `logging` takes it
+        thread.start()
+        thread.join(10)
+        assert found == [b"terrible", b"alarm"]
+    thread.join()

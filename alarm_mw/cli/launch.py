@@ -48,11 +48,11 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     if threading.current_thread() is not threading.main_thread():  # Python lets no other one change signals
         raise RefusedError("only the main thread can start the supervisor")
     rules = loaded.settings.rules
-    _, screen = Screens.of_user(os.environ).of_rules(rules)  # now, while no output waits for it
+    saved = Screens.of_user(os.environ).saved(rules)  # now, while no output waits for it
     state = _claim(places.state_dir, command)
     try:
         plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
-        Publisher(plan.socket).publish_rules(rules, screen)  # so that the first request finds it
+        Publisher(plan.socket).publish_rules(rules, saved)  # so that the first request finds it
     except RefusedError:
         os.close(state.lock)
         raise

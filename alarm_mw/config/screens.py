@@ -48,7 +48,11 @@ class Screens:
 
     def know(self, rules: Sequence[Rule]) -> bool:
         """Return whether these very rules were compiled before, so that nothing is wrong with any of them."""
-        return self._load(rules) is not None
+        return self._read(rules) is not None
+
+    def saved(self, rules: Sequence[Rule]) -> bytes:
+        """Return the screen of rules as bytes, for other processes; what was compiled before is not loaded here."""
+        return self._read(rules) or self.of_rules(rules)[1].dumps()
 
     def of_rules(self, rules: Sequence[Rule]) -> tuple[list[CompiledRule], Screen]:
         """Return the rules ready for use, and their screen; raise `PatternError` where a regexp is wrong."""
@@ -61,18 +65,24 @@ class Screens:
         return compiled, screen
 
     def _load(self, rules: Sequence[Rule]) -> Screen | None:
+        try:
+            return None if (saved := self._read(rules)) is None else Screen.loads(saved)
+        except ValueError as error:
+            log.debug("a screen that is none: %s", error)
+            return None
+
+    def _read(self, rules: Sequence[Rule]) -> bytes | None:
         if self._directory is None or not rules:
             return None
         path = self._path(self._directory, rules)
         try:
-            data = _read_own(path)
-            screen = Screen.loads(data[_HASH_SIZE:])
+            saved = _read_own(path)
         except (OSError, ValueError) as error:
             log.debug("no screen from %s: %s", path, error)
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # those that nobody uses go first
-        return screen
+        return saved
 
     def _store(self, rules: Sequence[Rule], screen: Screen) -> None:
         if self._directory is None or not rules:
@@ -103,14 +113,14 @@ def _compilers() -> tuple[str, ...]:
 
 
 def _read_own(path: Path) -> bytes:
-    """Return a whole file that nobody else could have written; raise `OSError` or `ValueError`."""
+    """Return what `Screens` wrote into a file that nobody else could have; raise `OSError` or `ValueError`."""
     with path.open("rb") as file:
         if not is_trusted(os.fstat(file.fileno())):
             raise ValueError("others can write it")
-        data = file.read()
-    if hashlib.sha256(data[_HASH_SIZE:]).digest() != data[:_HASH_SIZE]:
+        hashed, saved = file.read(_HASH_SIZE), file.read()
+    if hashlib.sha256(saved).digest() != hashed:
         raise ValueError("it is damaged")
-    return data
+    return saved
 
 
 def _write_whole(path: Path, data: bytes) -> None:

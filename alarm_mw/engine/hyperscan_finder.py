@@ -1,7 +1,8 @@
 """Hyperscan (or Vectorscan) as a finder: one pass over the bytes, whatever the number of rules.
 
 Vectorscan 5.4.12 misses matches (https://github.com/VectorCamp/vectorscan/issues/358: a pair of bytes at the edge of a
-vector), and the packages `hyperscan` 0.7.23 to 0.9.1 hold it. So a build is tried before it is trusted.
+vector), and the packages `hyperscan` 0.7.23 to 0.9.1 hold it. So a build is tried before it is trusted to compile. What
+was saved need not be tried again: no build loads what one of another version has compiled.
 """
 
 from __future__ import annotations
@@ -163,7 +164,7 @@ class _Database:
 
     @classmethod
     def loads(cls, saved: bytes) -> _Database:
-        hyperscan = _trusted_module()
+        hyperscan = _module()
         try:
             return cls(hyperscan, hyperscan.loadb(saved, hyperscan.HS_MODE_BLOCK) if saved else None)
         except hyperscan.error as error:
@@ -222,10 +223,14 @@ def _are_frees_checked() -> bool:
 @cache
 def _trusted_module() -> Any:  # noqa: ANN401  # the package has no usable types
     """Return the module; raise `ImportError` where it is missing, or finds too little."""
-    with held_off():
-        hyperscan = importlib.import_module("hyperscan")
+    hyperscan = _module()
     _try(hyperscan)
     return hyperscan
+
+
+def _module() -> Any:  # noqa: ANN401  # the package has no usable types
+    with held_off():
+        return importlib.import_module("hyperscan")
 
 
 def _try(hyperscan: Any) -> None:  # noqa: ANN401  # the package has no usable types

@@ -178,7 +178,7 @@ class MasterProcess:
         self._steps.callback(self._stop_readers)
         self._start_readers(screen)
         self._steps.callback(self._publisher.withdraw)
-        self._publisher.publish_rules(self._runtime.rules, screen)
+        self._publisher.publish_rules(self._runtime.rules, screen.dumps())
         self._mules.start()
         self._monitors.start()
 
@@ -226,7 +226,7 @@ class MasterProcess:
         self._hand_on(loaded)
         for reader, tap in self._readers:
             reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
-        self._publisher.publish_rules(settings.rules, prepared.engine.screen)
+        self._publisher.publish_rules(settings.rules, prepared.engine.screen.dumps())
         self._monitors.exchange(self._watchable(settings))
         try:
             self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))

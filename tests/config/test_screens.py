@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from alarm_mw.config import screens
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.screens import KEPT, Screens
+from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import ConfigError
 from alarm_mw.types import Rule, Syntax, Where
 
@@ -72,6 +74,23 @@ def test_a_damaged_file_is_made_anew(of_user: Screens, tmp_path: Path, spoil: Ca
     assert not of_user.know(rules())
     of_user.of_rules(rules())
     assert file.read_bytes() == good
+
+
+def test_what_is_no_screen_of_this_version_is_made_anew(of_user: Screens, tmp_path: Path) -> None:
+    """Whole as it is, it is not used."""
+    of_user.of_rules(rules())
+    (file,) = kept(tmp_path)
+    file.write_bytes(hashlib.sha256(b"other").digest() + b"other")
+    assert answers(of_user, rules())[0] == (3,)
+
+
+def test_a_screen_for_other_processes_is_the_one_that_is_kept(of_user: Screens) -> None:
+    """It is compiled for the first who asks; the next one reads it."""
+    first = of_user.saved(rules())
+    assert of_user.know(rules())
+    assert of_user.saved(rules()) == first
+    assert Screen.loads(first).candidates(b"failed 3 abc\n") == (3,)
+    assert Screen.loads(of_user.saved([])).candidates(b"failed 3 abc\n") == ()
 
 
 def test_a_file_that_others_can_write_is_not_used(of_user: Screens, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_new_conditions_on_requests_count_from_the_next_request_on(socket_path: 
         client = RemoteClient(socket_path)
         for method in ("POST", "PUT"):
             rules = [Rule("", ("a",), request=RequestConditions(methods=(method,)))]
-            publisher.publish_rules(rules, Screen.compile([compile_rule(rule) for rule in rules]))
+            publisher.publish_rules(rules, Screen.compile([compile_rule(rule) for rule in rules]).dumps())
             assert [asked.methods for asked in client.decision().conditions] == [(method,)]
             assert client.decision() is client.decision()
     client.shutdown(0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -56,9 +55,11 @@ def comma_list(value: str) -> tuple[str, ...]:
     return tuple(item for item in map(str.strip, value.split(",")) if item)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, else nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
+def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, else nothing; `likeness` is at most 1."""
+    from difflib import get_close_matches  # noqa: PLC0415  # only mistakes need it; a start does not wait for it
+
+    near = get_close_matches(word, list(known), 1, likeness)
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 

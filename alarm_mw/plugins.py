@@ -7,9 +7,10 @@ import importlib
 import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from types import ModuleType
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
+
+import msgspec
 
 from alarm_mw.errors import MissingError, OptionError
 from alarm_mw.keyvalue import did_you_mean
@@ -29,8 +30,7 @@ def _imported(module: str, name: str) -> object:
     return getattr(importlib.import_module(module), name)
 
 
-@dataclass(frozen=True, slots=True)
-class Registry(Generic[P]):
+class Registry(msgspec.Struct, Generic[P], frozen=True):
     """The plugins of one kind. The module ``x`` of their package holds the plugin ``x`` as the class ``X`` + kind."""
 
     #: What one is: ``action``, ``monitor``.

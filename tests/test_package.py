@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import alarm_mw
+from alarm_mw.supervisor import __main__ as supervisor
 
 
 def test_every_public_name_is_there() -> None:
@@ -29,10 +32,43 @@ def test_importing_loads_nothing() -> None:
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "alarm_mw\n"
 
 
-def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need() -> None:
-    """What `alarm-mw run` loads before it starts the server is neither the event loop nor what delivers alarms."""
-    heavy = ["asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette"]
-    actions = "for name in ('cmd', 'curl', 'log'): registry.find(name)"
-    program = f"import sys, alarm_mw.cli.run; from alarm_mw.actions import registry\n{actions}\n"
-    shown = f"print(*(name for name in {heavy} if name in sys.modules))"
-    assert subprocess.check_output([sys.executable, "-c", program + shown], text=True) == "\n"
+#: Runs the command line up to where the server would be started, and says what was loaded until then.
+UP_TO_THE_SERVER = """
+import sys
+from alarm_mw.cli import launch
+from alarm_mw.cli.main import main
+launch.start = lambda plan: sys.exit(print(*sys.modules))
+main(sys.argv[1:])
+"""
+
+#: The event loop, what delivers alarms, what reads and looks for regexps, what only mistakes and old firings need.
+NOT_FOR_A_START = frozenset(
+    {"asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette", "alarm_mw.delivery.lane"}
+    | {"alarm_mw.engine.pcre", "hyperscan", "regex", "dataclasses", "difflib", "sqlite3"}
+)
+
+
+def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
+    """What `alarm-mw run` loads before it starts the server is what checks a configuration whose rules are known."""
+    config = tmp_path / "alarms.toml"
+    alarms = "alarms.a = 'cmd:true'\nalarms.b = 'curl:http://localhost/'\nalarms.c = 'log:'"
+    config.write_text(f"{alarms}\n[[rules]]\npattern = 'ERROR'\nalarms = 'a'\n")
+    options = ["--config", str(config), "--state-dir", str(tmp_path / "state")]
+    command = [sys.executable, "-c", UP_TO_THE_SERVER, "run", *options, "--", "true"]
+    environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    first, second = (subprocess.check_output(command, text=True, env=environ).split() for _ in range(2))
+    assert "hyperscan" in first
+    assert NOT_FOR_A_START.intersection(second) == set()
+
+
+def test_the_supervisor_begins_with_little() -> None:
+    """A dead master is replaced the sooner, and there is one supervisor for each server."""
+    program = """
+import runpy, sys
+before = set(sys.modules)
+runpy.run_path(sys.argv[1], run_name="imported")["stand_in_for_package"]()
+import alarm_mw.supervisor.supervisor
+print(*{"ctypes", "dataclasses", "inspect", "pathlib", "threading", "subprocess"} & sys.modules.keys() - before)
+"""
+    command = [sys.executable, "-I", "-S", "-c", program, supervisor.__file__]
+    assert subprocess.check_output(command, text=True) == "ctypes\n"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Self
 from urllib.parse import SplitResult, unquote, urlsplit
+
+import msgspec
 
 #: What no URL holds: blanks and control characters.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(msgspec.Struct, frozen=True):
     """Where a message goes. Only `origin` may be shown: paths and queries of web hooks often hold a token."""
 
     scheme: str

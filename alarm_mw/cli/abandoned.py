@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import sqlite3
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -45,14 +44,14 @@ def _is_locked(lock: Path) -> bool:
 
 
 def _count_waiting(path: Path) -> int:
-    with contextlib.suppress(sqlite3.Error), contextlib.closing(_open(path)) as database:
-        ((count,),) = database.execute("SELECT COUNT(*) FROM firings WHERE state = 'waiting'")
-        return int(count)
+    import sqlite3  # noqa: PLC0415  # few starts find such a directory, and the others do not wait for it
+
+    with contextlib.suppress(sqlite3.Error):
+        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        with contextlib.closing(database):
+            ((count,),) = database.execute("SELECT COUNT(*) FROM firings WHERE state = 'waiting'")
+            return int(count)
     return 0
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
 
 
 def told(path: Path, waiting: int) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 
@@ -18,7 +17,7 @@ from alarm_mw.config.uwsgi_logic import is_block
 from alarm_mw.config.uwsgi_monitors import MONITORS, read_monitor
 from alarm_mw.errors import OptionError
 from alarm_mw.interfaces import secrets
-from alarm_mw.keyvalue import comma_list, split
+from alarm_mw.keyvalue import comma_list, did_you_mean, split
 from alarm_mw.types import Rule, Syntax, Where
 
 ALIASES = {
@@ -83,8 +82,7 @@ def _is_silent(option: str) -> bool:
 
 
 def _suggest(key: str) -> str:
-    nearest = difflib.get_close_matches(key.replace("_", "-"), _ALARM_OPTIONS, n=1, cutoff=0.8)
-    return f"{key} (did you mean {nearest[0]!r}?)" if nearest else key
+    return key + did_you_mean(key.replace("_", "-"), _ALARM_OPTIONS, 0.8)
 
 
 def _number(entry: Entry, name: str, report: Report) -> dict[str, float]:

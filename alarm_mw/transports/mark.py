@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hmac
 import os
-import secrets
 from functools import cache
 from pathlib import Path
 
@@ -46,5 +45,5 @@ def _keyed() -> hmac.HMAC:
     try:
         key = _BOOT_ID.read_bytes() + b"alarm_mw %d" % os.getuid()
     except OSError:  # no Linux: then this process's requests are known to its own middleware
-        key = secrets.token_bytes()
+        key = os.urandom(32)
     return hmac.new(key, digestmod="sha256")

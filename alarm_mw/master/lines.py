@@ -7,6 +7,9 @@ from typing import NamedTuple
 #: The longest line that is judged whole, in bytes, its newline included.
 MAX_LINE = 131_072
 
+#: In so many bytes at the end of a chunk, its last newline is looked for first.
+_TAIL = 1024
+
 
 def count_lines(data: bytes) -> int:
     """Return the number of newlines in `data`."""
@@ -28,7 +31,7 @@ class LineCutter:
     arrives byte by byte is proportional to its length.
     """
 
-    __slots__ = ("line", "oversized", "oversized_lines")
+    __slots__ = ("line", "oversized", "oversized_ends", "oversized_lines")
 
     def __init__(self, line: int = 0, *, oversized: bool = False) -> None:
         #: Where in the buffer the line under way begins.
@@ -37,17 +40,18 @@ class LineCutter:
         self.oversized = oversized
         #: How many lines were longer than `MAX_LINE` so far.
         self.oversized_lines = 0
+        #: How many of these have ended: their newlines are in no piece.
+        self.oversized_ends = 0
 
-    def cut(self, begin: int, fresh: bytes) -> list[Piece]:
-        """Return the pieces that `fresh` completes, which is (at most `MAX_LINE` bytes) in the buffer from `begin` on.
+    def cut(self, buffer: memoryview, begin: int, end: int) -> list[Piece]:
+        """Return the pieces of the buffer that are completed by what has come from `begin` to `end`.
 
-        A piece may start before `begin`, at the line that was under way.
+        That are at most `MAX_LINE` bytes. A piece may start before `begin`, at the line that was under way.
         """
         pieces = []
-        newline = fresh.rfind(b"\n")
-        whole = begin + newline + 1 if newline >= 0 else self.line
-        if self.oversized or begin + len(fresh) - self.line > MAX_LINE:
-            pieces += self._cut_oversized(begin, fresh)
+        whole = _end_of_lines(buffer, begin, end)
+        if self.oversized or end - self.line > MAX_LINE:
+            pieces += self._cut_oversized(begin, bytes(buffer[begin:end]))
         if whole > self.line:
             pieces.append(Piece(self.line, whole))
             self.line = whole
@@ -61,6 +65,7 @@ class LineCutter:
             return []
         pieces = [] if self.oversized else [Piece(self.line, self.line + MAX_LINE)]
         self.oversized_lines += len(pieces)
+        self.oversized_ends += newline >= 0
         self.line = stop
         self.oversized = newline < 0
         return pieces
@@ -70,3 +75,12 @@ class LineCutter:
         pieces = [Piece(self.line, end)] if end > self.line else []
         self.line, self.oversized = end, False
         return pieces
+
+
+def _end_of_lines(buffer: memoryview, begin: int, end: int) -> int:
+    """Return the place behind the last newline between `begin` and `end`; 0 where there is none."""
+    for at in (max(begin, end - _TAIL), begin):
+        newline = bytes(buffer[at:end]).rfind(b"\n")
+        if newline >= 0:
+            return at + newline + 1
+    return 0

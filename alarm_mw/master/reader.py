@@ -33,6 +33,9 @@ BUSY = 8
 #: many looks, and a writer that need not wake us. It is too short for a pipe that was made wider to fill.
 NAP = 0.0003
 
+#: So many bytes of a line under way are less work to move than it would be to bring more memory into the cache.
+SHORT = 4096
+
 #: How often, in seconds, to look at what has come while a full sink takes nothing.
 LOOK_EVERY = 0.1
 
@@ -152,8 +155,9 @@ class StreamReader:
         if self._line == self._end:
             # Nothing in the buffer is needed, not even by who reads the position that was saved last.
             self._line = self._end = self._stop = self._cutter.line = 0
-        elif self._end + CHUNK > len(self._buffer):
+        elif self._end >= CHUNK and (self._end - self._line <= SHORT or self._end + CHUNK > len(self._buffer)):
             # The line's new place does not touch the old one, so that the saved position is good until it is replaced.
+            # What little there is of the buffer that is used stays in the processor's cache.
             under_way = bytes(self._buffer[self._line : self._end])
             self._buffer[: len(under_way)] = under_way
             self._line = self._cutter.line = 0
@@ -176,28 +180,27 @@ class StreamReader:
 
     def _look_at(self, size: int) -> None:
         """Judge what is new of the `size` bytes that follow what has been passed on."""
-        line, begin = self._cutter.line, self._stop
+        begin = self._stop
         self._stop = self._end + size
-        # One copy has the line under way as well, unless that would mean to copy a long line over and over.
-        at = line if begin - line <= self._stop - begin else begin
-        text = bytes(self._buffer[at : self._stop])
-        self._tally.lines += count_lines(text)
-        self._judge(self._cutter.cut(at, text), text, at)
+        self._judge(self._cutter.cut(self._buffer, begin, self._stop))
 
-    def _judge(self, pieces: list[Piece], text: bytes, at: int) -> None:
-        """Judge pieces of the buffer, in which `text` is from `at` on."""
+    def _judge(self, pieces: list[Piece]) -> None:
+        """Judge pieces of the buffer."""
         offset = self._passed - self._end
         screen = self.screen
         self._tally.rule_set = screen.rule_set
         for start, stop in pieces:
-            data = text[start - at : stop - at] if start >= at else bytes(self._buffer[start:stop])
+            data = bytes(self._buffer[start:stop])
+            lines = count_lines(data)
+            self._tally.lines += lines
             try:
                 self._tally.hits += screen.scan(data, offset + start)
             except Exception:  # the output passes whatever the rules do
                 logger.exception("%s: the screen failed; lines pass unjudged", self.name)
-                self._tally.unjudged += max(count_lines(data), 1)
+                self._tally.unjudged += max(lines, 1)
+        self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
-        self._cutter.oversized_lines = 0
+        self._cutter.oversized_ends = self._cutter.oversized_lines = 0
         wait = self._tally.wait()
         if self._tally.urgent or (wait is not None and wait <= 0):
             self._report()
@@ -266,7 +269,7 @@ class StreamReader:
     def _finish(self) -> None:
         """Judge the line that lacks its newline and say that the stream has ended."""
         self._tally.lines += self._oversized or self._line < self._end
-        self._judge(self._cutter.cut_rest(self._end), b"", self._end)
+        self._judge(self._cutter.cut_rest(self._end))
         self._report()
         self._line, self._oversized = self._end, False
         self._save()

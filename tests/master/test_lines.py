@@ -22,13 +22,15 @@ def judged(stream: bytes, cuts: list[int]) -> tuple[list[bytes], int]:
     """Return the lines that are judged when `stream` arrives in portions that end at `cuts`."""
     cutter = LineCutter()
     seen = []
+    buffer = memoryview(stream)
     ends = sorted({*(cut for cut in cuts if cut < len(stream)), len(stream)})
     begin = 0
     for end in ends:
         while begin < end:
-            fresh = stream[begin : min(end, begin + MAX_LINE)]
-            seen += [stream[piece.start : piece.stop] for piece in cutter.cut(begin, fresh)]
-            begin += len(fresh)
+            stop = min(end, begin + MAX_LINE)
+            seen += [stream[piece.start : piece.stop] for piece in cutter.cut(buffer, begin, stop)]
+            begin = stop
+    assert sum(map(count_lines, seen)) + cutter.oversized_ends == stream.count(b"\n")
     seen += [stream[piece.start : piece.stop] for piece in cutter.cut_rest(len(stream))]
     return [line for piece in seen for line in piece.splitlines(keepends=True) if line], cutter.oversized_lines
 
@@ -50,7 +52,7 @@ def test_a_line_that_arrives_byte_by_byte_is_cut_when_it_is_complete() -> None:
     """Nothing is judged before its newline has come."""
     cutter = LineCutter()
     line = b"TERRIBLE ALARM\n"
-    pieces = [cutter.cut(at, line[at : at + 1]) for at in range(len(line))]
+    pieces = [cutter.cut(memoryview(line), at, at + 1) for at in range(len(line))]
     assert pieces == [[]] * (len(line) - 1) + [[(0, len(line))]]
 
 

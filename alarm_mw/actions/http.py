@@ -88,6 +88,7 @@ class HttpClient:
         self._target = target
         self._fields = _fields({"Accept": "*/*", **_authorization(settings.auth), **settings.headers})
         self._timeout = settings.timeout or None
+        self._limits = f"timeout {settings.timeout:g} s, conn_timeout {settings.conn_timeout:g} s"
         self._extensions = {"timeout": {"connect": settings.conn_timeout or None}}
         self._transport = _transport(target, settings)
         self._is_here = False
@@ -108,7 +109,7 @@ class HttpClient:
 
     async def _send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
-        with _explained(self._target.origin, self._secrets):
+        with _explained(self._target.origin, self._limits, self._secrets):
             request = self._request(method, headers, body)
             if was_here := self._is_here:
                 own_requests.add(method, self._target.resource)
@@ -158,12 +159,12 @@ async def _start_of(response: httpx.Response) -> bytes:
 
 
 @contextlib.contextmanager
-def _explained(origin: str, secrets: frozenset[str]) -> Iterator[None]:
+def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[None]:
     """Turn what goes wrong below HTTP into an `ActionError` that names the server, and never more of the URL."""
     try:
         yield
     except (TimeoutError, httpx.TimeoutException) as error:
-        raise ActionError(f"{origin}: no answer in time", retry=True) from error
+        raise ActionError(f"{origin}: no answer in time ({limits})", retry=True) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
         raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
     except httpx.TransportError as error:
@@ -194,7 +195,8 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> N
         return
     retry = answer.status in _TEMPORARY or answer.status >= FIRST_SERVER_ERROR
     after = retry_after(answer.headers.get("retry-after", ""), now) if retry else None
-    raise ActionError(f"{origin}: HTTP {answer.status}{_detail(answer, secrets)}", retry=retry, after=after)
+    plea = f", asks to be left alone for {after:.0f} seconds" if after else ""
+    raise ActionError(f"{origin}: HTTP {answer.status}{plea}{_detail(answer, secrets)}", retry=retry, after=after)
 
 
 def _detail(answer: Answer, secrets: frozenset[str]) -> str:

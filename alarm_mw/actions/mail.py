@@ -131,7 +131,8 @@ def _explained(options: CurlOptions) -> Iterator[None]:
         said = _quoted(f"{error.code} {error.message}", options)
         raise ActionError(f"{origin}: {said}", retry=_is_temporary(error.code)) from None
     except (TimeoutError, aiosmtplib.SMTPTimeoutError):
-        raise ActionError(f"{origin}: no answer in time", retry=True) from None
+        limits = f"timeout {options.timeout:g} s, conn_timeout {options.conn_timeout:g} s"
+        raise ActionError(f"{origin}: no answer in time ({limits})", retry=True) from None
     except (aiosmtplib.SMTPNotSupported, ValueError) as error:
         raise ActionError(f"{origin}: {_quoted(str(error), options)}", retry=False) from None
     except (aiosmtplib.SMTPException, OSError) as error:

@@ -212,9 +212,11 @@ def test_a_redirect_is_not_followed(web_server: WebServer, deliver: Deliver, mak
 def test_a_server_may_say_when_to_come_back(
     web_server: WebServer, deliver: Deliver, make_firing: Make, reply: Reply
 ) -> None:
-    """Retry-After reaches the lane in seconds."""
+    """Retry-After reaches the lane in seconds, and whoever reads the log."""
     web_server.answer(reply("429 Slow Down", "Retry-After: 17\r\n"))
-    assert failure(deliver, web_server.url, make_firing()).after == 17.0
+    error = failure(deliver, web_server.url, make_firing())
+    assert error.after == 17.0
+    assert str(error) == f"{web_server.url}: HTTP 429, asks to be left alone for 17 seconds"
 
 
 @pytest.mark.parametrize(
@@ -253,10 +255,10 @@ def test_an_endless_answer_is_cut(web_server: WebServer, deliver: Deliver, make_
 
 
 def test_a_silent_server_is_given_up(web_server: WebServer, deliver: Deliver, make_firing: Make) -> None:
-    """After `timeout` seconds in all, worth a retry."""
+    """After `timeout` seconds in all, worth a retry; the error names the options with which to wait longer."""
     web_server.answer(None)
     error = failure(deliver, f"{web_server.url};timeout=0.05", make_firing())
-    assert str(error) == f"{web_server.url}: no answer in time"
+    assert str(error) == f"{web_server.url}: no answer in time (timeout 0.05 s, conn_timeout 4 s)"
     assert error.retry
 
 

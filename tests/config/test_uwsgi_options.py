@@ -9,10 +9,8 @@ import msgspec
 import pytest
 
 from alarm_mw.config.load import Examined, examine
-from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.config.uwsgi_ini import read_ini
 from alarm_mw.config.uwsgi_options import ALIASES
 from alarm_mw.types import Rule, Syntax, Where
 
@@ -178,62 +176,3 @@ def test_column_is_left_out_where_it_is_unknown(examined: Examine) -> None:
     """A regexp that was put together from other text has no column in its line."""
     ini = "[uwsgi]\nword = (b\nalarm = a note:\nlog-alarm = a a%(word)\n"
     assert str(examined(ini=ini).problems[0]).startswith("a.ini:4: the regexp 'a(b' breaks")
-
-
-WORKED_EXAMPLES = """\
-[uwsgi]
-alarm = mailme cmd:mail -s 'uWSGI alarm' -a 'From: uwsgi@example.org' root@example.org
-alarm = cachefull signal:17
-log-alarm = cachefull,mailme uWSGI listen queue of socket
-log-alarm = mailme HARAKIRI ON WORKER
-
-alarm = jabber xmpp:foobar@jabber.example.org/uWSGI;mysecretpassword;foo@example.org,bar@example.org
-log-alarm = jabber ^TERRIBLE ALARM
-
-alarm = test curl:smtp://mail.example.org;mail_to=admin@example.org;mail_from=uwsgi@example.org;auth_user=uwsgi;auth_pass=secret;subject=alarm from uWSGI !!!
-alarm = gmail curl:smtps://smtp.example.org;mail_to=admin@example.org;auth_user=uwsgi@example.org;auth_pass=secret;subject=alarm from uWSGI !!!
-alarm = test2 curl:http://192.0.2.1/foobar;auth_user=topogigio;auth_pass=foobar
-alarm = test3 curl:https://192.0.2.1/foobar;method=POST;ssl_insecure=true
-
-alarm = say speech:
-log-alarm = say .*
-
-alarm = errbit airbrake:http://errbit.example.org/notifier_api/v2/notices;apikey=APIKEY;subject=uWSGI segfault
-alarm-segfault = errbit
-alarm-fd = jabber 3:1 damn it !!!
-alarm-backlog = jabber
-"""  # noqa: E501  # as they stand in uWSGI's documentation
-
-
-def test_worked_examples_are_read_as_written(tmp_path: Path) -> None:
-    """The examples of uWSGI's documentation are read without a change or a complaint."""
-    file = tmp_path / "uwsgi.ini"
-    file.write_text(WORKED_EXAMPLES)
-    report = Report()
-    entries = read_ini(str(file), {}, report)
-    written = [line.partition(" = ") for line in WORKED_EXAMPLES.splitlines()[1:] if line]
-    assert [(entry.key, entry.value) for entry in entries] == [(key, value) for key, _, value in written]
-    assert report == Report()
-
-
-def test_worked_examples_load(tmp_path: Path) -> None:
-    """The examples with cmd, curl, xmpp and log load with the plugins that ship."""
-    kept = [
-        line
-        for line in WORKED_EXAMPLES.replace("cachefull,mailme", "mailme").splitlines()
-        if not any(plugin in line for plugin in ("signal:", "speech:", "say", "errbit"))
-    ]
-    file = tmp_path / "uwsgi.ini"
-    file.write_text("\n".join([*kept, "alarm = l log:PREFIX", ""]))
-    found = examine(Sources(ini_files=(str(file),)), {})
-    assert found.problems == ()
-    assert [alarm.name for alarm in found.settings.alarms] == [
-        *("mailme", "jabber", "test", "gmail", "test2", "test3", "l")
-    ]
-    assert [rule.pattern for rule in found.settings.rules] == [
-        *("uWSGI listen queue of socket", "HARAKIRI ON WORKER", "^TERRIBLE ALARM")
-    ]
-    assert [(watch.monitor, watch.alarms) for watch in found.settings.monitors] == [
-        ("fd", ("jabber",)),
-        ("backlog", ("jabber",)),
-    ]

@@ -8,7 +8,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,12 +21,14 @@ import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from msgspec import structs
 from prosody_server import Prosody
+from waiting import wait_until
 
 from alarm_mw.actions.signal import SignalOptions
 from alarm_mw.config.load import examine
+from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.engine.ledger import AlarmRow
+from alarm_mw.config.uwsgi_ini import read_ini
 from alarm_mw.errors import NotRunningError
 from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.runtime import Runtime
@@ -101,6 +102,17 @@ def load(tmp_path: Path) -> Callable[..., Settings]:
     return read
 
 
+def test_the_examples_are_read_as_written(tmp_path: Path) -> None:
+    """Nothing in them is taken for a variable or a reference."""
+    file = tmp_path / "uwsgi.ini"
+    file.write_text(EXAMPLES)
+    report = Report()
+    entries = read_ini(str(file), {}, report)
+    written = [line.partition(" = ") for line in EXAMPLES.splitlines()[1:] if line]
+    assert [(entry.key, entry.value) for entry in entries] == [(key, value) for key, _, value in written]
+    assert report == Report()
+
+
 def test_the_examples_load_unchanged(load: Callable[..., Settings]) -> None:
     """Every alarm and rule of them is there, in order, without a mistake."""
     settings = load()
@@ -145,14 +157,11 @@ def fire(settings: Settings, alarm: str, message: bytes) -> None:
 
 
 def _wait_until_delivered(runtime: Runtime, alarm: str) -> None:
-    deadline, pause = time.monotonic() + 30, threading.Event()
-
-    def is_delivered(row: AlarmRow | None) -> bool:
+    def is_delivered() -> bool:
+        row = runtime.outbox.ledger.books()["alarms"].get(alarm)
         return row is not None and row["delivered"] == 1
 
-    while not is_delivered(rows := runtime.outbox.ledger.books()["alarms"].get(alarm)):
-        assert time.monotonic() < deadline, rows
-        pause.wait(0.01)
+    wait_until(is_delivered)
 
 
 def test_the_command_gets_the_line(load: Callable[..., Settings], programs: Path) -> None:
@@ -370,14 +379,6 @@ def delivered(folder: Path) -> dict[str, int]:
     return {name: row["delivered"] for name, row in alarms.items()}
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what other processes do."""
-    pause, deadline = threading.Event(), time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.05)
-
-
 #: Jabber with a server that nobody reaches, for what does not need it.
 NOWHERE = ("foo@example.org,bar@example.org", "foo@example.org;host=127.0.0.1;port=9")
 
@@ -385,16 +386,16 @@ NOWHERE = ("foo@example.org,bar@example.org", "foo@example.org;host=127.0.0.1;po
 def test_a_full_listen_queue_raises_a_signal(load: Callable[..., Settings], programs: Path) -> None:
     """The handler in the application runs, and the mail of the same rule is sent."""
     with serving(load(NOWHERE), LISTEN_QUEUE) as folder:
-        until(lambda: delivered(folder).get("cachefull") and delivered(folder).get("mailme"))
+        wait_until(lambda: delivered(folder).get("cachefull") and delivered(folder).get("mailme"))
         # A signal is delivered when it was taken, and its handler may still run.
-        until(lambda: (folder / "cleared").is_file() and (folder / "cleared").read_text() == "17")
+        wait_until(lambda: (folder / "cleared").is_file() and (folder / "cleared").read_text() == "17")
         assert (programs / "mail.text").read_text() == "uWSGI listen queue of socket 3 full !!!\n"
 
 
 def test_errbit_hears_of_a_crash(load: Callable[..., Settings]) -> None:
     """`alarm-segfault` sends a notice with the frames of the process that died."""
     with site() as web, serving(load(NOWHERE, ("errbit.example.org", f"127.0.0.1:{web.port}")), CRASH):
-        until(lambda: web.requests)
+        wait_until(lambda: web.requests)
     assert b'method="string_at"' in web.requests[0][3]
     assert b"died of SIGSEGV" in web.requests[0][3]
 
@@ -404,6 +405,6 @@ def test_jabber_hears_of_a_descriptor_and_of_a_full_queue(
 ) -> None:
     """`alarm-fd = jabber 3:1 damn it !!!` and `alarm-backlog = jabber` fire, and the server takes their messages."""
     with serving(load(*at(new_prosody())), FULL) as folder:
-        until(lambda: delivered(folder).get("jabber") == 1)
+        wait_until(lambda: delivered(folder).get("jabber") == 1)
         (folder / "fifo").write_bytes(b"x")
-        until(lambda: delivered(folder).get("jabber") == 2)
+        wait_until(lambda: delivered(folder).get("jabber") == 2)

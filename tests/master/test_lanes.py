@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 
 import pytest
+from waiting import until
 
 from alarm_mw.config.settings import Alarm
 from alarm_mw.delivery.dispatcher import Route
@@ -28,12 +28,6 @@ def routed(*names: str) -> Routed:
         )
         for name in names
     }
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not condition():  # noqa: ASYNC110  # nobody tells
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("is_back", [False, True])

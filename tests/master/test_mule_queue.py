@@ -132,15 +132,21 @@ def test_a_message_that_kills_mules_is_refused() -> None:
     run(scenario)
 
 
+async def cut_off(queue: MuleQueue) -> tuple[Mule, Firing]:
+    """Return a mule that works, and its message, whose first attempt is over."""
+    mule, slow = Mule(queue, 1), firing(b"slow")
+    mule.ask()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await queue.deliver(1, slow)
+    return mule, slow
+
+
 def test_an_attempt_that_is_cut_off_is_joined_by_the_next() -> None:
     """A mule that works for longer than an attempt may take gets the message once, and it is delivered once."""
 
     async def scenario(queue: MuleQueue) -> None:
-        mule, slow = Mule(queue, 1), firing(b"slow")
-        mule.ask()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0):
-                await queue.deliver(1, slow)
+        mule, slow = await cut_off(queue)
         again = asyncio.create_task(queue.deliver(1, slow))
         await asyncio.sleep(0)
         mule.ask()
@@ -154,11 +160,7 @@ def test_a_message_done_between_two_attempts_is_delivered() -> None:
     """The next attempt returns at once."""
 
     async def scenario(queue: MuleQueue) -> None:
-        mule, slow = Mule(queue, 1), firing(b"slow")
-        mule.ask()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0):
-                await queue.deliver(1, slow)
+        mule, slow = await cut_off(queue)
         mule.ask()
         await queue.deliver(1, slow)
         assert mule.messages == [b"slow"]

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw.master.mules import Mules, ending, pause
 
@@ -21,14 +20,6 @@ with open("pids", "a") as pids:
     pids.write(f"{{os.getpid()}}\\n")
 {then}
 """
-
-
-def wait_until(condition: Callable[[], object], timeout: float = 20.0) -> None:
-    clock, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        clock.wait(0.01)
 
 
 def commands() -> list[bytes]:

@@ -10,13 +10,12 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw.config.load import load
 from alarm_mw.config.snapshot import to_json
@@ -111,14 +110,6 @@ def start(tmp_path: Path) -> Iterator[StartMaster]:
             return master
 
         yield start_one
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait until `condition` holds, which another process has to bring about."""
-    pause, deadline = threading.Event(), time.monotonic() + LIMIT
-    while not condition():
-        assert time.monotonic() < deadline
-        pause.wait(0.05)
 
 
 def test_nothing_is_left_open(start: StartMaster) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.settings import Settings
@@ -120,12 +121,6 @@ def watching(house: House, play: Callable[[], Awaitable[None]]) -> None:
         watch.cancel()
 
     asyncio.run(run())
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(60.0):
-        while not condition():  # noqa: ASYNC110  # it happens in another thread
-            await asyncio.sleep(0.01)
 
 
 @pytest.mark.usefixtures("quick")

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
+from waiting import until
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery import refuge
@@ -286,13 +287,8 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
     goes_on.set()
     runtime.submit(Batch([record(b"ERR\n")]))
     assert [firing.alarm for firing in recorder.wait_for(1)] == ["a"]
-    runtime.call(_until(lambda: runtime.lanes.names() == {"a", "b"}))
+    runtime.call(until(lambda: runtime.lanes.names() == {"a", "b"}))
     assert runtime.stop(10.0)
-
-
-async def _until(condition: Callable[[], bool]) -> None:
-    while not condition():  # noqa: ASYNC110  # it is another task's doing
-        await asyncio.sleep(0.01)
 
 
 def test_a_file_that_can_be_written_again_is_used_though_nothing_happens(
@@ -304,5 +300,5 @@ def test_a_file_that_can_be_written_again_is_used_though_nothing_happens(
     runtime = start(Recorder(), tmp_path / "outbox.db")
     with full_disk(), pytest.raises(sqlite3.OperationalError):
         runtime.outbox.flush()
-    runtime.call(_until(lambda: runtime.outbox.is_durable))
+    runtime.call(until(lambda: runtime.outbox.is_durable))
     assert runtime.stop(10.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -47,18 +48,21 @@ def test_a_growing_backlog_is_told() -> None:
     assert told(*(sight(backlog=BACKLOG * n) for n in range(1, 5))) == [[], [], ["backlog"], []]
 
 
+def moving(column: str) -> Iterator[Sight]:
+    """Yield looks at an alarm that fires two between them, of which one becomes what the column counts."""
+    books = Ledger()
+    for _ in range(2 * STUCK_AFTER):
+        books.alarm("a", "matched", 2)
+        books.alarm("a", "fired", 2)
+        books.alarm("a", column)
+        yield sight(books)
+
+
 def test_an_alarm_that_is_stuck_is_told() -> None:
     """Firings that wait while none is delivered; a delivery in between begins the count anew."""
     looks = told(*itertools.repeat(sight(WAITING), STUCK_AFTER + 3))
     assert looks == [[]] * (STUCK_AFTER + 1) + [["stuck a"], []]
-    moving = Ledger()
-    sights = []
-    for _ in range(2 * STUCK_AFTER):
-        moving.alarm("a", "matched", 2)
-        moving.alarm("a", "fired", 2)
-        moving.alarm("a", "delivered")
-        sights.append(sight(moving))
-    assert not any(told(*sights))
+    assert not any(told(*moving("delivered")))
 
 
 def test_a_stuck_alarm_is_told_in_words() -> None:
@@ -67,14 +71,7 @@ def test_a_stuck_alarm_is_told_in_words() -> None:
     sights = [replace(sight(WAITING), time=60.0 * n) for n in range(STUCK_AFTER + 2)]
     ((_, text),) = [found for each in sights for found in check.look(each)]
     assert text == "alarm a: 1 firing waits, and none was delivered for 6 minutes; `alarm-mw status` says why"
-    moving = Ledger()
-    looks = []
-    for _ in range(2 * STUCK_AFTER):
-        moving.alarm("a", "matched", 2)
-        moving.alarm("a", "fired", 2)
-        moving.alarm("a", "handed_over")
-        looks.append(sight(moving))
-    assert not any(told(*looks))
+    assert not any(told(*moving("handed_over")))
 
 
 def test_an_outbox_that_cannot_be_read_says_nothing_of_the_ledger() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox import Outbox
@@ -151,7 +152,7 @@ def test_a_record_seen_by_two_masters_fires_once(stage: Stage) -> None:
 def test_counts_without_firings_are_written_down_in_time(stage: Stage) -> None:
     """The lines of a quiet server are in the ledger on disk, though nothing fires."""
     stage.work(item(b"fine\n"))
-    _until(lambda: _lines_on_disk(stage.path) == 1)
+    wait_until(lambda: _lines_on_disk(stage.path) == 1)
 
 
 def test_counts_are_written_down_while_lines_keep_coming(stage: Stage) -> None:
@@ -161,7 +162,7 @@ def test_counts_are_written_down_while_lines_keep_coming(stage: Stage) -> None:
         stage.work(item(b"fine\n"))
         return _lines_on_disk(stage.path) > 0
 
-    _until(goes_on)
+    wait_until(goes_on)
 
 
 def _lines_on_disk(path: Path) -> int:
@@ -171,15 +172,6 @@ def _lines_on_disk(path: Path) -> int:
     finally:
         database.close()
     return int(rows[0][0]) if rows else 0
-
-
-def _until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    pause = threading.Event()
-    for _ in range(int(timeout / 0.02)):
-        if condition():
-            return
-        pause.wait(0.02)
-    raise TimeoutError
 
 
 def test_firings_that_cannot_be_written_are_counted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
@@ -240,7 +232,7 @@ def test_a_digest_comes_without_another_line(tmp_path: Path) -> None:
     """What was held back is told when its time is over, though nothing else happens; the ledger counts it apart."""
     opened = Stage(tmp_path / "outbox.db", Limits(rate="1/1s"))
     opened.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
-    _until(lambda: opened.outbox.count_waiting() == {"a": 2})
+    wait_until(lambda: opened.outbox.count_waiting() == {"a": 2})
     assert opened.woken == [{"a"}, {"a"}]
     books = opened.outbox.ledger.books()
     assert (books["alarms"]["a"]["matched"], books["alarms"]["a"]["digests"], books["alarms"]["a"]["fired"]) == (
@@ -270,7 +262,7 @@ def test_a_silenced_alarm_says_so_afterwards(stage: Stage) -> None:
     ((seconds, comment),) = stage.worker.silences().values()
     assert (3590 < seconds <= 3600, comment) == (True, "a deployment")
     stage.worker.submit(Batch(silence=Silence("a", 0.0)))
-    _until(lambda: stage.outbox.count_waiting() == {"a": 1})
+    wait_until(lambda: stage.outbox.count_waiting() == {"a": 1})
     assert stage.worker.silences() == {}
     assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.SILENCED: 2}
 

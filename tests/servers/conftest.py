@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
@@ -106,15 +105,6 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     made = Installation(tmp_path)
     yield made
     made.end()
-
-
-def wait_until(condition: Callable[[], object], timeout: float = PATIENCE) -> None:
-    """Wait until `condition` holds; what it looks at belongs to other processes, so it is asked again and again."""
-    pause, deadline = threading.Event(), time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        pause.wait(0.05)
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import os
 import resource
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -29,6 +31,13 @@ def master_of(run: Any) -> int:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def worker_of(run: Any) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
+        worker.connect(str(run.socket))
+        yield worker
 
 
 def test_descriptors_for_masters(supervise: Any) -> None:
@@ -111,8 +120,7 @@ def test_connections_outlive_a_master(supervise: Any) -> None:
     """Records that wait in a worker's connection reach the next master, and the connection stays the same."""
     run = supervise("sh", "-c", "read line")
     first = master_of(run)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
-        worker.connect(str(run.socket))
+    with worker_of(run) as worker:
         worker.send(b"one")
         run.heard.until("record one")
         for record in (b"die", b"two", b"three"):
@@ -130,12 +138,10 @@ def test_ended_connections_are_forgotten(supervise: Any) -> None:
     """A connection that a worker has closed is not handed to the next master."""
     run = supervise("sh", "-c", "read line")
     first = master_of(run)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
-        worker.connect(str(run.socket))
+    with worker_of(run) as worker:
         worker.send(b"one")
         run.heard.until("record one")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
-        worker.connect(str(run.socket))
+    with worker_of(run) as worker:
         worker.send(b"two")  # the first one's end was seen before this
         run.heard.until("record two")
         kill(first)

@@ -19,9 +19,9 @@ OPEN_TIMEOUT = 5.0
 #: Milliseconds to wait for such a process later: the event loop waits as well.
 BUSY_TIMEOUT = 200
 
-#: Pages of 4 KB after which what was written is moved into the file itself. That waits for the disk, and so does the
-#: firing that happens to be written then: some 12 ms, once in 160 firings or more.
-CHECKPOINT_EVERY = 3000
+#: Pages of 4 KB in the log after which the next transaction moves them into the file itself, which waits for the disk.
+#: It comes to that where there is no `Checkpointer`, or where that one cannot keep up.
+AUTOCHECKPOINT = 12_000
 
 #: The number of the schema below, kept in the file; a file with a higher one is not touched.
 VERSION = 2
@@ -199,7 +199,7 @@ def _set_up(database: sqlite3.Connection) -> None:
     # Written even where it is there already: a file that cannot be written is found out now.
     database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
     database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
-    database.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_EVERY}")
+    database.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT}")
 
 
 def _check(database: sqlite3.Connection) -> int:

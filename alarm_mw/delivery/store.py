@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 DAY = 86_400.0
 FORGET_EVERY = 600.0
 
+#: After so many changed rows it is time for a checkpoint: some 50 single firings, a thousand pages of 4 KB. With many
+#: more of them, whoever writes meanwhile waits for the disk after all.
+CHECKPOINT_EVERY = 500
+
 #: How many firings a statement names at most; SQLite has a limit.
 MOST_AT_ONCE = 500
 
@@ -65,6 +69,10 @@ class Store:
         self.fault = opened.fault
         #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
         self.tell: Callable[[str, str], object] = _tell_nobody
+        #: Called when it is time for a checkpoint. May not block.
+        self.on_growth: Callable[[], object] = lambda: None
+        #: How many rows had been changed in the database then.
+        self._rows = 0
         self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
         self._bounds = self._bounds_wanted(self._default_bounds())
         #: Days for which history is kept; None for any time.
@@ -149,6 +157,7 @@ class Store:
                     self._flee(error)
                 raise
             self._refuge.worked()
+            self._look_at_growth()
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return the rows of a SELECT. Raises `sqlite3.Error`."""
@@ -208,8 +217,15 @@ class Store:
         log.error("%s", self.fault)
         self.tell(self.fault, "outbox")
 
+    def _look_at_growth(self) -> None:
+        rows = self._database.total_changes
+        if rows - self._rows >= CHECKPOINT_EVERY and self.is_durable:
+            self._rows = rows
+            self.on_growth()
+
     def _moved(self) -> None:
         """Take note that another database is in use."""
+        self._rows = self._database.total_changes
         self._stock = self._read_stock()
         self._bounds = self._bounds_wanted(self._default_bounds())
 

@@ -22,6 +22,7 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import Action, ActionContext
 from alarm_mw.master.batch import Batch, Silence
+from alarm_mw.master.checkpoints import Checkpoints
 from alarm_mw.master.lanes import Lanes, Routed
 from alarm_mw.master.loop_thread import CALL_TIMEOUT, LoopThread
 from alarm_mw.master.making import make_action
@@ -78,6 +79,7 @@ class Runtime:
         alarms, former = self._routed(settings.alarms), self._routed(retired)
         self.outbox = Outbox(outbox)
         self.outbox.limit(settings.outbox)
+        self.checkpoints = Checkpoints(self.outbox)
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
         #: Its methods belong on the event loop.
@@ -91,6 +93,7 @@ class Runtime:
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
+        self.checkpoints.start()
         self._thread.start()
         self.call(self._start_lanes(), START_TIMEOUT)
         self._worker.start()
@@ -211,6 +214,7 @@ class Runtime:
         delivered = self._deliver_rest(deadline) and is_worked_off
         end = max(deadline, time.monotonic()) + GRACE
         self._thread.end(end)
+        self.checkpoints.stop(_left(end))
         self._close_outbox(end)
         return delivered
 

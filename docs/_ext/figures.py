@@ -5,7 +5,7 @@ from __future__ import annotations
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
-from alarm_mw.delivery import breaker, lane, outbox, policy, refuge
+from alarm_mw.delivery import breaker, checkpointer, lane, outbox, policy, refuge
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.settler import GATHER, GATHERED
 from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
@@ -38,6 +38,7 @@ FIGURES: dict[str, str] = {
     "alarm_freq": f"{Settings().alarm_freq:g}",
     "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
     "body_limit": f"{BODY_LIMIT:,}",
+    "checkpoint_retry": f"{checkpointer.RETRY_EVERY:g}",
     "drain": f"{DRAIN:g}",
     "echo_window": f"{echo.WINDOW:g}",
     "fallback_after": f"{FALLBACK_AFTER:g}",

@@ -12,14 +12,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from waiting import until
+from waiting import until, wait_until
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery import refuge
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.store import CHECKPOINT_EVERY
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.errors import ActionError
 from alarm_mw.master.batch import Batch, Item
+from alarm_mw.master.control import sight
 from alarm_mw.master.loop_thread import LoopThread
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.testing import Recorder, RecordingAction
@@ -301,4 +303,39 @@ def test_a_file_that_can_be_written_again_is_used_though_nothing_happens(
     with full_disk(), pytest.raises(sqlite3.OperationalError):
         runtime.outbox.flush()
     runtime.call(until(lambda: runtime.outbox.is_durable))
+    assert runtime.stop(10.0)
+
+
+def threads() -> set[str]:
+    return {thread.name for thread in threading.enumerate()}
+
+
+def test_a_file_has_a_checkpointer(tmp_path: Path) -> None:
+    """What many firings have left in the log is moved into the file while all goes on."""
+    path, recorder = tmp_path / "outbox.db", Recorder()
+    runtime = start(recorder, path)
+    before = path.stat().st_size
+    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
+    recorder.wait_for(CHECKPOINT_EVERY)
+    wait_until(lambda: path.stat().st_size > before)
+    assert sight(runtime).fault == ""
+    assert runtime.stop(10.0)
+    assert "alarm-mw-checkpointer" not in threads()
+
+
+def test_a_checkpoint_that_fails_is_seen(tmp_path: Path) -> None:
+    """Where the file has been taken away, the master finds that out when it looks at itself."""
+    path, recorder = tmp_path / "outbox.db", Recorder()
+    runtime = start(recorder, path)
+    path.rename(tmp_path / "elsewhere.db")
+    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
+    recorder.wait_for(CHECKPOINT_EVERY)
+    wait_until(lambda: "its log grows" in sight(runtime).fault)
+    assert runtime.stop(10.0)
+
+
+def test_memory_has_no_checkpointer() -> None:
+    """In the application's process there is one thread less."""
+    runtime = start(Recorder())
+    assert "alarm-mw-checkpointer" not in threads()
     assert runtime.stop(10.0)

@@ -10,7 +10,6 @@ import argparse
 import os
 import sys
 import traceback
-from pathlib import Path
 from typing import Final
 
 from alarm_mw.reexec import REFUSED, Files, complain, may_restart, restart
@@ -40,7 +39,7 @@ def supervise(
     if options.daemon:
         complain("gunicorn --daemon leaves the process that is supervised; start it without --daemon")
         sys.exit(REFUSED)
-    if options.config == _OURSELVES and Path("gunicorn.conf.py").exists():
+    if options.config == _OURSELVES and os.path.exists("gunicorn.conf.py"):
         complain(_UNREAD)
     restart(config, state_dir=state_dir, required=required)
 

@@ -10,6 +10,7 @@ from msgspec import Meta
 
 from alarm_mw import keyvalue
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
+from alarm_mw.actions.checks import check_ca_file
 from alarm_mw.actions.url import Target
 from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
@@ -47,8 +48,7 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
             raise ValueError("airbrake needs an http:// or https:// URL")
         if not self.apikey and not (self.is_v3 and parse_qs(urlsplit(self.url).query).get("key")):
             raise ValueError("airbrake needs the project's key: apikey=…")
-        if self.ca_file and not Path(self.ca_file).is_file():
-            raise ValueError(f"ca_file {self.ca_file!r} is no file")
+        check_ca_file(self.ca_file)
 
     @property
     def is_v3(self) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from pathlib import Path
 from typing import Annotated, ClassVar, Protocol, Self
 
 from msgspec import Meta, field
 
 from alarm_mw import keyvalue
+from alarm_mw.actions.checks import check_ca_file
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import MissingError
 from alarm_mw.forks import held_off
@@ -65,8 +65,7 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             _check_libcurl(scheme)
         if scheme in MAIL_SCHEMES:
             self._check_mail()
-        if self.ca_file and not Path(self.ca_file).is_file():
-            raise ValueError(f"ca_file {self.ca_file!r} is no file")
+        check_ca_file(self.ca_file)
         self._check_headers()
 
     def _check_mail(self) -> None:

@@ -12,6 +12,7 @@ _HELPERS = frozenset(
         "airbrake_notice",
         "backtrace",
         "blocking",
+        "checks",
         "child",
         "http",
         "http_transport",

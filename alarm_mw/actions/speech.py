@@ -38,7 +38,7 @@ class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
         """Check what would fail at the first alarm. Raises `MissingError` where no program speaks."""
         if "\0" in self.voice + self.file:
             raise ValueError("voice and file cannot hold NUL characters")
-        if self.file and not Path(self.file).absolute().parent.is_dir():
+        if self.file and not os.path.isdir(Path(self.file).absolute().parent):
             raise ValueError(f"file {self.file!r} is in no directory that exists")
         speaker = speaker_of(sys.platform)
         if shutil.which(speaker.program) is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 from msgspec import Meta
 
 from alarm_mw import keyvalue
+from alarm_mw.actions.checks import check_ca_file
 from alarm_mw.errors import OptionError
 from alarm_mw.forks import held_off
 from alarm_mw.interfaces import SECRET, ActionContext, PluginOptions
@@ -46,8 +46,7 @@ class XmppOptions(PluginOptions, frozen=True, kw_only=True):
                 raise ValueError(f"{jid!r} is no Jabber address: expected user@domain")
         if not self.to and not self.rooms:
             raise ValueError("xmpp needs somebody to send to")
-        if self.ca_file and not Path(self.ca_file).is_file():
-            raise ValueError(f"ca_file {self.ca_file!r} is no file")
+        check_ca_file(self.ca_file)
 
     @property
     def account(self) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 from msgspec import structs
 
@@ -83,5 +83,5 @@ def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report) -
 def _look_for(program: str, where: Where, report: Report) -> None:
     if not program:
         report.warn(where, "a mule without a program handles no message and no signal here: name a file or a module")
-    elif program.endswith(".py") and not Path(program).is_file():
+    elif program.endswith(".py") and not os.path.isfile(program):
         report.warn(where, f"there is no file {program!r} yet, which is to run as a mule")

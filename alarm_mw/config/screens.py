@@ -108,7 +108,7 @@ def _compilers() -> tuple[str, ...]:
     """Return what a screen depends on beside the rules: Python's version, and the very files that compile."""
     engine = Path(__file__).parent.parent / "engine"
     finders = [Path(entry) / name for entry in sys.path for name in ("hyperscan", "re2")]
-    files = [*sorted(engine.glob("*.py")), *filter(Path.is_dir, finders)]
+    files = [*sorted(engine.glob("*.py")), *filter(os.path.isdir, finders)]
     return (sys.version, *(f"{file} {file.stat().st_mtime_ns}" for file in files))
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Final, Self
 
 import msgspec
@@ -45,7 +45,7 @@ def found_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     """Return the files that count where none is given: the environment's, else the first of `DEFAULT_FILES`."""
     if named := environ.get(CONFIG_VARIABLE):
         return tuple(filter(None, map(str.strip, named.split(","))))
-    return next(((name,) for name in DEFAULT_FILES if Path(name).is_file()), ())
+    return next(((name,) for name in DEFAULT_FILES if os.path.isfile(name)), ())
 
 
 def is_ini(file: str) -> bool:

@@ -6,10 +6,10 @@ A block is applied to each key inside it by itself, and a condition is asked aga
 from __future__ import annotations
 
 import glob
+import os
 import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -54,7 +54,7 @@ def is_block(option: str) -> bool:
 
 def _for_glob(value: str) -> list[str]:
     found = sorted(glob.glob(value))  # noqa: PTH207  # uWSGI gives the names as the pattern has them
-    return [name + "/" if Path(name).is_dir() and not name.endswith("/") else name for name in found] or [value]
+    return [name + "/" if os.path.isdir(name) and not name.endswith("/") else name for name in found] or [value]
 
 
 def _for_readline(value: str) -> list[str]:
@@ -85,14 +85,8 @@ def _given(value: str, found: Callable[[str], str | None]) -> str | None:
     return None if equals and actual != wanted else actual
 
 
-def _exists(test: Callable[[Path], bool]) -> Callable[[str, Facts], str | None]:
-    def ask(value: str, _: Facts) -> str | None:
-        try:
-            return value if test(Path(value)) else None
-        except OSError:
-            return None
-
-    return ask
+def _exists(test: Callable[[str], bool]) -> Callable[[str, Facts], str | None]:
+    return lambda value, _: value if test(value) else None
 
 
 def _option(value: str, facts: Facts) -> str | None:
@@ -109,10 +103,10 @@ def _hostname_match(value: str, _: Facts) -> str | None:
 _CONDITIONS: Mapping[str, Callable[[str, Facts], str | None]] = {
     "if-opt": _option,
     "if-env": lambda value, facts: _given(value, facts.environ.get),
-    "if-exists": _exists(Path.exists),
-    "if-file": _exists(Path.is_file),
-    "if-dir": _exists(Path.is_dir),
-    "if-directory": _exists(Path.is_dir),
+    "if-exists": _exists(os.path.exists),
+    "if-file": _exists(os.path.isfile),
+    "if-dir": _exists(os.path.isdir),
+    "if-directory": _exists(os.path.isdir),
     "if-hostname": lambda value, _: value if value == socket.gethostname() else None,
     "if-hostname-match": _hostname_match,
     # A configuration is read anew at each reload, so none is one in uWSGI's sense.

@@ -78,7 +78,7 @@ class CrashDesk:
         with self._lock:
             recent = self._book.deaths.told_since(time.monotonic() - TELL_AGAIN)
         for death in recent:
-            tell(death)
+            _tell_one(tell, death)
         self._turn()
         try:
             yield
@@ -139,9 +139,10 @@ class CrashDesk:
     async def _look_again_and_again(self) -> None:
         newest, due = -1, 0.0
         while True:
-            if (now := time.monotonic()) >= due or newest_pid() != newest:
-                newest, due = newest_pid(), now + LOOK_EVERY
-                self._look()
+            with contextlib.suppress(OSError):  # no descriptor is left at the moment
+                if (now := time.monotonic()) >= due or newest_pid() != newest:
+                    newest, due = newest_pid(), now + LOOK_EVERY
+                    self._look()
             await asyncio.sleep(ASK_EVERY)
 
     def _look(self) -> None:
@@ -226,8 +227,15 @@ class CrashDesk:
             ripe = self._book.deaths.ripe(time.monotonic(), at_once=at_once)
         for death in ripe:
             for tell in self._listeners:
-                tell(death)
+                _tell_one(tell, death)
         with self._lock:
             for death in ripe:
                 self._book.note("told", key=death.key)
             self._book.tidy()
+
+
+def _tell_one(tell: Tell, death: Death) -> None:
+    try:
+        tell(death)
+    except Exception:  # a monitor may be anybody's code, and the others must hear of it
+        log.exception("a monitor failed at a death")

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -133,6 +133,44 @@ def test_a_process_that_does_not_live_for_long_has_its_number(tmp_path: Path, mo
         assert (death.pid, death.returncode) == (pid, -signal.SIGSEGV)
 
     assert len(play(tmp_path, scenario, program)) == 1
+
+
+def test_deaths_are_looked_for_after_a_look_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the master has no descriptor left for a moment."""
+    looked = asyncio.Event()
+    answers: Iterator[int | OSError] = iter([OSError(24, "Too many open files"), 1, 2])
+
+    def newest_pid() -> int:
+        answer = next(answers, 3)
+        if isinstance(answer, OSError):
+            raise answer
+        looked.set()
+        return answer
+
+    async def scenario(_: CrashDesk, child: subprocess.Popen[bytes], told: Told) -> None:
+        await asyncio.wait_for(looked.wait(), LIMIT)
+        child.kill()
+        await told.one()
+
+    monkeypatch.setattr(crashes, "newest_pid", newest_pid)
+    assert len(play(tmp_path, scenario)) == 1
+
+
+def test_a_listener_that_fails_hears_once_and_keeps_nothing_from_others(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A monitor may be anybody's code."""
+
+    def fail(_: Death) -> None:
+        raise RuntimeError("a mistake")
+
+    async def scenario(desk: CrashDesk, child: subprocess.Popen[bytes], told: Told) -> None:
+        with desk.subscribed(fail):
+            child.kill()
+            await told.one()
+
+    assert len(play(tmp_path, scenario)) == 1
+    assert [record.message for record in caplog.records] == ["a monitor failed at a death"]
 
 
 def test_half_a_dump_of_a_former_master_waits_for_its_rest(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import msgspec
 
 from alarm_mw.errors import OptionError
+from alarm_mw.forks import held_off
 from alarm_mw.interfaces import PluginOptions
 
 T = TypeVar("T", bound=PluginOptions)
@@ -57,7 +58,8 @@ def comma_list(value: str) -> tuple[str, ...]:
 
 def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, else nothing; `likeness` is at most 1."""
-    from difflib import get_close_matches  # noqa: PLC0415  # only mistakes need it; a start does not wait for it
+    with held_off():  # only mistakes need it, and a start need not wait for it
+        from difflib import get_close_matches  # noqa: PLC0415
 
     near = get_close_matches(word, list(known), 1, likeness)
     return f" (did you mean {near[0]!r}?)" if near else ""

@@ -41,10 +41,19 @@ launch.start = lambda plan: sys.exit(print(*sys.modules))
 main(sys.argv[1:])
 """
 
-#: The event loop, what delivers alarms, what reads and looks for regexps, what only mistakes and old firings need.
+#: The event loop, what delivers alarms, what reads and looks for regexps, what only mistakes and old firings need, and
+#: what reads uWSGI's words.
 NOT_FOR_A_START = frozenset(
     {"asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette", "alarm_mw.delivery.lane"}
-    | {"alarm_mw.engine.pcre", "hyperscan", "regex", "dataclasses", "difflib", "sqlite3"}
+    | {
+        "alarm_mw.engine.pcre",
+        "hyperscan",
+        "regex",
+        "dataclasses",
+        "difflib",
+        "sqlite3",
+        "alarm_mw.config.uwsgi_options",
+    }
 )
 
 

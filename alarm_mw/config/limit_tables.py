@@ -34,7 +34,9 @@ def read_threshold(table: Table, *, excludes: bool) -> Threshold:
     """Return the rule's threshold; in the place of what is wrong stands none."""
     none = Threshold(count=1, within=0.0)
     given = [key for key in ("count", "within") if key in table.values]
-    if excludes and given:
+    if not given:
+        return none
+    if excludes:
         table.wrong(f"{given[0]!r} beside 'exclude': an exclusion ends the scan and fires nothing", given[0])
         return none
     count, within = _count(table), _within(table)

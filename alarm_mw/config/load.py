@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
@@ -15,18 +14,16 @@ from alarm_mw.config.exposed import warn_of_exposed
 from alarm_mw.config.files import noted
 from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
-from alarm_mw.config.problems import Report, ordinal
+from alarm_mw.config.problems import Report
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files
+from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files, split_section
 from alarm_mw.config.tables import read_tables
 from alarm_mw.config.toml import read_toml
 from alarm_mw.config.tree import Origin, Path, Table, kind_of
 from alarm_mw.config.uwsgi_entry import Entry
-from alarm_mw.config.uwsgi_expand import expand
-from alarm_mw.config.uwsgi_ini import read_ini, split_section
-from alarm_mw.config.uwsgi_options import read_options
 from alarm_mw.errors import ConfigError, Problem
+from alarm_mw.forks import held_off
 from alarm_mw.types import Syntax, Where
 
 
@@ -101,7 +98,10 @@ def from_keywords(
         *_rule_entries("not_log_alarms", not_log_alarms, report),
         *_rule_entries("log_alarms", log_alarms, report),
     ]
-    parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
+    if rules:
+        with held_off():  # as in `_parts`
+            from alarm_mw.config.uwsgi_options import read_options  # noqa: PLC0415
+        parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, read_files, report)
     return _usable(_examined(settings, report, sources))
@@ -119,21 +119,12 @@ def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
     tables = [read_toml(file, environ, report) for file in sources.toml_files]
-    files = [read_ini(file, environ, report) for file in sources.ini_files]
-    flags = expand(_flag_entries(sources.flags), environ, report)
-    return [
-        *(read_tables(table, find_action) for table in tables if table is not None),
-        *(read_options(entries, find_action, report) for entries in [*files, flags]),
-    ]
-
-
-def _flag_entries(flags: Iterable[tuple[str, str]]) -> list[Entry]:
-    seen: Counter[str] = Counter()
-    entries = []
-    for name, value in flags:
-        seen[name] += 1
-        entries.append(Entry(name, value, Where(f"--{name} ({ordinal(seen[name])})")))
-    return entries
+    parts = [read_tables(table, find_action) for table in tables if table is not None]
+    if sources.ini_files or sources.flags:
+        with held_off():  # a start with TOML alone need not wait for it
+            from alarm_mw.config.uwsgi import read_uwsgi  # noqa: PLC0415
+        parts += read_uwsgi(sources, environ, find_action, report)
+    return parts
 
 
 def _rule_entries(keyword: str, rules: Sequence[str], report: Report) -> list[Entry]:

@@ -59,3 +59,9 @@ def is_ini(file: str) -> bool:
         return _UWSGI_SECTION.search(read_bytes(file)) is not None
     except UnreadableError:
         return False
+
+
+def split_section(file: str) -> tuple[str, str]:
+    """Return the file and the section of ``file:section``; the section is empty where none is named."""
+    name, colon, section = file.rpartition(":")
+    return (name, section) if colon and "/" not in section else (file, "")

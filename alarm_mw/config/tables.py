@@ -6,8 +6,7 @@ import logging
 import re
 from collections.abc import Mapping
 
-from msgspec import structs
-
+from alarm_mw.config.alarm_args import read_alarm
 from alarm_mw.config.alarm_names import alarm_names, optional_names
 from alarm_mw.config.fallbacks import read_fallback_after
 from alarm_mw.config.limit_tables import read_alarm_rate, read_threshold
@@ -20,7 +19,6 @@ from alarm_mw.config.settings import Alarm
 from alarm_mw.config.structs import read_inner, read_struct
 from alarm_mw.config.tree import Table, kind_of, name_of
 from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
-from alarm_mw.config.uwsgi_options import read_alarm
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import MissingError, OptionError
@@ -168,7 +166,7 @@ def _pattern_key(table: Table) -> tuple[str, bool]:
     excludes = "exclude" in table.values
     if excludes and "pattern" in table.values:
         table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
-    if not {"exclude", "pattern", "request"} & set(table.values):
+    if not {"exclude", "pattern", "request"} & table.values.keys():
         table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request'")
     return ("exclude" if excludes else "pattern"), excludes
 
@@ -178,7 +176,8 @@ def _place(table: Table, key: str) -> Where:
     pattern = table.values.get(key)
     if not isinstance(pattern, str):
         return table.where()
-    return structs.replace(table.where(key), column=table.origin.column((*table.path, key), pattern))
+    where = table.where(key)
+    return Where(where.file, where.line, table.origin.column((*table.path, key), pattern))
 
 
 def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
@@ -207,7 +206,8 @@ def _flag(table: Table, key: str) -> bool:
 
 def _syntax(table: Table) -> Syntax:
     value = _text(table, "syntax")
-    value = Syntax.PYTHON if value is None else value
+    if value is None:
+        return Syntax.PYTHON
     if value in {*Syntax}:
         return Syntax(value)
     table.wrong(f"syntax: expected 'python' or 'pcre', got {value!r}", "syntax")
@@ -217,11 +217,11 @@ def _syntax(table: Table) -> Syntax:
 def _level(table: Table) -> int | None:
     """Return the number of a level that is given by its name in `logging`, or as a number."""
     value = None if table.is_broken("level") else table.values.get("level")
+    if value is None:
+        return None
     names = logging.getLevelNamesMapping()
     if isinstance(value, str):
         value = int(value) if re.fullmatch("[0-9]{1,9}", value) else names.get(value.upper(), value)
-    if value is None:
-        return None
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)

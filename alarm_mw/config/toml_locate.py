@@ -8,17 +8,18 @@ from __future__ import annotations
 import bisect
 import re
 import tomllib
+from collections.abc import Iterator
 
 import msgspec
 
 from alarm_mw.config.tree import Path
 
-Keys = tuple[str, ...]
-
-_SPACE = re.compile(r"[ \t]*")
 #: Blanks, newlines and comments.
 _BETWEEN = re.compile(r"(?:[ \t\r\n]++|#[^\n]*+)*+")
 _KEY = re.compile(r"""[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+'""")
+#: Keys with dots between them, and what may stand around each.
+_KEYS = re.compile(rf"(?:[ \t.]*+(?:{_KEY.pattern}))++[ \t]*+")
+_PAIR = re.compile(rf"{_KEYS.pattern}=[ \t]*+")
 #: Up to two quotes may stand right before the closing three.
 _STRING = re.compile(
     r'''"""(?:[^"\\]|\\.|"{1,2}(?!"))*+"{3,5}|\'{3}(?:[^']|'{1,2}(?!'))*+'{3,5}'''
@@ -81,7 +82,7 @@ class _Walk(msgspec.Struct):
         start = self.index
         is_array = self.text.startswith("[[", start)
         self.index += 1 + is_array
-        *parents, last = self._keys()
+        *parents, last = self._keys(_KEYS)
         self.index += 1 + is_array
         path: Path = ()
         for key in parents:
@@ -100,23 +101,14 @@ class _Walk(msgspec.Struct):
         """Return the path of the last table of an array of tables, and of any other table itself."""
         return (*path, self.arrays[path] - 1) if path in self.arrays else path
 
-    def _keys(self) -> Keys:
-        """Follow ``a."b".c``."""
-        keys = []
-        while True:
-            self._skip(_SPACE)
-            keys.append(_unquote(self._skip(_KEY)))
-            self._skip(_SPACE)
-            if not self.text.startswith(".", self.index):
-                return tuple(keys)
-            self.index += 1
+    def _keys(self, pattern: re.Pattern[str]) -> Iterator[str]:
+        """Follow ``a."b".c``, and what the pattern has behind it."""
+        return map(_unquote, _KEY.findall(self._skip(pattern)))
 
     def _pair(self, table: Path) -> None:
         """Follow ``key = value``."""
         start = self.index
-        *parents, last = self._keys()
-        self.index += 1
-        self._skip(_SPACE)
+        *parents, last = self._keys(_PAIR)
         path = table
         for key in parents:
             path = (*path, key)

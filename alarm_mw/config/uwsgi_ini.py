@@ -15,6 +15,7 @@ from msgspec import structs
 from alarm_mw.config import uwsgi_logic
 from alarm_mw.config.files import UnreadableError, read_text
 from alarm_mw.config.problems import Report
+from alarm_mw.config.sources import split_section
 from alarm_mw.config.uwsgi_entry import Entry
 from alarm_mw.config.uwsgi_expand import expand
 from alarm_mw.config.uwsgi_magic import MagicLine, Table, file_table, host_table, magic_lines
@@ -39,12 +40,6 @@ def read_ini(file: str, environ: Mapping[str, str], report: Report) -> list[Entr
     reader.read(name, section or SECTION, Where(name))
     reader.finish()
     return expand(reader.entries, environ, report)
-
-
-def split_section(file: str) -> tuple[str, str]:
-    """Return the file and the section of ``file:section``; the section is empty where none is named."""
-    name, colon, section = file.rpartition(":")
-    return (name, section) if colon and "/" not in section else (file, "")
 
 
 def parse(lines: Iterable[MagicLine], file: str, section: str) -> Iterator[Entry]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from alarm_mw.actions.masking import mask
+from alarm_mw.config.alarm_args import read_alarm
 from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
 from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
 from alarm_mw.config.problems import Report
 from alarm_mw.config.rule_sets import read_set_option
-from alarm_mw.config.settings import Alarm
 from alarm_mw.config.uwsgi_entry import Entry
 from alarm_mw.config.uwsgi_ini import STRUCTURE
 from alarm_mw.config.uwsgi_logic import is_block
 from alarm_mw.config.uwsgi_monitors import MONITORS, read_monitor
 from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import secrets
-from alarm_mw.keyvalue import comma_list, did_you_mean, split
+from alarm_mw.keyvalue import comma_list, did_you_mean
 from alarm_mw.types import Rule, Syntax, Where
 
 ALIASES = {
@@ -109,22 +107,6 @@ def _alarm(entry: Entry, find_action: FindAction, report: Report) -> list[Declar
         for variable in re.findall(r"\$\(([A-Za-z_]\w*)\)", action):
             report.warn(entry.where, f"alarm {name!r}: the environment variable {variable} is not set, so $(…) stays")
     return [Declared(name, entry.where, alarm, unique=False)]
-
-
-def read_alarm(name: str, action: str, where: Where, find_action: FindAction) -> Alarm:
-    """Return the alarm of ``PLUGIN:ARGS``; raise `OptionError` when something is wrong with it."""
-    plugin, colon, args = action.partition(":")
-    if not colon:
-        raise OptionError("expected PLUGIN:ARGS, but there is no colon after the plugin's name")
-    if not re.fullmatch(r"[\w.-]+", plugin):
-        raise OptionError("expected PLUGIN:ARGS, but there is no plugin's name right before the first colon")
-    kind = find_action(plugin)
-    try:
-        return Alarm(name, plugin, kind.from_uwsgi(args), where=where)
-    except OptionError as error:
-        # Should it quote them.
-        hidden = [value for key, value in split(args) if key in secrets(kind.Options)]
-        raise OptionError(*(mask(text, hidden) for text in error.texts)) from None
 
 
 def _rule(entry: Entry, option: str, syntax: Syntax, report: Report) -> list[Written]:

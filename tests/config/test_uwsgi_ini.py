@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.config.problems import Report
+from alarm_mw.config.sources import split_section
 from alarm_mw.config.uwsgi_entry import Entry
-from alarm_mw.config.uwsgi_ini import parse, read_ini, split_section
+from alarm_mw.config.uwsgi_ini import parse, read_ini
 from alarm_mw.config.uwsgi_magic import magic_lines
 from alarm_mw.types import Where
 

@@ -69,7 +69,7 @@ class LineCounts:
         key = _digest(alarm, line)
         self._seen[key] = (self._fresh(key, now) + n, now)
         self.newest = now
-        if len(self._seen) > CAPACITY:
+        while len(self._seen) > CAPACITY or now - next(iter(self._seen.values()))[1] >= WINDOW:
             self._seen.popitem(last=False)
 
     def take(self, alarm: str, line: bytes, now: float) -> bool:
@@ -106,9 +106,11 @@ class Calls:
 
     def is_known(self, alarm: str, record: Record, now: float) -> bool:
         """Return whether another record of the same call concerned the alarm within `WINDOW` seconds."""
-        key, since = self._first.setdefault((alarm, record.call), (record.key, now))
-        if len(self._first) > CALLS_CAPACITY:
+        while self._first and (
+            len(self._first) >= CALLS_CAPACITY or now - next(iter(self._first.values()))[1] >= WINDOW
+        ):
             self._first.popitem(last=False)
+        key, since = self._first.setdefault((alarm, record.call), (record.key, now))
         return key != record.key and now - since < WINDOW
 
     def dump(self, now: float) -> tuple[_Call, ...]:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+import msgspec
 
 from alarm_mw.engine.screen import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
@@ -24,8 +25,7 @@ class Item:
     certain: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Lines:
+class Lines(msgspec.Struct, frozen=True):
     """Lines of an output stream that some rule may match, in order."""
 
     #: ``stdout`` or ``stderr``.
@@ -47,14 +47,13 @@ class Silence:
     comment: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Items in order, and counts for the ledger."""
 
     items: Sequence[Item] = ()
-    counts: Counts = field(default_factory=dict)
-    #: Set when every firing of this batch is in the outbox.
-    done: threading.Event | None = None
+    counts: Counts = {}
+    #: Called when every firing of this batch is in the outbox. May not block.
+    done: Callable[[], object] | None = None
     #: What becomes of the application's metrics, in order.
     metrics: Sequence[MetricChange] = ()
     #: Come after the items.

@@ -76,7 +76,7 @@ class Judge:
             # Other rules have come into force since they were screened.
             records = map(lines.record, lines.hits)
             return (Judged(record, self._judge(Item(record), now)) for record in records)
-        return self._each_line(lines, now) if each else self._lines(lines, now)
+        return self._each_line(lines, now) if each or len(lines.hits) == 1 else self._lines(lines, now)
 
     def _each_line(self, lines: Lines, now: float) -> Iterator[Judged]:
         for hit in lines.hits:

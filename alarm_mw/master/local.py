@@ -100,7 +100,7 @@ class LocalClient:
     def settle(self, timeout: float) -> bool:
         """Wait until the worker is done with what was submitted before; return whether it was in `timeout` seconds."""
         done = threading.Event()
-        self._runtime.submit(Batch(done=done))
+        self._runtime.submit(Batch(done=done.set))
         return done.wait(timeout)
 
     def prints_are_read(self) -> bool:

@@ -230,7 +230,7 @@ class Receiver:
         foreign = len(packets) - len(found)
         if foreign:
             self._tell("a packet on the records socket is none of ours; it and others like it are not taken")
-        self._submit(_batch(found, foreign, done))
+        self._submit(_batch(found, foreign, done.set))
         while not done.wait(PATIENCE):
             if self._is_stopping:
                 return False
@@ -254,7 +254,7 @@ class Receiver:
         self._stop_sender.close()
 
 
-def _batch(packets: list[Packet], foreign: int, done: threading.Event) -> Batch:
+def _batch(packets: list[Packet], foreign: int, done: Callable[[], object]) -> Batch:
     items: list[Item] = []
     counts: Counts = {}
     if foreign:

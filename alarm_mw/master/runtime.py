@@ -181,7 +181,7 @@ class Runtime:
         known = sorted(self._current.alarms)
         if silence.alarm in known:
             done = threading.Event()
-            self._worker.submit(Batch(silence=silence, done=done))
+            self._worker.submit(Batch(silence=silence, done=done.set))
             done.wait(CALL_TIMEOUT)
         return known
 

@@ -18,9 +18,16 @@ from alarm_mw.types import Reason, Record
 #: Seconds that output waits at most until the alarms in it are in the outbox.
 PATIENCE = 0.25
 
+#: Lines within so many seconds of the last may be a flood that is held back; to find out takes a single one 0.1 ms.
+FLOOD = 0.005
+
 #: How many chunks may wait for the worker, should the disk be slower than that. The lines of more are counted as
 #: `Reason.QUEUE_FULL`, unjudged.
 WAITING = 64
+
+_ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (
+    f"skipped:{reason}" for reason in (Reason.ALARM_ORIGIN, Reason.UNJUDGED, Reason.QUEUE_FULL)
+)
 
 
 class StreamIntake:
@@ -43,8 +50,10 @@ class StreamIntake:
         self._hold_back = hold_back
         #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
-        #: The ends of batches that the worker has not worked off yet, for each stream; its reader's thread has them.
-        self._under_way: dict[str, deque[threading.Event]] = {}
+        #: For each stream, locks of batches that were not waited for, held until these are worked off; for its reader.
+        self._under_way: dict[str, deque[threading.Lock]] = {}
+        #: When lines of a stream came last, in seconds since the epoch.
+        self._came: dict[str, float] = {}
 
     def __call__(self, chunk: Chunk) -> None:
         """Take a chunk; may block for `PATIENCE` seconds."""
@@ -53,19 +62,25 @@ class StreamIntake:
         under_way = self._under_way.setdefault(chunk.stream, deque())
         if hits and not _has_room(under_way):
             counts["lines"] += len(hits)
-            counts[f"skipped:{Reason.QUEUE_FULL}"] = len(hits)
+            counts[_QUEUE_FULL] = len(hits)
             hits = ()
         if not hits:
             self._submit(Batch((), {chunk.stream: counts}))
             return
-        record = functools.partial(self._record, chunk.stream, time.time())
-        lines = Lines(chunk.stream, hits, record, chunk.rule_set)
-        if not under_way and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
+        now = time.time()
+        lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk.stream, now), chunk.rule_set)
+        may_be_held = self._comes_fast(chunk.stream, now) and not under_way
+        if may_be_held and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
             return
-        done = threading.Event()
-        self._submit(Batch((), {chunk.stream: counts}, done, lines=lines))
-        under_way.append(done)
-        done.wait(PATIENCE)
+        is_under_way = threading.Lock()
+        is_under_way.acquire()
+        self._submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
+        if not is_under_way.acquire(timeout=PATIENCE):
+            under_way.append(is_under_way)
+
+    def _comes_fast(self, stream: str, now: float) -> bool:
+        before, self._came[stream] = self._came.get(stream, 0.0), now
+        return now - before < FLOOD
 
     def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
         return [hit for hit in hits if not is_own(hit.line)]
@@ -78,9 +93,9 @@ class StreamIntake:
         return Record(hit.line + b"\n" if is_cut else hit.line, stream, now, key)
 
 
-def _has_room(under_way: deque[threading.Event]) -> bool:
+def _has_room(under_way: deque[threading.Lock]) -> bool:
     """Return whether the worker keeps up: of what it has not worked off, no more than so much is kept."""
-    while under_way and under_way[0].is_set():
+    while under_way and not under_way[0].locked():
         under_way.popleft()
     return len(under_way) < WAITING
 
@@ -90,8 +105,8 @@ def _counts(chunk: Chunk, own: int) -> dict[str, int]:
     return {
         "lines": passed + own,
         "screened_out": passed - chunk.unjudged,
-        f"skipped:{Reason.ALARM_ORIGIN}": own,
-        f"skipped:{Reason.UNJUDGED}": chunk.unjudged,
+        _ALARM_ORIGIN: own,
+        _UNJUDGED: chunk.unjudged,
         "oversized": chunk.oversized,
         "lost_bytes": chunk.lost,
     }

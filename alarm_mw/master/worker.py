@@ -116,7 +116,7 @@ class Worker:
         """
         done = threading.Event()
         self._next_engine = engine
-        self.submit(Batch(done=done))
+        self.submit(Batch(done=done.set))
         return done.wait(timeout)
 
     def silences(self) -> dict[str, tuple[float, str]]:
@@ -142,7 +142,7 @@ class Worker:
                 self._process(batches)
             for batch in batches:
                 if batch.done is not None:
-                    batch.done.set()
+                    batch.done()
         if self._memory.is_unwritten or (not self._outbox.is_durable and self._engine.due() is not None):
             self._memory.hurry()
             with self._turn:
@@ -154,13 +154,13 @@ class Worker:
         batches: list[Batch] = []
         try:
             batch = self._inbox.get(timeout=self._patience())
-            while batch is not None and len(batches) < MAX_BATCHES:
-                batches.append(batch)
-                batch = self._inbox.get_nowait()
         except queue.Empty:
             return batches, True
-        if batch is not None:
+        while batch is not None:
             batches.append(batch)
+            if len(batches) == MAX_BATCHES or self._inbox.empty():
+                break
+            batch = self._inbox.get_nowait()
         return batches, batch is not None
 
     def _patience(self) -> float | None:

@@ -62,3 +62,14 @@ def test_a_flood_of_calls_makes_the_oldest_forgotten() -> None:
         guard.is_echo("a", of_call(f"{n}", "k1"), 0.0)
     assert not guard.is_echo("a", of_call("0", "k2"), 0.0)
     assert guard.is_echo("a", of_call(f"{CALLS_CAPACITY}", "k2"), 0.0)
+
+
+def test_what_is_too_old_takes_no_room() -> None:
+    """Whatever came long ago is not gone over with each firing: it is forgotten when something new comes."""
+    guard = EchoGuard()
+    for n in range(10):
+        guard.is_echo("a", printed(b"%d" % n), n * WINDOW)
+        guard.is_echo("a", of_call(f"{n}", "k"), n * WINDOW)
+    then = guard.dump(0.0)  # to which nothing is too old
+    assert len(then.printed) == 1
+    assert [call for _, call, _, _ in then.calls] == ["9"]

@@ -80,7 +80,7 @@ def test_a_loss_raises_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def print_line(number: int) -> None:
         done = threading.Event()
         record = Record(b"ERR %d\n" % number, "stdout", 1.0, str(number))
-        runtime.submit(Batch([Item(record)], done=done))
+        runtime.submit(Batch([Item(record)], done=done.set))
         assert done.wait(10.0)
 
     with closing(sqlite3.connect(tmp_path / "outbox.db")) as database:

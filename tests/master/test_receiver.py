@@ -52,7 +52,7 @@ class Desk:
             self.batches.append(batch)
             self.arrived.notify_all()
             if batch.done is not None:
-                batch.done.set()
+                batch.done()
 
     def messages(self) -> list[bytes]:
         return [item.record.message for batch in self.batches for item in batch.items]

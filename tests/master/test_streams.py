@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from alarm_mw.engine.screen import Hit
@@ -37,7 +39,7 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
     def submit(batch: Batch) -> None:
         batches.append(batch)
         assert batch.done is not None
-        batch.done.set()
+        batch.done()
 
     StreamIntake("run", submit)(Chunk("stdout", 1, (Hit(0, b"x" * MAX_LINE, (0,)),)))
     lines = batches[0].lines
@@ -59,7 +61,7 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     intake(Chunk("stderr", 1, chunk.hits))
     assert batches[-1].lines is not None
     assert batches[0].done is not None
-    batches[0].done.set()
+    batches[0].done()
     intake(chunk)
     assert batches[-1].lines is not None
 
@@ -67,6 +69,7 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
 def test_what_is_held_back_at_once_is_not_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
     """A chunk that needs no thread waits for none; but it does not go before an earlier one of its stream."""
     monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    monkeypatch.setattr(streams, "FLOOD", math.inf)
     batches: list[Batch] = []
     held: list[Batch] = []
     answers = [True, False, True]
@@ -84,6 +87,29 @@ def test_what_is_held_back_at_once_is_not_submitted(monkeypatch: pytest.MonkeyPa
     assert (len(held), len(batches)) == (2, 2)
     for batch in batches:
         assert batch.done is not None
-        batch.done.set()
+        batch.done()
     intake(chunk)
     assert (len(held), len(batches)) == (3, 2)
+
+
+def test_a_single_line_goes_to_the_worker_at_once() -> None:
+    """Whether lines are held back is asked only where they come one close after the other."""
+    batches: list[Batch] = []
+    held: list[Batch] = []
+
+    def submit(batch: Batch) -> None:
+        batches.append(batch)
+        assert batch.done is not None
+        batch.done()
+
+    def hold_back(batch: Batch) -> bool:
+        held.append(batch)
+        return True
+
+    intake = StreamIntake("run", submit, hold_back=hold_back)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    intake(chunk)
+    assert (len(batches), len(held)) == (1, 0)
+    for _ in range(1000):  # one of which is fast enough on any machine
+        intake(chunk)
+    assert held

@@ -53,7 +53,7 @@ class Stage:
 
     def work(self, *items: Item, counts: dict[str, dict[str, int]] | None = None) -> None:
         done = threading.Event()
-        self.worker.submit(Batch(items, counts or {}, done))
+        self.worker.submit(Batch(items, counts or {}, done.set))
         assert done.wait(10.0)
 
 
@@ -101,7 +101,7 @@ def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(sta
 
         done = threading.Event()
         kept = hits if n == 0 else (Hit(9, b"ERR third\n", (1,), (1,)),)
-        stage.worker.submit(Batch(done=done, lines=Lines("stdout", kept, record, rule_set)))
+        stage.worker.submit(Batch(done=done.set, lines=Lines("stdout", kept, record, rule_set)))
         assert done.wait(10.0)
     assert stage.outbox.count_waiting() == {"a": 4}
     books = stage.outbox.ledger.books()

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import TextIO
 
 from alarm_mw.transports.calls import Showing
@@ -14,21 +13,18 @@ from alarm_mw.transports.calls import Showing
 _STANDARD = (1, 2)
 
 
-def console_lines(record: logging.LogRecord, *, certain: bool = True) -> Iterator[bytes]:
-    """Yield the lines that handlers of `logging` print for this record on standard output and error.
+def console_lines(record: logging.LogRecord, *, certain: bool = True) -> list[bytes]:
+    """Return the lines that handlers of `logging` print for this record on standard output and error.
 
     With `certain`, handlers with filters are left out: they are not asked, since they may keep count, and a line that
     is announced and not printed would hold back a later one.
     """
-    for handler in _consoles(record):
-        if certain and handler.filters:
-            continue
-        stream = handler.stream
-        with contextlib.suppress(Exception):  # it will not print the record either
-            with Showing(record):
-                text = handler.format(record)
-            encoding = getattr(stream, "encoding", None) or "utf-8"
-            yield from text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
+    lines: list[bytes] = []
+    handlers: Sequence[logging.Handler | None] = handlers_of(logger_of(record)) or [logging.lastResort]
+    for handler in handlers:
+        if isinstance(handler, logging.StreamHandler) and not (certain and handler.filters):
+            lines += _lines_of(handler, record)
+    return lines
 
 
 def logger_of(record: logging.LogRecord) -> logging.Logger:
@@ -46,13 +42,19 @@ def handlers_of(logger: logging.Logger) -> list[logging.Handler]:
     return found
 
 
-def _consoles(record: logging.LogRecord) -> Iterator[logging.StreamHandler[TextIO]]:
-    """Yield the handlers that show a record on standard output or error."""
+def _lines_of(handler: logging.StreamHandler[TextIO], record: logging.LogRecord) -> list[bytes]:
+    """Return the lines that a handler prints for a record; none where it prints to another place."""
     level = record.levelno or logging.NOTSET  # a record that was made by hand may have none
-    handlers: Sequence[logging.Handler | None] = handlers_of(logger_of(record)) or [logging.lastResort]
-    for handler in handlers:
-        if isinstance(handler, logging.StreamHandler) and level >= handler.level and _is_console(handler):
-            yield handler
+    if level < handler.level or not _is_console(handler):
+        return []
+    stream = handler.stream
+    try:
+        with Showing(record):
+            text = handler.format(record)
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        return text.encode(encoding, getattr(stream, "errors", None) or "strict").splitlines()
+    except Exception:  # noqa: BLE001  # it will not print the record either
+        return []
 
 
 def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:

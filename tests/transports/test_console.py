@@ -41,7 +41,7 @@ def test_each_handler_of_a_logger_and_its_parents_prints(logger: logging.Logger)
     """A parent that does not propagate is the last one that is asked."""
     logger.addHandler(Console("own %(message)s"))
     logger.parent.addHandler(Console("parent %(message)s"))  # type: ignore[union-attr]  # it has one
-    found = list(console_lines(record_of(logger.name)))
+    found = console_lines(record_of(logger.name))
     assert found == [b"own terrible", b"alarm", b"parent terrible", b"alarm"]
 
 
@@ -50,8 +50,8 @@ def test_a_logger_without_handlers_prints_as_a_last_resort(logger: logging.Logge
     made = logging.Logger.manager.loggerDict
     assert "test-console.new" not in made
     logger.parent.handlers.clear()  # type: ignore[union-attr]  # it has one
-    assert len(list(console_lines(record_of("test-console.new")))) == 2
-    assert not list(console_lines(record_of("test-console.new", logging.INFO)))
+    assert len(console_lines(record_of("test-console.new"))) == 2
+    assert not console_lines(record_of("test-console.new", logging.INFO))
 
 
 def test_nothing_waits_for_whoever_configures_logging(logger: logging.Logger) -> None:

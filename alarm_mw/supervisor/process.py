@@ -93,11 +93,11 @@ def _is_child(pid: int) -> bool:
 
 
 def numbers_in(folder: str) -> list[int]:
-    """Return the names in a folder of /proc that are numbers; none where /proc is not mounted."""
+    """Return the names in a folder of /proc that are numbers; none where it cannot be read: no mount, no descriptor."""
     try:
         with os.scandir(folder) as entries:
             return [int(entry.name) for entry in entries if entry.name.isdigit()]
-    except FileNotFoundError:
+    except OSError:
         return []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -66,6 +67,16 @@ def ended() -> Iterator[Ended]:
     made = Ended()
     yield made
     made.close()
+
+
+def test_no_descriptors_left(supervise: Any) -> None:
+    """A supervisor that can open nothing more ends as its server ended."""
+    run = supervise("sh", "-c", "read line; exit 5")
+    run.heard.until("heard server")
+    _, hard = resource.prlimit(run.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(run.process.pid, resource.RLIMIT_NOFILE, (3, hard))
+    run.say("\n")
+    assert run.end() == 5
 
 
 def test_time_limit(ended: Ended) -> None:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from alarm_mw.testing import Alarms
 
 _MARKER = (
-    "alarms(config=None, *, alarms=(), log_alarms=(), not_log_alarms=(), alarm_freq=None, alarm_msg_size=None): "
-    "the configuration of the fixture `alarms`, as in alarm_mw.init()"
+    "alarms(config=None, *, alarms=(), log_alarms=(), not_log_alarms=(), alarm_freq=None, alarm_msg_size=None, "
+    "alarm_rate=None): the configuration of the fixture `alarms`, as in alarm_mw.init()"
 )
 
 

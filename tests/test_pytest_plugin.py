@@ -84,6 +84,14 @@ def test_prints_are_seen_where_asked(alarms, capsys):
         ("upload 2", "stdout"), ("upload 3", "stderr")]
     assert capsys.readouterr() == ("upload 1\\nupload 2\\n", "upload 3\\n")
 
+def test_the_output_is_what_it_was_where_prints_are_seen(alarms, capfd):
+    with alarms.seeing_prints():
+        sys.stdout.writelines(["upload 4\\n"])
+        sys.stdout.buffer.write("caf\\u00e9\\n".encode(sys.stdout.encoding))
+        assert not sys.stdout.isatty()
+    assert len(alarms.fired()) == 1
+    assert sorted(capfd.readouterr().out.split()) == ["4", "caf\\u00e9", "upload"]
+
 def test_prints_are_left_to_capfd(alarms, capfd):
     print("upload")
     assert not alarms.fired()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import re
 import sys
@@ -11,7 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Self, TextIO
+from typing import Self, TextIO, cast
 
 from msgspec import structs
 
@@ -135,8 +134,8 @@ class Alarms:
         """Put to the rules what is printed to `sys.stdout` and `sys.stderr` inside the block, as it is printed."""
         assert self._client is not None
         with (
-            contextlib.redirect_stdout(_Tee("stdout", sys.stdout)),
-            contextlib.redirect_stderr(_Tee("stderr", sys.stderr)),
+            contextlib.redirect_stdout(cast("TextIO", _Tee("stdout", sys.stdout))),
+            contextlib.redirect_stderr(cast("TextIO", _Tee("stderr", sys.stderr))),
         ):
             self._client.sees_prints = True
             try:
@@ -203,14 +202,16 @@ class _Client(LocalClient):
         return self.sees_prints
 
 
-class _Tee(io.TextIOBase):
-    """Passes on what is written, and puts each line to the rules."""
+class _Tee:
+    """Passes on what is written, and puts each line to the rules; in all else it is the stream."""
 
     def __init__(self, source: str, stream: TextIO) -> None:
-        super().__init__()
         self._source = source
         self._stream = stream
         self._line = ""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
         """Write to the stream first."""
@@ -220,10 +221,7 @@ class _Tee(io.TextIOBase):
             process.current().submit(process.this.records.make(to_bytes(line) + b"\n", source=self._source))
         return written
 
-    def flush(self) -> None:
-        """Flush the stream."""
-        self._stream.flush()
-
-    def fileno(self) -> int:
-        """Return the stream's descriptor."""
-        return self._stream.fileno()
+    def writelines(self, texts: Iterable[str]) -> None:
+        """Write one after the other."""
+        for text in texts:
+            self.write(text)

@@ -13,12 +13,14 @@ import msgspec
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Settings
+from alarm_mw.engine.screen import Hit
+from alarm_mw.master.beside import beside
 from alarm_mw.master.lines import count_lines
 from alarm_mw.printable import printable
 from alarm_mw.types import Record, Rule, Verdict
 
 #: How much is read at a time, in bytes: what a processor has near at hand.
-BLOCK = 128 * 1024
+BLOCK = 256 * 1024
 
 
 @click.command(cls=ConfiguredCommand)
@@ -67,15 +69,18 @@ class Rehearsal:
     def play(self, stream: IO[bytes]) -> Iterator[Match]:
         """Yield the lines of a stream that match."""
         passed = 0
-        for block in _blocks(stream):
-            at = 0
-            for hit in self._engine.screen.scan(block):
-                passed += block.count(b"\n", at, hit.start)
+        for block, hits, lines in beside(self._look_through, _blocks(stream)):
+            number, at = passed + 1, 0
+            for hit in hits:
+                number += block.count(b"\n", at, hit.start)
                 at = hit.start
                 verdict = self._engine.evaluate(Record(hit.line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
                 if verdict.matched:
-                    yield Match(passed + 1, hit.line, verdict)
-            passed += count_lines(block[at:])
+                    yield Match(number, hit.line, verdict)
+            passed += lines
+
+    def _look_through(self, block: bytes) -> tuple[bytes, list[Hit], int]:
+        return block, self._engine.screen.scan(block), count_lines(block)
 
 
 def _missing(rule: Rule) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,14 +16,13 @@ from typing import cast
 import h11
 import httpx
 
+from alarm_mw.actions.addresses import connect
+
 #: Bytes of an answer's head, or of a chunk's, that may come before it is given up.
 HEAD_LIMIT = 100 * 1024
 
 #: Bytes that may wait to be looked at before no more are read.
 UNREAD_LIMIT = 256 * 1024
-
-#: Seconds after which the next address of a name is tried beside the one that does not answer (RFC 8305, section 5).
-NEXT_ADDRESS = 0.25
 
 
 class KeptTransport(httpx.AsyncBaseTransport):
@@ -78,15 +76,13 @@ class KeptTransport(httpx.AsyncBaseTransport):
             connection.close()
 
     async def _connect(self, request: httpx.Request) -> Connection:
-        loop = asyncio.get_running_loop()
-        port = request.url.port or (443 if self._tls else 80)
-        connect = functools.partial(loop.create_connection, Connection, request.url.raw_host.decode(), port)
-        if isinstance(loop, asyncio.BaseEventLoop):  # others, such as uvloop, try one address after the other
-            connect = functools.partial(connect, happy_eyeballs_delay=NEXT_ADDRESS)
-        connection: Connection
+        loop, host = asyncio.get_running_loop(), request.url.raw_host.decode()
         with _as_httpx(httpx.ConnectError):
             async with asyncio.timeout(request.extensions.get("timeout", {}).get("connect")):
-                _, connection = await connect(ssl=self._tls)
+                connected = await connect(host, request.url.port or (443 if self._tls else 80))
+                _, connection = await loop.create_connection(
+                    Connection, sock=connected, ssl=self._tls, server_hostname=host if self._tls else None
+                )
         return connection
 
 

@@ -9,6 +9,7 @@ from alarm_mw.plugins import Registry
 #: Modules of this package that serve actions and are none.
 _HELPERS = frozenset(
     {
+        "addresses",
         "airbrake_notice",
         "backtrace",
         "blocking",

@@ -20,15 +20,23 @@ def test_too_many_abandoned_calls_are_the_last() -> None:
     calls = Calls()
 
     async def hang() -> None:
-        with pytest.raises(TimeoutError):
-            await calls.call(release.wait, limit=0.01)
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def wait() -> None:
+            loop.call_soon_threadsafe(begun.set)
+            release.wait()
+
+        call = asyncio.create_task(calls.call(wait, limit=60))
+        await begun.wait()
+        call.cancel()
+        await asyncio.wait({call})
 
     async def scene() -> None:
         for number in range(MAX_ABANDONED):
             assert calls.abandoned == number
             await hang()
         with pytest.raises(AbandonedError, match="4 earlier calls have not come back"):
-            await calls.call(release.wait, limit=0.01)
+            await calls.call(release.wait, limit=60)
         release.set()
         await until(lambda: not calls.abandoned)
         assert await calls.call(release.wait, limit=60) is True

@@ -450,7 +450,8 @@ def test_a_change_ends_a_group() -> None:
         first, second = Receiver(), Receiver()
         async with Stage({"a": Route(first, Delivery(group_wait=1000.0))}) as stage:
             stage.put(*numbered("a", 3))
-            await asyncio.sleep(0.01)
+            for _ in range(20):  # more turns of the event loop than it takes to begin to gather
+                await asyncio.sleep(0)
             await stage.dispatcher.exchange({"a": Route(second, QUICK)})
             assert await stage.drain()
         assert first.taken == []

@@ -220,11 +220,10 @@ def test_a_server_that_stops_in_peace_is_no_crash(site: Site) -> None:
 
 
 CRASH_IN_TWO_PARTS = """
-import faulthandler, os, pathlib, time
+import faulthandler, os
 faulthandler.disable()
 os.write(2, b"Fatal Python error: Segmentation fault\\n\\nCurrent thread 0x01 (most recent call first):\\n")
-while not pathlib.Path("go").exists():
-    time.sleep(0.001)
+os.read(0, 1)
 os.write(2, b'  File "late.py", line 3 in late\\n')
 os.write(2, b"Extension modules: a (total: 1)\\n")
 os.kill(os.getpid(), 11)
@@ -240,13 +239,13 @@ def test_a_master_that_is_killed_within_a_dump_loses_and_repeats_nothing(site: S
     """The next one has both halves of the dump, and the alarm fires once."""
     book = site.installation.state_dir / "deaths.jsonl"
     options = (*ALARM, "--buffered")
-    process = site.installation.start(
-        options, sys.executable, "-c", CRASH_IN_TWO_PARTS, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = site.installation.start(options, sys.executable, "-c", CRASH_IN_TWO_PARTS, **streams)
+    assert process.stdin is not None
     site.until(lambda: book.exists() and b"Current thread" in book.read_bytes())
     (master,) = _masters(process.pid)
     os.kill(master, signal.SIGKILL)
-    (site.installation.directory / "go").touch()
+    process.stdin.close()
     assert process.wait(60) == -signal.SIGSEGV
     (message,) = site.messages
     assert 'File "late.py", line 3 in late' in message

@@ -12,6 +12,7 @@ import json
 import math
 from collections import OrderedDict, deque
 from collections.abc import Sequence
+from typing import TypeVar
 
 import msgspec
 
@@ -42,6 +43,7 @@ _Seen = dict[bytes, tuple[int, float]]
 #: An alarm, a line or the parts of one, and when it was seen.
 _Loose = tuple[str, tuple[bytes, ...], float]
 _Line = tuple[str, bytes, float]
+_Entry = TypeVar("_Entry", _Loose, _Line)
 #: An alarm, a log call, the first record of it that concerned the alarm, and when that was.
 _Call = tuple[str, str, str, float]
 
@@ -88,9 +90,9 @@ class LineCounts:
         count, since = self._seen.pop(key, (0, now))
         return count if now - since < WINDOW else 0
 
-    def dump(self, now: float) -> _Seen:
-        """Return what `__init__` takes, without what is too old to count."""
-        return {key: seen for key, seen in self._seen.items() if now - seen[1] < WINDOW}
+    def dump(self) -> _Seen:
+        """Return what `__init__` takes; it changes with the next line."""
+        return self._seen
 
 
 def _digest(alarm: str, line: bytes) -> bytes:
@@ -102,20 +104,20 @@ class Calls:
     """Remembers which record of a log call concerned an alarm first, for a limited time, in limited space."""
 
     def __init__(self, calls: Sequence[_Call] = ()) -> None:
-        self._first = OrderedDict(((alarm, call), (key, since)) for alarm, call, key, since in calls)
+        self._first = OrderedDict((seen[:2], seen) for seen in calls)
 
     def is_known(self, alarm: str, record: Record, now: float) -> bool:
         """Return whether another record of the same call concerned the alarm within `WINDOW` seconds."""
         while self._first and (
-            len(self._first) >= CALLS_CAPACITY or now - next(iter(self._first.values()))[1] >= WINDOW
+            len(self._first) >= CALLS_CAPACITY or now - next(iter(self._first.values()))[3] >= WINDOW
         ):
             self._first.popitem(last=False)
-        key, since = self._first.setdefault((alarm, record.call), (record.key, now))
+        _, _, key, since = self._first.setdefault((alarm, record.call), (alarm, record.call, record.key, now))
         return key != record.key and now - since < WINDOW
 
-    def dump(self, now: float) -> tuple[_Call, ...]:
-        """Return what `__init__` takes, without what is too old to count."""
-        return tuple((*of, key, since) for of, (key, since) in self._first.items() if now - since < WINDOW)
+    def dump(self) -> tuple[_Call, ...]:
+        """Return what `__init__` takes."""
+        return tuple(self._first.values())
 
 
 class EchoGuard:
@@ -129,12 +131,10 @@ class EchoGuard:
         self._loose: deque[_Loose] = deque(saved.loose, maxlen=LOOSE_CAPACITY)
         self._recent: deque[_Line] = deque(saved.recent, maxlen=LOOSE_CAPACITY)
 
-    def dump(self, now: float) -> SavedEchoes:
-        """Return what `__init__` takes."""
-        fresh = [entry for entry in self._loose if now - entry[2] < WINDOW]
-        recent = [entry for entry in self._recent if now - entry[2] < WINDOW]
+    def dump(self) -> SavedEchoes:
+        """Return what `__init__` takes, to be encoded at once: it is written down with each firing, and not copied."""
         return SavedEchoes(
-            self._announced.dump(now), self._printed.dump(now), tuple(fresh), tuple(recent), self._calls.dump(now)
+            self._announced.dump(), self._printed.dump(), tuple(self._loose), tuple(self._recent), self._calls.dump()
         )
 
     def expects_prints(self, now: float) -> bool:
@@ -146,7 +146,7 @@ class EchoGuard:
         """Note that `alarm` matched a printed line `n` times, none of which was an echo."""
         line = line.rstrip(b"\r\n")
         self._printed.add(alarm, line, now, n)
-        self._recent.append((alarm, line, now))
+        _append(self._recent, (alarm, line, now))
 
     def is_echo(self, alarm: str, record: Record, now: float) -> bool:
         """Note that `alarm` matched `record`; return True when this is its second appearance."""
@@ -181,8 +181,15 @@ class EchoGuard:
             if entry[0] == alarm and now - entry[2] < WINDOW and _holds(entry[1], parts):
                 self._recent.remove(entry)
                 return True
-        self._loose.append((alarm, parts, now))
+        _append(self._loose, (alarm, parts, now))
         return False
+
+
+def _append(entries: deque[_Entry], entry: _Entry) -> None:
+    """Append one, and forget those that are too old to count."""
+    while entries and entry[2] - entries[0][2] >= WINDOW:
+        entries.popleft()
+    entries.append(entry)
 
 
 def _holds(line: bytes, parts: tuple[bytes, ...]) -> bool:

@@ -80,7 +80,7 @@ class Memory:
                 silences=self.silences.until,
                 untold=self.held_back.alarms,
                 loops=self.loops.dump(),
-                echoes=self.echoes.dump(now),
+                echoes=self.echoes.dump(),
                 timeouts=self.timeouts,
             )
         )

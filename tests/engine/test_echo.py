@@ -70,6 +70,8 @@ def test_what_is_too_old_takes_no_room() -> None:
     for n in range(10):
         guard.is_echo("a", printed(b"%d" % n), n * WINDOW)
         guard.is_echo("a", of_call(f"{n}", "k"), n * WINDOW)
-    then = guard.dump(0.0)  # to which nothing is too old
-    assert len(then.printed) == 1
-    assert [call for _, call, _, _ in then.calls] == ["9"]
+        guard.is_echo("a", record(b"said %d" % n, loose=(b"event number %d" % n,)), n * WINDOW)
+    kept = guard.dump()
+    assert (len(kept.printed), len(kept.announced), len(kept.loose)) == (1, 1, 1)
+    assert kept.recent == (("a", b"9", 9 * WINDOW),)
+    assert kept.calls == (("a", "9", "k", 9 * WINDOW),)

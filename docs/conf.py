@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from importlib.metadata import version as installed_version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from figures import FIGURES
 
+from alarm_mw.version import VERSION
+
 project = "alarm_mw"
 copyright = "the authors of alarm_mw"  # noqa: A001  # Sphinx's name
-version = release = installed_version("alarm-mw")
+version = release = VERSION
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers"]
 exclude_patterns = ["_build", "_ext"]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 import alarm_mw
 from alarm_mw.supervisor import __main__ as supervisor
+from alarm_mw.version import VERSION
 
 
 def test_every_public_name_is_there() -> None:
@@ -18,6 +20,11 @@ def test_every_public_name_is_there() -> None:
     for name in alarm_mw.__all__:
         assert getattr(alarm_mw, name) is not None
         assert name in dir(alarm_mw)
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    """The package and its metadata agree."""
+    assert version("alarm-mw") == VERSION
 
 
 def test_other_names_are_errors() -> None:

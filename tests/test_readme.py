@@ -14,6 +14,8 @@ from types import ModuleType
 
 import pytest
 
+from alarm_mw.version import VERSION
+
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "examples/flask_app/README.md", "examples/fastapi_app/README.md"]
 
@@ -79,7 +81,6 @@ def test_what_is_promised_is_what_is_installed() -> None:
 
 def test_the_changelog_has_this_version() -> None:
     """The version of the package has its entry in the changelog, with its date; before that it is the one to come."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    version = re.escape(project["version"])
+    version = re.escape(VERSION)
     entry = rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$|^## \[Unreleased\]\n\nIt will be {version},"
     assert re.search(entry, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)

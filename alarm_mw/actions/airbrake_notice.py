@@ -6,12 +6,12 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from xml.etree import ElementTree as ET
 
 from alarm_mw.actions.backtrace import Backtrace, Frame, parse
 from alarm_mw.printable import printable, printable_lines
 from alarm_mw.types import Firing
+from alarm_mw.version import VERSION
 
 NAME = "alarm-mw"
 #: The package, as a package URL (purl).
@@ -44,7 +44,7 @@ class System:
             uname.machine,
             uname.node,
             platform.python_version(),
-            version(NAME),
+            VERSION,
             root,
         )
 

@@ -10,6 +10,7 @@ from typing import Final
 import click
 
 from alarm_mw.cli.garbage import none_collected
+from alarm_mw.version import VERSION
 
 #: The verbs, each in the module of its name, in the order of the help.
 VERBS: Final = (
@@ -49,6 +50,6 @@ atexit.register(gc.freeze)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="alarm-mw", prog_name="alarm-mw")
+@click.version_option(VERSION, prog_name="alarm-mw")
 def main() -> None:
     """Alarms for Python web applications: any line an app prints or logs can wake a person."""

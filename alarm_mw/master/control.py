@@ -16,6 +16,7 @@ from alarm_mw.master.prometheus import Figures
 from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime import Runtime
 from alarm_mw.master.self_check import Sight
+from alarm_mw.version import VERSION
 
 
 class InForce(TypedDict):
@@ -122,9 +123,7 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figu
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
-    from importlib.metadata import version  # noqa: PLC0415  # 10 ms and half a megabyte, for the first who asks
-
-    return Figures(books, master, runtime.metrics.values(), version("alarm-mw"))
+    return Figures(books, master, runtime.metrics.values(), VERSION)
 
 
 def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:

@@ -161,6 +161,21 @@ def test_files_get_every_byte(
     os.close(descriptor)
 
 
+def test_a_file_that_is_set_to_append_gets_every_byte(
+    source: Pipe, transit: Pipe, view: memoryview, tmp_path: Path
+) -> None:
+    """What is under way at that moment, and what comes later."""
+    with (tmp_path / "log").open("wb") as log:
+        passage = Passage(source.read, log.fileno(), (transit.read, transit.write))
+        assert passage.resume() == 0
+        fcntl.fcntl(log.fileno(), fcntl.F_SETFL, os.O_APPEND)
+        for _ in range(2):
+            os.write(source.write, b"a line\n")
+            assert pass_all(passage, view, 7) == b"a line\n"
+        passage.close()
+    assert (tmp_path / "log").read_bytes() == b"a line\n" * 2
+
+
 @contextmanager
 def file_of_at_most(size: int, path: Path) -> Iterator[int]:
     """Open a file that takes so many bytes, as on a disk that is full afterwards."""

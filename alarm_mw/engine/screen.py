@@ -18,10 +18,10 @@ import msgspec
 from alarm_mw.engine.expression import NOWHERE, Exactness, Expression
 from alarm_mw.engine.finder import RULE_BITS, Finder, LiteralFinder, Name, Re2Finder, Tell
 from alarm_mw.engine.hyperscan_finder import HyperscanFinder
-from alarm_mw.engine.text_screen import TellText, needed_texts, text_teller
+from alarm_mw.engine.text_screen import TellText, joined, text_teller
 from alarm_mw.types import Rule
 
-_FORMAT = 2
+_FORMAT = 3
 _RULE_MASK = (1 << RULE_BITS) - 1
 
 #: How many combinations of rules are remembered.
@@ -92,8 +92,8 @@ class Screen:
         self._finder = finder
         #: Made for the first record, without a lock: a forked child could find it held.
         self._tell: Tell | None = None
-        #: Texts that records which match hold (`needed_texts`).
-        self.needs = needed_texts(expressions)
+        #: What the rules need together.
+        self.needs = joined(expression.needs for expression in expressions if expression != NOWHERE)
         #: The same of a record's text, without a newline at its end; made for the first one as well.
         self.may_match_text: TellText = self._may_match_first
         #: The rules that have to be judged on every line.

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
-from alarm_mw.engine.expression import NOWHERE, Expression
+from alarm_mw.engine.expression import MOST_NEEDS, UNKNOWN, Needs
 from alarm_mw.engine.finder import Tell
 
-#: Up to so many literals, in up to so many characters: to look for each is faster than a pass that looks for all rules.
-FEW_LITERALS = 16
+#: Up to so many texts, in up to so many characters: to look for each is faster than a pass that looks for all rules.
+FEW = 16
 SHORT = 500
-
-#: What any record holds.
-ANYTHING = ("",)
 
 #: Tells whether any rule may match a record, by its text without a newline at the end.
 TellText = Callable[[str], bool]
 
 
-def needed_texts(expressions: Sequence[Expression]) -> tuple[str, ...]:
-    """Return texts of which a record holds one, where any rule may match it and it is all of ASCII.
+def joined(needs: Iterable[Needs]) -> Needs:
+    """Return what some rules need together; unknown where it is of one of them, and where it is much."""
+    all_needs = list(needs)
+    ignores_case = any(each.ignores_case for each in all_needs)
+    texts = {text.lower() if ignores_case else text for each in all_needs for text in each.texts}
+    if UNKNOWN in all_needs or len(texts) > MOST_NEEDS:
+        return UNKNOWN
+    least = [text for text in texts if not any(other in text for other in texts - {text})]
+    return Needs(tuple(sorted(least)), ignores_case) if len(least) <= FEW else UNKNOWN
 
-    To look for few texts takes less time than to have bytes made of the record. `ANYTHING` where that is of no use.
-    """
-    literals = {expression.literal for expression in expressions if expression != NOWHERE}
-    if b"" in literals or len(literals) > FEW_LITERALS or not all(map(bytes.isascii, literals)):
-        return ANYTHING
-    return tuple(literal.decode() for literal in literals)
 
-
-def text_teller(needs: tuple[str, ...], may_match: Tell) -> TellText:
-    """Return what tells of text: by what it `needs`, then by its bytes. Every log call goes through it."""
+def text_teller(needs: Needs, may_match: Tell) -> TellText:
+    """Return what tells of text: by what the rules need, then by its bytes. Every log call goes through it."""
 
     def tells_by_bytes(text: str) -> bool:
         try:
@@ -43,9 +40,11 @@ def text_teller(needs: tuple[str, ...], may_match: Tell) -> TellText:
         # What is beyond ASCII may be written in another way once it is bytes.
         if len(text) > SHORT or not text.isascii():
             return tells_by_bytes(text)
-        for need in needs:
-            if need in text:
+        looked_through = text.lower() if ignores_case else text
+        for need in texts:
+            if need in looked_through:
                 return tells_by_bytes(text)
         return False
 
-    return tells_by_bytes if needs == ANYTHING else tells_by_needs
+    texts, ignores_case = needs.texts, needs.ignores_case
+    return tells_by_needs if texts else tells_by_bytes

@@ -15,6 +15,7 @@ Of a pattern that can match the empty text there is nothing to find: every line 
 from __future__ import annotations
 
 from alarm_mw.engine.expression import EVERY_LINE, Exactness, Expression
+from alarm_mw.engine.needed import needs_of
 from alarm_mw.engine.one_line import across_lines, empty_at_end, with_line_ends, within_line
 from alarm_mw.engine.screen_syntax import required, write
 from alarm_mw.engine.tree import NOTHING, Tree
@@ -35,4 +36,4 @@ def translate(tree: Tree, *, multiline: bool = False) -> Expression:
         root = trimmed(root)
     if root == NOTHING or can_be_empty(root) or empty_at_end(root):
         return EVERY_LINE
-    return Expression(write(root), exact, required(root))
+    return Expression(write(root), exact, required(root), needs_of(root))

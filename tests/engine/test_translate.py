@@ -15,6 +15,7 @@ from alarm_mw.engine.finder import Name
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.engine.screen import Screen
 from alarm_mw.engine.translate import translate
+from alarm_mw.engine.tree import Tree
 from alarm_mw.errors import PatternError, RuleTimeout
 from alarm_mw.types import Rule, Syntax
 
@@ -103,6 +104,31 @@ def test_what_matches_the_empty_text_has_to_be_judged_on_every_line(pattern: str
 def test_the_bytes_that_a_match_needs_are_known(pattern: str, literal: bytes) -> None:
     """Without an automaton, lines are looked for by the longest bytes that each match holds."""
     assert translate(python_syntax.parse(pattern)).literal == literal
+
+
+@pytest.mark.parametrize(
+    ("pattern", "needs"),
+    [
+        ("error|fail(?:ed|ure): .*", {"error", "fail"}),
+        ("(?i)error", {"error"}),
+        ("(?i:warn)ing|x (?i:Y)", {"warning", "x y"}),
+        ("Disk: (?i:f)", {"Disk: "}),
+        ("(?:ab|cd){2,}x?", {"ab", "cd"}),
+        (r"a{3}b\s", {"aaab"}),
+        ("(?:ab|c?)", set()),
+        (r"\d\d:\d\d", {":"}),
+        (r"gone\n", {"gone"}),
+        (r"\n", set()),
+        ("st\u00f6r", {"st"}),
+        ("|".join(f"{n:03d}" for n in range(65)), set()),
+    ],
+)
+@pytest.mark.parametrize("parse", [python_syntax.parse, pcre.parse])
+def test_the_texts_are_known_of_which_a_match_holds_one(
+    pattern: str, needs: set[str], parse: Callable[[str], Tree]
+) -> None:
+    """In any case, or in small letters where the rule has it so; a choice needs one of its branches."""
+    assert set(translate(parse(pattern)).needs.texts) == needs
 
 
 def test_bytes_patterns_are_exact_on_all_lines() -> None:
@@ -281,6 +307,9 @@ def test_no_line_that_a_rule_matches_is_missed(syntax: Syntax, data: st.DataObje
             assert screen.candidates(line) == (0,)
         elif hit:
             assert not hit.certain, (pattern, line)
+        text = line.removesuffix(b"\n")
+        if verdict(rule, text + b"\n"):
+            assert screen.may_match_text(text.decode("utf-8", "surrogateescape")), (pattern, text)
         start += len(line)
     if verdict(rule, stream) and multiline:
         assert screen.candidates(stream) == (0,), pattern

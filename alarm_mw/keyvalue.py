@@ -65,6 +65,17 @@ def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     return f" (did you mean {near[0]!r}?)" if near else ""
 
 
+def choices(kind: object) -> str:
+    """Return ``expected 'a' or 'b'`` for a type that allows so many texts only; else nothing."""
+    info = msgspec.inspect.type_info(kind)
+    if isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    if not isinstance(info, msgspec.inspect.LiteralType):
+        return ""
+    *others, last = map(repr, info.values)
+    return f"expected {', '.join(others)} or {last}"
+
+
 def build(options: type[T], values: Mapping[str, str]) -> T:
     """Return `options` made of the texts in `values`; raise `OptionError` with everything that is wrong.
 
@@ -83,7 +94,7 @@ def build(options: type[T], values: Mapping[str, str]) -> T:
             try:
                 converted[name] = _convert(values[name], field.type)
             except msgspec.ValidationError as error:
-                problems.append(f"{name}: {error}")
+                problems.append(f"{name}: {choices(field.type) or error}")
         elif field.required:
             problems.append(f"{name!r} is missing")
     if problems:

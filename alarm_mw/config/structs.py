@@ -13,6 +13,7 @@ from msgspec.structs import FieldInfo
 from alarm_mw.actions.masking import mask
 from alarm_mw.config.tree import Table
 from alarm_mw.interfaces import PluginOptions, secrets
+from alarm_mw.keyvalue import choices
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -66,7 +67,9 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
         return msgspec.convert(value, field.type, strict=not table.is_from_environ(key))
     except (msgspec.ValidationError, RecursionError) as error:
         secret = field.name in _secrets(kind)
-        text, index = _explain(str(error), [str(value)] if secret else [])
+        allowed = choices(field.type)
+        message = f"{allowed}, got {value!r}" if allowed else str(error)
+        text, index = _explain(message, [str(value)] if secret else [])
         table.wrong(f"{key}: {text}", key, *index)
         return _WRONG
 

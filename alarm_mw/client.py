@@ -163,10 +163,6 @@ def capture_stdio() -> None:
 
     Works on file descriptors 1 and 2, so that C extensions and child processes count too. Under ``alarm-mw run`` the
     master reads that output already, and nothing is done. Raises `NotRunningError` where `init` was not called before.
-    Undone by `shutdown`.
+    Goes on when `init` is called again; undone by `shutdown`.
     """
-    client = process.current()
-    if not client.prints_are_read():
-        from alarm_mw.master.local import capture  # noqa: PLC0415  # see process._start_local
-
-        capture(client)
+    process.capture_prints(process.current())

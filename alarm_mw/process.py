@@ -70,8 +70,8 @@ if "uwsgi" in sys.modules:
 def configure(settings: Settings, *, starts: bool = True) -> None:
     """Start a worker thread with these settings where there is no master; deliver what an earlier one has before.
 
-    One that runs with equal settings goes on. Blocks for the time that it takes; raises what the start raises. Where
-    `starts` is False, the first record starts it.
+    One that runs with equal settings goes on; one that reads what is printed is followed by one that does. Blocks for
+    the time that it takes; raises what the start raises. Where `starts` is False, the first record starts it.
     """
     process = this
     if process.configure is not None:
@@ -83,11 +83,23 @@ def configure(settings: Settings, *, starts: bool = True) -> None:
             return
         # What comes meanwhile is kept for the next one.
         former, process.client = process.client, None
+        reads_prints = former is not None and former.prints_are_read()
         if former is not None:
             former.shutdown(EXIT_TIMEOUT)
         process.settings = settings
-        if starts:
-            _set_client(process, _make_client(process))
+        if starts or reads_prints:
+            client = _make_client(process)
+            if reads_prints:
+                capture_prints(client)
+            _set_client(process, client)
+
+
+def capture_prints(client: Client) -> None:
+    """Have what this process prints read, unless that is done; `NotRunningError` where no configuration was given."""
+    if not client.prints_are_read():
+        from alarm_mw.master.local import capture  # noqa: PLC0415  # see _start_local
+
+        capture(client)
 
 
 def prepare(settings: Settings) -> None:

@@ -73,7 +73,7 @@ def restart(config: Files | None, *, state_dir: str | os.PathLike[str] | None, r
     """Do what `supervise` does in a process where it may."""
     places = Places(None if state_dir is None else os.fspath(state_dir))
     try:
-        _restart(_files(config), places)
+        _restart(config, places)
     except (ConfigError, RefusedError) as error:
         complain(str(error))
         if required:
@@ -87,10 +87,10 @@ def complain(text: str) -> None:
         print(f"alarm-mw: {line}", file=sys.stderr, flush=True)  # noqa: T201  # the server has no log yet
 
 
-def _restart(files: Sequence[str], places: Places) -> NoReturn:
+def _restart(config: Files | None, places: Places) -> NoReturn:
     if _is_read_once():
         raise RefusedError(_READ_ONCE)
-    sources = Sources.of_files([os.path.abspath(file) for file in files])
+    sources = Sources.of_files([os.path.abspath(file) for file in _files(config)])
     examined, loaded = read(sources, os.environ, time.time())
     for warning in examined.warnings:
         complain(f"{warning.where}: warning: {warning.text}")

@@ -157,6 +157,19 @@ def test_a_record_that_is_also_printed_fires_once(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("again", ["alarm_mw.init(alarms=alarms, log_alarms=['a AGAIN'])", "handler('a AGAIN')"])
+def test_prints_stay_captured_when_the_configuration_is_replaced(tmp_path: Path, again: str) -> None:
+    """What `init` or a handler configures anew counts for prints as well, without another `capture_stdio`."""
+    program = (
+        "alarms = {'a': 'cmd:cat >> out.txt'}\n"
+        "def handler(rule): alarm_mw.AlarmHandler(alarms=alarms, log_alarms=[rule])\n"
+        f"alarm_mw.capture_stdio()\nprint('TERRIBLE')\n{again}\nprint('AGAIN')\n"
+    )
+    result = run(tmp_path, program)
+    assert (result.stdout, result.stderr) == (b"TERRIBLE\nAGAIN\n", b"")
+    assert lines(tmp_path) == ["TERRIBLE", "AGAIN"]
+
+
 def test_capturing_needs_a_configuration() -> None:
     """Without `init` nothing is captured, and the error says what is missing."""
     with pytest.raises(NotRunningError, match="init"):

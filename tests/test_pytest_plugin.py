@@ -181,6 +181,7 @@ def test_a_wrong_configuration_is_an_error_of_the_test(project: Path) -> None:
     assert "alarms.toml:2: alarm 'a': unknown alarm plugin 'cdm'" in printed
     assert "1 error" in printed
     assert "load.py" not in printed
+    assert "another exception" not in printed
 
 
 def test_the_plugin_costs_next_to_nothing() -> None:

@@ -157,6 +157,28 @@ def test_a_record_that_is_also_printed_fires_once(tmp_path: Path) -> None:
     assert len(lines(tmp_path)) == 1
 
 
+@pytest.mark.parametrize("leaves_a_child", [False, True])
+def test_what_is_printed_last_is_read_however_late(tmp_path: Path, leaves_a_child: bool) -> None:
+    """A reader that the machine lets run only when the capture is ending has all of it, the half line at the end too."""
+    child = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n" if leaves_a_child else "child = None\n"
+    program = (
+        "import threading\n"
+        "from alarm_mw.master.local import StdioCapture, StreamReader\n"
+        "ending, stop, read = threading.Event(), StdioCapture.stop, StreamReader.run\n"
+        "def end(*arguments):\n"
+        "    try: return stop(*arguments)\n"
+        "    finally: ending.set()\n"
+        "StdioCapture.stop = end\n"
+        "StreamReader.run = lambda self: (ending.wait(), read(self))\n"
+        f"alarm_mw.capture_stdio()\n{child}"
+        "print('TERRIBLE')\nprint('TERRIBLE end', end='' if child is None else None)\n"
+        "alarm_mw.shutdown()\n"
+        "if child: child.kill(); child.wait()\n"
+    )
+    assert run(tmp_path, program).stdout.startswith(b"TERRIBLE\nTERRIBLE end")
+    assert sorted(lines(tmp_path)) == ["TERRIBLE", "TERRIBLE end"]
+
+
 @pytest.mark.parametrize("again", ["alarm_mw.init(alarms=alarms, log_alarms=['a AGAIN'])", "handler('a AGAIN')"])
 def test_prints_stay_captured_when_the_configuration_is_replaced(tmp_path: Path, again: str) -> None:
     """What `init` or a handler configures anew counts for prints as well, without another `capture_stdio`."""

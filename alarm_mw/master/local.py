@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 import uuid
 
 from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
-from alarm_mw.descriptors import write_at_once
+from alarm_mw.descriptors import has_no_writer, unread, write_at_once
 from alarm_mw.engine.decision import Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
@@ -34,6 +35,9 @@ METRICS_TIMEOUT = 2.0
 
 #: Seconds to wait for a reader whose stream has ended.
 JOIN_TIMEOUT = 2.0
+
+#: Seconds between two looks at what a reader has left.
+_TICK = 0.002
 
 #: Runtimes that forked children have inherited. To let them be collected there would undo, in the selectors that
 #: parent and child share, what the parent has set up.
@@ -148,8 +152,10 @@ class LocalClient:
             self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
 
     def _end_capture(self, capture: StdioCapture, timeout: float) -> None:
+        copies = [*capture.copies.values()]
         capture.stop(timeout)
-        for reader, thread in self._readers:
+        for copy, (reader, thread) in zip(copies, self._readers, strict=True):
+            _let_read(copy, thread)
             # Where a child goes on printing, the copy has no end.
             reader.stop()
             thread.join(JOIN_TIMEOUT)
@@ -160,6 +166,13 @@ class LocalClient:
         with contextlib.suppress(OSError):
             while data:
                 data = data[os.write(self._stderr, data) :]
+
+
+def _let_read(copy: int, thread: threading.Thread) -> None:
+    """Wait until the reader of `copy` has what is in it; where nobody writes any more, until it has ended."""
+    deadline = time.monotonic() + JOIN_TIMEOUT
+    while thread.is_alive() and time.monotonic() < deadline and (unread(copy) or has_no_writer(copy)):
+        thread.join(_TICK)
 
 
 def capture(client: object) -> None:

@@ -159,7 +159,7 @@ def test_a_record_that_is_also_printed_fires_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("leaves_a_child", [False, True])
 def test_what_is_printed_last_is_read_however_late(tmp_path: Path, leaves_a_child: bool) -> None:
-    """A reader that the machine lets run only when the capture is ending has all of it, the half line at the end too."""
+    """A reader that the machine lets run only when the capture is ending has all of it, a half line at the end too."""
     child = "import subprocess; child = subprocess.Popen(['sleep', '60'])\n" if leaves_a_child else "child = None\n"
     program = (
         "import threading\n"

@@ -132,11 +132,13 @@ def retry(  # noqa: PLR0917  # the command line's options
 ) -> None:
     """Put letters back to be delivered: at once by a running server, else at its next start.
 
-    Their time for retries begins anew.
+    Their time for retries begins anew. A running server also tries at once what waits for its next attempt, whatever
+    the receiver has asked for.
     """
     order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
     answer = _ask(_desk(state_dir, socket_path), order)
-    click.echo(f"{answer.count} put back")
+    n = answer.hastened
+    click.echo(f"{answer.count} put back" + (f"; {n} that wait{'s is' if n == 1 else ' are'} tried now" if n else ""))
     _end(answer)
 
 

@@ -105,9 +105,12 @@ def _near(file: str) -> str:
 
 
 def _failing(alarm: str, failing: dict[str, Any]) -> str:
-    since = datetime.fromtimestamp(failing["since"], UTC).astimezone()
+    since, next_at = (datetime.fromtimestamp(failing[at], UTC).astimezone() for at in ("since", "next_at"))
     pace = ", tried by one firing at a time" if failing["is_open"] else ""
-    times = f"{failing['failures']} attempts in vain since {since:%Y-%m-%d %H:%M:%S}"
+    if failing["next_at"] > time.time():  # else it is being made
+        pace += f", next at {next_at:%H:%M:%S}"
+    n = failing["failures"]
+    times = f"{n} attempt{'' if n == 1 else 's'} in vain since {since:%Y-%m-%d %H:%M:%S}"
     return f"alarm {alarm}: {times}{pace}: {failing['error']}"
 
 

@@ -26,6 +26,8 @@ class Failing(TypedDict):
     error: str
     #: Attempts are made one at a time, after pauses.
     is_open: bool
+    #: When the next attempt is due, in seconds since the epoch.
+    next_at: float
 
 
 class Breaker:
@@ -34,9 +36,10 @@ class Breaker:
     def __init__(self, policy: Delivery) -> None:
         self._policy = policy
         self._turn = asyncio.Lock()
-        #: Set while nobody has to wait.
-        self._go = asyncio.Event()
-        self._go.set()
+        #: Wakes those who wait for their turn, to see whether they still have to.
+        self._news = asyncio.Event()
+        #: Ends pauses.
+        self._hurry = asyncio.Event()
         self._is_released = False
         self._failures = 0
         #: What the last one in vain said.
@@ -67,35 +70,65 @@ class Breaker:
         self._next = max(self._next, now + max(error.after or 0.0, self._pause()))
         if self.failing_since is None:
             self.failing_since = now
-        if self.is_open and not self._is_released:
-            self._go.clear()
 
     def worked(self) -> None:
         """Note that the receiver answers."""
         self._failures, self._next, self.failing_since = 0, 0.0, None
-        self._go.set()
+        _pulse(self._news)
+
+    def hasten(self) -> None:
+        """Have the next attempt made now, whatever the receiver asked for."""
+        self._next = 0.0
+        _pulse(self._hurry)
+        _pulse(self._news)
 
     def release(self) -> None:
         """Let nobody wait any more."""
         self._is_released = True
-        self._go.set()
+        self._hurry.set()
+        self._news.set()
+
+    async def rest(self, seconds: float) -> None:
+        """Wait so long, or until `hasten` or `release` is called."""
+        await _wait(self._hurry, seconds)
 
     async def admit(self) -> None:
         """Return when an attempt may be made: at once, or in the order of the calls, one after each pause."""
-        if self._go.is_set():
+        if not self._holds_back():
             return
         async with self._turn:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._next - time.monotonic()):
-                    await self._go.wait()
+            while self._holds_back() and (left := self._next - time.monotonic()) > 0.0:
+                await _wait(self._news, left)
             self._next = time.monotonic() + self._pause()
 
     def state(self) -> Failing | None:
         """Return how the receiver fails; None while all is well. From any thread."""
         if (failing_since := self.failing_since) is None:
             return None
-        since = time.time() - (time.monotonic() - failing_since)
-        return Failing(since=since, failures=self._failures, error=self.error, is_open=self.is_open)
+        clock = time.time() - time.monotonic()
+        return Failing(
+            since=clock + failing_since,
+            failures=self._failures,
+            error=self.error,
+            is_open=self.is_open,
+            next_at=clock + self._next,
+        )
+
+    def _holds_back(self) -> bool:
+        return self.is_open and not self._is_released
 
     def _pause(self) -> float:
         return self._policy.pause(self._failures, random.random())
+
+
+def _pulse(event: asyncio.Event) -> None:
+    """Wake those who wait for it now, and nobody who comes later."""
+    if not event.is_set():
+        event.set()
+        event.clear()
+
+
+async def _wait(event: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()

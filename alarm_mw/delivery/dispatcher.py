@@ -48,7 +48,7 @@ class Route:
 
 
 class Dispatcher:
-    """Lives on the event loop: only `submit` and `offer` may be called from other threads."""
+    """Lives on the event loop: only `submit`, `offer` and `hasten` may be called from other threads."""
 
     def __init__(self, outbox: Outbox, routes: Mapping[str, Route]) -> None:
         self._outbox = outbox
@@ -74,6 +74,11 @@ class Dispatcher:
         with contextlib.suppress(RuntimeError):  # the loop is closed; what is in the outbox waits there
             self._loop.call_soon_threadsafe(self._wake, frozenset(alarms))
 
+    def hasten(self, alarms: Iterable[str]) -> None:
+        """Have the lanes of these alarms make the next attempt at what waits now. From any thread."""
+        with contextlib.suppress(RuntimeError):  # as above
+            self._loop.call_soon_threadsafe(self._hasten, frozenset(alarms))
+
     def offer(self, taken: Taken) -> None:
         """Give the lanes what was just taken into the outbox, in the order in which it was. From any thread."""
         with contextlib.suppress(RuntimeError):  # as above
@@ -89,6 +94,10 @@ class Dispatcher:
     def _wake(self, alarms: Iterable[str]) -> None:
         for alarm in self._lanes.keys() & alarms:  # others were taken out of the configuration meanwhile
             self._lanes[alarm].wake()
+
+    def _hasten(self, alarms: Iterable[str]) -> None:
+        for alarm in self._lanes.keys() & alarms:
+            self._lanes[alarm].hasten()
 
     async def exchange(self, routes: Mapping[str, Route]) -> dict[str, int]:
         """Deliver by these routes from now on. Only while it runs, from `start` to `stop`.

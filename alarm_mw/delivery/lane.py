@@ -99,6 +99,10 @@ class Lane:
         """Gather no groups any more: the end is near."""
         self._hurrying.set()
 
+    def hasten(self) -> None:
+        """Make the next attempt now, whatever the receiver asked for."""
+        self._breaker.hasten()
+
     def is_stuck(self) -> bool:
         """Return whether everything under way waits for its next attempt."""
         return self._pausing > 0 and self._pausing == len(self._under_way)
@@ -249,7 +253,7 @@ class Lane:
             try:
                 async with asyncio.timeout(trial.patience(self._breaker.failing_since)):
                     if not self._breaker.is_open:
-                        await self._sleep(trial.pause)
+                        await self._breaker.rest(trial.pause)
                     await self._breaker.admit()
             except TimeoutError:  # time for another way
                 return False

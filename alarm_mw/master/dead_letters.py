@@ -5,26 +5,37 @@ from __future__ import annotations
 import sqlite3
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.master.runtime import Runtime
 
 
 def carry_out(runtime: Runtime, order: bytes) -> bytes:
-    """Return the JSON of an `Answer` to that of an `Order`; what is put back is delivered at once.
+    """Return the JSON of an `Answer` to that of an `Order`; what is put back, and what waits, is tried at once.
 
     May block for the time of disk reads and writes; from any thread.
     """
     return msgspec.json.encode(_answer(runtime, order))
 
 
-def _answer(runtime: Runtime, order: bytes) -> Answer:
+def _answer(runtime: Runtime, text: bytes) -> Answer:
     names = runtime.lanes.names()
     try:
-        answer = DeadLetters(runtime.outbox, names, is_running=True).carry_out(msgspec.json.decode(order, type=Order))
+        order = msgspec.json.decode(text, type=Order)
+        hastened = _hastened(runtime, order) if order.verb == "retry" else 0
+        answer = DeadLetters(runtime.outbox, names, is_running=True).carry_out(order)
     except msgspec.DecodeError as error:
         return Answer(refused=(f"the master does not understand the command: {error}",))
     except sqlite3.Error as error:
         return Answer(refused=(f"the outbox cannot be used: {error}",))
     runtime.lanes.wake(names)
-    return answer
+    return structs.replace(answer, hastened=hastened)
+
+
+def _hastened(runtime: Runtime, order: Order) -> int:
+    """Have what waits for the alarms that are meant tried now, and return how much that is."""
+    alarms = runtime.lanes.names().intersection(order.alarms or runtime.lanes.names())
+    runtime.lanes.hasten(alarms)
+    waiting = runtime.outbox.count_waiting()
+    return sum(waiting.get(alarm, 0) for alarm in alarms)

@@ -69,6 +69,11 @@ class Lanes:
         if self._dispatcher is not None:
             self._dispatcher.submit(alarms)
 
+    def hasten(self, alarms: Iterable[str]) -> None:
+        """Have the next attempt at what waits for these alarms made now."""
+        if self._dispatcher is not None:
+            self._dispatcher.hasten(alarms)
+
     def offer(self, taken: Taken) -> None:
         """Give the lanes what was just taken into the outbox."""
         if self._dispatcher is not None:

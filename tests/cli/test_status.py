@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -133,15 +134,15 @@ def test_alarms_for_which_nothing_has_matched_are_named(tmp_path: Path, alarms: 
 
 def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
     """Since when, how often and why; what a receiver says cannot reach the terminal's controls."""
-    jabber = {"since": 0.0, "failures": 7, "error": "refused \x1b[2J", "is_open": True}
-    hook = {"since": 0.0, "failures": 1, "error": "500", "is_open": False}
+    later = time.time() + 1000.0
+    jabber = {"since": 0.0, "failures": 7, "error": "refused \x1b[2J", "is_open": True, "next_at": later}
+    hook = {"since": 0.0, "failures": 1, "error": "500", "is_open": False, "next_at": 0.0}
     with answering(tmp_path, {**ANSWER, "failing": {"jabber": jabber, "hook": hook}}):
         result = status(tmp_path, "--socket", str(tmp_path / "s"))
     assert result.exit_code == 0
-    assert re.search(
-        r"alarm jabber: 7 attempts in vain since (1970|1969)-\S+ \S+, tried by one firing at a", result.stdout
-    )
-    assert re.search(r"alarm hook: 1 attempts in vain since \S+ \S+: 500", result.stdout)
+    shown = f"tried by one firing at a time, next at {time.strftime('%H:%M:%S', time.localtime(later))}: refused"
+    assert re.search(rf"alarm jabber: 7 attempts in vain since (1970|1969)-\S+ \S+, {shown}", result.stdout)
+    assert re.search(r"alarm hook: 1 attempt in vain since \S+ \S+: 500", result.stdout)
     assert "\x1b[2J" not in result.stdout
 
 

@@ -212,6 +212,35 @@ def test_what_waits_for_too_long_is_given_up_though_others_were_tried(fallback: 
     assert len(ends) == len(set(ends)) == (0 if fallback else 105)
 
 
+@pytest.mark.parametrize("failures", [1, breaker_module.OPEN_AFTER])
+def test_the_next_attempt_can_be_had_now(failures: int) -> None:
+    """Whatever the receiver asked for; else the next attempt is when the state says it is."""
+
+    async def scene() -> None:
+        receiver, failed = Receiver(busy()), asyncio.Event()
+
+        def note(_: str, *, error: ActionError, **_facts: object) -> None:
+            if error.after:
+                failed.set()
+
+        policy = Delivery(backoff_first=0.001, backoff_max=0.001)
+        async with Stage({"a": Route(receiver, policy), "b": Route(Receiver(), policy)}) as stage:
+            stage.put(*numbered("a", 5))
+            await receiver.until(lambda it: len(it.tries) == failures)
+            receiver.error = ActionError("busy", retry=True, after=1000.0)
+            with signals.failed.connected_to(note):
+                await asyncio.wait_for(failed.wait(), PATIENCE)
+            assert 900.0 < stage.dispatcher.failing()["a"]["next_at"] - time.time() < 1100.0
+            stage.dispatcher.hasten(["a", "b", "gone"])
+            await receiver.until(lambda it: len(it.tries) == failures + 2)
+            receiver.error = None
+            stage.dispatcher.hasten(["a"])
+            assert await stage.drain()
+        assert sorted(receiver.texts) == ["0", "1", "2", "3", "4"]
+
+    asyncio.run(scene())
+
+
 def test_a_change_of_the_configuration_waits_for_no_turn() -> None:
     """A lane that keeps attempts back makes way at once."""
 

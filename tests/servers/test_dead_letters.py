@@ -48,3 +48,25 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
     assert status["unmatched"] == ["idle"]
     assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1
     assert (folder / "other.txt").read_text() == "TERRIBLE ALARM [instead of broken]\n"
+
+
+def test_what_waits_for_its_next_attempt_can_be_tried_at_once(installation: Any, until: Callable[..., None]) -> None:
+    """Who has mended a receiver that asked for an hour, or has an hour's pause, does not have to wait for it."""
+    folder = installation.directory
+    (folder / "alarms.toml").write_text(
+        '[alarms.a]\naction = "cmd"\ncommand = "test -e mended || exit 75; cat >> out.txt"\n'
+        "delivery = { backoff_first = 3600, backoff_max = 3600 }\n"
+        "[[rules]]\npattern = '^TERRIBLE'\nalarms = 'a'\n"
+    )
+    server = installation.start(["--config", "alarms.toml"], "sh", "-c", "echo TERRIBLE ALARM; exec sleep 60")
+    try:
+        until(lambda: installation.status().get("failing"))
+        (folder / "mended").touch()
+        command = [installation.command, "dead", "retry", "--alarm", "a", "--state-dir", str(installation.state_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=installation.environ)
+        until(lambda: installation.status()["alarms"]["a"]["delivered"] == 1)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    assert done.stdout == "0 put back; 1 that waits is tried now\n"
+    assert (folder / "out.txt").read_text() == "TERRIBLE ALARM\n"

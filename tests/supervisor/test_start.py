@@ -90,6 +90,13 @@ def test_early_signal(supervise: Any) -> None:
     assert supervise("sleep", "1000", before=before).end() == -signal.SIGTERM
 
 
+def test_own_file_in_a_gap(supervise: Any) -> None:
+    """What the starting process has opened in the place of a closed descriptor is not the server's."""
+    before = "import os; os.close(1); os.open('/dev/null', os.O_WRONLY)\n"
+    run = supervise("sh", "-c", "[ -e /proc/self/fd/1 ] || echo closed >&2", before=before)
+    assert run.results() == (b"", b"closed\n")
+
+
 def test_socket_in_use(supervise: Any) -> None:
     """A socket that another supervisor listens to is not taken from it."""
     first = supervise("sh", "-c", "echo up; read line")

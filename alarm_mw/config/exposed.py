@@ -27,8 +27,9 @@ def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) ->
     known = {secret for alarm in settings.alarms for secret in _held(alarm.options)}
     for file in files:
         if known and _is_open(file) and _holds(file, known):
-            text = "others may read this file, and it holds secrets: chmod go-rwx"
-            report.warn(Where(file), f"{text} {file}, or name them as ${{VARIABLE}} or ${{file:/path}}")
+            text = f"others may read this file, and it holds secrets: chmod go-rwx {file}, or name them as"
+            ways = "$(VARIABLE) or @(/path)" if file.endswith(".ini") else "${VARIABLE} or ${file:/path}"
+            report.warn(Where(file), f"{text} {ways}")
 
 
 def _held(options: PluginOptions) -> Iterator[str]:
@@ -36,7 +37,8 @@ def _held(options: PluginOptions) -> Iterator[str]:
     for name in secrets(type(options)):
         value = getattr(options, name)
         if isinstance(value, str):
-            yield from _in_url(value) if "://" in value else [value] if value else []
+            is_url = name == "url" or "://" in value
+            yield from _in_url(value) if is_url else [value] if value else []
         elif isinstance(value, dict):
             yield from (text for key, text in value.items() if _TELLING.search(key) or _TOKEN.search(text))
 

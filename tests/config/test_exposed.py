@@ -125,7 +125,7 @@ def test_secrets_that_others_may_read_bring_a_warning(name: str, text: str, tmp_
     (warning,) = warnings_of(config)
     assert warning == (
         f"{config}: others may read this file, and it holds secrets: chmod go-rwx {config}, "
-        "or name them as ${VARIABLE} or ${file:/path}"
+        f"or name them as {'$(VARIABLE) or @(/path)' if name.endswith('.ini') else '${VARIABLE} or ${file:/path}'}"
     )
     config.chmod(0o640)
     assert len(warnings_of(config)) == 1
@@ -141,6 +141,7 @@ def test_secrets_that_others_may_read_bring_a_warning(name: str, text: str, tmp_
         ("a.toml", '[alarms.hook]\naction = "curl"\nurl = "http://a/"\nheaders = { Content-Type = "text/plain" }\n'),
         ("a.toml", '[alarms]\nlog = "log:"\n'),
         ("a.ini", INI.replace("hunter2", "$(PASSWORD)")),
+        ("a.ini", "[uwsgi]\nalarm = hook curl:hooks.example.org;method=POST\n"),
     ],
 )
 def test_a_file_without_secrets_may_be_read(name: str, text: str, tmp_path: Path) -> None:

@@ -68,6 +68,8 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_unmatched(answer["unmatched"])), soft_wrap=True)
     for alarm, failing in answer["failing"].items():
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
+    if n := answer["letters"]:
+        console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
     for sentence in told(answer["silences"]):
         console.print(_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):

@@ -132,6 +132,10 @@ class Store:
         rows = self.query("SELECT alarm, COUNT(*) FROM firings WHERE state = ? GROUP BY alarm", (State.WAITING,))
         return {cast("str", alarm): cast("int", n) for alarm, n in rows}
 
+    def count_letters(self) -> int:
+        """Return how many dead letters lie in it."""
+        return self._stock[State.DEAD].count
+
     def close(self) -> None:
         """Write everything down and close the database; log it when the former is impossible."""
         with self._lock:

@@ -57,6 +57,8 @@ class Status(TypedDict):
     metrics: dict[str, int]
     #: How the receivers of alarms fail, of those that do.
     failing: dict[str, Failing]
+    #: How many dead letters lie in the outbox.
+    letters: int
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
     #: What the master has found wrong with itself, for more than a moment; a sentence each.
@@ -102,6 +104,7 @@ def status(
         "silences": silenced(runtime),
         "metrics": runtime.metrics.values(),
         "failing": runtime.lanes.failing(),
+        "letters": runtime.outbox.count_letters(),
         "imbalances": imbalances(books, waiting),
         "findings": _findings(runtime, findings),
     }

@@ -67,6 +67,7 @@ ANSWER = {
     "alarms": {},
     "unmatched": [],
     "failing": {},
+    "letters": 0,
     "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
     "findings": [],
@@ -144,6 +145,15 @@ def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
     assert re.search(rf"alarm jabber: 7 attempts in vain since (1970|1969)-\S+ \S+, {shown}", result.stdout)
     assert re.search(r"alarm hook: 1 attempt in vain since \S+ \S+: 500", result.stdout)
     assert "\x1b[2J" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("n", "text"), [(0, None), (1, "1 dead letter, see `alarm-mw dead`"), (2, "2 dead letters, see `alarm-mw dead`")]
+)
+def test_dead_letters_that_lie_there_are_told_of(tmp_path: Path, n: int, text: str | None) -> None:
+    """The table counts those that were put back or dropped since as well."""
+    lines = show(tmp_path, letters=n).splitlines()
+    assert [line for line in lines if "letter" in line] == ([] if text is None else [text])
 
 
 def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
     try:
         until(lambda: installation.status().get("alarms", {}).get("broken", {}).get("dead"))
         until(lambda: letters() == ["mended", "broken"] or letters() == ["broken", "mended"])
+        assert installation.status()["letters"] == 2
         (folder / "mended").touch()
         assert dead("retry", "--alarm", "mended") == "1 put back\n"
         until((folder / "mended.txt").exists)
@@ -44,6 +45,7 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
         server.send_signal(signal.SIGTERM)
         server.wait(60)
     assert status["imbalances"] == []
+    assert status["letters"] == 0
     assert status["alarms"]["mended"]["retried"] == status["alarms"]["mended"]["delivered"] == 1
     assert status["unmatched"] == ["idle"]
     assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1

@@ -73,7 +73,6 @@ class AirbrakeAction:
 
     Options: ClassVar[type[PluginOptions]] = AirbrakeOptions
     concurrency: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("httpx",)
 
     def __init__(self, options: AirbrakeOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
         self._options = options

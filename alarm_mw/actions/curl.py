@@ -63,18 +63,10 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         scheme = Target.parse(self.url).scheme
         if scheme not in SCHEMES:
             _check_libcurl(scheme)
-        if scheme in MAIL_SCHEMES:
-            self._check_mail()
+        if scheme in MAIL_SCHEMES and not self.mail_to:
+            raise ValueError("a mail needs recipients: mail_to=someone@example.org")
         check_ca_file(self.ca_file)
         self._check_headers()
-
-    def _check_mail(self) -> None:
-        if not self.mail_to:
-            raise ValueError("a mail needs recipients: mail_to=someone@example.org")
-        if importlib.util.find_spec("aiosmtplib") is None:
-            raise ValueError(
-                "sending mail needs the package 'aiosmtplib', which is not installed: pip install aiosmtplib"
-            )
 
     def _check_headers(self) -> None:
         if not _TOKEN.fullmatch(self.method):
@@ -134,7 +126,6 @@ class CurlAction:
 
     Options: ClassVar[type[PluginOptions]] = CurlOptions
     concurrency: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("httpx",)
 
     def __init__(self, options: CurlOptions, context: ActionContext) -> None:
         self._options = options

@@ -63,7 +63,6 @@ class XmppAction:
 
     Options: ClassVar[type[PluginOptions]] = XmppOptions
     concurrency: ClassVar[int] = 1
-    requires: ClassVar[tuple[str, ...]] = ("slixmpp",)
 
     def __init__(self, options: XmppOptions, context: ActionContext) -> None:
         self._options = options

@@ -50,16 +50,14 @@ def summary(request: Request, limit: float | None) -> str:
 
     What went worst is said; where nothing did, what was asked and answered.
     """
-    rules: list[RequestRule] = [
-        unhandled_exception,
-        client_left,
-        server_error,
-        *([slower_than(limit)] if limit else []),
-    ]
-    if request.unfinished_after is not None:
-        rules = [unfinished_after(request.unfinished_after)]
-    line = next(filter(None, (rule(request) for rule in rules)), None)
+    line = next(filter(None, (rule(request) for rule in _worst_first(request, limit))), None)
     return line or f"Request: {request.method} {request.path} was answered with {_number(request.status) or 'nothing'}"
+
+
+def _worst_first(request: Request, limit: float | None) -> list[RequestRule]:
+    if request.unfinished_after is not None:
+        return [unfinished_after(request.unfinished_after)]
+    return [unhandled_exception, client_left, server_error, *([slower_than(limit)] if limit else [])]
 
 
 def with_traceback(line: str, request: Request) -> str:

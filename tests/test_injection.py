@@ -21,7 +21,7 @@ from slixmpp.stanza import Message
 from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
 from alarm_mw.actions.cmd import CmdAction, CmdOptions
 from alarm_mw.actions.log import entry
-from alarm_mw.actions.mail import compose
+from alarm_mw.actions.mail_message import compose
 from alarm_mw.actions.speakers import ESPEAK, Manner, speakable
 from alarm_mw.cli.status import _text
 from alarm_mw.interfaces import ActionContext

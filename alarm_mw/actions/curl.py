@@ -63,10 +63,10 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         scheme = Target.parse(self.url).scheme
         if scheme not in SCHEMES:
             _check_libcurl(scheme)
-        if scheme in MAIL_SCHEMES and not self.mail_to:
-            raise ValueError("a mail needs recipients: mail_to=someone@example.org")
         check_ca_file(self.ca_file)
         self._check_headers()
+        if scheme in MAIL_SCHEMES:
+            self._check_mail()
 
     def _check_headers(self) -> None:
         if not _TOKEN.fullmatch(self.method):
@@ -79,6 +79,13 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             raise ValueError("headers holds a value that is not printable ASCII")
         if any(map(_LINE_END.search, (self.subject, self.mail_from, *self.mail_to))):
             raise ValueError("subject, mail_from and mail_to cannot hold line ends or NUL characters")
+
+    def _check_mail(self) -> None:
+        if not self.mail_to:
+            raise ValueError("a mail needs recipients: mail_to=someone@example.org")
+        from alarm_mw.actions.mail_message import check_header, default_sender  # noqa: PLC0415  # 20 ms, for mail alone
+
+        check_header(self.mail_from or default_sender(self.auth_user), self.mail_to, self.subject)
 
     @property
     def target(self) -> Target:

@@ -1,26 +1,23 @@
-"""Mail for the `curl` action: a correct message, sent over SMTP."""
+"""Mail for the `curl` action, sent over SMTP."""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import contextlib
-import socket
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.policy import SMTP
-from email.utils import parseaddr
 from typing import TYPE_CHECKING
 
 import aiosmtplib
 
+from alarm_mw.actions.mail_message import bare, compose, default_sender
 from alarm_mw.actions.masking import mask, secrets_in
 from alarm_mw.actions.recipients import Recipients, Refusal
 from alarm_mw.actions.tls import client_context
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import ActionContext
-from alarm_mw.printable import printable, printable_lines
+from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
@@ -28,10 +25,6 @@ if TYPE_CHECKING:  # it imports this module, when there is a mail to send
 
 #: Bytes of a server's answer that an error quotes.
 QUOTED = 200
-
-#: Long lines and whatever is not ASCII are encoded: nothing depends on what the servers on the way can do.
-_POLICY = SMTP.clone(cte_type="7bit")
-
 
 #: RFC 5321, section 4.2.1.
 _TEMPORARY = range(400, 500)
@@ -42,8 +35,8 @@ class MailSender:
 
     def __init__(self, options: CurlOptions, context: ActionContext) -> None:
         self._options = options
-        self._sender = options.mail_from or _default_sender(options.auth_user)
-        self._recipients = Recipients(list(map(_bare, options.mail_to)), "curl", context.write_log)
+        self._sender = options.mail_from or default_sender(options.auth_user)
+        self._recipients = Recipients(list(map(bare, options.mail_to)), "curl", context.write_log)
         self._tls = client_context(ca_file=options.ca_file, verify=not options.ssl_insecure)
 
     async def send(self, firing: Firing) -> None:
@@ -64,7 +57,7 @@ class MailSender:
         try:
             async with asyncio.timeout(self._options.conn_timeout or None):
                 await client.connect()
-            refused, _ = await client.send_message(mail, sender=_bare(self._sender), recipients=to)
+            refused, _ = await client.send_message(mail, sender=bare(self._sender), recipients=to)
             with contextlib.suppress(aiosmtplib.SMTPException):  # the mail is taken, whatever comes now
                 await client.quit()
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -89,32 +82,6 @@ class MailSender:
 
     def _refusal(self, code: int, text: str) -> Refusal:
         return Refusal(_quoted(f"{code} {text}", self._options), _is_temporary(code))
-
-
-def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str) -> EmailMessage:
-    """Return the mail (RFC 5322) for `firing`: the message is its text, and never in its header.
-
-    ``Message-ID`` comes from the firing's id, so that a retry is the same mail; ``Auto-Submitted`` (RFC 3834) keeps
-    holiday notices from answering.
-    """
-    mail = EmailMessage(policy=_POLICY)
-    mail["From"] = sender
-    mail["To"] = ", ".join(recipients)
-    mail["Subject"] = subject or f"alarm {firing.alarm}"
-    mail["Date"] = datetime.fromtimestamp(firing.time, UTC)
-    mail["Message-ID"] = f"<{firing.id}@{_bare(sender).rpartition('@')[2]}>"
-    mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content("\n".join(printable_lines(firing.message)) + "\n")
-    return mail
-
-
-def _bare(address: str) -> str:
-    """Return the address in ``Name <address>``."""
-    return parseaddr(address)[1] or address
-
-
-def _default_sender(user: str) -> str:
-    return user if "@" in user else f"alarm-mw@{socket.gethostname()}"
 
 
 def _is_temporary(code: int) -> bool:

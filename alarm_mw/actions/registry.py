@@ -19,6 +19,7 @@ _HELPERS = frozenset(
         "http_transport",
         "libcurl",
         "mail",
+        "mail_message",
         "masking",
         "recipients",
         "registry",

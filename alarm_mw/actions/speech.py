@@ -77,8 +77,8 @@ class SpeechAction:
 
     async def __aexit__(self, *exc: object) -> None:
         """Fall silent."""
-        if self._process is not None:
-            self._process.kill()
+        if (process := self._process) is not None:  # a thread sets it
+            process.kill()
 
     def deliver(self, firing: Firing) -> None:
         """Speak; returns when all is said."""

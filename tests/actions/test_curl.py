@@ -147,6 +147,9 @@ def test_timeouts_are_the_servers_own_by_default() -> None:
         ("http://a;subjekt=x", r"unknown key 'subjekt' \(did you mean 'subject'\?\)"),
         ("http://a;ca_file=/nowhere.pem", "ca_file '/nowhere.pem' is no file"),
         ("smtp://a", "a mail needs recipients"),
+        ("smtp://a;mail_to=b@c,<", "mail_to: '<' cannot stand in the header of a mail"),
+        ("smtp://a;mail_to=b@c;mail_from=b@\u00e9", "mail_from: 'b@\u00e9' cannot stand in the header of a mail"),
+        ("smtp://a;mail_to=b@c;subject=\udcff\u00e9", "subject: '.*' cannot stand in the header of a mail"),
     ],
 )
 def test_wrong_options_are_refused_at_start(args: str, text: str) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from alarm_mw.transports.mark import HEADER, firing_headers, is_signed
@@ -12,6 +16,16 @@ def test_our_own_mark_is_known() -> None:
     headers = firing_headers("12-ab-3.jabber")
     assert headers["Idempotency-Key"] == "12-ab-3.jabber"
     assert is_signed(headers[HEADER])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_the_mark_of_a_master_is_known_to_workers_with_fewer_rights() -> None:
+    """Root's master makes the request, and a worker that runs as somebody else answers it."""
+    program = (
+        "import os\nfrom alarm_mw.transports.mark import is_signed\n"
+        f"os.setuid(65534)\nassert is_signed({firing_headers('1.a')[HEADER]!r})"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 @pytest.mark.parametrize(

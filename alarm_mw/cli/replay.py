@@ -69,18 +69,21 @@ class Rehearsal:
     def play(self, stream: IO[bytes]) -> Iterator[Match]:
         """Yield the lines of a stream that match."""
         passed = 0
-        for block, hits, lines in beside(self._look_through, _blocks(stream)):
-            number, at = passed + 1, 0
-            for hit in hits:
-                number += block.count(b"\n", at, hit.start)
-                at = hit.start
+        for hits, lines in beside(self._look_through, _blocks(stream)):
+            for before, hit in hits:
                 verdict = self._engine.evaluate(Record(hit.line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
                 if verdict.matched:
-                    yield Match(number, hit.line, verdict)
+                    yield Match(passed + before + 1, hit.line, verdict)
             passed += lines
 
-    def _look_through(self, block: bytes) -> tuple[bytes, list[Hit], int]:
-        return block, self._engine.screen.scan(block), count_lines(block)
+    def _look_through(self, block: bytes) -> tuple[list[tuple[int, Hit]], int]:
+        """Return the hits of a block, each with the number of lines before it, and how many lines there are."""
+        hits, lines, at = [], 0, 0
+        for hit in self._engine.screen.scan(block):
+            lines += count_lines(block[at : hit.start])
+            at = hit.start
+            hits.append((lines, hit))
+        return hits, lines + count_lines(block[at:])
 
 
 def _missing(rule: Rule) -> str:

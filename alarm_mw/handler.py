@@ -71,17 +71,17 @@ class AlarmHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Put the record to the rules."""
         try:
-            screened = client.screened(SOURCE, record.levelno, record.name, self._show, record)
+            show = _plain if self.formatter is PLAIN else self._format
+            screened = client.screened(SOURCE, record.levelno, record.name, show, record)
             if screened is not None:
                 self._send(*screened, record)
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
 
-    def _show(self, record: logging.LogRecord) -> str:
-        """Return what the rules see of a record; a formatter that logs is not asked for what it logs."""
-        if self.formatter is PLAIN or is_being_shown():
-            is_bare = not (record.exc_info or record.exc_text or record.stack_info)
-            return record.getMessage() if is_bare else PLAIN.format(record)
+    def _format(self, record: logging.LogRecord) -> str:
+        """Return what the formatter makes of a record; one that logs is not asked for what it logs."""
+        if is_being_shown():
+            return _plain(record)
         with Showing(record):
             return self.format(record)
 
@@ -98,6 +98,12 @@ class AlarmHandler(logging.Handler):
                 call=call_of(record),
             )
         )
+
+
+def _plain(record: logging.LogRecord) -> str:
+    """Return what `PLAIN` makes of a record; mostly that is its message."""
+    is_bare = not (record.exc_info or record.exc_text or record.stack_info)
+    return record.getMessage() if is_bare else PLAIN.format(record)
 
 
 def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

@@ -23,7 +23,10 @@ from alarm_mw.master.runtime import FindAction, Runtime
 from alarm_mw.master.streams import StreamIntake
 from alarm_mw.master.threads import start_thread
 from alarm_mw.stdio import StdioCapture
+from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.tee import Tees
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
 
@@ -52,6 +55,8 @@ class LocalClient:
         self._stderr = 2
         self._tally = Tally()
         self._own_prints = OwnPrints()
+        self._tees = Tees()
+        self._prints = RecordMaker()
         self._is_over = False
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
@@ -113,6 +118,7 @@ class LocalClient:
 
     def shutdown(self, timeout: float) -> bool:
         """Give the output back, deliver what was submitted and printed, stop the threads."""
+        self._tees.stop()
         self._is_over = True
         if self._capture is not None:
             self._end_capture(self._capture, timeout)
@@ -128,6 +134,7 @@ class LocalClient:
 
     def forget(self) -> None:
         """Keep the parent's runtime as it is, and out of reach."""
+        self._is_over = True
         _inherited.append(self._runtime)
 
     def capture_stdio(self) -> None:
@@ -137,6 +144,7 @@ class LocalClient:
         self._capture = capture
         self._stderr = capture.saved_stderr
         self._own_prints.start()
+        self._tees.start(self._see_print)
         intake = StreamIntake(
             uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes, self._runtime.hold_back
         )
@@ -150,6 +158,15 @@ class LocalClient:
                 on_end=capture.copy_ended,
             )
             self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
+
+    def _see_print(self, stream: str, line: bytes) -> None:
+        if self._is_over:
+            return
+        if in_alarm_code.get() or self._own_prints.takes(line):
+            self.count(stream, "lines")
+            self.count(stream, f"skipped:{Reason.ALARM_ORIGIN}")
+        else:
+            self.submit(self._prints.make(line, source=stream))
 
     def _end_capture(self, capture: StdioCapture, timeout: float) -> None:
         copies = [*capture.copies.values()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sys
@@ -20,7 +21,7 @@ from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.master.local import LocalClient
 from alarm_mw.testing.recorder import NoOptions, Recorder
-from alarm_mw.transports.records import to_bytes
+from alarm_mw.transports.tee import Tee
 from alarm_mw.types import Firing, Reason, Record
 
 #: Seconds for the worker to judge what was submitted.
@@ -134,8 +135,8 @@ class Alarms:
         """Put to the rules what is printed to `sys.stdout` and `sys.stderr` inside the block, as it is printed."""
         assert self._client is not None
         with (
-            contextlib.redirect_stdout(cast("TextIO", _Tee("stdout", sys.stdout))),
-            contextlib.redirect_stderr(cast("TextIO", _Tee("stderr", sys.stderr))),
+            contextlib.redirect_stdout(cast("TextIO", Tee(sys.stdout, functools.partial(_see, "stdout")))),
+            contextlib.redirect_stderr(cast("TextIO", Tee(sys.stderr, functools.partial(_see, "stderr")))),
         ):
             self._client.sees_prints = True
             try:
@@ -190,6 +191,10 @@ def _listed(firings: Sequence[Firing]) -> str:
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
 
+def _see(stream: str, line: bytes) -> None:
+    process.current().submit(process.this.records.make(line, source=stream))
+
+
 class _Client(LocalClient):
     """A master in this process whose actions do nothing."""
 
@@ -200,28 +205,3 @@ class _Client(LocalClient):
     def prints_are_read(self) -> bool:
         """Return whether a test has asked for what is printed."""
         return self.sees_prints
-
-
-class _Tee:
-    """Passes on what is written, and puts each line to the rules; in all else it is the stream."""
-
-    def __init__(self, source: str, stream: TextIO) -> None:
-        self._source = source
-        self._stream = stream
-        self._line = ""
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._stream, name)
-
-    def write(self, text: str) -> int:
-        """Write to the stream first."""
-        written = self._stream.write(text)
-        *lines, self._line = (self._line + text).split("\n")
-        for line in lines:
-            process.current().submit(process.this.records.make(to_bytes(line) + b"\n", source=self._source))
-        return written
-
-    def writelines(self, texts: Iterable[str]) -> None:
-        """Write one after the other."""
-        for text in texts:
-            self.write(text)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from alarm_mw.transports.calls import Showing
+from alarm_mw.transports.tee import Tee
 
 #: Standard output and error.
 _STANDARD = (1, 2)
@@ -58,6 +59,8 @@ def _lines_of(handler: logging.StreamHandler[TextIO], record: logging.LogRecord)
 
 
 def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
+    if isinstance(handler.stream, Tee):
+        return True
     try:
         descriptor = handler.stream.fileno()
     except (AttributeError, OSError, ValueError):

@@ -205,4 +205,5 @@ def head(options: CurlOptions) -> bytes:
     """Return the lines that uWSGI puts before the message when it has recipients or a subject, over HTTP too."""
     lines = [f"To: {','.join(options.mail_to)}"] if options.mail_to else []
     lines += [f"Subject: {options.subject}"] if options.subject else []
-    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode() if lines else b""
+    # A byte of an ini file that is no UTF-8 stays what it is.
+    return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape") if lines else b""

@@ -103,6 +103,12 @@ def test_subject_and_recipients_stand_before_the_message(
     assert body == b"To: a@example.org,b@example.org\r\nSubject: alarm !!!\r\n\r\nx\n"
 
 
+def test_a_subject_may_hold_any_byte(web_server: WebServer, deliver: Deliver, make_firing: Make) -> None:
+    """An ini file need not be UTF-8, and uWSGI sends what stands in it."""
+    deliver(f"{web_server.url};subject=caf\udce9", make_firing(b"x\n"))
+    assert web_server.requests[0].endswith(b"Subject: caf\xe9\r\n\r\nx\n")
+
+
 def test_a_connection_is_kept(web_server: WebServer, deliver: Deliver, make_firing: Make, reply: Reply) -> None:
     """Firings share one connection."""
     web_server.answer(reply(body=b"thanks"))

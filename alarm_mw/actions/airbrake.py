@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from urllib.parse import parse_qs, quote, urlsplit
 
@@ -77,7 +76,7 @@ class AirbrakeAction:
     def __init__(self, options: AirbrakeOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
         self._options = options
         self._target = options.target
-        self._system = System.here(str(Path.cwd()))
+        self._system = System.here()
         self._client: HttpClient | None = None
 
     @classmethod

@@ -6,6 +6,7 @@ import json
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 from alarm_mw.actions.backtrace import Backtrace, Frame, parse
@@ -31,13 +32,17 @@ class System:
     nodename: str
     python_version: str
     alarm_mw_version: str
-    #: The working directory.
+    #: The working directory; empty where there is none any more.
     root: str
 
     @classmethod
-    def here(cls, root: str) -> System:
+    def here(cls) -> System:
         """Return what is so here."""
         uname = platform.uname()
+        try:
+            root = str(Path.cwd())
+        except FileNotFoundError:  # it is gone, as the release that a server was started from
+            root = ""
         return cls(
             uname.system,
             f"{uname.release}-{uname.version}",

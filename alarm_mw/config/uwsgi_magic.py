@@ -47,7 +47,7 @@ def host_table() -> dict[str, str]:
         "(": "%(",
         "[": "\033",
         "b": sys.executable,
-        "v": str(Path.cwd()),
+        "v": _working_directory(),
         "V": UWSGI_VERSION,
         "h": socket.gethostname(),
         "t": str(int(now)),
@@ -58,6 +58,14 @@ def host_table() -> dict[str, str]:
         "g": str(gid),
         "G": _name(lambda: grp.getgrgid(gid).gr_name, gid),
     }
+
+
+def _working_directory() -> str:
+    """Return the working directory; nothing where it is gone, as the release that a server was started from."""
+    try:
+        return str(Path.cwd())
+    except FileNotFoundError:
+        return ""
 
 
 def _name(look_up: Callable[[], str], number: int) -> str:

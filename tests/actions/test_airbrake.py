@@ -7,6 +7,7 @@ import json
 import platform
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, Protocol
 from xml.etree import ElementTree as ET
 
@@ -127,6 +128,16 @@ def test_the_cgi_data_tell_of_system_and_process(notice: Callable[..., ET.Elemen
         "id": firing.id,
         "message": "ERR x",
     } == data
+
+
+def test_a_working_directory_that_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, context: ActionContext
+) -> None:
+    """It keeps no alarm from being made, as at a reload after the release has been removed."""
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    AirbrakeAction(AirbrakeOptions(url="http://h/", apikey="k"), context)
 
 
 def lines_of(root: ET.Element) -> list[dict[str, str]]:

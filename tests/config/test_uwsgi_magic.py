@@ -113,6 +113,14 @@ def test_host_variables() -> None:
     assert table["V"].startswith("2.0")
 
 
+def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server may outlive the release that it was started from, and reads its configuration again."""
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    assert host_table()["v"] == ""
+
+
 def test_user_without_a_name() -> None:
     """A user id that no name belongs to, as in many containers, is its number."""
 

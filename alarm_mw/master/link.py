@@ -16,7 +16,6 @@ MAX_MESSAGE = 256
 #: It has hung up, or we have.
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF})
 
-
 #: What the supervisor has added to a master's environment.
 _OF_MASTERS = frozenset({"ALARM_MW_FDS", "ALARM_MW_PLAN_FD"})
 

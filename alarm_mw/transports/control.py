@@ -7,6 +7,7 @@ import json
 import socket
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 from alarm_mw.errors import NotRunningError
@@ -18,9 +19,12 @@ T = TypeVar("T")
 #: Seconds to wait for the answer.
 TIMEOUT = 10.0
 
-
 #: Seconds between two questions to a master that starts.
 PAUSE = 0.1
+
+
+class _FailedError(NotRunningError):
+    """A master has answered, and it is of no use to ask it again."""
 
 
 def ask_patiently(
@@ -57,6 +61,8 @@ def _patiently(socket_path: str, attempt: Callable[[], T]) -> T:
     while True:
         try:
             return attempt()
+        except _FailedError:
+            raise
         except NotRunningError:
             if time.monotonic() > deadline or not is_served(socket_path):
                 raise
@@ -67,7 +73,11 @@ def _read(socket_path: str, url: str, method: str, body: bytes, timeout: float) 
     connection = _UnixConnection(control_path(socket_path), timeout)
     try:
         connection.request(method, url, body)
-        return connection.getresponse().read()
+        answer = connection.getresponse()
+        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            where = control_path(socket_path)
+            raise _FailedError(f"the master at {where} has failed: HTTP {answer.status}; its log says why")
+        return answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise _not_running(socket_path, error) from error
     finally:

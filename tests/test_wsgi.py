@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from time import perf_counter
-from typing import NoReturn
+from typing import Any, NoReturn
 from wsgiref.handlers import SimpleHandler
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from wsgiref.util import FileWrapper, setup_testing_defaults, shift_path_info
@@ -688,9 +688,9 @@ def test_requests_in_threads_do_not_mix_their_lines(seen: Seen, logged: None) ->
     }
 
 
-@pytest.mark.parametrize("number", [-1, 1001])
-def test_only_so_many_lines_can_be_remembered(number: int) -> None:
-    """What a request keeps is bounded."""
+@pytest.mark.parametrize("number", [-1, 1001, 20.0, "20"])
+def test_only_so_many_lines_can_be_remembered(number: Any) -> None:
+    """What a request keeps is bounded; and what is no number must not be found out by the first request."""
     with pytest.raises(ValueError, match="from 0 to 1000"):
         AlarmMiddleware(ok, last_lines=number)
 

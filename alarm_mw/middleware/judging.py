@@ -35,7 +35,7 @@ class RequestRules:
         self, source: str, rules: Sequence[RequestRule], emit: Emit | None = None, last_lines: int = 0
     ) -> None:
         """Take the rules of a middleware; raise `ValueError` for a number of last lines that cannot be remembered."""
-        if not 0 <= last_lines <= MAX_LAST_LINES:
+        if not isinstance(last_lines, int) or not 0 <= last_lines <= MAX_LAST_LINES:
             raise ValueError(f"last_lines: expected a number from 0 to {MAX_LAST_LINES}, got {last_lines!r}")
         self._source = source
         self._rules = tuple(rules)

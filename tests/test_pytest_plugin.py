@@ -108,6 +108,12 @@ def test_a_marker_has_limits_of_its_own(alarms):
     app.log.error("a second explosion")
     assert [firing.text for firing in alarms.fired()] == ["explosion"]
 
+@pytest.mark.alarms("alarms.toml", log_alarms=["jabber,night explosion"])
+def test_a_marker_adds_rules_to_those_of_a_file(alarms):
+    app.log.error("explosion")
+    app.upload()
+    assert [firing.alarm for firing in alarms.fired()] == ["jabber", "night", "jabber"]
+
 @pytest.mark.alarms("limits.toml")
 def test_the_limits_of_the_file_hold(alarms):
     app.log.error("upload 1")

@@ -19,6 +19,7 @@ from alarm_mw import process, signals
 from alarm_mw.config.build import limits_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.keyvalue import comma_list
 from alarm_mw.master.local import LocalClient
 from alarm_mw.testing.recorder import NoOptions, Recorder
 from alarm_mw.transports.tee import Tee
@@ -45,7 +46,7 @@ class Firings(list[Firing]):
 class Alarms:
     """What an application fires, as a context manager; the pytest fixture ``alarms`` is one.
 
-    With `config`, a TOML or uWSGI ini file, its alarms and rules count; or those of `log_alarms`, as in
+    With `config`, a TOML or uWSGI ini file, its alarms and rules count; and those of `log_alarms`, as in
     `alarm_mw.init`, with `alarms` for further names. Without any, what the application gives to `init` counts. In each
     case the actions are replaced, nothing is sent, and monitors do not run. Until it is left, `init` and `shutdown`
     change nothing else. Forked children fire nothing. Raises `ConfigError`, as `init` does.
@@ -62,11 +63,12 @@ class Alarms:
         alarm_msg_size: int | None = None,
         alarm_rate: str | None = None,
     ) -> None:
-        names = [*alarms, *(name for rule in log_alarms for name in rule.partition(" ")[0].split(","))]
+        names = [*alarms, *(name for rule in log_alarms for name in comma_list(rule.partition(" ")[0]))]
+        declared = _declared(config) if names else set()
         self._settings = from_keywords(
             config,
             # By itself `log` speaks to nobody, and no limit that is for humans would hold.
-            alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in names},
+            alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in names if name not in declared},
             log_alarms=log_alarms,
             not_log_alarms=not_log_alarms,
             alarm_freq=alarm_freq,
@@ -183,6 +185,14 @@ class Alarms:
         fired = f"fired: {_listed(self._firings)}" if self._firings else "nothing was fired"
         held = [f"{alarm} ({reason}, {n} times)" for (alarm, reason), n in self._held_back.items()]
         return f"{fired}; held back: {', '.join(held)}" if held else fired
+
+
+def _declared(config: str | os.PathLike[str] | None) -> set[str]:
+    """Return the names of a file's alarms."""
+    if config is None:
+        return set()
+    settings = from_keywords(config)
+    return {*(alarm.name for alarm in settings.alarms), *settings.left_out}
 
 
 def _listed(firings: Sequence[Firing]) -> str:

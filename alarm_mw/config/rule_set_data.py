@@ -3,8 +3,8 @@
 Each regexp is Python's, and searched in a line. One event gives one line that matches, however many lines the
 server writes about it; where a server's several words mean several things, they are several rules.
 
-The words are those of gunicorn 27, uvicorn 0.54, hypercorn 0.18, granian 2.8, waitress 3.0 and uWSGI 2.0, and of older
-versions where they differ.
+The words are those of gunicorn 27, uvicorn 0.54, hypercorn 0.18, granian 2.8, waitress 3.0, uWSGI 2.0 and Celery 5.7,
+and of older versions where they differ.
 """
 
 from __future__ import annotations
@@ -160,6 +160,38 @@ _UWSGI = (
     ),
 )
 
+_CELERY = (
+    NamedRule(
+        "task_failed",
+        # What has a rule of its own is told by the traceback's last line.
+        r"Task \S+\[\S+\] (?:raised unexpected: (?!MemoryError\(|OSError\(24,)|INTERNAL ERROR: )",
+        "A task raised an exception that it does not name in `throws`, a soft time limit among them.",
+    ),
+    NamedRule(
+        "time_limit", r"Hard time limit \(\S+\) exceeded for ", "A task took too long, and its process is killed."
+    ),
+    NamedRule(
+        "worker_died",
+        # By SIGTERM Celery ends a task that took too long.
+        r"Process '\S+' pid:\d+ exited with '(?!signal 15\b)",
+        "A process of the pool was killed, or ended by itself; the kernel kills when memory runs out.",
+    ),
+    NamedRule(
+        "unknown_task",
+        r"Received unregistered task of type ",
+        "A message names a task that this worker does not have, and is thrown away.",
+    ),
+    NamedRule(
+        "broker_unreachable",
+        r"^Trying again in \S+ seconds\.\.\. \(1/",
+        "The broker does not answer; told once, when the worker begins to try again.",
+    ),
+    NamedRule("gave_up", r"Unrecoverable error: ", "The worker ends for an error in itself."),
+    NamedRule("boot_failed", r"^Unable to load celery application\.", "The application could not be loaded."),
+    _TOO_MANY_FILES,
+    _OUT_OF_MEMORY,
+)
+
 #: The sets by their names.
 RULE_SETS: Mapping[str, tuple[NamedRule, ...]] = MappingProxyType(
     {
@@ -169,5 +201,6 @@ RULE_SETS: Mapping[str, tuple[NamedRule, ...]] = MappingProxyType(
         "granian": _GRANIAN,
         "waitress": _WAITRESS,
         "uwsgi": _UWSGI,
+        "celery": _CELERY,
     }
 )

@@ -78,6 +78,26 @@ SAID = [
     ("uwsgi", "too_many_files", "accept(): Too many open files [core/utils.c line 1441]"),
     ("uwsgi", "out_of_memory", "*** EVIL RELOAD ON WORKER 1 RSS: 104857600 (pid: 7) ***"),
     ("uwsgi", "out_of_memory", "MemoryError"),
+    (
+        "celery",
+        "task_failed",
+        "[…: ERROR/ForkPoolWorker-1] Task bad.boom[4618ba81-c36b] raised unexpected: ValueError('x')",
+    ),
+    ("celery", "task_failed", "[…: CRITICAL/ForkPoolWorker-1] Task bad.boom[4618ba81] INTERNAL ERROR: KeyError(1)"),
+    ("celery", "task_failed", "Task bad.boom[4618ba81] raised unexpected: OSError(28, 'No space left on device')"),
+    ("celery", "time_limit", "[…: ERROR/MainProcess] Hard time limit (1s) exceeded for bad.hard[1b97296b]"),
+    (
+        "celery",
+        "worker_died",
+        "[…: ERROR/MainProcess] Process 'ForkPoolWorker-2' pid:2 exited with 'signal 9 (SIGKILL)'",
+    ),
+    ("celery", "worker_died", "[…: ERROR/MainProcess] Process 'ForkPoolWorker-4' pid:31226 exited with 'exitcode 4'"),
+    ("celery", "unknown_task", "[…: ERROR/MainProcess] Received unregistered task of type 'bad.nosuch'."),
+    ("celery", "broker_unreachable", "Trying again in 2.00 seconds... (1/100)"),
+    ("celery", "gave_up", "[…: CRITICAL/MainProcess] Unrecoverable error: OSError('no')"),
+    ("celery", "boot_failed", "Unable to load celery application."),
+    ("celery", "too_many_files", "OSError: [Errno 24] Too many open files"),
+    ("celery", "out_of_memory", "MemoryError"),
     ("uwsgi", "respawning_too_fast", "worker respawning too fast !!! i have to sleep a bit (2 seconds)..."),
 ]
 
@@ -100,6 +120,14 @@ INFO:     127.0.0.1:48950 - "GET / HTTP/1.1" 500 Internal Server Error
 ERROR:    Exception in ASGI application
 HARAKIRI: --- uWSGI worker 1 (pid: 7) WAS managing request / since Tue Nov 24 06:29:21 2026 ---
 worker 1 killed successfully (pid: 7)
+[2026-11-27 04:30:49,482: ERROR/MainProcess] Process 'ForkPoolWorker-2' pid:31069 exited with 'signal 15 (SIGTERM)'
+[2026-11-27 04:30:52,245: ERROR/MainProcess] Task handler raised error: WorkerLostError('Worker exited prematurely: 3.')
+[2026-11-27 04:30:49,111: WARNING/MainProcess] Soft time limit (1s) exceeded for bad.soft[916c4ed5]
+[2026-11-27 04:30:54,263: ERROR/ForkPoolWorker-5] Task bad.memory[4221344c] raised unexpected: MemoryError()
+[2026-11-27 04:30:55,267: ERROR/ForkPoolWorker-6] Task bad.f[8083] raised unexpected: OSError(24, 'Too many open files')
+[2026-11-27 04:30:49,138: INFO/ForkPoolWorker-1] Task bad.expected[4618ba81] raised expected: KeyError('k')
+[2026-11-27 04:31:14,576: ERROR/MainProcess] consumer: Cannot connect to amqp://guest:**@127.0.0.1:1//: refused.
+Trying again in 4.00 seconds... (2/100)
 """.splitlines()
 
 

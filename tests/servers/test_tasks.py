@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alarm_mw.config.rule_set_data import RULE_SETS
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 TASKS = """
@@ -101,3 +103,57 @@ def test_rules_that_ask_for_a_level_see_what_tasks_log(installation: Any, until:
 def _listing(page: str, name: str) -> str:
     text = (DOCS / page).read_text()
     return text[text.index(f"# {name}\n") :].partition("```")[0]
+
+
+TROUBLE = """
+import os
+import signal
+import time
+
+from celery import Celery
+
+places = dict.fromkeys(("data_folder_in", "data_folder_out", "control_folder"), "queue")
+app = Celery("tasks", broker="filesystem://", broker_transport_options=places)
+app.conf.broker_connection_retry_on_startup = True
+
+@app.task
+def fail():
+    raise ValueError("the world exploded")
+
+@app.task
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@app.task(time_limit=1)
+def linger():
+    time.sleep(60)
+"""
+
+
+def test_what_celery_says_when_something_is_wrong(installation: Any, until: Callable[..., None]) -> None:
+    """Each event fires its rule of the ready set, once, and no other."""
+    folder: Path = installation.directory
+    (folder / "queue").mkdir()
+    (folder / "tasks.py").write_text(TROUBLE)
+    expected = ("task_failed", "time_limit", "unknown_task", "worker_died")
+    rules = [part for rule in RULE_SETS["celery"] for part in _told(rule.name)]
+    celery = [sys.executable, "-m", "celery", "--app", "tasks"]
+    with (folder / "log").open("wb") as log:
+        process = installation.start(rules, *celery, "worker", "--concurrency", "1", stdout=log, stderr=log)
+        for task in ("fail", "linger", "unknown", "die"):
+            call = [*celery, "call", f"tasks.{task}"]
+            subprocess.run(call, cwd=folder, env=installation.environ, check=True, stdout=log)
+        until(lambda: all((folder / name).exists() for name in expected))
+        process.send_signal(signal.SIGQUIT)
+        process.wait(60)
+    fired = {
+        rule.name: (folder / rule.name).read_text() for rule in RULE_SETS["celery"] if (folder / rule.name).exists()
+    }
+    counts = {name: text.count("\n") for name, text in fired.items()}
+    # A process that takes more than a moment to end by SIGTERM, after its time limit, is killed as well.
+    assert counts.pop("worker_died") in {1, 2}
+    assert counts == dict.fromkeys(expected[:-1], 1)
+
+
+def _told(rule: str) -> tuple[str, ...]:
+    return "--alarm", f"{rule} cmd:cat >> {rule}", "--rules", f"{rule} celery.{rule}"

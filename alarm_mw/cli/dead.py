@@ -73,6 +73,7 @@ def list_(  # noqa: PLR0917  # the command line's options
         click.echo(json.dumps(msgspec.to_builtins(answer), indent=2))
     else:
         show_letters(answer)
+    _end(answer)
 
 
 def _list_all(order: Order, *, as_json: bool) -> None:

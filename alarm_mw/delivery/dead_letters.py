@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.delivery.codec import decode
 from alarm_mw.delivery.fallback import handed_over
 from alarm_mw.delivery.stock import State
 from alarm_mw.delivery.store import Store
 from alarm_mw.delivery.transaction import Transaction
+from alarm_mw.keyvalue import did_you_mean
 from alarm_mw.types import Firing, Reason
 
 #: Letters are counted, put back and dropped so many at a time, each time in one transaction.
@@ -131,11 +133,15 @@ class DeadLetters:
         return Answer(letters=letters, count=cast("int", count), refused=tuple(self._missing(order)))
 
     def _missing(self, order: Order) -> Iterator[str]:
-        """Yield a sentence for each number that is none of a letter."""
+        """Yield a sentence for each number that is none of a letter, and each name that is none of an alarm."""
         for number in order.ids:
             where, arguments = self._where(Order(verb="list", ids=(number,)))
             if not self._store.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # our own words
                 yield f"{number}: there is no such dead letter"
+        for alarm in (name for name in order.alarms if name not in self._configured):
+            where, arguments = self._where(structs.replace(order, alarms=(alarm,)))
+            if not self._store.query(f"SELECT 1 FROM firings WHERE {where} LIMIT 1", arguments):  # noqa: S608  # our own words
+                yield f"{alarm}: no letter is of such an alarm{did_you_mean(alarm, self._configured)}"
 
     def _rows(self, order: Order, *, after: int, end: int) -> list[_Row]:
         where, arguments = self._where(order)

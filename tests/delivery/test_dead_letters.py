@@ -120,6 +120,14 @@ def test_what_cannot_be_put_back_is_told(outbox: Outbox) -> None:
     outbox.change("UPDATE firings SET firing = (SELECT firing FROM firings WHERE seq = 2) WHERE seq = 1")
 
 
+@pytest.mark.parametrize("verb", ["list", "retry", "drop"])
+def test_an_alarm_that_is_misspelled_is_told(outbox: Outbox, verb: str) -> None:
+    """Unlike one that is configured, or has letters, and just none of these now."""
+    assert ask(outbox, verb, alarms=("bb", "b")).refused == ("bb: no letter is of such an alarm (did you mean 'b'?)",)
+    assert ask(outbox, verb, alarms=("gone",)).refused == ("gone: no letter is of such an alarm",)
+    assert ask(outbox, verb, alarms=("bb", "a"), running=False).refused == ("bb: no letter is of such an alarm",)
+
+
 def test_what_nobody_delivers_is_dropped_with_a_reason(outbox: Outbox) -> None:
     """What waits is counted as discarded; without being asked for it stays."""
     assert ask(outbox, "drop").count == 2

@@ -20,19 +20,15 @@ from typing import cast
 import httpx
 
 from alarm_mw.actions.http_transport import KeptTransport
-from alarm_mw.actions.masking import mask, secrets_in
+from alarm_mw.actions.masking import quoted, secrets_in
 from alarm_mw.actions.tls import client_context
 from alarm_mw.actions.url import Target
 from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.printable import printable
 from alarm_mw.requests import FIRST_SERVER_ERROR
 from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
 BODY_LIMIT = 65_536
-
-#: Bytes of an answer that an error quotes.
-QUOTED = 200
 
 #: Seconds that an idle connection is kept, as libcurl keeps it.
 KEEP_ALIVE = 118.0
@@ -169,7 +165,7 @@ def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[No
         raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
     except httpx.TransportError as error:
         # A bad certificate too: the usual one has expired and is renewed while we wait; nothing was sent to it.
-        raise ActionError(f"{origin}: {_quoted(_cause(error).encode(), secrets)}", retry=True) from error
+        raise ActionError(f"{origin}: {quoted(_cause(error), secrets)}", retry=True) from error
 
 
 def _cause(error: BaseException) -> str:
@@ -202,16 +198,10 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> N
 def _detail(answer: Answer, secrets: frozenset[str]) -> str:
     location = answer.headers.get("location")
     if location and answer.status in _REDIRECTION:
-        host = _quoted(Target.host_of(location).encode("utf-8", "replace"), secrets)
+        host = quoted(Target.host_of(location), secrets)
         return f", a redirect to {host or 'another path'}, is not followed"
-    body = answer.body.strip()
-    return f": {_quoted(body, secrets)}" if body else ""
-
-
-def _quoted(said: bytes, secrets: frozenset[str]) -> str:
-    """Return the beginning of what was said, with `secrets` masked."""
-    text = mask(said.decode("utf-8", "surrogateescape"), secrets)
-    return printable(text, QUOTED)
+    body = answer.body.strip().decode("utf-8", "surrogateescape")
+    return f": {quoted(body, secrets)}" if body else ""
 
 
 def retry_after(value: str, now: float) -> float | None:

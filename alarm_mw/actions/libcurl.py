@@ -15,16 +15,12 @@ from typing import TYPE_CHECKING
 import certifi
 import pycurl
 
-from alarm_mw.actions.masking import mask, secrets_in
+from alarm_mw.actions.masking import quoted, secrets_in
 from alarm_mw.errors import ActionError
-from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
     from alarm_mw.actions.curl import CurlOptions
-
-#: Bytes of libcurl's words that an error quotes.
-QUOTED = 200
 
 #: libcurl's errors that no later attempt can mend.
 _FINAL = frozenset(
@@ -87,9 +83,9 @@ class LibcurlSender:
         """Say what libcurl, or the server with its `status`, has against it; 5xx is for good, as in FTP."""
         target = self._options.target
         password = self._options.auth[1] if self._options.auth else ""
-        text = mask(text, secrets_in(password, target.resource))
         is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= _PERMANENT)
-        return ActionError(f"{target.origin}: {printable(text, QUOTED)}", retry=not is_final)
+        said = quoted(text, secrets_in(password, target.resource))
+        return ActionError(f"{target.origin}: {said}", retry=not is_final)
 
 
 def _set_up(curl: pycurl.Curl, options: CurlOptions, given_up: threading.Event) -> None:

@@ -12,19 +12,15 @@ from typing import TYPE_CHECKING
 import aiosmtplib
 
 from alarm_mw.actions.mail_message import bare, compose, default_sender
-from alarm_mw.actions.masking import mask, secrets_in
+from alarm_mw.actions.masking import quoted, secrets_in
 from alarm_mw.actions.recipients import Recipients, Refusal
 from alarm_mw.actions.tls import client_context
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import ActionContext
-from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
     from alarm_mw.actions.curl import CurlOptions
-
-#: Bytes of a server's answer that an error quotes.
-QUOTED = 200
 
 #: RFC 5321, section 4.2.1.
 _TEMPORARY = range(400, 500)
@@ -111,5 +107,4 @@ def _quoted(text: str, options: CurlOptions) -> str:
     user, password = options.auth or ("", "")
     # The login as it is sent (RFC 4616) is the password too.
     login = base64.b64encode(f"\0{user}\0{password}".encode("utf-8", "surrogateescape")).decode()
-    shown = mask(text, secrets_in(password, login)) if password else text
-    return printable(shown, QUOTED)
+    return quoted(text, secrets_in(password, login) if password else ())

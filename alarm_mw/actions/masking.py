@@ -8,9 +8,13 @@ from collections.abc import Iterable, Iterator
 from urllib.parse import quote
 
 from alarm_mw.interfaces import MASK
+from alarm_mw.printable import printable
 
 #: A part of a secret from so many characters on is a secret of its own: the token in a path, in a header.
 _LONG = 6
+
+#: How many characters of what a receiver says an error quotes.
+QUOTED = 200
 
 _BREAK = re.compile(r"[\s/?&=;,:#]+")
 
@@ -33,3 +37,8 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
+
+
+def quoted(said: str, secrets: Iterable[str] = ()) -> str:
+    """Return the beginning of what a receiver says, for an error: with stars for secrets, and safe to show."""
+    return printable(mask(said, secrets), QUOTED)

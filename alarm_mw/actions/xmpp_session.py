@@ -17,9 +17,9 @@ from slixmpp.stanza import Iq, Message, Presence
 from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
+from alarm_mw.actions.masking import quoted
 from alarm_mw.actions.xmpp_guard import Guard
 from alarm_mw.errors import ActionError
-from alarm_mw.printable import printable
 
 if TYPE_CHECKING:  # it is imported by what `xmpp.py` imports
     from alarm_mw.actions.xmpp import XmppOptions
@@ -37,8 +37,6 @@ GOODBYE = 1.0
 LOGIN_PAUSE = 300.0
 TRUST_PAUSE = 60.0
 
-#: Bytes of what the server says that an error quotes.
-QUOTED = 200
 _MUC_USER = "{http://jabber.org/protocol/muc#user}"
 
 #: A room's status codes: this is your own presence; you have made the room.
@@ -145,7 +143,7 @@ class Session(ClientXMPP):
         try:
             self.send_raw(str(stanza))
         except NotConnectedError:
-            raise ActionError("the connection to the server is lost", retry=True) from None
+            raise LOST.error() from None
 
     @contextlib.contextmanager
     def expecting(self, key: Key) -> Iterator[asyncio.Future[StanzaBase]]:
@@ -285,5 +283,4 @@ def _distrust(error: ssl.SSLError) -> Trouble:
 def reason(stanza: StanzaBase) -> str:
     """Return what an error says."""
     error = stanza["error"]
-    text = f"{error['condition']} {error['text']}".strip()
-    return printable(text, QUOTED)
+    return quoted(f"{error['condition']} {error['text']}".strip())

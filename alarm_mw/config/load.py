@@ -157,7 +157,8 @@ def _config_files(config: object, report: Report) -> list[str]:
 def _keyword(path: Path) -> Where:
     """Name a value inside of the keywords as one would write it: ``init(alarms["jabber"])``."""
     keyword, *keys = path
-    return Where(f"init({keyword}{''.join(f'[{json.dumps(key)}]' for key in keys)})")
+    written = (json.dumps(key) if isinstance(key, str) else repr(key) for key in keys)
+    return Where(f"init({keyword}{''.join(f'[{key}]' for key in written)})")
 
 
 def _examined(settings: Settings, report: Report, sources: Sources) -> Examined:

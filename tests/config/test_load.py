@@ -160,7 +160,7 @@ def test_mistakes_in_keywords(find_action: FindAction) -> None:
     """Mistakes in keywords are told with the place in the call, as it is written."""
     with pytest.raises(ConfigError) as caught:
         from_keywords(
-            alarms={"jabber": {"action": "talk", "jid": 3}, "x": "note", "y": 3, 4: "note:"},  # type: ignore[dict-item]  # on purpose
+            alarms={"jabber": {"action": "talk", "jid": 3}, "x": "note", "y": 3, 4: "note:", b"z": "note:"},  # type: ignore[dict-item]  # on purpose
             log_alarms=["jaber x", "jabber (", "x", 3, "jabber x{99999999999}"],  # type: ignore[list-item]  # on purpose
             not_log_alarms="jabber x",
             alarm_freq="soon",  # type: ignore[arg-type]  # on purpose
@@ -169,6 +169,7 @@ def test_mistakes_in_keywords(find_action: FindAction) -> None:
     assert [re.sub(r"(at its character \d+): .+", r"\1", str(problem)) for problem in caught.value.problems] == [
         "init(alarm_freq): alarm_freq: expected a number of seconds, 0 or more, got 'soon'",
         "init(alarms[4]): alarm 4: a name is text without blanks and commas",
+        "init(alarms[b'z']): alarm b'z': a name is text without blanks and commas",
         'init(alarms["jabber"]["jid"]): alarm \'jabber\': jid: expected str, got int',
         "init(alarms[\"x\"]): alarm 'x': expected PLUGIN:ARGS, but there is no colon after the plugin's name",
         "init(alarms[\"y\"]): alarm 'y': expected a table or a string such as 'cmd:…', got an integer",

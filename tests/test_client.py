@@ -354,7 +354,7 @@ def test_what_alarm_code_logs_raises_no_alarm_in_a_captured_process(tmp_path: Pa
         "print('bad request', flush=True)\n"
     )
     result = run(tmp_path, program)
-    assert b"alarm bad: undeliverable" in result.stderr
+    assert b"alarm bad: undeliverable after 1 attempt (refused)" in result.stderr
     assert lines(tmp_path) == ["bad request"]
 
 

@@ -39,7 +39,7 @@ class Attempts:
             raise self._explained(error) from error.__cause__
         except TimeoutError as error:
             self._tell_abandoned()
-            raise ActionError(f"not done within {self._limit:g} seconds", retry=True) from error
+            raise ActionError(f"not done within {self._limit:g} seconds (attempt_timeout)", retry=True) from error
         except AbandonedError as error:
             raise ActionError(f"not tried: {error}", retry=True) from error
         if result is not None:

@@ -294,8 +294,8 @@ class Lane:
         if outcome.state is State.DELIVERED:
             signals.send(signals.delivered, self._alarm, firing=firing)
         elif outcome.reason is not None:
-            text = "alarm %s: undeliverable after %d attempts (%s): %s"
-            log.error(text, self._alarm, outcome.attempts, outcome.reason, outcome.error)
+            attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
+            log.error("alarm %s: undeliverable after %s (%s): %s", self._alarm, attempts, outcome.reason, outcome.error)
         if successor is not None:
             log.warning("alarm %s: handed over to %s: %s", self._alarm, successor.alarm, outcome.error)
             self._around.wake(successor.alarm)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
@@ -259,11 +261,19 @@ class Runtime:
     def _close_outbox(self, deadline: float) -> None:
         try:
             with self.outbox.still(_left(deadline)):
-                if not self.outbox.has_file:
+                if self.outbox.has_file:
+                    self._tell_rest()
+                else:
                     self._drop_rest()
                 self.outbox.close()
         except TimeoutError as error:
             log.warning("the last counts are not written down: %s", error)
+
+    def _tell_rest(self) -> None:
+        with contextlib.suppress(sqlite3.Error):  # told by what cannot be written then
+            for alarm, n in self.outbox.count_waiting().items():
+                wait = "1 firing waits" if n == 1 else f"{n} firings wait"
+                log.warning("alarm %s: %s for the next start of this server", alarm, wait)
 
     def _drop_rest(self) -> None:
         for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():

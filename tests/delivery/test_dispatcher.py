@@ -196,8 +196,8 @@ def test_retrying_ends_after_its_time() -> None:
     run(scene)
 
 
-def test_an_attempt_has_a_time_limit() -> None:
-    """An action that hangs is cut off, and tried again."""
+def test_an_attempt_has_a_time_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """An action that hangs is cut off, and tried again; the log names the option that says when."""
 
     async def scene() -> None:
         never, attempts = asyncio.Event(), []
@@ -213,6 +213,7 @@ def test_an_attempt_has_a_time_limit() -> None:
         assert len(attempts) == 2
 
     run(scene)
+    assert "will be repeated: not done within 0.01 seconds (attempt_timeout)" in caplog.text
 
 
 def test_a_plugins_mistake_is_a_dead_letter_and_no_more(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,8 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 
 def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, until: Callable[..., None]) -> None:
     """What a receiver refused is delivered at once when it is put back, or by another alarm; the ledger balances."""
@@ -50,6 +52,18 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
     assert status["unmatched"] == ["idle"]
     assert status["alarms"]["broken"]["handed_over"] == status["alarms"]["other"]["delivered"] == 1
     assert (folder / "other.txt").read_text() == "TERRIBLE ALARM [instead of broken]\n"
+
+
+@pytest.mark.parametrize(("lines", "text"), [(1, "1 firing waits"), (2, "2 firings wait")])
+def test_what_waits_at_the_end_is_told(installation: Any, until: Callable[..., None], lines: int, text: str) -> None:
+    """Who stops a server while a receiver is down learns what the next start is going to deliver."""
+    rules = ("--alarm", "a cmd:exit 75", "--log-alarm", "a TERRIBLE", "--alarm-freq", "0")
+    program = f"for n in $(seq {lines}); do echo TERRIBLE $n; done; exec sleep 60"
+    server = installation.start(rules, "sh", "-c", program, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    until(lambda: installation.status().get("alarms", {}).get("a", {}).get("waiting") == lines)
+    server.send_signal(signal.SIGTERM)
+    _, printed = server.communicate(timeout=60)
+    assert f"alarm a: {text} for the next start of this server" in printed.decode()
 
 
 def test_what_waits_for_its_next_attempt_can_be_tried_at_once(installation: Any, until: Callable[..., None]) -> None:

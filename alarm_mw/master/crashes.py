@@ -18,6 +18,7 @@ from pathlib import Path
 
 from alarm_mw.master.crash_tap import StreamLine
 from alarm_mw.master.death_book import DeathBook
+from alarm_mw.master.pace import Pace
 from alarm_mw.master.process_watch import ProcessWatch
 from alarm_mw.master.restart import STACKS
 from alarm_mw.monitors.crashdump import is_beginning
@@ -28,10 +29,13 @@ from alarm_mw.types import Death
 
 log = logging.getLogger(__name__)
 
-#: Seconds between questions whether there is any new process: one that dies before it is watched has no number.
+#: Seconds between questions whether there is any new process: one that dies before it is watched has no number. The
+#: second is for when no process of the server has begun or ended for `CALM` seconds: each question wakes the machine.
 ASK_EVERY = 0.1
+ASK_WHEN_QUIET = 0.5
+CALM = 10.0
 #: Seconds between looks at which processes there are, where no new one asks for it.
-LOOK_EVERY = 1.0
+LOOK_EVERY = 2.0
 #: Seconds for which a rise in the count of kills for want of memory explains a SIGKILL.
 OOM_MEMORY = 3.0
 #: Deaths of the last so many seconds are told again by a new master: the outbox knows those that it has.
@@ -58,6 +62,7 @@ class CrashDesk:
         self._book = DeathBook(directory / "deaths.jsonl", run_id)
         self._listeners: list[Tell] = []
         self._watch = ProcessWatch(self._ended)
+        self._pace = Pace(ASK_EVERY, ASK_WHEN_QUIET, CALM)
         self._server: int | None = None
         self._find_oom_kills = find_oom_kills
         self._oom: OomKills | None = None
@@ -140,16 +145,18 @@ class CrashDesk:
         newest, due = -1, 0.0
         while True:
             with contextlib.suppress(OSError):  # no descriptor is left at the moment
-                if (now := time.monotonic()) >= due or newest_pid() != newest:
-                    newest, due = newest_pid(), now + LOOK_EVERY
+                asked, now = newest_pid(), time.monotonic()
+                if now >= due or asked != newest:
+                    newest, due = asked, now + LOOK_EVERY
                     self._look()
-            await asyncio.sleep(ASK_EVERY)
+            await asyncio.sleep(self._pace.pause(time.monotonic()))
 
     def _look(self) -> None:
         if self._server is None:
             return
         try:
-            self._watch.look(self._server)
+            if self._watch.look(self._server):
+                self._pace.note(time.monotonic())
             self._count_oom_kills()
         except Exception:  # a process that cannot be looked at must not keep deaths from being told
             log.exception("the server's processes cannot be looked at")
@@ -175,6 +182,7 @@ class CrashDesk:
         self._ended(pid, returncode, self._watch.command(pid) or self._command)
 
     def _ended(self, pid: int, returncode: int | None, command: str) -> None:
+        self._pace.note(time.monotonic())
         if returncode != 0:
             self._note_end(pid, returncode, command, is_server=pid == self._server)
 

@@ -34,14 +34,16 @@ class ProcessWatch:
         self._watched: dict[int, _Watched] = {}
         self._former: OrderedDict[int, str] = OrderedDict()
 
-    def look(self, root: int) -> None:
-        """Watch `root` and every process that comes from it; those that have left it since are watched on."""
+    def look(self, root: int) -> bool:
+        """Watch `root` and all that comes from it, and what has left it since; return whether anything is new."""
+        before = len(self._watched)
         for pid in family(root):
             if pid in self._watched:
                 # It may have executed another program meanwhile.
                 self._watched[pid].command = command(pid) or self._watched[pid].command
             elif len(self._watched) < MAX_WATCHED:
                 self._add(pid)
+        return len(self._watched) > before
 
     def pids(self) -> list[int]:
         """Return the processes that are watched."""

@@ -8,6 +8,9 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+#: More than there is in it.
+_LOADAVG_SIZE = 200
+
 _SOCKET = re.compile(r"socket:\[(\d+)\]")
 
 
@@ -20,7 +23,11 @@ def family(root: int) -> Iterator[int]:
 
 def newest_pid() -> int:
     """Return the number that was given to a process or thread last, the same as before where none is new (proc(5))."""
-    return int(Path("/proc/loadavg").read_bytes().split()[-1])
+    descriptor = os.open("/proc/loadavg", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return int(os.read(descriptor, _LOADAVG_SIZE).split()[-1])
+    finally:
+        os.close(descriptor)
 
 
 def _children(pid: int) -> list[int]:

@@ -142,8 +142,8 @@ def test_prints_that_reach_no_standard_stream_are_captured_too(tmp_path: Path) -
         "alarm_mw.capture_stdio()\n"
         "print('TERRIBLE', end=' ')\nprint('print')\nsys.stdout.writelines(['TERRIBLE ', 'lines\\n'])\n"
         "os.write(1, b'TERRIBLE descriptor\\n')\n"
-        "if not os.fork(): print('TERRIBLE child'); os._exit(0)\n"
-        "os.wait()\n"
+        "pid = os.fork()\nif not pid: print('TERRIBLE child'); os._exit(0)\n"
+        "os.waitpid(pid, 0)\n"
         "print('TERRIBLE end', end='')\n"
         "tee = sys.stdout\nalarm_mw.shutdown()\nassert sys.stdout is file\nprint(' TERRIBLE late', file=tee)\n"
     )

@@ -70,7 +70,8 @@ class Subscribers:
 
     async def start(self) -> None:
         """Accept connections."""
-        self._server = await asyncio.start_unix_server(self._serve, sock=self._listener)
+        # `start_unix_server` looks for the path of the address, from Python 3.13 on: of a long path that is a stand-in.
+        self._server = await asyncio.start_server(self._serve, sock=self._listener)
 
     async def stop(self) -> None:
         """Close every connection, and take the socket's path away."""

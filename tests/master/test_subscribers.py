@@ -17,6 +17,7 @@ import pytest
 from alarm_mw.master import subscribers
 from alarm_mw.master.subscribers import Subscribers
 from alarm_mw.sharing import socket_mode
+from alarm_mw.sockets import MAX_PATH
 from alarm_mw.transports.subscription import (
     Ask,
     Connection,
@@ -98,6 +99,18 @@ def register(pid: int, *targets: str, mule: int = 0) -> Register:
 def test_only_its_owner_may_speak_to_it(hub: Hub) -> None:
     """The socket is closed to other users, or, where root's workers are such, asks them who they are."""
     assert stat.S_IMODE(hub.path.stat().st_mode) == socket_mode()
+
+
+def test_its_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    """Processes reach it all the same."""
+    folder = tmp_path / ("x" * MAX_PATH)
+    folder.mkdir()
+    hub = Hub(folder / "subscribers")
+    with Connection(str(hub.path)) as worker:
+        worker.send(register(11, "worker"))
+        hub.raise_signal(17)
+        assert worker.receive(PATIENCE) == Raised(1, 17, "worker")
+    hub.stop()
 
 
 def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Connection]) -> None:

@@ -5,6 +5,7 @@ Loaded with pytest wherever this package is installed, so it imports nothing of 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -45,11 +46,16 @@ def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
         yield made
 
 
-def _make(request: pytest.FixtureRequest) -> Alarms:
+def _make(request: pytest.FixtureRequest) -> Alarms | str:
+    """Return the alarms that the test asks for, or what is wrong with how it asks."""
     from alarm_mw.testing import Alarms  # noqa: PLC0415  # see above
 
     marker = request.node.get_closest_marker("alarms")
     if marker is not None:
+        try:
+            inspect.signature(Alarms).bind(*marker.args, **marker.kwargs)
+        except TypeError as error:
+            return f"the marker 'alarms': {error}; expected {_MARKER}"
         return Alarms(*marker.args, **marker.kwargs)
     if file := request.config.getini("alarm_mw_config"):
         return Alarms(request.config.rootpath / file)

@@ -190,6 +190,17 @@ def test_a_wrong_configuration_is_an_error_of_the_test(project: Path) -> None:
     assert "another exception" not in printed
 
 
+def test_a_wrong_keyword_of_the_marker_is_an_error_of_the_test(project: Path) -> None:
+    """It is named with those that there are, and no code of ours is shown."""
+    tests = "import pytest\n@pytest.mark.alarms(log_alarm=['mail disk'])\ndef test_it(alarms): pass"
+    printed = run(project, tests)
+    assert (
+        "the marker 'alarms': got an unexpected keyword argument 'log_alarm'; expected alarms(config=None, " in printed
+    )
+    assert "1 error" in printed
+    assert "pytest_plugin.py" not in printed
+
+
 def test_the_plugin_costs_next_to_nothing() -> None:
     """Where no test asks for alarms, pytest loads nothing of ours but the plugin's own lines."""
     ours = "sorted(name for name in sys.modules if name.startswith('alarm_mw'))"

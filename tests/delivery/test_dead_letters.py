@@ -89,10 +89,12 @@ def test_they_are_put_back(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_one_is_put_back_or_dropped(outbox: Outbox) -> None:
-    """A number names one; dropping leaves the counts as they are."""
+    """A number names one; dropping leaves the counts as they are, but for how many lie there."""
+    assert outbox.count_letters() == 2
     assert ask(outbox, "retry", ids=(2, 7)) == Answer(count=1, refused=("7: there is no such dead letter",))
     assert ask(outbox, "drop", ids=(1,)).count == 1
     assert numbers(ask(outbox, "list")) == []
+    assert outbox.count_letters() == 0
     assert row(outbox, "a") == {"matched": 3, "fired": 3, "retried": 1, "dead": {Reason.REFUSED: 2}, "waiting": 2}
 
 

@@ -20,8 +20,8 @@ OPEN_TIMEOUT = 5.0
 BUSY_TIMEOUT = 200
 
 #: Pages of 4 KB in the log after which the next transaction moves them into the file itself, which waits for the disk.
-#: It comes to that where there is no `Checkpointer`, or where that one cannot keep up.
-AUTOCHECKPOINT = 12_000
+#: It comes to that where there is no `Checkpointer`, or while so much is written that it never sees all of it moved.
+AUTOCHECKPOINT = 6_000
 
 #: The number of the schema below, kept in the file; a file with a higher one is not touched.
 VERSION = 2

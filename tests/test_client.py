@@ -109,7 +109,7 @@ def test_shutdown_ends_after_its_time(tmp_path: Path) -> None:
     program = "alarm_mw.init(alarms={'a': 'curl:http://127.0.0.1:9/'})\nalarm_mw.alarm('a', 'x')\n"
     result = run(tmp_path, program + "print(alarm_mw.shutdown(0.3))")
     assert result.stdout == b"False\n"
-    assert b"alarm a: 1 firings were not delivered before the end" in result.stderr
+    assert b"alarm a: 1 firing was not delivered before the end" in result.stderr
     assert result.returncode == 0
 
 

@@ -277,7 +277,8 @@ class Runtime:
 
     def _drop_rest(self) -> None:
         for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
-            log.warning("alarm %s: %d firings were not delivered before the end", alarm, n)
+            was = "1 firing was" if n == 1 else f"{n} firings were"
+            log.warning("alarm %s: %s not delivered before the end", alarm, was)
 
 
 def _is_same(alarm: Alarm, before: Routed) -> bool:

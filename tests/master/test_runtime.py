@@ -144,7 +144,7 @@ def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.Lo
     assert blocked.wait(10.0)
     assert not stop_within(runtime, 0.1)
     assert "alarm a: its action did not end" in caplog.text
-    assert "alarm a: 1 firings were not delivered" in caplog.text
+    assert "alarm a: 1 firing was not delivered" in caplog.text
     books = runtime.outbox.ledger.books()
     assert books["alarms"]["a"]["dropped"] == {Reason.SHUTDOWN: 1}
     assert imbalances(books, {}) == []

@@ -27,7 +27,7 @@ class Recipients:
         self._write_log = write_log
         self._firing = ""
         self._left = self._everybody
-        self._reached = False
+        self._has_reached = False
 
     def left(self, firing: Firing) -> tuple[str, ...]:
         """Return who still has to get `firing`: everybody, unless the last attempt was at the same one.
@@ -35,7 +35,7 @@ class Recipients:
         Where nobody was left, everybody counts again: it was a dead letter, and somebody has put it back.
         """
         if firing.id != self._firing or not self._left:
-            self._firing, self._left, self._reached = firing.id, self._everybody, False
+            self._firing, self._left, self._has_reached = firing.id, self._everybody, False
         return self._left
 
     def settle(self, refusals: Mapping[str, Refusal]) -> None:
@@ -44,10 +44,10 @@ class Recipients:
         Returns when at least one got it and nobody is left who may still; who refused for good is named in the log.
         Raises `ActionError` otherwise.
         """
-        self._reached = self._reached or any(recipient not in refusals for recipient in self._left)
+        self._has_reached = self._has_reached or any(recipient not in refusals for recipient in self._left)
         self._left = tuple(recipient for recipient, refusal in refusals.items() if refusal.retry)
         text = "; ".join(f"{recipient}: {refusal.text}" for recipient, refusal in refusals.items())
-        if self._left or not self._reached:
+        if self._left or not self._has_reached:
             raise ActionError(text, retry=bool(self._left))
         if refusals:
             self._write_log(f"{self._mark} {printable(text)}\n".encode())

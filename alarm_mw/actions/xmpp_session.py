@@ -81,7 +81,7 @@ class Session(ClientXMPP):
         self.trouble: Trouble | None = None
         self.online: asyncio.Future[None] = self.loop.create_future()
         self.ended: asyncio.Future[None] = self.loop.create_future()
-        self._closing = False
+        self._is_closing = False
         self._guard = Guard()
         self._options = options
         self._note = note
@@ -124,7 +124,7 @@ class Session(ClientXMPP):
 
     async def close(self) -> None:
         """Say goodbye, so that the account's presence goes away; leave no task behind."""
-        self._closing = True
+        self._is_closing = True
         tasks: list[asyncio.Future[Any]] = [
             task for task in (self._run_out_filters, self._current_connection_attempt) if task is not None
         ]
@@ -190,7 +190,7 @@ class Session(ClientXMPP):
 
     async def start_tls(self) -> bool:
         """Turn to TLS, unless the session is about to end: nobody would wait for it."""
-        return not self._closing and await super().start_tls()
+        return not self._is_closing and await super().start_tls()
 
     def reschedule_connection_attempt(self) -> None:
         """End the session: whoever made it decides whether there is another."""

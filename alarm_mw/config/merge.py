@@ -66,7 +66,7 @@ def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Declared]:
         if first is alarm:
             continue
         text = f"a second alarm {alarm.name!r}; the first is at {first.where}"
-        if alarm.unique:
+        if alarm.is_unique:
             report.wrong(alarm.where, f"{text}, expected another name")
         else:
             report.warn(alarm.where, f"{text} and counts, this one is ignored")

@@ -23,7 +23,7 @@ class Declared(msgspec.Struct, frozen=True):
     #: The alarm, unless something is wrong with it.
     alarm: Alarm | None
     #: A second alarm of this name is a mistake, rather than ignored as in uWSGI.
-    unique: bool
+    is_unique: bool
     #: What its action needs is not installed, which the alarm allows for by ``optional = true``.
     is_left_out: bool = False
 

@@ -88,10 +88,10 @@ def is_name(name: str) -> bool:
 def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
     where = alarms.where(name)
     try:
-        return Declared(name, where, _alarm(alarms, name, find_action), unique=True)
+        return Declared(name, where, _alarm(alarms, name, find_action), is_unique=True)
     except MissingError as error:
         alarms.origin.report.warn(where, f"alarm {name!r} is optional and is left out: {error}")
-        return Declared(name, where, None, unique=True, is_left_out=True)
+        return Declared(name, where, None, is_unique=True, is_left_out=True)
 
 
 def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:

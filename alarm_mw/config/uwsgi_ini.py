@@ -67,7 +67,7 @@ class _Reader(msgspec.Struct):
     inherited: list[tuple[tuple[tuple[str, str], ...], Entry]] = msgspec.field(default_factory=list)
     block: Entry | None = None
     #: A key of a block is being added: blocks do not reach into what it includes.
-    running: bool = False
+    is_repeating: bool = False
 
     def read(self, file: str, section: str, where: Where) -> None:
         """Add the entries of a file; `where` is the place that named it."""
@@ -121,7 +121,7 @@ class _Reader(msgspec.Struct):
         return text.removeprefix("\ufeff")
 
     def _add(self, entry: Entry) -> None:
-        if self.running:
+        if self.is_repeating:
             self._run(entry)
         elif entry.option in uwsgi_logic.ENDS:
             self.block = None
@@ -132,13 +132,13 @@ class _Reader(msgspec.Struct):
 
     def _repeat(self, block: Entry, entry: Entry) -> None:
         """Add a key as often as the block around it says."""
-        self.running = True
+        self.is_repeating = True
         try:
             for turn in uwsgi_logic.turns(block, uwsgi_logic.Facts(self.environ, self.entries)):
                 self._run(entry if turn is None else structs.replace(entry, value=entry.value.replace("%(_)", turn)))
         except uwsgi_logic.LogicError as error:
             self.report.wrong(block.where, f"{block.key}: {error}")
-        self.running = False
+        self.is_repeating = False
 
     def _run(self, entry: Entry) -> None:
         if uwsgi_logic.is_block(entry.option):

@@ -102,11 +102,11 @@ def _alarm(entry: Entry, find_action: FindAction, report: Report) -> list[Declar
         alarm = read_alarm(name, action, entry.where, find_action)
     except OptionError as error:
         report.refused(entry.where, f"alarm {shown!r}", error)
-        return [Declared(name, entry.where, None, unique=False)] if shown == name else []
+        return [Declared(name, entry.where, None, is_unique=False)] if shown == name else []
     if alarm.plugin != "cmd":
         for variable in re.findall(r"\$\(([A-Za-z_]\w*)\)", action):
             report.warn(entry.where, f"alarm {name!r}: the environment variable {variable} is not set, so $(…) stays")
-    return [Declared(name, entry.where, alarm, unique=False)]
+    return [Declared(name, entry.where, alarm, is_unique=False)]
 
 
 def _rule(entry: Entry, option: str, syntax: Syntax, report: Report) -> list[Written]:

@@ -58,7 +58,7 @@ class _Found:
 
     #: Until when lines of a dump are looked for.
     open_until: float = 0.0
-    anything: bool = False
+    is_any: bool = False
 
 
 class CrashTap:
@@ -90,13 +90,13 @@ class CrashTap:
             return hits
         if may_tell and BEGINNING in data:
             self._found.open_until = time.monotonic() + DUMP_TIME
-        self._found.anything = True
+        self._found.is_any = True
         return self._with_crash_lines(data, base, hits)
 
     def __call__(self, chunk: Chunk) -> None:
         """Let the listener hear of crashes, and hand the rest over."""
-        if self._found.anything and chunk.hits:
-            self._found.anything = False
+        if self._found.is_any and chunk.hits:
+            self._found.is_any = False
             self._tell(chunk)
             chunk = replace(chunk, hits=tuple(hit for hit in chunk.hits if hit.rules))
         self._hand_over(chunk)

@@ -7,11 +7,10 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
-
-#: Rounds of the loop until all parts of a connection know that it is lost.
-LAYERS = 5
+from waiting import until
 
 #: Seconds for it to start, and to end.
 PATIENCE = 10
@@ -42,8 +41,9 @@ class SmtpServer(threading.Thread):
             for transport in (smtp.transport, smtp._original_transport):  # the one that STARTTLS has put on the other
                 if isinstance(transport, asyncio.Transport):
                     transport.abort()  # closing TLS would take an answer
-        for _ in range(LAYERS):
-            await asyncio.sleep(0)
+        # Those that failed before TLS was there end by themselves: the last thing that the loop waits for wakes it up.
+        selector = cast("Any", self._loop)._selector
+        await until(lambda: len(selector.get_map()) == 1)
 
     def _protocol(self) -> SMTP:
         self._made.append(self._make())

@@ -49,10 +49,11 @@ class MailSender:
 
     async def _transmit(self, mail: EmailMessage, to: Sequence[str]) -> dict[str, tuple[int, str]]:
         """Return who was refused, with the server's code and text."""
-        client = self._client()
+        client, transport = self._client(), None
         try:
             async with asyncio.timeout(self._options.conn_timeout or None):
                 await client.connect()
+            transport = client.transport
             refused, _ = await client.send_message(mail, sender=bare(self._sender), recipients=to)
             with contextlib.suppress(aiosmtplib.SMTPException):  # the mail is taken, whatever comes now
                 await client.quit()
@@ -62,6 +63,8 @@ class MailSender:
             return {one: (response.code, response.message) for one, response in refused.items()}
         finally:
             client.close()
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()  # the end of TLS would wait for an answer
 
     def _client(self) -> aiosmtplib.SMTP:
         target, (user, password) = self._options.target, self._options.auth or (None, None)

@@ -87,6 +87,9 @@ def configure(settings: Settings, *, starts: bool = True) -> None:
         if former is not None:
             former.shutdown(EXIT_TIMEOUT)
         process.settings = settings
+        if SOCKET_VARIABLE not in os.environ:  # else they are not used
+            for warning in settings.warnings:
+                log.warning("%s", warning)
         if starts or reads_prints:
             client = _make_client(process)
             if reads_prints:

@@ -89,6 +89,13 @@ def test_a_file_configures_as_well(tmp_path: Path) -> None:
     assert (tmp_path / "ini.txt").read_text() == "uwsgi.ini\n"
 
 
+def test_what_is_odd_in_a_configuration_is_told_once(tmp_path: Path) -> None:
+    """The warnings that `alarm-mw check` prints are logged, also for a second `init` that changes nothing, once."""
+    (tmp_path / "uwsgi.ini").write_text("[uwsgi]\nalarm = a cmd:cat\ncheaper = 2\n")
+    result = run(tmp_path, "for _ in range(2):\n    alarm_mw.init('uwsgi.ini')")
+    assert result.stderr == b"uwsgi.ini: ignored, since not about alarms: cheaper\n"
+
+
 def test_the_keywords_of_a_configuration_are_the_same_everywhere() -> None:
     """Whoever takes a configuration takes all that `init` does."""
     keywords = {*inspect.signature(alarm_mw.init).parameters}

@@ -62,6 +62,8 @@ def parse(pattern: str) -> Tree:
     except PatternError as error:
         before = data[: error.position].decode("utf-8", "surrogateescape")
         raise PatternError(error.text, len(before)) from None
+    except ValueError:  # Python reads no decimal number of more than some thousand digits
+        raise PatternError("a number is too high") from None
 
 
 class _Parser:

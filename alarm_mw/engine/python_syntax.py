@@ -53,8 +53,8 @@ def understood(pattern: str) -> tuple[re.Pattern[str], Tree]:
             return re.compile(pattern), parse(pattern)
     except re.error as error:
         raise PatternError(error.msg, error.pos) from None
-    except OverflowError:
-        raise PatternError("a count is too high") from None
+    except (OverflowError, ValueError):  # Python reads no decimal number of more than some thousand digits
+        raise PatternError("a number is too high") from None
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
 

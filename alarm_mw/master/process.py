@@ -227,11 +227,14 @@ class MasterProcess:
         for reader, tap in self._readers:
             reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
         self._publisher.publish_rules(settings.rules, prepared.engine.screen.dumps())
-        self._monitors.exchange(self._watchable(settings))
         try:
+            self._monitors.exchange(self._watchable(settings))
             self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))
-        except TimeoutError:
-            log.error("an action blocks the event loop of the alarms: the address for metrics is as it was")
+        except TimeoutError:  # the rest is in force already
+            log.error(
+                "an action blocks the event loop of the alarms: monitors and the address for metrics stay as they were "
+                "until the configuration is read again"
+            )
         mules = self._mules.exchange(settings.mules)
         notes = [f"mules that were ended or started: {mules}"] if mules else []
         return [*notes, *needs_restart(settings, self._plan)]

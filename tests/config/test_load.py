@@ -178,7 +178,7 @@ def test_mistakes_in_keywords(find_action: FindAction) -> None:
         "init(log_alarms[2]): log-alarm: expected NAME[,NAME…] REGEXP, with a blank before the regexp",
         "init(log_alarms[0]): unknown alarm 'jaber' (did you mean 'jabber'?)",
         "init(log_alarms[1]): the regexp '(' breaks at its character 1",
-        "init(log_alarms[4]): the regexp 'x{99999999999}' cannot be used: a count is too high",
+        "init(log_alarms[4]): the regexp 'x{99999999999}' cannot be used: a number is too high",
     ]
 
 

@@ -176,6 +176,8 @@ def test_what_pcre_does_not_find_is_not_found(pattern: str, subject: bytes) -> N
         ("(?i)*", 4, "repeat"),
         ("a{3,1}", 1, "out of order"),
         ("a{65536}", 1, "65535"),
+        ("a{" + "9" * 5000 + "}", None, "too high"),
+        (r"\g{" + "9" * 5000 + "}", None, "too high"),
         (r"\1(a)", 0, "group '1'"),
         (r"(a\1)", 2, "group '1'"),
         (r"x\k<no>", 1, "'no'"),

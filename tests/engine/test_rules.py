@@ -256,6 +256,13 @@ def test_letters_are_the_same_in_any_case_as_they_are_for_re() -> None:
     assert sorted(twins) == sorted(python_syntax.TWINS)
 
 
+@pytest.mark.parametrize("pattern", ["a{%s}", "(a)\\%s", "(a)(?(%s)b)"])
+def test_numbers_that_python_does_not_read_are_refused(pattern: str) -> None:
+    """A number of thousands of digits is a mistake with a name, not a crash."""
+    with pytest.raises(PatternError):
+        compile_rule(python(pattern % ("9" * 5000)))
+
+
 def test_groups_that_are_nested_too_deeply_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A regexp that cannot be read to its bottom is a mistake with a name, not a crash."""
 

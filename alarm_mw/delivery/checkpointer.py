@@ -8,6 +8,8 @@ from __future__ import annotations
 import logging
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from alarm_mw.forks import new_lock
@@ -31,7 +33,7 @@ class Checkpointer:
         self._is_ending = False
         self._lock = new_lock()
         #: Kept: should somebody put another file in the place of the outbox's, that goes on with the one it has.
-        self._database: sqlite3.Connection | None = None
+        self._connections: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
         #: What keeps it from its work, in a sentence; empty for nothing.
         self.fault = ""
 
@@ -51,15 +53,15 @@ class Checkpointer:
             self._wanted.clear()
             if not self._is_ending:
                 self.work()
-        if self._database is not None:
-            self._database.close()
+        for connection in self._connections or ():
+            connection.close()
 
     def work(self) -> None:
         """Move what there is; the log and `fault` tell where that is impossible."""
         try:
             with self._lock:
-                self._database = self._database or self._open()
-                _move(self._database)
+                self._connections = self._connections or (self._open(), self._open())
+                _move(*self._connections)
         except sqlite3.Error as error:
             if not self.fault:
                 log.error("the log of the outbox %s grows, and cannot be moved into the file: %s", self._path, error)
@@ -72,11 +74,26 @@ class Checkpointer:
         return sqlite3.connect(f"{self._path.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)
 
 
-def _move(database: sqlite3.Connection) -> None:
+def _move(moving: sqlite3.Connection, reading: sqlite3.Connection) -> None:
     pages, before = 0, -1
     for _ in range(PASSES):
-        # Lets others write, and waits for nobody; what they have written meanwhile is not among the pages.
-        ((_, pages, _),) = database.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        with _kept(reading):
+            # Lets others write, and waits for nobody; what they have written meanwhile is not among the pages.
+            ((_, pages, _),) = moving.execute("PRAGMA wal_checkpoint(PASSIVE)")
         if pages == before:
             return
         before = pages
+
+
+@contextmanager
+def _kept(reading: sqlite3.Connection) -> Iterator[None]:
+    """Let the log not begin anew, as nobody may who has a reader.
+
+    Else SQLite before 3.51.3 may take part of the new log for moved (sqlite.org/wal.html, "The WAL-Reset Bug").
+    """
+    reading.execute("BEGIN")
+    try:
+        reading.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchall()  # it reads from now on
+        yield
+    finally:
+        reading.execute("ROLLBACK")

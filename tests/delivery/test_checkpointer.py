@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from waiting import wait_until
 
+from alarm_mw.delivery import checkpointer as checkpointing
 from alarm_mw.delivery.checkpointer import Checkpointer
 from alarm_mw.delivery.database import AUTOCHECKPOINT
 from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
@@ -112,8 +113,8 @@ def test_the_log_is_bounded_without_it(outbox: Outbox, path: Path) -> None:
     assert log_size(path) < 1.2 * AUTOCHECKPOINT * PAGE
 
 
-def test_nobody_who_writes_is_turned_away(outbox: Outbox, path: Path) -> None:
-    """Firings are taken and settled while it works all the time."""
+def test_nobody_who_writes_is_turned_away(outbox: Outbox, path: Path, tmp_path: Path) -> None:
+    """Firings are taken and settled while it works all the time, and all of them are in the file afterwards."""
     checkpointer, is_over = Checkpointer(path), threading.Event()
 
     def work() -> None:
@@ -133,6 +134,24 @@ def test_nobody_who_writes_is_turned_away(outbox: Outbox, path: Path) -> None:
         thread.join(PATIENCE)
     assert outbox.ledger.books()["alarms"]["a"]["delivered"] == 300
     assert checkpointer.fault == ""
+    Checkpointer(path).work()
+    assert in_the_file(path, tmp_path) == 300
+    with closing(sqlite3.connect(tmp_path / "copy.db")) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_the_log_does_not_begin_anew_while_it_works(outbox: Outbox, path: Path) -> None:
+    """What is written just then comes behind what is being moved: else SQLite before 3.51.3 could lose it."""
+    take(outbox, 20, size=PAGE)
+    with (
+        closing(sqlite3.connect(path)) as moving,
+        closing(sqlite3.connect(path, isolation_level=None)) as reading,
+        checkpointing._kept(reading),
+    ):
+        assert moving.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0] == 0
+        before = log_size(path)
+        take(outbox)
+        assert log_size(path) > before
 
 
 def test_who_reads_an_older_state_holds_up_nothing_but_the_rest(

@@ -15,6 +15,8 @@ import select
 import stat
 from collections.abc import Callable
 
+from alarm_mw.descriptors import unread
+
 #: The most that is copied at a time, in bytes.
 CHUNK = 131_072
 
@@ -95,16 +97,13 @@ class Passage:
     def resume(self) -> int:
         """Move on what is in transit; return how many bytes the file refused for good. May block as the file does."""
         refused = 0
-        while self._transit is not None and self._sink is not None:
+        while self._transit is not None and self._sink is not None and unread(self._transit[0]):
             try:
                 os.splice(self._transit[0], self._sink, CHUNK, flags=_SPLICE_F_NONBLOCK)
-            except BlockingIOError:  # there is nothing more
-                break
             except OSError as error:
-                if error.errno in _UNSUPPORTED:  # so nothing was ever in it
-                    self._transit = None
-                else:
-                    refused += len(os.read(self._transit[0], CHUNK))
+                rest = os.read(self._transit[0], CHUNK)
+                # It was set to append since, or is where nothing can be moved to.
+                refused += len(rest) - (_written(self._sink, rest) if error.errno in _UNSUPPORTED else 0)
         return refused
 
     def copy(self, into: memoryview) -> int:
@@ -184,6 +183,15 @@ class Passage:
         scratch, self._scratch = self._scratch, None
         for descriptor in scratch or ():
             os.close(descriptor)
+
+
+def _written(file: int, data: bytes) -> int:
+    """Write as much as it takes, and return how much that was."""
+    written = 0
+    with contextlib.suppress(OSError):
+        while written < len(data):
+            written += os.write(file, data[written:])
+    return written
 
 
 def _widen(pipe: int | None) -> None:

@@ -26,6 +26,14 @@ def start(plan: Plan) -> NoReturn:
 
     Where that cannot be, the process ends as a shell would.
     """
+    try:
+        _start(plan)
+    except OSError as error:  # such as too many open files; a server that runs already is ended by the kernel
+        complain(f"the server cannot be supervised: {error}")
+        os._exit(CANNOT_START)
+
+
+def _start(plan: Plan) -> NoReturn:
     found = fill_gaps()
     passed = passed_on()
     inherited = take_over()

@@ -43,8 +43,8 @@ class Stream(NamedTuple):
         return {self.source, self.sink, self.state, *(self.transit or ())}
 
     def is_unread(self) -> bool:
-        """Return whether output waits in the source."""
-        return _is_readable(self.source)
+        """Return whether output waits in the source, or on its way into a file."""
+        return any(map(_is_readable, (self.source, *(self.transit or ())[:1])))
 
     def in_transit(self) -> Iterator[bytes]:
         """Yield, and take, what a master that was killed had on its way into a file."""
@@ -88,7 +88,9 @@ def _open(number: int) -> tuple[Stream, int]:
 
 
 def _transit(sink: int) -> tuple[int, int] | None:
-    return os.pipe() if stat.S_ISREG(os.fstat(sink).st_mode) else None
+    # Nothing can be moved into a file that is set to append: it is written to, and needs no such pipe.
+    is_append = fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND
+    return os.pipe() if stat.S_ISREG(os.fstat(sink).st_mode) and not is_append else None
 
 
 def _is_readable(fd: int) -> bool:

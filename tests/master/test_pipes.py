@@ -200,6 +200,25 @@ def test_what_was_in_transit_goes_first(source: Pipe, transit: Pipe, view: memor
     assert (tmp_path / "log").read_bytes() == b"first\nthen\n"
 
 
+def test_what_was_in_transit_reaches_a_file_that_is_set_to_append(source: Pipe, transit: Pipe, tmp_path: Path) -> None:
+    """Though nothing can be moved there, what a killed master had on its way is not left behind."""
+    os.write(transit.write, b"first\n")
+    with (tmp_path / "log").open("ab") as log:
+        passage = Passage(source.read, log.fileno(), (transit.read, transit.write))
+        assert passage.resume() == 0
+        passage.close()
+    assert (tmp_path / "log").read_bytes() == b"first\n"
+
+
+def test_where_nothing_is_in_transit_nobody_waits(source: Pipe, transit: Pipe, tmp_path: Path) -> None:
+    """Not even for a file that cannot be written."""
+    (tmp_path / "log").touch()
+    with (tmp_path / "log").open("rb") as log:
+        passage = Passage(source.read, log.fileno(), (transit.read, transit.write))
+        assert passage.resume() == 0
+        passage.close()
+
+
 def test_what_was_in_transit_to_a_full_disk_is_told(source: Pipe, transit: Pipe, tmp_path: Path) -> None:
     """How many bytes the disk refused is known, and they do not come again."""
     os.write(transit.write, b"first\n")

@@ -65,6 +65,15 @@ def test_no_interpreter(supervise: Any) -> None:
     assert not run.socket.exists()
 
 
+def test_what_cannot_be_opened(supervise: Any) -> None:
+    """Whatever goes wrong on the way is told, and nobody goes on as if it were the server's own process."""
+    before = "from alarm_mw.supervisor import start as s\ndef fail(_): raise OSError(24, 'Too many')\n"
+    before += "s.open_streams = fail\n"
+    run = supervise("sleep", "1000", before=before)
+    assert run.results() == (b"", b"alarm-mw: the server cannot be supervised: [Errno 24] Too many\n")
+    assert run.end() == 1
+
+
 #: Does something first when the process is to become the supervisor: the server runs then.
 BEFORE_SUPERVISOR = """
 import os, signal
@@ -82,6 +91,13 @@ def test_early_end(supervise: Any) -> None:
     run = supervise("sh", "-c", "echo up; exit 5", before=before)
     assert run.results() == (b"up\n", b"")
     assert run.end() == 5
+
+
+def test_early_end_that_another_thread_was_told_of(supervise: Any) -> None:
+    """The program that becomes the supervisor may have threads, which do not block what it blocks."""
+    thread = "import threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    before = BEFORE_SUPERVISOR.format("os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)")
+    assert supervise("sh", "-c", "exit 5", before=thread + before).end() == 5
 
 
 def test_early_signal(supervise: Any) -> None:

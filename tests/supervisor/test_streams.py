@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from alarm_mw.supervisor import streams
+from alarm_mw.supervisor.streams import Stream
+
 ALTERNATE = "import os\nfor n in range(2000): os.write(1 + n % 2, b'%d\\n' % n)"
 ALTERNATED = b"".join(b"%d\n" % n for n in range(2000))
 
@@ -113,3 +116,19 @@ def test_descriptors(supervise_python: Any, tmp_path: Path) -> None:
     os.close(lock)
     run.say("\n")
     assert run.end() == 0
+
+
+def test_way_into_a_file(tmp_path: Path) -> None:
+    """Into a file leads one more pipe, whose content is unread output; not into one that is set to append."""
+    with (tmp_path / "log").open("ab") as log:
+        assert streams._transit(log.fileno()) is None
+    with (tmp_path / "log").open("wb") as log:
+        transit = streams._transit(log.fileno())
+    assert transit is not None
+    source, end = os.pipe()
+    stream = Stream("stdout", source, -1, -1, terminal=False, transit=transit)
+    assert not stream.is_unread()
+    os.write(transit[1], b"x")
+    assert stream.is_unread()
+    for fd in (*transit, source, end):
+        os.close(fd)

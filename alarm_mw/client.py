@@ -162,8 +162,9 @@ def capture_stdio() -> None:
     """Put everything that this process and its children print to the rules, and pass it on unchanged.
 
     Works on file descriptors 1 and 2, so that C extensions and child processes count too, and programs that ask find no
-    terminal there any more. Where `sys.stdout` or `sys.stderr` leads to another descriptor, as in a notebook, what goes
-    through it counts as well. Under ``alarm-mw run`` the master reads that output already, and nothing is done. Raises
-    `NotRunningError` where `init` was not called before. Goes on when `init` is called again; undone by `shutdown`.
+    terminal there any more. Where `sys.stdout` or `sys.stderr` leads to another descriptor, as in a notebook, what this
+    process writes to it counts as well. Under ``alarm-mw run`` the master reads that output already, and nothing is
+    done. Raises `NotRunningError` where `init` was not called before. Goes on when `init` is called again; undone by
+    `shutdown`.
     """
-    process.capture_prints(process.current())
+    process.read_prints()

@@ -33,6 +33,9 @@ log = logging.getLogger("alarm_mw")
 #: Seconds that `shutdown` takes at most when the interpreter exits.
 EXIT_TIMEOUT = 5.0
 
+#: Seconds that `configure` waits for a start that may need what its caller holds.
+START_PATIENCE = 1.0
+
 
 class Process:
     """One process: what was forked has another one."""
@@ -43,6 +46,8 @@ class Process:
         self.records = RecordMaker()
         self.early = Early(lambda: self.client)
         self.starting = threading.Lock()
+        #: Whether a worker thread that is started here is to read what is printed.
+        self.reads_prints = False
         #: What `configure` does instead, in a test.
         self.configure: Callable[[Settings], None] | None = None
 
@@ -71,38 +76,52 @@ def configure(settings: Settings, *, starts: bool = True) -> None:
     """Start a worker thread with these settings where there is no master; deliver what an earlier one has before.
 
     One that runs with equal settings goes on; one that reads what is printed is followed by one that does. Blocks for
-    the time that it takes; raises what the start raises. Where `starts` is False, the first record starts it.
+    the time that it takes; raises what the start raises. Where `starts` is False, the first record starts it, or, where
+    prints are to be read, a thread that is waited for `START_PATIENCE` at most: whoever calls may hold a lock that the
+    start needs, as `dictConfig` holds that of `logging`.
     """
     process = this
     if process.configure is not None:
         process.configure(settings)
         return
+    if not starts and settings == process.settings:
+        return  # not even waiting for who is starting with them
     with process.starting:
-        # `dictConfig` holds the lock of `logging` while it makes a handler: the worker may need it to end.
         if process.client is not None and settings == process.settings:
             return
         # What comes meanwhile is kept for the next one.
         former, process.client = process.client, None
-        reads_prints = former is not None and former.prints_are_read()
         if former is not None:
             former.shutdown(EXIT_TIMEOUT)
         process.settings = settings
-        if SOCKET_VARIABLE not in os.environ:  # else they are not used
-            for warning in settings.warnings:
-                log.warning("%s", warning)
-        if starts or reads_prints:
-            client = _make_client(process)
-            if reads_prints:
-                capture_prints(client)
-            _set_client(process, client)
+        if starts:
+            _set_client(process, _make_client(process))
+    if SOCKET_VARIABLE not in os.environ:  # else they are not used
+        for warning in settings.warnings:
+            log.warning("%s", warning)
+    if process.reads_prints and not starts:
+        starter = threading.Thread(target=_start_after_others, name="alarm-mw-starter", daemon=True)
+        starter.start()
+        starter.join(START_PATIENCE)
 
 
-def capture_prints(client: Client) -> None:
+def _start_after_others() -> None:
+    logging.getLogger(log.name)  # waits for the end of `dictConfig`
+    current()
+
+
+def read_prints() -> None:
     """Have what this process prints read, unless that is done; `NotRunningError` where no configuration was given."""
+    client = current()
     if not client.prints_are_read():
-        from alarm_mw.master.local import capture  # noqa: PLC0415  # see _start_local
+        _capture(client)
+        this.reads_prints = True
 
-        capture(client)
+
+def _capture(client: Client) -> None:
+    from alarm_mw.master.local import capture  # noqa: PLC0415  # see _start_local
+
+    capture(client)
 
 
 def prepare(settings: Settings) -> None:
@@ -130,7 +149,7 @@ def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:
     if this.configure is not None:
         return True
     overdue.stop()
-    client, this.client, this.settings = this.client, None, None
+    client, this.client, this.settings, this.reads_prints = this.client, None, None, False
     return True if client is None else client.shutdown(timeout)
 
 
@@ -192,11 +211,22 @@ def _make_client(process: Process) -> Client:
             attach()
             return RemoteClient(path)
         if process.settings is not None:
-            return _start_local(process.settings)
+            client = _start_local(process.settings)
+            if process.reads_prints:
+                _capture_again(process, client)
+            return client
         uwsgi = find_uwsgi()
         return Nowhere() if uwsgi is None else UwsgiClient(uwsgi)
     finally:
         in_alarm_code.reset(token)
+
+
+def _capture_again(process: Process, client: Client) -> None:
+    try:
+        _capture(client)
+    except OSError as error:  # such as too many open files; what is logged raises alarms all the same
+        process.reads_prints = False
+        log.error("what is printed raises no alarms any more: %s", error)
 
 
 def _start_local(settings: Settings) -> Client:

@@ -162,6 +162,20 @@ def test_prints_that_reach_no_standard_stream_are_captured_too(tmp_path: Path) -
     assert (tmp_path / "elsewhere").read_text() == printed
 
 
+def test_who_keeps_a_captured_stream_is_heard_by_the_next_configuration(tmp_path: Path) -> None:
+    """As a handler of `logging` does in a notebook, where a rule is changed and `init` called again."""
+    program = (
+        "import logging\n"
+        "sys.stderr = open('elsewhere', 'w', buffering=1)\n"
+        "alarm_mw.capture_stdio()\n"
+        "logging.basicConfig()\n"
+        "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'}, log_alarms=['a AGAIN'], alarm_freq=0)\n"
+        "logging.error('AGAIN')\nprint('AGAIN', file=sys.stderr)\n"
+    )
+    assert run(tmp_path, program).returncode == 0
+    assert sorted(lines(tmp_path)) == ["AGAIN", "ERROR:root:AGAIN"]
+
+
 def test_logs_that_reach_no_standard_stream_fire_once(tmp_path: Path) -> None:
     """There, too, the handler's record and its print are one, and what our own loggers print raises nothing."""
     program = (

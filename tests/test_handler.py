@@ -93,6 +93,7 @@ def test_dict_config_knows_the_handler_by_its_dotted_name(out: Path) -> None:
 
 SLOW_TO_LOAD = """
 import logging.config
+{before}
 logging.config.dictConfig({{
     "version": 1,
     "handlers": {{"alarms": {{"class": "alarm_mw.AlarmHandler", "alarms": {{"a": "{alarm}"}}, "log_alarms": ["a x"]}}}},
@@ -105,13 +106,17 @@ os._exit(0)
 """
 
 
+CAPTURED = "import alarm_mw; alarm_mw.init(alarms={'b': 'log:'}, log_alarms=['b y']); alarm_mw.capture_stdio()\n"
+
+
+@pytest.mark.parametrize("before", ["", CAPTURED], ids=["nothing", "prints are read"])
 @pytest.mark.parametrize(
     "alarm", ["curl:http://127.0.0.1:9/", "curl:smtp://127.0.0.1:9/;mail_to=a@b.c", "xmpp:a@b;c;d@e"]
 )
-def test_an_action_may_ask_for_the_lock_that_dict_config_holds(alarm: str) -> None:
+def test_an_action_may_ask_for_the_lock_that_dict_config_holds(alarm: str, before: str) -> None:
     """Libraries make loggers while they are loaded: the application does not wait for them, nor they for it."""
-    command = [sys.executable, "-c", SLOW_TO_LOAD.format(alarm=alarm)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    command = [sys.executable, "-c", SLOW_TO_LOAD.format(alarm=alarm, before=before)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (0, "goes on\n"), done.stderr
     assert "Traceback" not in done.stderr
 

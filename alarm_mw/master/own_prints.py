@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 
 from alarm_mw.engine.echo import LineCounts
+from alarm_mw.forks import new_lock
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.origin import is_by_alarm
 
@@ -22,6 +23,8 @@ class OwnPrints:
 
     def __init__(self) -> None:
         self._lines = LineCounts()
+        #: Any thread logs or prints.
+        self._lock = new_lock()
         self._before: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
 
     def start(self) -> None:
@@ -36,12 +39,14 @@ class OwnPrints:
 
     def takes(self, line: bytes) -> bool:
         """Return whether a printed line is one of ours; each record excuses its lines once."""
-        return self._lines.take(_OURS, line.rstrip(b"\r\n"), time.monotonic())
+        with self._lock:
+            return self._lines.take(_OURS, line.rstrip(b"\r\n"), time.monotonic())
 
     def _make(self, *args: object, **kwargs: object) -> logging.LogRecord:
         record = self._before(*args, **kwargs)
         # `makeLogRecord` gives the name afterwards.
         if is_by_alarm(record.name or ""):
             for line in console_lines(record, certain=False):
-                self._lines.add(_OURS, line, time.monotonic())
+                with self._lock:
+                    self._lines.add(_OURS, line, time.monotonic())
         return record

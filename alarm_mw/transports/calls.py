@@ -32,8 +32,8 @@ _given_on: ContextVar[_GivenOn | None] = ContextVar("alarm_mw_given_on", default
 
 def id_of(record: logging.LogRecord) -> str:
     """Return what a record of `logging` and its copies have in common."""
-    # The same number in each process, which takes a third of the time of writing all three of them.
-    return f"{hash((record.process, record.thread, record.created))}-{record.name}"
+    # The same number in each process, but for None's, which takes a third of the time of writing all three of them.
+    return f"{hash((record.process or 0, record.thread or 0, record.created))}-{record.name}"
 
 
 def call_of(record: logging.LogRecord) -> str:

@@ -59,9 +59,9 @@ def _lines_of(handler: logging.StreamHandler[TextIO], record: logging.LogRecord)
 
 
 def _is_console(handler: logging.StreamHandler[TextIO]) -> bool:
-    if isinstance(handler.stream, Tee):
-        return True
     try:
+        if isinstance(handler.stream, Tee):
+            return True
         descriptor = handler.stream.fileno()
     except (AttributeError, OSError, ValueError):
         return False

@@ -64,3 +64,11 @@ def test_nothing_waits_for_whoever_configures_logging(logger: logging.Logger) ->
         thread.join(10)
         assert found == [b"terrible", b"alarm"]
     thread.join()
+
+
+def test_a_handler_without_a_stream_prints_nothing(logger: logging.Logger) -> None:
+    """One that was made by halves is nobody's mistake here."""
+    handler = Console.__new__(Console)
+    logging.Handler.__init__(handler)
+    logger.addHandler(handler)
+    assert list(console_lines(record_of(logger.name))) == []

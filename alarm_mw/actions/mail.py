@@ -22,6 +22,9 @@ from alarm_mw.types import Firing
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
     from alarm_mw.actions.curl import CurlOptions
 
+#: Seconds for the server to answer that we leave.
+QUIT_PATIENCE = 2.0
+
 #: RFC 5321, section 4.2.1.
 _TEMPORARY = range(400, 500)
 
@@ -39,32 +42,33 @@ class MailSender:
         """Send the mail. Raises `ActionError`."""
         left = self._recipients.left(firing)
         mail = compose(firing, self._sender, self._options.mail_to, self._options.subject)
-        with _explained(self._options):
-            async with asyncio.timeout(self._options.timeout or None):
-                refused = await self._transmit(mail, left)
+        client, transport = self._client(), None
+        try:
+            with _explained(self._options):
+                async with asyncio.timeout(self._options.timeout or None):
+                    async with asyncio.timeout(self._options.conn_timeout or None):
+                        await client.connect()
+                    transport = client.transport
+                    refused = await self._transmit(client, mail, left)
+            await _quit(client)
+        finally:
+            client.close()
+            if isinstance(transport, asyncio.Transport):
+                transport.abort()  # the end of TLS would wait for an answer
         self._recipients.settle({one: self._refusal(*response) for one, response in refused.items()})
 
     async def close(self) -> None:
         """Nothing is kept open."""
 
-    async def _transmit(self, mail: EmailMessage, to: Sequence[str]) -> dict[str, tuple[int, str]]:
+    async def _transmit(
+        self, client: aiosmtplib.SMTP, mail: EmailMessage, to: Sequence[str]
+    ) -> dict[str, tuple[int, str]]:
         """Return who was refused, with the server's code and text."""
-        client, transport = self._client(), None
         try:
-            async with asyncio.timeout(self._options.conn_timeout or None):
-                await client.connect()
-            transport = client.transport
             refused, _ = await client.send_message(mail, sender=bare(self._sender), recipients=to)
-            with contextlib.suppress(aiosmtplib.SMTPException):  # the mail is taken, whatever comes now
-                await client.quit()
         except aiosmtplib.SMTPRecipientsRefused as error:
             return {one.recipient: (one.code, one.message) for one in error.recipients}
-        else:
-            return {one: (response.code, response.message) for one, response in refused.items()}
-        finally:
-            client.close()
-            if isinstance(transport, asyncio.Transport):
-                transport.abort()  # the end of TLS would wait for an answer
+        return {one: (response.code, response.message) for one, response in refused.items()}
 
     def _client(self) -> aiosmtplib.SMTP:
         target, (user, password) = self._options.target, self._options.auth or (None, None)
@@ -81,6 +85,13 @@ class MailSender:
 
     def _refusal(self, code: int, text: str) -> Refusal:
         return Refusal(_quoted(f"{code} {text}", self._options), _is_temporary(code))
+
+
+async def _quit(client: aiosmtplib.SMTP) -> None:
+    """Take leave; the mail is taken, whatever comes now."""
+    with contextlib.suppress(aiosmtplib.SMTPException, TimeoutError):
+        async with asyncio.timeout(QUIT_PATIENCE):
+            await client.quit()
 
 
 def _is_temporary(code: int) -> bool:

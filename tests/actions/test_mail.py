@@ -45,6 +45,8 @@ class MailServer:
     #: The answer to the data.
     verdict: str = "250 OK"
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
+    #: Whether it never answers that somebody leaves.
+    holds_fast: bool = False
 
     async def handle_RCPT(
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, _options: list[str]
@@ -57,6 +59,11 @@ class MailServer:
     async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
         self.mails.append(envelope)
         return self.verdict
+
+    async def handle_QUIT(self, _server: SMTP, _session: Session, _envelope: Envelope) -> str:
+        if self.holds_fast:
+            await asyncio.Event().wait()
+        return "221 Bye"
 
     def login(self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, data: Any) -> AuthResult:
         assert isinstance(data, LoginPassword)
@@ -287,6 +294,18 @@ def test_tls_comes_first_with_smtps(
             deliver(options, make_firing())
         assert caught.value.retry
         assert len(server.mails) == 2
+
+
+def test_a_server_that_lets_nobody_go_has_the_mail(
+    mail_server: MailServer, deliver: Deliver, make_firing: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has taken is not sent again, whatever comes then."""
+    monkeypatch.setattr("alarm_mw.actions.mail.QUIT_PATIENCE", 0.1)
+    mail_server.holds_fast = True
+    deliver(
+        f"smtp://127.0.0.1:{mail_server.port};mail_to=a@example.org;mail_from=b@example.org;timeout=5", make_firing()
+    )
+    assert len(mail_server.mails) == 1
 
 
 def test_nobody_at_the_port_is_worth_a_retry(deliver: Deliver, make_firing: Make) -> None:

@@ -133,8 +133,8 @@ def retry(  # noqa: PLR0917  # the command line's options
 ) -> None:
     """Put letters back to be delivered: at once by a running server, else at its next start.
 
-    Their time for retries begins anew. A running server also tries at once what waits for its next attempt, whatever
-    the receiver has asked for.
+    Their time for retries begins anew. A running server also tries at once what else waits for the alarms that deliver
+    them, whatever the receiver has asked for.
     """
     order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
     answer = _ask(_desk(state_dir, socket_path), order)

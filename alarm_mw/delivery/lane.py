@@ -123,7 +123,7 @@ class Lane:
                 except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
                     failures += 1
                     log.exception("alarm %s: its lane failed and is started again", self._alarm)
-                    await self._sleep(max(PAUSE, self._policy.pause(failures, chance=1.0)))
+                    await self._breaker.rest(max(PAUSE, self._policy.pause(failures, chance=1.0)))
         finally:
             await _cancel(self._under_way)
 
@@ -156,12 +156,6 @@ class Lane:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurrying.wait()
-
-    async def _sleep(self, seconds: float) -> None:
-        """Wait so long, or until told to finish."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._finishing.wait()
 
     def _start(self, parcel: Parcel) -> None:
         task = asyncio.create_task(self._deliver(parcel), name=f"alarm-mw-{self._alarm}")

@@ -35,7 +35,16 @@ def _answer(runtime: Runtime, text: bytes) -> Answer:
 
 def _hastened(runtime: Runtime, order: Order) -> int:
     """Have what waits for the alarms that are meant tried now, and return how much that is."""
-    alarms = runtime.lanes.names().intersection(order.alarms or runtime.lanes.names())
+    alarms = runtime.lanes.names() & _meant(runtime, order)
     runtime.lanes.hasten(alarms)
     waiting = runtime.outbox.count_waiting()
     return sum(waiting.get(alarm, 0) for alarm in alarms)
+
+
+def _meant(runtime: Runtime, order: Order) -> set[str]:
+    if order.to:
+        return {order.to}
+    if order.ids:
+        found = DeadLetters(runtime.outbox, is_running=True).carry_out(structs.replace(order, verb="list"))
+        return {letter.alarm for letter in found.letters}
+    return {*order.alarms} or runtime.lanes.names()

@@ -21,7 +21,10 @@ Routed = Mapping[str, tuple[Alarm, Route]]
 
 
 class Lanes:
-    """Lives on the event loop, between `start` and `stop`; only `wake` and `offer` may be called from other threads."""
+    """Lives on the event loop, between `start` and `stop`.
+
+    Only `wake`, `offer`, `hasten` and `failing` may be called from other threads.
+    """
 
     def __init__(self, outbox: Outbox, current: Routed, retired: Routed) -> None:
         self._outbox = outbox

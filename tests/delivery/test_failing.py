@@ -76,6 +76,17 @@ class Receiver:
         return [one.text for one in self.taken]
 
 
+class Shut(Receiver):
+    """One that cannot be opened while it has an error."""
+
+    async def __aenter__(self) -> Self:
+        self.tries.append(b"")
+        self.changed.set()
+        if self.error is not None:
+            raise self.error
+        return self
+
+
 class Wide(Receiver):
     """One that takes several at once."""
 
@@ -237,6 +248,25 @@ def test_the_next_attempt_can_be_had_now(failures: int) -> None:
             stage.dispatcher.hasten(["a"])
             assert await stage.drain()
         assert sorted(receiver.texts) == ["0", "1", "2", "3", "4"]
+
+    asyncio.run(scene())
+
+
+def test_what_cannot_be_opened_is_tried_again_now_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for an action's next start who wants it now."""
+    monkeypatch.setattr(lane, "PAUSE", 1000.0)
+
+    async def scene() -> None:
+        receiver = Shut(busy())
+        async with Stage({"a": Route(receiver, Delivery())}) as stage:
+            stage.put(*numbered("a", 1))
+            await receiver.until(lambda it: len(it.tries) == 1)
+            receiver.error = None
+            async with asyncio.timeout(PATIENCE):
+                while not receiver.taken:
+                    stage.dispatcher.hasten(["a"])
+                    await asyncio.sleep(0.01)  # until it rests
+            assert await stage.drain()
 
     asyncio.run(scene())
 

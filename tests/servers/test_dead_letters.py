@@ -11,7 +11,21 @@ from typing import Any
 import pytest
 
 
-def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, until: Callable[..., None]) -> None:
+@pytest.fixture
+def dead(installation: Any) -> Callable[..., str]:
+    """Give a function that runs ``alarm-mw dead`` and returns what it says."""
+
+    def run(*arguments: str) -> str:
+        command = [installation.command, "dead", *arguments, "--state-dir", str(installation.state_dir)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=installation.environ)
+        return done.stdout
+
+    return run
+
+
+def test_dead_letters_are_put_back_while_the_server_runs(
+    installation: Any, until: Callable[..., None], dead: Callable[..., str]
+) -> None:
     """What a receiver refused is delivered at once when it is put back, or by another alarm; the ledger balances."""
     folder = installation.directory
     (folder / "alarms.toml").write_text(
@@ -22,11 +36,6 @@ def test_dead_letters_are_put_back_while_the_server_runs(installation: Any, unti
         'idle = "log:"\n'
         "[[rules]]\npattern = '^TERRIBLE'\nalarms = ['mended', 'broken']\n"
     )
-
-    def dead(*arguments: str) -> str:
-        command = [installation.command, "dead", *arguments, "--state-dir", str(installation.state_dir)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=installation.environ)
-        return done.stdout
 
     def letters() -> list[str]:
         return [letter["alarm"] for letter in json.loads(dead("list", "--json"))["letters"]]
@@ -66,7 +75,9 @@ def test_what_waits_at_the_end_is_told(installation: Any, until: Callable[..., N
     assert f"alarm a: {text} for the next start of this server" in printed.decode()
 
 
-def test_what_waits_for_its_next_attempt_can_be_tried_at_once(installation: Any, until: Callable[..., None]) -> None:
+def test_what_waits_for_its_next_attempt_can_be_tried_at_once(
+    installation: Any, until: Callable[..., None], dead: Callable[..., str]
+) -> None:
     """Who has mended a receiver that asked for an hour, or has an hour's pause, does not have to wait for it."""
     folder = installation.directory
     (folder / "alarms.toml").write_text(
@@ -78,11 +89,33 @@ def test_what_waits_for_its_next_attempt_can_be_tried_at_once(installation: Any,
     try:
         until(lambda: installation.status().get("failing"))
         (folder / "mended").touch()
-        command = [installation.command, "dead", "retry", "--alarm", "a", "--state-dir", str(installation.state_dir)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=installation.environ)
+        said = dead("retry", "--alarm", "a")
         until(lambda: installation.status()["alarms"]["a"]["delivered"] == 1)
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
-    assert done.stdout == "0 put back; 1 that waits is tried now\n"
+    assert said == "0 put back; 1 that waits is tried now\n"
     assert (folder / "out.txt").read_text() == "TERRIBLE ALARM\n"
+
+
+def test_a_letter_that_is_put_back_disturbs_no_other_receiver(
+    installation: Any, until: Callable[..., None], dead: Callable[..., str]
+) -> None:
+    """Its own alarm is tried at once; one that asked for an hour's peace keeps it."""
+    (installation.directory / "alarms.toml").write_text(
+        '[alarms.a]\naction = "cmd"\ncommand = "test -e mended || exit 1; cat >> out.txt"\n'
+        '[alarms.b]\naction = "cmd"\ncommand = "echo x >> tries.txt; exit 75"\n'
+        "delivery = { backoff_first = 3600, backoff_max = 3600 }\n"
+        "[[rules]]\npattern = '^TERRIBLE'\nalarms = ['a', 'b']\n"
+    )
+    server = installation.start(["--config", "alarms.toml"], "sh", "-c", "echo TERRIBLE ALARM; exec sleep 60")
+    try:
+        until(lambda: installation.status().get("letters") == 1 and installation.status()["failing"])
+        (installation.directory / "mended").touch()
+        (letter,) = json.loads(dead("list", "--json"))["letters"]
+        assert dead("retry", str(letter["id"])) == "1 put back\n"
+        until(lambda: installation.status()["alarms"]["a"]["delivered"] == 1)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)
+    assert (installation.directory / "tries.txt").read_text() == "x\n"

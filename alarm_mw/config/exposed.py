@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
+from alarm_mw.config.sources import is_ini
 from alarm_mw.interfaces import PluginOptions, secrets
 from alarm_mw.types import Where
 
@@ -27,8 +29,8 @@ def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) ->
     known = {secret for alarm in settings.alarms for secret in _held(alarm.options)}
     for file in files:
         if known and _is_open(file) and _holds(file, known):
-            text = f"others may read this file, and it holds secrets: chmod go-rwx {file}, or name them as"
-            ways = "$(VARIABLE) or @(/path)" if file.endswith(".ini") else "${VARIABLE} or ${file:/path}"
+            text = f"others may read this file, and it holds secrets: chmod go-rwx {shlex.quote(file)}, or name them as"
+            ways = "$(VARIABLE) or @(/path)" if is_ini(file) else "${VARIABLE} or ${file:/path}"
             report.warn(Where(file), f"{text} {ways}")
 
 

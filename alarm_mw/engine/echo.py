@@ -108,11 +108,11 @@ class Calls:
 
     def is_known(self, alarm: str, record: Record, now: float) -> bool:
         """Return whether another record of the same call concerned the alarm within `WINDOW` seconds."""
-        while self._first and (
-            len(self._first) >= CALLS_CAPACITY or now - next(iter(self._first.values()))[3] >= WINDOW
-        ):
+        while self._first and now - next(iter(self._first.values()))[3] >= WINDOW:
             self._first.popitem(last=False)
         _, _, key, since = self._first.setdefault((alarm, record.call), (alarm, record.call, record.key, now))
+        if len(self._first) > CALLS_CAPACITY:
+            self._first.popitem(last=False)
         return key != record.key and now - since < WINDOW
 
     def dump(self) -> tuple[_Call, ...]:

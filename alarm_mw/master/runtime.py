@@ -270,6 +270,8 @@ class Runtime:
             log.warning("the last counts are not written down: %s", error)
 
     def _tell_rest(self) -> None:
+        if not self.outbox.regain():
+            return  # `close` says what is lost
         with contextlib.suppress(sqlite3.Error):  # told by what cannot be written then
             for alarm, n in self.outbox.count_waiting().items():
                 wait = "1 firing waits" if n == 1 else f"{n} firings wait"

@@ -58,8 +58,10 @@ def test_of_the_records_of_one_call_the_first_one_fires() -> None:
 def test_a_flood_of_calls_makes_the_oldest_forgotten() -> None:
     """What is remembered of calls has an end, beyond which an alarm comes twice."""
     guard = EchoGuard()
-    for n in range(CALLS_CAPACITY + 1):
+    for n in range(CALLS_CAPACITY):
         guard.is_echo("a", of_call(f"{n}", "k1"), 0.0)
+    assert guard.is_echo("a", of_call("0", "k2"), 0.0)
+    guard.is_echo("a", of_call(f"{CALLS_CAPACITY}", "k1"), 0.0)
     assert not guard.is_echo("a", of_call("0", "k2"), 0.0)
     assert guard.is_echo("a", of_call(f"{CALLS_CAPACITY}", "k2"), 0.0)
 

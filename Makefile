@@ -66,6 +66,7 @@ docs: $(VENV)/.test
 # One after the other: they would measure each other.
 bench: $(VENV)/.test
 	@for name in $(BENCHES); do $(BIN)/python bench/$$name.py $(ARGS) || exit 1; done
+	@$(BIN)/python bench/goals.py
 
 bench-quick: ARGS += --quick --rounds 1
 bench-quick: BENCHES := $(filter-out endurance,$(BENCHES))

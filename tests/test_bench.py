@@ -66,6 +66,36 @@ def test_what_is_added_to_a_base_is_told(harness: ModuleType) -> None:
     assert [row[1] for row in measured(harness, base="ours")] == ["ms", "3.00", "27.0"]
 
 
+def test_goals_are_told_beside_the_newest_results(harness: ModuleType, tmp_path: Path) -> None:
+    """A figure, or its ratio to another one or what it has more than that one; what was not measured is left out."""
+    goals = importlib.import_module("goals")
+    ours, theirs, nobody = (goals.Place("x", "What", case, "ms") for case in ("ours", "theirs", "nobody"))
+    for day, value in (("01", 100.0), ("02", 6.0)):
+        cases = {"ours": {"ms": [value, value - 1, value + 1]}, "theirs": {"ms": [4.0]}}
+        kept = {"sections": [{"title": "What there is", "cases": cases}]}
+        (tmp_path / f"2026-01-{day}-x.json").write_text(json.dumps(kept), encoding="utf-8")
+    told = [
+        goals.Goal("time", 6, ours, unit=" ms").row(tmp_path),
+        goals.Goal("ratio", 2, ours, of=theirs, least=True).row(tmp_path),
+        goals.Goal("more", 1, ours, less=theirs).row(tmp_path),
+        goals.Goal("none", 1, nobody).row(tmp_path),
+        goals.Goal("none to compare", 1, ours, of=nobody).row(tmp_path),
+    ]
+    assert told == [
+        ("time", "at most 6 ms", f"{harness.shown(6.0)} ms", "reached"),
+        ("ratio", "at least 2", "1.50", "not reached"),
+        ("more", "at most 1", "2.00", "not reached"),
+        None,
+        None,
+    ]
+
+
+def test_every_goal_can_be_told_from_the_kept_results(harness: ModuleType) -> None:
+    """No goal names a section or case that no benchmark has."""
+    goals = importlib.import_module("goals")
+    assert len([*goals.rows()]) == len(goals.GOALS)
+
+
 def test_a_chart_shows_every_point(harness: ModuleType) -> None:
     """Each case is a dot with its name and its median, higher for more, and on the scale that fits."""
     charts = importlib.import_module("charts")

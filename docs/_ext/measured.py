@@ -1,7 +1,7 @@
-"""``{measured} NAME``: what a benchmark has kept, so that nothing in a table is written by hand.
+"""``{measured} NAME``, ``{goals}``: what benchmarks have kept, so that nothing in a table is written by hand.
 
-It shows all sections of the newest ``bench/results/*-NAME.json``, after a sentence about the machine; those in which
-something grows it shows as charts.
+The first shows all sections of the newest ``bench/results/*-NAME.json``, after a sentence about the machine; as charts
+those in which something grows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from sphinx.util.docutils import SphinxDirective
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.insert(0, str(BENCH))
 
-from charts import charts, draw  # noqa: E402  # where it lies was said just now
+import goals  # noqa: E402  # where it lies was said just now
+from charts import charts, draw  # noqa: E402  # as above
 from harness import remark, rows  # noqa: E402  # found by the line above
 
 
@@ -41,6 +42,16 @@ class Measured(SphinxDirective):
         return [*shown, *(nodes.raw("", f"<figure>{svg}</figure>", format="html") for svg in drawn)]
 
 
+class Goals(SphinxDirective):
+    """Shows what was to be reached, beside the newest results."""
+
+    def run(self) -> list[nodes.Node]:
+        """Return the table."""
+        for file in (BENCH / "results").glob("*.json"):
+            self.env.note_dependency(str(file))
+        return self.parse_text_to_nodes("\n".join(table(goals.HEAD, goals.rows())))
+
+
 def _lines(result: dict[str, Any]) -> Iterator[str]:
     yield f"`python bench/{result['name']}.py`, {result['when'][:10]}, {remark(result['machine'])}"
     for section in result["sections"]:
@@ -55,4 +66,5 @@ def _lines(result: dict[str, Any]) -> Iterator[str]:
 def setup(app: Sphinx) -> dict[str, object]:
     """Add the directive (Sphinx's extension interface)."""
     app.add_directive("measured", Measured)
+    app.add_directive("goals", Goals)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -24,7 +24,7 @@ APP = """
 import os
 
 def app(environ, start_response):
-    print(f"TERRIBLE ALARM {environ['PATH_INFO']}")
+    print(f"TERRIBLE ALARM {environ['PATH_INFO']}\\n", end="")  # in one piece, as others print as well
     body = f"{os.getpid()} {os.getppid()}".encode()
     start_response("200 OK", [("Content-Length", str(len(body)))])
     return [body]

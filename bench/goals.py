@@ -1,4 +1,4 @@
-"""What was to be reached, beside what the newest results say: ``python bench/goals.py`` measures nothing itself."""
+"""What was to be reached, beside what the newest full results say; ``python bench/goals.py`` measures nothing."""
 
 from __future__ import annotations
 
@@ -241,18 +241,24 @@ def rows(results: Path = RESULTS) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _median(results: Path, place: Place) -> float | None:
-    files = sorted(results.glob(f"*-{place.bench}.json"))
-    if not files:
-        return None
-    kept: dict[str, Any] = json.loads(files[-1].read_text(encoding="utf-8"))
+    kept = _newest(results, place.bench)
     section = next((one for one in kept["sections"] if one["title"].startswith(place.section)), None)
     figures = section and section["cases"].get(place.case, {}).get(place.metric)
     return statistics.median(figures) if figures else None
 
 
+def _newest(results: Path, bench: str) -> dict[str, Any]:
+    """Return what was kept last of a full run."""
+    for file in sorted(results.glob(f"*-{bench}.json"), reverse=True):
+        kept: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        if kept["size"] == "full":
+            return kept
+    return {"sections": []}
+
+
 def main() -> None:
     """Print them."""
-    table = Table(*HEAD, title="What was to be reached, and the newest results", title_justify="left")
+    table = Table(*HEAD, title="What was to be reached, and the newest full results", title_justify="left")
     for row in rows():
         table.add_row(*row, style="" if row[-1] == "reached" else "yellow")
     Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -67,12 +67,12 @@ def test_what_is_added_to_a_base_is_told(harness: ModuleType) -> None:
 
 
 def test_goals_are_told_beside_the_newest_results(harness: ModuleType, tmp_path: Path) -> None:
-    """A figure, or its ratio to another one or what it has more than that one; what was not measured is left out."""
+    """A figure, or its ratio to another one or what it has more than that one; of full runs, and where there is one."""
     goals = importlib.import_module("goals")
     ours, theirs, nobody = (goals.Place("x", "What", case, "ms") for case in ("ours", "theirs", "nobody"))
-    for day, value in (("01", 100.0), ("02", 6.0)):
+    for day, value, size in (("01", 100.0, "full"), ("02", 6.0, "full"), ("03", 50.0, "quick")):
         cases = {"ours": {"ms": [value, value - 1, value + 1]}, "theirs": {"ms": [4.0]}}
-        kept = {"sections": [{"title": "What there is", "cases": cases}]}
+        kept = {"size": size, "sections": [{"title": "What there is", "cases": cases}]}
         (tmp_path / f"2026-01-{day}-x.json").write_text(json.dumps(kept), encoding="utf-8")
     told = [
         goals.Goal("time", 6, ours, unit=" ms").row(tmp_path),

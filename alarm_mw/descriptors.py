@@ -1,7 +1,8 @@
-"""What can be asked about file descriptors."""
+"""What can be asked about file descriptors, and done with them."""
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
@@ -35,6 +36,15 @@ def beyond_standard(descriptor: int) -> int:
 def unread(pipe: int) -> int:
     """Return how many bytes are in `pipe`."""
     return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def write_all(descriptor: int, data: bytes) -> int:
+    """Write as much of `data` as can be written, and return how much that was. May block, and raises nothing."""
+    written = 0
+    with contextlib.suppress(OSError):
+        while written < len(data):
+            written += os.write(descriptor, data[written:])
+    return written
 
 
 def write_at_once(descriptor: int, data: bytes) -> bool:

@@ -13,7 +13,7 @@ import threading
 import time
 from dataclasses import dataclass
 
-from alarm_mw.descriptors import has_no_writer, is_open, lead_to_one_place, unread
+from alarm_mw.descriptors import has_no_writer, is_open, lead_to_one_place, unread, write_all
 from alarm_mw.stdio_relay import REPORT
 from alarm_mw.stdio_start import shared_file, spawn
 
@@ -186,9 +186,7 @@ class StdioCapture:
             size = unread(stream.source)
             data = os.read(stream.source, size) if size else b""
             # Where it is impossible to write, who prints must not wait for us.
-            with contextlib.suppress(OSError):
-                while data:
-                    data = data[os.write(stream.original, data) :]
+            write_all(stream.original, data)
         return size > 0
 
     def _give_back(self, stream: _Stream) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import time
 import uuid
@@ -11,7 +10,7 @@ import uuid
 from alarm_mw.actions import registry
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
-from alarm_mw.descriptors import has_no_writer, unread, write_at_once
+from alarm_mw.descriptors import has_no_writer, unread, write_all, write_at_once
 from alarm_mw.engine.decision import Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
@@ -180,9 +179,7 @@ class LocalClient:
         self._tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
 
     def _write_log(self, data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            while data:
-                data = data[os.write(self._stderr, data) :]
+        write_all(self._stderr, data)
 
 
 def _let_read(copy: int, thread: threading.Thread) -> None:

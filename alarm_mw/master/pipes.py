@@ -15,7 +15,7 @@ import select
 import stat
 from collections.abc import Callable
 
-from alarm_mw.descriptors import unread
+from alarm_mw.descriptors import unread, write_all
 
 #: The most that is copied at a time, in bytes.
 CHUNK = 131_072
@@ -103,7 +103,7 @@ class Passage:
             except OSError as error:
                 rest = os.read(self._transit[0], CHUNK)
                 # It was set to append since, or is where nothing can be moved to.
-                refused += len(rest) - (_written(self._sink, rest) if error.errno in _UNSUPPORTED else 0)
+                refused += len(rest) - (write_all(self._sink, rest) if error.errno in _UNSUPPORTED else 0)
         return refused
 
     def copy(self, into: memoryview) -> int:
@@ -183,15 +183,6 @@ class Passage:
         scratch, self._scratch = self._scratch, None
         for descriptor in scratch or ():
             os.close(descriptor)
-
-
-def _written(file: int, data: bytes) -> int:
-    """Write as much as it takes, and return how much that was."""
-    written = 0
-    with contextlib.suppress(OSError):
-        while written < len(data):
-            written += os.write(file, data[written:])
-    return written
 
 
 def _widen(pipe: int | None) -> None:

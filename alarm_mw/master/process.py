@@ -18,7 +18,7 @@ from msgspec import structs
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
-from alarm_mw.descriptors import write_at_once
+from alarm_mw.descriptors import write_all, write_at_once
 from alarm_mw.engine.screen import Screen
 from alarm_mw.interfaces import no_deaths
 from alarm_mw.master import dead_letters
@@ -277,6 +277,4 @@ def _read(reader: StreamReader, stream: StreamFds) -> None:
 
 def write_stderr(data: bytes) -> None:
     """Write all of it to the standard error, past Python's buffers; a log that has gone does not matter."""
-    with contextlib.suppress(OSError):
-        while data:
-            data = data[os.write(STDERR, data) :]
+    write_all(STDERR, data)

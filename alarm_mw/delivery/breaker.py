@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from typing import TypedDict
 
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.waiting import is_set_within
 from alarm_mw.errors import ActionError
 
 #: After so many attempts in vain, with no success between them, whoever made them.
@@ -90,7 +90,7 @@ class Breaker:
 
     async def rest(self, seconds: float) -> None:
         """Wait so long, or until `hasten` or `release` is called."""
-        await _wait(self._hurry, seconds)
+        await is_set_within(self._hurry, seconds)
 
     async def admit(self) -> None:
         """Return when an attempt may be made: at once, or in the order of the calls, one after each pause."""
@@ -98,7 +98,7 @@ class Breaker:
             return
         async with self._turn:
             while self._holds_back() and (left := self._next - time.monotonic()) > 0.0:
-                await _wait(self._news, left)
+                await is_set_within(self._news, left)
             self._next = time.monotonic() + self._pause()
 
     def state(self) -> Failing | None:
@@ -126,9 +126,3 @@ def _pulse(event: asyncio.Event) -> None:
     if not event.is_set():
         event.set()
         event.clear()
-
-
-async def _wait(event: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await event.wait()

@@ -17,6 +17,7 @@ from alarm_mw.delivery.lane import Lane, Surroundings
 from alarm_mw.delivery.outbox import Entry, Outbox, Taken
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.settler import Settler
+from alarm_mw.delivery.waiting import is_set_within
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing
 
@@ -183,10 +184,7 @@ class Dispatcher:
             if not wait_for_retries and all(self._lanes[alarm].is_stuck() for alarm in waiting):
                 return False
             self._changed.clear()
-            try:
-                async with asyncio.timeout(deadline - time.monotonic()):
-                    await self._changed.wait()
-            except TimeoutError:
+            if not await is_set_within(self._changed, deadline - time.monotonic()):
                 return False
         return True
 

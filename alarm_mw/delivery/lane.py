@@ -21,6 +21,7 @@ from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, Settlement, State
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.settler import Settler
 from alarm_mw.delivery.trial import Trial
+from alarm_mw.delivery.waiting import is_set_within
 from alarm_mw.errors import ActionError
 from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing, Reason
@@ -149,13 +150,8 @@ class Lane:
         if not self._policy.group_wait:
             return [single(entry) for entry in self._inbox.take(PAGE)]
         for entry in self._inbox.look():
-            await self._gather(self._policy.group_wait - entry.since - entry.before)
+            await is_set_within(self._hurrying, self._policy.group_wait - entry.since - entry.before)
         return grouped(self._inbox.take(MAX_GROUP), self._policy.group_by)
-
-    async def _gather(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._hurrying.wait()
 
     def _start(self, parcel: Parcel) -> None:
         task = asyncio.create_task(self._deliver(parcel), name=f"alarm-mw-{self._alarm}")

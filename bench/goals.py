@@ -7,6 +7,7 @@ import statistics
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,7 @@ def _median(results: Path, place: Place) -> float | None:
     return statistics.median(figures) if figures else None
 
 
+@cache
 def _newest(results: Path, bench: str) -> dict[str, Any]:
     """Return what was kept last of a full run."""
     for file in sorted(results.glob(f"*-{bench}.json"), reverse=True):

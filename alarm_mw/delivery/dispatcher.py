@@ -180,13 +180,13 @@ class Dispatcher:
         deadline = time.monotonic() + timeout
         for lane in self._lanes.values():
             lane.hurry()
-        while waiting := self._waiting():
+        is_in_time = True
+        while is_in_time and (waiting := self._waiting()):
             if not wait_for_retries and all(self._lanes[alarm].is_stuck() for alarm in waiting):
                 return False
             self._changed.clear()
-            if not await is_set_within(self._changed, deadline - time.monotonic()):
-                return False
-        return True
+            is_in_time = await is_set_within(self._changed, deadline - time.monotonic())
+        return is_in_time
 
     def _waiting(self) -> list[str]:
         """Return the alarms with firings that wait; those that are configured no more are nobody's to deliver."""

@@ -12,7 +12,7 @@ from alarm_mw.transports import request_log
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.origin import OUR_LOGGER, in_alarm_code, is_by_alarm
 from alarm_mw.transports.records import to_bytes, to_text
-from alarm_mw.transports.tally import SCREENED
+from alarm_mw.transports.tally import LINE_AND, SCREENED
 from alarm_mw.types import Reason
 
 log = logging.getLogger("alarm_mw")
@@ -153,9 +153,7 @@ def screened(
 
 def skip(source: str, reason: Reason) -> None:
     """Count a record that the rules must not see."""
-    client = process.current()
-    client.count(source, "lines")
-    client.count(source, f"skipped:{reason}")
+    process.current().count(source, f"{LINE_AND}skipped:{reason}")
 
 
 def capture_stdio() -> None:

@@ -24,7 +24,7 @@ from alarm_mw.master.threads import start_thread
 from alarm_mw.stdio import StdioCapture
 from alarm_mw.transports.origin import in_alarm_code
 from alarm_mw.transports.records import RecordMaker
-from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.tee import Tees
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
@@ -83,8 +83,7 @@ class LocalClient:
         if self._is_over:
             return False
         if self._runtime.backlog() >= CAPACITY:
-            self._tally.add(record.source, "lines")
-            self._tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
+            self._tally.add(record.source, f"{LINE_AND}skipped:{Reason.QUEUE_FULL}")
             return False
         self._runtime.submit(Batch((Item(record, alarm),), self._tally.take()))
         return True
@@ -162,8 +161,7 @@ class LocalClient:
         if self._is_over:
             return
         if in_alarm_code.get() or self._own_prints.takes(line):
-            self.count(stream, "lines")
-            self.count(stream, f"skipped:{Reason.ALARM_ORIGIN}")
+            self.count(stream, f"{LINE_AND}skipped:{Reason.ALARM_ORIGIN}")
         else:
             self.submit(self._prints.make(line, source=stream))
 
@@ -175,8 +173,7 @@ class LocalClient:
             # Where a child goes on printing, the copy has no end.
             reader.stop()
             thread.join(JOIN_TIMEOUT)
-        self._tally.add("stdout", "lines", capture.dropped)
-        self._tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
+        self._tally.add("stdout", f"{LINE_AND}skipped:{Reason.QUEUE_FULL}", capture.dropped)
 
     def _write_log(self, data: bytes) -> None:
         write_all(self._stderr, data)

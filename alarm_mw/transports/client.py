@@ -12,7 +12,7 @@ from typing import Protocol
 from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import NotRunningError
-from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.wire import MetricChange
 from alarm_mw.types import Reason, Record
 
@@ -38,7 +38,7 @@ class Client(Protocol):
         ...
 
     def count(self, source: str, column: str) -> None:
-        """Count a line in one of the ledger's columns, or as `SCREENED`, without sending it."""
+        """Count a line in one of the ledger's columns, or in two that `LINE_AND` joins, without sending it."""
         ...
 
     def change_metric(self, change: MetricChange) -> bool:
@@ -122,8 +122,7 @@ class Early(Nowhere):
         """Keep it, or drop it where too much is kept; that is counted."""
         if self._keeps(lambda client: client.submit(record, alarm)):
             return True
-        self.count(record.source, "lines")
-        self.count(record.source, f"skipped:{Reason.QUEUE_FULL}")
+        self.count(record.source, f"{LINE_AND}skipped:{Reason.QUEUE_FULL}")
         return False
 
     def change_metric(self, change: MetricChange) -> bool:

@@ -12,7 +12,7 @@ from alarm_mw.engine.decision import NOTHING, Decision
 from alarm_mw.engine.screen import Screen
 from alarm_mw.errors import PatternError
 from alarm_mw.transports.published import NO_NOTICE, Published
-from alarm_mw.transports.tally import Tally
+from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_CHANGES, MAX_PACKET, MetricChange, Packet, decode, encode
 from alarm_mw.types import Reason, Record
@@ -146,8 +146,7 @@ class RemoteClient:
             self._count_lost(packet.record, reason)
 
     def _count_lost(self, record: Record, reason: Reason) -> None:
-        self._tally.add(record.source, "lines")
-        self._tally.add(record.source, f"skipped:{reason}")
+        self._tally.add(record.source, f"{LINE_AND}skipped:{reason}")
 
     def _look(self) -> None:
         """Take over what the master has published, if there is something new."""

@@ -6,9 +6,11 @@ import threading
 
 from alarm_mw.transports.wire import Counts
 
-#: Counts a line that no rule can match, in two columns of the ledger at once: it is what nearly every record becomes.
-SCREENED = "lines and screened_out"
-_COLUMNS = {SCREENED: ("lines", "screened_out")}
+#: Begins a column that counts the line as well. Both are one counter here, so that no packet has one without the other.
+LINE_AND = "lines and "
+
+#: Counts a line that no rule can match: it is what nearly every record becomes.
+SCREENED = f"{LINE_AND}screened_out"
 
 
 class Tally:
@@ -24,7 +26,7 @@ class Tally:
         self._taking = threading.Lock()
 
     def add(self, source: str, column: str, n: int = 1) -> None:
-        """Add `n` to a ledger column of a source, or to the two of `SCREENED`."""
+        """Add `n` to a ledger column of a source, or to two of them where it begins with `LINE_AND`."""
         try:
             self._counts[source][column] += n
         except KeyError:
@@ -47,7 +49,7 @@ class Tally:
             for counted, n in new.items():
                 if more := n - taken.get(counted, 0):
                     columns_of = counts.setdefault(source, {})
-                    for column in _COLUMNS.get(counted, (counted,)):
+                    for column in _columns(counted):
                         columns_of[column] = columns_of.get(column, 0) + more
             taken.update(new)
         return counts
@@ -57,3 +59,8 @@ class Tally:
         for source, columns in counts.items():
             for column, n in columns.items():
                 self.add(source, column, n)
+
+
+def _columns(counted: str) -> tuple[str, ...]:
+    column = counted.removeprefix(LINE_AND)
+    return (column,) if column == counted else ("lines", column)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree as ET
+from xml.parsers import expat
 
 #: Bytes that the server may send before a stanza is complete.
 MAX_STANZA = 256 * 1024
@@ -26,28 +27,44 @@ class Parser(ET.XMLPullParser):  # type: ignore[type-arg]  # it is generic for m
 class Guard:
     """Looks at the bytes of one stream before they are read.
 
-    Declarations, of which bombs of entities are made, are forbidden (RFC 6120, section 11.1); they can only stand
-    before the first tag.
+    A document type declaration, the only place for entities, is forbidden (RFC 6120, section 11.1). It can only stand
+    before the first tag, which a parser of the same kind as the stream's therefore reads first, and stops at one.
     """
 
     def __init__(self) -> None:
         self.parser = Parser(("start", "end"))
-        #: What has come up to the first tag.
-        self._prolog = b""
+        #: What reads up to the first tag; None behind it.
+        self._prolog: expat.XMLParserType | None = expat.ParserCreate()
+        self._prolog.StartDoctypeDeclHandler = _refuse
+        self._prolog.StartElementHandler = self._begin
         #: How many bytes have come since the last stanza.
         self._unfinished = 0
 
-    def admits(self, data: bytes, *, has_begun: bool) -> bool:
-        """Return whether these bytes may be read; `has_begun` says that the first tag was."""
+    def admits(self, data: bytes) -> bool:
+        """Return whether these bytes may be read."""
         self._unfinished += len(data)
-        self._prolog = b"" if has_begun else self._prolog + data
-        return self._unfinished <= MAX_STANZA and not _declares(self._prolog)
+        return self._unfinished <= MAX_STANZA and (self._prolog is None or self._is_undeclared(self._prolog, data))
+
+    def _is_undeclared(self, prolog: expat.XMLParserType, data: bytes) -> bool:
+        try:
+            prolog.Parse(data)
+        except expat.ExpatError:
+            pass  # behind the first tag, or the stream's parser finds it as well
+        except _DeclarationError:
+            return False
+        return True
+
+    def _begin(self, *_: object) -> None:
+        self._prolog = None
 
     def note_stanza(self) -> None:
         """Take note that a stanza is complete."""
         self._unfinished = 0
 
 
-def _declares(prolog: bytes) -> bool:
-    """Return whether there is a declaration, or another encoding than XMPP's, in which one might hide."""
-    return b"<!" in prolog.partition(b"<stream:stream")[0] or b"\0" in prolog
+class _DeclarationError(Exception):
+    """The stream declares a document type."""
+
+
+def _refuse(*_: object) -> None:
+    raise _DeclarationError

@@ -176,7 +176,7 @@ class Session(ClientXMPP):
     def data_received(self, data: bytes | str) -> None:
         """Read what the server sends, as far as it is XMPP and has an end."""
         raw = data.encode() if isinstance(data, str) else data
-        if self._guard.admits(raw, has_begun=self.xml_depth > 0):
+        if self._guard.admits(raw):
             super().data_received(raw)
             if not self._guard.parser.is_broken:
                 return

@@ -210,6 +210,8 @@ BOMB = b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&
     ("opening", "again"),
     [
         (STREAM.replace(b"?>", b"?>" + BOMB), b" "),
+        (STREAM.replace(b"?>", b"?><?x <stream:stream?>" + BOMB), b" "),
+        (STREAM.replace(b"?>", b"?><!--<stream:stream -->" + BOMB), b" "),
         (STREAM.replace(b"?>", b" encoding='UTF-16'?>" + BOMB).decode().encode("utf-16"), " ".encode("utf-16-le")),
         (STREAM + b"<message><body>", b"x" * 65536),
         (STREAM + b"<message ", b"a" * 65536),
@@ -218,7 +220,18 @@ BOMB = b"<!DOCTYPE x [<!ENTITY a 'aaaaaaaaaa'><!ENTITY b '&a;&a;&a;&a;&a;&a;&a;&
         (STREAM + b"<message></presence>", b" "),
         (b"\x16\x03\x01 what", b"x"),
     ],
-    ids=["entities", "UTF-16", "a stanza", "a tag", "depth", "blanks", "not well-formed", "no XML"],
+    ids=[
+        "entities",
+        "entities behind an instruction",
+        "entities behind a comment",
+        "UTF-16",
+        "a stanza",
+        "a tag",
+        "depth",
+        "blanks",
+        "not well-formed",
+        "no XML",
+    ],
 )
 def test_an_endless_chat_server_is_left(
     opening: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture

@@ -45,9 +45,13 @@ class AlarmMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as `app` does."""
-        if scope["type"] != "http":
+        if scope.get("type") != "http":
             await self.app(scope, receive, send)
             return
+        for name in _READ_HERE:
+            # One comparison for each that a server has as a list or a tuple, as they all do.
+            if type(facts := scope.get(name)) not in _LASTING and facts is not None:
+                scope[name] = list(facts)
         if is_by_alarm(scope):
             with made_by_alarm("asgi"):
                 await self.app(scope, receive, send)
@@ -135,6 +139,11 @@ async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, rece
     with exchange:
         await app(scope, looking if exchange.needs.awaits_leaving else receive, counting)
 
+
+#: What is read of a scope that may be any iterable by the specification, and so may be one that can be read once.
+_READ_HERE = ("headers", "client")
+
+_LASTING = (list, tuple)
 
 #: Extensions by which the server sends a file: how much of it is not seen here.
 _UNCOUNTED = frozenset({"http.response.pathsend", "http.response.zerocopysend"})

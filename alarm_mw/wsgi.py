@@ -91,14 +91,25 @@ class WsgiExchange(Exchange):
     """A request under way, as WSGI has it."""
 
     def watch(
-        self, status: str, headers: list[tuple[str, str]], exc_info: OptExcInfo | None = None, /
+        self,
+        status: str,
+        response_headers: list[tuple[str, str]] | None = None,
+        exc_info: OptExcInfo | None = None,
+        *,
+        headers: list[tuple[str, str]] | None = None,
     ) -> Callable[[bytes], object]:
-        """Remember the status that the server took: the ``start_response`` that the application gets."""
+        """Remember the status that the server took: the ``start_response`` that the application gets.
+
+        PEP 3333 has positional arguments alone. Applications give keywords all the same, since servers take them: by
+        the names of the PEP, and `headers` as wsgiref, gunicorn and waitress have it.
+        """
+        if response_headers is None:
+            response_headers = headers  # where that is missing as well, the server says so
         if exc_info is None:
-            write = self.answer(status, headers)
+            write = self.answer(status, response_headers)
         else:
             try:
-                write = self.answer(status, headers, exc_info)
+                write = self.answer(status, response_headers, exc_info)
             finally:
                 del exc_info  # its traceback may come to hold this frame (PEP 3333, "The start_response() Callable")
         try:

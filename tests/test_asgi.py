@@ -112,6 +112,38 @@ def test_the_application_gets_the_very_scope_and_receive() -> None:
     assert got[1] is receive
 
 
+@pytest.mark.parametrize("closely", [False, True])
+def test_what_can_be_read_once_reaches_the_application(closely: bool, seen: Seen) -> None:
+    """The specification has any iterable for headers and client: of one that is used up by reading, all is there."""
+    headers = [(b"host", b"example.org"), (b"content-length", b"7")]
+    got: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.extend([list(scope["headers"]), list(scope["client"]), list(scope["server"])])
+        await ok(scope, receive, send)
+
+    watched = seen.watch(app)
+    if closely:
+        watched._rules.follow(Decision([RequestConditions(request_larger_than=1, response_larger_than=1)]))
+    run(watched, http_scope(headers=iter(headers), client=iter(["192.0.2.7", 1]), server=iter(["a", 80])))
+    assert got == [headers, ["192.0.2.7", 1], ["a", 80]]
+    assert seen.request.client == "192.0.2.7"
+    assert seen.request.header("host") == "example.org"
+
+
+@pytest.mark.parametrize("scope", [{}, {"path": "/"}, {"type": None}])
+def test_a_scope_without_a_type_is_the_applications_business(scope: Scope, seen: Seen) -> None:
+    """What is no HTTP request gets to the application as it is, be it a mistake of the server."""
+    got: list[object] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(scope)
+
+    asyncio.run(seen.watch(app)(scope, receive, discard))
+    assert got[0] is scope
+    assert seen.requests == []
+
+
 @pytest.mark.parametrize("kind", ["websocket", "lifespan", "something.new"])
 def test_what_is_not_http_is_handed_on_untouched(kind: str, seen: Seen) -> None:
     """WebSockets, the lifespan and types yet to come get the very objects of the server, and no rule is asked."""

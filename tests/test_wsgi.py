@@ -445,6 +445,27 @@ def test_start_response_is_called_as_the_application_called_it(seen: Seen) -> No
     assert got == [("200 OK", headers())]
 
 
+@pytest.mark.parametrize("name", ["response_headers", "headers"])
+@pytest.mark.parametrize("error", [None, OwnError("own")])
+def test_start_response_takes_keywords(name: str, error: Exception | None, seen: Seen) -> None:
+    """What gunicorn, waitress and uvicorn take is taken: keywords by the names of PEP 3333, and `headers`."""
+    got: list[tuple[object, ...]] = []
+    exc_info = error and (type(error), error, None)
+
+    def app(environ: WSGIEnvironment, start_response: Any) -> Iterable[bytes]:
+        start_response(status="500 Oh", **{name: headers()}, exc_info=exc_info)
+        start_response("500 Oh", headers(), exc_info=exc_info)
+        return [b"ok"]
+
+    def server(*args: object) -> Callable[[bytes], object]:
+        got.append(args)
+        return lambda _: None
+
+    seen.watch(app)(environ_of(), server)
+    assert got == [("500 Oh", headers(), *([exc_info] if exc_info else []))] * 2
+    assert seen.request.status == 500
+
+
 def test_a_status_that_the_server_refuses_is_none(seen: Seen) -> None:
     """A mistake in the status is for the server to name; it does not become one of ours."""
 

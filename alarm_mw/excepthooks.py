@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from types import ModuleType, TracebackType
 
 from alarm_mw import client, process
-from alarm_mw.transports.calls import call_of
+from alarm_mw.transports.calls import Showing, call_of
 from alarm_mw.transports.console import console_lines
 from alarm_mw.transports.records import shown, to_bytes
 
@@ -159,7 +159,8 @@ def _report(unhandled: _Unhandled, *, is_printed: bool) -> None:
 
 
 def _report_logged(record: logging.LogRecord, error: BaseException) -> None:
-    text = logging.Formatter().format(record)
+    with Showing(record):
+        text = logging.Formatter().format(record)
     message = f"{_headline('asyncio', error)}{text}\n"
     _submit("asyncio", message, error, echoes=tuple(console_lines(record)), call=call_of(record))
 

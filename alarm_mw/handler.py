@@ -10,7 +10,7 @@ from typing import TextIO, Unpack
 
 from alarm_mw import client, process
 from alarm_mw.client import Keywords
-from alarm_mw.transports.calls import Showing, call_of, is_being_shown
+from alarm_mw.transports.calls import Showing, call_of, is_being_shown, logger_name
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.console import console_lines, handlers_of, logger_of
 from alarm_mw.transports.origin import OUR_LOGGER
@@ -72,9 +72,10 @@ class AlarmHandler(logging.Handler):
         """Put the record to the rules."""
         try:
             show = _plain if self.formatter is PLAIN else self._format
-            screened = client.screened(SOURCE, record.levelno, record.name, show, record)
+            name = record.name if isinstance(record.name, str) else logger_name(record)
+            screened = client.screened(SOURCE, record.levelno, name, show, record)
             if screened is not None:
-                self._send(*screened, record)
+                self._send(*screened, record, name)
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
 
@@ -85,13 +86,13 @@ class AlarmHandler(logging.Handler):
         with Showing(record):
             return self.format(record)
 
-    def _send(self, way: Client, message: bytes, record: logging.LogRecord) -> None:
+    def _send(self, way: Client, message: bytes, record: logging.LogRecord, logger: str) -> None:
         way.submit(
             process.this.records.make(
                 message,
                 source=SOURCE,
                 level=record.levelno,
-                logger=record.name,
+                logger=logger,
                 fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
                 time=record.created,
                 echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
@@ -102,8 +103,10 @@ class AlarmHandler(logging.Handler):
 
 def _plain(record: logging.LogRecord) -> str:
     """Return what `PLAIN` makes of a record; mostly that is its message."""
-    is_bare = not (record.exc_info or record.exc_text or record.stack_info)
-    return record.getMessage() if is_bare else PLAIN.format(record)
+    if not (record.exc_info or record.exc_text or record.stack_info):
+        return record.getMessage()
+    with Showing(record):
+        return PLAIN.format(record)
 
 
 def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

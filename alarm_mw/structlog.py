@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from structlog.contextvars import get_contextvars
 
 from alarm_mw import client, process
-from alarm_mw.transports.calls import call_of, give_on, is_being_shown
+from alarm_mw.transports.calls import call_of, give_on, is_being_shown, logger_name
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, shown, to_bytes
@@ -63,7 +63,7 @@ class AlarmProcessor:
         elif is_being_shown(record):
             return  # the handler that has it formatted puts it to the rules
         else:
-            name = record.name
+            name = logger_name(record)
         level = _LEVELS.get(method_name.lower())
         screened = client.screened(SOURCE, level, name, _show, event)
         if screened is not None:

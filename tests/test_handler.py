@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import logging.config
 import os
@@ -170,6 +171,41 @@ def test_a_traceback_is_part_of_the_alarm(out: Path, logger: logging.Logger) -> 
     lines = out.read_text().splitlines()
     assert lines[0] == "it broke"
     assert lines[-1] == "ZeroDivisionError: division by zero"
+
+
+class OwnTraceback(logging.Formatter):
+    """A formatter that shows no traceback, as one that keeps secrets."""
+
+    def formatException(self, ei: Any) -> str:
+        return "(traceback left out)"
+
+
+@pytest.mark.parametrize("formatter", [None, logging.Formatter("%(levelname)s %(message)s")])
+@pytest.mark.parametrize("error", [None, KeyError("secret")])
+def test_a_later_handler_prints_its_own_traceback(
+    formatter: logging.Formatter | None, error: Exception | None, alarms: Alarms, logger: logging.Logger
+) -> None:
+    """A handler after ours prints the record as without ours: the traceback by its own formatter."""
+    ours, later = alarm_mw.AlarmHandler(), logging.StreamHandler(io.StringIO())
+    if formatter is not None:
+        ours.setFormatter(formatter)
+    later.setFormatter(OwnTraceback())
+    logger.handlers = [ours, later]  # without pytest's, which would be first
+    logger.error("TERRIBLE", exc_info=error)
+    assert later.stream.getvalue() == ("TERRIBLE\n(traceback left out)\n" if error else "TERRIBLE\n")
+    assert ["secret" in text for text in messages(alarms)] == [error is not None]
+
+
+@pytest.mark.parametrize("name", [None, 5, "", OSError("shown as text")])
+def test_a_record_with_an_odd_name_is_judged(
+    name: Any, alarms: Alarms, logger: logging.Logger, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A record that was made by hand, whose logger's name is None or no text, raises the alarm all the same."""
+    logger.addHandler(alarm_mw.AlarmHandler())
+    record = logging.makeLogRecord({"name": name, "levelno": logging.ERROR, "msg": "TERRIBLE"})
+    logger.handle(record)
+    assert messages(alarms) == ["TERRIBLE"]
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_records_of_alarm_code_are_not_looked_at(out: Path) -> None:

@@ -8,6 +8,8 @@ import time as clock
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from alarm_mw.transports.records import shown
+
 #: Seconds between an event that a processor gave on and the log record that is made of it.
 GIVEN_ON_WINDOW = 0.1
 
@@ -36,6 +38,12 @@ def id_of(record: logging.LogRecord) -> str:
     return f"{hash((record.process or 0, record.thread or 0, record.created))}-{record.name}"
 
 
+def logger_name(record: logging.LogRecord) -> str:
+    """Return the name of a record's logger; of one that was made by hand it may be None or no text."""
+    name: object = record.name
+    return name if isinstance(name, str) else "" if name is None else shown(name)
+
+
 def call_of(record: logging.LogRecord) -> str:
     """Return the call that a record was made of: that of structlog, where it has come that way."""
     own = id_of(record)
@@ -60,18 +68,24 @@ def give_on(logger: str, text: str) -> str:
 
 
 class Showing:
-    """Marks in a `with` that a record is formatted for us: what sources see of it meanwhile is no record of its own."""
+    """Marks in a `with` that a record is formatted for us: what sources see of it meanwhile is no record of its own.
 
-    __slots__ = ("_call", "_token")
+    A formatter leaves its traceback in the record, where the next handler's formatter finds it and makes none of its
+    own. Afterwards the record has the traceback that it had before.
+    """
+
+    __slots__ = ("_exc_text", "_record", "_token")
 
     def __init__(self, record: logging.LogRecord) -> None:
-        self._call = id_of(record)
+        self._record = record
 
     def __enter__(self) -> None:
-        self._token = _shown.set(self._call)
+        self._exc_text = self._record.exc_text
+        self._token = _shown.set(id_of(self._record))
 
     def __exit__(self, *exc: object) -> None:
         _shown.reset(self._token)
+        self._record.exc_text = self._exc_text
 
 
 def is_being_shown(record: logging.LogRecord | None = None) -> bool:

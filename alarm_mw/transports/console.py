@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import TextIO
 
-from alarm_mw.transports.calls import Showing
+from alarm_mw.transports.calls import Showing, logger_name
 from alarm_mw.transports.tee import Tee
 
 #: Standard output and error.
@@ -30,8 +30,9 @@ def console_lines(record: logging.LogRecord, *, certain: bool = True) -> list[by
 
 def logger_of(record: logging.LogRecord) -> logging.Logger:
     """Return the logger that has made a record, without the lock of `logging`: who configures it may hold that long."""
-    found = logging.Logger.manager.loggerDict.get(record.name)
-    return found if isinstance(found, logging.Logger) else logging.getLogger(record.name)
+    name = logger_name(record)
+    found = logging.Logger.manager.loggerDict.get(name)
+    return found if isinstance(found, logging.Logger) else logging.getLogger(name)
 
 
 def handlers_of(logger: logging.Logger) -> list[logging.Handler]:

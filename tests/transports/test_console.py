@@ -72,3 +72,21 @@ def test_a_handler_without_a_stream_prints_nothing(logger: logging.Logger) -> No
     logging.Handler.__init__(handler)
     logger.addHandler(handler)
     assert list(console_lines(record_of(logger.name))) == []
+
+
+class Secretive(logging.Formatter):
+    """Shows no traceback."""
+
+    def formatException(self, ei: object) -> str:
+        return "(traceback left out)"
+
+
+def test_the_record_keeps_no_traceback_of_ours(logger: logging.Logger) -> None:
+    """What is formatted to foretell the console's lines leaves the record as it was, for the handlers to come."""
+    console = Console("%(message)s")
+    console.setFormatter(Secretive())
+    logger.handlers = [console]
+    record = record_of(logger.name)
+    record.exc_info = (KeyError, KeyError("gone"), None)
+    assert console_lines(record) == [b"terrible", b"alarm", b"(traceback left out)"]
+    assert record.exc_text is None

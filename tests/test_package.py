@@ -53,7 +53,7 @@ main(sys.argv[1:])
 NOT_FOR_A_START = frozenset(
     {"asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette", "alarm_mw.delivery.lane"}
     | {
-        "alarm_mw.engine.pcre",
+        "alarm_mw.engine.syntax.pcre",
         "hyperscan",
         "regex",
         "dataclasses",

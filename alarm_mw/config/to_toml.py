@@ -11,7 +11,7 @@ import msgspec
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.tables import is_name
 from alarm_mw.config.toml_values import write_key, write_value
-from alarm_mw.engine import pcre
+from alarm_mw.engine.syntax import pcre
 from alarm_mw.errors import ConfigError, PatternError, Problem
 from alarm_mw.interfaces import PluginOptions
 from alarm_mw.types import Rule, Syntax, Where

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, AnyStr
 
 import msgspec
 
-from alarm_mw.engine import pcre, python_syntax
+from alarm_mw.engine import python_syntax
 from alarm_mw.engine.access_log import pattern_for
 from alarm_mw.engine.expression import EVERY_LINE, NOWHERE, Exactness, Expression
 from alarm_mw.engine.render import render
 from alarm_mw.engine.safety import longest
+from alarm_mw.engine.syntax import pcre
 from alarm_mw.engine.translate import translate
 from alarm_mw.errors import PatternError, RuleTimeout
 from alarm_mw.forks import cached_property, held_off

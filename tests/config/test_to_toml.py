@@ -15,7 +15,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.to_toml import to_toml
 from alarm_mw.config.toml_values import write_value
-from alarm_mw.engine import pcre
+from alarm_mw.engine.syntax import pcre
 from alarm_mw.errors import ConfigError
 from alarm_mw.types import NOWHERE, Rule, Syntax
 

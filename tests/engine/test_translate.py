@@ -9,11 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
-from alarm_mw.engine import pcre, python_syntax
+from alarm_mw.engine import python_syntax
 from alarm_mw.engine.expression import EVERY_LINE, Exactness
 from alarm_mw.engine.finder import Name
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.engine.screen import Screen
+from alarm_mw.engine.syntax import pcre
 from alarm_mw.engine.translate import translate
 from alarm_mw.engine.tree import Tree
 from alarm_mw.errors import PatternError, RuleTimeout

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+import grp
+import os
+import pwd
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import ClassVar, Protocol, Self, runtime_checkable
+from typing import Annotated, ClassVar, Protocol, Self, TypedDict, runtime_checkable
 
 import msgspec
 
@@ -26,6 +29,10 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     #: Whether an action with such options speaks to a person, so that ``alarm_rate`` is about it.
     for_humans: ClassVar[bool] = True
+    #: The options that are ``socket-timeout`` in uWSGI's files where they are not given, in seconds.
+    socket_timeouts: ClassVar[tuple[str, ...]] = ()
+    #: Whether an attempt has no time limit in uWSGI's files.
+    is_unlimited_in_uwsgi: ClassVar[bool] = False
 
     def __repr__(self) -> str:
         shown = (
@@ -67,6 +74,61 @@ def _cannot(data: bytes) -> bool:  # noqa: ARG001  # what it is asked
     return False
 
 
+class PopenOptions(TypedDict):
+    """Arguments of `subprocess.Popen`."""
+
+    user: int | None
+    group: int | None
+    extra_groups: Sequence[int] | None
+    cwd: str | None
+    umask: int
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As whom, where and with which variables commands and mules run; what is empty is inherited from the master."""
+
+    uid: Annotated[str, msgspec.Meta(description="user, by name or number")] = ""
+    gid: Annotated[str, msgspec.Meta(description="group, by name or number; supplementary groups are dropped")] = ""
+    chdir: Annotated[str, msgspec.Meta(description="working directory")] = ""
+    umask: Annotated[str, msgspec.Meta(pattern="^([0-7]{1,4})?$", description="umask, in octal")] = ""
+    env: Annotated[
+        dict[str, str], SECRET, msgspec.Meta(description="environment variables; the server gets them as well")
+    ] = msgspec.field(default_factory=dict)
+    unenv: Annotated[tuple[str, ...], msgspec.Meta(description="environment variables to remove")] = ()
+
+    @property
+    def user(self) -> int | None:
+        """Return the number of the user; raise `KeyError` for an unknown name."""
+        if not self.uid:
+            return None
+        return int(self.uid) if self.uid.isdecimal() else pwd.getpwnam(self.uid).pw_uid
+
+    @property
+    def group(self) -> int | None:
+        """Return the number of the group; raise `KeyError` for an unknown name."""
+        if not self.gid:
+            return None
+        return int(self.gid) if self.gid.isdecimal() else grp.getgrnam(self.gid).gr_gid
+
+    def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
+        """Return the environment that `inherited` becomes."""
+        return {name: value for name, value in {**inherited, **self.env}.items() if name not in self.unenv}
+
+    def popen_options(self) -> PopenOptions:
+        """Return the arguments of `subprocess.Popen` that have a process run so, its environment apart.
+
+        Only root can change the user and the group: both are ignored elsewhere, as in uWSGI.
+        """
+        user, group = (self.user, self.group) if os.geteuid() == 0 else (None, None)
+        return {
+            "user": user,
+            "group": group,
+            "extra_groups": None if group is None else (),
+            "cwd": self.chdir or None,
+            "umask": int(self.umask, 8) if self.umask else -1,
+        }
+
+
 class ActionContext(msgspec.Struct, frozen=True):
     """What an action may know of the program around it."""
 
@@ -80,6 +142,8 @@ class ActionContext(msgspec.Struct, frozen=True):
     processes: Processes | None = None
     #: Writes bytes to the log where that needs no waiting, and returns whether it did; `write_log` may block.
     write_log_at_once: Callable[[bytes], bool] = _cannot
+    #: As whom and where commands run.
+    execution: Execution = Execution()
 
 
 @runtime_checkable

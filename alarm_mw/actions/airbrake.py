@@ -28,6 +28,8 @@ Seconds = Annotated[float, Meta(ge=0)]
 class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `airbrake` action can be told: uWSGI's keys, and `api`, `ssl_insecure` and `ca_file`."""
 
+    socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
+
     url: Annotated[str, SECRET, Meta(description="where notices go: `http://` or `https://`")]
     apikey: Annotated[str, SECRET, Meta(description="the project's key; of v3 it may be the URL's `key`")] = ""
     env: Annotated[str, Meta(description="name of the environment, such as `production`; the version if empty")] = ""

@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Callable, Mapping
 from typing import IO
 
+from alarm_mw.interfaces import Execution
+
 #: Seconds between SIGTERM and SIGKILL, and the longest wait after that.
 KILL_GRACE = 1.0
 
@@ -31,7 +33,12 @@ class Child:
     """``/bin/sh -c COMMAND`` in its own session. Belongs to the event loop that runs now; `stop` it at the end."""
 
     def __init__(
-        self, command: str, stdin: bytes, environment: Mapping[bytes, bytes], output: Callable[[str, bytes], None]
+        self,
+        command: str,
+        stdin: bytes,
+        environment: Mapping[str, str],
+        output: Callable[[str, bytes], None],
+        execution: Execution,
     ) -> None:
         """Start the command; `output` gets ``stdout`` or ``stderr`` and the bytes as they come. Raises `OSError`."""
         loop = asyncio.get_running_loop()
@@ -44,6 +51,7 @@ class Child:
                 bufsize=0,
                 env=environment,
                 start_new_session=True,
+                **execution.popen_options(),
             )
         streams = {"stdout": self._process.stdout, "stderr": self._process.stderr}
         self._pipes = [

@@ -11,7 +11,7 @@ import msgspec
 
 from alarm_mw.errors import ActionError, OptionError
 from alarm_mw.forks import held_off
-from alarm_mw.interfaces import ActionContext, PluginOptions
+from alarm_mw.interfaces import ActionContext, Execution, PluginOptions
 from alarm_mw.printable import printable
 from alarm_mw.types import Firing
 
@@ -31,11 +31,13 @@ OUTPUT_GRACE = 0.1
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 #: Ours, for the application only: a command that found the master's socket would become a source of lines.
-_OWN = b"ALARM_MW_"
+_OWN = "ALARM_MW_"
 
 
 class CmdOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `cmd` action can be told."""
+
+    is_unlimited_in_uwsgi: ClassVar[bool] = True
 
     command: Annotated[str, msgspec.Meta(description="what `/bin/sh -c` runs; the message is on its standard input")]
 
@@ -95,10 +97,12 @@ class CmdAction:
         with held_off():
             from alarm_mw.actions.child import Child  # noqa: PLC0415  # see deliver
 
+        execution = self._context.execution
         try:
-            return Child(self._command, firing.message, environment(firing), output.take)
+            return Child(self._command, firing.message, environment(firing, execution), output.take, execution)
         except OSError as error:
-            text = f"the command could not be started: {error.strerror}"
+            where = f" (in {execution.chdir})" if execution.chdir else ""
+            text = f"the command could not be started: {error.strerror}{where}"
             raise ActionError(text, retry=error.errno in _TEMPORARY) from error
 
 
@@ -123,10 +127,11 @@ class _Output:
         return bytes(self._kept) + note.encode()
 
 
-def environment(firing: Firing) -> dict[bytes, bytes]:
+def environment(firing: Firing, execution: Execution) -> dict[str, str]:
     """Return the environment of a command: ours without what makes a process a source, and the facts of `firing`."""
-    inherited = {name: value for name, value in os.environb.items() if not name.startswith(_OWN)}
-    return inherited | {f"ALARM_{name}".encode(): _value(fact) for name, fact in _facts(firing).items()}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+    facts = {f"ALARM_{name}": _value(fact) for name, fact in _facts(firing).items()}
+    return execution.environment(inherited) | facts
 
 
 def _facts(firing: Firing) -> dict[str, object]:
@@ -148,8 +153,8 @@ def _facts(firing: Firing) -> dict[str, object]:
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 
-def _value(fact: object) -> bytes:
-    return str(fact).replace("\0", "").encode("utf-8", "backslashreplace")
+def _value(fact: object) -> str:
+    return str(fact).replace("\0", "").encode("utf-8", "backslashreplace").decode()
 
 
 def explain(status: int, stderr: bytes) -> str:

@@ -38,6 +38,8 @@ Seconds = Annotated[float, Meta(ge=0)]
 class CurlOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `curl` action can be told: uWSGI's keys, and `headers` and `ca_file`."""
 
+    socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
+
     url: Annotated[
         str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://`, `smtps://`, or another of curl's")
     ]

@@ -25,7 +25,7 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     Prints a line "file:line: …" for each mistake and "file:line: warning: …" for what should be looked at, then a
     summary. The exit status is 0 when the configuration can be used, else 2.
     """
-    examined = examine(Sources.of_files(files), os.environ)
+    examined = examine(Sources.of_files(files, is_strict=True), os.environ)
     if not examined.problems:
         examined = structs.replace(examined, problems=unmakable(examined.settings))
     for line in told(examined):

@@ -82,7 +82,7 @@ def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str |
 
 
 def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[str, str]:
-    added = {SOCKET_VARIABLE: socket}
+    added = {**settings.execution.env, SOCKET_VARIABLE: socket}
     if not is_buffered:
         added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
     if asks_for_deaths(settings.monitors):

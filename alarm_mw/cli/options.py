@@ -79,12 +79,12 @@ def config_options(command: F) -> F:
     return click.option("--config", "toml_files", type=files, multiple=True, help=_CONFIG_HELP)(command)
 
 
-def sources(toml_files: Sequence[str], ini_files: Sequence[str]) -> Sources:
+def sources(toml_files: Sequence[str], ini_files: Sequence[str], *, is_strict: bool = False) -> Sources:
     """Return what the command line names, else what is found; files with their absolute paths: they are read again."""
     flags = click.get_current_context().meta.get(_FLAGS, ())
     if not (toml_files or ini_files or flags):
-        return Sources.of_files(_absolute(found_files(os.environ)))
-    return Sources(_absolute(toml_files), _absolute(ini_files), flags)
+        return Sources.of_files(_absolute(found_files(os.environ)), is_strict=is_strict)
+    return Sources(_absolute(toml_files), _absolute(ini_files), flags, is_strict)
 
 
 def _absolute(files: Sequence[str]) -> tuple[str, ...]:

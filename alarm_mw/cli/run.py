@@ -30,6 +30,7 @@ NO_ALARM = (
     help="The socket for the server's processes. [default: in the state directory]",
 )
 @click.option("--buffered", is_flag=True, help="Leave Python's buffering of the server's output as it is.")
+@click.option("--strict", "is_strict", is_flag=True, help="Do not start where `alarm-mw check` would say no.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(  # noqa: PLR0917  # the command line's options
     toml_files: tuple[str, ...],
@@ -37,6 +38,7 @@ def run(  # noqa: PLR0917  # the command line's options
     state_dir: str | None,
     socket_path: str | None,
     buffered: bool,
+    is_strict: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run a server, and let every line that it prints or logs raise alarms.
@@ -47,7 +49,7 @@ def run(  # noqa: PLR0917  # the command line's options
 
     The server's output passes through unchanged; signals reach it, and its exit status is ours.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
-    loaded = loaded_or_exit(sources(toml_files, ini_files))
+    loaded = loaded_or_exit(sources(toml_files, ini_files, is_strict=is_strict))
     if not loaded.settings.alarms:
         click.echo(NO_ALARM, err=True)
     try:

@@ -68,6 +68,8 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_unmatched(answer["unmatched"])), soft_wrap=True)
     for alarm, failing in answer["failing"].items():
         console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
+    for alarm, since in answer["long_since"].items():
+        console.print(_text(_running(alarm, since), style="yellow"), soft_wrap=True)
     if n := answer["letters"]:
         console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
     for sentence in told(answer["silences"]):
@@ -114,6 +116,11 @@ def _failing(alarm: str, failing: dict[str, Any]) -> str:
     n = failing["failures"]
     times = f"{n} attempt{'' if n == 1 else 's'} in vain since {since:%Y-%m-%d %H:%M:%S}"
     return f"alarm {alarm}: {times}{pace}: {failing['error']}"
+
+
+def _running(alarm: str, since: float) -> str:
+    began = datetime.fromtimestamp(since, UTC).astimezone()
+    return f"alarm {alarm}: an attempt has been running for {time.time() - since:.0f} s, since {began:%H:%M:%S}"
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:

@@ -101,7 +101,7 @@ def from_keywords(
     if rules:
         with held_off():  # as in `_parts`
             from alarm_mw.config.uwsgi_options import read_options  # noqa: PLC0415
-        parts.append(read_options(rules, find_action, report, Syntax.PYTHON))
+        parts.append(read_options(rules, find_action, report, syntax=Syntax.PYTHON, is_strict=True))
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, read_files, report)
     return _usable(_examined(settings, report, sources))
@@ -109,12 +109,16 @@ def from_keywords(
 
 def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
     """Warn where no alarm is configured: a run in the wrong directory finds its file at night only."""
-    if settings.alarms or settings.left_out or settings.mules or report.problems:
+    if settings.alarms or settings.left_out or settings.mules or report.problems or report.tolerated:
         return
     files = [*sources.toml_files, *sources.ini_files]
     missing = f"; {' and '.join(DEFAULT_FILES)} are not in this directory, and {CONFIG_VARIABLE} names no file"
     advice = "" if files or sources.flags else missing
-    report.warn(Where(files[0] if files else "alarm-mw"), f"no alarm is configured, so none can fire{advice}")
+    where, text = Where(files[0] if files else "alarm-mw"), f"no alarm is configured, so none can fire{advice}"
+    if sources.ini_files or sources.flags:
+        report.doubt(where, text, is_strict=False)
+    else:
+        report.warn(where, text)
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
@@ -163,7 +167,9 @@ def _keyword(path: Path) -> Where:
 
 def _examined(settings: Settings, report: Report, sources: Sources) -> Examined:
     files = [*sources.toml_files, *(split_section(file)[0] for file in sources.ini_files)]
-    problems, warnings = _sorted(report.problems, files), _sorted(report.warnings, files)
+    doubtful = [*report.problems, *report.tolerated], report.warnings
+    tolerant = report.problems, [*report.tolerated, *report.warnings]
+    problems, warnings = (_sorted(found, files) for found in (doubtful if sources.is_strict else tolerant))
     return Examined(structs.replace(settings, warnings=warnings), problems, warnings)
 
 

@@ -9,9 +9,9 @@ from msgspec import structs
 from alarm_mw.config.fallbacks import check_fallbacks
 from alarm_mw.config.hidden import warn_of_hidden
 from alarm_mw.config.mules import with_mules
-from alarm_mw.config.part import Declared, Part
+from alarm_mw.config.part import Declared, Part, Watched, Written
 from alarm_mw.config.problems import Report
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.config.upkeep import Upkeep
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.errors import PatternError
@@ -29,29 +29,25 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     """
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
-    for rule in written:
-        _check_names(rule.rule.alarms, rule.names_at, alarms, report)
-    rules = tuple(rule.rule for rule in written)
-    if not are_known(rules):
-        _check_patterns(rules, report)
-    monitors = [monitor for part in parts for monitor in part.monitors]
-    for monitor in monitors:
-        _check_names(monitor.alarms, monitor.names_at, alarms, report)
+    rules = tuple(rule for each in written if (rule := _checked_rule(each, alarms, report)) is not None)
+    if len(rules) < len(written) or not are_known(rules):
+        _check_patterns((each.rule for each in written), report)
+    watched = [monitor for part in parts for monitor in part.monitors]
+    monitors = tuple(watch for each in watched if (watch := _checked_monitor(each, alarms, report)) is not None)
     check_fallbacks(alarms.values(), report)
     own_alarms = dict(named for part in parts for named in part.own_alarms)
     for name, where in own_alarms.items():
-        _check_names([name], where, alarms, report)
+        _known_names((name,), where, alarms, report, is_strict=True)
     warn_of_hidden(rules, report)
-    usable = [declared.alarm for declared in alarms.values() if declared.alarm is not None]
     mules = tuple(program for part in parts for program in part.mules)
     return Settings(
         **{name: value for part in parts for name, value in part.fields.items()},
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
-        alarms=with_mules(usable, mules, report),
+        alarms=with_mules(alarms.values(), mules, report),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,
         mules=mules,
-        monitors=tuple(monitor.watch for monitor in monitors if monitor.watch is not None),
+        monitors=monitors,
         own_alarms=tuple(own_alarms),
     )
 
@@ -66,7 +62,7 @@ def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Declared]:
         if first is alarm:
             continue
         text = f"a second alarm {alarm.name!r}; the first is at {first.where}"
-        if alarm.is_unique:
+        if alarm.is_strict:
             report.wrong(alarm.where, f"{text}, expected another name")
         else:
             report.warn(alarm.where, f"{text} and counts, this one is ignored")
@@ -78,11 +74,30 @@ def is_text(name: str) -> bool:
     return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
-def _check_names(names: Iterable[str], names_at: Where, alarms: Mapping[str, object], report: Report) -> None:
+def _checked_rule(written: Written, alarms: Mapping[str, object], report: Report) -> Rule | None:
+    """Return a rule with those of its alarms that there are, or None where it has none left to fire."""
+    rule = written.rule
+    known = _known_names(rule.alarms, written.names_at, alarms, report, is_strict=written.is_strict)
+    if len(known) == len(rule.alarms):
+        return rule
+    return structs.replace(rule, alarms=known) if known or rule.excludes else None
+
+
+def _checked_monitor(watched: Watched, alarms: Mapping[str, object], report: Report) -> Watch | None:
+    """Return a monitor with those of its alarms that there are, or None where there is nothing to watch for."""
+    known = _known_names(watched.alarms, watched.names_at, alarms, report, is_strict=watched.is_strict)
+    return structs.replace(watched.watch, alarms=known) if watched.watch is not None and known else None
+
+
+def _known_names(
+    names: Iterable[str], names_at: Where, alarms: Mapping[str, object], report: Report, *, is_strict: bool
+) -> tuple[str, ...]:
+    """Return the names that some alarm has, and report the others."""
     for name in names:
         if name not in alarms:
             hint = did_you_mean(name, list(alarms)) if alarms else "; no alarm is configured"
-            report.wrong(names_at, f"unknown alarm {name!r}{hint}")
+            report.doubt(names_at, f"unknown alarm {name!r}{hint}", is_strict=is_strict)
+    return tuple(name for name in names if name in alarms)
 
 
 def _check_patterns(rules: Iterable[Rule], report: Report) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from msgspec import structs
 
 from alarm_mw.actions.mule import MuleOptions
+from alarm_mw.config.part import Declared
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.tree import Table, kind_of
@@ -54,11 +55,14 @@ def read_mule_table(root: Table) -> list[str]:
     return [program for program in value if isinstance(program, str)]
 
 
-def with_mules(alarms: Iterable[Alarm], mules: Sequence[str], report: Report) -> tuple[Alarm, ...]:
+def with_mules(alarms: Iterable[Declared], mules: Sequence[str], report: Report) -> tuple[Alarm, ...]:
     """Return the alarms with the mules that there are: a number that is too high becomes 0, any mule, as in uWSGI."""
     return tuple(
-        _with_mule(alarm, alarm.options, len(mules), report) if isinstance(alarm.options, MuleOptions) else alarm
-        for alarm in alarms
+        _with_mule(alarm, alarm.options, len(mules), report, is_strict=declared.is_strict)
+        if isinstance(alarm.options, MuleOptions)
+        else alarm
+        for declared in alarms
+        if (alarm := declared.alarm) is not None
     )
 
 
@@ -69,10 +73,12 @@ def refuse_mules(settings: Settings) -> None:
             raise OptionError(f"alarm {alarm.name!r} needs a mule, and alarm-mw run --mule FILE is what starts mules")
 
 
-def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report) -> Alarm:
+def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report, *, is_strict: bool) -> Alarm:
     what = f"alarm {alarm.name!r}"
     if not count:
-        report.wrong(alarm.where, f"{what} needs a mule, and none is configured: expected --mule FILE or mule = FILE")
+        text = f"{what} needs a mule, and none is configured: expected --mule FILE or mule = FILE"
+        report.doubt(alarm.where, text, is_strict=is_strict)
+        return structs.replace(alarm, options=MuleOptions())
     if options.mule <= count:
         return alarm
     text = f"{what}: invalid mule number {options.mule} ({count} mules available), fallback to 0, which is any mule"

@@ -22,8 +22,8 @@ class Declared(msgspec.Struct, frozen=True):
     where: Where
     #: The alarm, unless something is wrong with it.
     alarm: Alarm | None
-    #: A second alarm of this name is a mistake, rather than ignored as in uWSGI.
-    is_unique: bool
+    #: What uWSGI would start with is a mistake, such as a second alarm of this name.
+    is_strict: bool
     #: What its action needs is not installed, which the alarm allows for by ``optional = true``.
     is_left_out: bool = False
 
@@ -33,6 +33,8 @@ class Written(msgspec.Struct, frozen=True):
 
     rule: Rule
     names_at: Where
+    #: An unknown alarm is a mistake, rather than left out with a warning.
+    is_strict: bool = True
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -42,6 +44,8 @@ class Watched(msgspec.Struct, frozen=True):
     watch: Watch | None
     alarms: tuple[str, ...]
     names_at: Where
+    #: An unknown alarm is a mistake, rather than left out with a warning.
+    is_strict: bool = True
 
 
 class Part(msgspec.Struct):

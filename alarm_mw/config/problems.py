@@ -12,6 +12,8 @@ class Report(msgspec.Struct, frozen=True):
     """What was found so far: problems make a configuration unusable, warnings do not."""
 
     problems: list[Problem] = msgspec.field(default_factory=list)
+    #: What uWSGI would start with: problems where the configuration is read strictly, warnings elsewhere.
+    tolerated: list[Problem] = msgspec.field(default_factory=list)
     warnings: list[Problem] = msgspec.field(default_factory=list)
 
     def wrong(self, where: Where, text: str) -> None:
@@ -22,6 +24,10 @@ class Report(msgspec.Struct, frozen=True):
         """Note each of the mistakes that a plugin found in its options; `what` names the alarm."""
         for text in error.texts:
             self.wrong(where, f"{what}: {text}")
+
+    def doubt(self, where: Where, text: str, *, is_strict: bool) -> None:
+        """Note a mistake in what one of uWSGI's files says, which must not keep a server down; `is_strict`: in TOML."""
+        (self.problems if is_strict else self.tolerated).append(Problem(where, text))
 
     def warn(self, where: Where, text: str) -> None:
         """Note what should be looked at."""

@@ -65,11 +65,13 @@ def read_set_option(entry: Entry, report: Report) -> list[Written]:
         report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] SET[,SET…], with a blank between them")
         return []
     try:
-        return _written(wanted, alarms, entry.where, entry.where)
+        return _written(wanted, alarms, entry.where, entry.where, is_strict=False)
     except OptionError as error:
         report.refused(entry.where, entry.key, error)
         return []
 
 
-def _written(names: Iterable[str], alarms: tuple[str, ...], where: Where, names_at: Where) -> list[Written]:
-    return [Written(Rule(rule.pattern, alarms, where=where), names_at) for rule in rules_of(names)]
+def _written(
+    names: Iterable[str], alarms: tuple[str, ...], where: Where, names_at: Where, *, is_strict: bool = True
+) -> list[Written]:
+    return [Written(Rule(rule.pattern, alarms, where=where), names_at, is_strict) for rule in rules_of(names)]

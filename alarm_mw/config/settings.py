@@ -9,7 +9,7 @@ from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.stock import OutboxOptions
 from alarm_mw.engine.limits import Limits
 from alarm_mw.errors import Problem
-from alarm_mw.interfaces import PluginOptions
+from alarm_mw.interfaces import Execution, PluginOptions
 from alarm_mw.types import NOWHERE, Rule, Where
 
 #: Seconds of failing after which another alarm delivers, where nothing else is said.
@@ -65,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True):
     own_alarms: tuple[str, ...] = ()
     #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
     alarm_rate: str | None = None
+    execution: Execution = Execution()
     upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
     outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)
     metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)

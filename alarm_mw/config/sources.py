@@ -28,9 +28,11 @@ class Sources(msgspec.Struct, frozen=True):
     ini_files: tuple[str, ...] = ()
     #: Name without dashes and value: ``("log-alarm", "jabber ^TERRIBLE")``, as they stand on the command line.
     flags: tuple[tuple[str, str], ...] = ()
+    #: What uWSGI would start with is a mistake: an unknown alarm in a rule, no alarm at all, …
+    is_strict: bool = False
 
     @classmethod
-    def of_files(cls, files: Iterable[str], flags: Iterable[tuple[str, str]] = ()) -> Self:
+    def of_files(cls, files: Iterable[str], flags: Iterable[tuple[str, str]] = (), *, is_strict: bool = False) -> Self:
         """Tell ini files from TOML files by their names, else by what is in them; reads the latter."""
         names = [*files]
         ini = [is_ini(name) for name in names]
@@ -38,6 +40,7 @@ class Sources(msgspec.Struct, frozen=True):
             tuple(name for name, answer in zip(names, ini, strict=True) if not answer),
             tuple(name for name, answer in zip(names, ini, strict=True) if answer),
             tuple(flags),
+            is_strict,
         )
 
 

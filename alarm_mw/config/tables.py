@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from alarm_mw.config.alarm_args import read_alarm
 from alarm_mw.config.alarm_names import alarm_names, optional_names
+from alarm_mw.config.execution import read_execution_table
 from alarm_mw.config.fallbacks import read_fallback_after
 from alarm_mw.config.limit_tables import read_alarm_rate, read_threshold
 from alarm_mw.config.monitor_tables import read_monitors
@@ -37,6 +38,7 @@ ROOT_KEYS = (
     "alarm_rate",
     "outbox",
     "metrics",
+    "execution",
     *Upkeep.__struct_fields__,
 )
 #: A regexp that is found nowhere.
@@ -48,7 +50,12 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part = Part()
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.fields |= _numbers(root)
-    others = {"alarm_rate": read_alarm_rate(root), "metrics": read_metrics(root), "outbox": read_outbox(root)}
+    others: dict[str, object] = {
+        "alarm_rate": read_alarm_rate(root),
+        "metrics": read_metrics(root),
+        "outbox": read_outbox(root),
+        "execution": read_execution_table(root),
+    }
     part.fields |= {name: value for name, value in others.items() if value is not None}
     part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
@@ -88,10 +95,10 @@ def is_name(name: str) -> bool:
 def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
     where = alarms.where(name)
     try:
-        return Declared(name, where, _alarm(alarms, name, find_action), is_unique=True)
+        return Declared(name, where, _alarm(alarms, name, find_action), is_strict=True)
     except MissingError as error:
         alarms.origin.report.warn(where, f"alarm {name!r} is optional and is left out: {error}")
-        return Declared(name, where, None, is_unique=True, is_left_out=True)
+        return Declared(name, where, None, is_strict=True, is_left_out=True)
 
 
 def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:

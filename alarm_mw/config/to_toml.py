@@ -13,7 +13,7 @@ from alarm_mw.config.tables import is_name
 from alarm_mw.config.toml_values import write_key, write_value
 from alarm_mw.engine.syntax import pcre
 from alarm_mw.errors import ConfigError, PatternError, Problem
-from alarm_mw.interfaces import PluginOptions
+from alarm_mw.interfaces import Execution
 from alarm_mw.types import Rule, Syntax, Where
 
 _HEAD = """\
@@ -42,6 +42,7 @@ def to_toml(settings: Settings, file: str) -> str:
     sections = [
         _HEAD,
         writer.numbers(settings),
+        writer.execution(settings.execution),
         *([_ALARMS] if settings.alarms else []),
         *map(writer.alarm, settings.alarms),
         *([_RULES] if settings.rules else []),
@@ -69,12 +70,20 @@ class _Writer:
             if getattr(settings, key) != getattr(defaults, key)
         )
 
+    def execution(self, execution: Execution) -> str:
+        """Return the table that says as whom and where commands and mules run; nothing where that is the default."""
+        lines = self._options(execution, self.file, "execution: ")
+        return f"[execution]\n{lines}" if lines else ""
+
     def alarm(self, alarm: Alarm) -> str:
         """Return the table of an alarm."""
         if not is_name(alarm.name):
             self._wrong(alarm.where, f"alarm {alarm.name!r}", "a name in TOML is text without blanks and commas")
         head = f"[alarms.{write_key(alarm.name)}]\naction = {write_value(alarm.plugin)}\n"
-        return head + self._options(alarm.options, alarm.where, f"alarm {alarm.name!r}: ")
+        owner = f"alarm {alarm.name!r}: "
+        delivery = self._options(alarm.delivery, alarm.where, owner)
+        table = f"\n[alarms.{write_key(alarm.name)}.delivery]\n{delivery}" if delivery else ""
+        return head + self._options(alarm.options, alarm.where, owner) + table
 
     def monitor(self, watch: Watch) -> str:
         """Return the table of a monitor."""
@@ -99,7 +108,7 @@ class _Writer:
             return pattern
         return rule.pattern
 
-    def _options(self, options: PluginOptions, where: Where, owner: str) -> str:
+    def _options(self, options: msgspec.Struct, where: Where, owner: str) -> str:
         return "".join(self._line(key, value, where, owner) for key, value in _given(options))
 
     def _line(self, key: str, value: object, where: Where, owner: str = "") -> str:
@@ -113,7 +122,7 @@ class _Writer:
         self.problems.append(Problem(where, f"{what}: {text}"))
 
 
-def _given(options: PluginOptions) -> Iterator[tuple[str, object]]:
+def _given(options: msgspec.Struct) -> Iterator[tuple[str, object]]:
     """Yield the keys and values of options that are not what they are by default."""
     for option in msgspec.structs.fields(options):
         value = getattr(options, option.name)

@@ -12,6 +12,8 @@ from alarm_mw.config.uwsgi_entry import Entry
 from alarm_mw.config.uwsgi_expand import expand
 from alarm_mw.config.uwsgi_ini import read_ini
 from alarm_mw.config.uwsgi_options import read_options
+from alarm_mw.config.uwsgi_process import read_execution, read_socket_timeout
+from alarm_mw.interfaces import Execution
 from alarm_mw.types import Where
 
 
@@ -19,7 +21,13 @@ def read_uwsgi(sources: Sources, environ: Mapping[str, str], find_action: FindAc
     """Return a part for each ini file, and one for the flags; what is wrong goes to `report`. Reads files."""
     files = [read_ini(file, environ, report) for file in sources.ini_files]
     flags = expand(_flag_entries(sources.flags), environ, report)
-    return [read_options(entries, find_action, report) for entries in [*files, flags]]
+    groups = [*files, flags]
+    entries = [entry for group in groups for entry in group]
+    timeout = read_socket_timeout(entries, report)
+    parts = [read_options(group, find_action, report, socket_timeout=timeout) for group in groups]
+    if (execution := read_execution(entries, report)) != Execution():
+        parts[-1].fields["execution"] = execution
+    return parts
 
 
 def _flag_entries(flags: Iterable[tuple[str, str]]) -> list[Entry]:

@@ -29,8 +29,9 @@ def read_monitor(entry: Entry, option: str, report: Report) -> list[Watched]:
         options = registry.find(MONITORS[option]).from_uwsgi(args)
     except OptionError as error:
         report.refused(entry.where, entry.key, error)
-        return [Watched(None, alarms, entry.where)]
-    return [Watched(Watch(MONITORS[option], alarms, options, entry.where), alarms, entry.where)]
+        return [Watched(None, alarms, entry.where, is_strict=False)]
+    watch = Watch(MONITORS[option], alarms, options, entry.where)
+    return [Watched(watch, alarms, entry.where, is_strict=False)]
 
 
 def _names_in_front(value: str) -> tuple[str, str]:

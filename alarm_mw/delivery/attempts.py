@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
+import math
+import time
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from alarm_mw.delivery.calls import MAX_ABANDONED, AbandonedError, Calls, PluginError
@@ -12,6 +16,9 @@ from alarm_mw.interfaces import Action
 from alarm_mw.types import Firing
 
 log = logging.getLogger(__name__)
+
+#: Seconds for an action to open, where attempts have no time limit.
+OPENING = 30.0
 
 #: What the system has too little of for now, which is nobody's mistake.
 _SHORTAGES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.ENOBUFS, errno.ENOSPC})
@@ -23,18 +30,35 @@ class Attempts:
     def __init__(self, alarm: str, action: Action, limit: float) -> None:
         self._alarm = alarm
         self._action = action
-        self._limit = limit
+        self._limit = limit or math.inf
+        #: When those under way were begun, in seconds since the epoch.
+        self._begun: list[float] = []
         self._calls = Calls()
         self._is_nonsense_told = False
 
     def opened(self) -> AbstractAsyncContextManager[None]:
         """Keep the action open while the context lasts. Raises as `Calls.opened` does."""
-        return self._calls.opened(self._action, self._limit)
+        return self._calls.opened(self._action, min(self._limit, OPENING))
+
+    @property
+    def since(self) -> float | None:
+        """When the oldest attempt under way was begun, in seconds since the epoch; None where there is none."""
+        return min(self._begun, default=None)
+
+    @contextlib.contextmanager
+    def _noted(self) -> Iterator[None]:
+        now = time.time()
+        self._begun.append(now)
+        try:
+            yield
+        finally:
+            self._begun.remove(now)
 
     async def make(self, firing: Firing) -> None:
         """Deliver within the time limit, or raise `ActionError`."""
         try:
-            result = await self._calls.call(self._action.deliver, firing, limit=self._limit)
+            with self._noted():
+                result = await self._calls.call(self._action.deliver, firing, limit=self._limit)
         except PluginError as error:
             raise self._explained(error) from error.__cause__
         except TimeoutError as error:

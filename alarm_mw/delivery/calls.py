@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
@@ -116,15 +117,16 @@ class Calls:
     async def call(self, function: Callable[..., object], *arguments: object, limit: float) -> object:
         """Return what `function` returned: a coroutine function, or a plain one, which runs in a thread and may block.
 
-        Raises `PluginError` from what it raised; `TimeoutError` after `limit` seconds, where the call is cancelled and,
-        should it go on for `GRACE` seconds more, abandoned; `AbandonedError` when too many are.
+        Raises `PluginError` from what it raised; `TimeoutError` after `limit` seconds, where the call is
+        cancelled and, should it go on for `GRACE` seconds more, abandoned; `AbandonedError` when too many are.
         """
         call = self._start(function, *arguments)
-        timer = asyncio.get_running_loop().call_later(limit, call.stop_waiting)
+        timer = None if math.isinf(limit) else asyncio.get_running_loop().call_later(limit, call.stop_waiting)
         try:
             await call.is_over  # `asyncio.wait` would take longer than a small call
         finally:
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             if is_late := not call.task.done():
                 await self._end(call, limit)
         return _result(call, is_late=is_late)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import math
 import sqlite3
 import time
 from collections.abc import Coroutine, Iterable, Mapping
@@ -134,6 +135,12 @@ class Dispatcher:
         states = {alarm: lane.failing() for alarm, lane in [*self._lanes.items()]}
         return {alarm: state for alarm, state in states.items() if state is not None}
 
+    def long_since(self, seconds: float) -> dict[str, float]:
+        """Return since when an attempt is under way, by alarm, where that is for longer; from any thread."""
+        begun = {alarm: lane.since for alarm, lane in [*self._lanes.items()]}
+        latest = time.time() - seconds
+        return {alarm: since for alarm, since in begun.items() if since is not None and since <= latest}
+
     def _begin(self, alarm: str, route: Route) -> None:
         lane = self._lanes[alarm] = self._lane(alarm, route)
         former = self._leaving.get(alarm)
@@ -151,7 +158,7 @@ class Dispatcher:
     def _retire(self, alarm: str, route: Route) -> None:
         """Let a lane end what it has begun."""
         self._lanes.pop(alarm).finish()
-        former, limit = self._leaving.get(alarm), route.policy.attempt_timeout + GRACE
+        former, limit = self._leaving.get(alarm), (route.policy.attempt_timeout or math.inf) + GRACE
         ending = self._task(_end(alarm, self._tasks.pop(alarm), limit, former), f"alarm-mw-end-{alarm}")
         self._leaving[alarm] = ending
         ending.add_done_callback(functools.partial(self._left, alarm))
@@ -229,7 +236,7 @@ async def _end(alarm: str, lane: asyncio.Task[None], limit: float, former: async
     """Wait for the end of a lane that was told to finish, and of those before it; cancel it after `limit` seconds."""
     if former is not None:
         await asyncio.wait({former})
-    await asyncio.wait({lane}, timeout=limit)
+    await asyncio.wait({lane}, timeout=None if math.isinf(limit) else limit)
     if not lane.done():
         log.warning("alarm %s: what it began before the change did not end within %.1f seconds", alarm, limit)
         lane.cancel()

@@ -112,6 +112,11 @@ class Lane:
         """Return how the receiver fails; None while all is well."""
         return self._breaker.state()
 
+    @property
+    def since(self) -> float | None:
+        """When the oldest attempt under way was begun, in seconds since the epoch; None where there is none."""
+        return self._attempts.since
+
     async def run(self) -> None:
         """Deliver until cancelled, or told to finish."""
         failures = 0

@@ -19,7 +19,9 @@ GRACE = 60.0
 class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an alarm's lane delivers: every key of it may stand in the alarm's table, under ``delivery``."""
 
-    attempt_timeout: Annotated[Seconds, msgspec.Meta(description="seconds that one attempt may take")] = 30.0
+    attempt_timeout: Annotated[
+        Seconds, msgspec.Meta(description="seconds that one attempt may take; 0 is no limit")
+    ] = 30.0
     give_up_after: Annotated[
         Seconds, msgspec.Meta(description="seconds after which a firing goes to the dead letters")
     ] = 86_400.0

@@ -57,6 +57,8 @@ class Status(TypedDict):
     metrics: dict[str, int]
     #: How the receivers of alarms fail, of those that do.
     failing: dict[str, Failing]
+    #: Since when an attempt at delivery goes on that takes long, in seconds since the epoch, by alarm.
+    long_since: dict[str, float]
     #: How many dead letters lie in the outbox.
     letters: int
     #: One sentence for every equation of the ledger that does not hold.
@@ -104,6 +106,7 @@ def status(
         "silences": silenced(runtime),
         "metrics": runtime.metrics.values(),
         "failing": runtime.lanes.failing(),
+        "long_since": runtime.lanes.long_since(),
         "letters": runtime.outbox.count_letters(),
         "imbalances": imbalances(books, waiting),
         "findings": _findings(runtime, findings),

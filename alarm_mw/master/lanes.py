@@ -16,6 +16,9 @@ from alarm_mw.delivery.outbox import Outbox, Taken
 #: Seconds between looks at whether the last firing of an alarm that is configured no more was delivered.
 RETIRE_EVERY = 1.0
 
+#: Seconds beyond which an attempt takes long.
+LONG = 30.0
+
 #: An alarm and how it is delivered, by its name.
 Routed = Mapping[str, tuple[Alarm, Route]]
 
@@ -66,6 +69,10 @@ class Lanes:
     def failing(self) -> dict[str, Failing]:
         """Return how receivers fail, by alarm, those that do."""
         return self._dispatcher.failing() if self._dispatcher is not None else {}
+
+    def long_since(self) -> dict[str, float]:
+        """Return since when attempts go on that take long, in seconds since the epoch, by alarm."""
+        return self._dispatcher.long_since(LONG) if self._dispatcher is not None else {}
 
     def wake(self, alarms: Iterable[str]) -> None:
         """Tell the lanes of these alarms that there is something new in the outbox."""

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 
+from alarm_mw.interfaces import Execution
 from alarm_mw.master.link import environ_of_start
 from alarm_mw.master.threads import start_thread
 
@@ -21,6 +22,8 @@ EARLY = 1.0
 PAUSE_FIRST = 0.1
 PAUSE_MAX = 5.0
 
+_INHERITED = Execution()
+
 #: Seconds from SIGTERM to SIGKILL.
 STOP_PATIENCE = 2.0
 
@@ -28,9 +31,9 @@ STOP_PATIENCE = 2.0
 class Mules:
     """The processes of the programs, numbered from 1. An empty program is a mule that only handles signals."""
 
-    def __init__(self, programs: Sequence[str], environ: Mapping[str, str]) -> None:
+    def __init__(self, programs: Sequence[str], environ: Mapping[str, str], execution: Execution = _INHERITED) -> None:
         self._env = environ_of_start(environ)
-        self._mules = self._made(programs)
+        self._mules = self._made(programs, execution)
 
     def start(self) -> None:
         """Start them all."""
@@ -41,14 +44,14 @@ class Mules:
         """End them all: SIGTERM, and SIGKILL after two seconds."""
         _stop(self._mules)
 
-    def exchange(self, programs: Sequence[str]) -> int:
+    def exchange(self, programs: Sequence[str], execution: Execution = _INHERITED) -> int:
         """Run these programs from now on, and return how many had to be ended or started for that.
 
-        A mule whose number and program stay the same goes on.
+        A mule whose number and program stay the same, and what it runs as, goes on.
         """
-        made = self._made(programs)
+        made = self._made(programs, execution)
         pairs = zip(self._mules, made, strict=False)
-        kept = {mule.number: mule for mule, fresh in pairs if mule.program == fresh.program}
+        kept = {mule.number: mule for mule, fresh in pairs if mule.is_like(fresh)}
         ended = [mule for mule in self._mules if mule.number not in kept]
         started = [mule for mule in made if mule.number not in kept]
         _stop(ended)
@@ -57,8 +60,8 @@ class Mules:
             mule.start()
         return len({mule.number for mule in (*ended, *started)})
 
-    def _made(self, programs: Sequence[str]) -> list[_Mule]:
-        return [_Mule(number, program, self._env) for number, program in enumerate(programs, 1)]
+    def _made(self, programs: Sequence[str], execution: Execution) -> list[_Mule]:
+        return [_Mule(number, program, self._env, execution) for number, program in enumerate(programs, 1)]
 
 
 def _stop(mules: Sequence[_Mule]) -> None:
@@ -72,14 +75,18 @@ def _stop(mules: Sequence[_Mule]) -> None:
 class _Mule:
     """One mule. The thread that starts its processes waits for them: the kernel ties their lives to this thread."""
 
-    def __init__(self, number: int, program: str, env: Mapping[str, str]) -> None:
+    def __init__(self, number: int, program: str, env: Mapping[str, str], execution: Execution) -> None:
         self.number = number
         self.program = program
-        self._env = env
+        self.execution = execution
+        self._env = execution.environment(env)
         self._process: subprocess.Popen[bytes] | None = None
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._starting = threading.Lock()
+
+    def is_like(self, other: _Mule) -> bool:
+        return (self.program, self.execution) == (other.program, other.execution)
 
     def start(self) -> None:
         self._thread = start_thread(f"mule-{self.number}", self._supervise)
@@ -116,9 +123,11 @@ class _Mule:
             with self._starting:
                 if self._stopping.is_set():
                     return ""
-                self._process = subprocess.Popen(command, env=self._env, stdin=subprocess.DEVNULL)
+                self._process = subprocess.Popen(
+                    command, env=self._env, stdin=subprocess.DEVNULL, **self.execution.popen_options()
+                )
         except OSError as error:
-            return f"cannot be started ({error.strerror})"
+            return f"cannot be started ({error})"
         return f"(pid {self._process.pid}) {ending(self._process.wait())}"
 
 

@@ -86,7 +86,7 @@ class MasterProcess:
             subscribers=Subscribers(Path(subscribers_path(plan.socket)), lambda: self._server_pid),
         )
         self._desk = CrashDesk.wanted(plan, self._state_dir, self._runtime.loop)
-        self._mules = Mules(settings.mules, {**os.environ, **plan.server_env})
+        self._mules = Mules(settings.mules, {**os.environ, **plan.server_env}, settings.execution)
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
         self._publisher = Publisher(plan.socket)
@@ -235,7 +235,7 @@ class MasterProcess:
                 "an action blocks the event loop of the alarms: monitors and the address for metrics stay as they were "
                 "until the configuration is read again"
             )
-        mules = self._mules.exchange(settings.mules)
+        mules = self._mules.exchange(settings.mules, settings.execution)
         notes = [f"mules that were ended or started: {mules}"] if mules else []
         return [*notes, *needs_restart(settings, self._plan)]
 

@@ -22,7 +22,7 @@ from alarm_mw.delivery.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.screen import Screen
-from alarm_mw.interfaces import Action, ActionContext
+from alarm_mw.interfaces import Action, ActionContext, Execution
 from alarm_mw.master.batch import Batch, Silence
 from alarm_mw.master.checkpoints import Checkpoints
 from alarm_mw.master.lanes import Lanes, Routed
@@ -78,7 +78,7 @@ class Runtime:
         self._write_log_at_once = write_log_at_once
         self._server_pid = server_pid
         self._subscribers = subscribers
-        alarms, former = self._routed(settings.alarms), self._routed(retired)
+        alarms, former = (self._routed(each, settings.execution) for each in (settings.alarms, retired))
         self.outbox = Outbox(outbox)
         self.outbox.limit(settings.outbox)
         self.checkpoints = Checkpoints(self.outbox)
@@ -132,9 +132,9 @@ class Runtime:
         Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
         back so far is remembered. Raises `ConfigError` where an action cannot be made.
         """
-        before = self._current.alarms
+        before = self._current.alarms if settings.execution == self._current.settings.execution else {}
         kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
-        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept])
+        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings.execution)
         return Prepared(settings, engine_of(settings, self._current.engine.memory), {**made, **kept})
 
     def exchange(self, fresh: Prepared) -> None:
@@ -235,12 +235,12 @@ class Runtime:
             await self._subscribers.start()
         await self.lanes.start()
 
-    def _routed(self, alarms: Sequence[Alarm]) -> Routed:
-        return {alarm.name: (alarm, _route(self._action(alarm), alarm)) for alarm in alarms}
+    def _routed(self, alarms: Sequence[Alarm], execution: Execution) -> Routed:
+        return {alarm.name: (alarm, _route(self._action(alarm, execution), alarm)) for alarm in alarms}
 
-    def _action(self, alarm: Alarm) -> Action:
+    def _action(self, alarm: Alarm, execution: Execution) -> Action:
         context = ActionContext(
-            alarm.name, self._write_log, self._server_pid, self._subscribers, self._write_log_at_once
+            alarm.name, self._write_log, self._server_pid, self._subscribers, self._write_log_at_once, execution
         )
         return make_action(alarm, context, self._find_action)
 

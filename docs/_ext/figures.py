@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from alarm_mw.actions.cmd import CmdAction
 from alarm_mw.actions.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
@@ -56,6 +57,7 @@ FIGURES: dict[str, str] = {
     "loose_length": f"{echo.LOOSE_LENGTH}",
     "masters": f"{TOO_MANY}",
     "max_abandoned": f"{MAX_ABANDONED}",
+    "cmd_processes": f"{CmdAction.concurrency}",
     "max_line": f"{MAX_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_record": f"{request_log.MAX_RECORD:,}",

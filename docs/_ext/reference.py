@@ -31,7 +31,7 @@ from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.engine.limits import Limits
-from alarm_mw.interfaces import Action, Monitor
+from alarm_mw.interfaces import Action, Execution, Monitor
 from alarm_mw.master import prometheus
 from alarm_mw.monitors import registry as monitors
 from alarm_mw.types import Reason
@@ -123,6 +123,15 @@ class DeliveryKeys(Generated):
         assert isinstance(info, msgspec.inspect.StructType)
         rows = ((f"`{field.name}`", _number(field.default), _help(field.type)) for field in info.fields)
         return table(("key", "default", "meaning"), rows)
+
+
+class ExecutionKeys(Generated):
+    """``{execution}``: the keys of the table ``[execution]``."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `Execution`."""
+        rows = ((f"`{field.name}`", _help(field.type)) for field in _fields(Execution))
+        return table(("key", "meaning"), rows)
 
 
 def _number(value: object) -> str:
@@ -268,6 +277,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "action": ActionOptions,
     "monitor": MonitorOptions,
     "delivery": DeliveryKeys,
+    "execution": ExecutionKeys,
     "requests": RequestConditionKeys,
     "limits": LimitKeys,
     "numbers": Numbers,

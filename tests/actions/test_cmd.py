@@ -8,6 +8,7 @@ import os
 import signal
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 from alarm_mw.actions import child
 from alarm_mw.actions.cmd import OUTPUT_LIMIT, CmdAction, explain
 from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext
+from alarm_mw.interfaces import ActionContext, Execution
 from alarm_mw.types import Firing
 
 Make = Callable[..., Firing]
@@ -270,3 +271,35 @@ def test_what_is_no_command_is_refused_at_start(args: str) -> None:
     """Not at the first alarm."""
     with pytest.raises(OptionError):
         CmdAction.from_uwsgi(args)
+
+
+def run_as(execution: Execution, command: str, firing: Firing) -> None:
+    action = CmdAction(CmdAction.from_uwsgi(command), ActionContext("test", lambda _: None, execution=execution))
+    asyncio.run(action.deliver(firing))
+
+
+def test_a_command_runs_where_and_as_it_is_told(
+    make_firing: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Directory, umask and variables are those of the configuration; facts of the alarm come before them."""
+    monkeypatch.setenv("GONE", "1")
+    monkeypatch.setenv("KEPT", "1")
+    execution = Execution(chdir=str(tmp_path), umask="027", env={"A": "b c", "ALARM_NAME": "x"}, unenv=("GONE",))
+    run_as(execution, 'echo "$(umask) $A $ALARM_NAME ${GONE-gone} $KEPT" >out', make_firing())
+    assert (tmp_path / "out").read_text() == "0027 b c test gone 1\n"
+
+
+def test_a_command_of_root_runs_as_somebody_else(make_firing: Make) -> None:
+    """With `uid` and `gid`; the groups of root are dropped."""
+    assert os.geteuid() == 0, "the test needs root"
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        execution = Execution(uid="nobody", gid="nogroup", chdir=folder)
+        run_as(execution, "echo $(id -un) $(id -gn) $(id -Gn) >out", make_firing())
+        assert Path(folder, "out").read_text() == "nobody nogroup nogroup\n"
+
+
+def test_a_command_whose_directory_is_gone_is_an_action_error(make_firing: Make, tmp_path: Path) -> None:
+    """The error names the directory."""
+    with pytest.raises(ActionError, match=rf"No such file or directory \(in {tmp_path}/gone\)"):
+        run_as(Execution(chdir=f"{tmp_path}/gone"), "true", make_firing())

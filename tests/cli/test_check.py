@@ -87,3 +87,10 @@ def test_no_file_is_a_mistake_of_use() -> None:
     result = run()
     assert result.exit_code == 2
     assert "Missing argument 'FILE…'" in result.output
+
+
+def test_what_a_server_would_start_with_is_a_mistake_here() -> None:
+    """An unknown alarm in an ini file keeps no server down; who checks the file wants to know of it."""
+    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nlog-alarm = b x\n")
+    result = run("a.ini")
+    assert (result.exit_code, result.output) == (2, "a.ini:3: unknown alarm 'b'\n1 problem\n")

@@ -67,6 +67,7 @@ ANSWER = {
     "alarms": {},
     "unmatched": [],
     "failing": {},
+    "long_since": {},
     "letters": 0,
     "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
@@ -169,3 +170,9 @@ def test_a_configuration_that_was_refused_is_told_of(tmp_path: Path) -> None:
     """Whoever has changed a file that is read by itself sees why it is not in force, until it is."""
     shown = show(tmp_path, configuration={**CONFIGURATION, "refused": ["a.toml:1: no [b]", "1 problem"]})
     assert "what was read since is refused:\n  a.toml:1: no [b]\n  1 problem\n" in shown
+
+
+def test_an_attempt_that_takes_long_is_named(tmp_path: Path) -> None:
+    """A command that hangs may be what keeps an alarm from all others."""
+    (line,) = [line for line in show(tmp_path, long_since={"mail": time.time() - 45}).splitlines() if "mail" in line]
+    assert re.fullmatch(r"alarm mail: an attempt has been running for 4[5-9] s, since \d\d:\d\d:\d\d", line)

@@ -89,6 +89,8 @@ def examined(tmp_path: Path, find_action: FindAction, monkeypatch: pytest.Monkey
         ini: str | None = None,
         flags: tuple[tuple[str, str], ...] = (),
         environ: Mapping[str, str] | None = None,
+        *,
+        is_strict: bool = True,
     ) -> Examined:
         if toml is not None:
             Path("a.toml").write_text(toml, encoding="utf-8")
@@ -96,6 +98,7 @@ def examined(tmp_path: Path, find_action: FindAction, monkeypatch: pytest.Monkey
             Path("a.ini").write_text(ini, encoding="utf-8")
         toml_files = () if toml is None else ("a.toml",)
         ini_files = () if ini is None else ("a.ini",)
-        return examine(Sources(toml_files, ini_files, flags), environ or {}, find_action=find_action)
+        sources = Sources(toml_files, ini_files, flags, is_strict)
+        return examine(sources, environ or {}, find_action=find_action)
 
     return read

@@ -149,3 +149,12 @@ def test_tables_and_what_toml_has_no_value_for() -> None:
     assert write_value({"a b": "c", "d": [1, 2.5, True]}) == '{ "a b" = "c", d = [1, 2.5, true] }'
     with pytest.raises(ValueError, match="TOML has no value for None"):
         write_value(None)
+
+
+def test_how_commands_run_is_kept(tmp_path: Path) -> None:
+    """That a command has no time limit, how long requests may take, and as whom and where commands run."""
+    ini = b"[uwsgi]\nalarm = a cmd:x\nalarm = b curl:http://x/\nsocket-timeout = 60\nuid = root\nchdir = /\nenv = A=b\n"
+    text = migrated(tmp_path, ini)
+    assert '[execution]\nuid = "root"\nchdir = "/"\nenv = {' in text
+    assert "\n[alarms.a.delivery]\nattempt_timeout = 0.0\n" in text
+    assert "\ntimeout = 60.0\nconn_timeout = 60.0\n\n[alarms.b.delivery]\nattempt_timeout = 65.0\n" in text

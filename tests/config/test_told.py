@@ -22,7 +22,7 @@ ALARM = ("alarm", "a log:")
 )
 def test_the_last_line_sums_up(flags: tuple[tuple[str, str], ...], lines: list[str]) -> None:
     """A line for each mistake, and how much there is of what."""
-    assert list(told(examine(Sources(flags=flags), {}))) == lines
+    assert list(told(examine(Sources(flags=flags, is_strict=True), {}))) == lines
 
 
 def test_warnings_are_told_and_counted() -> None:
@@ -30,7 +30,7 @@ def test_warnings_are_told_and_counted() -> None:
     good = list(told(examine(Sources(flags=(ALARM, ALARM)), {})))
     assert good[0].startswith("--alarm (2nd): warning: a second alarm 'a'")
     assert good[1:] == ["ok: 1 alarm, 0 rules, 1 warning"]
-    bad = list(told(examine(Sources(flags=(ALARM, ALARM, ("log-alarm", "b x"))), {})))
+    bad = list(told(examine(Sources(flags=(ALARM, ALARM, ("log-alarm", "b x")), is_strict=True), {})))
     assert bad[-1] == "1 problem, 1 warning"
 
 

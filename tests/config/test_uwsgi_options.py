@@ -103,9 +103,9 @@ def test_defaults_are_those_of_uwsgi(examined: Examine) -> None:
 
 def test_other_keys_become_one_warning(examined: Examine) -> None:
     """What is not about alarms is ignored with one warning a file; how the log is handled is not even named."""
-    ini = "[uwsgi]\nmodule = x\nlog-master = true\nlogto = /x\nchdir = y\nlog-alrm = a b\nmodule = y\nalarm = a note:\n"
+    ini = "[uwsgi]\nmodule = x\nlog-master = true\nlogto = /x\nhttp = y\nlog-alrm = a b\nmodule = y\nalarm = a note:\n"
     assert [str(warning) for warning in examined(ini=ini).warnings] == [
-        "a.ini: ignored, since not about alarms: module, chdir, log-alrm (did you mean 'log-alarm'?)"
+        "a.ini: ignored, since not about alarms: module, http, log-alrm (did you mean 'log-alarm'?)"
     ]
 
 
@@ -169,7 +169,7 @@ def test_rule_without_any_alarm_configured(examined: Examine) -> None:
 
 def test_exclusion_needs_no_alarm(examined: Examine) -> None:
     """A not-log-alarm may have an empty list of names, since it fires none."""
-    assert examined(ini="[uwsgi]\nnot-log-alarm = , x\n").problems == ()
+    assert examined(ini="[uwsgi]\nalarm = a note:\nnot-log-alarm = , x\n").problems == ()
 
 
 def test_column_is_left_out_where_it_is_unknown(examined: Examine) -> None:

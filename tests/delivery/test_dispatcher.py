@@ -635,3 +635,51 @@ def test_the_end_waits_for_those_that_leave() -> None:
         assert ended == [True]
 
     run(scene)
+
+
+def test_an_attempt_may_have_no_time_limit() -> None:
+    """With `attempt_timeout` 0 an attempt goes on until it ends; since when is known, of those that take long."""
+    release = asyncio.Event()
+    begun = asyncio.Event()
+
+    async def wait() -> None:
+        begun.set()
+        await release.wait()
+
+    async def scene() -> None:
+        policy = Delivery(attempt_timeout=0)
+        async with Stage(policy, a=Scripted(lambda _: wait()), b=Scripted(lambda _: None)) as stage:
+            assert stage.dispatcher.long_since(0.0) == {}
+            stage.put([firing("a", 1)])
+            await begun.wait()
+            assert not await stage.drain(0.01)
+            assert list(stage.dispatcher.long_since(0.0)) == ["a"]
+            assert stage.dispatcher.long_since(60.0) == {}
+            release.set()
+            assert await stage.drain()
+            assert stage.dispatcher.long_since(0.0) == {}
+
+    asyncio.run(scene())
+
+
+def test_a_changed_alarm_waits_for_an_attempt_without_a_time_limit() -> None:
+    """What runs for as long as it takes is neither ended nor begun anew by a reload."""
+    begun, release, seen = asyncio.Event(), asyncio.Event(), []
+
+    async def wait(one: Firing) -> None:
+        begun.set()
+        await release.wait()
+        seen.append(("old", one.id))
+
+    async def scene() -> None:
+        async with Stage(Delivery(attempt_timeout=0), a=Scripted(wait)) as stage:
+            stage.put([firing("a", 1)])
+            await begun.wait()
+            await stage.exchange(a=Scripted(lambda one: seen.append(("new", one.id))))
+            stage.put([firing("a", 2)])
+            assert not await stage.drain(0.05)
+            release.set()
+            assert await stage.drain()
+
+    asyncio.run(scene())
+    assert seen == [("old", "a1"), ("new", "a2")]

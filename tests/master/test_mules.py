@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 from waiting import wait_until
 
+from alarm_mw.interfaces import Execution
 from alarm_mw.master.mules import Mules, ending, pause
 
 #: Writes its pid down under its name, then does what the test wants of it.
@@ -170,5 +172,23 @@ def test_after_an_exchange_the_same_mules_go_on(tmp_path: Path, monkeypatch: pyt
         assert mules.exchange(["one.py"]) == 0
         assert commands() == [before[b"one.py"]]
         assert len(pids.read_text().splitlines()) == 4
+    finally:
+        mules.stop()
+
+
+def test_a_mule_runs_where_and_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change of that ends it and starts another one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yard").mkdir()
+    (tmp_path / "yard" / "mule.py").write_text(PROGRAM.format(then="print(os.environ['A'], file=open('a', 'w'))"))
+    execution = Execution(chdir=str(tmp_path / "yard"), env={"A": "b"})
+    mules = Mules(["mule.py"], {**os.environ, "ALARM_MW_SOCKET": str(tmp_path / "none")}, execution)
+    said = tmp_path / "yard" / "a"
+    try:
+        mules.start()
+        wait_until(lambda: said.exists() and said.read_text() == "b\n")
+        assert mules.exchange(["mule.py"], execution) == 0
+        assert mules.exchange(["mule.py"], structs.replace(execution, env={"A": "c"})) == 1
+        wait_until(lambda: said.read_text() == "c\n")
     finally:
         mules.stop()

@@ -299,3 +299,14 @@ def test_without_an_alarm_it_says_how_to_configure_one(installation: Any) -> Non
     assert b"no alarm is configured" in result.stderr
     assert b"--alarm" in result.stderr
     assert b"no alarm" not in installation.run(OPTIONS, "true").stderr
+
+
+def test_an_unknown_alarm_in_a_rule_keeps_no_server_down(installation: Any) -> None:
+    """It is a warning, and the server runs; with ``--strict`` it does not start."""
+    options = ["--alarm", "a log:", "--log-alarm", "b x"]
+    tolerant = installation.run(options, "echo", "served")
+    assert (tolerant.returncode, tolerant.stdout) == (0, b"served\n")
+    assert tolerant.stderr == b"--log-alarm (1st): warning: unknown alarm 'b'\n"
+    strict = installation.run([*options, "--strict"], "echo", "served")
+    assert (strict.returncode, strict.stdout) == (2, b"")
+    assert strict.stderr == b"--log-alarm (1st): unknown alarm 'b'\n"

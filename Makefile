@@ -11,7 +11,7 @@ FAULTS_TIMES ?= 100
 DEBIAN_PACKAGES := prosody openssl procps espeak-ng uwsgi-core uwsgi-plugin-python3 libfaketime
 
 # What covers engine, config and delivery to the last branch; the other tests are faster without being measured.
-COVERED := tests/engine tests/config tests/delivery tests/master/test_worker.py tests/master/test_runtime.py
+COVERED := tests/engine tests/patterns tests/config tests/delivery tests/model tests/master/worker tests/master/runtime
 
 # What is measured. BENCHES="stream latency" is a part of it.
 BENCHES := stream delivery latency footprint handler middleware flood throughput growth endurance
@@ -47,7 +47,7 @@ tests: $(VENV)/.test
 covered: $(VENV)/.test
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest --quiet -p no:cacheprovider $(COVERED)
-	$(BIN)/coverage report --include='alarm_mw/engine/*,alarm_mw/config/*,alarm_mw/delivery/*' --fail-under=100
+	$(BIN)/coverage report --include='alarm_mw/engine/*,alarm_mw/patterns/*,alarm_mw/config/*,alarm_mw/delivery/*' --fail-under=100
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

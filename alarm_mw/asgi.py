@@ -10,8 +10,8 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from alarm_mw.middleware.exchange import Exchange
-from alarm_mw.middleware.judging import RequestRules, made_by_alarm
+from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
+from alarm_mw.app.middleware.exchange import Exchange
 from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
 from alarm_mw.transports.mark import ASGI_HEADER, is_signed
 

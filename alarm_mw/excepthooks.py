@@ -24,9 +24,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType, TracebackType
 
-from alarm_mw import client, process
-from alarm_mw.transports.calls import Showing, call_of
-from alarm_mw.transports.console import console_lines
+from alarm_mw.app import client, current_master
+from alarm_mw.app.capture.console import console_lines
+from alarm_mw.app.log_calls import Showing, call_of
 from alarm_mw.transports.records import shown, to_bytes
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes
     if screened is not None:
         way, message = screened
         way.submit(
-            process.this.records.make(
+            current_master.this.records.make(
                 message,
                 source=source,
                 level=logging.ERROR,

@@ -1,7 +1,7 @@
 """gunicorn: ``-c python:alarm_mw.gunicorn``, or two lines in a configuration file of one's own.
 
-While gunicorn loads its configuration it starts anew under the supervisor: see `alarm_mw.reexec`. Imported by anything
-else this does nothing. gunicorn takes a module's names for settings where they are called so; none here is.
+While gunicorn loads its configuration it starts again under the supervisor: see `alarm_mw.app.launch.supervise`.
+Imported by anything else this does nothing. gunicorn reads a module's names as settings; none here is one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import Final
 
-from alarm_mw.reexec import REFUSED, Files, complain, may_restart, restart
+from alarm_mw.app.launch.supervise import REFUSED, Files, complain, may_restart, restart
 
 _LOADER: Final = "gunicorn.app.base"
 _RUNNING: Final = "gunicorn.arbiter"

@@ -8,13 +8,13 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO, Unpack
 
-from alarm_mw import client, process
-from alarm_mw.client import Keywords
-from alarm_mw.transports.calls import Showing, call_of, is_being_shown, logger_name
+from alarm_mw.app import client, current_master
+from alarm_mw.app.capture.console import console_lines, handlers_of, logger_of
+from alarm_mw.app.client import Keywords
+from alarm_mw.app.log_calls import Showing, call_of, is_being_shown, logger_name
+from alarm_mw.app.prints import attach
+from alarm_mw.model.origin import OUR_LOGGER
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.console import console_lines, handlers_of, logger_of
-from alarm_mw.transports.origin import OUR_LOGGER
-from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields
 
 SOURCE = "logging"
@@ -88,7 +88,7 @@ class AlarmHandler(logging.Handler):
 
     def _send(self, way: Client, message: bytes, record: logging.LogRecord, logger: str) -> None:
         way.submit(
-            process.this.records.make(
+            current_master.this.records.make(
                 message,
                 source=SOURCE,
                 level=record.levelno,

@@ -7,9 +7,9 @@ import logging
 from collections.abc import Mapping
 from typing import Protocol, TypedDict
 
-from alarm_mw import client, process
+from alarm_mw.app import client, current_master
+from alarm_mw.app.prints import attach
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, to_bytes
 
 SOURCE = "loguru"
@@ -73,7 +73,7 @@ def _send(way: Client, text: bytes, facts: Facts, *, level: int, logger: str) ->
     headline, *below = text.splitlines()
     first = to_bytes(facts["message"]).splitlines()[:1]
     way.submit(
-        process.this.records.make(
+        current_master.this.records.make(
             text,
             source=SOURCE,
             level=level,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from alarm_mw.process import current
+from alarm_mw.app.current_master import current
 from alarm_mw.transports.wire import MetricChange
 
 #: The largest number that can be sent.

@@ -33,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
     """Give what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
-    from alarm_mw.errors import ConfigError  # noqa: PLC0415  # see above
+    from alarm_mw.model.errors import ConfigError  # noqa: PLC0415  # see above
 
     made: Alarms | str
     try:

@@ -11,10 +11,10 @@ from typing import TypeVar, cast
 
 from structlog.contextvars import get_contextvars
 
-from alarm_mw import client, process
-from alarm_mw.transports.calls import call_of, give_on, is_being_shown, logger_name
+from alarm_mw.app import client, current_master
+from alarm_mw.app.log_calls import call_of, give_on, is_being_shown, logger_name
+from alarm_mw.app.prints import attach
 from alarm_mw.transports.client import Client
-from alarm_mw.transports.prints import attach
 from alarm_mw.transports.records import as_fields, shown, to_bytes
 
 SOURCE = "structlog"
@@ -86,7 +86,7 @@ def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, l
         text, fields, parts = _headline(event), dict(_keys(event)), tuple(_parts(event))
     record = _foreign_record(event)
     way.submit(
-        process.this.records.make(
+        current_master.this.records.make(
             message,
             source=SOURCE,
             level=level,

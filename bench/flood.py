@@ -18,7 +18,7 @@ from pathlib import Path
 
 from harness import Case, Metric, Options, Section, run
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 
 #: Prints the lines as fast as Python can, and notes how long that took; under `alarm-mw run`, begins when the master is

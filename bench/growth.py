@@ -22,14 +22,14 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import load
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.screen import Hit
-from alarm_mw.master.batch import Batch, Lines
-from alarm_mw.master.chunk import Chunk
-from alarm_mw.master.judge import Judge
-from alarm_mw.master.reader import StreamReader
+from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.master.worker.batch import Batch, Lines
+from alarm_mw.master.worker.evaluation import Judge
+from alarm_mw.model.types import Record
+from alarm_mw.patterns.screen import Hit
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
-from alarm_mw.types import Record
 
 PER_LINE = {"line": Metric("processor, ns/line")}
 PER_BYTE = {"byte": Metric("processor, ns/byte")}

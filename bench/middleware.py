@@ -18,9 +18,9 @@ from harness import Case, Metric, Options, Section, run
 from starlette.middleware.base import BaseHTTPMiddleware
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.engine.decision import Decision
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import client_left, server_error, slower_than, unhandled_exception
-from alarm_mw.types import RequestConditions
 
 METRICS = {"request": Metric("µs a request")}
 #: Requests of a round: few, so that some rounds are not interrupted by anything.

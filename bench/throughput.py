@@ -36,7 +36,7 @@ from pathlib import Path
 from harness import Case, Metric, Options, Section, run
 from pipeline import processor_time
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 
 BIN = Path(sys.executable).parent

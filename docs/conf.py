@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 from figures import FIGURES
 
-from alarm_mw.version import VERSION
+from alarm_mw.model.version import VERSION
 
 project = "alarm_mw"
 copyright = "the authors of alarm_mw"  # noqa: A001  # Sphinx's name

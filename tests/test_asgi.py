@@ -29,12 +29,12 @@ from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from alarm_mw.app.middleware import request_log
 from alarm_mw.asgi import AlarmMiddleware, UploadCheck, full_path
-from alarm_mw.engine.decision import Decision
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import Emit, Request, client_left, unfinished_after, unhandled_exception
 from alarm_mw.testing import RequestRecorder
-from alarm_mw.transports import request_log
-from alarm_mw.types import RequestConditions
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
 BODY: Message = {"type": "http.response.body", "body": b"ok"}

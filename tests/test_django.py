@@ -12,7 +12,7 @@ import pytest
 
 from alarm_mw.django.options import load, mistakes
 from alarm_mw.django.programs import has_alarms
-from alarm_mw.errors import ConfigError
+from alarm_mw.model.errors import ConfigError
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,18 @@ import pytest
 from matrix_rows import PROGRAMS, SERVERS
 
 import alarm_mw
-from alarm_mw import signals
-from alarm_mw.actions import registry
+from alarm_mw import actions, monitors, signals
 from alarm_mw.cli.main import main
-from alarm_mw.config import tables, uwsgi_options
-from alarm_mw.config.monitor_tables import MONITOR_KEYS
 from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.tables import tables
+from alarm_mw.config.tables.monitors import MONITOR_KEYS
 from alarm_mw.config.upkeep import MetricsListener
+from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import AlarmRow, SourceRow
-from alarm_mw.engine.limits import Limits
-from alarm_mw.master.prometheus import OF_ALARMS, OF_MASTER, OF_SOURCES
-from alarm_mw.monitors import registry as monitors
-from alarm_mw.types import Reason
+from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_SOURCES
+from alarm_mw.model.types import Reason
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md") if "_build" not in page.parts)
@@ -68,11 +67,11 @@ def test_what_a_page_shows_is_true(page: str, listings: ModuleType, tmp_path: Pa
     listings.run_page(DOCS / page, tmp_path)
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", actions.names())
 def test_every_action_has_its_page_with_every_option(name: str, built: dict[str, str]) -> None:
     """Each action has a page, which names each of its options."""
     section = built[f"actions/{name}"]
-    for option in msgspec.structs.fields(registry.find(name).Options):
+    for option in msgspec.structs.fields(actions.find(name).Options):
         assert f'"{option.encode_name}"' in section
 
 
@@ -120,7 +119,7 @@ def test_every_command_is_documented(verb: str, built: dict[str, str]) -> None:
             assert not option.startswith("-") or option in section
 
 
-@pytest.mark.parametrize("option", sorted({*uwsgi_options._ALARM_OPTIONS}))
+@pytest.mark.parametrize("option", sorted({*options._ALARM_OPTIONS}))
 def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str]) -> None:
     """The page on configuration names each of uWSGI's alarm options and aliases."""
     assert f'"{option}"' in built["configuration"]

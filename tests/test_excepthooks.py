@@ -131,6 +131,6 @@ def test_whatever_goes_wrong_in_ours_the_next_hook_is_called(tmp_path: Path) -> 
     """An exception that cannot be shown is told by Python as before."""
     program = (
         INIT + INSTALL + "class Odd(ValueError):\n    def __str__(self): raise RuntimeError\n"
-        "alarm_mw.client.screened = None\nraise Odd\n"
+        "alarm_mw.app.client.screened = None\nraise Odd\n"
     )
-    assert "<exception str() failed>" in run(tmp_path, "import alarm_mw.client\n" + program).stderr
+    assert "<exception str() failed>" in run(tmp_path, "import alarm_mw.app.client\n" + program).stderr

@@ -7,21 +7,21 @@ from contextlib import suppress
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.actions import registry
-from alarm_mw.actions.airbrake import AirbrakeAction
-from alarm_mw.actions.backtrace import parse
-from alarm_mw.actions.curl import CurlAction
-from alarm_mw.actions.url import Target
-from alarm_mw.actions.xmpp import XmppAction
+from alarm_mw import actions
+from alarm_mw.actions.airbrake.action import AirbrakeAction
+from alarm_mw.actions.airbrake.backtrace import parse
+from alarm_mw.actions.curl.action import CurlAction
+from alarm_mw.actions.curl.url import Target
+from alarm_mw.actions.xmpp.action import XmppAction
 from alarm_mw.config.load import examine
 from alarm_mw.config.part import Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.sources import Sources
-from alarm_mw.config.tables import read_tables
-from alarm_mw.config.toml import parse_toml
-from alarm_mw.engine.access_log import path_of, read_line
-from alarm_mw.errors import OptionError
-from alarm_mw.monitors.crashdump import parse_dump, signal_in
+from alarm_mw.config.tables.tables import read_tables
+from alarm_mw.config.toml.document import parse_toml
+from alarm_mw.model.errors import OptionError
+from alarm_mw.monitors.segfault.crashdump import parse_dump, signal_in
+from alarm_mw.patterns.access_log import path_of, read_line
 from alarm_mw.supervisor.notify import without_main_pid
 
 texts = st.text(max_size=60)
@@ -100,7 +100,7 @@ def test_any_toml_has_an_answer(text: str) -> None:
     if table is None:
         assert report.problems
         return
-    assert isinstance(read_tables(table, registry.find), Part)
+    assert isinstance(read_tables(table, actions.find), Part)
     assert all(str(problem) for problem in report.problems)
 
 

@@ -23,21 +23,21 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from alarm_mw import asgi, wsgi
 from alarm_mw.engine.ledger import Ledger
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
+from alarm_mw.master.control.prometheus import OF_MASTER, Figures, exposition
 from alarm_mw.master.link import Link
-from alarm_mw.master.prometheus import OF_MASTER, Figures, exposition
 from alarm_mw.master.publisher import Publisher
-from alarm_mw.supervisor.carrier import Carrier
-from alarm_mw.supervisor.carrier_start import CarrierStart
-from alarm_mw.supervisor.carriers import Carriers
+from alarm_mw.model.types import RequestConditions, Rule
+from alarm_mw.patterns.screen import Screen
+from alarm_mw.supervisor.carriers.carrier import Carrier
+from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.start import CarrierStart
+from alarm_mw.supervisor.carriers.watchdog import PATIENCE
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
-from alarm_mw.supervisor.watchdog import PATIENCE
 from alarm_mw.testing import RequestRecorder
 from alarm_mw.transports.places import published_path
 from alarm_mw.transports.published import Content
 from alarm_mw.transports.remote import RemoteClient
-from alarm_mw.types import RequestConditions, Rule
 
 WORDS = ["ready", "pong", "eof", "broken", "keep", "drop", "plan", "unjudged", "stdout", "stdout 3", "x", "-1", "²"]
 

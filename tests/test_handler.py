@@ -18,11 +18,11 @@ from typing import Any
 import pytest
 
 import alarm_mw
-from alarm_mw import process
-from alarm_mw.errors import ConfigError
-from alarm_mw.master.local import LocalClient
+from alarm_mw.app import current_master
+from alarm_mw.app.local_master import LocalClient
+from alarm_mw.model.errors import ConfigError
+from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.testing import Alarms
-from alarm_mw.transports.origin import in_alarm_code
 
 
 @pytest.fixture
@@ -129,13 +129,13 @@ def test_the_same_dict_config_again_changes_nothing(out: Path) -> None:
     config = {"version": 1, "disable_existing_loggers": False, "handlers": {"alarm": handler}, "loggers": named}
     for _ in range(2):
         logging.config.dictConfig(config)
-        client = process.current()
+        client = current_master.current()
         logging.getLogger("again").warning("TERRIBLE")
     logging.config.dictConfig(config)
-    assert process.current() is client
+    assert current_master.current() is client
     handler["log_alarms"] = ["a OTHER"]
     logging.config.dictConfig(config)
-    assert process.current() is not client
+    assert current_master.current() is not client
     assert alarm_mw.shutdown()
     assert out.read_text() == "TERRIBLE\n"
     logging.getLogger("again").handlers.clear()
@@ -341,7 +341,7 @@ def test_a_record_that_no_rule_asks_for_is_not_even_formatted(out: Path, tmp_pat
 
 def screened_out() -> dict[str, int]:
     """Return what this process has counted of log records and not told its master yet."""
-    client = process.current()
+    client = current_master.current()
     assert isinstance(client, LocalClient)
     return client._tally.take()["logging"]
 

@@ -18,15 +18,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 from slixmpp.stanza import Message
 
-from alarm_mw.actions.airbrake_notice import System, as_json, notice_of, xml
-from alarm_mw.actions.cmd import CmdAction, CmdOptions
+from alarm_mw.actions.airbrake.notice import System, as_json, notice_of, xml
+from alarm_mw.actions.cmd.action import CmdAction, CmdOptions
+from alarm_mw.actions.curl.mail_message import compose
 from alarm_mw.actions.log import entry
-from alarm_mw.actions.mail_message import compose
-from alarm_mw.actions.speakers import ESPEAK, Manner, speakable
+from alarm_mw.actions.speech.speakers import ESPEAK, Manner, speakable
 from alarm_mw.cli.status import _text
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.printable import printable, printable_lines
-from alarm_mw.types import Firing, Record
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.types import Firing, Record
 
 #: What has a meaning to somebody.
 PIECES = [

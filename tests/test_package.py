@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 import alarm_mw
+from alarm_mw.model.version import VERSION
 from alarm_mw.supervisor import __main__ as supervisor
-from alarm_mw.version import VERSION
 
 
 def test_every_public_name_is_there() -> None:
@@ -42,7 +42,7 @@ def test_importing_loads_nothing() -> None:
 #: Runs the command line up to where the server would be started, and says what was loaded until then.
 UP_TO_THE_SERVER = """
 import sys
-from alarm_mw.cli import launch
+from alarm_mw.app.launch import launch
 from alarm_mw.cli.main import main
 launch.start = lambda plan: sys.exit(print(*sys.modules))
 main(sys.argv[1:])
@@ -53,13 +53,13 @@ main(sys.argv[1:])
 NOT_FOR_A_START = frozenset(
     {"asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette", "alarm_mw.delivery.lane"}
     | {
-        "alarm_mw.engine.syntax.pcre",
+        "alarm_mw.patterns.syntax.pcre",
         "hyperscan",
         "regex",
         "dataclasses",
         "difflib",
         "sqlite3",
-        "alarm_mw.config.uwsgi_options",
+        "alarm_mw.config.uwsgi.options",
     }
 )
 

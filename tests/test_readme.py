@@ -14,7 +14,7 @@ from types import ModuleType
 
 import pytest
 
-from alarm_mw.version import VERSION
+from alarm_mw.model.version import VERSION
 
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "examples/flask_app/README.md", "examples/fastapi_app/README.md"]

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.middleware.judging import RequestRules
-from alarm_mw.middleware.request_text import bounded, fields
+from alarm_mw.app.middleware.evaluation import RequestRules
+from alarm_mw.app.middleware.request_text import bounded, fields
 from alarm_mw.requests import (
     Request,
     RequestRule,
@@ -419,7 +419,7 @@ class BrokenHandler(logging.Handler):
 @pytest.fixture
 def broken_logging() -> Iterator[None]:
     handler = BrokenHandler()
-    logger = logging.getLogger("alarm_mw.middleware.judging")
+    logger = logging.getLogger("alarm_mw.app.middleware.evaluation")
     logger.addHandler(handler)
     yield
     logger.removeHandler(handler)

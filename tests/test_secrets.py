@@ -14,16 +14,16 @@ from pathlib import Path
 import pytest
 
 from alarm_mw import signals
-from alarm_mw.actions import xmpp_client
+from alarm_mw.actions.xmpp import client
 from alarm_mw.config.load import examine, from_keywords
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.sources import Sources
-from alarm_mw.errors import ActionError
-from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.control import figures, in_force, status
-from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.control.status import figures, in_force, status
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.types import Firing
 from alarm_mw.transports.records import RecordMaker
-from alarm_mw.types import Firing
 
 #: Recognisable, and of the kind that passwords and tokens are.
 SECRET = "S3CR3T-0123456789-t0k3n"
@@ -153,7 +153,7 @@ def test_no_failure_shows_a_secret(
 ) -> None:
     """Refused, silent, bad TLS, echoed: log, errors with their causes, status, metrics and outbox hold no secret."""
     log: list[bytes] = []
-    monkeypatch.setattr(xmpp_client, "PATIENCE", 1.0)
+    monkeypatch.setattr(client, "PATIENCE", 1.0)
     caplog.set_level(logging.DEBUG, "alarm_mw")
     failures = Failures()
     with ExitStack() as stack:

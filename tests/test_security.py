@@ -16,7 +16,7 @@ FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "shelve", "marshal", "yaml", "
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "tempfile.mktemp", "asyncio.create_subprocess_shell"}
 
 #: The one place where a shell runs: uWSGI's ``cmd:`` is a line of it. The message is its input, and in no argument.
-SHELL = ROOT / "alarm_mw/actions/child.py"
+SHELL = ROOT / "alarm_mw/actions/cmd/child.py"
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -25,10 +25,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.engine.decision import Decision
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import Request, client_left, unfinished_after
 from alarm_mw.testing import RequestRecorder
-from alarm_mw.types import RequestConditions
 from alarm_mw.wsgi import AlarmMiddleware, UploadCheck, full_path, status_code
 
 

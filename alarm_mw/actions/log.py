@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from alarm_mw.actions.blocking import in_thread
-from alarm_mw.interfaces import ActionContext, PluginOptions
-from alarm_mw.printable import printable, printable_lines
-from alarm_mw.types import Firing
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.types import Firing
 
 
 class LogOptions(PluginOptions, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class LogAction:
         """Write the line; waits in a thread while the log's reader is slow."""
         line = entry(firing, self._prefix)
         if not self._context.write_log_at_once(line):
-            await in_thread(self._context.write_log, line)
+            await _in_thread(self._context.write_log, line)
 
 
 def entry(firing: Firing, prefix: str = "") -> bytes:
@@ -58,3 +58,17 @@ def entry(firing: Firing, prefix: str = "") -> bytes:
     mark = f"ALARM: {printable(prefix)}".rstrip()
     text = "\n\t".join(printable_lines(firing.message))
     return f"{time.ctime(firing.time)} - {mark} {text}\n".encode()
+
+
+async def _in_thread(function: Callable[[bytes], object], data: bytes) -> None:
+    """Call a function that may block in a thread, and return when it has returned: not before, even when cancelled.
+
+    So who limits the time of the caller knows that something goes on. Raises what the function does.
+    """
+    import asyncio  # noqa: PLC0415  # the start of a server does not wait for it
+
+    call = asyncio.create_task(asyncio.to_thread(function, data))
+    try:
+        await asyncio.shield(call)
+    finally:
+        await asyncio.wait({call})

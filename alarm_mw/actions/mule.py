@@ -7,10 +7,10 @@ from typing import Annotated, ClassVar, Self
 
 import msgspec
 
-from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext, PluginOptions
-from alarm_mw.keyvalue import made
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.keyvalue import made
+from alarm_mw.model.types import Firing
 
 _NUMBER = re.compile("[0-9]{0,9}")
 

@@ -11,9 +11,9 @@ from typing import Annotated, ClassVar, Self
 import msgspec
 
 from alarm_mw import signals
-from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext, PluginOptions
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.types import Firing
 
 _HIGHEST = 255
 _NUMBER = re.compile("[0-9]{1,9}")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import click
 
-from alarm_mw.cli.state import running
-from alarm_mw.errors import NotRunningError
+from alarm_mw.app.launch.state import running
+from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when no master answers.

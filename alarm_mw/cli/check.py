@@ -7,10 +7,10 @@ import os
 import click
 from msgspec import structs
 
+from alarm_mw.config.lint.report import told
 from alarm_mw.config.load import examine
 from alarm_mw.config.sources import Sources
-from alarm_mw.config.told import told
-from alarm_mw.master.making import unmakable
+from alarm_mw.master.runtime.making import unmakable
 
 
 @click.command()

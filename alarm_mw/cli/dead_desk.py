@@ -11,11 +11,11 @@ from pathlib import Path
 
 import msgspec
 
-from alarm_mw.cli.state import OUTBOX_NAME, StateDir, running, state_dirs
-from alarm_mw.delivery.database import UnusableError, open_existing
+from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, running, state_dirs
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
-from alarm_mw.delivery.outbox import Outbox
-from alarm_mw.errors import NotRunningError
+from alarm_mw.delivery.outbox.database import UnusableError, open_existing
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 

@@ -9,7 +9,7 @@ from rich.text import Text
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.delivery.dead_letters import Answer, Letter
-from alarm_mw.printable import printable, printable_lines
+from alarm_mw.model.printable import printable, printable_lines
 
 #: Bytes of a message or an error that a line of the list shows.
 SHOWN = 200

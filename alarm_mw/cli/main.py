@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from alarm_mw.cli.garbage import none_collected
-from alarm_mw.version import VERSION
+from alarm_mw.model.version import VERSION
 
 #: The verbs, each in the module of its name, in the order of the help.
 VERBS: Final = (

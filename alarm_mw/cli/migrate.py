@@ -10,8 +10,8 @@ import click
 from alarm_mw.cli.options import BAD_CONFIG, complain
 from alarm_mw.config.load import load
 from alarm_mw.config.sources import Sources, split_section
-from alarm_mw.config.to_toml import to_toml
-from alarm_mw.errors import ConfigError
+from alarm_mw.config.toml.from_uwsgi import to_toml
+from alarm_mw.model.errors import ConfigError
 
 
 @click.command()

@@ -14,8 +14,8 @@ from alarm_mw.cli.garbage import none_collected
 from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources, found_files
-from alarm_mw.errors import Problem
-from alarm_mw.master.making import unmakable
+from alarm_mw.master.runtime.making import unmakable
+from alarm_mw.model.errors import Problem
 
 #: The exit status for a mistake in the configuration or on the command line.
 BAD_CONFIG = 2

@@ -9,11 +9,10 @@ from typing import Any
 import click
 import msgspec
 
-from alarm_mw.actions import registry as actions
-from alarm_mw.config.rule_set_data import RULE_SETS
-from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import Action, Monitor, PluginOptions, secrets
-from alarm_mw.monitors import registry as monitors
+from alarm_mw import actions, monitors
+from alarm_mw.config.rule_sets.data import RULE_SETS
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.interfaces import Action, Monitor, PluginOptions, secrets
 
 #: What TOML calls the plain types.
 TOML_TYPES: dict[type[msgspec.inspect.Type], str] = {

@@ -13,11 +13,11 @@ import msgspec
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Settings
-from alarm_mw.engine.screen import Hit
 from alarm_mw.master.beside import beside
-from alarm_mw.master.lines import count_lines
-from alarm_mw.printable import printable
-from alarm_mw.types import Record, Rule, Verdict
+from alarm_mw.master.streams.lines import count_lines
+from alarm_mw.model.printable import printable
+from alarm_mw.model.types import Record, Rule, Verdict
+from alarm_mw.patterns.screen import Hit
 
 #: How much is read at a time, in bytes: what a processor has near at hand.
 BLOCK = 256 * 1024

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from alarm_mw.cli.launch import Places, RefusedError, become_supervisor
+from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 
 #: What is said where there is nothing to do.

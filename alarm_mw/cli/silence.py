@@ -11,8 +11,8 @@ from typing import Any
 import click
 
 from alarm_mw.cli.asking import find, needing_answers, placed
-from alarm_mw.engine.limits import read_duration
-from alarm_mw.printable import printable
+from alarm_mw.engine.flood_control.limits import read_duration
+from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently
 
 #: The exit status for an alarm that is not configured.

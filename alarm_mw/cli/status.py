@@ -18,7 +18,7 @@ from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.silence import told
-from alarm_mw.printable import printable
+from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
 #: The exit status when the ledger does not balance.

@@ -11,13 +11,13 @@ import click
 from alarm_mw import signals
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.settings import Settings
-from alarm_mw.errors import ActionError
-from alarm_mw.keyvalue import did_you_mean
-from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.process import write_stderr
-from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.types import Firing
 from alarm_mw.transports.records import RecordMaker, to_bytes
-from alarm_mw.types import Firing
 
 #: The exit status when the alarm was not delivered.
 NOT_DELIVERED = 1

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 
-from alarm_mw.actions.masking import mask
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.settings import Alarm
-from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import secrets
-from alarm_mw.keyvalue import split
-from alarm_mw.types import Where
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.interfaces import secrets
+from alarm_mw.model.keyvalue import split
+from alarm_mw.model.masking import mask
+from alarm_mw.model.types import Where
 
 
 def read_alarm(name: str, action: str, where: Where, find_action: FindAction) -> Alarm:

@@ -9,7 +9,7 @@ import msgspec
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.limits import Limits, read_rate
+from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.engine.memory import Memory
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 
-from alarm_mw.config.structs import read_struct
-from alarm_mw.config.tree import Table
-from alarm_mw.interfaces import Execution
+from alarm_mw.config.tables.structs import read_struct
+from alarm_mw.config.tables.tree import Table
+from alarm_mw.model.interfaces import Execution
 
 
 def read_execution_table(root: Table) -> Execution | None:

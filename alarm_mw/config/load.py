@@ -9,22 +9,22 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 from msgspec import structs
 
-from alarm_mw.actions import registry
-from alarm_mw.config.exposed import warn_of_exposed
+from alarm_mw import actions
 from alarm_mw.config.files import noted
+from alarm_mw.config.lint.permissions import warn_of_exposed
 from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files, split_section
-from alarm_mw.config.tables import read_tables
-from alarm_mw.config.toml import read_toml
-from alarm_mw.config.tree import Origin, Path, Table, kind_of
-from alarm_mw.config.uwsgi_entry import Entry
-from alarm_mw.errors import ConfigError, Problem
-from alarm_mw.forks import held_off
-from alarm_mw.types import Syntax, Where
+from alarm_mw.config.tables.tables import read_tables
+from alarm_mw.config.tables.tree import Origin, Path, Table, kind_of
+from alarm_mw.config.toml.document import read_toml
+from alarm_mw.config.uwsgi.entry import Entry
+from alarm_mw.model.errors import ConfigError, Problem
+from alarm_mw.model.types import Syntax, Where
+from alarm_mw.system.forks import held_off
 
 
 class Examined(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def load(
     sources: Sources,
     environ: Mapping[str, str],
     *,
-    find_action: FindAction = registry.find,
+    find_action: FindAction = actions.find,
 ) -> Settings:
     """Return the settings that files and flags make together; raise `ConfigError` with every problem found.
 
@@ -54,7 +54,7 @@ def examine(
     sources: Sources,
     environ: Mapping[str, str],
     *,
-    find_action: FindAction = registry.find,
+    find_action: FindAction = actions.find,
 ) -> Examined:
     """Do the same as `load`, but return the problems beside the settings and the warnings."""
     report = Report()
@@ -76,7 +76,7 @@ def from_keywords(
     alarm_msg_size: int | None = None,
     alarm_rate: str | None = None,
     environ: Mapping[str, str] | None = None,
-    find_action: FindAction = registry.find,
+    find_action: FindAction = actions.find,
 ) -> Settings:
     """Return the settings that the keywords of ``init()`` make, after those of the file `config`.
 
@@ -100,7 +100,7 @@ def from_keywords(
     ]
     if rules:
         with held_off():  # as in `_parts`
-            from alarm_mw.config.uwsgi_options import read_options  # noqa: PLC0415
+            from alarm_mw.config.uwsgi.options import read_options  # noqa: PLC0415
         parts.append(read_options(rules, find_action, report, syntax=Syntax.PYTHON, is_strict=True))
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, read_files, report)
@@ -126,7 +126,7 @@ def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction
     parts = [read_tables(table, find_action) for table in tables if table is not None]
     if sources.ini_files or sources.flags:
         with held_off():  # a start with TOML alone need not wait for it
-            from alarm_mw.config.uwsgi import read_uwsgi  # noqa: PLC0415
+            from alarm_mw.config.uwsgi.parts import read_uwsgi  # noqa: PLC0415
         parts += read_uwsgi(sources, environ, find_action, report)
     return parts
 

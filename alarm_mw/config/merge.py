@@ -6,17 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from alarm_mw.config.fallbacks import check_fallbacks
-from alarm_mw.config.hidden import warn_of_hidden
+from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
 from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part, Watched, Written
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings, Watch
+from alarm_mw.config.tables.fallbacks import check_fallbacks
 from alarm_mw.config.upkeep import Upkeep
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.errors import PatternError
-from alarm_mw.keyvalue import did_you_mean
-from alarm_mw.types import Rule, Where
+from alarm_mw.model.errors import PatternError
+from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.types import Rule, Where
 
 #: Tells whether these very rules were compiled before, so that nothing is wrong with any of them.
 AreKnown = Callable[[Sequence[Rule]], bool]

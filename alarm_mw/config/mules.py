@@ -12,10 +12,10 @@ from alarm_mw.actions.mule import MuleOptions
 from alarm_mw.config.part import Declared
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.config.tree import Table, kind_of
-from alarm_mw.config.uwsgi_entry import Entry
-from alarm_mw.errors import OptionError
-from alarm_mw.types import Where
+from alarm_mw.config.tables.tree import Table, kind_of
+from alarm_mw.config.uwsgi.entry import Entry
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.types import Where
 
 MULE_OPTIONS = frozenset({"mule", "mules"})
 

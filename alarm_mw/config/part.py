@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import msgspec
 
 from alarm_mw.config.settings import Alarm, Watch
-from alarm_mw.interfaces import Action
-from alarm_mw.types import Rule, Where
+from alarm_mw.model.interfaces import Action
+from alarm_mw.model.types import Rule, Where
 
 #: Looks up an action by its name; raises `OptionError`.
 FindAction = Callable[[str], type[Action]]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from alarm_mw.errors import OptionError, Problem
-from alarm_mw.types import Where
+from alarm_mw.model.errors import OptionError, Problem
+from alarm_mw.model.types import Where
 
 
 class Report(msgspec.Struct, frozen=True):

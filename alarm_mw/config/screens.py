@@ -19,9 +19,9 @@ from typing import Self
 from msgspec import structs
 
 from alarm_mw.engine.rules import CompiledRule, compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.sharing import is_trusted
-from alarm_mw.types import NOWHERE, Rule
+from alarm_mw.model.types import NOWHERE, Rule
+from alarm_mw.patterns.screen import Screen
+from alarm_mw.system.permissions import is_trusted
 
 log = logging.getLogger(__name__)
 
@@ -106,9 +106,9 @@ class Screens:
 @cache
 def _compilers() -> tuple[str, ...]:
     """Return what a screen depends on beside the rules: Python's version, and the very files that compile."""
-    engine = Path(__file__).parent.parent / "engine"
+    patterns = Path(__file__).parent.parent / "patterns"
     finders = [Path(entry) / name for entry in sys.path for name in ("hyperscan", "re2")]
-    files = [*sorted(engine.glob("*.py")), *filter(os.path.isdir, finders)]
+    files = [*sorted(patterns.glob("**/*.py")), *filter(os.path.isdir, finders)]
     return (sys.version, *(f"{file} {file.stat().st_mtime_ns}" for file in files))
 
 

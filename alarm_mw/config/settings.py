@@ -5,12 +5,12 @@ from __future__ import annotations
 import msgspec
 
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
+from alarm_mw.delivery.outbox.stock import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.stock import OutboxOptions
-from alarm_mw.engine.limits import Limits
-from alarm_mw.errors import Problem
-from alarm_mw.interfaces import Execution, PluginOptions
-from alarm_mw.types import NOWHERE, Rule, Where
+from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.model.errors import Problem
+from alarm_mw.model.interfaces import Execution, PluginOptions
+from alarm_mw.model.types import NOWHERE, Rule, Where
 
 #: Seconds of failing after which another alarm delivers, where nothing else is said.
 FALLBACK_AFTER = 60.0

@@ -8,11 +8,10 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import structs
 
-from alarm_mw.actions import registry as actions
+from alarm_mw import actions, monitors
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.settings import Alarm, Settings, Watch
-from alarm_mw.interfaces import Action, Monitor
-from alarm_mw.monitors import registry as monitors
+from alarm_mw.model.interfaces import Action, Monitor
 
 
 def to_json(settings: Settings) -> dict[str, object]:

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from alarm_mw.config.structs import read_struct
-from alarm_mw.config.tree import Table
-from alarm_mw.delivery.stock import OutboxOptions
+from alarm_mw.config.tables.structs import read_struct
+from alarm_mw.config.tables.tree import Table
+from alarm_mw.delivery.outbox.stock import OutboxOptions
 
 #: TCP's highest port.
 MAX_PORT = 65535

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
 from alarm_mw.delivery.calls import MAX_ABANDONED, AbandonedError, Calls, PluginError
-from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import Action
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import Action
+from alarm_mw.model.types import Firing
 
 log = logging.getLogger(__name__)
 

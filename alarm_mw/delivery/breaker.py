@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.delivery.waiting import is_set_within
-from alarm_mw.errors import ActionError
+from alarm_mw.model.errors import ActionError
 
 #: After so many attempts in vain, with no success between them, whoever made them.
 OPEN_AFTER = 5

@@ -9,13 +9,13 @@ from typing import Literal, cast
 import msgspec
 from msgspec import structs
 
-from alarm_mw.delivery.codec import decode
 from alarm_mw.delivery.fallback import handed_over
-from alarm_mw.delivery.stock import State
-from alarm_mw.delivery.store import Store
-from alarm_mw.delivery.transaction import Transaction
-from alarm_mw.keyvalue import did_you_mean
-from alarm_mw.types import Firing, Reason
+from alarm_mw.delivery.outbox.codec import decode
+from alarm_mw.delivery.outbox.stock import State
+from alarm_mw.delivery.outbox.store import Store
+from alarm_mw.delivery.outbox.transaction import Transaction
+from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.types import Firing, Reason
 
 #: Letters are counted, put back and dropped so many at a time, each time in one transaction.
 PAGE = 500

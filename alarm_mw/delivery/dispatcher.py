@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.fallback import Way, next_way
 from alarm_mw.delivery.lane import Lane, Surroundings
-from alarm_mw.delivery.outbox import Entry, Outbox, Taken
+from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Taken
+from alarm_mw.delivery.outbox.outcome_writer import Settler
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.settler import Settler
 from alarm_mw.delivery.waiting import is_set_within
-from alarm_mw.interfaces import Action
-from alarm_mw.types import Firing
+from alarm_mw.model.interfaces import Action
+from alarm_mw.model.types import Firing
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import structs
 
 from alarm_mw.engine.messages import named
-from alarm_mw.types import Firing
+from alarm_mw.model.types import Firing
 
 
 class Way(msgspec.Struct, frozen=True):

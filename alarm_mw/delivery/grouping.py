@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from alarm_mw.delivery.outbox import Entry
-from alarm_mw.types import Firing
+from alarm_mw.delivery.outbox.outbox import Entry
+from alarm_mw.model.types import Firing
 
 
 @dataclass(frozen=True, slots=True)

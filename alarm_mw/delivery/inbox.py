@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from alarm_mw.delivery.outbox import Entry, Outbox
+from alarm_mw.delivery.outbox.outbox import Entry, Outbox
 
 #: How many firings are read from the outbox, or kept as they come, at a time.
 PAGE = 64

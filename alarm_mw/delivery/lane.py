@@ -14,17 +14,17 @@ from dataclasses import dataclass
 from alarm_mw import signals
 from alarm_mw.delivery.attempts import Attempts
 from alarm_mw.delivery.breaker import Breaker, Failing
+from alarm_mw.delivery.delivery_attempt import Trial
 from alarm_mw.delivery.fallback import Way, handed_over
 from alarm_mw.delivery.grouping import Parcel, grouped, single
 from alarm_mw.delivery.inbox import PAGE, Inbox
-from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.outcome_writer import Settler
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.settler import Settler
-from alarm_mw.delivery.trial import Trial
 from alarm_mw.delivery.waiting import is_set_within
-from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import Action
-from alarm_mw.types import Firing, Reason
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import Action
+from alarm_mw.model.types import Firing, Reason
 
 log = logging.getLogger(__name__)
 

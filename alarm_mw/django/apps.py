@@ -11,11 +11,11 @@ from django.conf import settings
 from django.core import checks, signals
 from django.core.exceptions import ImproperlyConfigured
 
-from alarm_mw import process
+from alarm_mw.app import current_master
 from alarm_mw.django.exceptions import tell_of_exception
 from alarm_mw.django.options import SETTING, load, mistakes
 from alarm_mw.django.programs import has_alarms
-from alarm_mw.errors import ConfigError, Problem
+from alarm_mw.model.errors import ConfigError, Problem
 from alarm_mw.transports.places import SOCKET_VARIABLE
 
 
@@ -37,14 +37,14 @@ class AlarmConfig(AppConfig):  # type: ignore[misc]  # Django ships no types
 def prepare(options: object) -> None:
     """Let the first record of this process, or of a child, start a worker thread; raise `ImproperlyConfigured`."""
     if not has_alarms(sys.argv, os.environ, set(sys.modules), is_command=_is_command(), options=options):
-        process.decline()
+        current_master.decline()
         return
     try:
         found = load(options)
     except ConfigError as error:
         raise ImproperlyConfigured("\n".join(map(str, mistakes(error)))) from None
     if found is not None:
-        process.prepare(found)
+        current_master.prepare(found)
 
 
 def check_settings(**_: object) -> list[checks.CheckMessage]:

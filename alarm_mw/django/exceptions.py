@@ -6,11 +6,11 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from alarm_mw.client import skip, submit_line
-from alarm_mw.middleware.request_text import fields, with_traceback
+from alarm_mw.app.client import skip, submit_line
+from alarm_mw.app.middleware.request_text import fields, with_traceback
+from alarm_mw.model.types import Reason
 from alarm_mw.requests import Request, unhandled_exception
 from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
-from alarm_mw.types import Reason
 
 if TYPE_CHECKING:
     from django.http import HttpRequest

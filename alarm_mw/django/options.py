@@ -11,13 +11,13 @@ from typing import Any, Final
 
 from msgspec import structs
 
-from alarm_mw.client import init
+from alarm_mw.app.client import init
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import found_files
-from alarm_mw.errors import ConfigError, Problem
-from alarm_mw.master.making import unmakable
-from alarm_mw.types import Where
+from alarm_mw.master.runtime.making import unmakable
+from alarm_mw.model.errors import ConfigError, Problem
+from alarm_mw.model.types import Where
 
 SETTING: Final = "ALARM_MW"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Protocol
 
-from alarm_mw.engine.quick import QuickPattern
-from alarm_mw.types import RequestConditions
+from alarm_mw.model.types import RequestConditions
+from alarm_mw.patterns.quick import QuickPattern
 
 #: Addresses of clients whose networks are remembered.
 CLIENTS = 1024

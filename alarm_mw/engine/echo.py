@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from alarm_mw.types import Record
+from alarm_mw.model.types import Record
 
 #: Seconds between the two appearances of a record: a console handler flushes at once, a pipe is read within moments.
 WINDOW = 5.0

@@ -6,14 +6,14 @@ from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 
 from alarm_mw.engine.antiloop import is_marked
-from alarm_mw.engine.gatekeeper import Gate, Gatekeeper
-from alarm_mw.engine.limits import Limits, Rate
+from alarm_mw.engine.flood_control.flood_control import Gate, Gatekeeper
+from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions
-from alarm_mw.engine.screen import Screen, applies
-from alarm_mw.errors import RuleTimeout
-from alarm_mw.types import Firing, Held, Reason, Record, Rule, Verdict
+from alarm_mw.model.errors import RuleTimeout
+from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
+from alarm_mw.patterns.screen import Screen, applies
 
 #: A rule that was cut off this many times is not tried any more.
 MAX_TIMEOUTS = 10

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Literal, TypedDict
 
-from alarm_mw.types import Reason
+from alarm_mw.model.types import Reason
 
 #: Whose count (a source or an alarm), its name, and the column, such as ``lines`` or ``held_back:echo``.
 Key = tuple[Literal["source", "alarm"], str, str]

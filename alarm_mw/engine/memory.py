@@ -9,8 +9,8 @@ import msgspec
 
 from alarm_mw.engine.antiloop import LoopGuard
 from alarm_mw.engine.echo import EchoGuard, SavedEchoes
-from alarm_mw.engine.limiters import ALL, Rates, Repeats, SameMessage, Silences, Thresholds
-from alarm_mw.engine.untold import HeldBack, Untold
+from alarm_mw.engine.flood_control.limiters import ALL, Rates, Repeats, SameMessage, Silences, Thresholds
+from alarm_mw.engine.flood_control.pending_digest import HeldBack, Untold
 
 _FORMAT = 1
 

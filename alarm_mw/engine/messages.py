@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from alarm_mw.types import RequestConditions, Rule
+from alarm_mw.model.types import RequestConditions, Rule
 
 
 def shown(pattern: str) -> str:

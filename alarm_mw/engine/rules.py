@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from alarm_mw.engine.access_log import read_line
 from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
-from alarm_mw.engine.expression import NOWHERE, Expression
-from alarm_mw.errors import PatternError
-from alarm_mw.forks import cached_property, held_off
-from alarm_mw.types import Record, RequestConditions, Rule
+from alarm_mw.model.errors import PatternError
+from alarm_mw.model.types import Record, RequestConditions, Rule
+from alarm_mw.patterns.access_log import read_line
+from alarm_mw.patterns.expression import NOWHERE, Expression
+from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
-    from alarm_mw.engine.regexp import Regexp
+    from alarm_mw.patterns.regexp import Regexp
 
 
 class CompiledRule:
@@ -83,7 +83,7 @@ def compile_rule(rule: Rule) -> CompiledRule:
 
 def _read(rule: Rule) -> Regexp:
     with held_off():
-        from alarm_mw.engine.regexp import Regexp  # noqa: PLC0415  # 20 ms, and most regexps lie in the cache
+        from alarm_mw.patterns.regexp import Regexp  # noqa: PLC0415  # 20 ms, and most regexps lie in the cache
 
     return Regexp(rule)
 

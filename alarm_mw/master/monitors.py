@@ -8,17 +8,17 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 
 from msgspec import structs
 
+from alarm_mw import monitors
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.settings import Watch
-from alarm_mw.errors import AlarmError
-from alarm_mw.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
-from alarm_mw.master.batch import Batch, Item
 from alarm_mw.master.metrics import ledger_metrics
-from alarm_mw.master.runtime import Runtime
-from alarm_mw.monitors import registry
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import AlarmError
+from alarm_mw.model.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
+from alarm_mw.model.types import NOWHERE
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import NOWHERE
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ class Monitors:
         write_log: Callable[[bytes], None],
         server_pid: Callable[[], int | None] = no_server,
         deaths: WatchDeaths = no_deaths,
-        find_monitor: FindMonitor = registry.find,
+        find_monitor: FindMonitor = monitors.find,
         pause: float = PAUSE_FIRST,
     ) -> None:
         self._watches = [*watches]

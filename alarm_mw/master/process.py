@@ -18,35 +18,35 @@ from msgspec import structs
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
-from alarm_mw.descriptors import write_all, write_at_once
-from alarm_mw.engine.screen import Screen
-from alarm_mw.interfaces import no_deaths
-from alarm_mw.master import dead_letters
-from alarm_mw.master.batch import Batch, Silence
-from alarm_mw.master.control import Answers, Silenced, Status, figures, in_force, sight, silenced, status
-from alarm_mw.master.crash_tap import CrashTap
-from alarm_mw.master.crashes import CrashDesk
+from alarm_mw.master.control import dead_letters
+from alarm_mw.master.control.prometheus import exposition
+from alarm_mw.master.control.self_check import SelfCheck, keep_looking
+from alarm_mw.master.control.servers import ControlServer, MetricsPort
+from alarm_mw.master.control.status import Answers, Silenced, Status, figures, in_force, sight, silenced, status
+from alarm_mw.master.crashes.desk import CrashDesk
+from alarm_mw.master.crashes.tap import CrashTap
 from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
-from alarm_mw.master.mules import Mules
-from alarm_mw.master.prometheus import exposition
+from alarm_mw.master.mules.processes import Mules
+from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.publisher import Publisher
-from alarm_mw.master.reader import StreamReader
-from alarm_mw.master.receiver import Receiver
+from alarm_mw.master.records.receiver import Receiver
 from alarm_mw.master.reload import Reloader
 from alarm_mw.master.restart import needs_restart
-from alarm_mw.master.runtime import Runtime
-from alarm_mw.master.self_check import SelfCheck, keep_looking
-from alarm_mw.master.stream_state import STATE_SIZE, StreamState
-from alarm_mw.master.streams import StreamIntake
-from alarm_mw.master.subscribers import Subscribers
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.master.streams.state import STATE_SIZE, StreamState
 from alarm_mw.master.threads import start_thread
-from alarm_mw.master.web import ControlServer, MetricsPort
+from alarm_mw.master.worker.batch import Batch, Silence
+from alarm_mw.model.interfaces import no_deaths
+from alarm_mw.model.types import Reason
+from alarm_mw.patterns.screen import Screen
 from alarm_mw.supervisor.plan import Plan
+from alarm_mw.system.descriptors import write_all, write_at_once
 from alarm_mw.transports.places import control_path, subscribers_path
-from alarm_mw.types import Reason
 
 log = logging.getLogger(__name__)
 

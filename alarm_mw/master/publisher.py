@@ -11,10 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from alarm_mw.sharing import file_mode
+from alarm_mw.model.types import Rule
+from alarm_mw.system.permissions import file_mode
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import NOTICE_SIZE, Content, withdraw
-from alarm_mw.types import Rule
 
 log = logging.getLogger(__name__)
 

@@ -11,11 +11,11 @@ from typing import TypedDict
 from msgspec import structs
 
 from alarm_mw.config.files import fingerprint
+from alarm_mw.config.lint.report import told
 from alarm_mw.config.load import Examined
 from alarm_mw.config.loaded import Loaded, read
-from alarm_mw.config.told import told
-from alarm_mw.errors import ConfigError
-from alarm_mw.master.making import unmakable
+from alarm_mw.master.runtime.making import unmakable
+from alarm_mw.model.errors import ConfigError
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.model.origin import in_alarm_code
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,17 @@
-"""Waiting for conditions that are not lines: one file per monitor, named as in the configuration."""
+"""Waits for conditions that are not lines: one module or package per monitor, named as in the configuration."""
+
+from __future__ import annotations
+
+from alarm_mw.model.interfaces import Monitor
+from alarm_mw.model.plugins import Registry
+
+_registry: Registry[Monitor] = Registry(
+    kind="monitor",
+    noun="monitor",
+    package=__name__,
+    path=tuple(__path__),
+    interface=("Options", "from_uwsgi", "run"),
+)
+
+names = _registry.names
+find = _registry.find

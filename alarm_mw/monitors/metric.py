@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from alarm_mw.interfaces import MonitorContext, PluginOptions
-from alarm_mw.keyvalue import build, split_commas
+from alarm_mw.model.interfaces import MonitorContext, PluginOptions
+from alarm_mw.model.keyvalue import build, split_commas
 
 #: How the names of the ledger's columns begin.
 LEDGER = ("source.", "alarm.")

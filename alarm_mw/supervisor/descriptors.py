@@ -7,8 +7,8 @@ import os
 import select
 from contextlib import suppress
 
-from alarm_mw.descriptors import FIRST_FREE, beyond_standard, is_open
 from alarm_mw.supervisor.process import numbers_in
+from alarm_mw.system.descriptors import FIRST_FREE, beyond_standard, is_open
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 

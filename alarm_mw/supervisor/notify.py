@@ -12,7 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from alarm_mw.sharing import descends
+from alarm_mw.system.permissions import descends
 
 VARIABLE = "NOTIFY_SOCKET"
 

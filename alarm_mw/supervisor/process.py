@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import NoReturn
 
-from alarm_mw.supervisor.linux import PR_SET_PDEATHSIG, prctl
+from alarm_mw.system.linux import PR_SET_PDEATHSIG, prctl
 
 NOT_FOUND = 127
 NOT_EXECUTABLE = 126

@@ -9,8 +9,8 @@ import stat
 from contextlib import suppress
 from typing import NamedTuple
 
-from alarm_mw.sharing import socket_mode
-from alarm_mw.sockets import bind, is_abandoned
+from alarm_mw.system.permissions import socket_mode
+from alarm_mw.system.sockets import bind, is_abandoned
 
 # Paths as text: pathlib would cost the supervisor a megabyte.
 # ruff: noqa: PTH108, PTH116

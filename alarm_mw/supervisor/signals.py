@@ -6,7 +6,7 @@ import signal
 from collections.abc import Collection
 from typing import NamedTuple
 
-from alarm_mw.supervisor.linux import Arrived
+from alarm_mw.system.linux import Arrived
 
 #: They stop a job, so that the shell which waits for the supervisor must see it stopped.
 STOPPING = frozenset({signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU})

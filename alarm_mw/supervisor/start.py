@@ -9,7 +9,6 @@ import os
 from typing import NoReturn
 
 from alarm_mw.supervisor.descriptors import complain, fill_gaps, let_go, passed_on
-from alarm_mw.supervisor.linux import PR_SET_CHILD_SUBREAPER, prctl
 from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.process import NOT_FOUND, die_with, exit_status, spawn, with_own_pid
@@ -17,6 +16,7 @@ from alarm_mw.supervisor.records import RecordsSocket
 from alarm_mw.supervisor.signals import Inherited, give_back, take_over
 from alarm_mw.supervisor.started import Started
 from alarm_mw.supervisor.streams import open_streams
+from alarm_mw.system.linux import PR_SET_CHILD_SUBREAPER, prctl
 
 CANNOT_START = 1
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
-from alarm_mw.descriptors import FIRST_FREE, lead_to_one_place
 from alarm_mw.supervisor.descriptors import STDERR, STDOUT, ready_for
+from alarm_mw.system.descriptors import FIRST_FREE, lead_to_one_place
 
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 #: Bytes that a pipe takes without blocking when it says that it can be written to (PIPE_BUF).

@@ -10,15 +10,15 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
-from alarm_mw.supervisor.carrier_start import CarrierStart
-from alarm_mw.supervisor.carriers import Carriers
-from alarm_mw.supervisor.linux import Arrived, read_signals, signal_fd
+from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.start import CarrierStart
+from alarm_mw.supervisor.carriers.watchdog import patience_of
 from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.process import children, end_as
 from alarm_mw.supervisor.records import RecordsSocket
 from alarm_mw.supervisor.signals import ENDING, STOPPING, is_sent_to_us_alone, stop_as
 from alarm_mw.supervisor.started import Started
-from alarm_mw.supervisor.watchdog import patience_of
+from alarm_mw.system.linux import Arrived, read_signals, signal_fd
 
 #: Seconds for which output that somebody unknown holds open is waited for after the last of the server's processes.
 DRAIN = 5.0

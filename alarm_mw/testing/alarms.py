@@ -15,15 +15,16 @@ from typing import Self, TextIO, cast
 
 from msgspec import structs
 
-from alarm_mw import process, signals
+from alarm_mw import signals
+from alarm_mw.app import current_master
+from alarm_mw.app.capture.tee import Tee
+from alarm_mw.app.local_master import LocalClient
 from alarm_mw.config.build import limits_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.keyvalue import comma_list
-from alarm_mw.master.local import LocalClient
+from alarm_mw.model.keyvalue import comma_list
+from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions, Recorder
-from alarm_mw.transports.tee import Tee
-from alarm_mw.types import Firing, Reason, Record
 
 #: Seconds for the worker to judge what was submitted.
 PATIENCE = 10.0
@@ -77,7 +78,7 @@ class Alarms:
         )
         self._takes_init = config is None and not names
         self._client: _Client | None = None
-        self._before: process.Process | None = None
+        self._before: current_master.Process | None = None
         self._firings: list[Firing] = []
         self._held_back: Counter[tuple[str, Reason]] = Counter()
         self._changed = threading.Condition()
@@ -85,13 +86,13 @@ class Alarms:
     def __enter__(self) -> Self:
         signals.fired.connect(self._note)
         signals.held_back.connect(self._note_held)
-        self._before = process.stand_in(self._configure)
+        self._before = current_master.stand_in(self._configure)
         self._start(self._settings)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         assert self._before is not None
-        process.put_back(self._before)
+        current_master.put_back(self._before)
         if self._client is not None:
             self._client.shutdown(PATIENCE)
         signals.fired.disconnect(self._note)
@@ -157,7 +158,7 @@ class Alarms:
         alarms = [Alarm(alarm.name, "recording", NoOptions(), limits=limits_of(alarm)) for alarm in settings.alarms]
         alarms += [Alarm(name, "recording", NoOptions()) for name in settings.left_out]
         self._client = _Client(structs.replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
-        process.this.client = self._client
+        current_master.this.client = self._client
 
     def _settle(self) -> None:
         if self._client is not None and not self._client.settle(PATIENCE):
@@ -202,7 +203,7 @@ def _listed(firings: Sequence[Firing]) -> str:
 
 
 def _see(stream: str, line: bytes) -> None:
-    process.current().submit(process.this.records.make(line, source=stream))
+    current_master.current().submit(current_master.this.records.make(line, source=stream))
 
 
 class _Client(LocalClient):

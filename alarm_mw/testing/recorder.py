@@ -6,8 +6,8 @@ import threading
 from collections import deque
 from typing import ClassVar, Self
 
-from alarm_mw.interfaces import Action, ActionContext, PluginOptions
-from alarm_mw.types import Firing
+from alarm_mw.model.interfaces import Action, ActionContext, PluginOptions
+from alarm_mw.model.types import Firing
 
 
 class NoOptions(PluginOptions, frozen=True):

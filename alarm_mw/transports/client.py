@@ -9,12 +9,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
-from alarm_mw.engine.decision import NOTHING, Decision
-from alarm_mw.engine.screen import Screen
-from alarm_mw.errors import NotRunningError
+from alarm_mw.engine.request_rules import NOTHING, Decision
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.types import Reason, Record
+from alarm_mw.patterns.screen import Screen
 from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Reason, Record
 
 log = logging.getLogger("alarm_mw")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, TypeVar
 
-from alarm_mw.errors import NotRunningError
-from alarm_mw.sockets import is_served, reachable
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.system.sockets import is_served, reachable
 from alarm_mw.transports.places import control_path
 
 T = TypeVar("T")

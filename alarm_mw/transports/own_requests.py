@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from alarm_mw.types import Record
+from alarm_mw.model.types import Record
 
 #: Seconds that a server may take until it prints the line.
 WINDOW = 60.0

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import msgspec
 
-from alarm_mw.sharing import is_trusted
+from alarm_mw.model.types import RequestConditions
+from alarm_mw.system.permissions import is_trusted
 from alarm_mw.transports.places import notice_path, published_path
-from alarm_mw.types import RequestConditions
 
 #: The bytes of a notice: a number in the machine's own order.
 NOTICE_SIZE = 8

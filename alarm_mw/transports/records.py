@@ -7,8 +7,8 @@ import os
 import time as clock
 from collections.abc import Callable, Iterable, Mapping
 
+from alarm_mw.model.types import Record
 from alarm_mw.transports.wire import MAX_MESSAGE, MAX_NAME
-from alarm_mw.types import Record
 
 #: How many fields of a record are sent, and how many characters of each; the rest is left out.
 MAX_FIELDS = 64

@@ -8,14 +8,14 @@ from time import monotonic
 
 from msgspec import structs
 
-from alarm_mw.engine.decision import NOTHING, Decision
-from alarm_mw.engine.screen import Screen
-from alarm_mw.errors import PatternError
+from alarm_mw.engine.request_rules import NOTHING, Decision
+from alarm_mw.model.errors import PatternError
+from alarm_mw.model.types import Reason, Record
+from alarm_mw.patterns.screen import Screen
 from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_CHANGES, MAX_PACKET, MetricChange, Packet, decode, encode
-from alarm_mw.types import Reason, Record
 
 #: Seconds between looks for what the master has published, while it cannot be had.
 LOOK_PAUSE = 0.2

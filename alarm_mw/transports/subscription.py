@@ -14,7 +14,7 @@ from typing import Annotated, Self
 
 import msgspec
 
-from alarm_mw.sockets import reachable
+from alarm_mw.system.sockets import reachable
 
 #: The bytes before a packet that hold its length.
 HEAD = 4

@@ -12,8 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from alarm_mw.sockets import reachable
-from alarm_mw.types import Reason
+from alarm_mw.model.types import Reason
+from alarm_mw.system.sockets import reachable
 
 log = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Mapping
 from typing import Protocol, cast
 
-from alarm_mw.engine.decision import NOTHING, Decision
-from alarm_mw.errors import NotRunningError
+from alarm_mw.engine.request_rules import NOTHING, Decision
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.types import Record
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Record
 
 #: Names the alarm that lines fire; where it is not set they are printed, for uWSGI's ``log-alarm`` to judge.
 ALARM_VARIABLE = "ALARM_MW_UWSGI_ALARM"

@@ -6,7 +6,7 @@ import re
 
 import msgspec
 
-from alarm_mw.types import Reason, Record
+from alarm_mw.model.types import Reason, Record
 
 #: Ledger columns of each source, such as ``{"logging": {"lines": 3, "screened_out": 3}}``.
 Counts = dict[str, dict[str, int]]

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from alarm_mw.actions.cmd import CmdAction
-from alarm_mw.actions.http import BODY_LIMIT
+from alarm_mw.actions.curl.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
+from alarm_mw.app.local_master import CAPACITY
+from alarm_mw.app.middleware import request_log, request_text
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
-from alarm_mw.delivery import breaker, checkpointer, lane, outbox, policy, refuge
+from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
-from alarm_mw.delivery.settler import GATHER, GATHERED
-from alarm_mw.delivery.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
-from alarm_mw.engine import antiloop, echo, limiters
+from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox
+from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
+from alarm_mw.delivery.outbox.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
+from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import MAX_TIMEOUTS
-from alarm_mw.engine.regexp import RULE_TIMEOUT
-from alarm_mw.master.lines import MAX_LINE
-from alarm_mw.master.local import CAPACITY
-from alarm_mw.master.mule_queue import MAX_DEATHS
-from alarm_mw.master.streams import PATIENCE, WAITING
-from alarm_mw.middleware import request_text
-from alarm_mw.supervisor import watchdog
-from alarm_mw.supervisor.carriers import TOO_MANY
+from alarm_mw.engine.flood_control import limiters
+from alarm_mw.master.mules.queue import MAX_DEATHS
+from alarm_mw.master.streams.intake import PATIENCE, WAITING
+from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.patterns.regexp import RULE_TIMEOUT
+from alarm_mw.supervisor.carriers import watchdog
+from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
-from alarm_mw.transports import request_log
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.wire import MAX_MESSAGE
 
@@ -45,8 +46,8 @@ FIGURES: dict[str, str] = {
     "fallback_after": f"{FALLBACK_AFTER:g}",
     "give_up_grace": f"{policy.GRACE:g}",
     "share": f"{outbox.SHARE}",
-    "flee_after": f"{refuge.FLEE_AFTER:g}",
-    "return_every": f"{refuge.RETURN_EVERY:g}",
+    "flee_after": f"{memory_failover.FLEE_AFTER:g}",
+    "return_every": f"{memory_failover.RETURN_EVERY:g}",
     "history": f"{HISTORY:,}",
     "gather": f"{GATHER * 1000:g}",
     "gathered": f"{GATHERED}",

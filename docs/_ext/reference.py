@@ -20,21 +20,20 @@ from sphinx.pycode import ModuleAnalyzer
 from sphinx.util.docutils import SphinxDirective
 
 import alarm_mw
-from alarm_mw.actions import registry as actions
+from alarm_mw import actions, monitors
 from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.part import NUMBERS
-from alarm_mw.config.request_table import RequestKeys
-from alarm_mw.config.rule_set_data import RULE_SETS
+from alarm_mw.config.rule_sets.data import RULE_SETS
 from alarm_mw.config.settings import Settings
+from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.upkeep import MetricsListener, Upkeep
+from alarm_mw.delivery.outbox.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
-from alarm_mw.engine.limits import Limits
-from alarm_mw.interfaces import Action, Execution, Monitor
-from alarm_mw.master import prometheus
-from alarm_mw.monitors import registry as monitors
-from alarm_mw.types import Reason
+from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.master.control import prometheus
+from alarm_mw.model.interfaces import Action, Execution, Monitor
+from alarm_mw.model.types import Reason
 
 
 class Generated(SphinxDirective):
@@ -213,7 +212,7 @@ class Reasons(Generated):
 
     def lines(self) -> Iterator[str]:
         """Return a table of the members of `Reason`."""
-        comments = _comments("alarm_mw.types", "Reason")
+        comments = _comments("alarm_mw.model.types", "Reason")
         return table(("reason", "why"), ((f"`{reason}`", comments[reason.name]) for reason in Reason))
 
 

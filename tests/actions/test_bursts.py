@@ -18,13 +18,13 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 from prosody_server import Prosody
 from slixmpp import ClientXMPP
 
-from alarm_mw.actions import registry
-from alarm_mw.actions.tls import client_context
+from alarm_mw import actions
 from alarm_mw.config.load import from_keywords
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.runtime import Runtime
-from alarm_mw.types import Record
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.tls import client_context
+from alarm_mw.model.types import Record
 
 COUNT = 1_000
 
@@ -146,7 +146,7 @@ ALL = list(range(COUNT))
 
 
 def concurrency(name: str) -> int:
-    return registry.find(name).concurrency
+    return actions.find(name).concurrency
 
 
 def test_log() -> None:

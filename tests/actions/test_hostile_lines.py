@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alarm_mw.actions.curl import CurlAction, CurlOptions
+from alarm_mw.actions.curl.action import CurlAction, CurlOptions
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.types import Firing, Record
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing, Record
 
 PIECES = [
     b"\r\nX-Evil: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n",

@@ -14,15 +14,15 @@ from typing import Protocol
 
 import pytest
 
-from alarm_mw.actions import xmpp_session
-from alarm_mw.actions.curl import CurlAction, CurlOptions
-from alarm_mw.actions.http import LONGEST_WAIT, retry_after
-from alarm_mw.actions.tls import client_context
-from alarm_mw.actions.xmpp import XmppOptions
-from alarm_mw.actions.xmpp_session import Session
-from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.types import Firing
+from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl.http import LONGEST_WAIT, retry_after
+from alarm_mw.actions.xmpp import session as xmpp_session
+from alarm_mw.actions.xmpp.action import XmppOptions
+from alarm_mw.actions.xmpp.session import Session
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.tls import client_context
+from alarm_mw.model.types import Firing
 
 Make = Callable[..., Firing]
 

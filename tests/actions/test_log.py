@@ -12,8 +12,8 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.actions.log import LogAction, LogOptions, entry
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.types import Firing
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing
 
 
 class Log(Protocol):

@@ -9,9 +9,9 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.actions.mule import MuleAction, MuleOptions
-from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing
 
 
 class FakeProcesses:

@@ -7,36 +7,36 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.actions import registry
-from alarm_mw.actions.cmd import CmdAction
-from alarm_mw.errors import OptionError
+from alarm_mw import actions
+from alarm_mw.actions.cmd.action import CmdAction
+from alarm_mw.model.errors import OptionError
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", actions.names())
 def test_every_name_is_an_action(name: str) -> None:
     """What is listed can be used, and each of its options is explained."""
-    action = registry.find(name)
+    action = actions.find(name)
     assert callable(action.deliver)
     assert action.concurrency >= 1
 
 
 def test_the_actions_that_ship_are_listed() -> None:
     """`names()` has them in alphabetical order."""
-    assert {"cmd", "curl", "log", "xmpp"} <= set(registry.names())
-    assert list(registry.names()) == sorted(registry.names())
+    assert {"cmd", "curl", "log", "xmpp"} <= set(actions.names())
+    assert list(actions.names()) == sorted(actions.names())
 
 
 def test_a_misspelt_name_gets_a_suggestion() -> None:
     """The error names the action that was probably meant."""
     with pytest.raises(OptionError, match=r"unknown alarm plugin 'cutl' \(did you mean 'curl'\?\)"):
-        registry.find("cutl")
+        actions.find("cutl")
 
 
 @pytest.mark.parametrize("name", ["registry", "keyvalue", "../cmd", "", "http"])
 def test_what_serves_actions_is_none(name: str) -> None:
     """Modules beside the actions, and nonsense, cannot be named as one."""
     with pytest.raises(OptionError, match="unknown alarm plugin"):
-        registry.find(name)
+        actions.find(name)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "bare = pager_plugin:Bare\ngone = pager_plugin:Gone\nneedy = pager_plugin:Needy\n"
     )
     (tmp_path / "pager_plugin.py").write_text(
-        "from alarm_mw.actions.cmd import CmdAction\n"
+        "from alarm_mw.actions.cmd.action import CmdAction\n"
         "class Pager(CmdAction): pass\n"
         "class Bare: pass\n"
         "class Needy(CmdAction): requires = ('no_such_package',)\n"
@@ -63,24 +63,24 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_an_installed_package_brings_its_action(installed: Path) -> None:
     """An entry point in the group `alarm_mw.actions` is found by its name."""
-    assert "pager" in registry.names()
-    assert issubclass(registry.find("pager"), CmdAction)
+    assert "pager" in actions.names()
+    assert issubclass(actions.find("pager"), CmdAction)
 
 
 @pytest.mark.parametrize("name", ["broken", "needy"])
 def test_a_missing_package_is_named(name: str, installed: Path) -> None:
     """The error says what to install."""
     with pytest.raises(OptionError, match=f"'{name}' needs the package 'no_such_package'.*pip install no_such_package"):
-        registry.find(name)
+        actions.find(name)
 
 
 def test_a_class_that_is_no_action_is_refused(installed: Path) -> None:
     """The error says what it lacks."""
     with pytest.raises(OptionError, match="'bare' is no action: pager_plugin:Bare has no Options"):
-        registry.find("bare")
+        actions.find("bare")
 
 
 def test_a_class_that_is_not_there_is_refused(installed: Path) -> None:
     """The error says where it was looked for."""
     with pytest.raises(OptionError, match="'gone' cannot be loaded from pager_plugin:Gone"):
-        registry.find("gone")
+        actions.find("gone")

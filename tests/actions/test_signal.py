@@ -16,9 +16,9 @@ from msgspec import structs
 
 from alarm_mw import signals
 from alarm_mw.actions.signal import SignalAction, SignalOptions
-from alarm_mw.errors import ActionError, OptionError
-from alarm_mw.interfaces import ActionContext
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing
 
 
 class FakeProcesses:

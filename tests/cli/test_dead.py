@@ -11,8 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
-from alarm_mw.delivery.outbox import Outbox, Outcome, Settlement, State
-from alarm_mw.types import Firing, Reason, Record
+from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.model.types import Firing, Reason, Record
 
 
 def dead(home: Path, *arguments: str) -> Result:

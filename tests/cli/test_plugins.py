@@ -8,9 +8,8 @@ from types import ModuleType
 import pytest
 from click.testing import CliRunner
 
-from alarm_mw.actions import registry as actions
+from alarm_mw import actions, monitors
 from alarm_mw.cli.main import main
-from alarm_mw.monitors import registry as monitors
 
 
 @pytest.mark.parametrize(("kind", "registry"), [("actions", actions), ("monitors", monitors)])

@@ -12,10 +12,10 @@ import pytest
 from alarm_mw.config.load import Examined, examine
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.sources import Sources
-from alarm_mw.errors import OptionError
-from alarm_mw.interfaces import SECRET, Action, ActionContext, PluginOptions
-from alarm_mw.keyvalue import build, split
-from alarm_mw.types import Firing
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.interfaces import SECRET, Action, ActionContext, PluginOptions
+from alarm_mw.model.keyvalue import build, split
+from alarm_mw.model.types import Firing
 
 #: Reads TOML, ini and flags, in this order.
 Examine = Callable[..., Examined]

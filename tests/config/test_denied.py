@@ -38,7 +38,7 @@ def test_a_working_directory_that_is_closed_has_no_files(locked: Path) -> None:
 def test_a_closed_directory_on_pythons_path_holds_no_finder(locked: Path) -> None:
     """Python passes over it, and so does the search for what compiles regexps."""
     program = (
-        "from alarm_mw.config.screens import Screens\nfrom alarm_mw.types import Rule\n"
+        "from alarm_mw.config.screens import Screens\nfrom alarm_mw.model.types import Rule\n"
         "sys.path.append(os.getcwd())\nprint(Screens(pathlib.Path('/nowhere')).know([Rule('x', ())]))"
     )
     assert run(locked, program) == "False\n"
@@ -50,7 +50,7 @@ def test_a_closed_directory_on_pythons_path_holds_no_finder(locked: Path) -> Non
 def test_a_file_in_a_closed_directory_is_a_mistake(locked: Path, alarm: str) -> None:
     """It is told with its place, like every other one."""
     program = (
-        "from alarm_mw.config.load import from_keywords\nfrom alarm_mw.errors import ConfigError\n"
+        "from alarm_mw.config.load import from_keywords\nfrom alarm_mw.model.errors import ConfigError\n"
         f"try: from_keywords(alarms={{'a': {alarm!r}}}, environ={{}})\nexcept ConfigError as error: print(error)"
     )
     assert "ca_file 'x.pem' is no file" in run(locked, program)

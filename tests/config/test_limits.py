@@ -10,9 +10,9 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords, load
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.engine.limits import Limits
-from alarm_mw.errors import ConfigError
-from alarm_mw.types import Reason, Record
+from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.model.errors import ConfigError
+from alarm_mw.model.types import Reason, Record
 
 TOML = """
 alarm_rate = "100/1h"

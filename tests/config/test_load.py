@@ -12,8 +12,8 @@ from alarm_mw.config.load import from_keywords, load
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.problems import ordinal
 from alarm_mw.config.sources import Sources, found_files
-from alarm_mw.errors import ConfigError
-from alarm_mw.types import Syntax, Where
+from alarm_mw.model.errors import ConfigError
+from alarm_mw.model.types import Syntax, Where
 
 
 @pytest.fixture

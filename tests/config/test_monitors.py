@@ -8,10 +8,10 @@ import pytest
 
 from alarm_mw.config.load import Examined
 from alarm_mw.config.settings import Watch
-from alarm_mw.monitors.backlog import BacklogOptions
-from alarm_mw.monitors.fd import FdOptions
+from alarm_mw.model.types import Where
+from alarm_mw.monitors.backlog.monitor import BacklogOptions
+from alarm_mw.monitors.fd.monitor import FdOptions
 from alarm_mw.monitors.metric import MetricOptions
-from alarm_mw.types import Where
 
 Examine = Callable[..., Examined]
 

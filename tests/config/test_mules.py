@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.actions import registry
+from alarm_mw import actions
 from alarm_mw.actions.mule import MuleOptions
 from alarm_mw.config.load import Examined, examine
 from alarm_mw.config.mules import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.errors import OptionError
+from alarm_mw.model.errors import OptionError
 
 #: Reads what is given as `toml`, `ini` and `flags`, without the actions that ship.
 Examine = Callable[..., Examined]
@@ -73,7 +73,7 @@ def test_mistakes_are_told(examined: Examine, written: dict[str, str], text: str
 
 
 def settings_of(*flags: tuple[str, str]) -> Examined:
-    return examine(Sources(flags=flags), {}, find_action=registry.find)
+    return examine(Sources(flags=flags), {}, find_action=actions.find)
 
 
 def test_a_mule_alarm_needs_a_mule() -> None:

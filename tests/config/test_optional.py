@@ -11,10 +11,10 @@ import pytest
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import Examined, examine, from_keywords
 from alarm_mw.config.sources import Sources
-from alarm_mw.errors import ConfigError, MissingError
-from alarm_mw.interfaces import Action, PluginOptions
+from alarm_mw.model.errors import ConfigError, MissingError
+from alarm_mw.model.interfaces import Action, PluginOptions
+from alarm_mw.model.types import Reason, Record
 from alarm_mw.testing.recorder import RecordingAction
-from alarm_mw.types import Reason, Record
 
 REMEDY = "speech needs the program 'espeak-ng', which is not installed: apt-get install espeak-ng"
 

@@ -9,8 +9,8 @@ import pytest
 from alarm_mw.config.load import load
 from alarm_mw.config.snapshot import from_json, to_json
 from alarm_mw.config.sources import Sources
-from alarm_mw.delivery.stock import MIB, ON_DISK, Amount, OutboxOptions, State
-from alarm_mw.errors import ConfigError
+from alarm_mw.delivery.outbox.stock import MIB, ON_DISK, Amount, OutboxOptions, State
+from alarm_mw.model.errors import ConfigError
 
 
 def read(tmp_path: Path, *texts: str) -> OutboxOptions:

@@ -8,7 +8,7 @@ import pytest
 
 from alarm_mw.config.load import load
 from alarm_mw.config.sources import Sources
-from alarm_mw.errors import ConfigError
+from alarm_mw.model.errors import ConfigError
 
 
 @pytest.mark.parametrize(("value", "names"), [('"a"', ("a",)), ('["b", "a"]', ("b", "a")), ("[]", ())])

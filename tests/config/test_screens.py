@@ -12,9 +12,9 @@ import pytest
 from alarm_mw.config import screens
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.screens import KEPT, Screens
-from alarm_mw.engine.screen import Screen
-from alarm_mw.errors import ConfigError
-from alarm_mw.types import Rule, Syntax, Where
+from alarm_mw.model.errors import ConfigError
+from alarm_mw.model.types import Rule, Syntax, Where
+from alarm_mw.patterns.screen import Screen
 
 
 def rules(word: str = "failed", number: int = 20) -> list[Rule]:

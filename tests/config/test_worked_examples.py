@@ -28,14 +28,14 @@ from alarm_mw.config.load import examine
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.config.uwsgi_ini import read_ini
-from alarm_mw.errors import NotRunningError
-from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.runtime import Runtime
-from alarm_mw.monitors.fd import FdOptions
+from alarm_mw.config.uwsgi.ini import read_ini
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.types import Record
+from alarm_mw.monitors.fd.monitor import FdOptions
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
-from alarm_mw.types import Record
 
 # The library warns of a server that takes passwords without TLS, as the example has one.
 pytestmark = pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")

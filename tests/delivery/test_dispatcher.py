@@ -17,13 +17,13 @@ from alarm_mw import signals
 from alarm_mw.delivery import dispatcher as dispatcher_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import Action, ActionContext, PluginOptions
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import Action, ActionContext, PluginOptions
+from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Firing, Reason, Record
 
 QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 

@@ -15,13 +15,13 @@ from alarm_mw import signals
 from alarm_mw.delivery import breaker as breaker_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.errors import ActionError
-from alarm_mw.interfaces import PluginOptions
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import PluginOptions
+from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Firing, Reason, Record
 
 #: Seconds for anything that should happen soon, on a busy machine.
 PATIENCE = 60.0

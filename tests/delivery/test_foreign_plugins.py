@@ -13,19 +13,19 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from alarm_mw.actions import registry
+from alarm_mw import actions
 from alarm_mw.cli.main import main
 from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.ledger import AlarmRow, imbalances
-from alarm_mw.errors import ConfigError
-from alarm_mw.interfaces import Action
-from alarm_mw.master.batch import Batch, Item
-from alarm_mw.master.making import unmakable
-from alarm_mw.master.runtime import Runtime
+from alarm_mw.master.runtime.making import unmakable
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import ConfigError
+from alarm_mw.model.interfaces import Action
+from alarm_mw.model.types import Record
 from alarm_mw.testing import Recorder
-from alarm_mw.types import Record
 
 #: A module of a third party; `{body}` is what is wrong with it.
 PLUGIN = """
@@ -93,7 +93,7 @@ class Site:
         self._monkeypatch.delitem(sys.modules, "rogue_plugin", raising=False)
 
     def find(self, name: str) -> type[Action]:
-        return self.recorder.find(name) if name == "recording" else registry.find(name)
+        return self.recorder.find(name) if name == "recording" else actions.find(name)
 
     def settings(self, give_up_after: float = 0.0, attempt_timeout: float = 30.0) -> Settings:
         file = self.directory / "alarms.toml"

@@ -6,8 +6,8 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.delivery.grouping import combined, grouped
-from alarm_mw.delivery.outbox import Entry
-from alarm_mw.types import Firing, Record
+from alarm_mw.delivery.outbox.outbox import Entry
+from alarm_mw.model.types import Firing, Record
 
 
 def firing(number: int, text: str, **facts: object) -> Firing:

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from alarm_mw.delivery.dead_letters import DeadLetters, Order
 from alarm_mw.delivery.inbox import PAGE, Inbox
-from alarm_mw.delivery.outbox import Entry, Outbox, Outcome, Settlement, State, Taken
-from alarm_mw.types import Firing, Reason, Record
+from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Outcome, Settlement, State, Taken
+from alarm_mw.model.types import Firing, Reason, Record
 
 RECORD = Record(b"x\n", "stdout", 1.0, "k")
 

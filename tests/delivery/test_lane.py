@@ -8,12 +8,12 @@ import sqlite3
 import pytest
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox import Outbox, Settlement
+from alarm_mw.delivery.outbox.outbox import Outbox, Settlement
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.interfaces import ActionContext
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing, Record
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Firing, Record
 
 
 class FullOnce(Outbox):

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.engine.conditions import class_names, key_of
-from alarm_mw.engine.decision import Decision
-from alarm_mw.engine.quick import LEAST, QuickPattern
-from alarm_mw.errors import PatternError
-from alarm_mw.types import RequestConditions as Asked
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.model.errors import PatternError
+from alarm_mw.model.types import RequestConditions as Asked
+from alarm_mw.patterns.quick import LEAST, QuickPattern
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.engine.echo import CALLS_CAPACITY, CAPACITY, WINDOW, EchoGuard
-from alarm_mw.types import Record
+from alarm_mw.model.types import Record
 
 
 def record(*echoes: bytes, loose: tuple[bytes, ...] = ()) -> Record:

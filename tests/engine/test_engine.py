@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.types import Reason, Record, Rule, Syntax, Verdict
+from alarm_mw.model.types import Reason, Record, Rule, Syntax, Verdict
+from alarm_mw.patterns.screen import Screen
 
 ALARMS = ("a", "b", "c")
 _keys = (f"k{n}" for n in itertools.count())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 from alarm_mw.engine.ledger import MAX_SOURCES, Ledger, imbalances
-from alarm_mw.types import Reason
+from alarm_mw.model.types import Reason
 
 
 def balanced() -> Ledger:

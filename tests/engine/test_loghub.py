@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.engine.finder import Name
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.types import Rule, Syntax
+from alarm_mw.model.types import Rule, Syntax
+from alarm_mw.patterns.finder import Name
+from alarm_mw.patterns.screen import Screen
 
 LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
 LOGS = sorted(path.stem for path in LOGHUB.glob("*.rules"))

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
-from alarm_mw.engine.limiters import ALL
-from alarm_mw.engine.limits import Limits, Rate
+from alarm_mw.engine.flood_control.limiters import ALL
+from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.types import Reason, Record, Rule, Verdict
+from alarm_mw.model.types import Reason, Record, Rule, Verdict
+from alarm_mw.patterns.screen import Screen
 
 LIMITS = {"a": Limits(rate="1/1h")}
 

@@ -8,11 +8,11 @@ import pytest
 
 from alarm_mw.engine.conditions import key_of
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
-from alarm_mw.engine.finder import Name
-from alarm_mw.engine.quick import QuickPattern
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.types import Reason, Record, RequestConditions, Rule
+from alarm_mw.model.types import Reason, Record, RequestConditions, Rule
+from alarm_mw.patterns.finder import Name
+from alarm_mw.patterns.quick import QuickPattern
+from alarm_mw.patterns.screen import Screen
 
 UPLOADS = RequestConditions(methods=("POST",), path="^/upload")
 ERRORS = RequestConditions(statuses=((500, 599),), access_log=True)

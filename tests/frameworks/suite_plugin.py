@@ -20,9 +20,9 @@ import pytest
 from _pytest.compat import NOTSET
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.engine.decision import Decision
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import Request, client_left, server_error, slower_than, unfinished_after, unhandled_exception
-from alarm_mw.types import RequestConditions
 
 #: Flask's suite was written for a pytest that had it.
 if not hasattr(_pytest.monkeypatch, "notset"):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
 
 #: Seconds for a program to end.

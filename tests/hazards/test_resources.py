@@ -20,15 +20,15 @@ try:
 except OSError: pass
 for n in range(3): logger.error("TERRIBLE %d", n)
 for each in taken: each.close()
-from alarm_mw import process
-process.current()._transport._not_before = 0.0
+from alarm_mw.app import current_master
+current_master.current()._transport._not_before = 0.0
 logger.error("TERRIBLE last")
 """
 
 #: Stops the master, logs more than the socket takes, and lets the master go on.
 STOPPED_MASTER = """
 import json, pathlib, signal, time
-from alarm_mw import process
+from alarm_mw.app import current_master
 from alarm_mw.transports.control import ask_patiently
 ask_patiently(os.environ["ALARM_MW_SOCKET"], "/status")
 family = pathlib.Path(f"/proc/{os.getppid()}/task/{os.getppid()}/children").read_text().split()

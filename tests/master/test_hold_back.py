@@ -11,16 +11,16 @@ from pathlib import Path
 import pytest
 
 from alarm_mw import signals
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.engine.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Hit, Screen
-from alarm_mw.master.batch import Batch, Lines
-from alarm_mw.master.worker import Worker
+from alarm_mw.master.worker.batch import Batch, Lines
+from alarm_mw.master.worker.thread import Worker
+from alarm_mw.model.types import Reason, Record, Rule
+from alarm_mw.patterns.screen import Hit, Screen
 from alarm_mw.transports.own_requests import own_requests
-from alarm_mw.types import Reason, Record, Rule
 
 LIMIT = 10.0
 

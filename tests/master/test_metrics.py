@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from alarm_mw.engine.ledger import Ledger
 from alarm_mw.master.metrics import MAX_METRICS, Metrics, ledger_metrics
+from alarm_mw.model.types import Reason
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Reason
 
 
 def test_changes_are_made_in_order() -> None:

@@ -11,13 +11,13 @@ import pytest
 
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.interfaces import Monitor, MonitorContext, PluginOptions
 from alarm_mw.master.monitors import Monitors, watchable
-from alarm_mw.master.runtime import Runtime
-from alarm_mw.monitors.fd import FdOptions
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.model.interfaces import Monitor, MonitorContext, PluginOptions
+from alarm_mw.model.types import Where
+from alarm_mw.monitors.fd.monitor import FdOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
-from alarm_mw.types import Where
 
 
 class Scripted:

@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.finder import Name
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
-from alarm_mw.master.chunk import Chunk
-from alarm_mw.master.reader import StreamReader
-from alarm_mw.types import Record, Rule
+from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.model.types import Record, Rule
+from alarm_mw.patterns.finder import Name
+from alarm_mw.patterns.screen import Screen
 
 PATTERNS = ["ALARM", "^..$", "(?i)straße", "^b.*x$", r"\bé\w", r"(\d)\1", "(?<!a)c", "x*", "[^a]$"]
 RULES = [compile_rule(Rule(pattern, (f"a{n}",))) for n, pattern in enumerate(PATTERNS)]

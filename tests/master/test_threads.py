@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from alarm_mw.master.threads import LateExecutor, start_thread
-from alarm_mw.transports.origin import in_alarm_code
+from alarm_mw.model.origin import in_alarm_code
 
 
 def test_our_threads_are_named_and_marked() -> None:

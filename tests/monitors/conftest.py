@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from alarm_mw.interfaces import Monitor, MonitorContext, PluginOptions
+from alarm_mw.model.interfaces import Monitor, MonitorContext, PluginOptions
 
 #: Seconds for anything that should happen soon.
 PATIENCE = 10.0

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.errors import OptionError
+from alarm_mw.model.errors import OptionError
 from alarm_mw.monitors.metric import MetricMonitor, MetricOptions, Threshold
 
 OFTEN = 0.01

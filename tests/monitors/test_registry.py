@@ -7,14 +7,14 @@ import inspect
 import msgspec
 import pytest
 
-from alarm_mw.errors import OptionError
-from alarm_mw.monitors import registry
+from alarm_mw import monitors
+from alarm_mw.model.errors import OptionError
 
 
-@pytest.mark.parametrize("name", registry.names())
+@pytest.mark.parametrize("name", monitors.names())
 def test_every_name_is_a_monitor(name: str) -> None:
     """What is listed can be used, and each of its options is explained."""
-    monitor = registry.find(name)
+    monitor = monitors.find(name)
     assert inspect.iscoroutinefunction(monitor.run)
     for field in msgspec.structs.fields(monitor.Options):
         info = msgspec.inspect.type_info(field.type)
@@ -24,18 +24,18 @@ def test_every_name_is_a_monitor(name: str) -> None:
 
 def test_the_monitors_that_ship_are_listed() -> None:
     """`names()` has them in alphabetical order."""
-    assert {"backlog", "fd", "metric", "segfault"} <= set(registry.names())
-    assert list(registry.names()) == sorted(registry.names())
+    assert {"backlog", "fd", "metric", "segfault"} <= set(monitors.names())
+    assert list(monitors.names()) == sorted(monitors.names())
 
 
 def test_a_misspelt_name_gets_a_suggestion() -> None:
     """The error names the monitor that was probably meant."""
     with pytest.raises(OptionError, match=r"unknown monitor 'backlock' \(did you mean 'backlog'\?\); there are: "):
-        registry.find("backlock")
+        monitors.find("backlock")
 
 
 @pytest.mark.parametrize("name", ["registry", "sock_diag", "", "../fd"])
 def test_what_serves_monitors_is_none(name: str) -> None:
     """Modules beside the monitors, and nonsense, cannot be named as one."""
     with pytest.raises(OptionError, match="unknown monitor"):
-        registry.find(name)
+        monitors.find(name)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from waiting import wait_until
 
-from alarm_mw.errors import NotRunningError
+from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
+from alarm_mw.engine.flood_control.pending_digest import Untold
 from alarm_mw.engine.memory import Memory
-from alarm_mw.engine.untold import Untold
 
 LINES = 100_000
 

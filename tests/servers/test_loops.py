@@ -178,7 +178,8 @@ def sink() -> Iterator[str]:
 ROOT_HANDLER = """
 import json, logging, sys, threading
 import alarm_mw
-from alarm_mw import process, signals
+from alarm_mw import signals
+from alarm_mw.app import current_master
 
 done = threading.Event()
 receive = lambda sender, firing: done.set()
@@ -193,7 +194,7 @@ if sys.argv[1] == "run":
     sys.stdin.read()
 else:
     assert done.wait(60)
-    runtime = process.current()._runtime
+    runtime = current_master.current()._runtime
     alarm_mw.shutdown()
     with open("books.json", "w") as file:
         json.dump(runtime.outbox.ledger.books(), file)

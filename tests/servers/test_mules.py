@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.delivery.settler import GATHERED
+from alarm_mw.delivery.outbox.outcome_writer import GATHERED
 
 #: As it stands in uWSGI's documentation, with a file in the place of print.
 MULE = """

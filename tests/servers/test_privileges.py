@@ -18,7 +18,7 @@ NOBODY = 65534
 SERVER = """
 import logging, os, sys
 import alarm_mw
-from alarm_mw.process import current
+from alarm_mw.app.current_master import current
 
 logging.basicConfig(handlers=[alarm_mw.AlarmHandler()])
 logging.error("TERRIBLE as root")

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 
 OPTIONS = ("--alarm", "a cmd:cat >> out.txt", "--log-alarm", "a ^(ERROR:root:)?TERRIBLE ALARM")
 

@@ -7,8 +7,8 @@ import os
 import select
 from pathlib import Path
 
-from alarm_mw.descriptors import lead_to_one_place, write_at_once
 from alarm_mw.supervisor.descriptors import ready_for
+from alarm_mw.system.descriptors import lead_to_one_place, write_at_once
 
 
 def close(*fds: int) -> None:

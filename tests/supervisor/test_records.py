@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.sharing import socket_mode
 from alarm_mw.supervisor.records import BACKLOG, RecordsSocket
+from alarm_mw.system.permissions import socket_mode
 
 
 def worker() -> socket.socket:

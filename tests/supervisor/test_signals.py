@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.supervisor.linux import Arrived
 from alarm_mw.supervisor.signals import is_sent_to_us_alone
+from alarm_mw.system.linux import Arrived
 
 SI_USER, SI_QUEUE, SI_TKILL, SI_KERNEL = 0, -1, -6, 0x80
 

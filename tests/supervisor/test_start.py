@@ -227,8 +227,7 @@ import alarm_mw.supervisor.start, alarm_mw.supervisor.supervisor
 ours = os.path.dirname(sys.argv[1])
 standard = os.path.dirname(os.__file__)
 files = [getattr(m, "__file__", None) or standard for m in sys.modules.values()]
-beside = [os.path.dirname(ours) + name for name in ("/descriptors.py", "/sharing.py", "/sockets.py")]
-allowed = (ours + "/", *beside, standard)
+allowed = (ours + "/", os.path.dirname(ours) + "/system/", standard)
 print([f for f in files if not f.startswith(allowed) or "site-packages" in f])
 """
     command = [sys.executable, "-I", "-S", "-c", program, main.__file__]

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.supervisor.carrier_start import CarrierStart
-from alarm_mw.supervisor.carriers import Carriers
-from alarm_mw.supervisor.linux import Arrived
+from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.start import CarrierStart
+from alarm_mw.supervisor.carriers.watchdog import PATIENCE
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
 from alarm_mw.supervisor.streams import Stream
 from alarm_mw.supervisor.supervisor import DRAIN, Supervisor
-from alarm_mw.supervisor.watchdog import PATIENCE
+from alarm_mw.system.linux import Arrived
 
 NO_SUCH_PID = 2**22 + 1
 

@@ -6,10 +6,10 @@ from collections import Counter
 
 import pytest
 
+from alarm_mw.model.types import Record
 from alarm_mw.transports import client
 from alarm_mw.transports.client import Client, Early, Nowhere
 from alarm_mw.transports.wire import MetricChange
-from alarm_mw.types import Record
 
 
 class Way(Nowhere):

@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from alarm_mw.errors import NotRunningError
-from alarm_mw.master.control import Answers, Status
-from alarm_mw.master.web import ControlServer
+from alarm_mw.master.control.servers import ControlServer
+from alarm_mw.master.control.status import Answers, Status
+from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask, read_patiently
 from alarm_mw.transports.places import control_path
 

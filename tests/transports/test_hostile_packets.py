@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import MAX_COUNT, MAX_SOURCES, Ledger, imbalances
 from alarm_mw.master.metrics import MAX_VALUE, Metrics
 from alarm_mw.master.metrics_file import MetricsFile
+from alarm_mw.model.types import Record
 from alarm_mw.transports.subscription import Ask, FromProcess, Register, frame, from_process
 from alarm_mw.transports.wire import MetricChange, Packet, decode
-from alarm_mw.types import Record
 
 pack = msgspec.msgpack.encode
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from alarm_mw.model.types import Record
 from alarm_mw.transports.own_requests import CAPACITY, WINDOW, OwnRequests
-from alarm_mw.types import Record
 
 
 def line(text: str, source: str = "stdout") -> Record:

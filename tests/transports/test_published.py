@@ -10,12 +10,12 @@ import pytest
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.engine.screen import Screen
 from alarm_mw.master.publisher import Publisher
+from alarm_mw.model.types import RequestConditions, Rule
+from alarm_mw.patterns.screen import Screen
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import Content, Published, withdraw
 from alarm_mw.transports.remote import RemoteClient
-from alarm_mw.types import RequestConditions, Rule
 
 
 @pytest.fixture

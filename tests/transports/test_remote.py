@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw import client, process
+from alarm_mw.app import client, current_master
+from alarm_mw.model.types import Reason
 from alarm_mw.transports import remote
 from alarm_mw.transports.remote import RemoteClient
 from alarm_mw.transports.wire import decode
-from alarm_mw.types import Reason
 
 
 def test_a_line_is_counted_in_the_packet_that_says_what_became_of_it(
@@ -24,7 +24,7 @@ def test_a_line_is_counted_in_the_packet_that_says_what_became_of_it(
         listener.bind(path)
         listener.listen()
         way = RemoteClient(path)
-        monkeypatch.setattr(process, "current", lambda: way)
+        monkeypatch.setattr(current_master, "current", lambda: way)
         client.skip("wsgi", Reason.ALARM_ORIGIN)
         connection, _ = listener.accept()
         with connection:

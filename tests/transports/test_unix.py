@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.sockets import reachable
+from alarm_mw.model.types import Reason
+from alarm_mw.system.sockets import reachable
 from alarm_mw.transports.unix import MAX_LEFT, UnixTransport
-from alarm_mw.types import Reason
 
 
 def listen(path: Path) -> socket.socket:

@@ -17,7 +17,7 @@ from typing import Any
 
 from ports import free_port
 
-from alarm_mw.errors import NotRunningError
+from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
 from faults.row import Outbox

@@ -18,7 +18,7 @@ from typing import Any
 from matrix_rows import Program, Row
 from ports import free_port
 
-from alarm_mw.delivery.outbox import Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
 
 #: What an alarm says: the way, the number, the process, and its place in all that the process says.

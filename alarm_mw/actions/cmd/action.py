@@ -1,0 +1,171 @@
+"""``cmd:SHELL COMMAND``: runs a command with the message on its standard input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+
+import msgspec
+
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.interfaces import ActionContext, Execution, PluginOptions
+from alarm_mw.model.printable import printable
+from alarm_mw.model.types import Firing
+from alarm_mw.system.forks import held_off
+
+if TYPE_CHECKING:
+    from alarm_mw.actions.cmd.child import Child
+
+#: Bytes of one command's output that go to the log.
+OUTPUT_LIMIT = 65_536
+
+#: Bytes of the end of stderr that an error quotes.
+STDERR_TAIL = 4_096
+
+#: Seconds to wait for more output when the command has ended but its children hold the pipe.
+OUTPUT_GRACE = 0.1
+
+#: What the system may have again in a moment.
+_TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
+
+#: Ours, for the application only: a command that found the master's socket would become a source of lines.
+_OWN = "ALARM_MW_"
+
+
+class CmdOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `cmd` action can be told."""
+
+    is_unlimited_in_uwsgi: ClassVar[bool] = True
+
+    command: Annotated[str, msgspec.Meta(description="what `/bin/sh -c` runs; the message is on its standard input")]
+
+    def __post_init__(self) -> None:
+        """Check what would fail at the first alarm."""
+        if not self.command.strip():
+            raise ValueError("cmd needs a shell command")
+        if "\0" in self.command:
+            raise ValueError("a shell command cannot hold a NUL character")
+
+
+class CmdAction:
+    """Runs a shell command: the message on stdin and nowhere else, facts of the alarm in ``ALARM_…`` variables.
+
+    Exit status 0 is delivered. Any other is a failure, and only 75 (``EX_TEMPFAIL`` of sysexits.h) is tried again: a
+    command may have done half of its work before it failed, so running it twice must be its own wish.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = CmdOptions
+    concurrency: ClassVar[int] = 8
+
+    def __init__(self, options: CmdOptions, context: ActionContext) -> None:
+        self._command = options.command
+        self._context = context
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> CmdOptions:
+        """Return the options of ``cmd:SHELL COMMAND``."""
+        try:
+            return CmdOptions(command=args)
+        except ValueError as error:
+            raise OptionError(str(error)) from None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        pass
+
+    async def deliver(self, firing: Firing) -> None:
+        """Run the command; what it writes goes to the log. Cancelling ends it and its children."""
+        import asyncio  # noqa: PLC0415  # 20 ms, which no start of a server has to wait for
+
+        output = _Output()
+        child = self._start(firing, output)
+        try:
+            status = await child.status()
+            await child.drain(OUTPUT_GRACE)
+        finally:
+            await child.stop()
+            if text := output.for_log():
+                await asyncio.to_thread(self._context.write_log, text)
+        if status:
+            raise ActionError(explain(status, bytes(output.tail)), retry=status == os.EX_TEMPFAIL)
+
+    def _start(self, firing: Firing, output: _Output) -> Child:
+        with held_off():
+            from alarm_mw.actions.cmd.child import Child  # noqa: PLC0415  # see deliver
+
+        execution = self._context.execution
+        try:
+            return Child(self._command, firing.message, environment(firing, execution), output.take, execution)
+        except OSError as error:
+            where = f" (in {execution.chdir})" if execution.chdir else ""
+            text = f"the command could not be started: {error.strerror}{where}"
+            raise ActionError(text, retry=error.errno in _TEMPORARY) from error
+
+
+class _Output:
+    """What a command wrote: the start of all of it for the log, the end of stderr for the error."""
+
+    def __init__(self) -> None:
+        self.tail = bytearray()
+        self._kept = bytearray()
+        self._total = 0
+
+    def take(self, stream: str, data: bytes) -> None:
+        self._total += len(data)
+        self._kept += data[: OUTPUT_LIMIT - len(self._kept)]
+        if stream == "stderr":
+            self.tail += data
+            del self.tail[:-STDERR_TAIL]
+
+    def for_log(self) -> bytes:
+        cut = self._total - len(self._kept)
+        note = f"\n[uwsgi-alarm-cmd] {cut} more bytes of output were left out\n" if cut else ""
+        return bytes(self._kept) + note.encode()
+
+
+def environment(firing: Firing, execution: Execution) -> dict[str, str]:
+    """Return the environment of a command: ours without what makes a process a source, and the facts of `firing`."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+    facts = {f"ALARM_{name}": _value(fact) for name, fact in _facts(firing).items()}
+    return execution.environment(inherited) | facts
+
+
+def _facts(firing: Firing) -> dict[str, object]:
+    record = firing.record
+    facts: dict[str, object | None] = {
+        "NAME": firing.alarm,
+        "ID": firing.id,
+        "RULE": firing.rule,
+        "TIME": f"{firing.time:.6f}",
+        "SOURCE": record.source,
+        "PID": record.pid,
+        "LOGGER": record.logger,
+        "LEVEL": record.level,
+        "COUNT": firing.count,
+        "INSTEAD_OF": ",".join(firing.via) or None,
+        "HELD_BACK": firing.held_back,
+        "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
+    }
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def _value(fact: object) -> str:
+    return str(fact).replace("\0", "").encode("utf-8", "backslashreplace").decode()
+
+
+def explain(status: int, stderr: bytes) -> str:
+    """Return a sentence on why a command failed, with the end of what it wrote to stderr."""
+    text = f"the command exited with status {status}" if status > 0 else f"the command was killed by {_name(-status)}"
+    said = printable(stderr.strip())
+    return f"{text}: {said}" if said else text
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # real-time signals have numbers only
+        return f"signal {number}"

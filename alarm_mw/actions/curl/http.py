@@ -1,0 +1,251 @@
+"""HTTP for actions: one request at a time to one URL, answers judged. Only it and its transport import `httpx`.
+
+It takes 120 ms to import: import this module where a client is made, not at the top.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import ssl
+import time
+import urllib.request
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from typing import cast
+
+import httpx
+
+from alarm_mw.actions.curl.http_transport import KeptTransport
+from alarm_mw.actions.curl.url import Target
+from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.masking import quoted, secrets_in
+from alarm_mw.model.tls import client_context
+from alarm_mw.requests import FIRST_SERVER_ERROR
+from alarm_mw.transports.own_requests import own_requests
+
+#: Bytes of an answer that are read; a longer one costs the connection.
+BODY_LIMIT = 65_536
+
+#: Seconds that an idle connection is kept, as libcurl keeps it.
+KEEP_ALIVE = 118.0
+
+#: Seconds that a server's Retry-After can keep us away at most: a mistake in it must not silence an alarm.
+LONGEST_WAIT = 3600.0
+
+#: RFC 9110, sections 15.3 and 15.4.
+_SUCCESS = range(200, 300)
+_REDIRECTION = range(300, 400)
+
+#: Besides 5xx: Request Timeout, Too Early, Too Many Requests.
+_TEMPORARY = {408, 425, 429}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP response, its body cut after `BODY_LIMIT` bytes."""
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpSettings:
+    """How a client reaches its server."""
+
+    #: User name and password for the first request.
+    auth: tuple[str, str] | None = field(default=None, repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    #: Whether the server's certificate must be trusted.
+    verify: bool = True
+    #: A PEM file of the certificates to trust instead of the system's.
+    ca_file: str = ""
+    #: Besides what is in `auth` and `headers`, what a server may echo and must not be shown.
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    #: Seconds that a whole request may take; 0 is no limit.
+    timeout: float = 4.0
+    #: Seconds that connecting may take; 0 is no limit.
+    conn_timeout: float = 4.0
+
+
+class HttpClient:
+    """Sends requests to one URL over a kept connection. Belongs to one event loop; `close` it at the end.
+
+    It drives `httpx`'s transport, not its client, which would log every URL with whatever secret is in it. Proxies
+    are taken from the environment, as libcurl takes them.
+    """
+
+    def __init__(self, target: Target, settings: HttpSettings) -> None:
+        """Prepare; nothing is connected yet. Raises `OptionError`."""
+        self._target = target
+        self._fields = _fields({"Accept": "*/*", **_authorization(settings.auth), **settings.headers})
+        self._timeout = settings.timeout or None
+        self._limits = f"timeout {settings.timeout:g} s, conn_timeout {settings.conn_timeout:g} s"
+        self._extensions = {"timeout": {"connect": settings.conn_timeout or None}}
+        self._transport = _transport(target, settings)
+        self._is_here = False
+        self._secrets = _worth_hiding(target, settings)
+
+    @functools.cached_property
+    def _url(self) -> httpx.URL:
+        return httpx.URL(self._target.url)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._transport.aclose()
+
+    async def deliver(self, method: str, headers: Mapping[str, str], body: bytes) -> None:
+        """Send `body`; return when the answer says 2xx. Raises `ActionError`."""
+        answer = await self._send(method, headers, body)
+        judge(self._target.origin, answer, time.time(), self._secrets)
+
+    async def _send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
+        """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
+        with _explained(self._target.origin, self._limits, self._secrets):
+            request = self._request(method, headers, body)
+            if was_here := self._is_here:
+                own_requests.add(method, self._target.resource)
+            async with asyncio.timeout(self._timeout):
+                response = await self._transport.handle_async_request(request)
+                async with contextlib.aclosing(response):
+                    self._is_here = _is_here(response)
+                    if self._is_here and not was_here:
+                        own_requests.add(method, self._target.resource)
+                    return Answer(response.status_code, response.headers, await _start_of(response))
+
+    def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+        # What the constructor would make of them by itself takes longer.
+        host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
+        fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
+        stream = httpx.ByteStream(body)
+        request = httpx.Request(
+            method, self._url, headers=[*fields.values()], stream=stream, extensions=self._extensions
+        )
+        request.method = method  # as it was written; the constructor makes it upper case
+        return request
+
+
+def _fields(headers: Mapping[str, str]) -> dict[str, tuple[bytes, bytes]]:
+    """Return headers as they are sent, by their names in lower case; of two that differ in nothing else, the last."""
+    return {name.lower(): (name.encode("ascii"), value.encode("ascii")) for name, value in headers.items()}
+
+
+def _is_here(response: httpx.Response) -> bool:
+    """Return whether the answer came from this machine: both ends of the connection have one address."""
+    stream = response.extensions.get("network_stream")
+    if stream is None:
+        return False
+    ours, theirs = stream.get_extra_info("client_addr"), stream.get_extra_info("server_addr")
+    return bool(ours and theirs and ours[0] == theirs[0])
+
+
+async def _start_of(response: httpx.Response) -> bytes:
+    body = bytearray()
+    chunks = cast("AsyncGenerator[bytes]", aiter(cast("httpx.AsyncByteStream", response.stream)))
+    async with contextlib.aclosing(chunks):
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > BODY_LIMIT:
+                break
+    return bytes(body[:BODY_LIMIT])
+
+
+@contextlib.contextmanager
+def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[None]:
+    """Turn what goes wrong below HTTP into an `ActionError` that names the server, and never more of the URL."""
+    try:
+        yield
+    except (TimeoutError, httpx.TimeoutException) as error:
+        raise ActionError(f"{origin}: no answer in time ({limits})", retry=True) from error
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
+        raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
+    except httpx.TransportError as error:
+        # A bad certificate too: the usual one has expired and is renewed while we wait; nothing was sent to it.
+        raise ActionError(f"{origin}: {quoted(_cause(error), secrets)}", retry=True) from error
+
+
+def _cause(error: BaseException) -> str:
+    """Return what the operating system or TLS said at the bottom of a chain of wrapped errors."""
+    deepest: BaseException | None = error
+    while deepest is not None:
+        if isinstance(deepest, ssl.SSLCertVerificationError):
+            return f"the certificate is not trusted: {deepest.verify_message}"
+        if isinstance(deepest, OSError) and deepest.strerror:
+            return deepest.strerror
+        deepest = deepest.__cause__ or deepest.__context__
+    return str(error) or type(error).__name__
+
+
+def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> None:
+    """Return when `answer` says that the message was taken; else raise `ActionError`.
+
+    2xx is delivered. 408, 425, 429 and 5xx may be tried again, after the seconds in Retry-After (RFC 9110, section
+    10.2.3; `now` is the time in seconds since the epoch). A redirect is refused: it would send the message elsewhere
+    than the configuration says. What the server wrote is quoted, with `secrets` masked.
+    """
+    if answer.status in _SUCCESS:
+        return
+    retry = answer.status in _TEMPORARY or answer.status >= FIRST_SERVER_ERROR
+    after = retry_after(answer.headers.get("retry-after", ""), now) if retry else None
+    plea = f", asks to be left alone for {after:.0f} seconds" if after else ""
+    raise ActionError(f"{origin}: HTTP {answer.status}{plea}{_detail(answer, secrets)}", retry=retry, after=after)
+
+
+def _detail(answer: Answer, secrets: frozenset[str]) -> str:
+    location = answer.headers.get("location")
+    if location and answer.status in _REDIRECTION:
+        host = quoted(Target.host_of(location), secrets)
+        return f", a redirect to {host or 'another path'}, is not followed"
+    body = answer.body.strip().decode("utf-8", "surrogateescape")
+    return f": {quoted(body, secrets)}" if body else ""
+
+
+def retry_after(value: str, now: float) -> float | None:
+    """Return the seconds that a Retry-After header asks to wait, as a number or as a date; None for neither.
+
+    More than `LONGEST_WAIT` is not granted.
+    """
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        return min(float(text), LONGEST_WAIT)
+    try:
+        return min(max(0.0, parsedate_to_datetime(text).timestamp() - now), LONGEST_WAIT)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _authorization(auth: tuple[str, str] | None) -> dict[str, str]:
+    return {"Authorization": f"Basic {_credentials(*auth)}"} if auth else {}
+
+
+def _credentials(user: str, password: str) -> str:
+    return base64.b64encode(f"{user}:{password}".encode("utf-8", "surrogateescape")).decode()
+
+
+def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:
+    """Return what a server may echo and must not be shown: passwords, tokens in headers and in the URL's path."""
+    credentials = (settings.auth[1], _credentials(*settings.auth)) if settings.auth else ()
+    return secrets_in(*credentials, *settings.headers.values(), *settings.secrets, target.resource, target.path)
+
+
+def _transport(target: Target, settings: HttpSettings) -> httpx.AsyncBaseTransport:
+    tls = client_context(ca_file=settings.ca_file, verify=settings.verify) if target.is_secure else None
+    if (proxy := _proxy(target)) is None:
+        return KeptTransport(tls, KEEP_ALIVE)
+    limits = httpx.Limits(keepalive_expiry=KEEP_ALIVE)
+    try:
+        return httpx.AsyncHTTPTransport(verify=tls or False, limits=limits, proxy=proxy)
+    except (ImportError, ValueError) as error:  # an unknown kind of proxy, or one that needs a further package
+        raise OptionError(f"the proxy that the environment names cannot be used: {type(error).__name__}") from error
+
+
+def _proxy(target: Target) -> str | None:
+    """Return the proxy that the environment names for `target`: ``https_proxy``, ``all_proxy``, minus ``no_proxy``."""
+    if urllib.request.proxy_bypass(target.host):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(target.scheme) or proxies.get("all")

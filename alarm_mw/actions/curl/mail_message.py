@@ -1,0 +1,61 @@
+"""A firing as a mail: a correct message (RFC 5322), whatever its text is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from email.utils import parseaddr
+
+from alarm_mw.model.printable import printable_lines
+from alarm_mw.model.types import Firing, Record
+
+#: Long lines and whatever is not ASCII are encoded: nothing depends on what the servers on the way can do.
+_POLICY = SMTP.clone(cte_type="7bit")
+
+_SAMPLE = Firing("id", "a", b"", Record(b"", "api", 0.0, "key"), 0.0)
+_ADDRESS = "a@example.org"
+
+
+def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str) -> EmailMessage:
+    """Return the mail (RFC 5322) for `firing`: the message is its text, and never in its header.
+
+    ``Message-ID`` comes from the firing's id, so that a retry is the same mail; ``Auto-Submitted`` (RFC 3834) keeps
+    holiday notices from answering.
+    """
+    mail = EmailMessage(policy=_POLICY)
+    mail["From"] = sender
+    mail["To"] = ", ".join(recipients)
+    mail["Subject"] = subject or f"alarm {firing.alarm}"
+    mail["Date"] = datetime.fromtimestamp(firing.time, UTC)
+    mail["Message-ID"] = f"<{firing.id}@{bare(sender).rpartition('@')[2]}>"
+    mail["Auto-Submitted"] = "auto-generated"
+    mail.set_content("\n".join(printable_lines(firing.message)) + "\n")
+    return mail
+
+
+def bare(address: str) -> str:
+    """Return the address in ``Name <address>``."""
+    return parseaddr(address)[1] or address
+
+
+def default_sender(user: str) -> str:
+    """Return the sender where none is named, for the user name of the login."""
+    return user if "@" in user else f"alarm-mw@{socket.gethostname()}"
+
+
+def check_header(sender: str, recipients: Sequence[str], subject: str) -> None:
+    """Raise `ValueError` for what cannot stand in the header of a mail."""
+    _check("mail_from", sender, sender, _ADDRESS, "")
+    _check("subject", subject, _ADDRESS, _ADDRESS, subject)
+    for recipient in recipients:
+        _check("mail_to", recipient, _ADDRESS, recipient, "")
+
+
+def _check(key: str, value: str, sender: str, recipient: str, subject: str) -> None:
+    try:
+        compose(_SAMPLE, sender, [recipient], subject).as_bytes()
+    except Exception as error:  # the standard library fails in any way at what it cannot read
+        raise ValueError(f"{key}: {value!r} cannot stand in the header of a mail") from error

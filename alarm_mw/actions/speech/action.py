@@ -1,0 +1,117 @@
+"""``speech:``: says the message aloud."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from msgspec import Meta
+
+from alarm_mw.actions.speech.speakers import Manner, Speech, speakable, speaker_of
+from alarm_mw.model import keyvalue
+from alarm_mw.model.errors import ActionError, MissingError
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.printable import printable
+from alarm_mw.model.types import Firing
+
+#: Bytes of the end of what the program complained that an error quotes.
+STDERR_TAIL = 1_000
+
+#: Ours, for the application only.
+_OWN = "ALARM_MW_"
+
+
+class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
+    """What the `speech` action can be told."""
+
+    voice: Annotated[str, Meta(description="the voice, as the program names it; its own choice if empty")] = ""
+    rate: Annotated[int, Meta(ge=0, le=1000, description="words a minute; 0 is the program's own choice")] = 0
+    file: Annotated[str, Meta(description="a WAV file to write instead of speaking; the next message replaces it")] = ""
+    length: Annotated[int, Meta(ge=1, le=10_000, description="characters that are spoken; the rest is not")] = 250
+    timeout: Annotated[float, Meta(gt=0, description="seconds that a message may take; then it is cut off")] = 25.0
+
+    def __post_init__(self) -> None:
+        """Check what would fail at the first alarm. Raises `MissingError` where no program speaks."""
+        if "\0" in self.voice + self.file:
+            raise ValueError("voice and file cannot hold NUL characters")
+        if self.file and not os.path.isdir(Path(self.file).absolute().parent):
+            raise ValueError(f"file {self.file!r} is in no directory that exists")
+        speaker = speaker_of(sys.platform)
+        if shutil.which(speaker.program) is None:
+            raise MissingError(
+                f"speech needs the program {speaker.program!r}, which is not installed: {speaker.remedy}"
+            )
+
+    @property
+    def manner(self) -> Manner:
+        """Return what concerns the program."""
+        return Manner(self.voice, self.rate, self.file)
+
+
+class SpeechAction:
+    """Says the message aloud: `espeak-ng`, on macOS `say`, on Windows its own voice (SAPI).
+
+    The message is on the program's standard input, without what a voice could take for a command. What could not be
+    said is not tried again: hours later it would only confuse.
+    """
+
+    Options: ClassVar[type[PluginOptions]] = SpeechOptions
+    concurrency: ClassVar[int] = 1
+
+    def __init__(self, options: SpeechOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
+        self._options = options
+        self._speech = speaker_of(sys.platform).speech(options.manner)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> SpeechOptions:
+        """Return the options of ``speech:key=value;…``; uWSGI has none."""
+        return keyvalue.build(SpeechOptions, dict(keyvalue.split(args)))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Fall silent."""
+        if (process := self._process) is not None:  # a thread sets it
+            process.kill()
+
+    def deliver(self, firing: Firing) -> None:
+        """Speak; returns when all is said."""
+        text = speakable(firing.message, self._options.length) or f"alarm {firing.alarm}"
+        try:
+            status, complaint = self._speak(text.encode())
+        except OSError as error:
+            raise ActionError(f"{self._speech.argv[0]} could not be started: {error.strerror}", retry=True) from error
+        except subprocess.TimeoutExpired as error:
+            raise ActionError(f"not all was said within {self._options.timeout:g} seconds", retry=False) from error
+        if status:
+            said = f": {complaint}" if complaint else ""
+            raise ActionError(f"{self._speech.argv[0]} ended with status {status}{said}", retry=False)
+
+    def _speak(self, text: bytes) -> tuple[int, str]:
+        with start(self._speech) as process:
+            self._process = process
+            try:
+                _, complaint = process.communicate(text, self._options.timeout)
+            finally:
+                process.kill()
+                self._process = None
+        return process.returncode, printable(complaint.strip()[-STDERR_TAIL:])
+
+
+def start(speech: Speech) -> subprocess.Popen[bytes]:
+    """Start the program, without what would make it a source of lines."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
+    return subprocess.Popen(
+        speech.argv,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env={**inherited, **speech.environment},
+        start_new_session=True,
+    )

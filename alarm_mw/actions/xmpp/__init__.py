@@ -1,0 +1,5 @@
+"""The action `xmpp`: sends chat messages over an account that stays online."""
+
+from alarm_mw.actions.xmpp.action import XmppAction, XmppOptions
+
+__all__ = ["XmppAction", "XmppOptions"]

@@ -1,0 +1,134 @@
+"""An XMPP account that stays online: one session after the other, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from slixmpp import InvalidJID
+
+from alarm_mw.actions.xmpp.messages import Conversation
+from alarm_mw.actions.xmpp.session import LOST, Session, Trouble
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.recipients import Recipients, Refusal
+from alarm_mw.model.tls import client_context
+from alarm_mw.model.types import Firing
+
+if TYPE_CHECKING:  # it is what `xmpp.py` imports
+    from alarm_mw.actions.xmpp.action import XmppOptions
+
+#: Seconds that a delivery waits for a session.
+PATIENCE = 10.0
+
+#: Seconds of silence after which the server is asked whether it is still there.
+IDLE = 60.0
+
+#: Seconds before the first attempt to come back, and the longest.
+BACKOFF_FIRST = 0.5
+BACKOFF_MAX = 30.0
+
+
+class XmppClient:
+    """Keeps the account online from `start` to `close`. Belongs to one event loop."""
+
+    def __init__(self, options: XmppOptions, write_log: Callable[[bytes], None]) -> None:
+        self._options = options
+        self._write_log = write_log
+        self._recipients = Recipients((*options.to, *options.rooms), "xmpp", write_log)
+        self._tls = client_context(ca_file=options.ca_file, verify=options.tls_verify)
+        self._conversation: Conversation | None = None
+        self._trouble: Trouble | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def start(self) -> None:
+        """Begin to connect; does not wait for it."""
+        self._task = asyncio.create_task(self._stay_online(), name=f"alarm-mw-xmpp {self._options.jid}")
+
+    async def close(self) -> None:
+        """Go offline."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.wait({self._task})
+
+    async def deliver(self, firing: Firing) -> None:
+        """Send the message to whoever has not got it. Raises `ActionError`."""
+        left = self._recipients.left(firing)
+        conversation = await self._connected()
+        text = "\n".join(printable_lines(firing.message)) or "(an empty line)"
+        results = await asyncio.gather(*(self._tell(conversation, one, firing.id, text) for one in left))
+        self._recipients.settle({one: refusal for one, refusal in zip(left, results, strict=True) if refusal})
+
+    async def _tell(self, conversation: Conversation, recipient: str, stanza_id: str, text: str) -> Refusal | None:
+        tell = conversation.tell_room if recipient in self._options.rooms else conversation.tell_account
+        try:
+            await tell(recipient, stanza_id, text)
+        except ActionError as error:
+            return Refusal(str(error), error.retry)
+        except InvalidJID:
+            return Refusal("not a Jabber address", retry=False)
+        return None
+
+    async def _connected(self) -> Conversation:
+        """Return the conversation once there is one; raise what keeps it from being, at once if waiting is in vain."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                while not self._conversation and not (self._trouble and self._trouble.pause):
+                    await asyncio.wait({self._news})
+        if self._conversation:
+            return self._conversation
+        raise (self._trouble or LOST).error()
+
+    async def _stay_online(self) -> None:
+        failures = 0
+        while True:
+            trouble, lasted = await self._one_session()
+            failures = 0 if lasted else failures + 1
+            self._tell_news(None, trouble)
+            await asyncio.sleep(trouble.pause or pause(failures, random.random()))
+
+    async def _one_session(self) -> tuple[Trouble, bool]:
+        """Be online once, as long as it lasts; return why it ended, and whether there was a session at all."""
+        session = None
+        try:
+            session = Session(self._options, self._tls, self._note)
+            await session.open()
+            if session.online.done():
+                await self._hold(session)
+            return session.trouble or LOST, session.online.done()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the account must come back
+            self._note(f"{type(error).__name__}: {error}")
+            return Trouble(f"{type(error).__name__} in the connection"), False
+        finally:
+            if session:
+                await session.close()
+
+    async def _hold(self, session: Session) -> None:
+        conversation = Conversation(session, self._options.nick)
+        self._tell_news(conversation, None)
+        for room in self._options.rooms:
+            with contextlib.suppress(ActionError, InvalidJID):  # tried again with the first message, reported then
+                await conversation.enter(room)
+        while not session.ended.done():
+            await asyncio.wait({session.ended}, timeout=IDLE)
+            with contextlib.suppress(ActionError):  # a server that is silent ends the session
+                await conversation.ping()
+        self._tell_news(None, session.trouble)
+
+    def _tell_news(self, conversation: Conversation | None, trouble: Trouble | None) -> None:
+        self._conversation, self._trouble = conversation, trouble
+        self._news.set_result(None)
+        self._news = asyncio.get_running_loop().create_future()
+
+    def _note(self, text: str) -> None:
+        self._write_log(f"[uwsgi-alarm-xmpp] {printable(text)}\n".encode())
+
+
+def pause(failures: int, chance: float) -> float:
+    """Return the seconds to wait after so many failures in a row; `chance` is a random number from 0 to 1."""
+    limit = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(failures, 10))
+    return limit * (0.5 + 0.5 * chance)

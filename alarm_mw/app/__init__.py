@@ -1,0 +1,1 @@
+"""The application's side: the client, the current master, the middlewares, capture of prints, signals and mules."""

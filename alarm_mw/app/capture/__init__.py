@@ -1,0 +1,1 @@
+"""Reads what this process prints, and recognizes the lines that its own logging printed."""

@@ -1,0 +1,120 @@
+"""From a configuration to the running supervisor: everything is checked, then this process becomes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import click
+import msgspec
+
+from alarm_mw.app.launch.abandoned import abandoned, told
+from alarm_mw.app.launch.state import StateDir, own_state_dir, state_home
+from alarm_mw.app.launch.trust import check_directory
+from alarm_mw.config.deaths import asks_for_deaths
+from alarm_mw.config.loaded import Loaded
+from alarm_mw.config.screens import Screens
+from alarm_mw.config.settings import Settings
+from alarm_mw.master.publisher import Publisher
+from alarm_mw.master.restart import STACKS
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.start import start
+from alarm_mw.system.descriptors import is_open
+from alarm_mw.system.sockets import is_served
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
+from alarm_mw.transports.published import withdraw
+
+
+class RefusedError(Exception):
+    """The server cannot be supervised; the text says why, and what helps."""
+
+
+class Places(msgspec.Struct, frozen=True):
+    """Where a run's files are, where that was asked for."""
+
+    state_dir: str | None = None
+    socket: str | None = None
+
+
+def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
+    """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
+    if sys.platform != "linux":
+        raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
+    if threading.current_thread() is not threading.main_thread():  # Python lets no other one change signals
+        raise RefusedError("only the main thread can start the supervisor")
+    rules = loaded.settings.rules
+    saved = Screens.of_user(os.environ).saved(rules)  # now, while no output waits for it
+    state = _claim(places.state_dir, command)
+    try:
+        plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
+        Publisher(plan.socket).publish_rules(rules, saved)  # so that the first request finds it
+    except RefusedError:
+        os.close(state.lock)
+        raise
+    _flush()
+    start(plan)
+
+
+def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool) -> Plan:
+    socket_file = os.path.abspath(socket or state.path / SOCKET_NAME)
+    try:
+        check_directory(Path(socket_file).parent)
+    except OSError as error:
+        raise RefusedError(f"no --socket can be in {error.filename}: {error.strerror}; give another one") from error
+    if is_served(socket_file):
+        raise RefusedError(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
+    withdraw(socket_file)  # what an earlier run has left, when it was killed, is not for this server's processes
+    return Plan(
+        command=list(command),
+        server_env=_server_env(loaded.settings, socket_file, is_buffered=is_buffered),
+        master_argv=[sys.executable, "-P", "-m", "alarm_mw.master"],
+        socket=socket_file,
+        run_id=uuid.uuid4().hex[:12],
+        master_fds=sorted(filter(_was_passed, loaded.settings.descriptors)),
+        settings={"state_dir": str(state.path), **loaded.to_json()},
+        lock=state.lock,
+    )
+
+
+def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[str, str]:
+    added = {**settings.execution.env, SOCKET_VARIABLE: socket}
+    if not is_buffered:
+        added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
+    if asks_for_deaths(settings.monitors):
+        # Every Python process then writes its stacks when a fatal signal ends it.
+        added[STACKS] = os.environ.get(STACKS, "1")
+    return added
+
+
+def _claim(state_dir: str | None, command: Sequence[str]) -> StateDir:
+    try:
+        claimed = StateDir.claim(Path(state_dir).absolute()) if state_dir else own_state_dir(command, os.environ)
+    except OSError as error:
+        where = error.filename or state_dir or state_home(os.environ)
+        raise RefusedError(
+            f"the state directory cannot be used: {where}: {error.strerror}; give another --state-dir"
+        ) from error
+    if claimed is None:
+        raise RefusedError(f"a server with the state directory {state_dir} runs already; give another --state-dir")
+    if not os.access(claimed.path, os.W_OK | os.X_OK):
+        raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
+    if not state_dir:
+        for path, waiting in abandoned(claimed.path, os.environ):
+            click.echo(f"alarm-mw: {told(path, waiting)}", err=True)
+    return claimed
+
+
+def _was_passed(descriptor: int) -> bool:
+    """Return whether our caller has opened it: what Python opens is not inherited."""
+    return is_open(descriptor) and os.get_inheritable(descriptor)
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None where its descriptor is closed
+            stream.flush()

@@ -1,0 +1,101 @@
+"""Where a server's state is, and which servers run."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import itertools
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from alarm_mw.app.launch.trust import check_directory
+from alarm_mw.system.descriptors import beyond_standard
+from alarm_mw.system.permissions import directory_mode, is_shared
+from alarm_mw.system.sockets import is_served
+from alarm_mw.transports.places import SOCKET_NAME
+
+#: The outbox of a state directory.
+OUTBOX_NAME = "outbox.db"
+
+#: The file in a state directory that a running server has locked.
+LOCK_NAME = "lock"
+
+
+class StateDir(msgspec.Struct, frozen=True):
+    """A state directory that belongs to this server and to no other, for as long as somebody has `lock` open."""
+
+    path: Path
+    #: The descriptor that holds the lock. Whoever inherits it shares the lock.
+    lock: int
+
+    @classmethod
+    def claim(cls, path: Path) -> Self | None:
+        """Make the directory where it is missing and lock it; return None where another server has locked it.
+
+        Raises OSError where it cannot be used, or others could change what is in it. The kernel ends the lock with the
+        last process that has it, however that process ends.
+        """
+        if is_new := not path.exists():
+            path.parent.mkdir(mode=directory_mode(), parents=True, exist_ok=True)
+            path.mkdir(mode=directory_mode(), exist_ok=True)
+        if is_new and is_shared():
+            path.chmod(directory_mode())  # whatever the umask is
+        check_directory(path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        lock = beyond_standard(os.open(path / LOCK_NAME, flags, 0o600))
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(lock)
+            if isinstance(error, BlockingIOError):
+                return None
+            raise
+        return cls(path, lock)
+
+
+def state_home(environ: Mapping[str, str]) -> Path:
+    """Return the directory that holds a state directory for each server (XDG base directory specification; FHS)."""
+    base = environ.get("XDG_STATE_HOME", "")
+    if os.path.isabs(base):
+        return Path(base) / "alarm-mw"
+    # Root's home is closed to those that its servers run as.
+    return (Path("/var/lib") if is_shared() else Path("~/.local/state").expanduser()) / "alarm-mw"
+
+
+def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDir:
+    """Claim this server's state directory: the same whenever the same command starts in the same directory.
+
+    Where such a server runs already, the second one gets a directory of its own. Raises OSError where it cannot be
+    used.
+    """
+    identity = "\0".join([os.getcwd(), *command]).encode("utf-8", "surrogateescape")
+    name = f"{_server_name(command)}-{hashlib.sha256(identity).hexdigest()[:8]}"
+    names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+    home = state_home(environ)
+    return next(claimed for name in names if (claimed := StateDir.claim(home / name)))
+
+
+def _server_name(command: Sequence[str]) -> str:
+    """Return what people call the server: ``gunicorn``, also where it is ``python -m gunicorn``."""
+    program, *arguments = map(os.path.basename, command)
+    if program.startswith("python"):
+        named = itertools.dropwhile(lambda word: word.startswith("-") and word != "-c", arguments)
+        word = next(named, "-c")
+        return program if word == "-c" else word
+    return program
+
+
+def state_dirs(environ: Mapping[str, str]) -> list[Path]:
+    """Return the default state directories that hold an outbox, of servers that run and of those that do not."""
+    return sorted(path.parent for path in state_home(environ).glob(f"*/{OUTBOX_NAME}"))
+
+
+def running(environ: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the records sockets of the servers that run, of those with a default state directory."""
+    for path in sorted(state_home(environ).glob(f"*/{SOCKET_NAME}")):
+        if is_served(str(path)):
+            yield path

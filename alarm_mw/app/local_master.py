@@ -1,0 +1,193 @@
+"""A master inside the application's own process: a worker thread and an event loop, an outbox in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+
+from alarm_mw import actions
+from alarm_mw.app.capture.own_prints import OwnPrints
+from alarm_mw.app.capture.stdio import StdioCapture
+from alarm_mw.app.capture.tee import Tees
+from alarm_mw.config.mules import refuse_mules
+from alarm_mw.config.settings import Settings
+from alarm_mw.engine.request_rules import Decision
+from alarm_mw.master.monitors import Monitors
+from alarm_mw.master.runtime.runtime import FindAction, Runtime
+from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.master.threads import start_thread
+from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.origin import in_alarm_code
+from alarm_mw.model.types import Reason, Record
+from alarm_mw.patterns.screen import Screen
+from alarm_mw.system.descriptors import has_no_writer, unread, write_all, write_at_once
+from alarm_mw.transports.records import RecordMaker
+from alarm_mw.transports.tally import LINE_AND, Tally
+from alarm_mw.transports.wire import MetricChange
+
+#: How many records may wait for the worker thread; what comes beyond is dropped and counted.
+CAPACITY = 20_000
+
+#: Seconds that the worker thread is waited for when somebody asks for metrics.
+METRICS_TIMEOUT = 2.0
+
+#: Seconds to wait for a reader whose stream has ended.
+JOIN_TIMEOUT = 2.0
+
+#: Seconds between two looks at what a reader has left.
+_TICK = 0.002
+
+#: Runtimes that forked children have inherited. To let them be collected there would undo, in the selectors that
+#: parent and child share, what the parent has set up.
+_inherited: list[Runtime] = []
+
+
+class LocalClient:
+    """A `Client` that is its own master."""
+
+    def __init__(self, settings: Settings, *, find_action: FindAction = actions.find) -> None:
+        refuse_mules(settings)
+        self._stderr = 2
+        self._tally = Tally()
+        self._own_prints = OwnPrints()
+        self._tees = Tees()
+        self._prints = RecordMaker()
+        self._is_over = False
+        self._capture: StdioCapture | None = None
+        self._readers: list[tuple[StreamReader, threading.Thread]] = []
+        self._decision = Decision(rule.request for rule in settings.rules if rule.request is not None)
+        self._runtime = Runtime(
+            settings,
+            write_log=self._write_log,
+            write_log_at_once=lambda data: write_at_once(self._stderr, data),
+            find_action=find_action,
+        )
+        self._runtime.start()
+        self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
+        self._monitors.start()
+
+    def screen(self) -> Screen:
+        """Return what tells which records no rule can match."""
+        return self._runtime.screen
+
+    def decision(self) -> Decision:
+        """Return which requests concern a rule."""
+        return self._decision
+
+    def submit(self, record: Record, alarm: str | None = None) -> bool:
+        """Give a record to the worker thread."""
+        if self._is_over:
+            return False
+        if self._runtime.backlog() >= CAPACITY:
+            self._tally.add(record.source, f"{LINE_AND}skipped:{Reason.QUEUE_FULL}")
+            return False
+        self._runtime.submit(Batch((Item(record, alarm),), self._tally.take()))
+        return True
+
+    def count(self, source: str, column: str) -> None:
+        """Count a line; the worker learns of it with the next record."""
+        self._tally.add(source, column)
+
+    def change_metric(self, change: MetricChange) -> bool:
+        """Give a change to the worker thread."""
+        if self._runtime.backlog() >= CAPACITY:
+            return False
+        self._runtime.submit(Batch(metrics=(change,)))
+        return True
+
+    def metrics(self) -> dict[str, int]:
+        """Return the metrics, with every change that was made before."""
+        self.settle(METRICS_TIMEOUT)
+        return self._runtime.metrics.values()
+
+    def settle(self, timeout: float) -> bool:
+        """Wait until the worker is done with what was submitted before; return whether it was in `timeout` seconds."""
+        done = threading.Event()
+        self._runtime.submit(Batch(done=done.set))
+        return done.wait(timeout)
+
+    def prints_are_read(self) -> bool:
+        """Return whether `capture` has been called."""
+        return self._capture is not None
+
+    def shutdown(self, timeout: float) -> bool:
+        """Give the output back, deliver what was submitted and printed, stop the threads."""
+        self._tees.stop()
+        self._is_over = True
+        if self._capture is not None:
+            self._end_capture(self._capture, timeout)
+        with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` tells of it
+            self._monitors.stop()
+        self._runtime.submit(Batch(counts=self._tally.take()))
+        delivered = self._runtime.stop(timeout)
+        self._own_prints.stop()
+        if self._capture is not None:
+            # Not before the last action has written to its log.
+            self._capture.close()
+        return delivered
+
+    def forget(self) -> None:
+        """Keep the parent's runtime as it is, and out of reach."""
+        self._is_over = True
+        _inherited.append(self._runtime)
+
+    def capture_stdio(self) -> None:
+        """Read what this process prints."""
+        capture = StdioCapture()
+        capture.start()
+        self._capture = capture
+        self._stderr = capture.saved_stderr
+        self._own_prints.start()
+        self._tees.start(self._see_print)
+        intake = StreamIntake(
+            uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes, self._runtime.hold_back
+        )
+        for name, copy in capture.copies.items():
+            reader = StreamReader(
+                name,
+                copy,
+                None,
+                screen=self._runtime.screen,
+                hand_over=intake,
+                on_end=capture.copy_ended,
+            )
+            self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
+
+    def _see_print(self, stream: str, line: bytes) -> None:
+        if self._is_over:
+            return
+        if in_alarm_code.get() or self._own_prints.takes(line):
+            self.count(stream, f"{LINE_AND}skipped:{Reason.ALARM_ORIGIN}")
+        else:
+            self.submit(self._prints.make(line, source=stream))
+
+    def _end_capture(self, capture: StdioCapture, timeout: float) -> None:
+        copies = [*capture.copies.values()]
+        capture.stop(timeout)
+        for copy, (reader, thread) in zip(copies, self._readers, strict=True):
+            _let_read(copy, thread)
+            # Where a child goes on printing, the copy has no end.
+            reader.stop()
+            thread.join(JOIN_TIMEOUT)
+        self._tally.add("stdout", f"{LINE_AND}skipped:{Reason.QUEUE_FULL}", capture.dropped)
+
+    def _write_log(self, data: bytes) -> None:
+        write_all(self._stderr, data)
+
+
+def _let_read(copy: int, thread: threading.Thread) -> None:
+    """Wait until the reader of `copy` has what is in it; where nobody writes any more, until it has ended."""
+    deadline = time.monotonic() + JOIN_TIMEOUT
+    while thread.is_alive() and time.monotonic() < deadline and (unread(copy) or has_no_writer(copy)):
+        thread.join(_TICK)
+
+
+def capture(client: object) -> None:
+    """Begin to read what this process prints; `NotRunningError` where no configuration was given."""
+    if not isinstance(client, LocalClient):
+        raise NotRunningError("capture_stdio() needs alarm_mw.init() before it")
+    client.capture_stdio()

@@ -1,0 +1,126 @@
+"""Puts requests to the rules, and gives their lines to the master."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+
+from alarm_mw.app import client, current_master
+from alarm_mw.app.middleware.needs import Needs, needs_of
+from alarm_mw.app.middleware.request_text import fields, summary, with_traceback
+from alarm_mw.engine.request_rules import NOTHING, Decision
+from alarm_mw.model.origin import in_alarm_code
+from alarm_mw.model.types import Reason
+from alarm_mw.requests import Emit, Request, RequestRule, Unfinished
+
+logger = logging.getLogger(__name__)
+
+#: How many records of a request can be remembered.
+MAX_LAST_LINES = 1000
+
+
+def configured() -> Decision:
+    """Return which requests concern a rule of the configuration, by what is known of it now."""
+    # Past `current`, in uWSGI too: what is published is the same for a forked child.
+    return (current_master.this.client or current_master.current()).decision()
+
+
+class RequestRules:
+    """A middleware's own rules, and those of the configuration. Nothing that a rule or `emit` raises gets out."""
+
+    __slots__ = ("_decide", "_decision", "_emit", "_failed", "_last_lines", "_needs", "_rules", "_source")
+
+    def __init__(
+        self, source: str, rules: Sequence[RequestRule], emit: Emit | None = None, last_lines: int = 0
+    ) -> None:
+        """Take the rules of a middleware; raise `ValueError` for a number of last lines that cannot be remembered."""
+        if not isinstance(last_lines, int) or not 0 <= last_lines <= MAX_LAST_LINES:
+            raise ValueError(f"last_lines: expected a number from 0 to {MAX_LAST_LINES}, got {last_lines!r}")
+        self._source = source
+        self._rules = tuple(rules)
+        self._emit = emit
+        self._last_lines = last_lines
+        self._failed: set[int] = set()
+        self._decide = configured
+        self._take_over(NOTHING)  # what is configured is not asked before the first request: that connects
+
+    def current_needs(self) -> Needs:
+        """Return what has to be known of a request that begins now."""
+        decision = self._decide()
+        if decision is not self._decision:
+            self._take_over(decision)
+        return self._needs
+
+    def follow(self, decision: Decision) -> None:
+        """Put requests that begin from now on to these conditions, in the place of the configuration's."""
+        self._decide = lambda: decision
+        self._take_over(decision)
+
+    def _take_over(self, decision: Decision) -> None:
+        self._decision = decision
+        self._needs = needs_of(self._rules, decision, self._last_lines)
+
+    def judge(self, request: Request) -> None:
+        """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
+        told = self._tell_configured(request) if self._decision else None
+        for rule in self._rules:
+            # A rule for requests that have ended must not see one twice.
+            if request.unfinished_after is None or isinstance(rule, Unfinished):
+                self._ask(rule, request, told)
+
+    def _ask(self, rule: RequestRule, request: Request, told: str | None) -> None:
+        """Emit the line of `rule`, but for one that was told already."""
+        try:
+            line = rule(request)
+            if line is None:
+                return
+            if self._emit is not None:
+                self._emit(with_traceback(line, request), fields(request))
+            elif line != told:
+                self._submit(line, request)
+        # Only `Exception`: a worker's exit or a cancellation that arrives here is the server's business.
+        except Exception as error:  # noqa: BLE001  # a rule is anybody's code, and the request must not notice
+            self._report(rule, error)
+
+    def _tell_configured(self, request: Request) -> str | None:
+        """Give a request to the master for which conditions of the configuration hold; return the line that says so."""
+        try:
+            held = self._decision.held(request, request.header)
+            if not held:
+                return None
+            line = summary(request, self._decision.slower_than(held))
+            self._submit(line, request, held)
+        except Exception as error:  # noqa: BLE001  # as above: the request must not notice
+            self._report(self._decision, error)
+            return None
+        return line
+
+    def _submit(self, line: str, request: Request, held: tuple[str, ...] = ()) -> None:
+        client.submit_line(
+            with_traceback(line, request),
+            source=self._source,
+            fields=fields(request),
+            context=request.last_lines,
+            held=held,
+        )
+
+    def _report(self, rule: object, error: Exception) -> None:
+        """Log `error`, once for each rule: a broken one fails in every request."""
+        if id(rule) in self._failed:
+            return
+        self._failed.add(id(rule))
+        # A broken logging configuration must not reach the request either.
+        with suppress(Exception):
+            logger.error("request rule %r failed, or its line could not be emitted; told once", rule, exc_info=error)
+
+
+@contextmanager
+def made_by_alarm(source: str) -> Iterator[None]:
+    """Keep a request that an action made from the rules, and what the application logs in it."""
+    client.skip(source, Reason.ALARM_ORIGIN)
+    token = in_alarm_code.set(True)
+    try:
+        yield
+    finally:
+        in_alarm_code.reset(token)

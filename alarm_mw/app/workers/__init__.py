@@ -1,0 +1,1 @@
+"""uWSGI's signals and mules in processes of the application."""

@@ -1,0 +1,1 @@
+"""What `alarm-mw check` finds beyond mistakes."""

@@ -1,0 +1,1 @@
+"""Ready rule sets, under the names of the servers."""

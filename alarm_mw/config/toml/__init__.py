@@ -1,0 +1,1 @@
+"""TOML: documents with a place for each value, and TOML made from uWSGI options."""

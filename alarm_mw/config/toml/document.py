@@ -1,0 +1,136 @@
+"""Configuration in TOML, with ``${VARIABLE}`` of the environment and ``${file:/path}`` in its strings."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+
+import msgspec
+
+from alarm_mw.config.files import UnreadableError, read_bytes
+from alarm_mw.config.problems import Report
+from alarm_mw.config.tables.tree import Origin, Path, Table, name_of
+from alarm_mw.config.toml.locate import Place, locate
+from alarm_mw.model.types import Where
+
+_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_FILE = "file:"
+_NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
+_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+
+
+def read_toml(file: str, environ: Mapping[str, str], report: Report) -> Table | None:
+    """Return the outermost table of a file, or None when it cannot be read at all, which `report` then tells."""
+    text = _text(file, report)
+    return None if text is None else parse_toml(text, file, environ, report)
+
+
+def parse_toml(text: str, file: str, environ: Mapping[str, str], report: Report) -> Table | None:
+    """Return the outermost table of a document; `file` names it in `report`."""
+    try:
+        values = tomllib.loads(text)
+        places = locate(text.replace("\r\n", "\n"))
+    except RecursionError:
+        report.wrong(Where(file), "tables or arrays are nested too deeply")
+        return None
+    except ValueError as error:
+        report.wrong(*_syntax_error(str(error), file, text))
+        return None
+    source = _Source(file, text.replace("\r\n", "\n"), places)
+    filler = _Filler(environ, source, report)
+    filled = filler.fill(values, ())
+    assert isinstance(filled, dict)
+    origin = Origin(source.locate, report, source.column, frozenset(filler.filled), frozenset(filler.broken))
+    return Table(filled, origin)
+
+
+def _text(file: str, report: Report) -> str | None:
+    try:
+        data = read_bytes(file)
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        report.wrong(Where(file, data.count(b"\n", 0, error.start) + 1), "not UTF-8, which TOML must be")
+    except UnreadableError as error:
+        report.wrong(Where(file), f"cannot be read: {error}")
+    return None
+
+
+def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
+    found = _AT.search(message)
+    if found is None:
+        return Where(file), message
+    end = Where(file, text.count("\n") + 1)
+    where = Where(file, int(found[1]), int(found[2])) if found[1] else end
+    return where, message[: found.start()]
+
+
+class _Source(msgspec.Struct, frozen=True):
+    """A document and where its values stand."""
+
+    file: str
+    text: str
+    places: Mapping[Path, Place]
+
+    def locate(self, path: Path) -> Where:
+        """Return the file and line of a value."""
+        return Where(self.file, self.places[path].line)
+
+    def column(self, path: Path, text: str) -> int:
+        """Return the column at which a string begins, or 0 if it does not stand there as it is."""
+        place = self.places[path]
+        quotes = 3 if self.text.startswith(("'''", '"""'), place.index) else 1
+        stands = "\n" not in text and self.text.startswith(text, place.index + quotes)
+        return place.column + quotes if stands else 0
+
+
+class _Filler(msgspec.Struct, frozen=True):
+    """Puts the environment's variables, and what is in files, into strings."""
+
+    environ: Mapping[str, str]
+    source: _Source
+    report: Report
+    filled: set[Path] = msgspec.field(default_factory=set)
+    broken: set[Path] = msgspec.field(default_factory=set)
+
+    def fill(self, value: object, path: Path) -> object:
+        """Return `value` with the variables in its strings replaced."""
+        if isinstance(value, dict):
+            return {key: self.fill(inner, (*path, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [self.fill(inner, (*path, index)) for index, inner in enumerate(value)]
+        if isinstance(value, str) and "${" in value:
+            return _VARIABLE.sub(lambda match: self._replace(match, path), value)
+        return value
+
+    def _replace(self, match: re.Match[str], path: Path) -> str:
+        if match[1] is None:
+            return "${"
+        self.filled.update(path[:length] for length in range(len(path) + 1))
+        if match[1].startswith(_FILE) and match[0].endswith("}"):
+            return self._read(match[1].removeprefix(_FILE), path)
+        name = _NAME.fullmatch(match[1])
+        if name is None or not match[0].endswith("}"):
+            return self._break(path, _NO_VARIABLE)
+        value = self.environ.get(name[1])
+        if name[2] is not None:
+            return value or name[2]
+        if value is None:
+            return self._break(path, f"the environment variable {name[1]} is not set")
+        return value
+
+    def _read(self, file: str, path: Path) -> str:
+        """Return the text of a file without the line end at its end, as secrets are mounted."""
+        try:
+            text = read_bytes(file).decode()
+        except UnreadableError as error:
+            return self._break(path, f"${{file:{file}}} cannot be read: {error}")
+        except UnicodeDecodeError:
+            return self._break(path, f"${{file:{file}}} is not UTF-8, expected text")
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def _break(self, path: Path, text: str) -> str:
+        self.broken.update(path[:length] for length in range(len(path) + 1))
+        self.report.wrong(self.source.locate(path), f"{name_of(path)}: {text}")
+        return ""

@@ -1,0 +1,142 @@
+"""Writes settings that were made of uWSGI's options as TOML that makes the same settings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from alarm_mw.config.settings import Alarm, Settings, Watch
+from alarm_mw.config.tables.tables import is_name
+from alarm_mw.config.toml.values import write_key, write_value
+from alarm_mw.model.errors import ConfigError, PatternError, Problem
+from alarm_mw.model.interfaces import Execution
+from alarm_mw.model.types import Rule, Syntax, Where
+from alarm_mw.patterns.syntax import pcre
+
+_HEAD = """\
+# Made by `alarm-mw migrate`. What stood for other text in the ini file, as $(VARIABLE) and %(name) do, is written out.
+"""
+_ALARMS = """\
+# Each alarm may say how hard to try, in [alarms.NAME.delivery]: attempt_timeout, give_up_after, backoff_first,
+# backoff_max; and with `optional = true` it is left out where its action cannot be had. Passwords and keys stand here
+# as they are: "${VARIABLE}" in a string takes one from the environment.
+"""
+_RULES = """\
+# syntax = "pcre" is uWSGI's meaning, PCRE on bytes. Without it a regexp is Python's, on text. Either kind of rule may
+# also ask for `level` and `logger`, and see whole records with `multiline = true`.
+"""
+_BYTES = r"# Where \xNN stands here, the ini file has a byte that is no UTF-8."
+_BYTE = re.compile("[\udc80-\udcff]")
+
+
+def to_toml(settings: Settings, file: str) -> str:
+    """Return a TOML document that makes these settings, secrets included; only places and warnings differ.
+
+    The names that stand before the regexp of an exclusion are not written, since they mean nothing. Raises
+    `ConfigError` with everything that TOML cannot hold; `file` is what its problems name where they have no place.
+    """
+    writer = _Writer(Where(file))
+    sections = [
+        _HEAD,
+        writer.numbers(settings),
+        writer.execution(settings.execution),
+        *([_ALARMS] if settings.alarms else []),
+        *map(writer.alarm, settings.alarms),
+        *([_RULES] if settings.rules else []),
+        *map(writer.rule, settings.rules),
+        *map(writer.monitor, settings.monitors),
+    ]
+    if writer.problems:
+        raise ConfigError(writer.problems)
+    return "\n".join(section for section in sections if section)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """Writes one section after the other, and notes what cannot be written."""
+
+    file: Where
+    problems: list[Problem] = field(default_factory=list)
+
+    def numbers(self, settings: Settings) -> str:
+        """Return what stands above all tables, as far as it is not the default."""
+        defaults = Settings()
+        return "".join(
+            self._line(key, getattr(settings, key), self.file)
+            for key in ("alarm_freq", "alarm_msg_size", "mules")
+            if getattr(settings, key) != getattr(defaults, key)
+        )
+
+    def execution(self, execution: Execution) -> str:
+        """Return the table that says as whom and where commands and mules run; nothing where that is the default."""
+        lines = self._options(execution, self.file, "execution: ")
+        return f"[execution]\n{lines}" if lines else ""
+
+    def alarm(self, alarm: Alarm) -> str:
+        """Return the table of an alarm."""
+        if not is_name(alarm.name):
+            self._wrong(alarm.where, f"alarm {alarm.name!r}", "a name in TOML is text without blanks and commas")
+        head = f"[alarms.{write_key(alarm.name)}]\naction = {write_value(alarm.plugin)}\n"
+        owner = f"alarm {alarm.name!r}: "
+        delivery = self._options(alarm.delivery, alarm.where, owner)
+        table = f"\n[alarms.{write_key(alarm.name)}.delivery]\n{delivery}" if delivery else ""
+        return head + self._options(alarm.options, alarm.where, owner) + table
+
+    def monitor(self, watch: Watch) -> str:
+        """Return the table of a monitor."""
+        head = f"[[monitors]]\nmonitor = {write_value(watch.monitor)}\nalarms = {write_value(watch.alarms)}\n"
+        return head + self._options(watch.options, watch.where, "")
+
+    def rule(self, rule: Rule) -> str:
+        """Return the table of a rule."""
+        pattern = self._pattern(rule)
+        lines = ["[[rules]]\n", f"{_BYTES}\n" if pattern != rule.pattern else ""]
+        lines.append(self._line("exclude" if rule.excludes else "pattern", pattern, rule.where))
+        if rule.syntax is not Syntax.PYTHON:
+            lines.append(f'syntax = "{rule.syntax}"\n')
+        if not rule.excludes:
+            lines.append(f"alarms = {write_value(rule.alarms)}\n")
+        return "".join(lines)
+
+    def _pattern(self, rule: Rule) -> str:
+        r"""Return the regexp with ``\xNN`` for bytes that are no UTF-8, if that means the same."""
+        pattern = _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) & 0xFF:02x}", rule.pattern)
+        if pattern == rule.pattern or _same_meaning(pattern, rule.pattern):
+            return pattern
+        return rule.pattern
+
+    def _options(self, options: msgspec.Struct, where: Where, owner: str) -> str:
+        return "".join(self._line(key, value, where, owner) for key, value in _given(options))
+
+    def _line(self, key: str, value: object, where: Where, owner: str = "") -> str:
+        try:
+            return f"{write_key(key)} = {write_value(value)}\n"
+        except ValueError as error:
+            self._wrong(where, f"{owner}{key}", str(error))
+            return ""
+
+    def _wrong(self, where: Where, what: str, text: str) -> None:
+        self.problems.append(Problem(where, f"{what}: {text}"))
+
+
+def _given(options: msgspec.Struct) -> Iterator[tuple[str, object]]:
+    """Yield the keys and values of options that are not what they are by default."""
+    for option in msgspec.structs.fields(options):
+        value = getattr(options, option.name)
+        if option.required or value != _default(option):
+            yield option.encode_name, msgspec.to_builtins(value)
+
+
+def _default(option: msgspec.structs.FieldInfo) -> object:
+    make: Callable[[], object] | object = option.default_factory
+    return make() if callable(make) else option.default
+
+
+def _same_meaning(one: str, other: str) -> bool:
+    try:
+        return pcre.parse(one) == pcre.parse(other)
+    except PatternError:
+        return False

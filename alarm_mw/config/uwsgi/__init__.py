@@ -1,0 +1,1 @@
+"""uWSGI's configuration: ini files and flags, read as uWSGI reads them."""

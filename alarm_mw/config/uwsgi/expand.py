@@ -1,0 +1,131 @@
+"""What a value of uWSGI's options may refer to: ``$(ENVIRONMENT)``, ``@(file)`` and ``%(another-key)``.
+
+uWSGI goes over all values three times, once for each kind, and looks at what it has just put in again. A
+reference to a variable or key that does not exist stays as it is written, so ``cmd:date +$(hostname)`` still
+is the shell's.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec import structs
+
+from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.problems import Report
+from alarm_mw.config.uwsgi.entry import Entry
+
+#: Values that refer to themselves would grow for ever.
+_REPLACEMENTS = 100
+
+LookUp = Callable[[str], str | None]
+
+
+class EndlessError(Exception):
+    """A value refers to itself."""
+
+
+def expand(entries: Sequence[Entry], environ: Mapping[str, str], report: Report) -> list[Entry]:
+    """Return the entries with all references replaced; unreadable files and endless values become problems."""
+    values = list(entries)
+    for symbol in "$@%":
+        for index, entry in enumerate(values):
+            look_up = _look_up(symbol, values, environ, entry, report)
+            try:
+                values[index] = structs.replace(entry, value=substitute(entry.value, symbol, look_up))
+            except EndlessError:
+                report.wrong(entry.where, f"{entry.key}: the value refers to itself with {symbol}(…)")
+    return values
+
+
+def substitute(value: str, symbol: str, look_up: LookUp) -> str:
+    """Return `value` with each ``symbol(name)`` that `look_up` knows replaced; raise `EndlessError`."""
+    start = replacements = 0
+    while (found := value.find(symbol + "(", start)) >= 0:
+        end = _closing(value, found + 2, symbol)
+        name = value[found + 2 : end]
+        new = look_up(name) if end and name else None
+        if new is None:
+            start = end or found + 2
+            continue
+        replacements += 1
+        if replacements > _REPLACEMENTS:
+            raise EndlessError
+        value = value[:found] + new + value[end + 1 :]
+        # uWSGI looks again from the second character on.
+        start = 1
+    return value
+
+
+def _closing(value: str, start: int, symbol: str) -> int:
+    """Return the index of the parenthesis that closes what was opened before `start`; 0 where none does.
+
+    A `symbol` in between begins anew: of references one inside another, the inner comes first.
+    """
+    depth = 1
+    for index in range(start, len(value)):
+        if value[index] == symbol:
+            break
+        depth += {"(": 1, ")": -1}.get(value[index], 0)
+        if depth == 0:
+            return index
+    return 0
+
+
+def _look_up(symbol: str, entries: Sequence[Entry], environ: Mapping[str, str], entry: Entry, report: Report) -> LookUp:
+    if symbol == "$":
+        return environ.get
+    if symbol == "@":
+        return lambda name: _read(name, entry, report)
+    return lambda name: placeholder(name, entries)
+
+
+def _read(name: str, entry: Entry, report: Report) -> str | None:
+    """Return the text of a file without the newline at its end."""
+    if "://" in name:
+        report.wrong(entry.where, f"{entry.key}: @({name}): only files can be read here")
+        return None
+    try:
+        text = read_text(name)
+    except UnreadableError as error:
+        report.wrong(entry.where, f"{entry.key}: @({name}): {error}")
+        return None
+    return text[:-1] if text.endswith(("\n", "\r")) else text
+
+
+def placeholder(name: str, entries: Sequence[Entry]) -> str | None:
+    """Return the value of the first entry with the key `name`; a name with blanks is a sum such as ``port + 1``."""
+    if " " not in name:
+        return next((entry.value for entry in entries if entry.key == name), None)
+    return _compute(name.split(), entries)
+
+
+def _compute(words: Sequence[str], entries: Sequence[Entry]) -> str:
+    """Work from left to right: values are joined, or added, subtracted, multiplied or divided by the sign between."""
+    result, sign = "", ""
+    for word in words:
+        if word in _STEPS:
+            result, sign = str(_number(result) + _STEPS[word]), ""
+        elif word in _SIGNS:
+            sign = word
+        else:
+            value = word if word.isdecimal() else placeholder(word, entries) or ""
+            result = str(_SIGNS[sign](_number(result), _number(value))) if sign else result + value
+            sign = ""
+    return result
+
+
+_STEPS = {"++": 1, "--": -1}
+_SIGNS: Mapping[str, Callable[[int, int], int]] = {
+    "+": int.__add__,
+    "-": int.__sub__,
+    "*": int.__mul__,
+    "/": lambda left, right: left // right if right else 0,
+}
+
+
+def _number(text: str) -> int:
+    """Return the number that `text` begins with; 0 where there is none, as uWSGI has it."""
+    found = re.match(r"\s*([+-]?[0-9]{1,18})", text)
+    return int(found[1]) if found else 0

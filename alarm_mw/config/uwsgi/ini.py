@@ -1,0 +1,172 @@
+"""uWSGI's ini files, as uWSGI reads them: no relative of `configparser`.
+
+Keys repeat, only the section asked for counts (it may be there several times), ``;`` and ``#`` begin a comment
+at the start of a line only, and a key may stand without ``=``. After uWSGI 2.0's ``core/ini.c`` and
+``core/config.c``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+from msgspec import structs
+
+from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.problems import Report
+from alarm_mw.config.sources import split_section
+from alarm_mw.config.uwsgi import logic
+from alarm_mw.config.uwsgi.entry import Entry
+from alarm_mw.config.uwsgi.expand import expand
+from alarm_mw.config.uwsgi.magic import MagicLine, Table, file_table, host_table, magic_lines
+from alarm_mw.model.types import Where
+
+SECTION = "uwsgi"
+_BLANKS = " \t\r"
+_COMMENT = ";#"
+_INCLUDES = frozenset({"ini", "include"})
+_PLACEHOLDERS = frozenset({"set-placeholder", "set-ph", "set"})
+#: The keys that only shape the configuration itself.
+STRUCTURE = logic.ENDS | _INCLUDES | _PLACEHOLDERS | {"inherit", "else"}
+
+
+def read_ini(file: str, environ: Mapping[str, str], report: Report) -> list[Entry]:
+    """Return the entries of an ini file, in order, with what it includes and all references replaced.
+
+    `file` may end in ``:section``. What is wrong goes to `report`, and the rest is read all the same.
+    """
+    reader = _Reader(environ, report, host_table())
+    name, section = split_section(file)
+    reader.read(name, section or SECTION, Where(name))
+    reader.finish()
+    return expand(reader.entries, environ, report)
+
+
+def parse(lines: Iterable[MagicLine], file: str, section: str) -> Iterator[Entry]:
+    """Yield the entries of one section."""
+    current = ""
+    for line in lines:
+        text = line.text.strip(_BLANKS)
+        if text.startswith("["):
+            current = text[1:-1]
+        elif text and text[0] not in _COMMENT and current == section:
+            key, _, value = text.partition("=")
+            yield Entry(key.rstrip(_BLANKS), value.strip(_BLANKS), Where(file, line.number), line.source)
+
+
+class _Reader(msgspec.Struct):
+    """Reads files one into another."""
+
+    environ: Mapping[str, str]
+    report: Report
+    table: Table
+    entries: list[Entry] = msgspec.field(default_factory=list)
+    #: The files being read, outermost first, with their sections.
+    open: tuple[tuple[str, str], ...] = ()
+    #: What to inherit, each with the files that were open where it was named.
+    inherited: list[tuple[tuple[tuple[str, str], ...], Entry]] = msgspec.field(default_factory=list)
+    block: Entry | None = None
+    #: A key of a block is being added: blocks do not reach into what it includes.
+    is_repeating: bool = False
+
+    def read(self, file: str, section: str, where: Where) -> None:
+        """Add the entries of a file; `where` is the place that named it."""
+        if (file, section) in self.open:
+            self.report.wrong(where, f"{file} includes itself")
+            return
+        text = self._text(file, where)
+        if text is not None:
+            self.open = (*self.open, (file, section))
+            self._read_lines(self._magic(text, file, section), file, section)
+            self.open = self.open[:-1]
+
+    def finish(self) -> None:
+        """Add what was inherited, which comes after all else, and tell of a block without an end."""
+        if self.block is not None:
+            self.report.warn(self.block.where, f"{self.block.key}: the block has no end, so it goes on to the last key")
+            self.block = None
+        while self.inherited:
+            self.open, entry = self.inherited.pop(0)
+            self._include(entry)
+
+    def _magic(self, text: str, file: str, section: str) -> list[MagicLine]:
+        """Return the lines of a file with their variables replaced, and tell of what is no variable."""
+        table = file_table(file, "" if section == SECTION else section, self.table)
+        self.table = {**self.table, **{name: value for name, value in table.items() if name.isupper()}}
+        lines = [*magic_lines(text, table)]
+        for line in lines:
+            if line.removed and line.text.strip(_BLANKS)[:1] not in ("", *_COMMENT):
+                gone = ", ".join(repr(name) for name in line.removed)
+                advice = "is no magic variable, so uWSGI takes it away; write %% for a percent sign"
+                self.report.warn(Where(file, line.number), f"{gone} {advice}")
+        return lines
+
+    def _read_lines(self, lines: Iterable[MagicLine], file: str, section: str) -> None:
+        entries = [*parse(lines, file, section)]
+        for entry in entries:
+            self._add(entry)
+        if not entries:
+            self.report.warn(Where(file), f"there is no section [{section}] with keys in it, so nothing was read")
+
+    def _text(self, file: str, where: Where) -> str | None:
+        try:
+            text = read_text(file)
+        except UnreadableError as error:
+            is_it = where == Where(file)
+            self.report.wrong(where, f"cannot be read: {error}" if is_it else f"cannot read {file}: {error}")
+            return None
+        if "\0" in text:
+            self.report.wrong(Where(file, text[: text.index("\0")].count("\n") + 1), "a NUL byte, expected text")
+            return None
+        return text.removeprefix("\ufeff")
+
+    def _add(self, entry: Entry) -> None:
+        if self.is_repeating:
+            self._run(entry)
+        elif entry.option in logic.ENDS:
+            self.block = None
+        elif self.block is not None:
+            self._repeat(self.block, entry)
+        else:
+            self._run(entry)
+
+    def _repeat(self, block: Entry, entry: Entry) -> None:
+        """Add a key as often as the block around it says."""
+        self.is_repeating = True
+        try:
+            for turn in logic.turns(block, logic.Facts(self.environ, self.entries)):
+                self._run(entry if turn is None else structs.replace(entry, value=entry.value.replace("%(_)", turn)))
+        except logic.LogicError as error:
+            self.report.wrong(block.where, f"{block.key}: {error}")
+        self.is_repeating = False
+
+    def _run(self, entry: Entry) -> None:
+        if logic.is_block(entry.option):
+            self._begin(entry)
+        elif entry.option in _INCLUDES:
+            self._include(entry)
+        elif entry.option == "inherit":
+            self.inherited.append((self.open, entry))
+        elif entry.option in _PLACEHOLDERS:
+            key, _, value = entry.value.partition("=")
+            self.entries.append(structs.replace(entry, key=key, value=value))
+        elif entry.option == "else":
+            self.report.warn(entry.where, "else: uWSGI 2.0 has none, so the block just goes on to its end")
+        else:
+            self.entries.append(entry)
+
+    def _begin(self, entry: Entry) -> None:
+        if self.block is not None:
+            self.report.wrong(entry.where, f"{entry.key}: a block inside of a block, which uWSGI refuses")
+            return
+        self.block = entry
+
+    def _include(self, entry: Entry) -> None:
+        name, section = split_section(entry.value)
+        name = name or self.open[-1][0]
+        if "://" in name:
+            self.report.wrong(entry.where, f"{entry.key}: only files can be read here, not {name.partition('://')[0]}:")
+        elif entry.option != "ini" and not name.endswith(".ini"):
+            self.report.warn(entry.where, f"{entry.key}: {name} was not read: only ini files are")
+        else:
+            self.read(name, section or SECTION, entry.where)

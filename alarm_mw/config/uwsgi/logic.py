@@ -1,0 +1,116 @@
+"""uWSGI's blocks ``for = …``/``endfor`` and ``if-… = …``/``endif``.
+
+A block is applied to each key inside it by itself, and a condition is asked again for every key.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.uwsgi.entry import Entry
+
+ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a condition may ask."""
+
+    environ: Mapping[str, str]
+    #: The keys read so far.
+    entries: Sequence[Entry]
+
+
+class LogicError(Exception):
+    """A block cannot be worked out; the text says why."""
+
+
+def turns(block: Entry, facts: Facts) -> list[str] | list[None]:
+    """Return one value of ``%(_)`` for each time that the block repeats a key: none where its condition fails.
+
+    None in the place of a value leaves ``%(_)`` as it is written. Reads files and directories. Raises `LogicError` for
+    what cannot be worked out.
+    """
+    option = block.option
+    if option in _LOOPS:
+        return list(_LOOPS[option](block.value))
+    negated = option.startswith("if-not-")
+    found = _CONDITIONS["if-" + option.removeprefix("if-not-" if negated else "if-")](block.value, facts)
+    if not negated:
+        return [] if found is None else [found]
+    return [None] if found is None else []
+
+
+def is_block(option: str) -> bool:
+    """Tell whether the key begins a block."""
+    return option in _LOOPS or option.replace("if-not-", "if-", 1) in _CONDITIONS
+
+
+def _for_glob(value: str) -> list[str]:
+    found = sorted(glob.glob(value))  # noqa: PTH207  # uWSGI gives the names as the pattern has them
+    return [name + "/" if os.path.isdir(name) and not name.endswith("/") else name for name in found] or [value]
+
+
+def _for_readline(value: str) -> list[str]:
+    try:
+        *lines, last = read_text(value).split("\n")
+    except UnreadableError as error:
+        raise LogicError(f"{value}: {error}") from error
+    return [line.rstrip("\r") for line in [*lines, *([last] if last else [])]]
+
+
+def _for_times(value: str) -> list[str]:
+    number = re.match(r"\s*\d{1,6}", value)
+    return [str(turn) for turn in range(1, int(number[0]) + 1)] if number else []
+
+
+_LOOPS: Mapping[str, Callable[[str], list[str]]] = {
+    "for": lambda value: [word for word in value.split(" ") if word],
+    "for-glob": _for_glob,
+    "for-times": _for_times,
+    "for-readline": _for_readline,
+}
+
+
+def _given(value: str, found: Callable[[str], str | None]) -> str | None:
+    """Return what was found for ``name`` or, for ``name=wanted``, only if it is what is wanted."""
+    name, equals, wanted = value.partition("=")
+    actual = found(name)
+    return None if equals and actual != wanted else actual
+
+
+def _exists(test: Callable[[str], bool]) -> Callable[[str, Facts], str | None]:
+    return lambda value, _: value if test(value) else None
+
+
+def _option(value: str, facts: Facts) -> str | None:
+    return _given(value, lambda name: next((entry.value for entry in facts.entries if entry.key == name), None))
+
+
+def _hostname_match(value: str, _: Facts) -> str | None:
+    try:
+        return value if re.search(value, socket.gethostname()) else None
+    except (re.error, OverflowError, RecursionError) as error:
+        raise LogicError(f"the regexp does not compile: {error}") from error
+
+
+_CONDITIONS: Mapping[str, Callable[[str, Facts], str | None]] = {
+    "if-opt": _option,
+    "if-env": lambda value, facts: _given(value, facts.environ.get),
+    "if-exists": _exists(os.path.exists),
+    "if-file": _exists(os.path.isfile),
+    "if-dir": _exists(os.path.isdir),
+    "if-directory": _exists(os.path.isdir),
+    "if-hostname": lambda value, _: value if value == socket.gethostname() else None,
+    "if-hostname-match": _hostname_match,
+    # A configuration is read anew at each reload, so none is one in uWSGI's sense.
+    "if-reload": lambda _value, _facts: None,
+    # What uWSGI loads as plugins is always there.
+    "if-plugin": lambda value, _: value,
+}

@@ -1,0 +1,168 @@
+"""The options of uWSGI's alarm subsystem, from ini files and flags: what each means here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from msgspec import structs
+
+from alarm_mw.config.alarm_args import read_alarm
+from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
+from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
+from alarm_mw.config.problems import Report
+from alarm_mw.config.rule_sets.rule_sets import read_set_option
+from alarm_mw.config.settings import Alarm
+from alarm_mw.config.uwsgi.entry import Entry
+from alarm_mw.config.uwsgi.ini import STRUCTURE
+from alarm_mw.config.uwsgi.logic import is_block
+from alarm_mw.config.uwsgi.monitors import MONITORS, read_monitor
+from alarm_mw.config.uwsgi.process import PROCESS_OPTIONS
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.keyvalue import comma_list, did_you_mean, split
+from alarm_mw.model.types import Rule, Syntax, Where
+
+ALIASES = {
+    "alarm-log": "log-alarm",
+    "not-alarm-log": "not-log-alarm",
+    "backlog-alarm": "alarm-backlog",
+    "lq-alarm": "alarm-backlog",
+    "alarm-lq": "alarm-backlog",
+    "alarm-listen-queue": "alarm-backlog",
+    "listen-queue-alarm": "alarm-backlog",
+    "segfault-alarm": "alarm-segfault",
+    "alarm-metric": "metric-alarm",
+    "alarms-list": "alarm-list",
+}
+_RULES = frozenset({"log-alarm", "not-log-alarm"})
+_NUMBERS = {"alarm-freq": "alarm_freq", "alarm-msg-size": "alarm_msg_size"}
+#: They ask for what is always so here, or for what `alarm-mw plugins` shows.
+_NEEDLESS = frozenset({"alarm-cheap", "alarm-list"})
+#: They only say who handles the log, and where it goes.
+_LOGGING = frozenset(
+    {
+        *("log-master", "log-master-bufsize", "log-master-stream", "log-master-req-stream", "threaded-logger"),
+        *("logto", "logto2", "logger", "req-logger", "logger-list", "log-route", "log-req-route", "log-encoder"),
+        *("log-req-encoder", "logformat", "log-format", "logformat-strftime", "log-format-strftime", "log-date"),
+        *("log-prefix", "log-reopen", "log-truncate", "log-maxsize", "log-backupname", "logfile-chmod"),
+        *("logfile-chown", "log-syslog", "log-socket", "log-drain", "daemonize", "daemonize2", "disable-logging"),
+    }
+)
+#: What is accepted without a word.
+_SILENT = frozenset({*_NEEDLESS, *_LOGGING, *STRUCTURE, *PROCESS_OPTIONS})
+#: Seconds beyond a request's own time limit that an attempt at delivery may take.
+_LEEWAY = 5.0
+#: What a misspelt key may have meant; short names would be suggested for whatever key.
+_ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *MONITORS, *_NEEDLESS, *ALIASES}
+
+
+def read_options(
+    entries: Iterable[Entry],
+    find_action: FindAction,
+    report: Report,
+    *,
+    syntax: Syntax = Syntax.PCRE,
+    is_strict: bool = False,
+    socket_timeout: float | None = None,
+) -> Part:
+    """Return what the entries say of alarms; the other keys of each file become one warning.
+
+    `is_strict`: a rule may name no unknown alarm. `socket_timeout`: uWSGI's option of that name, in seconds.
+    """
+    part = Part()
+    ignored: dict[str, list[str]] = {}
+    for entry in entries:
+        option = ALIASES.get(entry.option, entry.option)
+        if option == "alarm":
+            part.alarms += _alarm(entry, find_action, report, socket_timeout)
+        elif option in _RULES:
+            part.rules += _rule(entry, option, syntax, report, is_strict=is_strict)
+        elif option == "rules":
+            part.rules += read_set_option(entry, report)
+        elif option in _NUMBERS:
+            part.fields |= _number(entry, _NUMBERS[option], report)
+        elif option in MONITORS:
+            part.monitors += read_monitor(entry, option, report)
+        elif option in MULE_OPTIONS:
+            part.mules += read_mule_option(entry, report)
+        elif not _is_silent(option):
+            ignored.setdefault(entry.where.file, []).append(entry.key)
+    for file, keys in ignored.items():
+        report.warn(Where(file), f"ignored, since not about alarms: {', '.join(map(_suggest, dict.fromkeys(keys)))}")
+    return part
+
+
+def _is_silent(option: str) -> bool:
+    return option in _SILENT or is_block(option)
+
+
+def _suggest(key: str) -> str:
+    return key + did_you_mean(key.replace("_", "-"), _ALARM_OPTIONS, 0.8)
+
+
+def _number(entry: Entry, name: str, report: Report) -> dict[str, float]:
+    try:
+        return {name: read_number(name, entry.value, is_text=True)}
+    except ValueError as error:
+        report.wrong(entry.where, f"{entry.key}: {error}")
+        return {}
+
+
+def _alarm(entry: Entry, find_action: FindAction, report: Report, socket_timeout: float | None) -> list[Declared]:
+    """Read ``NAME PLUGIN:ARGS``. What may hold a password is never quoted, and that is all behind a ``:`` or ``;``."""
+    name, blank, action = entry.value.partition(" ")
+    if not blank or not name:
+        report.wrong(entry.where, f"{entry.key}: expected NAME PLUGIN:ARGS, with a blank after the name")
+        return []
+    shown = re.split("[:;]", name)[0]
+    try:
+        alarm = _as_in_uwsgi(read_alarm(name, action, entry.where, find_action), action, socket_timeout)
+    except OptionError as error:
+        report.refused(entry.where, f"alarm {shown!r}", error)
+        return [Declared(name, entry.where, None, is_strict=False)] if shown == name else []
+    if alarm.plugin != "cmd":
+        for variable in re.findall(r"\$\(([A-Za-z_]\w*)\)", action):
+            report.warn(entry.where, f"alarm {name!r}: the environment variable {variable} is not set, so $(…) stays")
+    return [Declared(name, entry.where, alarm, is_strict=False)]
+
+
+def _as_in_uwsgi(alarm: Alarm, action: str, socket_timeout: float | None) -> Alarm:
+    """Return the alarm with the time limits that it has in uWSGI.
+
+    A command has none, a request that of `socket_timeout` or its own; it may take longer than an attempt otherwise.
+    """
+    options = alarm.options
+    if options.is_unlimited_in_uwsgi:
+        return structs.replace(alarm, delivery=Delivery(attempt_timeout=0.0))
+    if not options.socket_timeouts:
+        return alarm
+    if socket_timeout is not None:
+        given = {key for key, _ in split(action.partition(":")[2])}
+        options = structs.replace(
+            options, **{name: socket_timeout for name in options.socket_timeouts if name not in given}
+        )
+    limit = getattr(options, options.socket_timeouts[0])
+    limit = max(Delivery().attempt_timeout, limit + _LEEWAY) if limit else 0.0
+    return structs.replace(alarm, options=options, delivery=Delivery(attempt_timeout=limit))
+
+
+def _rule(entry: Entry, option: str, syntax: Syntax, report: Report, *, is_strict: bool) -> list[Written]:
+    """Read ``NAME[,NAME…] REGEXP``."""
+    names, blank, pattern = entry.value.partition(" ")
+    if not blank:
+        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] REGEXP, with a blank before the regexp")
+        return []
+    alarms, excludes = comma_list(names), option == "not-log-alarm"
+    if not alarms and not excludes:
+        report.wrong(entry.where, f"{entry.key}: the rule names no alarm, expected NAME[,NAME…] REGEXP")
+        return []
+    rule = Rule(pattern, alarms, syntax, excludes=excludes, where=_place(entry, pattern))
+    return [Written(rule, entry.where, is_strict)]
+
+
+def _place(entry: Entry, pattern: str) -> Where:
+    """Return where the pattern begins; the column is unknown where the line was made up of other text."""
+    line = entry.source.rstrip(" \t\r")
+    stands = bool(pattern) and line.endswith(" " + pattern)
+    return Where(entry.where.file, entry.where.line, len(line) - len(pattern) + 1 if stands else 0)

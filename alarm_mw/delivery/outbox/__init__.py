@@ -1,0 +1,1 @@
+"""The outbox: firings in SQLite until they are delivered."""

@@ -1,0 +1,282 @@
+"""The outbox's store: firings and ledger in one database, with a lock, and a bound for each state."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Literal, cast
+
+from alarm_mw.delivery.outbox.clock import SteadyClock
+from alarm_mw.delivery.outbox.codec import encode
+from alarm_mw.delivery.outbox.database import VERSION, Opened, reopen
+from alarm_mw.delivery.outbox.memory_failover import Refuge, unwritable
+from alarm_mw.delivery.outbox.opening import open_database
+from alarm_mw.delivery.outbox.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
+from alarm_mw.delivery.outbox.transaction import Transaction
+from alarm_mw.engine.ledger import Key, Ledger
+from alarm_mw.model.types import Firing, Reason
+from alarm_mw.system.forks import new_lock
+
+log = logging.getLogger(__name__)
+
+
+#: Seconds in a day, and between two looks for history that is too old.
+DAY = 86_400.0
+FORGET_EVERY = 600.0
+
+#: After so many changed rows it is time for a checkpoint: some 50 single firings, a thousand pages of 4 KB. With many
+#: more of them, whoever writes meanwhile waits for the disk after all.
+CHECKPOINT_EVERY = 500
+
+#: How many firings a statement names at most; SQLite has a limit.
+MOST_AT_ONCE = 500
+
+
+def _tell_nobody(text: str, key: str) -> None:
+    """Say nothing: the log has it."""
+
+
+class Store:
+    """Safe to use from any thread; every call may block for the time of a disk write.
+
+    Where `path` cannot be written, it works in memory, and says so in the log. `bounds` tells how much may be kept in
+    each state, by default what suits a file or memory.
+    """
+
+    def __init__(
+        self,
+        path: Path | Literal[":memory:"],
+        bounds: Bounds | None = None,
+        now: Callable[[], float] | None = None,
+        opened: Opened | None = None,
+    ) -> None:
+        self.path = path
+        self._now = now or SteadyClock()
+        self._opened = self._now()
+        self._lock = new_lock()
+        if opened is None:
+            with self._lock:
+                opened = open_database(path)
+        self._refuge = Refuge(opened, lambda: reopen(Path(path)), self._now)
+        #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
+        self.has_file = opened.has_file
+        #: How often something was to wait that `Outbox.take` has not taken.
+        self.detours = 0
+        #: What is or was wrong with the file, in a sentence; empty for nothing.
+        self.fault = opened.fault
+        #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
+        self.tell: Callable[[str, str], object] = _tell_nobody
+        #: Called when it is time for a checkpoint. May not block.
+        self.on_growth: Callable[[], object] = lambda: None
+        #: How many rows had been changed in the database then.
+        self._rows = 0
+        self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
+        self._bounds = self._bounds_wanted(self._default_bounds())
+        #: Days for which history is kept; None for any time.
+        self._history_days: float | None = None
+        self._forget_at = 0.0
+        self._stock = self._read_stock()
+        self._believe_ages()
+        self.ledger = Ledger(self._read_ledger())
+
+    def limit(self, options: OutboxOptions) -> None:
+        """Keep so much from now on; what is too much makes way with the next change."""
+        with self._lock:
+            self._bounds_wanted = options.bounds
+            self._bounds = options.bounds(self._default_bounds())
+            self._history_days = options.history_days
+            self._forget_at = 0.0
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what it holds outlives the process."""
+        return self.has_file and not self._refuge.is_open
+
+    def regain(self) -> bool:
+        """Write what was kept in memory into the file, where that is possible now; return whether it is durable."""
+        with self._lock:
+            if self._refuge.is_open and self._refuge.try_return():
+                self._moved()
+                self.fault = ""
+                log.warning("the outbox %s can be written again, and has what was kept in memory", self.path)
+            return self.is_durable
+
+    def memory(self) -> bytes | None:
+        """Return what the limiters remembered when that was written down last."""
+        rows = self.query("SELECT data FROM memory")
+        return cast("bytes", rows[0][0]) if rows else None
+
+    @contextlib.contextmanager
+    def still(self, timeout: float = -1) -> Iterator[None]:
+        """Let no transaction begin or end while the context lasts.
+
+        Raises `TimeoutError` when one was under way for all of `timeout` seconds; -1 waits for ever.
+        """
+        if not self._lock.acquire(timeout=timeout):
+            raise TimeoutError(f"the outbox was in use for {timeout:g} seconds")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def flush(self) -> None:
+        """Write the ledger down, and something in any case. Raises `sqlite3.Error` when that is impossible."""
+        with self.transaction():
+            self.change(f"PRAGMA user_version = {VERSION}")
+
+    def count_waiting(self) -> dict[str, int]:
+        """Return how many firings wait, by alarm."""
+        rows = self.query("SELECT alarm, COUNT(*) FROM firings WHERE state = ? GROUP BY alarm", (State.WAITING,))
+        return {cast("str", alarm): cast("int", n) for alarm, n in rows}
+
+    def count_letters(self) -> int:
+        """Return how many dead letters lie in it."""
+        return self._stock[State.DEAD].count
+
+    def close(self) -> None:
+        """Write everything down and close the database; log it when the former is impossible."""
+        with self._lock:
+            if self.has_file and not self.regain():
+                log.error("the outbox %s still cannot be written: what was kept in memory is lost", self.path)
+            try:
+                self.flush()
+            except sqlite3.Error as error:
+                log.error("the outbox cannot be written, the last counts are lost: %s", error)
+            self._refuge.close()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Change firings and ledger together, or, where an exception leaves the context, not at all."""
+        with self._lock:
+            if self._refuge.is_return_due():
+                self.regain()
+            try:
+                with Transaction(self._database, self.ledger, self._stock) as transaction:
+                    yield transaction
+            except sqlite3.Error as error:
+                if self._refuge.failed(error):
+                    self._flee(error)
+                raise
+            self._refuge.worked()
+            self._look_at_growth()
+
+    def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Return the rows of a SELECT. Raises `sqlite3.Error`."""
+        with self._lock:
+            return self._database.execute(sql, arguments).fetchall()
+
+    def change(self, sql: str, arguments: tuple[object, ...] = ()) -> None:
+        """Run a statement that changes rows, within a transaction; their amounts are the caller's to move."""
+        self._database.execute(sql, arguments)
+
+    def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> int | None:
+        """Let a firing wait, within a transaction; return its number, or None where one with its id is known."""
+        cursor = self._database.execute(
+            "INSERT OR IGNORE INTO firings (id, alarm, state, firing, attempts, taken) VALUES (?, ?, ?, ?, ?, ?)",
+            (firing.id, firing.alarm, State.WAITING, blob, attempts, self._now()),
+        )
+        if cursor.rowcount <= 0:
+            return None
+        self._stock[State.WAITING] += Amount(1, len(blob))
+        return cursor.lastrowid
+
+    def take_over(self, transaction: Transaction, firing: Firing) -> None:
+        """Let a firing wait that takes the place of another alarm's."""
+        transaction.count(firing.alarm, "taken_over")
+        self.detours += 1
+        if self.insert(firing, encode(firing)) is not None:
+            transaction.count(firing.alarm, "fired")
+        else:
+            transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)
+
+    def move(self, seqs: Sequence[int], before: State, after: State | None) -> None:
+        """Count firings among those of another state, within a transaction; None takes them out."""
+        for begin in range(0, len(seqs), MOST_AT_ONCE):
+            page = seqs[begin : begin + MOST_AT_ONCE]
+            marks = ", ".join("?" * len(page))
+            # Fewer rows than numbers where somebody has emptied the table by hand.
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608  # our own words
+            ((count, size),) = self.query(sql, tuple(page))
+            amount = Amount(cast("int", count), cast("int", size))
+            self._stock[before] -= amount
+            if after is not None:
+                self._stock[after] += amount
+
+    @property
+    def _database(self) -> sqlite3.Connection:
+        return self._refuge.database
+
+    def _default_bounds(self) -> Bounds:
+        """Return what suits where it lies; dead letters of a file are not to make way for a disk that is full."""
+        if not self.has_file:
+            return IN_MEMORY
+        return {**ON_DISK, State.WAITING: IN_MEMORY[State.WAITING]} if self._refuge.is_open else ON_DISK
+
+    def _flee(self, error: sqlite3.Error) -> None:
+        self._moved()
+        self.fault = unwritable(Path(self.path), error)
+        log.error("%s", self.fault)
+        self.tell(self.fault, "outbox")
+
+    def _look_at_growth(self) -> None:
+        rows = self._database.total_changes
+        if rows - self._rows >= CHECKPOINT_EVERY and self.is_durable:
+            self._rows = rows
+            self.on_growth()
+
+    def _moved(self) -> None:
+        """Take note that another database is in use."""
+        self._rows = self._database.total_changes
+        self._stock = self._read_stock()
+        self._bounds = self._bounds_wanted(self._default_bounds())
+
+    def _has_room(self, blob: bytes) -> bool:
+        return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])
+
+    def _prune(self, state: State) -> None:
+        """Cut a state's firings back to their bound, the oldest first; now and then, all history to its days."""
+        if self._history_days is not None and self._now() >= self._forget_at:
+            self._forget(self._now() - self._history_days * DAY)
+            self._forget_at = self._now() + FORGET_EVERY
+        bound = self._bounds[state]
+        if self._stock[state].fits(with_slack(bound)):
+            return
+        rows = self.query("SELECT seq, LENGTH(firing) FROM firings WHERE state = ? ORDER BY seq", (state,))
+        doomed = []
+        for seq, size in rows:
+            if self._stock[state].fits(bound):
+                break
+            self._stock[state] -= Amount(1, cast("int", size))
+            doomed.append((seq,))
+        else:  # none is left, whatever was believed
+            self._stock[state] = Amount()
+        self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
+
+    def _forget(self, before: float) -> None:
+        """Take out what was done before that time, but dead letters."""
+        for state in (State.DELIVERED, State.DROPPED, State.HANDED_OVER):
+            where = "WHERE state = ? AND done < ?"
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # our own words
+            ((count, size),) = self.query(sql, (state, before))
+            self._stock[state] -= Amount(cast("int", count), cast("int", size))
+            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608  # our own words
+
+    def _believe_ages(self) -> None:
+        """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""
+        with contextlib.suppress(sqlite3.Error):  # such as a full disk; then some is younger than it is
+            self._database.execute(
+                "UPDATE firings SET taken = ? - age WHERE state = ? AND taken > ? - age",
+                (self._opened, State.WAITING, self._opened),
+            )
+
+    def _read_stock(self) -> Stock:
+        rows = self.query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
+        found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
+        return {state: found.get(state, Amount()) for state in State}
+
+    def _read_ledger(self) -> dict[Key, int]:
+        rows = self.query("SELECT scope, name, col, n FROM ledger")
+        return {cast("Key", (scope, name, column)): cast("int", n) for scope, name, column, n in rows}

@@ -1,0 +1,169 @@
+"""Fires an alarm or holds it back, and tells later what was held back."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from alarm_mw.engine.flood_control.limiters import ALL
+from alarm_mw.engine.flood_control.limits import Limits, Rate, read_duration, read_rate
+from alarm_mw.engine.flood_control.pending_digest import Untold, text
+from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.messages import cut, named
+from alarm_mw.model.types import Firing, Held, Reason, Record
+
+
+class _Bounds(NamedTuple):
+    """The limits of one alarm, ready for use."""
+
+    rate: Rate | None
+    repeat_after: float
+    digest: bool | None
+    for_humans: bool
+
+
+class _Why(NamedTuple):
+    """Why a firing is held back, and when that reason ends, where it does."""
+
+    reason: Reason
+    until: float | None = None
+
+
+class Gate(NamedTuple):
+    """What holds back every further line of the same alarms, for as long as nothing fires and no time passes."""
+
+    held: tuple[Held, ...]
+    #: The one message that is held back; None: any.
+    message: bytes | None
+
+
+class Gatekeeper:
+    """The limiters of all alarms. `now` is in seconds of the memory's clock."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limits],
+        memory: Memory,
+        *,
+        left_out: Collection[str],
+        alarm_rate: Rate | None,
+        alarm_freq: float,
+        alarm_msg_size: int,
+    ) -> None:
+        self._bounds = {alarm: _bounds(limit) for alarm, limit in limits.items()}
+        self._memory = memory
+        self._left_out = frozenset(left_out)
+        self._alarm_rate = alarm_rate
+        self._freq = alarm_freq
+        self._msg_size = alarm_msg_size
+
+    def decide(self, alarm: str, record: Record, now: float, rule: str) -> Firing | Held:
+        """Fire the alarm for a record, or hold it back."""
+        message = cut(record.message, self._msg_size)
+        why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
+        if why is not None:
+            due = self._due(alarm, why, now)
+            self._memory.held_back.add(alarm, why.reason, record, last=record.message, due=due)
+            return Held(alarm, why.reason)
+        self._memory.same_message.fired(alarm, message, now)
+        if self._bounds[alarm].repeat_after:
+            self._memory.repeats.fired(alarm, message, now)
+        self._count(alarm, now)
+        untold = self._memory.held_back.take(alarm)
+        count, since = (untold.count, untold.since) if untold is not None else (0, None)
+        if record.context:
+            message = cut(record.message + record.context, self._msg_size)
+        return Firing(f"{record.key}.{named(alarm)}", alarm, message, record, record.time, rule, count, since)
+
+    def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
+        """Return what holds all of these alarms back, whatever the message or for one message; None: nothing does."""
+        held = []
+        messages = set()
+        for alarm in alarms:
+            if (why := self._shut(alarm, now)) is not None:
+                held.append(Held(alarm, why.reason))
+            elif (message := self._memory.same_message.held(alarm, self._freq, now)) is not None:
+                held.append(Held(alarm, Reason.SAME_MESSAGE))
+                messages.add(message)
+            else:
+                return None
+        return Gate(tuple(held), messages.pop() if messages else None) if len(messages) <= 1 else None
+
+    def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
+        """Note that a gate held `n` printed lines back."""
+        for held in gate.held:
+            alarm, reason = held.alarm, held.reason
+            why = self._shut(alarm, now) or _Why(reason)
+            self._memory.held_back.add(alarm, reason, first, last=last, n=n, due=self._due(alarm, why, now))
+            # Of any other line, it does not matter in which of its two forms it comes first: both are held back.
+            if reason is Reason.SAME_MESSAGE:
+                self._memory.echoes.note_printed(alarm, first.message, now, n)
+
+    def tick(self, now: float, time: float, *, at_end: bool) -> Iterator[Firing]:
+        """Fire the digests that are due; `time` is in seconds since the epoch."""
+        for alarm, untold in list(self._memory.held_back.alarms.items()):
+            if untold.due is None or (untold.due > now and not at_end):
+                continue
+            if alarm not in self._bounds:  # it is not configured any more
+                self._memory.held_back.take(alarm)
+            elif at_end:
+                yield self._digest(alarm, untold, now, time)
+            elif (why := self._shut(alarm, now)) is not None:
+                untold.due = why.until
+            else:
+                yield self._digest(alarm, untold, now, time)
+
+    def _digest(self, alarm: str, untold: Untold, now: float, time: float) -> Firing:
+        self._memory.held_back.take(alarm)
+        self._count(alarm, now)
+        message = cut(text(untold), self._msg_size)
+        # Should it come back through the output, that is a round of a loop like any other.
+        self._memory.loops.is_loop(alarm, message)
+        name = f"{untold.key}.{named(alarm)}.digest"
+        record = Record(message, "digest", time, name)
+        return Firing(name, alarm, message, record, time, "", untold.count, untold.since, is_digest=True)
+
+    def _count(self, alarm: str, now: float) -> None:
+        bounds = self._bounds[alarm]
+        if bounds.rate is not None:
+            self._memory.rates.fired(alarm, now)
+        if bounds.for_humans and self._alarm_rate is not None:
+            self._memory.rates.fired(ALL, now)
+
+    def _shut(self, alarm: str, now: float) -> _Why | None:
+        """Return what holds the alarm back whatever its message is."""
+        if alarm in self._left_out:
+            return _Why(Reason.UNAVAILABLE)
+        if (until := self._memory.silences.holds_until(alarm, now)) is not None:
+            return _Why(Reason.SILENCED, until)
+        bounds = self._bounds[alarm]
+        if bounds.rate is not None and (until := self._memory.rates.full_until(alarm, bounds.rate, now)) is not None:
+            return _Why(Reason.RATE, until)
+        if self._alarm_rate is None or not bounds.for_humans:
+            return None
+        until = self._memory.rates.full_until(ALL, self._alarm_rate, now)
+        return None if until is None else _Why(Reason.ALARM_RATE, until)
+
+    def _held_message(self, alarm: str, message: bytes, record: Record, now: float) -> _Why | None:
+        if self._memory.same_message.holds(alarm, message, self._freq, now):
+            return _Why(Reason.SAME_MESSAGE)
+        repeat_after = self._bounds[alarm].repeat_after
+        if repeat_after and self._memory.repeats.holds(alarm, message, repeat_after, now):
+            return _Why(Reason.REPEAT, now + repeat_after)
+        return _Why(Reason.LOOP) if self._memory.loops.is_loop(alarm, record.message) else None
+
+    def _due(self, alarm: str, why: _Why, now: float) -> float | None:
+        """Return when what is held back now has to be told, None where the next firing does that."""
+        digest = self._bounds[alarm].digest if alarm in self._bounds else False
+        if why.reason is Reason.SAME_MESSAGE and digest:
+            return now + self._freq
+        return None if digest is False else why.until
+
+
+def _bounds(limits: Limits) -> _Bounds:
+    return _Bounds(
+        None if limits.rate is None else read_rate(limits.rate),
+        0.0 if limits.repeat_after is None else read_duration(limits.repeat_after),
+        False if limits.digest is None and limits.for_humans is False else limits.digest,
+        limits.for_humans is not False,
+    )

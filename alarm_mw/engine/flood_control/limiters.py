@@ -1,0 +1,140 @@
+"""Limiters hold firings back. What they remember belongs to a `Memory`; what they allow comes in with each question.
+
+`now` is in seconds of the memory's clock, which never goes back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import OrderedDict
+from collections.abc import Container
+
+from alarm_mw.engine.flood_control.limits import MOST, Rate
+
+#: How many messages of an alarm are remembered for ``repeat_after``.
+REPEATS = 10_000
+
+#: The name under which `Rates` counts the firings of all alarms together.
+ALL = ""
+
+
+class SameMessage:
+    """uWSGI's ``alarm-freq``: an alarm is not fired again with the same message as its last one within some seconds.
+
+    Exactly as there: only the last message of an alarm is compared, repeats do not prolong the time, 0 turns it off.
+    """
+
+    def __init__(self, last: dict[str, tuple[bytes, float]] | None = None) -> None:
+        #: The last message of each alarm, and when it was fired.
+        self.last: dict[str, tuple[bytes, float]] = {} if last is None else last
+
+    def holds(self, alarm: str, message: bytes, freq: float, now: float) -> bool:
+        """Return whether this firing is to be held back."""
+        return (held := self.held(alarm, freq, now)) is not None and held == message
+
+    def held(self, alarm: str, freq: float, now: float) -> bytes | None:
+        """Return the message that is held back at present."""
+        last = self.last.get(alarm)
+        return last[0] if last is not None and now - last[1] < freq else None
+
+    def fired(self, alarm: str, message: bytes, now: float) -> None:
+        """Note that the alarm was fired."""
+        self.last[alarm] = (message, now)
+
+
+class Repeats:
+    """``repeat_after``: a message that was fired is not fired again for a time, whatever was fired in between.
+
+    Repeats do not prolong the time. The last `REPEATS` messages of each alarm are remembered, by their digests.
+    """
+
+    def __init__(self, fired: dict[str, dict[bytes, float]] | None = None) -> None:
+        self._fired = {alarm: OrderedDict(times) for alarm, times in (fired or {}).items()}
+
+    def holds(self, alarm: str, message: bytes, repeat_after: float, now: float) -> bool:
+        """Return whether this firing is to be held back."""
+        times = self._fired.get(alarm)
+        time = None if times is None else times.get(_digest(message))
+        return time is not None and now - time < repeat_after
+
+    def fired(self, alarm: str, message: bytes, now: float) -> None:
+        """Note that the alarm was fired."""
+        times = self._fired.setdefault(alarm, OrderedDict())
+        key = _digest(message)
+        times.pop(key, None)
+        times[key] = now
+        if len(times) > REPEATS:
+            times.popitem(last=False)
+
+    def keep_only(self, alarms: Container[str]) -> None:
+        """Forget all others."""
+        self._fired = {alarm: times for alarm, times in self._fired.items() if alarm in alarms}
+
+    def dump(self) -> dict[str, dict[bytes, float]]:
+        """Return what `__init__` takes."""
+        return {alarm: dict(times) for alarm, times in self._fired.items()}
+
+
+def _digest(message: bytes) -> bytes:
+    return hashlib.blake2b(message, digest_size=16).digest()
+
+
+class Rates:
+    """``rate`` and ``alarm_rate``: in no span of so many seconds more than so many firings.
+
+    Every firing of the last window is remembered, so that the promise is exact.
+    """
+
+    def __init__(self, times: dict[str, list[float]] | None = None) -> None:
+        #: When firings were, under the alarm's name, or under `ALL`.
+        self.times: dict[str, list[float]] = {} if times is None else times
+
+    def full_until(self, name: str, rate: Rate, now: float) -> float | None:
+        """Return when the next firing is allowed, None where that is now."""
+        times = self.times.get(name, ())
+        if len(times) < rate.count:
+            return None
+        until = times[-rate.count] + rate.window
+        return until if until > now else None
+
+    def fired(self, name: str, now: float) -> None:
+        """Note a firing."""
+        times = self.times.setdefault(name, [])
+        times.append(now)
+        if len(times) > MOST:
+            del times[0]
+
+
+class Thresholds:
+    """``count`` and ``within``: a rule fires at its Nth match within so many seconds, and then counts anew."""
+
+    def __init__(self, times: dict[str, list[float]] | None = None) -> None:
+        #: When each rule has matched since it fired last, by the rule's text.
+        self.times: dict[str, list[float]] = {} if times is None else times
+
+    def reached(self, rule: str, count: int, within: float, now: float) -> bool:
+        """Note a match, and return whether it is the one that fires."""
+        times = self.times.setdefault(rule, [])
+        del times[: bisect_left(times, now - within)]
+        times.append(now)
+        if len(times) < count:
+            return False
+        del self.times[rule]
+        return True
+
+
+class Silences:
+    """Alarms that somebody has silenced until a time."""
+
+    def __init__(self, until: dict[str, tuple[float, str]] | None = None) -> None:
+        #: The end of each silence, and what was said about it.
+        self.until: dict[str, tuple[float, str]] = {} if until is None else until
+
+    def holds_until(self, alarm: str, now: float) -> float | None:
+        """Return when the alarm's silence ends; None where it is not silenced."""
+        end, _ = self.until.get(alarm, (now, ""))
+        if end > now:
+            return end
+        self.until.pop(alarm, None)
+        return None

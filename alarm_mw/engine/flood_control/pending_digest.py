@@ -1,0 +1,99 @@
+"""What was held back and that nobody has been told of yet, and the message that tells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from alarm_mw.model.types import Reason, Record
+
+#: How many bytes of a line are kept to be shown.
+SHOWN = 1024
+
+#: What has held something back, where that is called otherwise than the reason.
+_WHAT_HOLDS: Mapping[str, str] = {Reason.SILENCED: "a silence"}
+
+
+class Untold(msgspec.Struct, array_like=True):
+    """What was held back of one alarm since its last message."""
+
+    #: The key of the first record.
+    key: str
+    #: When the first and the last one came, in seconds since the epoch.
+    since: float
+    until: float
+    first: bytes
+    last: bytes
+    count: int = 0
+    reasons: dict[str, int] = {}
+    #: When it has to be told, in seconds of the memory's clock; None: with the alarm's next message.
+    due: float | None = None
+
+
+class HeldBack:
+    """Counts what was held back of each alarm since its last message."""
+
+    def __init__(self, alarms: dict[str, Untold] | None = None) -> None:
+        self.alarms: dict[str, Untold] = {} if alarms is None else alarms
+
+    def add(self, alarm: str, reason: Reason, first: Record, *, last: bytes, n: int = 1, due: float | None) -> None:
+        """Note `n` more of which `first` is the first and `last` the last line, to be told at `due`."""
+        untold = self.alarms.get(alarm)
+        if untold is None:
+            shown = first.message[:SHOWN]
+            untold = self.alarms[alarm] = Untold(first.key, first.time, first.time, shown, shown, reasons={})
+        untold.count += n
+        untold.reasons[reason] = untold.reasons.get(reason, 0) + n
+        untold.until, untold.last = first.time, last[:SHOWN]
+        if due is not None and (untold.due is None or due < untold.due):
+            untold.due = due
+
+    def take(self, alarm: str) -> Untold | None:
+        """Return what is to be told of an alarm, and forget it."""
+        return self.alarms.pop(alarm, None)
+
+    def put_off(self, alarm: str, due: float) -> None:
+        """Set when an alarm's digest is due, if it has one."""
+        untold = self.alarms.get(alarm)
+        if untold is not None and untold.due is not None:
+            untold.due = due
+
+    def due(self) -> float | None:
+        """Return when the next one has to be told, None where none has to."""
+        return min((untold.due for untold in self.alarms.values() if untold.due is not None), default=None)
+
+
+def text(untold: Untold) -> bytes:
+    """Return the message for people: how many, since when, by which reasons, the first line and the last one."""
+    since = datetime.fromtimestamp(untold.since, UTC)
+    head = f"{untold.count:,} more since {since:%Y-%m-%d %H:%M:%S} UTC"
+    if (span := round(untold.until - untold.since)) > 0:
+        head += f", within {_duration(span)}"
+    head += f", held back by {_reasons(untold.reasons)}"
+    return b"\n".join([head.encode(), *_lines(untold)]) + b"\n"
+
+
+def _lines(untold: Untold) -> Iterable[bytes]:
+    first, last = (line.rstrip(b"\r\n") for line in (untold.first, untold.last))
+    if first != last:
+        return b"first: " + first, b"last: " + last
+    return (b"first and last: " + first,) if untold.count > 1 else (first,)
+
+
+def _reasons(reasons: Mapping[str, int]) -> str:
+    by = {_WHAT_HOLDS.get(reason, reason): n for reason, n in reasons.items()}
+    if len(by) == 1:
+        return next(iter(by))
+    return ", ".join(f"{what} ({n:,})" for what, n in by.items())
+
+
+def _duration(seconds: int) -> str:
+    """Return seconds in the two largest units that they have: ``2 h 5 min``."""
+    parts: list[str] = []
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        n, seconds = divmod(seconds, size)
+        if n or parts:
+            parts.append(f"{n} {unit}" if n else "")
+    return " ".join(part for part in parts[:2] if part)

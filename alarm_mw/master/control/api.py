@@ -1,0 +1,85 @@
+"""What a master answers over HTTP: the control API, and metrics. Import it only when somebody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from alarm_mw.master.control.prometheus import CONTENT_TYPE
+from alarm_mw.master.control.status import Answers
+from alarm_mw.master.worker.batch import Silence
+
+#: Bytes that an order about dead letters may have.
+MAX_BODY = 1024 * 1024
+
+
+def control_app(answers: Answers) -> Starlette:
+    """Return the control API."""
+    api = _ControlApi(answers)
+    return Starlette(
+        routes=[
+            Route("/status", api.status),
+            _metrics_route(answers.metrics),
+            Route("/reload", api.reload, methods=["POST"]),
+            Route("/silence", api.silence, methods=["POST"]),
+            Route("/dead", api.dead, methods=["POST"]),
+        ]
+    )
+
+
+def metrics_app(tell_metrics: Callable[[], bytes]) -> Starlette:
+    """Return what shows metrics, and nothing else."""
+    return Starlette(routes=[_metrics_route(tell_metrics)])
+
+
+class _ControlApi:
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    async def status(self, _: Request) -> JSONResponse:
+        return JSONResponse(await asyncio.to_thread(self._answers.status))
+
+    async def reload(self, _: Request) -> JSONResponse:
+        return JSONResponse(await self._answers.reload())
+
+    async def silence(self, request: Request) -> JSONResponse:
+        asked = request.query_params
+        try:
+            wanted = Silence(asked["alarm"], _seconds(asked["seconds"]), asked.get("comment", ""))
+        except (KeyError, ValueError):
+            return JSONResponse({"error": "expected alarm and seconds"}, 400)
+        known, silences = await asyncio.to_thread(self._answers.silence, wanted)
+        return JSONResponse({"alarms": known, "silences": silences})
+
+    async def dead(self, request: Request) -> Response:
+        body = bytearray()
+        try:
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    return JSONResponse({"error": f"more than {MAX_BODY} bytes"}, 413)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        done = await asyncio.to_thread(self._answers.dead, bytes(body))
+        return Response(done, media_type="application/json")
+
+
+def _seconds(text: str) -> float:
+    """Return a length of time; raise ValueError for what is none, as NaN, which no later status could show."""
+    seconds = float(text)
+    if not 0 <= seconds < math.inf:
+        raise ValueError("no length of time")
+    return seconds
+
+
+def _metrics_route(tell_metrics: Callable[[], bytes]) -> Route:
+    async def get_metrics(_: Request) -> Response:
+        return Response(await asyncio.to_thread(tell_metrics), headers={"Content-Type": CONTENT_TYPE})
+
+    return Route("/metrics", get_metrics)

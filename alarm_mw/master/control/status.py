@@ -1,0 +1,155 @@
+"""What a master tells of itself: its status, its figures, and what a check of itself sees."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TypedDict
+
+from alarm_mw.config.loaded import Loaded
+from alarm_mw.delivery.breaker import Failing
+from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.control.prometheus import Figures
+from alarm_mw.master.control.self_check import Sight
+from alarm_mw.master.reload import Reloaded
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Silence
+from alarm_mw.model.version import VERSION
+
+
+class InForce(TypedDict):
+    """The configuration that is in force."""
+
+    #: How often it has been read again since the start.
+    generation: int
+    #: When it was read, in seconds since the epoch.
+    read_at: float
+    #: Its files, and whether each is still what was read: False for one that has changed since.
+    files: dict[str, bool]
+    #: Why it was not taken over when it was read last, a line each; empty where it was.
+    refused: list[str]
+
+
+class Silenced(TypedDict):
+    """A silence that lasts."""
+
+    #: How many more seconds.
+    seconds: float
+    comment: str
+
+
+class Status(TypedDict):
+    """What ``alarm-mw status --json`` prints."""
+
+    pid: int
+    server_pid: int | None
+    state_dir: str
+    configuration: InForce
+    sources: dict[str, object]
+    alarms: dict[str, object]
+    #: The configured alarms for which nothing has matched yet.
+    unmatched: list[str]
+    #: The alarms that somebody has silenced.
+    silences: dict[str, Silenced]
+    #: What the application counts by `alarm_mw.metrics`.
+    metrics: dict[str, int]
+    #: How the receivers of alarms fail, of those that do.
+    failing: dict[str, Failing]
+    #: Since when an attempt at delivery goes on that takes long, in seconds since the epoch, by alarm.
+    long_since: dict[str, float]
+    #: How many dead letters lie in the outbox.
+    letters: int
+    #: One sentence for every equation of the ledger that does not hold.
+    imbalances: list[str]
+    #: What the master has found wrong with itself, for more than a moment; a sentence each.
+    findings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What the control API does when it is asked; all but `reload` is called in a thread."""
+
+    status: Callable[[], Status]
+    metrics: Callable[[], bytes]
+    reload: Callable[[], Coroutine[None, None, Reloaded]]
+    #: Returns the names of all alarms, and the silences that last.
+    silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
+    dead: Callable[[bytes], bytes]
+
+
+def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:
+    """Return what is in force, and why something newer is not. Looks at its files, and so may block."""
+    changed = loaded.changed_files()
+    return {
+        "generation": loaded.generation,
+        "read_at": loaded.time,
+        "files": {file: file not in changed for file in loaded.files},
+        "refused": [*refused],
+    }
+
+
+def status(
+    runtime: Runtime, state_dir: str, server_pid: int | None, configuration: InForce, findings: tuple[str, ...]
+) -> Status:
+    """Return the ledger as it stands."""
+    books, waiting = _steady_books(runtime)
+    return {
+        "pid": os.getpid(),
+        "server_pid": server_pid,
+        "state_dir": state_dir,
+        "configuration": configuration,
+        "sources": dict(books["sources"]),
+        "alarms": dict(books["alarms"]),
+        "unmatched": [name for name in runtime.alarm_names if name not in books["alarms"]],
+        "silences": silenced(runtime),
+        "metrics": runtime.metrics.values(),
+        "failing": runtime.lanes.failing(),
+        "long_since": runtime.lanes.long_since(),
+        "letters": runtime.outbox.count_letters(),
+        "imbalances": imbalances(books, waiting),
+        "findings": _findings(runtime, findings),
+    }
+
+
+def silenced(runtime: Runtime) -> dict[str, Silenced]:
+    """Return the silences that last, by alarm."""
+    silences = runtime.silences().items()
+    return {alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in silences}
+
+
+def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:
+    """Return what Prometheus is shown."""
+    books, waiting = _steady_books(runtime)
+    master = {
+        "alarm_mw_imbalances": len(imbalances(books, waiting)),
+        "alarm_mw_findings": len(_findings(runtime, findings)),
+        "alarm_mw_backlog": runtime.backlog(),
+        "alarm_mw_reloads": loaded.generation,
+        "alarm_mw_configuration_timestamp_seconds": loaded.time,
+    }
+    return Figures(books, master, runtime.metrics.values(), VERSION)
+
+
+def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:
+    """Return what is wrong: what checks have found, and an outbox that lives in memory against its will."""
+    outbox = runtime.outbox
+    return [*([outbox.fault] if outbox.fault and not outbox.is_durable else []), *checked]
+
+
+def sight(runtime: Runtime) -> Sight:
+    """Look at a master (`SelfCheck`); what the ledger has not written down is written. May block for a write."""
+    fault, waiting = runtime.checkpoints.fault, None
+    try:
+        runtime.outbox.flush()
+        books, waiting = _steady_books(runtime)
+    except sqlite3.Error as error:
+        fault, books = str(error), runtime.outbox.ledger.books()
+    return Sight(books, waiting, fault, runtime.backlog())
+
+
+def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:
+    """Read ledger and outbox at one moment, between two transactions."""
+    with runtime.outbox.still():
+        return runtime.books()

@@ -1,0 +1,1 @@
+"""Deaths of processes: everything that is seen of one, made into one."""

@@ -1,0 +1,249 @@
+"""The crash desk of a master: gathers what is seen of the ends of processes, and tells each death once.
+
+Four ways lead here, and any of them may be missing: the dump in the output and gunicorn's words (`CrashTap`), the
+kernel's word for every process that is watched (`ProcessWatch`), and the supervisor's for the server itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from alarm_mw.master.crashes.death_book import DeathBook
+from alarm_mw.master.crashes.pace import Pace
+from alarm_mw.master.crashes.process_watch import ProcessWatch
+from alarm_mw.master.crashes.tap import StreamLine
+from alarm_mw.master.restart import STACKS
+from alarm_mw.model.types import Death
+from alarm_mw.monitors.segfault.crashdump import is_beginning
+from alarm_mw.supervisor.plan import Plan
+from alarm_mw.system.exits import OomKills, is_dumping_core
+from alarm_mw.system.processes import newest_pid
+
+log = logging.getLogger(__name__)
+
+#: Seconds between questions whether there is any new process: one that dies before it is watched has no number. The
+#: second is for when no process of the server has begun or ended for `CALM` seconds: each question wakes the machine.
+ASK_EVERY = 0.1
+ASK_WHEN_QUIET = 0.5
+CALM = 10.0
+#: Seconds between looks at which processes there are, where no new one asks for it.
+LOOK_EVERY = 2.0
+#: Seconds for which a rise in the count of kills for want of memory explains a SIGKILL.
+OOM_MEMORY = 3.0
+#: Deaths of the last so many seconds are told again by a new master: the outbox knows those that it has.
+TELL_AGAIN = 5.0
+
+Tell = Callable[[Death], None]
+
+
+class CrashDesk:
+    """Lives on the event loop; what it hears may come from any thread."""
+
+    def __init__(
+        self,
+        run_id: str,
+        command: Sequence[str],
+        directory: Path,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        find_oom_kills: Callable[[int], OomKills] = OomKills.of,
+    ) -> None:
+        self._loop = loop
+        self._command = shlex.join(command)
+        self._lock = threading.Lock()
+        self._book = DeathBook(directory / "deaths.jsonl", run_id)
+        self._listeners: list[Tell] = []
+        self._watch = ProcessWatch(self._ended)
+        self._pace = Pace(ASK_EVERY, ASK_WHEN_QUIET, CALM)
+        self._server: int | None = None
+        self._find_oom_kills = find_oom_kills
+        self._oom: OomKills | None = None
+        self._oom_count = 0
+        self._oom_rose = float("-inf")
+        self._timer: asyncio.TimerHandle | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    @classmethod
+    def wanted(cls, plan: Plan, directory: Path, loop: asyncio.AbstractEventLoop) -> CrashDesk | None:
+        """Return a desk if some monitor asked for deaths at the start, else None: then crashes cost nothing at all."""
+        return cls(plan.run_id, plan.command, directory, loop) if STACKS in plan.server_env else None
+
+    @contextlib.contextmanager
+    def subscribed(self, tell: Tell) -> Iterator[None]:
+        """Call `tell`, on the event loop, with every death while the context lasts; with the latest at once."""
+        self._listeners.append(tell)
+        with self._lock:
+            recent = self._book.deaths.told_since(time.monotonic() - TELL_AGAIN)
+        for death in recent:
+            _tell_one(tell, death)
+        self._turn()
+        try:
+            yield
+        finally:
+            self._listeners.remove(tell)
+
+    # From other threads
+
+    def hear_lines(self, stream: str, lines: Sequence[StreamLine]) -> None:
+        """Take lines of the output that begin a dump or belong to one; they are written down when this returns."""
+        now = time.monotonic()
+        with self._lock:
+            for offset, line in lines:
+                begins = is_beginning(line.encode())
+                if begins or self._book.deaths.is_open(stream):
+                    method = "begin_dump" if begins else "add_line"
+                    self._book.note(method, stream=stream, offset=offset, line=line, now=now)
+        self._call(self._turn)
+
+    def hear_killed(self, pid: int, number: int) -> None:
+        """Take what a parent says: its child was killed by signal `number`."""
+        self._call(self._child_killed, pid, -number)
+
+    def hear_supervisor(self, words: Sequence[str]) -> None:
+        """Take the supervisor's words, of which it is certain: ``server PID`` and ``exited RETURNCODE``."""
+        match words:
+            case ["server", pid]:
+                self._call(self._watch_server, int(pid))
+            case ["exited", returncode]:
+                self._call(self._server_ended, int(returncode))
+
+    def _call(self, function: Callable[..., None], *arguments: object) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    # On the event loop
+
+    async def start(self, server: int | None) -> None:
+        """Start watching process `server` and all that comes from it.
+
+        To be called before the output is read and anybody listens: the rest of half a dump still lies in the pipe.
+        """
+        if server is not None:
+            self._watch_server(server)
+        with self._lock:
+            self._book.deaths.wait_anew(time.monotonic())
+        self._looking = asyncio.create_task(self._look_again_and_again(), name="alarm-mw-crashes")
+
+    async def stop(self) -> None:
+        """Tell what is still waited for, as far as it is known, and stop watching."""
+        if self._looking is not None:
+            self._looking.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._tell(at_once=True)
+        self._watch.close()
+
+    async def _look_again_and_again(self) -> None:
+        newest, due = -1, 0.0
+        while True:
+            with contextlib.suppress(OSError):  # no descriptor is left at the moment
+                asked, now = newest_pid(), time.monotonic()
+                if now >= due or asked != newest:
+                    newest, due = asked, now + LOOK_EVERY
+                    self._look()
+            await asyncio.sleep(self._pace.pause(time.monotonic()))
+
+    def _look(self) -> None:
+        if self._server is None:
+            return
+        try:
+            if self._watch.look(self._server):
+                self._pace.note(time.monotonic())
+            self._count_oom_kills()
+        except Exception:  # a process that cannot be looked at must not keep deaths from being told
+            log.exception("the server's processes cannot be looked at")
+
+    def _watch_server(self, pid: int) -> None:
+        self._server = pid
+        self._oom = self._find_oom_kills(pid)
+        self._oom_count = self._oom.count()
+        self._look()
+
+    def _count_oom_kills(self) -> None:
+        count = self._oom.count() if self._oom is not None else 0
+        if count > self._oom_count:
+            self._oom_rose = time.monotonic()
+        self._oom_count = count
+
+    def _server_ended(self, returncode: int) -> None:
+        if self._server is not None and returncode != 0:
+            self._note_end(self._server, returncode, "", is_server=True)
+
+    def _child_killed(self, pid: int, returncode: int) -> None:
+        # A worker that nobody has looked at yet has the command of the server that it was forked from.
+        self._ended(pid, returncode, self._watch.command(pid) or self._command)
+
+    def _ended(self, pid: int, returncode: int | None, command: str) -> None:
+        self._pace.note(time.monotonic())
+        if returncode != 0:
+            self._note_end(pid, returncode, command, is_server=pid == self._server)
+
+    def _note_end(self, pid: int, returncode: int | None, command: str, *, is_server: bool) -> None:
+        command = command or self._watch.command(pid) or (self._command if is_server else "")
+        is_killed = returncode == -signal.SIGKILL
+        if is_killed:
+            self._count_oom_kills()
+        now = time.monotonic()
+        with self._lock:
+            self._book.note(
+                "end",
+                # A child of the application that ends with some status is nothing to remember.
+                is_lasting=is_server or (returncode is not None and returncode < 0),
+                pid=pid,
+                returncode=returncode,
+                now=now,
+                command=command,
+                is_server=is_server,
+                out_of_memory=is_killed and now < self._oom_rose + OOM_MEMORY,
+            )
+        self._turn()
+
+    def _turn(self) -> None:
+        """Tell what is to be told, and come back when there will be more."""
+        with self._lock:
+            lacks_pid = self._book.deaths.lacks_pid()
+        if lacks_pid:
+            self._look_for_dying()
+        self._tell()
+        if self._timer is not None:
+            self._timer.cancel()
+        with self._lock:
+            due = self._book.deaths.next_due()
+        if due is not None and self._listeners:
+            self._timer = self._loop.call_later(max(due - time.monotonic(), 0.0) + 0.001, self._turn)
+
+    def _look_for_dying(self) -> None:
+        """Find who writes a dump before it is gone; one whose core file is being written may stay for long."""
+        self._look()
+        for pid in self._watch.pids():
+            if is_dumping_core(pid):
+                with self._lock:
+                    self._book.deaths.end(pid, None, time.monotonic(), command=self._watch.command(pid))
+
+    def _tell(self, *, at_once: bool = False) -> None:
+        if not self._listeners:
+            return
+        with self._lock:
+            ripe = self._book.deaths.ripe(time.monotonic(), at_once=at_once)
+        for death in ripe:
+            for tell in self._listeners:
+                _tell_one(tell, death)
+        with self._lock:
+            for death in ripe:
+                self._book.note("told", key=death.key)
+            self._book.tidy()
+
+
+def _tell_one(tell: Tell, death: Death) -> None:
+    try:
+        tell(death)
+    except Exception:  # a monitor may be anybody's code, and the others must hear of it
+        log.exception("a monitor failed at a death")

@@ -1,0 +1,1 @@
+"""Mules and the processes that asked for signals."""

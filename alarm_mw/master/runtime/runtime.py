@@ -1,0 +1,299 @@
+"""The runtime: outbox, engine, worker thread and event loop of one master, wired and run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from msgspec import structs
+
+from alarm_mw import actions
+from alarm_mw.config.build import engine_of
+from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.delivery.dispatcher import ORPHANED, Route
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.ledger import Books
+from alarm_mw.master.metrics import Metrics
+from alarm_mw.master.mules.subscribers import Subscribers
+from alarm_mw.master.runtime.checkpoints import Checkpoints
+from alarm_mw.master.runtime.lanes import Lanes, Routed
+from alarm_mw.master.runtime.loop_thread import CALL_TIMEOUT, LoopThread
+from alarm_mw.master.runtime.making import make_action
+from alarm_mw.master.runtime.own_alarms import OwnAlarms
+from alarm_mw.master.worker.batch import Batch, Silence
+from alarm_mw.master.worker.memory_writer import read_memory
+from alarm_mw.master.worker.thread import Worker
+from alarm_mw.model.interfaces import Action, ActionContext, Execution
+from alarm_mw.model.types import NOWHERE, Reason, Rule
+from alarm_mw.patterns.screen import Screen
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds for the actions to be made.
+START_TIMEOUT = 60.0
+
+#: Seconds beyond the time limit of `Runtime.stop` for actions, threads and files to be closed.
+GRACE = 1.0
+
+FindAction = Callable[[str], type[Action]]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A configuration that is ready to take over."""
+
+    settings: Settings
+    engine: Engine
+    alarms: Routed
+
+
+class Runtime:
+    """Runs a configuration. `start` and `stop` belong to its owner; `submit` may be called from anywhere."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        outbox: Path | Literal[":memory:"] = ":memory:",
+        write_log: Callable[[bytes], None],
+        write_log_at_once: Callable[[bytes], bool] = lambda _: False,
+        server_pid: Callable[[], int | None] = lambda: None,
+        subscribers: Subscribers | None = None,
+        metrics: Metrics | None = None,
+        find_action: FindAction = actions.find,
+        retired: Sequence[Alarm] = (),
+    ) -> None:
+        self._find_action = find_action
+        self._write_log = write_log
+        self._write_log_at_once = write_log_at_once
+        self._server_pid = server_pid
+        self._subscribers = subscribers
+        alarms, former = (self._routed(each, settings.execution) for each in (settings.alarms, retired))
+        self.outbox = Outbox(outbox)
+        self.outbox.limit(settings.outbox)
+        self.checkpoints = Checkpoints(self.outbox)
+        #: What is in force.
+        self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
+        #: Its methods belong on the event loop.
+        self.lanes = Lanes(self.outbox, alarms, former)
+        self._thread = LoopThread(self._settle)
+        self.loop = self._thread.loop
+        self._worker = Worker(self._current.engine, self.outbox, self.lanes.offer, metrics, self._tell_loss)
+        #: Tells people what is wrong with the program itself.
+        self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
+        self.outbox.tell = self._tell_trouble
+
+    def start(self) -> None:
+        """Start the threads; deliver what waits in the outbox since earlier."""
+        self.checkpoints.start()
+        self._thread.start()
+        self.call(self._start_lanes(), START_TIMEOUT)
+        self._worker.start()
+        if self.outbox.fault:
+            self.own_alarms.fire(self.outbox.fault, "outbox")
+        for name, n in self.outbox.count_waiting().items():
+            if name not in self.lanes.names():
+                log.warning(ORPHANED, n, name, name)
+
+    @property
+    def screen(self) -> Screen:
+        """What tells which rules may match a line."""
+        return self._current.engine.screen
+
+    @property
+    def retired(self) -> tuple[Alarm, ...]:
+        """The alarms that are configured no more, and still deliver what was fired before."""
+        return self.lanes.retired
+
+    @property
+    def rules(self) -> tuple[Rule, ...]:
+        """What is in force."""
+        return self._current.settings.rules
+
+    @property
+    def alarm_names(self) -> tuple[str, ...]:
+        """The alarms that are configured, with those that were left out."""
+        settings = self._current.settings
+        return (*(alarm.name for alarm in settings.alarms), *settings.left_out)
+
+    def prepare(self, settings: Settings) -> Prepared:
+        """Make what a new configuration needs, while the present one goes on; may take seconds for thousands of rules.
+
+        Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
+        back so far is remembered. Raises `ConfigError` where an action cannot be made.
+        """
+        before = self._current.alarms if settings.execution == self._current.settings.execution else {}
+        kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
+        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings.execution)
+        return Prepared(settings, engine_of(settings, self._current.engine.memory), {**made, **kept})
+
+    def exchange(self, fresh: Prepared) -> None:
+        """Put a configuration in the place of the present one. Not on the event loop; waits for the present batch.
+
+        Each record is judged by the old rules or by the new ones, and whatever fires has its lane. Alarms that are
+        configured no more deliver what they have. Raises `TimeoutError` where the event loop is blocked: then the
+        present one stays.
+        """
+        try:
+            self.call(self.lanes.exchange(fresh.alarms))
+        except TimeoutError:
+            self.spawn(self._keep_lanes(self._current.alarms))  # if it was exchanged at the last moment
+            raise
+        self._current = fresh
+        self._worker.exchange(fresh.engine, CALL_TIMEOUT)
+        self.outbox.limit(fresh.settings.outbox)
+        self.own_alarms.names = fresh.settings.own_alarms
+        self.spawn(self.lanes.settle())
+
+    async def _keep_lanes(self, alarms: Routed) -> None:
+        await self.lanes.exchange(alarms)
+        await self.lanes.settle()
+
+    def _tell_trouble(self, text: str, key: str) -> None:
+        """Tell people of the outbox, and have the worker look whether its file can be written again."""
+        self.own_alarms.fire(text, key)
+        self._worker.submit(Batch())
+
+    def _tell_loss(self, n: int) -> None:
+        self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
+
+    def submit(self, batch: Batch) -> None:
+        """Give a batch to the worker; returns at once."""
+        self._worker.submit(batch)
+
+    def hold_back(self, batch: Batch) -> bool:
+        """Work a batch off at once where all of its lines are held back (`Worker.hold_back`); never waits."""
+        return self._worker.hold_back(batch)
+
+    def silence(self, silence: Silence) -> list[str]:
+        """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.
+
+        From any thread but the loop's; waits for batches that came before, for at most `CALL_TIMEOUT` seconds.
+        """
+        known = sorted(self._current.alarms)
+        if silence.alarm in known:
+            done = threading.Event()
+            self._worker.submit(Batch(silence=silence, done=done.set))
+            done.wait(CALL_TIMEOUT)
+        return known
+
+    def silences(self) -> dict[str, tuple[float, str]]:
+        """Return for how many seconds each alarm is silenced yet, with what was said about it."""
+        return self._worker.silences()
+
+    def backlog(self) -> int:
+        """Return about how many batches wait for the worker."""
+        return self._worker.backlog()
+
+    def books(self) -> tuple[Books, dict[str, int]]:
+        """Return the ledger, and how many firings of each alarm really wait in the outbox."""
+        return self.outbox.ledger.books(), self.outbox.count_waiting()
+
+    @property
+    def metrics(self) -> Metrics:
+        """The application's metrics."""
+        return self._worker.metrics
+
+    def stop(self, timeout: float) -> bool:
+        """Work off what was submitted, deliver what can be delivered, and end.
+
+        Takes about `timeout` seconds at most, whatever actions do: what does not end by then is left behind, and the
+        log says so. Returns whether everything was delivered; what was not stays in a durable outbox for the next
+        start.
+        """
+        deadline = time.monotonic() + timeout
+        is_worked_off = self._worker.stop(timeout)
+        delivered = self._deliver_rest(deadline) and is_worked_off
+        end = max(deadline, time.monotonic()) + GRACE
+        self._thread.end(end)
+        self.checkpoints.stop(_left(end))
+        self._close_outbox(end)
+        return delivered
+
+    def _deliver_rest(self, deadline: float) -> bool:
+        if not self._thread.is_started:
+            return False
+        left = _left(deadline)
+        drain = self.lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
+        try:
+            return self.call(drain, left + GRACE / 4)
+        except TimeoutError:  # told by what comes next
+            return False
+
+    async def _start_lanes(self) -> None:
+        if self._subscribers is not None:
+            await self._subscribers.start()
+        await self.lanes.start()
+
+    def _routed(self, alarms: Sequence[Alarm], execution: Execution) -> Routed:
+        return {alarm.name: (alarm, _route(self._action(alarm, execution), alarm)) for alarm in alarms}
+
+    def _action(self, alarm: Alarm, execution: Execution) -> Action:
+        context = ActionContext(
+            alarm.name, self._write_log, self._server_pid, self._subscribers, self._write_log_at_once, execution
+        )
+        return make_action(alarm, context, self._find_action)
+
+    async def _settle(self, end: float) -> None:
+        """Stop the lanes, and what else is ours on the loop."""
+        await self.lanes.stop(_left(end) / 2)
+        if self._subscribers is not None:
+            await self._subscribers.stop()
+
+    def call(self, coroutine: Coroutine[None, None, T], timeout: float = CALL_TIMEOUT) -> T:
+        """Run a coroutine on the loop and wait for its result; see `LoopThread.call`."""
+        return self._thread.call(coroutine, timeout)
+
+    def spawn(self, coroutine: Coroutine[None, None, object]) -> None:
+        """Run a coroutine on the loop, and do not wait; see `LoopThread.spawn`."""
+        self._thread.spawn(coroutine)
+
+    def _close_outbox(self, deadline: float) -> None:
+        try:
+            with self.outbox.still(_left(deadline)):
+                if self.outbox.has_file:
+                    self._tell_rest()
+                else:
+                    self._drop_rest()
+                self.outbox.close()
+        except TimeoutError as error:
+            log.warning("the last counts are not written down: %s", error)
+
+    def _tell_rest(self) -> None:
+        if not self.outbox.regain():
+            return  # `close` says what is lost
+        with contextlib.suppress(sqlite3.Error):  # told by what cannot be written then
+            for alarm, n in self.outbox.count_waiting().items():
+                wait = "1 firing waits" if n == 1 else f"{n} firings wait"
+                log.warning("alarm %s: %s for the next start of this server", alarm, wait)
+
+    def _drop_rest(self) -> None:
+        for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
+            was = "1 firing was" if n == 1 else f"{n} firings were"
+            log.warning("alarm %s: %s not delivered before the end", alarm, was)
+
+
+def _is_same(alarm: Alarm, before: Routed) -> bool:
+    """Return whether there was this very alarm before, wherever in a file it stood."""
+    return alarm.name in before and structs.replace(alarm, where=NOWHERE) == structs.replace(
+        before[alarm.name][0], where=NOWHERE
+    )
+
+
+def _route(action: Action, alarm: Alarm) -> Route:
+    return Route(action, alarm.delivery, alarm.fallback, alarm.fallback_after)
+
+
+def _left(deadline: float) -> float:
+    """Return the seconds that are left."""
+    return max(deadline - time.monotonic(), 0.0)

@@ -1,0 +1,1 @@
+"""The server's output: read, prefiltered, passed on."""

@@ -1,0 +1,112 @@
+"""From the chunks of an output stream to batches for the worker."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.master.worker.batch import Batch, Lines
+from alarm_mw.model.types import Reason, Record
+from alarm_mw.patterns.screen import Hit
+
+#: Seconds that output waits at most until the alarms in it are in the outbox.
+PATIENCE = 0.25
+
+#: Lines within so many seconds of the last may be a flood that is held back; to find out takes a single one 0.1 ms.
+FLOOD = 0.005
+
+#: How many chunks may wait for the worker, should the disk be slower than that. The lines of more are counted as
+#: `Reason.QUEUE_FULL`, unjudged.
+WAITING = 64
+
+_ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (
+    f"skipped:{reason}" for reason in (Reason.ALARM_ORIGIN, Reason.UNJUDGED, Reason.QUEUE_FULL)
+)
+
+
+class StreamIntake:
+    """Hands chunks to the worker, and waits a little until their firings are written down.
+
+    So long the chunk's bytes stay in the pipe, where the next master would find them; but output never waits for
+    long, whatever rules and disk do.
+    """
+
+    def __init__(
+        self,
+        run_id: str,
+        submit: Callable[[Batch], None],
+        is_own: Callable[[bytes], bool] | None = None,
+        hold_back: Callable[[Batch], bool] = lambda _: False,
+    ) -> None:
+        self._run_id = run_id
+        self._submit = submit
+        #: Tries to work a batch off without the worker's thread.
+        self._hold_back = hold_back
+        #: Tells the lines of alarm code, which the rules must not see; None where there are none.
+        self._is_own = is_own
+        #: For each stream, locks of batches that were not waited for, held until these are worked off; for its reader.
+        self._under_way: dict[str, deque[threading.Lock]] = {}
+        #: When lines of a stream came last, in seconds since the epoch.
+        self._came: dict[str, float] = {}
+
+    def __call__(self, chunk: Chunk) -> None:
+        """Take a chunk; may block for `PATIENCE` seconds."""
+        hits = chunk.hits if self._is_own is None else self._foreign(chunk.hits, self._is_own)
+        counts = _counts(chunk, len(chunk.hits) - len(hits))
+        under_way = self._under_way.setdefault(chunk.stream, deque())
+        if hits and not _has_room(under_way):
+            counts["lines"] += len(hits)
+            counts[_QUEUE_FULL] = len(hits)
+            hits = ()
+        if not hits:
+            self._submit(Batch((), {chunk.stream: counts}))
+            return
+        now = time.time()
+        lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk.stream, now), chunk.rule_set)
+        may_be_held = self._comes_fast(chunk.stream, now) and not under_way
+        if may_be_held and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
+            return
+        is_under_way = threading.Lock()
+        is_under_way.acquire()
+        self._submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
+        if not is_under_way.acquire(timeout=PATIENCE):
+            under_way.append(is_under_way)
+
+    def _comes_fast(self, stream: str, now: float) -> bool:
+        before, self._came[stream] = self._came.get(stream, 0.0), now
+        return now - before < FLOOD
+
+    def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
+        return [hit for hit in hits if not is_own(hit.line)]
+
+    def _record(self, stream: str, now: float, hit: Hit) -> Record:
+        # The place in the stream makes the key: a line that two masters have seen is known by it.
+        key = f"{self._run_id}.{stream}.{hit.start}.{zlib.crc32(hit.line):08x}"
+        # The first part of a line that was too long stays a line.
+        is_cut = len(hit.line) >= MAX_LINE and not hit.line.endswith(b"\n")
+        return Record(hit.line + b"\n" if is_cut else hit.line, stream, now, key)
+
+
+def _has_room(under_way: deque[threading.Lock]) -> bool:
+    """Return whether the worker keeps up: of what it has not worked off, no more than so much is kept."""
+    while under_way and not under_way[0].locked():
+        under_way.popleft()
+    return len(under_way) < WAITING
+
+
+def _counts(chunk: Chunk, own: int) -> dict[str, int]:
+    passed = chunk.lines - len(chunk.hits)
+    return {
+        "lines": passed + own,
+        "screened_out": passed - chunk.unjudged,
+        _ALARM_ORIGIN: own,
+        _UNJUDGED: chunk.unjudged,
+        "oversized": chunk.oversized,
+        "lost_bytes": chunk.lost,
+    }

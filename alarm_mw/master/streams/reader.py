@@ -1,0 +1,284 @@
+"""The master's reader of one output stream: looks at every line, then passes the bytes on as they came.
+
+The way of a chunk: a copy of what the source holds, the screen's look at its complete lines, the hits handed over,
+and only then the same bytes on to the sink. Whenever the process is killed, what was not passed on is still in the
+source, and what was passed on had been looked at; the stream's state tells the next reader which is which.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from alarm_mw.master.streams.chunk import Chunk, Tally
+from alarm_mw.master.streams.line_screen import LineScreen
+from alarm_mw.master.streams.lines import MAX_LINE, LineCutter, Piece, count_lines
+from alarm_mw.master.streams.pipes import CHUNK, Passage
+from alarm_mw.master.streams.state import StreamState, settle
+
+logger = logging.getLogger(__name__)
+
+#: How long a stopped reader waits for its sink where the source does not keep what was read from it, in seconds.
+LAST_WAIT = 1.0
+
+#: A stream is busy when so many chunks in a row came within `NAP` seconds.
+BUSY = 8
+
+#: How long to let the lines of a busy stream gather before the next look, in seconds: one look at many lines instead of
+#: many looks, and a writer that need not wake us. It is too short for a pipe that was made wider to fill.
+NAP = 0.0003
+
+#: So many bytes of a line under way are less work to move than it would be to bring more memory into the cache.
+SHORT = 4096
+
+#: How often, in seconds, to look at what has come while a full sink takes nothing.
+LOOK_EVERY = 0.1
+
+#: What is raised when nobody reads the sink any more.
+_BROKEN = (BrokenPipeError, ConnectionResetError)
+
+
+class StreamReader:
+    """Reads the stream `name` from `source`, hands over what matters of it, and passes it on to `sink`.
+
+    `sink` None: `source` is a copy, somebody else passes the stream on. `state` is what the former reader of this
+    stream left, and `transit` a pipe that outlives us as well (`Passage`). `hand_over` is called before the chunk's
+    bytes go out; while it blocks, so does the stream. After a kill it may see a hit again, under the same offset.
+    `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
+    All three are called in the thread of `run`.
+
+    `screen` may be replaced at any time, from any thread. The descriptors stay the caller's.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        source: int,
+        sink: int | None,
+        *,
+        screen: LineScreen,
+        hand_over: Callable[[Chunk], None],
+        state: StreamState | None = None,
+        transit: tuple[int, int] | None = None,
+        on_end: Callable[[str], None] = lambda _: None,
+        on_broken: Callable[[str, OSError], None] = lambda _, __: None,
+    ) -> None:
+        self.name = name
+        self.screen = screen
+        self._source, self._sink, self._transit = source, sink, transit
+        self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
+        self._state = state if state is not None else StreamState()
+        self._buffer = self._state.buffer
+        self._stopping = self._losing = False
+        self._waker: int | None = None
+        self._waker_lock = threading.Lock()
+        self._tally = Tally(name)
+
+    def run(self) -> None:
+        """Read until the end of the stream, until the sink is broken or until `stop`. Blocks; call it once."""
+        woken, self._waker = os.pipe()
+        self._arrival = _poll({self._source: select.POLLIN, woken: select.POLLIN})
+        self._room = _poll({self._sink: select.POLLOUT, woken: select.POLLIN})
+        self._passage = Passage(self._source, self._sink, self._transit)
+        try:
+            self._go_on()
+            self._read()
+        except _BROKEN as error:
+            self._report()
+            self._on_broken(self.name, error)
+        finally:
+            self._passage.close()
+            with self._waker_lock:
+                os.close(woken)
+                os.close(self._waker)
+                self._waker = None
+
+    def stop(self) -> None:
+        """Let `run` return soon; the rest of the stream stays in the source. For any thread; does not block."""
+        with self._waker_lock:
+            self._stopping = True
+            if self._waker is not None:
+                os.write(self._waker, b"\0")
+
+    def _go_on(self) -> None:
+        """Stand where the former reader stood."""
+        self._tally.lost += self._passage.resume()
+        position = self._state.load()
+        if position.out < position.end:
+            position = settle(position, self._buffer, self._look_ahead(), MAX_LINE)
+        self._passed, self._tally.lines = position.passed, position.lines
+        self._line, self._oversized = position.line, position.oversized
+        self._end = self._stop = position.out
+        self._cutter = LineCutter(self._line, oversized=self._oversized)
+        self._save()
+
+    def _save(self) -> None:
+        self._state.save(self._passed, self._line, self._end, self._stop, self._tally.lines, oversized=self._oversized)
+
+    def _look_ahead(self) -> bytes:
+        if not self._passage.keeps:
+            return b""
+        view = memoryview(bytearray(CHUNK))
+        try:
+            return bytes(view[: self._passage.copy(view)])
+        except BlockingIOError:
+            return b""
+
+    def _read(self) -> None:
+        in_a_row = 0
+        while not self._stopping:
+            self._make_room()
+            try:
+                size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
+            except BlockingIOError:
+                in_a_row = in_a_row if self._comes_soon() else 0
+                continue
+            if not size:
+                self._finish()
+                return
+            self._forward(size)
+            in_a_row += 1
+            if in_a_row == BUSY:
+                self._passage.widen()
+            if in_a_row > BUSY and size < CHUNK // 4:
+                time.sleep(NAP)
+        self._report()
+        self._save()
+
+    def _make_room(self) -> None:
+        """Let the next chunk fit behind the line under way."""
+        if self._line == self._end:
+            # Nothing in the buffer is needed, not even by who reads the position that was saved last.
+            self._line = self._end = self._stop = self._cutter.line = 0
+        elif self._end >= CHUNK and (self._end - self._line <= SHORT or self._end + CHUNK > len(self._buffer)):
+            # The line's new place does not touch the old one, so that the saved position is good until it is replaced.
+            # What little there is of the buffer that is used stays in the processor's cache.
+            under_way = bytes(self._buffer[self._line : self._end])
+            self._buffer[: len(under_way)] = under_way
+            self._line = self._cutter.line = 0
+            self._end = self._stop = len(under_way)
+            self._save()
+
+    def _forward(self, size: int) -> None:
+        """Take the next `size` bytes in the buffer on their way."""
+        self._look_at(size)
+        while self._end < self._stop:
+            # From here on, who reads the position finds out how much has gone out.
+            self._save()
+            moved = self._move(self._buffer[self._end : self._stop])
+            if not moved:
+                return
+            self._end += moved
+            self._passed += moved
+        self._line, self._oversized = self._cutter.line, self._cutter.oversized
+        self._save()
+
+    def _look_at(self, size: int) -> None:
+        """Judge what is new of the `size` bytes that follow what has been passed on."""
+        begin = self._stop
+        self._stop = self._end + size
+        self._judge(self._cutter.cut(self._buffer, begin, self._stop))
+
+    def _judge(self, pieces: list[Piece]) -> None:
+        """Judge pieces of the buffer."""
+        offset = self._passed - self._end
+        screen = self.screen
+        self._tally.rule_set = screen.rule_set
+        for start, stop in pieces:
+            data = bytes(self._buffer[start:stop])
+            lines = count_lines(data)
+            self._tally.lines += lines
+            try:
+                self._tally.hits += screen.scan(data, offset + start)
+            except Exception:  # the output passes whatever the rules do
+                logger.exception("%s: the screen failed; lines pass unjudged", self.name)
+                self._tally.unjudged += max(lines, 1)
+        self._tally.lines += self._cutter.oversized_ends
+        self._tally.oversized += self._cutter.oversized_lines
+        self._cutter.oversized_ends = self._cutter.oversized_lines = 0
+        wait = self._tally.wait()
+        if self._tally.urgent or (wait is not None and wait <= 0):
+            self._report()
+
+    def _report(self) -> None:
+        chunk = self._tally.take()
+        if chunk is None:
+            return
+        try:
+            self._hand_over(chunk)
+        except Exception:  # the output passes whatever becomes of the alarms
+            logger.exception("%s: %d hits were not taken", self.name, len(chunk.hits))
+
+    def _comes_soon(self) -> bool:
+        """Wait for more, and return whether it came within `NAP` seconds."""
+        wait = self._tally.wait()
+        began = time.monotonic()
+        if self._arrival.poll(None if wait is None else max(wait * 1000, 0)):
+            return time.monotonic() - began < NAP
+        self._report()
+        self._save()
+        return False
+
+    def _move(self, data: memoryview) -> int:
+        """Move a first part of `data` and return its length; 0 when we were stopped before."""
+        while True:
+            try:
+                # Nothing is moved only when somebody else has emptied the source.
+                return self._passage.move(data) or len(data)
+            except BlockingIOError as error:
+                if not self._wait_for_room():
+                    return 0 if self._passage.keeps else self._lose(data, error)
+            except _BROKEN:
+                raise
+            except OSError as error:
+                return self._lose(data, error)
+
+    def _wait_for_room(self) -> bool:
+        """Wait until the sink takes more; return False when we were stopped before."""
+        while not self._stopping and not self._room.poll(LOOK_EVERY * 1000):
+            self._look_further()
+        if not self._stopping:
+            return True
+        return not self._passage.keeps and bool(_poll({self._sink: select.POLLOUT}).poll(LAST_WAIT * 1000))
+
+    def _look_further(self) -> None:
+        """Judge what has come behind what waits for the sink: an alarm does not wait for whoever reads the output."""
+        if not self._passage.keeps:
+            return
+        with contextlib.suppress(BlockingIOError):
+            size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
+            # There is less than before only when somebody else has emptied the source.
+            if size >= self._stop - self._end:
+                self._look_at(size)
+                self._save()
+
+    def _lose(self, data: memoryview, error: OSError) -> int:
+        # The application goes on as it would if nobody looked at its output: the disk may have room again later.
+        self._passage.drop(len(data))
+        if not self._losing:
+            logger.error("%s: output is lost: %s", self.name, error)
+        self._losing = True
+        self._tally.lost += len(data)
+        return len(data)
+
+    def _finish(self) -> None:
+        """Judge the line that lacks its newline and say that the stream has ended."""
+        self._tally.lines += self._oversized or self._line < self._end
+        self._judge(self._cutter.cut_rest(self._end))
+        self._report()
+        self._line, self._oversized = self._end, False
+        self._save()
+        self._on_end(self.name)
+
+
+def _poll(events: Mapping[int | None, int]) -> select.poll:
+    poll = select.poll()
+    for descriptor, event in events.items():
+        if descriptor is not None:
+            poll.register(descriptor, event)
+    return poll

@@ -1,0 +1,1 @@
+"""The worker thread: applies the rules and writes firings into the outbox."""

@@ -1,0 +1,62 @@
+"""What the worker takes from readers, receiver, monitors and the in-process queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from alarm_mw.model.types import Record
+from alarm_mw.patterns.screen import Hit
+from alarm_mw.transports.wire import Counts, MetricChange
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A record, and what is known of it already."""
+
+    record: Record
+    #: Fire this alarm past the rules; None: put the record to the rules.
+    alarm: str | None = None
+    #: The rules that may match, by the screen; None: not screened.
+    candidates: tuple[int, ...] | None = None
+    #: Those of them that do match.
+    certain: tuple[int, ...] = ()
+
+
+class Lines(msgspec.Struct, frozen=True):
+    """Lines of an output stream that some rule may match, in order."""
+
+    #: ``stdout`` or ``stderr``.
+    stream: str
+    hits: Sequence[Hit]
+    #: Makes the record of one of them: only where it is needed, for that takes longer than all the rest.
+    record: Callable[[Hit], Record]
+    #: Whose the numbers of the hits' rules are: those of another screen say nothing to the engine. None: the engine's.
+    rule_set: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """An alarm that is to be silent for so many seconds from now; 0 ends its silence."""
+
+    alarm: str
+    seconds: float
+    #: For people: why, and by whom.
+    comment: str = ""
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Items in order, and counts for the ledger."""
+
+    items: Sequence[Item] = ()
+    counts: Counts = {}
+    #: Called when every firing of this batch is in the outbox. May not block.
+    done: Callable[[], object] | None = None
+    #: What becomes of the application's metrics, in order.
+    metrics: Sequence[MetricChange] = ()
+    #: Come after the items.
+    lines: Lines | None = None
+    #: Come before them.
+    silence: Silence | None = None

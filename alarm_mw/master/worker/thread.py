@@ -1,0 +1,298 @@
+"""The worker thread: takes batches, applies the rules, writes firings into the outbox, wakes the dispatcher."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from alarm_mw import signals
+from alarm_mw.delivery.outbox.outbox import Outbox, Taken
+from alarm_mw.engine.engine import Engine
+from alarm_mw.master.metrics import Metrics
+from alarm_mw.master.threads import start_thread
+from alarm_mw.master.worker.batch import Batch
+from alarm_mw.master.worker.evaluation import Judge, Judged
+from alarm_mw.master.worker.memory_writer import MemoryWriter
+from alarm_mw.model.types import Firing, Reason
+
+log = logging.getLogger(__name__)
+
+#: How many batches are put into one transaction at most.
+MAX_BATCHES = 256
+
+#: Seconds after which counts without firings are written down.
+FLUSH_EVERY = 1.0
+
+#: How often, and at what distance in seconds, a transaction is tried before its firings are counted as lost.
+WRITE_ATTEMPTS = 10
+WRITE_PAUSE = 0.2
+
+NOTHING = Taken([], 0)
+
+
+class Worker:
+    """Owns the thread that runs the engine. `submit` may be called from anywhere, signal handlers included."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        outbox: Outbox,
+        offer: Callable[[Taken], None],
+        metrics: Metrics | None = None,
+        on_loss: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        self._engine = engine
+        self._outbox = outbox
+        #: Given what the outbox has taken.
+        self._offer = offer
+        #: Told of firings that were lost, when the outbox can be written again.
+        self._on_loss = on_loss
+        self._lost = 0
+        #: The application's metrics.
+        self.metrics = metrics or Metrics()
+        self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        #: What takes the engine's place before the next batch.
+        self._next_engine: Engine | None = None
+        #: Who has it may use the engine.
+        self._turn = threading.Lock()
+        #: When the thread wakes up by itself.
+        self._wakes_at: float | None = None
+        self._thread: threading.Thread | None = None
+        self._has_finished = False
+        #: Since when the ledger has counts that are not written down.
+        self._unwritten_since = self._since_when_away()
+        self._judge = Judge(engine)
+        self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
+        self._looping: set[str] = set()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._engine.forget_others()
+        self._judge.tell_switched_off()
+        self._thread = start_thread("worker", self._run)
+
+    def submit(self, batch: Batch) -> None:
+        """Give it a batch; returns at once."""
+        self._inbox.put(batch)
+
+    def hold_back(self, batch: Batch) -> bool:
+        """Work off at once, in the caller's thread, a batch of lines that are all held back.
+
+        Returns False, having done nothing, where they are not, or where another batch was first. Never waits: to have
+        the thread do it takes four times as long, for which the output would stand still.
+        """
+        if not self._inbox.empty() or signals.held_back.receivers or not self._turn.acquire(blocking=False):
+            return False
+        try:
+            with self._outbox.still(timeout=0):
+                return self._has_held_back(batch, time.monotonic())
+        except TimeoutError:
+            return False
+        finally:
+            self._turn.release()
+
+    def _has_held_back(self, batch: Batch, now: float) -> bool:
+        if self._has_finished or self._next_engine is not None or batch.lines is None:
+            return False
+        judged = self._judge.held_back(batch.lines, now)
+        if judged is None:
+            return False
+        self._book([batch], judged, now)
+        self._announce_held(judged)
+        due = self._due()
+        if due is not None and (self._wakes_at is None or due < self._wakes_at):
+            self.submit(Batch())
+        return True
+
+    def exchange(self, engine: Engine, timeout: float) -> bool:
+        """Put another engine in the place of the present one, between two batches.
+
+        Each record is judged by the one or by the other. Returns whether that was done within `timeout` seconds; else
+        it is done as soon as the present batch is.
+        """
+        done = threading.Event()
+        self._next_engine = engine
+        self.submit(Batch(done=done.set))
+        return done.wait(timeout)
+
+    def silences(self) -> dict[str, tuple[float, str]]:
+        """Return for how many seconds each alarm is silenced yet, with what was said about it. From any thread."""
+        return self._engine.silences(time.monotonic())
+
+    def backlog(self) -> int:
+        """Return about how many batches wait."""
+        return self._inbox.qsize()
+
+    def stop(self, timeout: float) -> bool:
+        """Work off what was submitted, for at most `timeout` seconds; return whether it was."""
+        self._inbox.put(None)
+        if self._thread is not None:
+            self._thread.join(timeout)
+        return self._has_finished
+
+    def _run(self) -> None:
+        running = True
+        while running:
+            batches, running = self._next_batches()
+            with self._turn:
+                self._process(batches)
+            for batch in batches:
+                if batch.done is not None:
+                    batch.done()
+        if self._memory.is_unwritten or (not self._outbox.is_durable and self._engine.due() is not None):
+            self._memory.hurry()
+            with self._turn:
+                self._process([], at_end=True)
+        self._has_finished = True
+
+    def _next_batches(self) -> tuple[list[Batch], bool]:
+        """Wait for a batch, take what else is there; the second is False at the end."""
+        batches: list[Batch] = []
+        try:
+            batch = self._inbox.get(timeout=self._patience())
+        except queue.Empty:
+            return batches, True
+        while batch is not None:
+            batches.append(batch)
+            if len(batches) == MAX_BATCHES or self._inbox.empty():
+                break
+            batch = self._inbox.get_nowait()
+        return batches, batch is not None
+
+    def _patience(self) -> float | None:
+        with self._turn:
+            self._wakes_at = self._due()
+            return None if self._wakes_at is None else max(self._wakes_at - time.monotonic(), 0.0)
+
+    def _due(self) -> float | None:
+        """Return when counts must be written down or a digest is due; None when there is neither."""
+        flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
+        return min((due for due in (flush, self._engine.due()) if due is not None), default=None)
+
+    def _is_flush_due(self, now: float) -> bool:
+        return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
+
+    def _process(self, batches: Sequence[Batch], *, at_end: bool = False) -> None:
+        if self._next_engine is not None:
+            self._engine, self._next_engine = self._next_engine, None
+            self._engine.forget_others()
+            self._judge = Judge(self._engine)
+            self._judge.tell_switched_off()
+        now = time.monotonic()
+        self._silence(batches, now)
+        digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
+        each = bool(signals.held_back.receivers)
+        judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
+        firings = [*digests, *(firing for found in judged for firing in found.verdict.firings)]
+        booked: dict[str, bool] = {}
+        with self._outbox.still():
+            # Whoever looks at the books meanwhile sees them before or after, and balanced.
+            for batch in batches:
+                self.metrics.change(batch.metrics)
+            self._book(batches, judged, now)
+            new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else NOTHING
+        if new is None:
+            # At the end, who closes the outbox writes the counts.
+            new = self._take_later(firings, booked) if firings or not at_end else NOTHING
+        self._announce_fired(new)
+        self._announce_held(judged)
+
+    def _silence(self, batches: Sequence[Batch], now: float) -> None:
+        for silence in filter(None, (batch.silence for batch in batches)):
+            if silence.seconds:
+                self._engine.silence(silence.alarm, silence.seconds, now, silence.comment)
+            else:
+                self._engine.unsilence(silence.alarm, now)
+
+    def _book(self, batches: Sequence[Batch], judged: Sequence[Judged], now: float) -> None:
+        for batch in batches:
+            self._book_counts(batch)
+        for found in judged:
+            self._book_record(found)
+        if self._unwritten_since is None:
+            self._unwritten_since = now
+
+    def _book_counts(self, batch: Batch) -> None:
+        for source, columns in batch.counts.items():
+            for column, n in columns.items():
+                self._outbox.ledger.source(source, column, n)
+
+    def _book_record(self, found: Judged) -> None:
+        record, verdict, n = found
+        ledger = self._outbox.ledger
+        ledger.source(record.source, "lines", n)
+        if verdict.matched:
+            ledger.source(record.source, "matched", n)
+        elif verdict.skipped:
+            ledger.source(record.source, "skipped", n, reason=verdict.skipped)
+        else:
+            ledger.source(record.source, "screened_out", n)
+        for held in verdict.held:
+            ledger.alarm(held.alarm, "matched", n)
+            ledger.alarm(held.alarm, "held_back", n, reason=held.reason)
+
+    def _book_firing(self, firing: Firing, *, is_new: bool) -> None:
+        ledger = self._outbox.ledger
+        ledger.alarm(firing.alarm, "digests" if firing.is_digest else "matched")
+        if is_new:
+            ledger.alarm(firing.alarm, "fired")
+        else:
+            ledger.alarm(firing.alarm, "held_back", reason=Reason.DUPLICATE)
+
+    def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken | None:
+        """Write firings down and return the new ones, None where that failed; `booked` is what the ledger knows."""
+
+        def book(firing: Firing, is_new: bool) -> None:  # noqa: FBT001  # the outbox's callback
+            if firing.id not in booked:
+                booked[firing.id] = is_new
+                self._book_firing(firing, is_new=is_new)
+
+        try:
+            new = self._outbox.take(firings, book, self._memory.due())
+        except sqlite3.Error as error:
+            log.error("the outbox cannot be written: %s", error)
+            self._memory.failed()
+            return None
+        self._unwritten_since = self._since_when_away()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._on_loss(lost)
+        return new
+
+    def _since_when_away(self) -> float | None:
+        """Return the present time while memory stands in for the file, which is tried again though nothing comes."""
+        return time.monotonic() if self._outbox.has_file and not self._outbox.is_durable else None
+
+    def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken:
+        for _ in range(WRITE_ATTEMPTS - 1):
+            time.sleep(WRITE_PAUSE)
+            if (new := self._take(firings, booked)) is not None:
+                return new
+        self._lose(firings, booked)
+        return NOTHING
+
+    def _lose(self, firings: Sequence[Firing], booked: Mapping[str, bool]) -> None:
+        for firing in firings:
+            if firing.id not in booked:
+                self._book_firing(firing, is_new=True)
+            if booked.get(firing.id, True):
+                self._lost += 1
+                self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
+
+    def _announce_fired(self, taken: Taken) -> None:
+        if taken.entries:
+            self._offer(taken)
+        for entry in taken.entries:
+            signals.send(signals.fired, entry.firing.alarm, firing=entry.firing)
+
+    def _announce_held(self, judged: Sequence[Judged]) -> None:
+        for record, verdict, _ in judged:
+            for held in verdict.held:
+                if held.reason is Reason.LOOP and held.alarm not in self._looping:
+                    self._looping.add(held.alarm)
+                    log.warning("alarm %s: its own text keeps coming back, and is held back", held.alarm)
+                signals.send(signals.held_back, held.alarm, record=record, reason=held.reason)

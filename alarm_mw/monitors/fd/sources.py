@@ -1,0 +1,172 @@
+"""What the `fd` monitor reads from: a descriptor that was inherited, or something that has a path. Never blocks.
+
+An inherited descriptor is shared with who opened it and with the server, and so are its flags: it cannot be made
+non-blocking here. Each read asks the kernel not to wait instead, or goes over a description of our own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import socket
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from alarm_mw.system.descriptors import FIRST_FREE
+
+_EVENTFD_BYTES = 8
+
+
+class Source(Protocol):
+    """Something that becomes readable."""
+
+    @property
+    def descriptor(self) -> int | None:
+        """What poll(2) is asked about; None where it can only be looked at now and then."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How much of it is read at once, in bytes, unless one says otherwise."""
+        ...
+
+    def read(self, size: int) -> bytes | None:
+        """Return what is there, nothing at its end, None where nothing is there yet; raise `OSError`."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+def open_number(number: int) -> Source:
+    """Return the source that has been open as `number` all along, and stays so; raise `OSError`."""
+    mode = os.fstat(number).st_mode
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_WRONLY:
+        raise OSError(errno.EBADF, "it is open for writing only")
+    if stat.S_ISSOCK(mode):
+        return SocketSource(socket.socket(fileno=_copy(number)))
+    if stat.S_ISREG(mode):
+        return FileSource(_copy(number), os.lseek(number, 0, os.SEEK_CUR))
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        with contextlib.suppress(OSError):
+            return PlainSource(os.open(f"/proc/self/fd/{number}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY))
+    return PlainSource(_copy(number), _EVENTFD_BYTES if _is_eventfd(number) else 1)
+
+
+def open_path(path: str) -> Source:
+    """Return the source at `path`: a FIFO, a socket to connect to, a file from its end on; raise `OSError`."""
+    mode = Path(path).stat().st_mode
+    if stat.S_ISSOCK(mode):
+        return SocketSource(_connected(path))
+    if stat.S_ISREG(mode):
+        file = os.open(path, os.O_RDONLY)
+        return FileSource(file, os.lseek(file, 0, os.SEEK_END))
+    # A FIFO that is open for writing here, too, does not end when its last writer leaves.
+    access = os.O_RDWR if stat.S_ISFIFO(mode) else os.O_RDONLY
+    return PlainSource(os.open(path, access | os.O_NONBLOCK | os.O_NOCTTY))
+
+
+def _copy(number: int) -> int:
+    return fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
+
+
+def _is_eventfd(number: int) -> bool:
+    return "eventfd" in os.readlink(f"/proc/self/fd/{number}")
+
+
+def _connected(path: str) -> socket.socket:
+    try:
+        return _connect(path, socket.SOCK_STREAM)
+    except OSError as error:
+        if error.errno != errno.EPROTOTYPE:
+            raise
+    return _connect(path, socket.SOCK_SEQPACKET)
+
+
+def _connect(path: str, kind: socket.SocketKind) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, kind | socket.SOCK_NONBLOCK)
+    try:
+        connection.connect(path)
+    except OSError:
+        connection.close()
+        raise
+    return connection
+
+
+class PlainSource:
+    """A pipe, a FIFO, an eventfd, a device."""
+
+    def __init__(self, descriptor: int, size: int = 1) -> None:
+        self.descriptor = descriptor
+        self.size = size
+
+    def read(self, size: int) -> bytes | None:
+        """Do as `Source` says; an eventfd always gives all of its eight bytes."""
+        data = bytearray(max(size, self.size))
+        try:
+            return bytes(data[: os.preadv(self.descriptor, [data], -1, os.RWF_NOWAIT)])
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:
+                raise
+        return self._read_non_blocking(len(data))
+
+    def _read_non_blocking(self, size: int) -> bytes | None:
+        """Read from a description of our own, or from what knows no other way (a FIFO, a terminal, an inotify)."""
+        try:
+            return os.read(self.descriptor, size)
+        except BlockingIOError:
+            return None
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.descriptor)
+
+
+class SocketSource:
+    """A socket, of any kind."""
+
+    size = 1
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self.descriptor = connection.fileno()
+        self._has_end = connection.type in {socket.SOCK_STREAM, socket.SOCK_SEQPACKET}
+
+    def read(self, size: int) -> bytes | None:
+        """Do as `Source` says; what is left of a datagram is thrown away."""
+        try:
+            data = self._socket.recv(size, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        return data if data or self._has_end else b"\0"
+
+    def close(self) -> None:
+        """Let go of it."""
+        self._socket.close()
+
+
+class FileSource:
+    """A regular file, which is readable when it has grown; poll(2) does not tell of that."""
+
+    descriptor = None
+    size = 1
+
+    def __init__(self, file: int, position: int) -> None:
+        self._file = file
+        self._position = position
+
+    def read(self, size: int) -> bytes | None:  # noqa: ARG002  # a Source's
+        """Return the first byte of what the file has grown by, None when it has not; one that shrank begins anew."""
+        end = os.fstat(self._file).st_size
+        before, self._position = self._position, end
+        return os.pread(self._file, 1, before) if end > before else None
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self._file)

@@ -1,0 +1,117 @@
+"""A rule's regexp: what reads it, and its verdict on a line in bounded time.
+
+How a regexp is run, so that no line can hold the thread:
+
+1. The tree of the pattern tells its worst case (`safety`). Up to the length at which that stays within a budget,
+   Python's `re` runs it: for most patterns that is every line that there is.
+2. Beyond, the `regex` package does, with a time limit of `RULE_TIMEOUT`, on a pattern in which Python's meaning is
+   spelled out (`render`), so that its answer is that of `re`. Past the limit `RuleTimeout` is raised.
+
+The screen asks for a verdict only where its own yes is not exact; so ``(a+)+$`` on a line of ASCII is answered by
+an automaton, and never runs here. A regexp that was compiled at an earlier start is read when it is first asked.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, AnyStr
+
+import msgspec
+
+from alarm_mw.model.errors import PatternError, RuleTimeout
+from alarm_mw.model.types import Rule, Syntax
+from alarm_mw.patterns.access_log import pattern_for
+from alarm_mw.patterns.expression import EVERY_LINE, NOWHERE, Exactness, Expression
+from alarm_mw.patterns.safety import longest
+from alarm_mw.patterns.syntax import pcre, python
+from alarm_mw.patterns.syntax.render import render
+from alarm_mw.patterns.translate import translate
+from alarm_mw.system.forks import cached_property, held_off
+
+if TYPE_CHECKING:
+    import regex
+
+#: Seconds that a regexp may take for one line.
+RULE_TIMEOUT = 0.05
+
+
+class Regexp:
+    """A regexp that was understood. May be used from any thread."""
+
+    def __init__(self, rule: Rule) -> None:
+        """Read the regexp of a rule; raise `PatternError` where it is wrong."""
+        self._rule = rule
+        is_pcre = rule.syntax is Syntax.PCRE
+        self._tree = pcre.parse(rule.pattern) if is_pcre else python.understood(rule.pattern)[1]
+
+    def expression(self) -> Expression:
+        """Return how the screen finds a rule's lines; a middleware's records name their rules themselves."""
+        rule = self._rule
+        if rule.request is None:
+            return translate(self._tree, multiline=rule.multiline)
+        if not rule.request.access_log:
+            return NOWHERE
+        expression = translate(self._tree, multiline=rule.multiline)
+        if expression == EVERY_LINE:
+            expression = translate(python.parse(pattern_for(rule.request)))
+        # That a line is found never says that the conditions hold.
+        return msgspec.structs.replace(expression, exact=Exactness.NEVER)
+
+    def prepare(self) -> None:
+        """Compile what a first search would; raise `PatternError` where Python refuses what PCRE's regexp became."""
+        if self._rule.syntax is not Syntax.PCRE:
+            return
+        try:
+            _ = self._text_pattern if self._tree.text else self._bytes_pattern
+        except re.error as error:  # Its position is one in another pattern, the rendered one.
+            raise PatternError(f"this cannot be had in Python: {error.msg}") from None
+
+    def search(self, line: bytes) -> bool:
+        """Return whether the regexp matches somewhere in `line`, which has its newline.
+
+        Of a `multiline` rule, `line` is the whole message. Takes up to about twice `RULE_TIMEOUT`, past which it
+        raises `RuleTimeout`.
+        """
+        if self._tree.text:
+            text = line.decode("utf-8", "surrogateescape")
+            if len(text) <= self._longest:
+                return self._text_pattern.search(text) is not None
+            return _search_in_time(self._bounded_text_pattern, text)
+        if len(line) <= self._longest:
+            return self._bytes_pattern.search(line) is not None
+        return _search_in_time(self._bounded_bytes_pattern, line)
+
+    @cached_property
+    def _longest(self) -> int:
+        return longest(self._tree)
+
+    @cached_property
+    def _text_pattern(self) -> re.Pattern[str]:
+        return re.compile(self._rule.pattern)
+
+    @cached_property
+    def _bytes_pattern(self) -> re.Pattern[bytes]:
+        return re.compile(render(self._tree).encode())
+
+    @cached_property
+    def _bounded_text_pattern(self) -> regex.Pattern[str]:
+        return _bounded(render(self._tree))
+
+    @cached_property
+    def _bounded_bytes_pattern(self) -> regex.Pattern[bytes]:
+        return _bounded(render(self._tree).encode())
+
+
+def _bounded(pattern: AnyStr) -> regex.Pattern[AnyStr]:
+    with held_off():
+        import regex  # noqa: PLC0415  # 40 ms, for the few that need it
+
+    compiled: regex.Pattern[AnyStr] = regex.compile(pattern, regex.VERSION0, cache_pattern=False)
+    return compiled
+
+
+def _search_in_time(pattern: regex.Pattern[AnyStr], text: AnyStr) -> bool:
+    try:
+        return pattern.search(text, timeout=RULE_TIMEOUT) is not None
+    except TimeoutError:
+        raise RuleTimeout(f"the regexp took longer than {RULE_TIMEOUT} s") from None

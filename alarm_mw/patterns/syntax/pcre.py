@@ -1,0 +1,398 @@
+r"""PCRE's syntax, as a `Tree` on bytes: what uWSGI's ``log-alarm`` understands. See pcre2pattern(3).
+
+The meaning is PCRE's without UTF mode: one character is one byte, ``\w``, ``\d`` and the POSIX classes are ASCII.
+What cannot be had (recursion, most verbs, Unicode scripts, …) raises `PatternError`; nothing changes its meaning
+in silence. Only groups that something refers to are kept.
+"""
+
+from __future__ import annotations
+
+from msgspec import structs
+
+from alarm_mw.model.errors import PatternError
+from alarm_mw.patterns.syntax.characters import (
+    VERTICAL_SPACE,
+    ClassParser,
+    Scanner,
+    octal,
+    property_set,
+    shorthand,
+    single,
+)
+from alarm_mw.patterns.syntax.groups import Groups, fixed_width
+from alarm_mw.patterns.syntax.items import (
+    Options,
+    braces,
+    counts,
+    letters,
+    line_breaks,
+    literal,
+    mood,
+    place,
+    refusal,
+    repeated,
+)
+from alarm_mw.patterns.tree import (
+    ALL_BYTES,
+    EMPTY,
+    NEWLINE,
+    Atomic,
+    BackReference,
+    Chars,
+    Choice,
+    Condition,
+    Group,
+    Look,
+    Node,
+    Tree,
+    choice,
+    sequence,
+)
+
+_DEEPEST = 60
+# PCRE2 has U+0085 among the blanks even where it reads bytes.
+_BLANKS = "\t\n\v\f\r \x85"
+_NAME = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+_DIGITS = "0123456789"
+
+#: Groups by their openings: behind, negative.
+_LOOKS = {"=": (True, False), "!": (True, True), "<=": (False, False), "<!": (False, True)}
+_WORDY = {
+    "positive_lookahead": "=",
+    "pla": "=",
+    "negative_lookahead": "!",
+    "nla": "!",
+    "positive_lookbehind": "<=",
+    "plb": "<=",
+    "negative_lookbehind": "<!",
+    "nlb": "<!",
+}
+
+
+def parse(pattern: str) -> Tree:
+    """Return the tree of a pattern in PCRE's syntax; raise `PatternError` with a position in `pattern`."""
+    data = pattern.encode("utf-8", "surrogateescape")
+    try:
+        return Tree(_Parser(data.decode("latin-1")).parse(), text=False)
+    except PatternError as error:
+        before = data[: error.position].decode("utf-8", "surrogateescape")
+        raise PatternError(error.text, len(before)) from None
+    except ValueError:  # Python reads no decimal number of more than some thousand digits
+        raise PatternError("a number is too high") from None
+
+
+class _Parser:
+    """Reads a pattern once, from left to right."""
+
+    def __init__(self, data: str) -> None:
+        self._scan = Scanner(data)
+        self._groups = Groups()
+        self._quoting = False
+        self._escapes = Escapes(self._scan, self._groups)
+        self._depth = 0
+        self._behind = 0
+
+    def parse(self) -> Node:
+        self._escapes.line_breaks = line_breaks(self._scan)
+        root = choice(*self._branches(Options()))
+        if self._scan.here:
+            raise PatternError("this ')' closes nothing", self._scan.at)
+        return self._groups.resolve(root)
+
+    # What a group holds
+
+    def _branches(self, options: Options, *, reset: bool = False) -> list[Node]:
+        """Return the branches up to a ``)`` or the end; with `reset`, their groups have the same numbers."""
+        branches: list[Node] = []
+        first = highest = self._groups.count
+        while True:
+            branch, options = self._branch(options)
+            branches.append(branch)
+            highest = max(highest, self._groups.count)
+            if not self._scan.take("|"):
+                self._groups.count = highest
+                return branches
+            if reset:
+                self._groups.count = first
+
+    def _branch(self, options: Options) -> tuple[Node, Options]:
+        """Return what stands before the next ``|`` or ``)``, and the options that hold after it."""
+        items: list[Node] = []
+        while True:
+            self._skip(options)
+            if not self._scan.here or (not self._quoting and self._scan.here in "|)"):
+                return sequence(*items), options
+            changed = None if self._quoting else self._option_setting(options)
+            if changed is not None:
+                options = changed
+                continue
+            items.append(self._quantified(options))
+
+    def _skip(self, options: Options) -> None:
+        r"""Skip comments, ``\Q``, ``\E`` and, under ``(?x)``, white space."""
+        scan = self._scan
+        while True:
+            if scan.take("\\E"):
+                self._quoting = False
+            elif self._quoting:
+                return
+            elif scan.take("\\Q"):
+                self._quoting = True
+            elif scan.take("(?#"):
+                scan.until(")", "the comment")
+            elif options.extended and scan.take("#"):
+                scan.at = scan.data.find("\n", scan.at) + 1 or len(scan.data)
+            elif not (options.extended and scan.run(_BLANKS)):
+                return
+
+    def _option_setting(self, options: Options) -> Options | None:
+        """Return the options after ``(?…)``, or None where none stands here."""
+        start = self._scan.at
+        if not self._scan.take("(?"):
+            return None
+        changed = letters(self._scan, options)
+        if changed is not None and self._scan.take(")"):
+            self._refuse_counts()
+            return changed
+        self._scan.at = start
+        return None
+
+    # One item and its quantifier
+
+    def _quantified(self, options: Options) -> Node:
+        if not self._quoting:
+            self._refuse_counts()
+            here = place(self._scan, options)
+            if here is not None:
+                self._skip(options)
+                self._refuse_counts()
+                return here
+        item = self._item(options)
+        self._skip(options)
+        found = None if self._quoting else counts(self._scan)
+        if found is None:
+            return item
+        taken = mood(self._scan, options)
+        self._refuse_counts()
+        return repeated(item, found, taken)
+
+    def _refuse_counts(self) -> None:
+        start = self._scan.at
+        if not self._quoting and counts(self._scan) is not None:
+            raise PatternError("there is nothing to repeat", start)
+
+    def _item(self, options: Options) -> Node:
+        scan, start = self._scan, self._scan.at
+        if self._quoting:
+            return literal(ord(scan.next()), options)
+        match character := scan.next():
+            case "\\":
+                return self._escapes.read(options, start)
+            case "[":
+                return self._class(options, start)
+            case "(":
+                return self._group(options, start)
+            case ".":
+                return Chars(ALL_BYTES if options.dot_all else ALL_BYTES & ~NEWLINE)
+        return literal(ord(character), options)
+
+    def _class(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        if scan.here and scan.here in ":.=":
+            stop = scan.data.find(scan.here + "]", scan.at + 1)
+            if stop > 0 and "]" not in scan.data[scan.at : stop] and "\\" not in scan.data[scan.at : stop]:
+                raise PatternError("POSIX classes stand within a class: [[:alpha:]]", start)
+        parser = ClassParser(scan, ignore_case=options.ignore_case, skip_blanks=options.extended_more)
+        return Chars(parser.parse())
+
+    # Groups
+
+    def _group(self, options: Options, start: int) -> Node:
+        self._depth += 1
+        if self._depth > _DEEPEST:
+            raise PatternError("groups are nested too deeply", start)
+        node = self._opened(options, start)
+        self._depth -= 1
+        return node
+
+    def _opened(self, options: Options, start: int) -> Node:  # noqa: PLR0911  # one for each kind
+        scan = self._scan
+        if scan.take("*"):
+            return self._verb(options, start)
+        if not scan.take("?"):
+            return self._plain(options, start) if options.no_capture else self._capture(None, options, start)
+        for token in ("<=", "<!", "=", "!"):
+            if scan.take(token):
+                return self._look(token, options, start)
+        if scan.take(">"):
+            return Atomic(self._plain(options, start))
+        if scan.take("|"):
+            return self._closed(choice(*self._branches(options, reset=True)), start)
+        if scan.take("("):
+            return self._condition(options, start)
+        return self._named(options, start)
+
+    def _named(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        for token, closing in (("P<", ">"), ("<", ">"), ("'", "'")):
+            if scan.take(token):
+                return self._capture(scan.until(closing, "the name"), options, start)
+        if scan.take("P="):
+            return self._escapes.back_reference(scan.until(")", "the reference"), options, start)
+        if scan.take("P>") or scan.take("&"):
+            return self._groups.call(scan.until(")", "the call"), start)
+        if (scan.here and scan.here in "R+" + _DIGITS) or scan.data[scan.at : scan.at + 2].strip(_DIGITS) == "-":
+            return self._groups.call(scan.until(")", "the call"), start)
+        changed = letters(scan, options)
+        if changed is None or not scan.take(":"):
+            raise PatternError("this kind of group is not known, or cannot be had", start)
+        return self._plain(changed, start)
+
+    def _closed(self, node: Node, start: int) -> Node:
+        if not self._scan.take(")"):
+            raise PatternError("this '(' is never closed", start)
+        return node
+
+    def _plain(self, options: Options, start: int) -> Node:
+        return self._closed(choice(*self._branches(options)), start)
+
+    def _capture(self, name: str | None, options: Options, start: int) -> Node:
+        number = self._groups.open(name, start, duplicates=options.duplicate_names)
+        group = Group(self._plain(options, start), number)
+        self._groups.close(group)
+        return group
+
+    def _look(self, token: str, options: Options, start: int) -> Node:
+        ahead, negative = _LOOKS[token]
+        self._behind += not ahead
+        item = self._plain(options, start)
+        self._behind -= not ahead
+        if not ahead:
+            branches = item.branches if isinstance(item, Choice) else (item,)
+            if any(fixed_width(branch) is None for branch in branches):
+                raise PatternError("what a lookbehind holds must have a fixed length", start)
+        return Look(item, ahead, negative)
+
+    def _condition(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        if self._behind:
+            raise PatternError("a condition within a lookbehind cannot be had", start)
+        for token in ("?=", "?!", "?<=", "?<!"):
+            if scan.take(token):
+                look = self._look(token[1:], options, start)
+                assert isinstance(look, Look)
+                yes, no = self._yes_no(options, start)
+                return choice(sequence(look, yes), sequence(structs.replace(look, negative=not look.negative), no))
+        name = scan.until(")", "the condition")
+        if name == "DEFINE":
+            if self._yes_no(options, start)[1] is not EMPTY:
+                raise PatternError("DEFINE has one branch", start)
+            return EMPTY
+        if name[:1] in {"<", "'"}:
+            name = name[1:-1]
+        elif name.startswith(("R", "VERSION", "?")):
+            raise PatternError("conditions other than a group or an assertion cannot be had", start)
+        number = self._groups.closed(name, start)
+        return Condition(number, *self._yes_no(options, start))
+
+    def _yes_no(self, options: Options, start: int) -> tuple[Node, Node]:
+        branches = self._branches(options)
+        self._closed(EMPTY, start)
+        yes, *others = branches
+        if others[1:]:
+            raise PatternError("a condition has at most two branches", start)
+        return yes, sequence(others[0]) if others else EMPTY
+
+    # Verbs
+
+    def _verb(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        name = scan.run(_NAME)
+        if name == "atomic" and scan.take(":"):
+            return Atomic(self._plain(options, start))
+        if name in _WORDY and scan.take(":"):
+            return self._look(_WORDY[name], options, start)
+        raise refusal(name, start)
+
+
+#: Numbers up to this one are never octal digits.
+_ALWAYS_A_GROUP = 9
+
+
+class Escapes:
+    """Reads the escapes of one pattern."""
+
+    def __init__(self, scan: Scanner, groups: Groups) -> None:
+        self._scan = scan
+        self._groups = groups
+        #: What ``\\R`` matches beside CR LF.
+        self.line_breaks = VERTICAL_SPACE
+
+    def read(self, options: Options, start: int) -> Node:
+        """Return what an escape stands for; its backslash, at `start`, was taken."""
+        letter = self._scan.next()
+        if letter and letter in "123456789":
+            return self._number(options, start)
+        code = single(self._scan, letter, start)
+        if code is not None:
+            return literal(code, options)
+        members = shorthand(letter)
+        if members is not None:
+            return Chars(members)
+        return self._rare_escape(letter, options, start)
+
+    def _rare_escape(self, letter: str, options: Options, start: int) -> Node:
+        match letter:
+            case "R":
+                return Atomic(choice(sequence(Chars(1 << 13), Chars(1 << 10)), Chars(self.line_breaks)))
+            case "N":
+                return self._not_newline(start)
+            case "C":
+                return Chars(ALL_BYTES)
+            case "p" | "P":
+                return Chars(property_set(self._scan, letter, start))
+            case "g":
+                return self._g_reference(options, start)
+            case "k":
+                return self.back_reference(self._enclosed("<>", "''", "{}", start=start), options, start)
+        raise PatternError(f"\\{letter} cannot be had, or means nothing", start)
+
+    def _not_newline(self, start: int) -> Node:
+        if self._scan.here == "{" and self._braces_ahead() is None:
+            raise PatternError("\\N{…} cannot be had: these rules match bytes", start)
+        return Chars(ALL_BYTES & ~NEWLINE)
+
+    def _braces_ahead(self) -> tuple[int, int | None] | None:
+        at = self._scan.at
+        counts = braces(self._scan)
+        self._scan.at = at
+        return counts
+
+    def _number(self, options: Options, start: int) -> Node:
+        """Return a back-reference, or the byte of octal digits: the rules of pcre2pattern(3), "Backslash"."""
+        scan = self._scan
+        scan.at = start + 1
+        digits = scan.run(_DIGITS)
+        number = int(digits)
+        if number <= _ALWAYS_A_GROUP or digits[0] in "89" or number <= self._groups.count:
+            return self.back_reference(digits, options, start)
+        scan.at = start + 1
+        return literal(octal(scan, start), options)
+
+    def _g_reference(self, options: Options, start: int) -> Node:
+        scan = self._scan
+        if scan.here and scan.here in "<'":
+            return self._groups.call(self._enclosed("<>", "''", start=start), start)
+        if scan.here == "{":
+            return self.back_reference(self._enclosed("{}", start=start), options, start)
+        return self.back_reference(scan.run("+-", 1) + scan.run(_DIGITS), options, start)
+
+    def _enclosed(self, *pairs: str, start: int) -> str:
+        for pair in pairs:
+            if self._scan.take(pair[0]):
+                return self._scan.until(pair[1], "the name")
+        raise PatternError("a name or number in brackets should follow", start)
+
+    def back_reference(self, target: str, options: Options, start: int) -> Node:
+        """Return a reference to a group by its number or name."""
+        return BackReference(self._groups.closed(target, start), options.ignore_case)

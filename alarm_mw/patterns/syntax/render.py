@@ -1,0 +1,117 @@
+"""A `Tree` written as a pattern that `re` and `regex` read alike: every set spelled out, no flags.
+
+A pattern on bytes suits both packages; one on text is for `regex`, with Python's meaning spelled out.
+"""
+
+from __future__ import annotations
+
+import re
+
+from alarm_mw.patterns.syntax.render_sets import ASCII_WORD, NO_CHARACTER, WORD, listed, wide
+from alarm_mw.patterns.tree import (
+    Anchor,
+    At,
+    Atomic,
+    BackReference,
+    Chars,
+    Choice,
+    Condition,
+    Group,
+    Look,
+    Mood,
+    Node,
+    Repeat,
+    Sequence,
+    Tree,
+)
+
+_PLACES = {
+    Anchor.START: r"\A",
+    Anchor.LINE_START: "(?m:^)",
+    Anchor.INNER_LINE_START: r"(?:\A|(?m:^)(?!\Z))",
+    Anchor.END: r"(?=\n?\Z)",
+    Anchor.LINE_END: "(?m:$)",
+    Anchor.VERY_END: r"\Z",
+}
+#: Until Python 3.14, ``\B`` does not match in the empty text; PCRE's does.
+_NOT_BOUNDARY_IN_EMPTY = re.search(r"\B", "") is not None
+
+
+def render(tree: Tree) -> str:
+    """Return the pattern; it is ASCII where the tree is one on bytes."""
+    return _Renderer(text=tree.text).render(tree.root)
+
+
+class _Renderer:
+    """Writes one tree; knows the new numbers of its groups."""
+
+    def __init__(self, *, text: bool) -> None:
+        self._text = text
+        self._numbers: dict[int, int] = {}
+
+    def render(self, node: Node) -> str:  # noqa: PLR0911  # one for each kind
+        match node:
+            case Chars(members, others, source):
+                return listed(members, others) if source is None else wide(source)
+            case Sequence(items):
+                return "".join(self._unit(item) if isinstance(item, Choice) else self.render(item) for item in items)
+            case Choice(branches):
+                return "|".join(map(self.render, branches)) if branches else NO_CHARACTER
+            case Repeat(item, least, most, mood):
+                return self._repeat(item, f"{{{least},{'' if most is None else most}}}", mood)
+            case Group(item, number):
+                return self._group(item, number)
+            case Atomic(item):
+                return f"(?>{self.render(item)})"
+            case Look():
+                return self._look(node)
+            case At(anchor, unicode):
+                return self._at(anchor, unicode=unicode)
+        return self._reference(node)
+
+    def _unit(self, node: Node) -> str:
+        """Return the node as something that a quantifier can follow."""
+        rendered = self.render(node)
+        if isinstance(node, Chars | Group | Atomic):
+            return rendered
+        return f"(?:{rendered})"
+
+    def _repeat(self, item: Node, counts: str, mood: Mood) -> str:
+        if mood is Mood.POSSESSIVE:
+            # The same, and `re` has it right: its possessive repeat does not go back among the counts.
+            return f"(?>{self._unit(item)}{counts})"
+        return f"{self._unit(item)}{counts}{mood.value}"
+
+    def _group(self, item: Node, number: int) -> str:
+        self._numbers[number] = len(self._numbers) + 1
+        return f"({self.render(item)})"
+
+    def _look(self, node: Look) -> str:
+        sign = "!" if node.negative else "="
+        if node.ahead:
+            return f"(?{sign}{self.render(node.item)})"
+        # `re` wants one width; PCRE wants one for each branch.
+        branches = node.item.branches if isinstance(node.item, Choice) else (node.item,)
+        looks = [f"(?<{sign}{self.render(branch)})" for branch in branches]
+        if node.negative:
+            return "".join(looks)
+        return f"(?:{'|'.join(looks)})" if looks else NO_CHARACTER
+
+    def _reference(self, node: BackReference | Condition) -> str:
+        number = self._numbers.get(node.number)
+        if isinstance(node, BackReference):
+            flag = "i" if node.ignore_case else ""
+            return NO_CHARACTER if number is None else f"(?{flag}:\\{number})"
+        return self._unit(node.no) if number is None else f"(?({number}){self._unit(node.yes)}|{self._unit(node.no)})"
+
+    def _at(self, anchor: Anchor, *, unicode: bool) -> str:
+        word = f"[{WORD if unicode else ASCII_WORD}]"
+        match anchor:
+            case Anchor.BOUNDARY if not self._text:
+                return r"\b"
+            case Anchor.BOUNDARY:
+                return f"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
+            case Anchor.NOT_BOUNDARY:
+                pattern = f"(?:(?<={word})(?={word})|(?<!{word})(?!{word}))"
+                return pattern if _NOT_BOUNDARY_IN_EMPTY or not self._text else rf"(?:(?!\A\Z){pattern})"
+        return _PLACES[anchor]

@@ -1,0 +1,1 @@
+"""Linux, as the rest needs it: descriptors, sockets, permissions, forks, processes."""

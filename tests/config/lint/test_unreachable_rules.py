@@ -1,0 +1,110 @@
+"""Rules that an earlier exclusion always hides are found."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
+from alarm_mw.config.problems import Report
+from alarm_mw.model.types import Rule, Syntax, Where
+
+
+def hidden(*rules: Rule) -> list[str]:
+    report = Report()
+    warn_of_hidden(rules, report)
+    return [str(warning) for warning in report.warnings]
+
+
+def exclusion(pattern: str, **facts: Any) -> Rule:
+    return Rule(pattern, (), excludes=True, where=Where("x", 1, 9), **facts)
+
+
+def rule(pattern: str, **facts: Any) -> Rule:
+    return Rule(pattern, ("a",), where=Where("x", 2, 5), **facts)
+
+
+def test_warning_names_both_places() -> None:
+    """The warning stands at the rule that is hidden, and names the one that hides it."""
+    assert hidden(exclusion("x"), rule("x")) == [
+        "x:2:5: this rule is never reached: the exclusion at x:1 always ends the scan"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (exclusion(".*"), rule("x")),
+        (exclusion(""), rule("x", multiline=True, logger="l", level=10)),
+        (exclusion("x"), exclusion("x")),
+        (exclusion("x", level=30), rule("x", level=40)),
+        (exclusion("x", logger="a"), rule("x", logger="a.b")),
+        (exclusion("x", logger="a"), rule("x", logger="a")),
+    ],
+)
+def test_what_is_hidden(earlier: Rule, later: Rule) -> None:
+    """The same regexp, or one that matches every line, hides what comes after it."""
+    assert len(hidden(earlier, later)) == 1
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later"),
+    [
+        (exclusion("x"), rule("xy")),
+        (rule("x"), rule("x")),
+        (rule("x"), exclusion("x")),
+        (exclusion("x", level=30), rule("x")),
+        (exclusion("x", level=30), rule("x", level=20)),
+        (exclusion("x", logger="a"), rule("x")),
+        (exclusion("x", logger="a"), rule("x", logger="ab")),
+        (exclusion("x", multiline=True), rule("x")),
+        (exclusion("x", syntax=Syntax.PCRE), rule("x")),
+    ],
+)
+def test_what_is_not_hidden(earlier: Rule, later: Rule) -> None:
+    """A rule that can still fire is not warned of."""
+    assert hidden(earlier, later) == []
+
+
+RULES = st.builds(
+    Rule,
+    pattern=st.sampled_from(["", "x", "y"]),
+    alarms=st.just(("a",)),
+    excludes=st.booleans(),
+    level=st.none() | st.sampled_from([10, 20]),
+    logger=st.none() | st.sampled_from(["a", "a.b"]),
+)
+
+
+def matches(one: Rule, text: str, level: int | None, logger: str) -> bool:
+    """Tell whether a rule matches a record, said as simply as can be."""
+    return (
+        one.pattern in text
+        and (one.level is None or (level is not None and level >= one.level))
+        and (one.logger is None or logger == one.logger or logger.startswith(one.logger + "."))
+    )
+
+
+@given(
+    st.lists(RULES, max_size=6),
+    st.text("xyz", max_size=3),
+    st.none() | st.sampled_from([5, 10, 20]),
+    st.sampled_from(["", "a", "a.b", "ab"]),
+)
+def test_a_hidden_rule_never_fires(rules: list[Rule], text: str, level: int | None, logger: str) -> None:
+    """No record whatever reaches a rule that is said to be hidden."""
+    numbered = [
+        Rule(r.pattern, r.alarms, excludes=r.excludes, level=r.level, logger=r.logger, where=Where("x", n))
+        for n, r in enumerate(rules, 1)
+    ]
+    report = Report()
+    warn_of_hidden(numbered, report)
+    told = {warning.where.line for warning in report.warnings}
+    for one in numbered:
+        if matches(one, text, level, logger):
+            assert one.where.line not in told
+            if one.excludes:
+                break

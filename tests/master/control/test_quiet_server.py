@@ -1,0 +1,53 @@
+"""The server of the control API, while nobody asks."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from email.utils import parsedate_to_datetime
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+from starlette.routing import Route
+
+from alarm_mw.master.control.quiet_server import server_of
+
+
+def answer(_: Request) -> PlainTextResponse:
+    return PlainTextResponse("here")
+
+
+async def ask(port: int) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    said = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    await writer.wait_closed()
+    return said
+
+
+def test_it_answers_and_ends_at_once_though_it_never_looks_at_the_clock() -> None:
+    """Neither a request nor the end waits for anything; each answer has the date of its request."""
+    came: list[bytes] = []
+
+    async def scene() -> None:
+        server = server_of(Starlette(routes=[Route("/", answer)]), backlog=8)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            came.append(await ask(listener.getsockname()[1]))
+            server.server_state.default_headers = [(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")]
+            came.append(await ask(listener.getsockname()[1]))
+            server.end()
+            await asyncio.wait_for(serving, 10)
+
+    began = time.time()
+    asyncio.run(scene())
+    for said in came:
+        assert said.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert said.endswith(b"here")
+        date = re.search(b"(?im)^date: (.*)\r$", said)
+        assert date
+        assert int(began) <= parsedate_to_datetime(date[1].decode()).timestamp() <= time.time()

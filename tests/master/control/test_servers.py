@@ -1,0 +1,131 @@
+"""Who is let in, and what a metrics port shows."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import os
+import socket
+import tempfile
+from collections.abc import Callable, Coroutine, MutableMapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from alarm_mw.master.control.api import control_app
+from alarm_mw.master.control.listening import listen
+from alarm_mw.master.control.servers import BACKLOG, MetricsPort
+from alarm_mw.master.control.status import Answers
+from alarm_mw.system.peers import GuardedSocket, is_owners
+
+
+def call_as(user: int, path: Path) -> int:
+    """Start a process of that user's which calls and exits with the number of bytes that it is told."""
+    pid = os.fork()
+    if pid == 0:
+        told = 99
+        try:
+            os.setuid(user)
+            with socket.socket(socket.AF_UNIX) as caller:
+                caller.settimeout(10)
+                caller.connect(str(path))
+                told = len(caller.recv(10))
+        finally:
+            os._exit(told)
+    return pid
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else")
+@pytest.mark.parametrize(("user", "expected"), [(0, 5), (65534, 0)])
+def test_others_are_hung_up_on(user: int, expected: int) -> None:
+    """Even where a file's mode would let them in, only this user and root are answered."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o711)
+        guarded = GuardedSocket.of(listen(Path(folder, "s"), BACKLOG, 0o666), is_owners)
+        guarded.setblocking(True)
+        caller = call_as(user, Path(folder, "s"))
+        try:
+            connection, _ = guarded.accept()
+        except ConnectionAbortedError:
+            pass
+        else:
+            connection.send(b"hello")
+            connection.close()
+        guarded.close()
+        assert os.waitstatus_to_exitcode(os.waitpid(caller, 0)[1]) == expected
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def free_ports(n: int) -> list[int]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
+
+
+def test_a_metrics_port_shows_metrics_and_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    """It moves with the configuration; an address that is taken is told of, and harms nothing else."""
+    first, second = free_ports(2)
+
+    async def play(port: MetricsPort, ask: Callable[[int, str], Coroutine[None, None, tuple[int, bytes]]]) -> None:
+        await port.listen_at(f"127.0.0.1:{first}")
+        await port.listen_at(f"127.0.0.1:{first}")
+        assert await ask(first, "/metrics") == (200, b"shown")
+        assert (await ask(first, "/status"))[0] == 404
+        await port.listen_at(f"127.0.0.1:{second}")
+        assert await ask(second, "/metrics") == (200, b"shown")
+        with pytest.raises(ConnectionRefusedError):
+            await ask(first, "/metrics")
+        with socket.create_server(("127.0.0.1", first)):
+            await port.listen_at(f"127.0.0.1:{first}")
+        assert f"127.0.0.1:{first}" in caplog.text
+        await port.listen_at(f"127.0.0.1:{first}")
+        assert await ask(first, "/metrics") == (200, b"shown")
+        await port.listen_at("")
+        await port.stop()
+
+    async def ask(port: int, path: str) -> tuple[int, bytes]:
+        return await asyncio.to_thread(get, port, path)
+
+    asyncio.run(play(MetricsPort(lambda: b"shown"), ask))
+
+
+@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-1", "soon", ""])
+def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
+    """What is no length of time silences nothing, and keeps no later status from being shown."""
+    asked: list[object] = []
+    route = {"type": "http", "method": "POST", "path": "/silence", "headers": []}
+
+    def silence(wanted: object) -> tuple[list[str], dict[str, object]]:
+        asked.append(wanted)
+        return [], {}
+
+    answers = cast("Answers", SimpleNamespace(metrics=bytes, silence=silence))
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request"}
+
+    async def send(message: MutableMapping[str, Any]) -> None:
+        sent.append(message)
+
+    async def ask(text: str) -> None:
+        query = f"alarm=a&seconds={text}".encode()
+        await control_app(answers)({**route, "query_string": query}, receive, send)
+
+    asyncio.run(ask(seconds))
+    assert (sent[0]["status"], asked) == (400, [])
+    asyncio.run(ask("1.5"))
+    assert len(asked) == 1

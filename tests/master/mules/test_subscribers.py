@@ -1,0 +1,254 @@
+"""The master's end of the connections to workers and mules, spoken to over its real socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import stat
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from alarm_mw.master.mules import subscribers
+from alarm_mw.master.mules.subscribers import Subscribers
+from alarm_mw.model.types import Firing, Record
+from alarm_mw.system.permissions import socket_mode
+from alarm_mw.system.sockets import MAX_PATH
+from alarm_mw.transports.subscription import (
+    Ask,
+    Connection,
+    Done,
+    FromProcess,
+    Message,
+    Nothing,
+    Raised,
+    Ran,
+    Register,
+    Taken,
+)
+
+#: Seconds for anything that should happen soon.
+PATIENCE = 10.0
+
+
+class Hub:
+    """Subscribers on a loop of their own."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+        self.thread.start()
+        self.subscribers = Subscribers(path, lambda: None)
+        self.begin(self.subscribers.start()).result(PATIENCE)
+
+    def begin(self, coroutine: Coroutine[None, None, object]) -> Future[object]:
+        return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
+
+    def raise_signal(self, number: int) -> Future[object]:
+        return self.begin(self.subscribers.raise_signal(number))
+
+    def send(self, mule: int, message: bytes) -> Future[object]:
+        record = Record(message, "stdout", 1.0, "k")
+        return self.begin(self.subscribers.send_to_mule(mule, Firing(f"id-{message[:9]!r}", "a", message, record, 1.0)))
+
+    def stop(self) -> None:
+        self.begin(self.subscribers.stop()).result(PATIENCE)
+        self.begin(_settle()).result(PATIENCE)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join()
+        self.loop.close()
+
+
+async def _settle() -> None:
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
+
+
+@pytest.fixture
+def hub(tmp_path: Path) -> Iterator[Hub]:
+    running = Hub(tmp_path / "subscribers")
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def connect(hub: Hub) -> Iterator[Callable[..., Connection]]:
+    with contextlib.ExitStack() as stack:
+
+        def make(*packets: FromProcess) -> Connection:
+            connection = stack.enter_context(Connection(str(hub.path)))
+            for packet in packets:
+                connection.send(packet)
+            return connection
+
+        yield make
+
+
+def register(pid: int, *targets: str, mule: int = 0) -> Register:
+    return Register(pid, mule, frozenset((17, target) for target in targets))
+
+
+def test_only_its_owner_may_speak_to_it(hub: Hub) -> None:
+    """The socket is closed to other users, or, where root's workers are such, asks them who they are."""
+    assert stat.S_IMODE(hub.path.stat().st_mode) == socket_mode()
+
+
+def test_its_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
+    """Whatever has become of the descriptor by which it was bound: here another file has its number."""
+    folder = tmp_path / ("x" * MAX_PATH)
+    folder.mkdir()
+    with asyncio.Runner() as runner:
+        runner.get_loop()
+        served = Subscribers(folder / "subscribers", lambda: None)
+        with Path(os.devnull).open():
+            runner.run(served.start())
+        runner.run(served.stop())
+
+
+def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """A signal is delivered when it was taken; the next one for one worker goes to a free one."""
+    first = connect(register(11, "worker"))
+    raised = hub.raise_signal(17)
+    signal = first.receive(PATIENCE)
+    assert signal == Raised(1, 17, "worker")
+    assert not raised.done()
+    first.send(Taken(1))
+    assert raised.result(PATIENCE) is True
+    # The second one is known to be there when it has taken the signal that it alone has asked for.
+    second = connect(Register(12, 0, frozenset({(17, "worker"), (18, "worker")})))
+    for number, signal_number in enumerate((18, 17), 2):
+        other = hub.raise_signal(signal_number)
+        assert second.receive(PATIENCE) == Raised(number, signal_number, "worker")
+        second.send(Taken(number))
+        second.send(Ran(number))
+        assert other.result(PATIENCE) is True
+
+
+def test_a_worker_that_ran_its_handler_is_free_again(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """Both signals go to the first worker when the handler had returned in between."""
+    first = connect(register(11, "worker"))
+    connect(register(12, "worker"))
+    for number in (1, 2):
+        raised = hub.raise_signal(17)
+        assert first.receive(PATIENCE) == Raised(number, 17, "worker")
+        first.send(Taken(number))
+        first.send(Ran(number))
+        assert raised.result(PATIENCE) is True
+
+
+def test_a_signal_goes_on_to_another_when_its_worker_dies(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """A worker that was killed before it took the signal is replaced by one that lives."""
+    first = connect(register(11, "worker"))
+    raised = hub.raise_signal(17)
+    assert first.receive(PATIENCE) == Raised(1, 17, "worker")
+    second = connect(register(12, "worker"))
+    second.send(Register(12, 0, frozenset({(17, "worker"), (18, "worker")})))
+    taken = hub.raise_signal(18)
+    assert second.receive(PATIENCE) == Raised(2, 18, "worker")
+    first.hang_up()
+    assert second.receive(PATIENCE) == Raised(3, 17, "worker")
+    second.send(Taken(2))
+    second.send(Taken(3))
+    assert (raised.result(PATIENCE), taken.result(PATIENCE)) == (True, True)
+
+
+def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While a signal is on its way to it, too: then the signal was not taken, and that is all."""
+    monkeypatch.setattr(subscribers, "JOIN_PATIENCE", 0.0)
+
+    async def raise_for_one_that_leaves(turns: int) -> bool:
+        hub = Subscribers(tmp_path / "subscribers", lambda: None)
+        await hub.start()
+        with Connection(str(tmp_path / "subscribers")) as worker:
+            worker.send(register(11, "worker"))
+            await hub._joined.wait()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        try:
+            return await hub.raise_signal(17)
+        finally:
+            await hub.stop()
+
+    assert [asyncio.run(raise_for_one_that_leaves(turns)) for turns in range(6)] == [False] * 6
+
+
+def test_a_signal_waits_a_moment_for_who_connects_again(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """After a master was replaced, its workers need a moment to find the new one."""
+    raised = hub.raise_signal(17)
+    worker = connect(register(11, "workers"))
+    assert worker.receive(PATIENCE) == Raised(1, 17, "workers")
+    worker.send(Taken(1))
+    assert raised.result(PATIENCE) is True
+
+
+def test_a_signal_that_nobody_asked_for_is_not_taken(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """The answer says so, for the lane to try again or to give up."""
+    connect(register(11, "worker9"))
+    assert hub.raise_signal(17).result(PATIENCE) is False
+
+
+def test_a_mule_that_waits_gets_a_message_and_is_done_with_it(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """The message is delivered with the next question, or with the word that there is none."""
+    mule = connect(Ask(1))
+    first = hub.send(1, b"one")
+    assert mule.receive(PATIENCE) == Message("id-b'one'", b"one")
+    second = hub.send(0, b"two")
+    mule.send(Ask(1, "id-b'one'"))
+    assert mule.receive(PATIENCE) == Message("id-b'two'", b"two")
+    assert first.result(PATIENCE) is None
+    mule.send(Done("id-b'two'"))
+    assert second.result(PATIENCE) is None
+
+
+def test_a_long_message_arrives_whole(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """There is no limit to a message but `alarm-msg-size`."""
+    mule = connect(Ask(1))
+    message = bytes(range(256)) * 20_000
+    sent = hub.send(1, message)
+    answer = mule.receive(PATIENCE)
+    assert isinstance(answer, Message)
+    assert answer.message == message
+    mule.send(Done(answer.id))
+    assert sent.result(PATIENCE) is None
+
+
+def test_a_mule_is_told_when_its_time_is_over(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """And a message that comes later is for the next question."""
+    mule = connect(Ask(1, timeout=0.01))
+    assert mule.receive(PATIENCE) == Nothing()
+    sent = hub.send(1, b"late")
+    mule.send(Ask(1, timeout=PATIENCE))
+    assert mule.receive(PATIENCE) == Message("id-b'late'", b"late")
+    mule.send(Done("id-b'late'"))
+    assert sent.result(PATIENCE) is None
+
+
+@pytest.mark.parametrize("garbage", [b"\x00\x00\x00\x02{}", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x01\xc1"])
+def test_strangers_are_sent_away(hub: Hub, garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """What is no packet of ours closes its connection, with a line in the log, and nothing else."""
+    with socket.socket(socket.AF_UNIX) as stranger, caplog.at_level(logging.WARNING):
+        stranger.settimeout(PATIENCE)
+        stranger.connect(str(hub.path))
+        stranger.sendall(garbage)
+        assert stranger.recv(1) == b""
+    assert "none of ours" in caplog.text
+
+
+def test_words_without_a_question_do_no_harm(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """A process that acknowledges what it never got is ignored."""
+    worker = connect(Taken(5), Ran(5), Done("x"), register(11, "worker"), Taken(7))
+    raised = hub.raise_signal(17)
+    signal = worker.receive(PATIENCE)
+    assert isinstance(signal, Raised)
+    worker.send(Taken(signal.id))
+    worker.send(Taken(signal.id))
+    assert raised.result(PATIENCE) is True

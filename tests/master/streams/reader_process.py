@@ -1,0 +1,45 @@
+"""A master that consists of a reader; every line is a hit. ``source sink state hits readable writable``: descriptors.
+
+Each chunk's hits are one message on the socket ``hits``: they are told whole or not at all, whenever it is killed.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+import sys
+
+from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.master.streams.state import StreamState
+from alarm_mw.patterns.screen import Hit
+
+
+class EveryLine:
+    rule_set = None
+
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        return [Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
+
+
+def main() -> None:
+    source, sink, state, hits, *transit = map(int, sys.argv[1:])
+    channel = socket.socket(fileno=hits)
+
+    def tell(chunk: Chunk) -> None:
+        if chunk.hits:
+            channel.send(b"%d " % chunk.lines + b"".join(b"%d %b" % (hit.start, hit.line) for hit in chunk.hits))
+
+    StreamReader(
+        "stdout",
+        source,
+        sink,
+        screen=EveryLine(),
+        hand_over=tell,
+        state=StreamState.from_fd(state),
+        transit=(transit[0], transit[1]),
+    ).run()
+
+
+if __name__ == "__main__":
+    main()

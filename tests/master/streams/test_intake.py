@@ -1,0 +1,115 @@
+"""From an output stream to the worker."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from alarm_mw.master.streams import intake as streams
+from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.master.worker.batch import Batch
+from alarm_mw.patterns.screen import Hit
+
+
+def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:
+    """What our own logging printed is no line of the application's, and is in the ledger all the same."""
+    batches: list[Batch] = []
+    intake = StreamIntake("run", batches.append, lambda line: line.startswith(b"alarm"))
+    chunk = Chunk("stdout", 3, (Hit(0, b"alarm a: failed\n", (0,)),))
+    intake(chunk)
+    (batch,) = batches
+    assert batch.lines is None
+    assert batch.counts["stdout"] == {
+        "lines": 3,
+        "screened_out": 2,
+        "skipped:alarm_origin": 1,
+        "skipped:unjudged": 0,
+        "oversized": 0,
+        "lost_bytes": 0,
+    }
+
+
+def test_a_line_that_was_cut_off_is_a_line() -> None:
+    """The part of an overlong line that is judged ends as a line does, so that nothing is glued to it."""
+    batches: list[Batch] = []
+
+    def submit(batch: Batch) -> None:
+        batches.append(batch)
+        assert batch.done is not None
+        batch.done()
+
+    StreamIntake("run", submit)(Chunk("stdout", 1, (Hit(0, b"x" * MAX_LINE, (0,)),)))
+    lines = batches[0].lines
+    assert lines is not None
+    assert lines.record(lines.hits[0]).message == b"x" * MAX_LINE + b"\n"
+
+
+def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk hangs, output passes, memory is bounded, and what nobody judged is counted."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    batches: list[Batch] = []
+    intake = StreamIntake("run", batches.append)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    for _ in range(streams.WAITING + 1):
+        intake(chunk)
+    assert batches[-1].lines is None
+    assert batches[-1].done is None
+    assert (batches[-1].counts["stdout"]["lines"], batches[-1].counts["stdout"]["skipped:queue_full"]) == (1, 1)
+    intake(Chunk("stderr", 1, chunk.hits))
+    assert batches[-1].lines is not None
+    assert batches[0].done is not None
+    batches[0].done()
+    intake(chunk)
+    assert batches[-1].lines is not None
+
+
+def test_what_is_held_back_at_once_is_not_submitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that needs no thread waits for none; but it does not go before an earlier one of its stream."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    monkeypatch.setattr(streams, "FLOOD", math.inf)
+    batches: list[Batch] = []
+    held: list[Batch] = []
+    answers = [True, False, True]
+
+    def hold_back(batch: Batch) -> bool:
+        held.append(batch)
+        return answers.pop(0)
+
+    intake = StreamIntake("run", batches.append, hold_back=hold_back)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    intake(chunk)
+    assert (len(held), len(batches)) == (1, 0)
+    intake(chunk)
+    intake(chunk)
+    assert (len(held), len(batches)) == (2, 2)
+    for batch in batches:
+        assert batch.done is not None
+        batch.done()
+    intake(chunk)
+    assert (len(held), len(batches)) == (3, 2)
+
+
+def test_a_single_line_goes_to_the_worker_at_once() -> None:
+    """Whether lines are held back is asked only where they come one close after the other."""
+    batches: list[Batch] = []
+    held: list[Batch] = []
+
+    def submit(batch: Batch) -> None:
+        batches.append(batch)
+        assert batch.done is not None
+        batch.done()
+
+    def hold_back(batch: Batch) -> bool:
+        held.append(batch)
+        return True
+
+    intake = StreamIntake("run", submit, hold_back=hold_back)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    intake(chunk)
+    assert (len(batches), len(held)) == (1, 0)
+    for _ in range(1000):  # one of which is fast enough on any machine
+        intake(chunk)
+    assert held

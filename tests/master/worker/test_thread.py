@@ -1,0 +1,286 @@
+"""The worker thread, with a real engine and outbox."""
+
+from __future__ import annotations
+
+import itertools
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from waiting import wait_until
+
+from alarm_mw import signals
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.engine.ledger import imbalances
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.master.worker.batch import Batch, Item, Lines, Silence
+from alarm_mw.master.worker.memory_writer import read_memory
+from alarm_mw.master.worker.thread import Worker
+from alarm_mw.model.types import Reason, Record, Rule, Syntax
+from alarm_mw.patterns.screen import Hit, Screen
+
+_numbers = itertools.count()
+
+
+def item(message: bytes, alarm: str | None = None, key: str = "") -> Item:
+    return Item(Record(message, "stdout", 1.0, key or f"k{next(_numbers)}"), alarm)
+
+
+class Stage:
+    """A worker with rules `ERR → a` and `skip → nothing`."""
+
+    def __init__(self, path: Path | Literal[":memory:"], limits: Limits | None = None) -> None:
+        rules = [
+            compile_rule(Rule("skip", (), Syntax.PCRE, excludes=True)),
+            compile_rule(Rule("ERR", ("a",), Syntax.PCRE)),
+        ]
+        self.path = Path(path)
+        self.outbox = Outbox(path)
+        self.woken: list[set[str]] = []
+        engine = Engine(
+            rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
+        )
+        self.worker = Worker(
+            engine, self.outbox, lambda taken: self.woken.append({entry.firing.alarm for entry in taken.entries})
+        )
+        self.worker.start()
+
+    def work(self, *items: Item, counts: dict[str, dict[str, int]] | None = None) -> None:
+        done = threading.Event()
+        self.worker.submit(Batch(items, counts or {}, done.set))
+        assert done.wait(10.0)
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Iterator[Stage]:
+    opened = Stage(tmp_path / "outbox.db")
+    yield opened
+    assert opened.worker.stop(10.0)
+    opened.outbox.close()
+
+
+def test_a_batch_is_done_when_its_firings_are_written_down(stage: Stage) -> None:
+    """Whoever waits for a batch finds its firings in the outbox."""
+    stage.work(item(b"ERR 1\n"), item(b"fine\n"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+    assert stage.woken == [{"a"}]
+
+
+def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """What an earlier process has switched off stays off, and nobody has to guess why."""
+    memory = stage.worker._engine.memory
+    memory.timeouts["ERR a"] = MAX_TIMEOUTS
+    rule = compile_rule(Rule("ERR", ("a",)))
+    engine = Engine([rule], Screen.compile([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
+    assert stage.worker.exchange(engine, 10.0)
+    stage.work(item(b"ERR 1\n"))
+    assert stage.outbox.count_waiting() == {}
+    assert "the rule is switched off: its regexp 'ERR'" in caplog.text
+
+
+def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(stage: Stage) -> None:
+    """The numbers of former rules say nothing: each line is put to the rules in force, and what was fired is known."""
+    stage.work(item(b"ERR same\n"))
+    former = stage.worker._engine
+    rules = [compile_rule(Rule("NEW", ("a",))), compile_rule(Rule("ERR", ("a",)))]
+    engine = Engine(rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=former.memory)
+    assert stage.worker.exchange(engine, 10.0)
+    # Number 0 is the exclusion of the former rules, number 1 their ERR.
+    lines = (b"ERR same\n", b"ERR other\n", b"skip NEW\n", b"skip\n")
+    hits = tuple(Hit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
+    for n, rule_set in enumerate((former.screen.rule_set, engine.screen.rule_set)):
+
+        def record(hit: Hit, n: int = n) -> Record:
+            return Record(hit.line, "stdout", 1.0, f"{n}-{hit.start}")
+
+        done = threading.Event()
+        kept = hits if n == 0 else (Hit(9, b"ERR third\n", (1,), (1,)),)
+        stage.worker.submit(Batch(done=done.set, lines=Lines("stdout", kept, record, rule_set)))
+        assert done.wait(10.0)
+    assert stage.outbox.count_waiting() == {"a": 4}
+    books = stage.outbox.ledger.books()
+    assert books["alarms"]["a"]["held_back"] == {Reason.SAME_MESSAGE: 1}
+    assert books["sources"]["stdout"]["screened_out"] == 1
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+
+
+def test_an_unknown_alarm_is_named_once(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """`alarm()` with a wrong name is told once, not at every call."""
+    stage.work(item(b"hello", "nobody"), item(b"hello", "nobody"))
+    assert caplog.text.count("'nobody', which is not configured") == 1
+
+
+def test_the_books_balance(stage: Stage) -> None:
+    """Every line of every kind is in the ledger, and the equations hold."""
+    stage.work(
+        item(b"ERR 1\n"),
+        item(b"ERR 1\n"),
+        item(b"skip ERR\n"),
+        item(b"[uwsgi-alarm] ERR\n"),
+        item(b"fine\n"),
+        item(b"hello", "a"),
+        item(b"hello", "nobody"),
+        counts={"stdout": {"lines": 100, "screened_out": 100}},
+    )
+    books = stage.outbox.ledger.books()
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+    assert books["sources"]["stdout"] == {
+        "lines": 107,
+        "screened_out": 101,
+        "matched": 3,
+        "skipped": {Reason.EXCLUDED: 1, Reason.ALARM_MARK: 1, Reason.UNKNOWN_ALARM: 1},
+        "oversized": 0,
+        "lost_bytes": 0,
+    }
+    assert books["alarms"]["a"]["held_back"] == {Reason.SAME_MESSAGE: 1}
+
+
+def test_a_record_seen_by_two_masters_fires_once(stage: Stage) -> None:
+    """A record that comes again under the same key is a duplicate."""
+    stage.work(item(b"ERR 1\n", key="same"))
+    stage.work(item(b"ERR 2\n", key="same"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+    assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.DUPLICATE: 1}
+
+
+def test_counts_without_firings_are_written_down_in_time(stage: Stage) -> None:
+    """The lines of a quiet server are in the ledger on disk, though nothing fires."""
+    stage.work(item(b"fine\n"))
+    wait_until(lambda: _lines_on_disk(stage.path) == 1)
+
+
+def test_counts_are_written_down_while_lines_keep_coming(stage: Stage) -> None:
+    """A steady stream of lines without alarms does not keep their counts off the disk."""
+
+    def goes_on() -> bool:
+        stage.work(item(b"fine\n"))
+        return _lines_on_disk(stage.path) > 0
+
+    wait_until(goes_on)
+
+
+def _lines_on_disk(path: Path) -> int:
+    database = sqlite3.connect(path)
+    try:
+        rows = database.execute("SELECT n FROM ledger WHERE col = 'lines'").fetchall()
+    finally:
+        database.close()
+    return int(rows[0][0]) if rows else 0
+
+
+def test_firings_that_cannot_be_written_are_counted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """When the outbox fails, the loss is in the ledger, and the worker goes on."""
+    with sqlite3.connect(stage.path) as database:
+        database.execute("ALTER TABLE firings RENAME TO hidden")
+        stage.work(item(b"ERR 1\n"))
+        database.execute("ALTER TABLE hidden RENAME TO firings")
+    database.close()
+    assert "cannot be written" in caplog.text
+    books = stage.outbox.ledger.books()
+    assert books["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FAILED: 1}
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+    stage.work(item(b"ERR 2\n"))
+    assert stage.outbox.count_waiting() == {"a": 1}
+
+
+def test_a_disk_that_fills_loses_no_firing(stage: Stage, full_disk: Callable[[], AbstractContextManager[None]]) -> None:
+    """The worker tries for longer than the outbox needs to go on in memory; then what has fired waits there."""
+    stage.work(item(b"ERR 1\n"))
+    with full_disk():
+        stage.work(item(b"ERR 2\n"))
+        assert not stage.outbox.is_durable
+        stage.work(item(b"ERR 3\n"))
+    assert stage.woken == [{"a"}, {"a"}, {"a"}]
+    assert [entry.firing.message for entry in stage.outbox.waiting("a", after=0, limit=9)] == [
+        b"ERR 1\n",
+        b"ERR 2\n",
+        b"ERR 3\n",
+    ]
+    assert imbalances(stage.outbox.ledger.books(), stage.outbox.count_waiting()) == []
+
+
+def test_programs_hear_of_firings_and_of_what_was_held_back(stage: Stage) -> None:
+    """`fired` and `held_back` are sent with their facts."""
+    heard: list[object] = []
+
+    def note_fired(alarm: str, **facts: object) -> None:
+        heard.append((alarm, sorted(facts)))
+
+    def note_held(alarm: str, **facts: object) -> None:
+        heard.append((alarm, facts["reason"]))
+
+    with signals.fired.connected_to(note_fired), signals.held_back.connected_to(note_held):
+        stage.work(item(b"ERR 1\n"), item(b"ERR 1\n"))
+    assert heard == [("a", ["firing"]), ("a", Reason.SAME_MESSAGE)]
+
+
+def test_the_end_loses_nothing(stage: Stage) -> None:
+    """Stopping works off what was submitted before."""
+    for n in range(1000):
+        stage.worker.submit(Batch((item(b"ERR %d\n" % n),)))
+    assert stage.worker.stop(10.0)
+    assert stage.outbox.count_waiting() == {"a": 1000}
+
+
+def test_a_digest_comes_without_another_line(tmp_path: Path) -> None:
+    """What was held back is told when its time is over, though nothing else happens; the ledger counts it apart."""
+    opened = Stage(tmp_path / "outbox.db", Limits(rate="1/1s"))
+    opened.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    wait_until(lambda: opened.outbox.count_waiting() == {"a": 2})
+    assert opened.woken == [{"a"}, {"a"}]
+    books = opened.outbox.ledger.books()
+    assert (books["alarms"]["a"]["matched"], books["alarms"]["a"]["digests"], books["alarms"]["a"]["fired"]) == (
+        2,
+        1,
+        2,
+    )
+    assert imbalances(books, opened.outbox.count_waiting()) == []
+    assert opened.worker.stop(10.0)
+    opened.outbox.close()
+
+
+def test_what_lives_in_memory_is_told_at_the_end() -> None:
+    """A program that ends after a flood still says how much there was."""
+    opened = Stage(":memory:", Limits(rate="1/1h"))
+    opened.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    assert opened.worker.stop(10.0)
+    assert [entry.firing.held_back for entry in opened.outbox.waiting("a", after=0, limit=9)] == [0, 1]
+    opened.outbox.close()
+
+
+def test_a_silenced_alarm_says_so_afterwards(stage: Stage) -> None:
+    """While an alarm is silenced nothing of it is delivered; whoever ends the silence is told what there was."""
+    stage.worker.submit(Batch(silence=Silence("a", 3600.0, "a deployment")))
+    stage.work(item(b"ERR 1\n"), item(b"ERR 2\n"))
+    assert stage.outbox.count_waiting() == {}
+    ((seconds, comment),) = stage.worker.silences().values()
+    assert (3590 < seconds <= 3600, comment) == (True, "a deployment")
+    stage.worker.submit(Batch(silence=Silence("a", 0.0)))
+    wait_until(lambda: stage.outbox.count_waiting() == {"a": 1})
+    assert stage.worker.silences() == {}
+    assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.SILENCED: 2}
+
+
+def test_a_worker_that_is_left_behind_ends_at_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the outbox is closed before the worker has ended, it has nothing more to write."""
+    opened = Stage(tmp_path / "outbox.db")
+    opened.work(item(b"ERR 1\n"))
+    opened.outbox.close()
+    assert opened.worker.stop(1.0)
+    assert caplog.text == ""
+
+
+def test_the_memory_is_written_at_the_end(tmp_path: Path) -> None:
+    """What was held back a moment before the end is known to the next start."""
+    opened = Stage(tmp_path / "outbox.db", Limits(rate="1/1h"))
+    opened.work(item(b"ERR 1\n"), *(item(b"ERR 2\n") for _ in range(5)))
+    opened.work(item(b"ERR 3\n"))
+    assert opened.worker.stop(10.0)
+    assert read_memory(opened.outbox).held_back.alarms["a"].count == 6
+    opened.outbox.close()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import select
 import threading
@@ -35,6 +36,9 @@ NAP = 0.0003
 
 #: So many bytes of a line under way are less work to move than it would be to bring more memory into the cache.
 SHORT = 4096
+
+#: After so many seconds without more, what stands of a line without a newline is judged as a line.
+QUIET = 1.0
 
 #: How often, in seconds, to look at what has come while a full sink takes nothing.
 LOOK_EVERY = 0.1
@@ -215,14 +219,34 @@ class StreamReader:
             logger.exception("%s: %d hits were not taken", self.name, len(chunk.hits))
 
     def _comes_soon(self) -> bool:
-        """Wait for more, and return whether it came within `NAP` seconds."""
-        wait = self._tally.wait()
+        """Wait for more, and return whether it came within `NAP` seconds.
+
+        Meanwhile counts are reported, and a line that its writer has left unterminated is judged.
+        """
         began = time.monotonic()
-        if self._arrival.poll(None if wait is None else max(wait * 1000, 0)):
-            return time.monotonic() - began < NAP
-        self._report()
-        self._save()
-        return False
+        while not self._arrival.poll(self._patience(began)):
+            if self._is_unterminated() and time.monotonic() - began >= QUIET:
+                self._judge_rest()
+            self._report()
+            self._save()
+        return time.monotonic() - began < NAP
+
+    def _patience(self, began: float) -> float | None:
+        """Return the milliseconds until something is to be done though nothing comes; None where nothing is."""
+        report = self._tally.wait()
+        quiet = began + QUIET - time.monotonic() if self._is_unterminated() else None
+        waits = [max(wait, 0.0) for wait in (report, quiet) if wait is not None]
+        return math.ceil(min(waits) * 1000) if waits else None
+
+    def _is_unterminated(self) -> bool:
+        """Return whether a line has begun that is not judged yet."""
+        return self._line < self._end and not self._oversized
+
+    def _judge_rest(self) -> None:
+        """Judge the line that lacks its newline, which ends here: what comes next is another one."""
+        self._tally.lines += 1
+        self._judge(self._cutter.cut_rest(self._end))
+        self._line, self._oversized = self._end, False
 
     def _move(self, data: memoryview) -> int:
         """Move a first part of `data` and return its length; 0 when we were stopped before."""
@@ -268,10 +292,9 @@ class StreamReader:
 
     def _finish(self) -> None:
         """Judge the line that lacks its newline and say that the stream has ended."""
-        self._tally.lines += self._oversized or self._line < self._end
-        self._judge(self._cutter.cut_rest(self._end))
+        if self._oversized or self._line < self._end:
+            self._judge_rest()
         self._report()
-        self._line, self._oversized = self._end, False
         self._save()
         self._on_end(self.name)
 

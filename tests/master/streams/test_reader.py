@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.lines import MAX_LINE
-from alarm_mw.master.streams.reader import LOOK_EVERY, StreamReader
+from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState
 from alarm_mw.patterns.screen import Hit
 
@@ -224,6 +224,37 @@ def test_a_line_in_two_halves_is_one_line(stream_of: Open) -> None:
     assert stream.told() == []
     stream.send(b"\n")
     assert stream.chunks.get(timeout=LIMIT).hits == (Hit(0, b"TERRIBLE ALARM\n", (0,)),)
+
+
+def test_an_unterminated_line_is_judged_when_the_stream_is_quiet(stream_of: Open) -> None:
+    """What is written without a newline is judged once, after a while; the rest of it is a line of its own."""
+    stream = stream_of()
+    stream.send(b"well\nTERRIBLE ALARM")
+    assert lines_of([stream.chunks.get(timeout=LIMIT)]) == 1
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(5, b"TERRIBLE ALARM", (0,)),)
+    stream.send(b" goes on\nALARM\n")
+    assert hits_of(stream.end()) == [(28, b"ALARM\n")]
+
+
+def test_the_next_reader_does_not_judge_an_unterminated_line_again(stream_of: Open) -> None:
+    """A master that takes over goes on behind it."""
+    state = StreamState()
+    stream = stream_of(state=state)
+    stream.send(b"ALARM")
+    stream.chunks.get(timeout=LIMIT)
+    position = state.load()
+    assert (position.line, position.out) == (5, 5)
+    stream.end()
+
+
+def test_a_long_unterminated_line_is_judged_once(stream_of: Open) -> None:
+    """The rest of a line that was judged by its first part is not judged when the stream is quiet."""
+    stream = stream_of()
+    stream.send(b"ALARM" * MAX_LINE)
+    assert len(stream.chunks.get(timeout=LIMIT).hits) == 1
+    with pytest.raises(queue.Empty):
+        stream.chunks.get(timeout=2 * QUIET)
+    assert hits_of(stream.end()) == []
 
 
 def test_the_last_line_needs_no_newline(stream_of: Open) -> None:

@@ -6,7 +6,11 @@ The files are then open to everybody who knows their paths, and whoever calls is
 
 from __future__ import annotations
 
+import contextlib
+import grp
 import os
+import pwd
+import stat
 
 # Standard library only: the supervisor loads this.
 
@@ -39,6 +43,27 @@ def directory_mode() -> int:
 def is_trusted(file: os.stat_result) -> bool:
     """Return whether a file is this user's or root's, and nobody else may write it."""
     return file.st_uid in (_ROOT, os.geteuid()) and not file.st_mode & 0o022
+
+
+def other_writers(user: int, group: int, mode: int) -> str:
+    """Return who besides this user and root may write what has this owner, group and mode; empty where nobody may.
+
+    A user's private group, which has the user's name and no other member, is nobody else.
+    """
+    if user not in (_ROOT, os.geteuid()):
+        return f"user {user}"
+    if mode & stat.S_IWOTH:
+        return "all users"
+    if mode & stat.S_IWGRP and not _is_private(group, user):
+        return f"members of group {group}"
+    return ""
+
+
+def _is_private(group: int, user: int) -> bool:
+    with contextlib.suppress(KeyError):  # one that has no name
+        named, owner = grp.getgrgid(group), pwd.getpwuid(user).pw_name
+        return named.gr_name == owner and set(named.gr_mem) <= {owner}
+    return False
 
 
 def descends(process: int, ancestor: int) -> bool:

@@ -15,6 +15,9 @@ from typing import NoReturn
 from alarm_mw.app.prints import attach
 from alarm_mw.app.workers import mules, uwsgi_module
 from alarm_mw.system.linux import PR_SET_PDEATHSIG, prctl
+from alarm_mw.system.permissions import other_writers
+
+log = logging.getLogger(__name__)
 
 #: A terminal and a service manager send these to everybody, and mean the server: the master ends its mules.
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -63,15 +66,24 @@ def _run(program: str) -> None:
     """Run a file, a module, or a function written as ``package.module:function``; nothing for an empty name."""
     module, colon, function = program.partition(":")
     sys.argv = [program]
+    sys.path[:0] = _working_directory()
     if program.endswith(".py"):
-        sys.path[:0] = [str(Path(program).absolute().parent), str(Path.cwd())]
+        sys.path.insert(0, str(Path(program).absolute().parent))
         runpy.run_path(program, run_name="__main__")
-        return
-    sys.path.insert(0, str(Path.cwd()))
-    if colon:
+    elif colon:
         getattr(importlib.import_module(module), function)()
     elif program:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+def _working_directory() -> list[str]:
+    """Return the working directory, where uWSGI's mules find modules, unless others could put theirs there."""
+    path = Path.cwd()
+    facts = path.stat()
+    writers = other_writers(facts.st_uid, facts.st_gid, facts.st_mode)
+    if writers:
+        log.warning("modules in the working directory are not imported, since %s may write %s", writers, path)
+    return [] if writers else [str(path)]
 
 
 if __name__ == "__main__":

@@ -155,6 +155,35 @@ def test_an_end_is_told_in_words() -> None:
     assert ending(-40) == "was killed by signal 40"
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_what_others_put_into_the_working_directory_is_not_imported(
+    stable: Stable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """A mule that is run from a directory in which all users may write finds only what lies beside it."""
+    public = tmp_path / "public"
+    public.mkdir()
+    (public / "planted.py").write_text("open('ran', 'w').close()")
+    (tmp_path / "beside.py").touch()
+    public.chmod(mode)
+    monkeypatch.chdir(public)
+    program = "import beside\ntry:\n    import planted\nfinally:\n    open('tried', 'w').close()\n    signal.pause()"
+    stable.start(program, path=str(tmp_path / "mule.py"))
+    wait_until((public / "tried").exists)
+    assert not (public / "ran").exists()
+
+
+def test_modules_of_the_working_directory_are_imported(
+    stable: Stable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mule that lies elsewhere finds the application's modules, as under uWSGI."""
+    application = tmp_path / "application"
+    application.mkdir()
+    (application / "shop.py").write_text("open('ran', 'w').close()")
+    monkeypatch.chdir(application)
+    stable.start("import shop\nsignal.pause()", path=str(tmp_path / "mule.py"))
+    wait_until((application / "ran").exists)
+
+
 def test_after_an_exchange_the_same_mules_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mule whose number and program stay is not touched; others are ended and started."""
     monkeypatch.chdir(tmp_path)

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -13,7 +14,7 @@ import click
 from alarm_mw.cli.garbage import none_collected
 from alarm_mw.config.loaded import Loaded, read
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import Sources, found_files
+from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import Problem
 
@@ -83,7 +84,7 @@ def sources(toml_files: Sequence[str], ini_files: Sequence[str], *, is_strict: b
     """Return what the command line names, else what is found; files with their absolute paths: they are read again."""
     flags = click.get_current_context().meta.get(_FLAGS, ())
     if not (toml_files or ini_files or flags):
-        return Sources.of_files(_absolute(found_files(os.environ)), is_strict=is_strict)
+        return Sources.found(os.environ, str(Path.cwd()), is_strict=is_strict)
     return Sources(_absolute(toml_files), _absolute(ini_files), flags, is_strict)
 
 

@@ -11,13 +11,13 @@ from msgspec import structs
 
 from alarm_mw import actions
 from alarm_mw.config.files import noted
-from alarm_mw.config.lint.permissions import warn_of_exposed
+from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed, warn_of_foreign
 from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report
 from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files, split_section
+from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, split_section
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.tables.tree import Origin, Path, Table, kind_of
 from alarm_mw.config.toml.document import read_toml
@@ -62,6 +62,7 @@ def examine(
         parts = _parts(sources, environ, find_action, report)
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, files, report)
+    warn_of_foreign(files, report)
     _warn_of_none(settings, sources, report)
     return _examined(settings, report, sources)
 
@@ -83,12 +84,13 @@ def from_keywords(
     `alarms` has ``"plugin:args"`` or a table of options under each name, rules are ``"NAME[,NAME…] REGEXP"`` with
     Python's regexps. The exclusions of `not_log_alarms` come before `log_alarms`. Values are taken as they are: no
     variables of the environment are put in; `environ` (by default the process's) is for the file. Without a file, an
-    alarm and a rule, `found_files` count. Raises `ConfigError` with every problem found. Reads files: may block.
+    alarm and a rule, those count that are found. Raises `ConfigError` with every problem found. Reads files: may block.
     """
     report = Report()
     environ = os.environ if environ is None else environ
     files = _config_files(config, report)
-    sources = Sources.of_files(files if files or alarms or log_alarms or not_log_alarms else found_files(environ))
+    is_given = files or alarms or log_alarms or not_log_alarms
+    sources = Sources.of_files(files) if is_given else Sources.found(environ)
     with noted() as read_files:
         parts = _parts(sources, environ, find_action, report)
     given = {"alarm_freq": alarm_freq, "alarm_msg_size": alarm_msg_size, "alarm_rate": alarm_rate}
@@ -104,6 +106,7 @@ def from_keywords(
         parts.append(read_options(rules, find_action, report, syntax=Syntax.PYTHON, is_strict=True))
     settings = merge(parts, Screens.of_user(environ).know, report)
     warn_of_exposed(settings, read_files, report)
+    warn_of_foreign(read_files, report)
     return _usable(_examined(settings, report, sources))
 
 
@@ -122,6 +125,8 @@ def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
+    if sources.is_found and any(refuse_foreign(file, report) for file in (*sources.toml_files, *sources.ini_files)):
+        return []
     tables = [read_toml(file, environ, report) for file in sources.toml_files]
     parts = [read_tables(table, find_action) for table in tables if table is not None]
     if sources.ini_files or sources.flags:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Final, Self
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.config.files import UnreadableError, read_bytes
 
@@ -30,6 +32,21 @@ class Sources(msgspec.Struct, frozen=True):
     flags: tuple[tuple[str, str], ...] = ()
     #: What uWSGI would start with is a mistake: an unknown alarm in a rule, no alarm at all, …
     is_strict: bool = False
+    #: Nobody named the files: they were found in the working directory.
+    is_found: bool = False
+
+    @classmethod
+    def found(cls, environ: Mapping[str, str], folder: str = "", *, is_strict: bool = False) -> Self:
+        """Return the files that count where none is given, in `folder` where they are relative.
+
+        They are those that the environment names, else the first of `DEFAULT_FILES` that is there.
+        """
+        if named := environ.get(CONFIG_VARIABLE):
+            files = [str(Path(folder, name)) for name in map(str.strip, named.split(",")) if name]
+            return cls.of_files(files, is_strict=is_strict)
+        paths = (str(Path(folder, name)) for name in DEFAULT_FILES)
+        files = [*filter(os.path.isfile, paths)][:1]
+        return structs.replace(cls.of_files(files, is_strict=is_strict), is_found=True)
 
     @classmethod
     def of_files(cls, files: Iterable[str], flags: Iterable[tuple[str, str]] = (), *, is_strict: bool = False) -> Self:
@@ -42,13 +59,6 @@ class Sources(msgspec.Struct, frozen=True):
             tuple(flags),
             is_strict,
         )
-
-
-def found_files(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the files that count where none is given: the environment's, else the first of `DEFAULT_FILES`."""
-    if named := environ.get(CONFIG_VARIABLE):
-        return tuple(filter(None, map(str.strip, named.split(","))))
-    return next(((name,) for name in DEFAULT_FILES if os.path.isfile(name)), ())
 
 
 def is_ini(file: str) -> bool:

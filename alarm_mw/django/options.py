@@ -14,7 +14,7 @@ from msgspec import structs
 from alarm_mw.app.client import init
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import found_files
+from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError, Problem
 from alarm_mw.model.types import Where
@@ -33,7 +33,8 @@ def load(options: object) -> Settings | None:
 
     Raises `ConfigError` with every problem found. Reads files, and so may block.
     """
-    if options is None and not found_files(os.environ):
+    found = Sources.found(os.environ)
+    if options is None and not (found.toml_files or found.ini_files):
         return None
     given = {} if options is None else options
     if problems := (*_shape(given),):

@@ -11,7 +11,7 @@ import pytest
 from alarm_mw.config.load import from_keywords, load
 from alarm_mw.config.part import FindAction
 from alarm_mw.config.problems import ordinal
-from alarm_mw.config.sources import Sources, found_files
+from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import ConfigError
 from alarm_mw.model.types import Syntax, Where
 
@@ -109,14 +109,15 @@ def test_files_are_found_where_none_is_given(
 ) -> None:
     """The variable's files come first, then alarm-mw.toml, then uwsgi.ini; and only where nothing else is given."""
     monkeypatch.chdir(tmp_path)
-    assert found_files({}) == ()
+    assert Sources.found({}) == Sources(is_found=True)
     assert from_keywords(environ={}, find_action=find_action).alarms == ()
     Path("uwsgi.ini").write_text("[uwsgi]\nalarm = ini note:\n")
-    assert found_files({"ALARM_MW_CONFIG": ""}) == ("uwsgi.ini",)
+    assert Sources.found({"ALARM_MW_CONFIG": ""}) == Sources(ini_files=("uwsgi.ini",), is_found=True)
     Path("alarm-mw.toml").write_text("alarms.toml = 'note:'\n")
-    assert found_files({}) == ("alarm-mw.toml",)
+    assert Sources.found({}, "/x") == Sources(is_found=True)
+    assert Sources.found({}) == Sources(("alarm-mw.toml",), is_found=True)
     environ = {"ALARM_MW_CONFIG": "uwsgi.ini:uwsgi, alarm-mw.toml,"}
-    assert found_files(environ) == ("uwsgi.ini:uwsgi", "alarm-mw.toml")
+    assert Sources.found(environ) == Sources(("alarm-mw.toml",), ("uwsgi.ini:uwsgi",))
     assert {alarm.name for alarm in from_keywords(environ=environ, find_action=find_action).alarms} == {"ini", "toml"}
     one = from_keywords("uwsgi.ini", environ=environ, find_action=find_action)
     assert [alarm.name for alarm in one.alarms] == ["ini"]

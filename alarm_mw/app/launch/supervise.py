@@ -16,7 +16,7 @@ from typing import Final, NoReturn, TypeAlias
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.config.loaded import read
-from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, found_files
+from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError
 from alarm_mw.transports.places import SOCKET_VARIABLE
@@ -90,7 +90,7 @@ def complain(text: str) -> None:
 def _restart(config: Files | None, places: Places) -> NoReturn:
     if _is_read_once():
         raise RefusedError(_READ_ONCE)
-    sources = Sources.of_files([os.path.abspath(file) for file in _files(config)])
+    sources = _sources(config)
     examined, loaded = read(sources, os.environ, time.time())
     for warning in examined.warnings:
         complain(f"{warning.where}: warning: {warning.text}")
@@ -99,13 +99,15 @@ def _restart(config: Files | None, places: Places) -> NoReturn:
     become_supervisor(loaded, [sys.executable, *sys.orig_argv[1:]], places)
 
 
-def _files(config: Files | None) -> Sequence[str]:
-    if config is None:
-        if files := found_files(os.environ):
-            return files
+def _sources(config: Files | None) -> Sources:
+    if config is not None:
+        files = [config] if isinstance(config, (str, os.PathLike)) else config
+        return Sources.of_files(map(os.path.abspath, files))
+    found = Sources.found(os.environ, os.getcwd())
+    if not (found.toml_files or found.ini_files):
         wanted = " or ".join(DEFAULT_FILES)
         raise RefusedError(f"no configuration: there is no {wanted} in {Path.cwd()}, and {CONFIG_VARIABLE} is not set")
-    return [os.fspath(file) for file in ([config] if isinstance(config, (str, os.PathLike)) else config)]
+    return found
 
 
 def _is_forked() -> bool:

@@ -1,4 +1,4 @@
-"""Files of a configuration that hold secrets and can be read by others."""
+"""Files of a configuration that others may read, though they hold secrets, or write."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from urllib.parse import unquote, urlsplit
 
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Settings
-from alarm_mw.config.sources import is_ini
+from alarm_mw.config.sources import CONFIG_VARIABLE, is_ini
 from alarm_mw.model.interfaces import PluginOptions, secrets
 from alarm_mw.model.types import Where
+from alarm_mw.system.permissions import other_writers
 
 #: A word in a URL or a header that looks like a token: letters and digits, and long.
 _TOKEN = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
@@ -32,6 +33,44 @@ def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) ->
             text = f"others may read this file, and it holds secrets: chmod go-rwx {shlex.quote(file)}, or name them as"
             ways = "$(VARIABLE) or @(/path)" if is_ini(file) else "${VARIABLE} or ${file:/path}"
             report.warn(Where(file), f"{text} {ways}")
+
+
+def refuse_foreign(file: str, report: Report) -> bool:
+    """Return whether others may write a file that nobody has named; that is then a mistake in `report`.
+
+    What it says is run with this user's rights, and whoever can put a file into the directory would decide it.
+    """
+    path = os.path.abspath(file)
+    if writers := _other_writers(path) or _other_writers(os.path.dirname(path)):
+        named = shlex.quote(path)
+        how = f"to use it all the same, name it: --config {named} or {CONFIG_VARIABLE}={named}"
+        report.wrong(Where(file), f"found, but not used, since {writers}; {how}")
+    return bool(writers)
+
+
+def warn_of_foreign(files: Iterable[str], report: Report) -> None:
+    """Warn of each of these files that others may write, or replace by another one."""
+    for file in files:
+        if not os.path.isfile(file):
+            continue
+        path = os.path.abspath(file)
+        if writers := _other_writers(path) or _other_writers(os.path.dirname(path), is_named=True):
+            report.warn(Where(file), f"{writers}, and so decide what is run with this user's rights")
+
+
+def _other_writers(path: str, *, is_named: bool = False) -> str:
+    """Return who else may write at `path`, as a clause; empty where nobody may, and of what cannot be looked at.
+
+    In a sticky directory, such as ``/tmp``, others can add files, but not replace one that has been named.
+    """
+    try:
+        for facts in (Path(path).lstat(), Path(path).stat()):  # a link, whose own mode says nothing, and where it leads
+            is_harmless = stat.S_ISLNK(facts.st_mode) or (is_named and facts.st_mode & stat.S_ISVTX)
+            if writers := other_writers(facts.st_uid, facts.st_gid, 0 if is_harmless else facts.st_mode):
+                return f"{writers} may write {path}"
+    except (OSError, ValueError):
+        pass
+    return ""
 
 
 def _held(options: PluginOptions) -> Iterator[str]:

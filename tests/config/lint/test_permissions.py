@@ -1,8 +1,10 @@
-"""Secrets come from files of their own, and those in a configuration that others may read bring a warning."""
+"""Files that others may read or write: secrets come from files of their own, who can write is named or refused."""
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 from pathlib import Path
 from typing import Annotated
 
@@ -16,7 +18,9 @@ from alarm_mw.config.loaded import read
 from alarm_mw.config.problems import Report
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.sources import Sources
+from alarm_mw.model.errors import ConfigError
 from alarm_mw.model.interfaces import SECRET, PluginOptions
+from alarm_mw.system.permissions import other_writers
 
 JABBER = """
 [alarms.jabber]
@@ -182,3 +186,73 @@ def test_in_process_the_warning_is_given_too(tmp_path: Path) -> None:
     """`init(config=…)` warns as the command line does."""
     settings = from_keywords(written(tmp_path / "a.toml", JABBER.format("hunter2")), environ={})
     assert "chmod" in settings.warnings[0].text
+
+
+CMD = "alarms.page = 'cmd:touch ran'"
+
+
+@pytest.fixture
+def in_tmp_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+#: Who else may write a configuration that belongs to this user, and where.
+OPEN = [
+    ("alarm-mw.toml", 0o666, 0o755, "all users may write {}/alarm-mw.toml"),
+    ("uwsgi.ini", 0o666, 0o755, "all users may write {}/uwsgi.ini"),
+    ("alarm-mw.toml", 0o644, 0o777, "all users may write {}"),
+    ("alarm-mw.toml", 0o644, 0o1777, "all users may write {}"),
+    ("alarm-mw.toml", 0o1666, 0o755, "all users may write {}/alarm-mw.toml"),
+]
+
+
+@pytest.mark.parametrize(("name", "mode", "folder_mode", "who"), OPEN)
+@pytest.mark.usefixtures("in_tmp_path")
+def test_a_found_configuration_that_others_may_write_is_not_used(
+    tmp_path: Path, name: str, mode: int, folder_mode: int, who: str
+) -> None:
+    """Nobody named it, so anybody may have put it there; the error says how to name it."""
+    written(tmp_path / name, "[uwsgi]\nalarm = page cmd:touch ran\n" if name.endswith("ini") else CMD, mode)
+    tmp_path.chmod(folder_mode)
+    examined = examine(Sources.found({}, str(tmp_path)), {})
+    file = tmp_path / name
+    advice = f"to use it all the same, name it: --config {file} or ALARM_MW_CONFIG={file}"
+    problems = [f"{file}: found, but not used, since {who.format(tmp_path)}; {advice}"]
+    assert [str(problem) for problem in examined.problems] == problems
+    assert examined.settings.alarms == ()
+    with pytest.raises(ConfigError, match="found, but not used"):
+        from_keywords(environ={})
+    tmp_path.chmod(0o700)
+
+
+@pytest.mark.parametrize(("name", "mode", "folder_mode", "who"), OPEN)
+def test_a_named_configuration_that_others_may_write_brings_a_warning(
+    tmp_path: Path, name: str, mode: int, folder_mode: int, who: str
+) -> None:
+    """It is used; in a sticky directory others cannot replace it, and there is nothing to warn of."""
+    file = written(tmp_path / name, "[uwsgi]\nalarm = page cmd:true\n" if name.endswith("ini") else CMD, mode)
+    tmp_path.chmod(folder_mode)
+    warning = f"{file}: {who.format(tmp_path)}, and so decide what is run with this user's rights"
+    assert warnings_of(file) == ([] if folder_mode == 0o1777 else [warning])
+    tmp_path.chmod(0o700)
+
+
+def test_a_found_configuration_of_this_user_alone_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others may read it, and the directory may be a link's target."""
+    (tmp_path / "real").mkdir(mode=0o755)
+    (tmp_path / "link").symlink_to("real")
+    written(tmp_path / "real" / "alarm-mw.toml", CMD)
+    monkeypatch.chdir(tmp_path / "link")
+    (alarm,) = from_keywords(environ={}).alarms
+    assert alarm.name == "page"
+
+
+def test_a_configuration_of_another_user_or_group_is_known() -> None:
+    """Root's and this user's are trusted, and so is a group in which nobody else is."""
+    me = pwd.getpwuid(os.geteuid())
+    stranger = os.geteuid() + 1
+    assert other_writers(stranger, stranger, 0o600) == f"user {stranger}"
+    assert other_writers(0, 0, 0o644) == ""
+    assert other_writers(me.pw_uid, grp.getgrnam("nogroup").gr_gid, 0o664).startswith("members of group ")
+    assert other_writers(me.pw_uid, 2**31 - 7, 0o664) == f"members of group {2**31 - 7}"
+    assert other_writers(me.pw_uid, grp.getgrnam(me.pw_name).gr_gid, 0o664) == ""

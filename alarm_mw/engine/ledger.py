@@ -68,7 +68,7 @@ class Ledger:
     """Counters that only grow. Safe to use from any thread."""
 
     def __init__(self, counts: Mapping[Key, int] | None = None) -> None:
-        self._counts: dict[Key, int] = dict(counts or {})
+        self._counts: dict[Key, int] = {key: n for key, n in (counts or {}).items() if _is_column(key)}
         self._sources = {name for scope, name, _ in self._counts if scope == "source"}
         self._changed: set[Key] = set()
         self._lock = threading.Lock()
@@ -82,6 +82,12 @@ class Ledger:
     def alarm(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
         """Add `n` to a column of an alarm."""
         self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
+
+    def add(self, counts: Mapping[Key, int]) -> None:
+        """Add counts that are written down already."""
+        with self._lock:
+            for key, n in counts.items():
+                self._counts[key] = self._counts.get(key, 0) + n
 
     def _known(self, name: str) -> str:
         with self._lock:
@@ -142,6 +148,14 @@ def _alarm_row() -> AlarmRow:
         "dropped": {},
         "handed_over": 0,
     }
+
+
+def _is_column(key: Key) -> bool:
+    """Return whether there is such a count: a file that was damaged may hold any text."""
+    scope, _, column = key
+    row: Mapping[str, object] = dict(_source_row() if scope == "source" else _alarm_row())
+    name, _, reason = column.partition(":")
+    return name in row and isinstance(row[name], dict) == bool(reason)
 
 
 def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:

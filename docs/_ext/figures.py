@@ -10,7 +10,7 @@ from alarm_mw.app.middleware import request_log, request_text
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
 from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
-from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox
+from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox, rescue
 from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
 from alarm_mw.delivery.outbox.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo
@@ -46,6 +46,8 @@ FIGURES: dict[str, str] = {
     "fallback_after": f"{FALLBACK_AFTER:g}",
     "give_up_grace": f"{policy.GRACE:g}",
     "share": f"{outbox.SHARE}",
+    "known_count": f"{rescue.KNOWN.count:,}",
+    "known_size": f"{rescue.KNOWN.size // 2**20} MiB",
     "flee_after": f"{memory_failover.FLEE_AFTER:g}",
     "return_every": f"{memory_failover.RETURN_EVERY:g}",
     "history": f"{HISTORY:,}",

@@ -31,8 +31,10 @@ class Checkpointer:
         self._retry_every = retry_every
         self._wanted = threading.Event()
         self._is_ending = False
+        self._is_renewed = False
         self._lock = new_lock()
-        #: Kept: should somebody put another file in the place of the outbox's, that goes on with the one it has.
+        #: Kept: should somebody put another file in the place of the outbox's, that goes on with the one it has, until
+        #: `renew`.
         self._connections: tuple[sqlite3.Connection, sqlite3.Connection] | None = None
         #: What keeps it from its work, in a sentence; empty for nothing.
         self.fault = ""
@@ -40,6 +42,10 @@ class Checkpointer:
     def want(self) -> None:
         """Have it done soon."""
         self._wanted.set()
+
+    def renew(self) -> None:
+        """Work on another file from now on, which has taken the place of the outbox's. From any thread."""
+        self._is_renewed = True
 
     def stop(self) -> None:
         """Let `run` return as soon as what it does at the moment is done."""
@@ -53,13 +59,15 @@ class Checkpointer:
             self._wanted.clear()
             if not self._is_ending:
                 self.work()
-        for connection in self._connections or ():
-            connection.close()
+        self._close()
 
     def work(self) -> None:
         """Move what there is; the log and `fault` tell where that is impossible."""
         try:
             with self._lock:
+                if self._is_renewed:
+                    self._close()
+                    self._is_renewed = False
                 self._connections = self._connections or (self._open(), self._open())
                 _move(*self._connections)
         except sqlite3.Error as error:
@@ -68,6 +76,11 @@ class Checkpointer:
             self.fault = f"its log grows, and cannot be moved into the file: {error}"
         else:
             self.fault = ""
+
+    def _close(self) -> None:
+        for connection in self._connections or ():
+            connection.close()
+        self._connections = None
 
     def _open(self) -> sqlite3.Connection:
         # One that is not there is not made.

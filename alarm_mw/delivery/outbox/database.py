@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import logging
+import os
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-
-log = logging.getLogger(__name__)
 
 #: Seconds to wait at the opening for another process that has locked the file, such as a backup.
 OPEN_TIMEOUT = 5.0
@@ -58,8 +56,16 @@ UPDATE firings SET taken = strftime('%s', 'now'), done = strftime('%s', 'now');
 """,
 }
 
-#: What SQLite says of a file that is damaged, is no database, or has other tables than ours.
-_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR})
+INSERT_FIRING = """
+INSERT OR REPLACE INTO firings
+    (seq, id, alarm, state, firing, attempts, error, reason, taken, age, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+
+#: What SQLite says of a file that is damaged, or is no database.
+_BROKEN = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
+#: The first bytes of a database (sqlite.org/fileformat2.html).
+_MAGIC = b"SQLite format 3\0"
 
 #: The files of a database in WAL mode.
 _SUFFIXES = ("", "-wal", "-shm")
@@ -69,7 +75,71 @@ class UnusableError(Exception):
     """What is asked for cannot be had of this file."""
 
 
-class _BrokenError(Exception):
+def is_broken(error: sqlite3.Error) -> bool:
+    """Return whether the file is damaged, is no database, or was moved away."""
+    code = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF in _BROKEN or code == sqlite3.SQLITE_READONLY_DBMOVED  # the higher bits are detail
+
+
+def is_foreign(error: sqlite3.Error) -> bool:
+    """Return whether the file may have other tables than ours, or text that is none."""
+    # What cannot be decoded has no code.
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
+
+
+class Watch:
+    """Notices that a database's files are not any more what was opened.
+
+    Keeps the file open: to close it would end the locks that SQLite has on it (sqlite.org/howtocorrupt.html, 2.2).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._names = (str(path), f"{path}-wal")
+        self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        self._seen = self._look()
+
+    def refresh(self) -> None:
+        """Take the files to be right as they are now. Raises `OSError`."""
+        self._seen = self._look()
+        if os.fstat(self._fd).st_ino != self._seen[0]:
+            fresh = os.open(self._names[0], os.O_RDONLY | os.O_CLOEXEC)
+            os.close(self._fd)
+            self._fd = fresh
+
+    def fault(self) -> str:
+        """Return what has become of the files, empty for nothing. Takes two system calls."""
+        found = self._look()
+        if found == self._seen or None in found:
+            return ""
+        return "it was deleted" if 0 in found else "another file has taken its place"
+
+    def damage(self) -> str:
+        """Return what is wrong with the first bytes, which SQLite does not read again; empty for nothing."""
+        try:
+            head = os.pread(self._fd, len(_MAGIC), 0)
+        except OSError:
+            return ""
+        return "" if head == _MAGIC else "it was overwritten"
+
+    def close(self) -> None:
+        """Let go of the file, after the last connection to it was closed."""
+        os.close(self._fd)
+
+    def _look(self) -> list[int | None]:
+        """Return the inode of each file, 0 for one that is missing, None where that cannot be found out."""
+        return [_inode(name) for name in self._names]
+
+
+def _inode(name: str) -> int | None:
+    try:
+        return os.stat(name).st_ino  # noqa: PTH116  # a third of the time
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError:
+        return None
+
+
+class BrokenError(sqlite3.DatabaseError):
     """The file is there and cannot be used, today or later."""
 
 
@@ -82,13 +152,15 @@ class Opened:
     has_file: bool
     #: Whether it is a copy of that file, in memory, since the file cannot be written.
     is_copy: bool = False
+    #: Whether it is empty, in memory, since the file cannot be read either.
+    is_beside: bool = False
     #: What is wrong with the file, in a sentence; empty for nothing.
     fault: str = ""
 
 
 def open_memory() -> sqlite3.Connection:
     """Open an empty database in memory."""
-    return _open(":memory:")
+    return open_new(":memory:")
 
 
 def open_existing(path: Path) -> Opened:
@@ -99,48 +171,9 @@ def open_existing(path: Path) -> Opened:
     try:
         if not path.exists():
             raise UnusableError(f"there is no outbox {path}")
-        return Opened(_open(path), has_file=True)
-    except (sqlite3.Error, OSError, _BrokenError) as error:
+        return Opened(open_new(path), has_file=True)
+    except (sqlite3.Error, OSError, BrokenError) as error:
         raise UnusableError(f"the outbox {path} cannot be used: {error}") from error
-
-
-def open_file(path: Path) -> Opened:
-    """Open a file, or begin a new one in the place of one that is broken, which is logged.
-
-    Raises `sqlite3.Error` or `OSError` where it cannot be written. May block for `OPEN_TIMEOUT` seconds, and for as
-    long as it takes to read the file once.
-    """
-    # Messages are nobody else's business; SQLite gives the files beside it the same mode.
-    path.touch(mode=0o600)
-    database = _connect(path)
-    try:
-        _prepare(database)
-    except _BrokenError as error:
-        # Moved before it is closed: that would tidy up beside it.
-        with contextlib.closing(database):
-            aside = _move_aside(path)
-        fault = (
-            f"the outbox {path} cannot be read: {error}. It was moved to {aside}, and a new one is begun: what waited "
-            "in it is not delivered, and the counts begin at zero"
-        )
-        log.error("%s", fault)
-        return Opened(_open(path), has_file=True, fault=fault)
-    except sqlite3.Error:
-        database.close()
-        raise
-    return Opened(database, has_file=True)
-
-
-def reopen(path: Path) -> sqlite3.Connection:
-    """Open a file that was read before. Raises `sqlite3.Error` or `OSError` where it cannot be written."""
-    path.touch(mode=0o600)
-    database = _connect(path)
-    try:
-        _set_up(database)
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 @contextlib.contextmanager
@@ -154,38 +187,42 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
         yield database
 
 
-def _move_aside(path: Path) -> Path:
-    """Rename the files so that they still are one database, and return its new path."""
+def move_aside(path: Path) -> Path | None:
+    """Rename the files so that they still are one database, and return its new path; None where there is none."""
     aside = path.with_name(f"{path.name}.broken-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    was_there = False
     for suffix in reversed(_SUFFIXES):  # should it fail in between, the next start finds the database still broken
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
-    return aside
+            was_there = True
+    return aside if was_there else None
 
 
-def _open(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
-    database = _connect(path)
+def open_new(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+    """Open a database that is whole. Raises `sqlite3.Error`."""
+    database = connect(path)
     try:
-        _prepare(database)
+        prepare(database)
     except BaseException:
         database.close()
         raise
     return database
 
 
-def _connect(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+def connect(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+    """Open a database, without a look at it."""
     return sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=OPEN_TIMEOUT)
 
 
-def _prepare(database: sqlite3.Connection) -> None:
-    """Make it ours. Raises `_BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
+def prepare(database: sqlite3.Connection) -> None:
+    """Make it ours. Raises `BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
     try:
         _upgrade(database, _check(database))
         _set_up(database)
     except sqlite3.Error as error:
-        if error.sqlite_errorcode & 0xFF in _BROKEN:  # the higher bits are detail
-            raise _BrokenError(str(error)) from error
+        if is_broken(error) or is_foreign(error):
+            raise BrokenError(str(error)) from error
         raise
 
 
@@ -206,10 +243,10 @@ def _check(database: sqlite3.Connection) -> int:
     """Return the version of the file, 0 for a new one."""
     ((version,),) = database.execute("PRAGMA user_version")
     if version > VERSION:
-        raise _BrokenError(f"a newer release of this program has written it (schema {version}, known is {VERSION})")
+        raise BrokenError(f"a newer release of this program has written it (schema {version}, known is {VERSION})")
     ((result,),) = database.execute("PRAGMA quick_check(1)")
     if result != "ok":
-        raise _BrokenError(" ".join(result.split()))
+        raise BrokenError(" ".join(result.split()))
     return int(version)
 
 

@@ -7,13 +7,17 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from alarm_mw.delivery.outbox.database import Opened, open_memory
+from alarm_mw.delivery.outbox.database import Opened, Watch, is_broken, is_foreign, move_aside
+from alarm_mw.delivery.outbox.rescue import merge, open_file, write_back
 
 #: Seconds for which writing must have failed before the copy is made: less than anybody tries again for.
 FLEE_AFTER = 1.0
 
 #: Seconds between two attempts to write it back.
 RETURN_EVERY = 5.0
+
+#: Seconds between two looks at the first bytes of the file.
+LOOK_EVERY = 1.0
 
 #: What SQLite says where the disk is at fault, or somebody who locks the file, and not what is in it.
 _UNWRITABLE = frozenset(
@@ -27,54 +31,82 @@ _UNWRITABLE = frozenset(
     }
 )
 
-#: What is done is history: of it only the ids are taken along, by which duplicates are found.
-_TAKEN_ALONG = """
-SELECT seq, id, alarm, state, CASE WHEN state IN ('waiting', 'dead') THEN firing ELSE x'' END,
-    attempts, error, reason, taken, age, done FROM firings
-"""
-_WRITTEN_BACK = """
-SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings WHERE LENGTH(firing) > 0
-"""
-_INSERT = """
-INSERT OR REPLACE INTO firings
-    (seq, id, alarm, state, firing, attempts, error, reason, taken, age, done) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-"""
-
 
 class Refuge:
     """The database that is in use: the file's, or the copy. Whoever calls it has the store's lock."""
 
-    def __init__(self, opened: Opened, reopen: Callable[[], sqlite3.Connection], now: Callable[[], float]) -> None:
+    def __init__(self, opened: Opened, path: Path, now: Callable[[], float]) -> None:
         self.database = opened.database
         #: None until it could be opened.
         self._file = None if opened.is_copy else opened.database
-        self._reopen = reopen
+        self._path = path
         self._now = now
         self._failing_since: float | None = None
         self._return_at = now() + RETURN_EVERY
+        #: Whether the file holds what the copy knows nothing of.
+        self.is_beside = opened.is_beside
+        #: Whether the file holds dead letters that the copy lacks.
+        self._is_partial = False
+        self._watch: Watch | None = None
+        self._look_at = 0.0
+        if opened.has_file and not opened.is_copy:
+            self._watch_file()
 
     @property
     def is_open(self) -> bool:
         """Whether the copy is in use."""
         return self.database is not self._file
 
+    def fault(self) -> str:
+        """Return why the file is not any more what was opened, empty where it is."""
+        if self._watch is None or self.is_open:
+            return ""
+        fault, now = self._watch.fault(), self._now()
+        if not fault and now >= self._look_at:
+            self._look_at = now + LOOK_EVERY
+            fault = self._watch.damage()
+        return fault
+
+    def _watch_file(self) -> None:
+        with contextlib.suppress(OSError):  # then it is not watched
+            if self._watch is None:
+                self._watch = Watch(self._path)
+            self._watch.refresh()
+
     def worked(self) -> None:
         """Note that a transaction was written."""
         self._failing_since = None
 
     def failed(self, error: sqlite3.Error) -> bool:
-        """Note that a transaction was not written; return True where the copy is in use from now on."""
-        if self._file is None or self.is_open or getattr(error, "sqlite_errorcode", 0) & 0xFF not in _UNWRITABLE:
+        """Note that a transaction was not written; return True where it is time for a copy."""
+        is_transient = getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNWRITABLE or is_foreign(error)
+        if self.is_open or not is_transient:
             return False
+        if is_io_error(error):  # what the kernel has said once of a disk, it may not say again
+            return True
         now = self._now()
         if self._failing_since is None:
             self._failing_since = now
-        if now - self._failing_since < FLEE_AFTER:
-            return False
-        with contextlib.suppress(sqlite3.Error):  # it cannot be read either
-            self.database = copied(self._file)
-        self._return_at = now + RETURN_EVERY
-        return self.is_open
+        return now - self._failing_since >= FLEE_AFTER
+
+    def flee(self, copy: sqlite3.Connection, *, is_partial: bool) -> None:
+        """Use the copy; `is_partial` says that the file could not be read for it."""
+        self.database, self._is_partial = copy, is_partial
+        self._return_at = self._now() + RETURN_EVERY
+
+    def replace(self, copy: sqlite3.Connection) -> str:
+        """Use the copy and move the file aside; return in a sentence what became of it."""
+        try:
+            aside = move_aside(self._path)
+        except OSError as error:
+            text = f"It cannot be moved aside: {error.strerror}"
+        else:
+            text = f"It was moved to {aside}" if aside is not None else "Nothing is left of it"
+        self.database, self._is_partial = copy, False
+        # Closed after it was moved: else SQLite would remove what another file has beside it.
+        self._close_file()
+        self._return_at = self._now()
+        return text
 
     def is_return_due(self) -> bool:
         """Return whether it is time to try the file again."""
@@ -84,19 +116,39 @@ class Refuge:
         """Write what has changed into the file; return True where that is in use from now on."""
         self._return_at = self._now() + RETURN_EVERY
         try:
-            self._file = self._file or self._reopen()
-            _write_back(self.database, self._file)
-        except (sqlite3.Error, OSError):
+            self._file = self._file or open_file(self._path).database
+            if self.is_beside:
+                merge(self.database, self._file)
+            else:
+                write_back(self.database, self._file, is_partial=self._is_partial)
+        except OSError:
+            return False
+        except sqlite3.Error as error:
+            if is_broken(error) or is_foreign(error) or is_io_error(error):
+                self._close_file()  # it is looked at from the beginning when it is opened the next time
             return False
         self.database.close()
         self.database, self._failing_since = self._file, None
+        self._watch_file()
         return True
 
     def close(self) -> None:
         """Close what is open."""
         self.database.close()
+        self._close_file()
+        if self._watch is not None:
+            self._watch.close()
+
+    def _close_file(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(sqlite3.Error):
+                self._file.close()
+        self._file = None
+
+
+def is_io_error(error: sqlite3.Error) -> bool:
+    """Return whether a system call failed."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
 
 
 def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
@@ -105,43 +157,4 @@ def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
         f"the outbox {path} cannot be written: {error}. Alarms go on from memory, and are written down as soon as that "
         f"is possible: see that {path.parent} can be written and has free space. Should this process be killed before, "
         "what has come meanwhile is lost, and what was delivered may come again"
-    )
-
-
-def copied(file: sqlite3.Connection) -> sqlite3.Connection:
-    """Return a copy in memory. Raises `sqlite3.Error` where the file cannot be read, or has other tables than ours."""
-    memory = open_memory()
-    try:
-        memory.execute("BEGIN")
-        memory.executemany(_INSERT, file.execute(_TAKEN_ALONG))
-        _copy_rest(file, memory)
-        memory.execute("COMMIT")
-    except BaseException:
-        memory.close()
-        raise
-    return memory
-
-
-def _write_back(memory: sqlite3.Connection, file: sqlite3.Connection) -> None:
-    file.execute("BEGIN IMMEDIATE")
-    try:
-        file.execute("DELETE FROM firings WHERE state IN ('waiting', 'dead')")
-        file.executemany(_INSERT, memory.execute(_WRITTEN_BACK))
-        _copy_rest(memory, file)
-        file.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-            file.execute("ROLLBACK")
-        raise
-
-
-def _copy_rest(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    target.executemany(
-        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT scope, name, col, n FROM ledger")
-    )
-    target.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT one, data FROM memory"))
-    # Lanes know up to which number they have looked: none must come again.
-    target.execute("DELETE FROM sqlite_sequence")
-    target.executemany(
-        "INSERT INTO sqlite_sequence VALUES (?, ?)", source.execute("SELECT name, seq FROM sqlite_sequence")
     )

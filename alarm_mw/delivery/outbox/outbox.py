@@ -18,7 +18,7 @@ from typing import cast
 
 from alarm_mw.delivery.outbox.codec import decode, encode
 from alarm_mw.delivery.outbox.stock import HISTORY, Amount, State
-from alarm_mw.delivery.outbox.store import Store
+from alarm_mw.delivery.outbox.store import Store, tried_twice
 from alarm_mw.delivery.outbox.transaction import Transaction
 from alarm_mw.model.types import Firing, Reason
 
@@ -84,6 +84,7 @@ class Outbox(Store):
     _refused = 0
     _warned_at = -WARN_EVERY
 
+    @tried_twice
     def take(
         self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None
     ) -> Taken:
@@ -100,6 +101,7 @@ class Outbox(Store):
         with self.transaction() as transaction:
             if memory is not None:
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
+                self._saved = memory
             for firing in firings:
                 blob = encode(firing)
                 if not (self._has_room(blob) or self._has_share(firing.alarm)):
@@ -136,6 +138,7 @@ class Outbox(Store):
         """Return whether a firing of an alarm waits."""
         return bool(self.query("SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1", (State.WAITING, alarm)))
 
+    @tried_twice
     def settle(self, *settlements: Settlement) -> None:
         """Write down what became of firings, in one transaction with the ledger.
 
@@ -151,6 +154,7 @@ class Outbox(Store):
                 if settlement.successor is not None:
                     self.take_over(transaction, settlement.successor)
 
+    @tried_twice
     def note_failure(self, entries: Iterable[Entry], attempts: int, error: str) -> None:
         """Write down how many attempts have failed, so that the next process knows. Raises `sqlite3.Error`."""
         now = self._now()
@@ -160,6 +164,7 @@ class Outbox(Store):
                 [(attempts, error, now, entry.seq) for entry in entries],
             )
 
+    @tried_twice
     def drop_waiting(self, reason: Reason) -> dict[str, int]:
         """Give up what waits, and return how much of each alarm that was."""
         with self.transaction() as transaction:
@@ -168,6 +173,7 @@ class Outbox(Store):
                 "UPDATE firings SET state = ?, reason = ?, done = ? WHERE state = ?",
                 (State.DROPPED, reason, self._now(), State.WAITING),
             )
+            self._known.clear()
             self._stock[State.DROPPED] += self._stock[State.WAITING]
             self._stock[State.WAITING] = Amount()
             self._prune(State.DROPPED)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, cast
+from typing import Concatenate, Literal, ParamSpec, TypeVar, cast
 
 from alarm_mw.delivery.outbox.clock import SteadyClock
 from alarm_mw.delivery.outbox.codec import encode
-from alarm_mw.delivery.outbox.database import VERSION, Opened, reopen
-from alarm_mw.delivery.outbox.memory_failover import Refuge, unwritable
+from alarm_mw.delivery.outbox.database import VERSION, Opened, is_broken, is_foreign
+from alarm_mw.delivery.outbox.memory_failover import Refuge, is_io_error, unwritable
 from alarm_mw.delivery.outbox.opening import open_database
+from alarm_mw.delivery.outbox.rescue import KNOWN, KnownWaiting, Row, copied, difference, rescued
 from alarm_mw.delivery.outbox.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.outbox.transaction import Transaction
 from alarm_mw.engine.ledger import Key, Ledger
@@ -33,6 +35,29 @@ CHECKPOINT_EVERY = 500
 
 #: How many firings a statement names at most; SQLite has a limit.
 MOST_AT_ONCE = 500
+
+
+S = TypeVar("S", bound="Store")
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class ReplacedError(sqlite3.DatabaseError):
+    """The file was at fault, and another one or memory has taken its place: what failed can be tried again at once."""
+
+
+def tried_twice(change: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+    """Make a change once more where the file was at fault (`ReplacedError`)."""
+
+    @functools.wraps(change)
+    def changing(store: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        with store.still():
+            try:
+                return change(store, *args, **kwargs)
+            except ReplacedError:
+                return change(store, *args, **kwargs)
+
+    return changing
 
 
 def _tell_nobody(text: str, key: str) -> None:
@@ -59,8 +84,8 @@ class Store:
         self._lock = new_lock()
         if opened is None:
             with self._lock:
-                opened = open_database(path)
-        self._refuge = Refuge(opened, lambda: reopen(Path(path)), self._now)
+                opened = open_database(path, self._opened)
+        self._refuge = Refuge(opened, Path(path), self._now)
         #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
         self.has_file = opened.has_file
         #: How often something was to wait that `Outbox.take` has not taken.
@@ -71,6 +96,10 @@ class Store:
         self.tell: Callable[[str, str], object] = _tell_nobody
         #: Called when it is time for a checkpoint. May not block.
         self.on_growth: Callable[[], object] = lambda: None
+        #: Called when another file has taken the place of the one that was opened. May not block.
+        self.on_replacement: Callable[[], object] = lambda: None
+        #: Told which alarms have firings that nobody has offered. May not block.
+        self.on_arrival: Callable[[Iterable[str]], object] = lambda _: None
         #: How many rows had been changed in the database then.
         self._rows = 0
         self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
@@ -80,7 +109,16 @@ class Store:
         self._forget_at = 0.0
         self._stock = self._read_stock()
         self._believe_ages()
-        self.ledger = Ledger(self._read_ledger())
+        #: The ledger as it was written down last.
+        self._written = self._read_ledger()
+        self.ledger = Ledger(self._written)
+        #: The highest number of a firing.
+        self._last = self._read_last()
+        self._known = KnownWaiting()
+        self._saved = self.memory() if self.has_file else None
+        if self.has_file:
+            self._known.fill(self._read_waiting())
+            self._count_lost()
 
     def limit(self, options: OutboxOptions) -> None:
         """Keep so much from now on; what is too much makes way with the next change."""
@@ -98,8 +136,7 @@ class Store:
     def regain(self) -> bool:
         """Write what was kept in memory into the file, where that is possible now; return whether it is durable."""
         with self._lock:
-            if self._refuge.is_open and self._refuge.try_return():
-                self._moved()
+            if self._refuge.is_open and self._return():
                 self.fault = ""
                 log.warning("the outbox %s can be written again, and has what was kept in memory", self.path)
             return self.is_durable
@@ -122,6 +159,7 @@ class Store:
         finally:
             self._lock.release()
 
+    @tried_twice
     def flush(self) -> None:
         """Write the ledger down, and something in any case. Raises `sqlite3.Error` when that is impossible."""
         with self.transaction():
@@ -151,22 +189,33 @@ class Store:
     def transaction(self) -> Iterator[Transaction]:
         """Change firings and ledger together, or, where an exception leaves the context, not at all."""
         with self._lock:
+            if fault := self._refuge.fault():
+                self._replace(fault)
             if self._refuge.is_return_due():
                 self.regain()
+            self._known.begin()
             try:
                 with Transaction(self._database, self.ledger, self._stock) as transaction:
                     yield transaction
             except sqlite3.Error as error:
-                if self._refuge.failed(error):
-                    self._flee(error)
+                if self._make_do(error):
+                    raise ReplacedError(str(error)) from error
                 raise
+            self._known.commit()
+            self._written.update(transaction.written)
             self._refuge.worked()
             self._look_at_growth()
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return the rows of a SELECT. Raises `sqlite3.Error`."""
         with self._lock:
-            return self._database.execute(sql, arguments).fetchall()
+            try:
+                return self._database.execute(sql, arguments).fetchall()
+            except sqlite3.Error as error:
+                is_hopeless = self._database.in_transaction or not (is_broken(error) or is_io_error(error))
+                if is_hopeless or not self._make_do(error):
+                    raise
+                return self._database.execute(sql, arguments).fetchall()
 
     def change(self, sql: str, arguments: tuple[object, ...] = ()) -> None:
         """Run a statement that changes rows, within a transaction; their amounts are the caller's to move."""
@@ -174,14 +223,19 @@ class Store:
 
     def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> int | None:
         """Let a firing wait, within a transaction; return its number, or None where one with its id is known."""
+        now = self._now()
         cursor = self._database.execute(
             "INSERT OR IGNORE INTO firings (id, alarm, state, firing, attempts, taken) VALUES (?, ?, ?, ?, ?, ?)",
-            (firing.id, firing.alarm, State.WAITING, blob, attempts, self._now()),
+            (firing.id, firing.alarm, State.WAITING, blob, attempts, now),
         )
-        if cursor.rowcount <= 0:
+        seq = cursor.lastrowid
+        if cursor.rowcount <= 0 or seq is None:
             return None
         self._stock[State.WAITING] += Amount(1, len(blob))
-        return cursor.lastrowid
+        self._last = max(self._last, seq)
+        if self.has_file:
+            self._known.add((seq, firing.id, firing.alarm, State.WAITING, blob, attempts, "", "", now, 0.0, 0.0))
+        return seq
 
     def take_over(self, transaction: Transaction, firing: Firing) -> None:
         """Let a firing wait that takes the place of another alarm's."""
@@ -194,6 +248,8 @@ class Store:
 
     def move(self, seqs: Sequence[int], before: State, after: State | None) -> None:
         """Count firings among those of another state, within a transaction; None takes them out."""
+        if before is State.WAITING:
+            self._known.remove(seqs)
         for begin in range(0, len(seqs), MOST_AT_ONCE):
             page = seqs[begin : begin + MOST_AT_ONCE]
             marks = ", ".join("?" * len(page))
@@ -215,11 +271,90 @@ class Store:
             return IN_MEMORY
         return {**ON_DISK, State.WAITING: IN_MEMORY[State.WAITING]} if self._refuge.is_open else ON_DISK
 
-    def _flee(self, error: sqlite3.Error) -> None:
+    def _make_do(self, error: sqlite3.Error) -> bool:
+        """Go on without the file where it is at fault; return whether what failed can be tried again at once."""
+        if not self.is_durable:
+            return False
+        if is_broken(error):
+            self._replace(str(error))
+            return True
+        if not self._refuge.failed(error):
+            return False
+        if is_foreign(error):
+            self._replace(str(error))
+            return True
+        return self._flee(error) and is_io_error(error)
+
+    def _flee(self, error: sqlite3.Error) -> bool:
+        """Go on from a copy in memory; return False where there is nothing to copy."""
+        is_partial = False
+        try:
+            copy = copied(self._database)
+        except sqlite3.Error:  # it cannot be read either
+            if not self._knows_all():
+                return False
+            copy, is_partial = self._rescued(None), True
+        self._refuge.flee(copy, is_partial=is_partial)
         self._moved()
-        self.fault = unwritable(Path(self.path), error)
-        log.error("%s", self.fault)
-        self.tell(self.fault, "outbox")
+        self._report(unwritable(Path(self.path), error))
+        return True
+
+    def _replace(self, what: str) -> None:
+        """Begin a new file with what is known, and with what can be read of the old one, which is moved aside."""
+        copy = self._rescued(self._database)
+        text = f"the outbox {self.path} is damaged: {what}. {self._refuge.replace(copy)}"
+        lost = self._count_lost()
+        self._moved()
+        waiting = self._stock[State.WAITING].count
+        text += f", and a new one is begun, with {waiting:,} firings that wait"
+        if lost:
+            text += f"; {lost:,} more could not be read, and are counted as dropped"
+        if self._return():
+            self._report(text)
+            self.fault = ""
+        else:
+            self._report(f"{text}. It cannot be written: alarms go on from memory until it can")
+        self.on_replacement()
+
+    def _return(self) -> bool:
+        """Put the file in use again where it can be written; return whether that was so."""
+        if not self._refuge.try_return():
+            return False
+        self._moved()
+        if self._refuge.is_beside:
+            self._refuge.is_beside = False
+            written = self._read_ledger()
+            self.ledger.add({key: n - self._written.get(key, 0) for key, n in written.items()})
+            self._written = written
+            self._known.clear()
+            self._known.fill(self._read_waiting())
+            self._last = self._read_last()
+            self.detours += 1
+            self._count_lost()
+            self.on_arrival(self.count_waiting())
+        return True
+
+    def _rescued(self, file: sqlite3.Connection | None) -> sqlite3.Connection:
+        return rescued(file, self._known, self._written, self._saved, self._last, is_all_known=self._knows_all())
+
+    def _knows_all(self) -> bool:
+        return len(self._known) == self._stock[State.WAITING].count
+
+    def _count_lost(self) -> int:
+        """Count what should wait and does not as dropped, and what waits and should not as put back."""
+        rows = Ledger(self._written).books()["alarms"].items()
+        differences = difference({alarm: row["waiting"] for alarm, row in rows}, self.count_waiting())
+        for alarm, n in differences.items():
+            if n > 0:
+                self.ledger.alarm(alarm, State.DROPPED, n, reason=Reason.OUTBOX_FAILED)
+            else:
+                self.ledger.alarm(alarm, "retried", -n)
+        return sum(n for n in differences.values() if n > 0)
+
+    def _report(self, fault: str) -> None:
+        self.fault = fault
+        log.error("%s", fault)
+        self.tell(fault, "outbox")
 
     def _look_at_growth(self) -> None:
         rows = self._database.total_changes
@@ -276,6 +411,18 @@ class Store:
         rows = self.query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
         found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
         return {state: found.get(state, Amount()) for state in State}
+
+    def _read_last(self) -> int:
+        rows = self.query("SELECT seq FROM sqlite_sequence WHERE name = 'firings'")
+        return cast("int", rows[0][0]) if rows else 0
+
+    def _read_waiting(self) -> list[Row]:
+        rows = self.query(
+            "SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings"
+            " WHERE state = ? ORDER BY seq LIMIT ?",
+            (State.WAITING, KNOWN.count),
+        )
+        return cast("list[Row]", rows)
 
     def _read_ledger(self) -> dict[Key, int]:
         rows = self.query("SELECT scope, name, col, n FROM ledger")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from alarm_mw.delivery.outbox.stock import Stock
-from alarm_mw.engine.ledger import Ledger
+from alarm_mw.engine.ledger import Key, Ledger
 from alarm_mw.model.types import Reason
 
 _UPSERT = "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col) DO UPDATE SET n = excluded.n"
@@ -27,6 +27,8 @@ class Transaction:
         self._stock = stock
         self._stock_before = dict(stock)
         self._counts: list[tuple[str, str, int, Reason | None]] = []
+        #: What of the ledger was written down, at the end.
+        self.written: dict[Key, int] = {}
 
     def __enter__(self) -> Self:
         self._database.execute("BEGIN IMMEDIATE")
@@ -49,6 +51,7 @@ class Transaction:
             self._ledger.restore_changes(changes)
             self._roll_back()
             raise
+        self.written = changes
 
     def _commit(self, rows: Sequence[tuple[str, str, str, int]]) -> None:
         self._database.executemany(_UPSERT, rows)

@@ -94,7 +94,7 @@ def status(
     runtime: Runtime, state_dir: str, server_pid: int | None, configuration: InForce, findings: tuple[str, ...]
 ) -> Status:
     """Return the ledger as it stands."""
-    books, waiting = _steady_books(runtime)
+    books, waiting, unreadable = _readable_books(runtime)
     return {
         "pid": os.getpid(),
         "server_pid": server_pid,
@@ -108,8 +108,8 @@ def status(
         "failing": runtime.lanes.failing(),
         "long_since": runtime.lanes.long_since(),
         "letters": runtime.outbox.count_letters(),
-        "imbalances": imbalances(books, waiting),
-        "findings": _findings(runtime, findings),
+        "imbalances": imbalances(books, waiting) if waiting is not None else [],
+        "findings": [*unreadable, *_findings(runtime, findings)],
     }
 
 
@@ -121,10 +121,10 @@ def silenced(runtime: Runtime) -> dict[str, Silenced]:
 
 def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:
     """Return what Prometheus is shown."""
-    books, waiting = _steady_books(runtime)
+    books, waiting, unreadable = _readable_books(runtime)
     master = {
-        "alarm_mw_imbalances": len(imbalances(books, waiting)),
-        "alarm_mw_findings": len(_findings(runtime, findings)),
+        "alarm_mw_imbalances": len(imbalances(books, waiting)) if waiting is not None else 0,
+        "alarm_mw_findings": len(unreadable) + len(_findings(runtime, findings)),
         "alarm_mw_backlog": runtime.backlog(),
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
@@ -147,6 +147,14 @@ def sight(runtime: Runtime) -> Sight:
     except sqlite3.Error as error:
         fault, books = str(error), runtime.outbox.ledger.books()
     return Sight(books, waiting, fault, runtime.backlog())
+
+
+def _readable_books(runtime: Runtime) -> tuple[Books, dict[str, int] | None, list[str]]:
+    """Return the ledger, what really waits, and why the latter cannot be had: whoever asks is answered in any case."""
+    try:
+        return *_steady_books(runtime), []
+    except sqlite3.Error as error:
+        return runtime.outbox.ledger.books(), None, [f"the outbox cannot be read: {error}"]
 
 
 def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:

@@ -31,6 +31,7 @@ class Checkpoints:
         if self._outbox.has_file:
             self._thread = start_thread("checkpointer", self._checkpointer.run)
             self._outbox.on_growth = self._checkpointer.want
+            self._outbox.on_replacement = self._checkpointer.renew
 
     def stop(self, timeout: float) -> None:
         """End the thread; where the disk holds it for longer than `timeout` seconds, it is left behind."""

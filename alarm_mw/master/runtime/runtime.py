@@ -92,6 +92,7 @@ class Runtime:
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
         self.outbox.tell = self._tell_trouble
+        self.outbox.on_arrival = self.lanes.wake
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""

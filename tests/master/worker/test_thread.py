@@ -174,19 +174,30 @@ def _lines_on_disk(path: Path) -> int:
     return int(rows[0][0]) if rows else 0
 
 
-def test_firings_that_cannot_be_written_are_counted(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_firings_that_cannot_be_written_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     """When the outbox fails, the loss is in the ledger, and the worker goes on."""
-    with sqlite3.connect(stage.path) as database:
-        database.execute("ALTER TABLE firings RENAME TO hidden")
-        stage.work(item(b"ERR 1\n"))
-        database.execute("ALTER TABLE hidden RENAME TO firings")
-    database.close()
+    stage = Stage(":memory:")
+    stage.outbox.change("ALTER TABLE firings RENAME TO hidden")
+    stage.work(item(b"ERR 1\n"))
+    stage.outbox.change("ALTER TABLE hidden RENAME TO firings")
     assert "cannot be written" in caplog.text
     books = stage.outbox.ledger.books()
     assert books["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FAILED: 1}
     assert imbalances(books, stage.outbox.count_waiting()) == []
     stage.work(item(b"ERR 2\n"))
     assert stage.outbox.count_waiting() == {"a": 1}
+    assert stage.worker.stop(10.0)
+    stage.outbox.close()
+
+
+def test_a_file_that_is_damaged_loses_no_firing(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    """The worker tries again at once in the file that takes its place, and the log has one line."""
+    stage.work(item(b"ERR 1\n"))
+    stage.path.unlink()
+    stage.work(item(b"ERR 2\n"))
+    assert len(caplog.messages) == 1
+    assert stage.outbox.count_waiting() == {"a": 2}
+    assert stage.woken == [{"a"}, {"a"}]
 
 
 def test_a_disk_that_fills_loses_no_firing(stage: Stage, full_disk: Callable[[], AbstractContextManager[None]]) -> None:

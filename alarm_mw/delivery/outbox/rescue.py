@@ -1,0 +1,310 @@
+"""Copies of an outbox: in memory while its file cannot be written, and of what is left of one that is damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import cast
+
+from alarm_mw.delivery.outbox.database import (
+    INSERT_FIRING,
+    BrokenError,
+    Opened,
+    connect,
+    move_aside,
+    open_memory,
+    open_new,
+    prepare,
+)
+from alarm_mw.delivery.outbox.stock import Amount, State
+from alarm_mw.engine.ledger import Key
+
+log = logging.getLogger(__name__)
+
+#: A firing as it lies in the outbox, all columns in their order.
+Row = tuple[int, str, str, str, bytes, int, str, str, float, float, float]
+
+#: So many waiting firings are kept in memory beside the file, with all that is written down with them.
+KNOWN = Amount(10_000, 8 * 2**20)
+
+#: Seconds for which a damaged file is read; nothing can be taken meanwhile.
+SALVAGE_LIMIT = 2.0
+
+#: How many rows are read at a time; one by one where some of them cannot be read.
+BLOCK = 500
+
+#: What is done is history: of it only the ids are taken along, by which duplicates are found.
+_TAKEN_ALONG = """
+SELECT seq, id, alarm, state, CASE WHEN state IN ('waiting', 'dead') THEN firing ELSE x'' END,
+    attempts, error, reason, taken, age, done FROM firings
+"""
+_WRITTEN_BACK = """
+SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings WHERE LENGTH(firing) > 0
+"""
+
+_LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'firings'"
+
+_STATES = frozenset(State)
+_TYPES = (int, str, str, str, bytes, int, str, str, float, float, float)
+
+#: Where the highest number cannot be read, they are looked for below this one.
+UNKNOWN_LAST = 1_000_000
+
+_READ = (
+    "SELECT seq, id, alarm, state, firing, attempts, error, reason, taken, age, done FROM firings"
+    " WHERE seq BETWEEN ? AND ?"
+)
+
+
+class KnownWaiting:
+    """Copies of the firings that wait, as many as `KNOWN` allows: what a damaged file holds may be unreadable.
+
+    Changes count when `commit` is called.
+    """
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Row] = {}
+        self._size = 0
+        self._added: list[Row] = []
+        self._removed: list[int] = []
+
+    def begin(self) -> None:
+        """Forget changes that were not committed."""
+        self._added.clear()
+        self._removed.clear()
+
+    def add(self, row: Row) -> None:
+        """Note that a firing waits."""
+        self._added.append(row)
+
+    def remove(self, seqs: Iterable[int]) -> None:
+        """Note that firings do not wait any more."""
+        self._removed.extend(seqs)
+
+    def clear(self) -> None:
+        """Note that none waits any more."""
+        self._removed.extend(self._rows)
+
+    def commit(self) -> None:
+        """Let the changes count."""
+        for row in self._added:
+            if len(self._rows) < KNOWN.count and self._size + len(row[4]) <= KNOWN.size:
+                self._rows[row[0]] = row
+                self._size += len(row[4])
+        for seq in self._removed:
+            if (gone := self._rows.pop(seq, None)) is not None:
+                self._size -= len(gone[4])
+        self.begin()
+
+    def fill(self, rows: Iterable[Row]) -> None:
+        """Take in what waits in a file that was opened."""
+        for row in rows:
+            self.add(row)
+        self.commit()
+
+    def rows(self) -> list[Row]:
+        """Return them, in no order."""
+        return list(self._rows.values())
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+
+def copied(file: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy in memory. Raises `sqlite3.Error` where the file cannot be read, or has other tables than ours."""
+    memory = open_memory()
+    try:
+        memory.execute("BEGIN")
+        memory.executemany(INSERT_FIRING, file.execute(_TAKEN_ALONG))
+        _copy_rest(file, memory)
+        memory.execute("COMMIT")
+    except BaseException:
+        memory.close()
+        raise
+    return memory
+
+
+def write_back(memory: sqlite3.Connection, file: sqlite3.Connection, *, is_partial: bool = False) -> None:
+    """Write all of a copy into a file; where `is_partial`, the copy has none of the file's dead letters."""
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        file.execute("DELETE FROM firings WHERE state = 'waiting' OR (state = 'dead' AND NOT ?)", (is_partial,))
+        file.executemany(INSERT_FIRING, memory.execute(_WRITTEN_BACK))
+        _copy_rest(memory, file)
+        file.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            file.execute("ROLLBACK")
+        raise
+
+
+def open_beside(now: float) -> sqlite3.Connection:
+    """Open an empty database in memory, whose numbers are higher than any of a file that cannot be read now."""
+    memory = open_memory()
+    memory.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (int(now * 1000),))
+    return memory
+
+
+def merge(memory: sqlite3.Connection, file: sqlite3.Connection) -> None:
+    """Add all of a database that `open_beside` has opened to a file; the ledger gets the sums.
+
+    What waits in the file gets higher numbers: lanes have looked up to those of the other.
+    """
+    file.execute("BEGIN IMMEDIATE")
+    try:
+        last = memory.execute(_LAST).fetchone()
+        file.execute("UPDATE firings SET seq = seq + ? WHERE state = 'waiting'", last)
+        file.executemany(INSERT_FIRING.replace("REPLACE", "IGNORE"), memory.execute(_WRITTEN_BACK))
+        file.executemany(
+            "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col) DO UPDATE SET n = n + excluded.n",
+            memory.execute("SELECT scope, name, col, n FROM ledger"),
+        )
+        file.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", memory.execute("SELECT one, data FROM memory"))
+        file.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?, (SELECT COALESCE(MAX(seq), 0) FROM firings))", last)
+        file.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
+            file.execute("ROLLBACK")
+        raise
+
+
+def _copy_rest(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
+    target.executemany(
+        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT scope, name, col, n FROM ledger")
+    )
+    target.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT one, data FROM memory"))
+    # Lanes know up to which number they have looked: none must come again.
+    target.execute("DELETE FROM sqlite_sequence")
+    target.executemany(
+        "INSERT INTO sqlite_sequence VALUES (?, ?)", source.execute("SELECT name, seq FROM sqlite_sequence")
+    )
+
+
+def open_file(path: Path) -> Opened:
+    """Open a file, or begin a new one in the place of one that is broken, with what can be read of it; that is logged.
+
+    Raises `sqlite3.Error` or `OSError` where it cannot be written. May block for `OPEN_TIMEOUT` seconds, and for as
+    long as it takes to read the file once, or twice where it is broken.
+    """
+    # Messages are nobody else's business; SQLite gives the files beside it the same mode.
+    path.touch(mode=0o600)
+    database = connect(path)
+    try:
+        prepare(database)
+    except BrokenError as error:
+        _read_through(path)
+        # Moved before it is closed: that would tidy up beside it.
+        with contextlib.closing(database):
+            rest = _left(database)
+            aside = move_aside(path)
+        with contextlib.closing(rest):
+            ((waiting,),) = rest.execute("SELECT COUNT(*) FROM firings WHERE state = 'waiting'")
+            fault = (
+                f"the outbox {path} cannot be read: {error}. It was moved to {aside}, and a new one is begun, with "
+                f"{waiting:,} firings that wait: what else waited in it is not delivered"
+            )
+            log.error("%s", fault)
+            fresh = open_new(path)
+            write_back(rest, fresh)
+        return Opened(fresh, has_file=True, fault=fault)
+    except sqlite3.Error:
+        database.close()
+        raise
+    return Opened(database, has_file=True)
+
+
+def _read_through(path: Path) -> None:
+    """Raise `OSError` where the disk cannot be read: SQLite may take that for damage."""
+    with path.open("rb", buffering=0) as file:
+        while file.read(2**20):
+            pass
+
+
+def _left(file: sqlite3.Connection) -> sqlite3.Connection:
+    """Return a copy of what can be read of a damaged file; the ledger begins at zero where some of it cannot be."""
+    counts = {
+        cast("Key", tuple(key)): cast("int", n)
+        for *key, n in _readable(file, "SELECT scope, name, col, n FROM ledger") or ()
+    }
+    memory = _readable(file, "SELECT data FROM memory")
+    last = _readable(file, _LAST)
+    return rescued(
+        file,
+        KnownWaiting(),
+        counts,
+        cast("bytes", memory[0][0]) if memory else None,
+        cast("int", last[0][0]) if last else UNKNOWN_LAST,
+        is_all_known=False,
+    )
+
+
+def _readable(file: sqlite3.Connection, sql: str) -> list[tuple[object, ...]] | None:
+    """Return all rows of a query; None where some of them cannot be read."""
+    try:
+        return file.execute(sql).fetchall()
+    except (sqlite3.Error, UnicodeError):
+        return None
+
+
+def rescued(
+    file: sqlite3.Connection | None,
+    known: KnownWaiting,
+    counts: Mapping[Key, int],
+    memory: bytes | None,
+    last: int,
+    *,
+    is_all_known: bool,
+) -> sqlite3.Connection:
+    """Return a new database in memory with what is known, and with what else can be read of the file.
+
+    `counts` are those of the ledger, `memory` is what the limiters remember, `last` the highest number of a firing.
+    Where `is_all_known`, a firing that the file believes to wait, and that is not among the known ones, is done.
+    """
+    database = open_memory()
+    database.execute("BEGIN")
+    for row in salvaged(file, last) if file is not None else ():
+        if not (is_all_known and row[3] == State.WAITING):
+            database.execute(INSERT_FIRING, row)
+    database.executemany(INSERT_FIRING, known.rows())
+    database.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", [(*key, n) for key, n in counts.items()])
+    if memory is not None:
+        database.execute("INSERT INTO memory VALUES (1, ?)", (memory,))
+    database.execute("DELETE FROM sqlite_sequence")
+    database.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (last,))
+    database.execute("COMMIT")
+    return database
+
+
+def salvaged(file: sqlite3.Connection, last: int) -> Iterator[Row]:
+    """Yield the firings that can be read, the newest first, for `SALVAGE_LIMIT` seconds at most."""
+    deadline = time.monotonic() + SALVAGE_LIMIT
+    for end in range(last, 0, -BLOCK):
+        if time.monotonic() > deadline:
+            return
+        yield from _block(file, max(end - BLOCK + 1, 1), end)
+
+
+def _block(file: sqlite3.Connection, first: int, last: int) -> list[Row]:
+    try:
+        return [row for row in file.execute(_READ, (first, last)) if _is_sound(row)]
+    except (sqlite3.Error, UnicodeError):
+        if first == last:
+            return []
+        middle = (first + last) // 2
+        return [*_block(file, first, middle), *_block(file, middle + 1, last)]
+
+
+def _is_sound(row: Row) -> bool:
+    return row[3] in _STATES and all(map(isinstance, row, _TYPES))
+
+
+def difference(counts: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
+    """Return by how many firings more should wait of each alarm than are found, below zero for too many."""
+    missing = Counter(counts)
+    missing.subtract(found)
+    return {alarm: n for alarm, n in missing.items() if n}

@@ -29,6 +29,12 @@ _HANDLERS = frozenset(
     {"uwsgi_backtrace", "uwsgi_segfault", "uwsgi_fpe", "__restore_rt", "faulthandler_fatal_error", "_Py_DumpStack"}
 )
 
+#: What tells that a process has crashed, with the signal where it is named.
+_CRASHED = re.compile(r"\*\*\* backtrace of |Fatal Python error: |\bdied of (?P<signal>SIG[A-Z0-9]+)")
+
+#: How a crash names the process: a number that would tell each crash from all others like it.
+_PROCESS = re.compile(r"\*\*\* backtrace of (?P<traced>\d+) |^(?:the server, )?process (?P<pid>\d+)", re.MULTILINE)
+
 _FPE = re.compile(r"\bfpe\b|\bSIGFPE\b|floating[ -]point|uwsgi_fpe", re.IGNORECASE)
 
 
@@ -53,6 +59,8 @@ class Backtrace:
     type: str = ""
     #: What happened, in one line; empty where no more is known than the message says.
     text: str = ""
+    #: Of a crash, the number of its process; empty where it is not known.
+    pid: str = ""
 
 
 def parse(message: str) -> Backtrace:
@@ -66,8 +74,11 @@ def parse(message: str) -> Backtrace:
     raised = _traceback(lines)
     if raised.frames and not native:
         return raised
-    text = _crash(native[0], is_fpe=_FPE.search(message) is not None) if native else ""
-    return Backtrace(native + (raised.frames or _dump(lines)), text=text)
+    frames = native + (raised.frames or _dump(lines))
+    crashed = _CRASHED.search(message)
+    text = _crash(frames[0], _kind(message)) if native or (frames and crashed) else ""
+    found = _PROCESS.search(message)
+    return Backtrace(frames, text=text, pid=found[found.lastgroup or 0] if found else "")
 
 
 def _native(line: str) -> Frame | None:
@@ -75,10 +86,18 @@ def _native(line: str) -> Frame | None:
     return Frame(found["file"].strip(), function=found["method"] or "") if found else None
 
 
-def _crash(first: Frame, *, is_fpe: bool) -> str:
+def _crash(first: Frame, kind: str) -> str:
     """Say what uWSGI says of a crash: people search for it."""
     place = f" at {first.function}" if first.function else ""
-    return f"uWSGI {'FPE' if is_fpe else 'segfault'}{place} in {first.file}"
+    return f"uWSGI {kind}{place} in {first.file}"
+
+
+def _kind(message: str) -> str:
+    """Return uWSGI's word for what happened; of a signal that it does not know, the name."""
+    if _FPE.search(message):
+        return "FPE"
+    signals = [found["signal"] for found in _CRASHED.finditer(message) if found["signal"] not in {None, "SIGSEGV"}]
+    return signals[0] if signals else "segfault"
 
 
 def _traceback(lines: Iterable[str]) -> Backtrace:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -67,12 +67,15 @@ class Notice:
     #: What else is known, by name.
     facts: Mapping[str, str]
     system: System
+    #: What tells this error from others of its group, by name.
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 def notice_of(firing: Firing, subject: str, environment: str, system: System) -> Notice:
     """Return what is to be told of `firing`; `subject` is the message where there is no backtrace."""
     lines = printable_lines(firing.message)
     found = parse("\n".join(lines))
+    params = {"pid": found.pid} if found.pid else {}
     # Errbit refuses a notice without frames.
     frames = found.frames or (Frame(firing.record.logger or firing.record.source),)
     first = next((line for line in lines if line.strip()), "")
@@ -81,13 +84,16 @@ def notice_of(firing: Firing, subject: str, environment: str, system: System) ->
         _message(found, subject, first) or f"alarm {firing.alarm}",
         frames,
         environment or system.alarm_mw_version,
-        {**_facts(firing), "message": "\n".join(lines)},
+        {**_facts(firing), **params, "message": "\n".join(lines)},
         system,
+        params,
     )
 
 
 def _message(found: Backtrace, subject: str, first: str) -> str:
-    return found.text or (first if found.frames else subject or first)
+    """Return what errors are grouped by: the number of a process, which differs each time, is no part of it."""
+    line = first.replace(f"process {found.pid}", "a process", 1) if found.pid else first
+    return found.text or (line if found.frames else subject or line)
 
 
 def _facts(firing: Firing) -> dict[str, str]:
@@ -171,7 +177,7 @@ def as_json(notice: Notice, fields: Mapping[str, str]) -> bytes:
         "context": _context(notice, fields),
         "environment": _cgi_data(notice),
         "session": {},
-        "params": {name: _shown(value) for name, value in fields.items()},
+        "params": {name: _shown(value) for name, value in {**notice.params, **fields}.items()},
     }
     return json.dumps(body).encode()
 

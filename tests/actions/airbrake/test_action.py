@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import platform
+import signal
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 from alarm_mw.actions.airbrake.action import AirbrakeAction, AirbrakeOptions
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Death, Firing
+from alarm_mw.monitors.segfault.monitor import SegfaultOptions, describe
 
 Make = Callable[..., Firing]
 Reply = Callable[..., bytes]
@@ -27,6 +29,13 @@ VERSION = version("alarm-mw")
 SEGFAULT = (
     b"*** backtrace of 4242 ***\n/usr/bin/uwsgi(uwsgi_segfault+0x21) [0x4515]\nlib.so(boom+0xc5) [0x4515]\n"
     b"lib.so() [0x4516]\n*** end of backtrace ***\n"
+)
+#: What a Python process with `faulthandler` says when it dies.
+DUMP = (
+    "Fatal Python error: Segmentation fault",
+    "",
+    "Current thread 0x00007f (most recent call first):",
+    '  File "app.py", line 3 in boom',
 )
 TRACEBACK = (
     b'Traceback (most recent call last):\n  File "/srv/app.py", line 3, in app\n    f()\n'
@@ -166,15 +175,36 @@ def test_python_frames_have_line_numbers(notice: Callable[..., ET.Element], make
     assert root.findtext("error/message") == "ZeroDivisionError: division by zero"
 
 
-def test_a_dump_has_its_first_line_as_message(notice: Callable[..., ET.Element], make_firing: Make) -> None:
-    """What `faulthandler` writes tells the signal there."""
+def test_a_dump_has_the_message_of_a_crash(notice: Callable[..., ET.Element], make_firing: Make) -> None:
+    """What `faulthandler` writes is a crash like uWSGI's."""
     dump = (
         b"Fatal Python error: Segmentation fault\n\nCurrent thread 0x0007 (most recent call first):\n"
         b'  File "/srv/app.py", line 3 in app\n'
     )
     root = notice(make_firing(dump), "subject=crash")
-    assert root.findtext("error/message") == "Fatal Python error: Segmentation fault"
+    assert root.findtext("error/message") == "uWSGI segfault at app in /srv/app.py"
     assert lines_of(root) == [{"method": "app", "file": "/srv/app.py", "number": "3"}]
+
+
+@pytest.mark.parametrize(
+    ("how", "dump", "message"),
+    [
+        (-signal.SIGSEGV, DUMP, "uWSGI segfault at boom in app.py"),
+        (-signal.SIGFPE, DUMP, "uWSGI FPE at boom in app.py"),
+        (-signal.SIGABRT, DUMP, "uWSGI SIGABRT at boom in app.py"),
+        (-signal.SIGKILL, (), "the server, a process (gunicorn app) died of SIGKILL (Killed)"),
+        (3, (), "the server, a process (gunicorn app) ended with exit status 3"),
+    ],
+)
+def test_crashes_of_different_processes_are_one_group(
+    notice: Callable[..., ET.Element], make_firing: Make, how: int, dump: tuple[str, ...], message: str
+) -> None:
+    """The process id is a parameter, and no part of the message by which receivers group errors."""
+    for pid in (4242, 77):
+        death = Death("key", pid, "gunicorn app", how, dump=dump, is_server=True)
+        root = notice(make_firing(describe(death, SegfaultOptions()).encode()))
+        assert root.findtext("error/message") == message
+        assert root.findtext("request/cgi-data/var[@key='pid']") == str(pid)
 
 
 def test_a_line_without_frames_has_one_all_the_same(notice: Callable[..., ET.Element], make_firing: Make) -> None:

@@ -37,6 +37,7 @@ def test_a_backtrace_of_uwsgis_loses_its_marks_and_handlers() -> None:
             Frame("/usr/bin/uwsgi"),
         ),
         text="uWSGI segfault at _PyEval_Frame in /usr/lib/libpython3.11.so",
+        pid="4242",
     )
 
 

@@ -8,11 +8,16 @@ from collections.abc import Mapping
 
 import msgspec
 
-from alarm_mw.config.files import UnreadableError, read_bytes
+from alarm_mw.config.files import Budget, TooMuchError, UnreadableError, read_bytes
 from alarm_mw.config.problems import Report
 from alarm_mw.config.tables.tree import Origin, Path, Table, name_of
 from alarm_mw.config.toml.locate import Place, locate
 from alarm_mw.model.types import Where
+
+#: How many parts a dotted key may have: each is a table, and what reads them takes the square of it.
+_MAX_DEPTH = 100
+_PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_DEEP_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}", re.MULTILINE)
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
@@ -29,6 +34,10 @@ def read_toml(file: str, environ: Mapping[str, str], report: Report) -> Table | 
 
 def parse_toml(text: str, file: str, environ: Mapping[str, str], report: Report) -> Table | None:
     """Return the outermost table of a document; `file` names it in `report`."""
+    if deep := _DEEP_KEY.search(text):
+        where = Where(file, text.count("\n", 0, deep.start() + 1) + 1)
+        report.wrong(where, f"a key of more than {_MAX_DEPTH} parts")
+        return None
     try:
         values = tomllib.loads(text)
         places = locate(text.replace("\r\n", "\n"))
@@ -40,7 +49,11 @@ def parse_toml(text: str, file: str, environ: Mapping[str, str], report: Report)
         return None
     source = _Source(file, text.replace("\r\n", "\n"), places)
     filler = _Filler(environ, source, report)
-    filled = filler.fill(values, ())
+    try:
+        filled = filler.fill(values, ())
+    except TooMuchError as error:
+        report.wrong(error.where, str(error))
+        return None
     assert isinstance(filled, dict)
     origin = Origin(source.locate, report, source.column, frozenset(filler.filled), frozenset(filler.broken))
     return Table(filled, origin)
@@ -86,13 +99,14 @@ class _Source(msgspec.Struct, frozen=True):
 
 
 class _Filler(msgspec.Struct, frozen=True):
-    """Puts the environment's variables, and what is in files, into strings."""
+    """Puts the environment's variables, and what is in files, into strings. Raises `TooMuchError`."""
 
     environ: Mapping[str, str]
     source: _Source
     report: Report
     filled: set[Path] = msgspec.field(default_factory=set)
     broken: set[Path] = msgspec.field(default_factory=set)
+    budget: Budget = msgspec.field(default_factory=Budget)
 
     def fill(self, value: object, path: Path) -> object:
         """Return `value` with the variables in its strings replaced."""
@@ -101,7 +115,12 @@ class _Filler(msgspec.Struct, frozen=True):
         if isinstance(value, list):
             return [self.fill(inner, (*path, index)) for index, inner in enumerate(value)]
         if isinstance(value, str) and "${" in value:
-            return _VARIABLE.sub(lambda match: self._replace(match, path), value)
+            return _VARIABLE.sub(lambda match: self._paid(match, path), value)
+        return value
+
+    def _paid(self, match: re.Match[str], path: Path) -> str:
+        value = self._replace(match, path)
+        self.budget.spend(self.source.locate(path), text=len(value))
         return value
 
     def _replace(self, match: re.Match[str], path: Path) -> str:

@@ -12,12 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
-from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.files import MAX_TEXT, Budget, TooMuchError, UnreadableError, read_text
 from alarm_mw.config.problems import Report
 from alarm_mw.config.uwsgi.entry import Entry
 
 #: Values that refer to themselves would grow for ever.
 _REPLACEMENTS = 100
+
+#: Characters that the name in a reference may have.
+_MAX_NAME = 4096
 
 LookUp = Callable[[str], str | None]
 
@@ -29,14 +32,36 @@ class EndlessError(Exception):
 def expand(entries: Sequence[Entry], environ: Mapping[str, str], report: Report) -> list[Entry]:
     """Return the entries with all references replaced; unreadable files and endless values become problems."""
     values = list(entries)
+    first = {entry.key: index for index, entry in reversed([*enumerate(values)])}
+    budget = Budget()
+
+    def value_of(key: str) -> str | None:
+        return values[first[key]].value if key in first else None
+
     for symbol in "$@%":
         for index, entry in enumerate(values):
-            look_up = _look_up(symbol, values, environ, entry, report)
+            look_up = _look_up(symbol, value_of, environ, entry, report)
             try:
-                values[index] = structs.replace(entry, value=substitute(entry.value, symbol, look_up))
+                value = substitute(entry.value, symbol, _paid(look_up, entry, budget))
             except EndlessError:
                 report.wrong(entry.where, f"{entry.key}: the value refers to itself with {symbol}(…)")
+                continue
+            except TooMuchError as error:
+                report.wrong(error.where, f"{entry.key}: {error}")
+                return []
+            values[index] = structs.replace(entry, value=value)
     return values
+
+
+def _paid(look_up: LookUp, entry: Entry, budget: Budget) -> LookUp:
+    """Return a `look_up` that takes what it finds off the budget; raises `TooMuchError`."""
+
+    def found(name: str) -> str | None:
+        value = look_up(name)
+        budget.spend(entry.where, text=len(value or ""))
+        return value
+
+    return found
 
 
 def substitute(value: str, symbol: str, look_up: LookUp) -> str:
@@ -64,7 +89,7 @@ def _closing(value: str, start: int, symbol: str) -> int:
     A `symbol` in between begins anew: of references one inside another, the inner comes first.
     """
     depth = 1
-    for index in range(start, len(value)):
+    for index in range(start, min(len(value), start + _MAX_NAME)):
         if value[index] == symbol:
             break
         depth += {"(": 1, ")": -1}.get(value[index], 0)
@@ -73,12 +98,12 @@ def _closing(value: str, start: int, symbol: str) -> int:
     return 0
 
 
-def _look_up(symbol: str, entries: Sequence[Entry], environ: Mapping[str, str], entry: Entry, report: Report) -> LookUp:
+def _look_up(symbol: str, keys: LookUp, environ: Mapping[str, str], entry: Entry, report: Report) -> LookUp:
     if symbol == "$":
         return environ.get
     if symbol == "@":
         return lambda name: _read(name, entry, report)
-    return lambda name: placeholder(name, entries)
+    return lambda name: _compute(name.split(), keys) if " " in name else keys(name)
 
 
 def _read(name: str, entry: Entry, report: Report) -> str | None:
@@ -94,15 +119,12 @@ def _read(name: str, entry: Entry, report: Report) -> str | None:
     return text[:-1] if text.endswith(("\n", "\r")) else text
 
 
-def placeholder(name: str, entries: Sequence[Entry]) -> str | None:
-    """Return the value of the first entry with the key `name`; a name with blanks is a sum such as ``port + 1``."""
-    if " " not in name:
-        return next((entry.value for entry in entries if entry.key == name), None)
-    return _compute(name.split(), entries)
+def _compute(words: Sequence[str], keys: LookUp) -> str:
+    """Work a sum such as ``port + 1`` out, from left to right.
 
-
-def _compute(words: Sequence[str], entries: Sequence[Entry]) -> str:
-    """Work from left to right: values are joined, or added, subtracted, multiplied or divided by the sign between."""
+    Values are joined, or added, subtracted, multiplied or divided by the sign between. Of what is too long in any case
+    only the beginning is returned.
+    """
     result, sign = "", ""
     for word in words:
         if word in _STEPS:
@@ -110,9 +132,11 @@ def _compute(words: Sequence[str], entries: Sequence[Entry]) -> str:
         elif word in _SIGNS:
             sign = word
         else:
-            value = word if word.isdecimal() else placeholder(word, entries) or ""
+            value = word if word.isdecimal() else keys(word) or ""
             result = str(_SIGNS[sign](_number(result), _number(value))) if sign else result + value
             sign = ""
+        if len(result) > MAX_TEXT:
+            break
     return result
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import msgspec
 from msgspec import structs
 
-from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.files import Budget, TooMuchError, UnreadableError, read_text
 from alarm_mw.config.problems import Report
 from alarm_mw.config.sources import split_section
 from alarm_mw.config.uwsgi import logic
@@ -37,8 +37,12 @@ def read_ini(file: str, environ: Mapping[str, str], report: Report) -> list[Entr
     """
     reader = _Reader(environ, report, host_table())
     name, section = split_section(file)
-    reader.read(name, section or SECTION, Where(name))
-    reader.finish()
+    try:
+        reader.read(name, section or SECTION, Where(name))
+        reader.finish()
+    except TooMuchError as error:
+        report.wrong(error.where, str(error))
+        return []
     return expand(reader.entries, environ, report)
 
 
@@ -54,8 +58,12 @@ def parse(lines: Iterable[MagicLine], file: str, section: str) -> Iterator[Entry
             yield Entry(key.rstrip(_BLANKS), value.strip(_BLANKS), Where(file, line.number), line.source)
 
 
+#: How many files may be open, one included by the other.
+_MAX_DEPTH = 50
+
+
 class _Reader(msgspec.Struct):
-    """Reads files one into another."""
+    """Reads files one into another. Raises `TooMuchError`."""
 
     environ: Mapping[str, str]
     report: Report
@@ -68,14 +76,19 @@ class _Reader(msgspec.Struct):
     block: Entry | None = None
     #: A key of a block is being added: blocks do not reach into what it includes.
     is_repeating: bool = False
+    budget: Budget = msgspec.field(default_factory=Budget)
 
     def read(self, file: str, section: str, where: Where) -> None:
         """Add the entries of a file; `where` is the place that named it."""
         if (file, section) in self.open:
             self.report.wrong(where, f"{file} includes itself")
             return
+        if len(self.open) >= _MAX_DEPTH:
+            self.report.wrong(where, f"{file} is included by {_MAX_DEPTH} files, one inside of the other")
+            return
         text = self._text(file, where)
         if text is not None:
+            self.budget.spend(where, files=1, text=len(text))
             self.open = (*self.open, (file, section))
             self._read_lines(self._magic(text, file, section), file, section)
             self.open = self.open[:-1]
@@ -93,6 +106,8 @@ class _Reader(msgspec.Struct):
         """Return the lines of a file with their variables replaced, and tell of what is no variable."""
         table = file_table(file, "" if section == SECTION else section, self.table)
         self.table = {**self.table, **{name: value for name, value in table.items() if name.isupper()}}
+        grown = sum(text.count(f"%{letter}") * len(value) for letter, value in table.items())
+        self.budget.spend(Where(file), text=grown)
         lines = [*magic_lines(text, table)]
         for line in lines:
             if line.removed and line.text.strip(_BLANKS)[:1] not in ("", *_COMMENT):
@@ -135,6 +150,8 @@ class _Reader(msgspec.Struct):
         self.is_repeating = True
         try:
             for turn in logic.turns(block, logic.Facts(self.environ, self.entries)):
+                size = 0 if turn is None else len(turn) * (1 + entry.value.count("%(_)"))
+                self.budget.spend(entry.where, keys=1, text=size)
                 self._run(entry if turn is None else structs.replace(entry, value=entry.value.replace("%(_)", turn)))
         except logic.LogicError as error:
             self.report.wrong(block.where, f"{block.key}: {error}")

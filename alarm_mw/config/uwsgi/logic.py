@@ -6,14 +6,15 @@ A block is applied to each key inside it by itself, and a condition is asked aga
 from __future__ import annotations
 
 import glob
+import itertools
 import os
 import re
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from alarm_mw.config.files import UnreadableError, read_text
+from alarm_mw.config.files import MAX_KEYS, UnreadableError, read_text
 from alarm_mw.config.uwsgi.entry import Entry
 
 ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
@@ -31,7 +32,7 @@ class LogicError(Exception):
     """A block cannot be worked out; the text says why."""
 
 
-def turns(block: Entry, facts: Facts) -> list[str] | list[None]:
+def turns(block: Entry, facts: Facts) -> Iterable[str | None]:
     """Return one value of ``%(_)`` for each time that the block repeats a key: none where its condition fails.
 
     None in the place of a value leaves ``%(_)`` as it is written. Reads files and directories. Raises `LogicError` for
@@ -39,7 +40,7 @@ def turns(block: Entry, facts: Facts) -> list[str] | list[None]:
     """
     option = block.option
     if option in _LOOPS:
-        return list(_LOOPS[option](block.value))
+        return _LOOPS[option](block.value)
     negated = option.startswith("if-not-")
     found = _CONDITIONS["if-" + option.removeprefix("if-not-" if negated else "if-")](block.value, facts)
     if not negated:
@@ -53,7 +54,8 @@ def is_block(option: str) -> bool:
 
 
 def _for_glob(value: str) -> list[str]:
-    found = sorted(glob.glob(value))  # noqa: PTH207  # uWSGI gives the names as the pattern has them
+    # uWSGI gives the names as the pattern has them. One more than there may be shows that there are too many.
+    found = sorted(itertools.islice(glob.iglob(value), MAX_KEYS + 1))  # noqa: PTH207
     return [name + "/" if os.path.isdir(name) and not name.endswith("/") else name for name in found] or [value]
 
 
@@ -65,13 +67,13 @@ def _for_readline(value: str) -> list[str]:
     return [line.rstrip("\r") for line in [*lines, *([last] if last else [])]]
 
 
-def _for_times(value: str) -> list[str]:
+def _for_times(value: str) -> Iterable[str]:
     number = re.match(r"\s*\d{1,6}", value)
-    return [str(turn) for turn in range(1, int(number[0]) + 1)] if number else []
+    return map(str, range(1, int(number[0]) + 1 if number else 1))
 
 
-_LOOPS: Mapping[str, Callable[[str], list[str]]] = {
-    "for": lambda value: [word for word in value.split(" ") if word],
+_LOOPS: Mapping[str, Callable[[str], Iterable[str]]] = {
+    "for": lambda value: (word[0] for word in re.finditer("[^ ]+", value)),
     "for-glob": _for_glob,
     "for-times": _for_times,
     "for-readline": _for_readline,

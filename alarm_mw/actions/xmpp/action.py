@@ -37,6 +37,7 @@ class XmppOptions(PluginOptions, frozen=True, kw_only=True):
         Meta(description="`required`: STARTTLS or nothing; `direct`: TLS from the first byte; `optional`; `off`"),
     ] = "required"
     tls_verify: Annotated[bool, Meta(description="whether the server's certificate must be trusted")] = True
+    ssl_insecure: Annotated[bool, Meta(description="the opposite of `tls_verify`, as `curl` calls it")] = False
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
 
     def __post_init__(self) -> None:
@@ -87,7 +88,7 @@ class XmppAction:
         with held_off():
             from alarm_mw.actions.xmpp.client import XmppClient  # noqa: PLC0415  # see above
 
-        self._client = XmppClient(self._options, self._context.write_log)
+        self._client = XmppClient(self._options, self._context)
         self._client.start()
         return self
 

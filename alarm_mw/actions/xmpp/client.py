@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from slixmpp import InvalidJID
@@ -13,6 +12,7 @@ from slixmpp import InvalidJID
 from alarm_mw.actions.xmpp.messages import Conversation
 from alarm_mw.actions.xmpp.session import LOST, Session, Trouble
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
@@ -35,11 +35,14 @@ BACKOFF_MAX = 30.0
 class XmppClient:
     """Keeps the account online from `start` to `close`. Belongs to one event loop."""
 
-    def __init__(self, options: XmppOptions, write_log: Callable[[bytes], None]) -> None:
+    def __init__(self, options: XmppOptions, context: ActionContext) -> None:
         self._options = options
-        self._write_log = write_log
-        self._recipients = Recipients((*options.to, *options.rooms), "xmpp", write_log)
-        self._tls = client_context(ca_file=options.ca_file, verify=options.tls_verify)
+        self._alarm = context.alarm
+        self._write_log = context.write_log
+        self._recipients = Recipients((*options.to, *options.rooms), "xmpp", context.write_log)
+        self._tls = client_context(ca_file=options.ca_file, verify=options.tls_verify and not options.ssl_insecure)
+        #: What keeps the account offline, as the log was told; empty while it is online.
+        self._told = ""
         self._conversation: Conversation | None = None
         self._trouble: Trouble | None = None
         self._task: asyncio.Task[None] | None = None
@@ -89,6 +92,7 @@ class XmppClient:
             trouble, lasted = await self._one_session()
             failures = 0 if lasted else failures + 1
             self._tell_news(None, trouble)
+            self._tell_trouble(trouble)
             await asyncio.sleep(trouble.pause or pause(failures, random.random()))
 
     async def _one_session(self) -> tuple[Trouble, bool]:
@@ -109,6 +113,7 @@ class XmppClient:
 
     async def _hold(self, session: Session) -> None:
         conversation = Conversation(session, self._options.nick)
+        self._told = ""
         self._tell_news(conversation, None)
         for room in self._options.rooms:
             with contextlib.suppress(ActionError, InvalidJID):  # tried again with the first message, reported then
@@ -123,6 +128,13 @@ class XmppClient:
         self._conversation, self._trouble = conversation, trouble
         self._news.set_result(None)
         self._news = asyncio.get_running_loop().create_future()
+
+    def _tell_trouble(self, trouble: Trouble) -> None:
+        """Log, once, what only somebody can mend: not with the first alarm, which would be too late."""
+        if trouble.pause and trouble.text != self._told:
+            self._told = trouble.text
+            server = self._options.host or self._options.jid.partition("/")[0].rpartition("@")[2]
+            self._note(f"alarm {self._alarm}: {server}: {trouble.text}")
 
     def _note(self, text: str) -> None:
         self._write_log(f"[uwsgi-alarm-xmpp] {printable(text)}\n".encode())

@@ -231,7 +231,8 @@ class Session(ClientXMPP):
         # Other ways to log in may follow: what counts is how the last one ends.
         condition = failure["condition"]
         temporary = condition == "temporary-auth-failure"
-        self.trouble = Trouble(f"login refused: {condition}", temporary, 0.0 if temporary else LOGIN_PAUSE)
+        advice = "" if temporary else "; check the account and its password"
+        self.trouble = Trouble(f"login refused: {condition}{advice}", temporary, 0.0 if temporary else LOGIN_PAUSE)
 
     def _on_no_login(self, _: object) -> None:
         self.trouble = Trouble("the server offers no login that is safe on this connection", pause=TRUST_PAUSE)
@@ -276,7 +277,8 @@ def statuses(presence: StanzaBase) -> set[str]:
 def _distrust(error: ssl.SSLError) -> Trouble:
     # Tried again after a while: the usual bad certificate has expired, and is renewed.
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Trouble(f"the certificate is not trusted: {error.verify_message}", pause=TRUST_PAUSE)
+        advice = "ca_file=FILE names the certificates to trust, tls_verify=false accepts any"
+        return Trouble(f"the certificate is not trusted: {error.verify_message}; {advice}", pause=TRUST_PAUSE)
     return Trouble(f"TLS failed: {error.reason}", pause=TRUST_PAUSE)
 
 

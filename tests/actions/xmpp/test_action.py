@@ -17,6 +17,7 @@ from prosody_server import PASSWORD, Prosody
 from slixmpp import JID, ClientXMPP
 from slixmpp.stanza import Message, Presence
 from slixmpp.xmlstream import ET
+from waiting import until
 
 from alarm_mw.actions.xmpp.action import XmppAction, XmppOptions
 from alarm_mw.actions.xmpp.client import BACKOFF_MAX, pause
@@ -340,11 +341,35 @@ def test_an_untrusted_certificate_is_said_at_once(prosody: Prosody, context: Act
     run(test())
 
 
-def test_verification_can_be_turned_off(prosody: Prosody, context: ActionContext, make_firing: Make) -> None:
-    """`tls_verify=false` accepts any certificate."""
+@pytest.mark.parametrize(
+    ("mistake", "text"),
+    [
+        ({"password": "wrong-secret"}, "login refused: not-authorized; check the account and its password"),
+        ({"ca_file": ""}, "ca_file=FILE names the certificates to trust, tls_verify=false accepts any"),
+    ],
+)
+def test_what_keeps_an_account_offline_is_logged_before_the_first_alarm(
+    prosody: Prosody, context: ActionContext, log: Log, mistake: dict[str, str], text: str
+) -> None:
+    """The log names the alarm, the server and the remedy, once."""
 
     async def test() -> None:
-        async with XmppAction(options(prosody, ca_file="", tls_verify=False), context) as action:
+        async with XmppAction(options(prosody, **mistake), context):
+            await until(lambda: text.encode() in log.text)
+
+    run(test())
+    assert log.text.count(b"alarm test: 127.0.0.1: ") == 1
+    assert log.text.startswith(b"[uwsgi-alarm-xmpp] ")
+
+
+@pytest.mark.parametrize("how", [{"tls_verify": False}, {"ssl_insecure": True}])
+def test_verification_can_be_turned_off(
+    prosody: Prosody, context: ActionContext, make_firing: Make, how: dict[str, bool]
+) -> None:
+    """`tls_verify=false` accepts any certificate, and so does `ssl_insecure=true`, as `curl` calls it."""
+
+    async def test() -> None:
+        async with XmppAction(options(prosody, ca_file="", **how), context) as action:
             await deliver(action, make_firing(b"x"))
         async with person(prosody, "me") as me:
             await me.read()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import aiosmtplib
 
-from alarm_mw.actions.curl.mail_message import bare, compose, default_sender
+from alarm_mw.actions.curl.mail_message import bare, compose, default_sender, own_name
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
@@ -36,13 +36,15 @@ class MailSender:
         self._options = options
         self._sender = options.mail_from or default_sender(options.auth_user)
         self._recipients = Recipients(list(map(bare, options.mail_to)), "curl", context.write_log)
+        #: As whom it greets servers.
+        self._own_name = ""
         self._tls = client_context(ca_file=options.ca_file, verify=not options.ssl_insecure)
 
     async def send(self, firing: Firing) -> None:
         """Send the mail. Raises `ActionError`."""
         left = self._recipients.left(firing)
         mail = compose(firing, self._sender, self._options.mail_to, self._options.subject)
-        client, transport = self._client(), None
+        client, transport = await self._client(), None
         try:
             with _explained(self._options):
                 async with asyncio.timeout(self._options.timeout or None):
@@ -70,7 +72,8 @@ class MailSender:
             return {one.recipient: (one.code, one.message) for one in error.recipients}
         return {one: (response.code, response.message) for one, response in refused.items()}
 
-    def _client(self) -> aiosmtplib.SMTP:
+    async def _client(self) -> aiosmtplib.SMTP:
+        self._own_name = self._own_name or await asyncio.to_thread(own_name)  # which may ask a name server
         target, (user, password) = self._options.target, self._options.auth or (None, None)
         return aiosmtplib.SMTP(
             hostname=target.host,
@@ -80,6 +83,7 @@ class MailSender:
             use_tls=target.is_secure,
             start_tls=self._options.ssl and not target.is_secure,
             tls_context=self._tls,
+            local_hostname=self._own_name,
             timeout=None,
         )
 

@@ -46,6 +46,12 @@ def default_sender(user: str) -> str:
     return user if "@" in user else f"alarm-mw@{socket.gethostname()}"
 
 
+def own_name() -> str:
+    """Return this host's full name (RFC 5321, section 4.1.1.1), never ``localhost`` where it has another; may block."""
+    host, full = socket.gethostname(), socket.getfqdn()
+    return host if "." in host or full.partition(".")[0] == "localhost" else full
+
+
 def check_header(sender: str, recipients: Sequence[str], subject: str) -> None:
     """Raise `ValueError` for what cannot stand in the header of a mail."""
     _check("mail_from", sender, sender, _ADDRESS, "")

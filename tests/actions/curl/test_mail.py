@@ -45,6 +45,8 @@ class MailServer:
     #: The answer to the data.
     verdict: str = "250 OK"
     logins: list[tuple[bytes, bytes]] = field(default_factory=list)
+    #: As whom clients have greeted it.
+    greetings: list[str] = field(default_factory=list)
     #: Whether it never answers that somebody leaves.
     holds_fast: bool = False
 
@@ -56,7 +58,8 @@ class MailServer:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _server: SMTP, _session: Session, envelope: Envelope) -> str:
+    async def handle_DATA(self, _server: SMTP, session: Session, envelope: Envelope) -> str:
+        self.greetings.append(str(session.host_name))
         self.mails.append(envelope)
         return self.verdict
 
@@ -322,3 +325,27 @@ def test_a_server_that_says_nothing_is_given_up(web_server: Any, deliver: Delive
     with pytest.raises(ActionError, match=r"no answer in time \(timeout 0\.1 s, conn_timeout 4 s\)") as caught:
         deliver(f"smtp://127.0.0.1:{web_server.port};mail_to=a@example.org;timeout=0.1", make_firing())
     assert caught.value.retry
+
+
+@pytest.mark.parametrize(
+    ("names", "greeting"),
+    [
+        (("web-3", "web-3.example.org"), "web-3.example.org"),
+        (("web-3.example.org", "localhost"), "web-3.example.org"),
+        (("web-3", "localhost.localdomain"), "web-3"),
+    ],
+)
+def test_servers_are_greeted_by_this_hosts_full_name(
+    mail_server: MailServer,
+    deliver: Deliver,
+    make_firing: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    names: tuple[str, str],
+    greeting: str,
+) -> None:
+    """Mail servers refuse who calls himself localhost."""
+    monkeypatch.setattr("socket.gethostname", lambda: names[0])
+    monkeypatch.setattr("socket.getfqdn", lambda *_: names[1])
+    deliver(f"smtp://127.0.0.1:{mail_server.port};mail_to=a@example.org;mail_from=b@example.org", make_firing())
+    assert mail_server.greetings == [greeting]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from alarm_mw.engine.request_rules import NOTHING, Decision
@@ -86,11 +87,31 @@ class UwsgiClient:
         """Hold nothing."""
 
     def _fire(self, name: str, message: bytes) -> bool:
-        # uWSGI takes C strings, and copies longer ones than its buffer regardless.
-        text = message.replace(b"\0", b"\\x00").decode("utf-8", "backslashreplace")
-        data = text.encode().removesuffix(b"\n")[: self._msg_size]
-        self._uwsgi.alarm(name, data.decode("utf-8", "ignore"))
+        # uWSGI copies longer messages than its buffer regardless.
+        data = message.removesuffix(b"\n")[: self._msg_size]
+        try:
+            text = message.removesuffix(b"\n").decode()
+        except UnicodeDecodeError:
+            text = "\0"
+        if "\0" in text and self._trigger is not None:
+            self._trigger(name.encode(), data, len(data))
+        else:
+            shown = message.replace(b"\0", b"\\x00").decode("utf-8", "backslashreplace")
+            data = shown.encode().removesuffix(b"\n")[: self._msg_size]
+            self._uwsgi.alarm(name, data.decode("utf-8", "ignore"))
         return True
+
+    @functools.cached_property
+    def _trigger(self) -> Callable[[bytes, bytes, int], object] | None:
+        """What ``uwsgi.alarm`` calls: that function takes text alone. None where this uWSGI does not have it."""
+        import ctypes  # noqa: PLC0415  # for messages that are no text
+
+        try:
+            trigger = ctypes.CDLL(None).uwsgi_alarm_trigger
+        except (AttributeError, OSError):
+            return None
+        trigger.argtypes, trigger.restype = (ctypes.c_char_p, ctypes.c_char_p, ctypes.c_size_t), None
+        return cast("Callable[[bytes, bytes, int], object]", trigger)
 
     def _print(self, record: Record) -> bool:
         lines = record.message.splitlines()

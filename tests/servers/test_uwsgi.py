@@ -40,6 +40,8 @@ def application(environ, start_response):
     elif environ["PATH_INFO"] == "/log":
         log.error("TERRIBLE ALARM logged %s", number)
         log.handlers[0].handle(logging.makeLogRecord({"name": "alarm_mw.x", "msg": "TERRIBLE ALARM of our own"}))
+    elif environ["PATH_INFO"] == "/bytes":
+        alarm_mw.alarm("a", b"caf\\xe9 \\x00 \\xff " + number.encode())
     elif environ["PATH_INFO"] == "/long":
         alarm_mw.alarm("a", "L" * 100_000)
     elif environ["PATH_INFO"] == "/both":
@@ -150,13 +152,23 @@ def test_everything_goes_to_uwsgis_master(tmp_path: Path, environ: dict[str, str
         server.get("/both?3")
         until(lambda: len(server.alarms()) >= 4, 10)
         assert server.alarms() == {
-            r"directly 1 \xff": 1,
+            "directly 1 \ufffd": 1,
             "TERRIBLE ALARM logged 2": 1,
             "TERRIBLE ALARM! An upload has been made!": 1,
             "TERRIBLE ALARM twice 3": 1,
         }
         assert server.log().count("TERRIBLE ALARM twice 3\n") == 1
         assert "of our own" not in server.log()
+
+
+def test_bytes_stay_what_they_are(tmp_path: Path, environ: dict[str, str], until: Callable[..., None]) -> None:
+    """What is no text, and a NUL character, arrive as they are, though uWSGI's own function takes text alone."""
+    alarms = ("--alarm", "a cmd:cat >> out", "--alarm-freq", "0")
+    with serving(tmp_path, (*UWSGI, *alarms), environ, until) as server:
+        server.get("/bytes?1")
+        until((tmp_path / "out").exists, 10)
+        until((tmp_path / "out").read_bytes, 10)
+        assert b"caf\xe9 \x00 \xff 1" in (tmp_path / "out").read_bytes()
 
 
 def test_a_long_message_is_cut_to_what_uwsgi_takes(

@@ -96,8 +96,24 @@ def i_am_the_spooler() -> bool:
     return False
 
 
+#: What uWSGI's module has and this one has not, by the beginnings of names, and what does it here.
+_REPLACEMENTS = {
+    "mule_msg": "alarm_mw.alarm('NAME', message) sends to a mule, with alarm = NAME mule:NUMBER in the configuration",
+    "signal": "alarm_mw.alarm('NAME', '') raises a signal, with alarm = NAME signal:NUMBER in the configuration",
+    "lock": "use fcntl.flock on a file, or the locks of a database or of Redis",
+    "unlock": "use fcntl.flock on a file, or the locks of a database or of Redis",
+    "is_locked": "use fcntl.flock on a file, or the locks of a database or of Redis",
+    "add_": "use a thread that waits, a scheduler such as APScheduler, or cron; to watch files, the monitor fd",
+    "cache_": "use a cache that all processes reach, such as Redis or memcached",
+    "spool": "use a task queue such as Celery or RQ, or a mule",
+    "farm_": "use a mule by its number: there are no farms here",
+    "rpc": "use HTTP",
+    "metric_": "use alarm_mw.metrics.get, set, inc and dec",
+}
+
+
 def __getattr__(name: str) -> NoReturn:
-    """Say what there is (PEP 562)."""
-    raise AttributeError(
-        f"this is alarm-mw's stand-in for uWSGI's module, which has no {name!r}; there are: {', '.join(__all__)}"
-    )
+    """Say what does it here, or what there is (PEP 562)."""
+    known = f"there are: {', '.join(__all__)}"
+    advice = next((text for start, text in _REPLACEMENTS.items() if name.startswith(start)), known)
+    raise AttributeError(f"this is alarm-mw's stand-in for uWSGI's module, which has no {name!r}; {advice}")

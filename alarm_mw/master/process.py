@@ -75,6 +75,7 @@ class MasterProcess:
         self._obey(self._link.hear())
         loaded = Loaded.from_json(plan.settings)
         settings = loaded.settings
+        self._mules = Mules(settings.mules, {**os.environ, **plan.server_env}, settings.execution)
         self._runtime = Runtime(
             settings,
             outbox=self._state_dir / "outbox.db",
@@ -83,10 +84,11 @@ class MasterProcess:
             metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
             server_pid=lambda: self._server_pid,
             retired=loaded.retired,
-            subscribers=Subscribers(Path(subscribers_path(plan.socket)), lambda: self._server_pid),
+            subscribers=Subscribers(
+                Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
+            ),
         )
         self._desk = CrashDesk.wanted(plan, self._state_dir, self._runtime.loop)
-        self._mules = Mules(settings.mules, {**os.environ, **plan.server_env}, settings.execution)
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
         self._publisher = Publisher(plan.socket)

@@ -25,6 +25,9 @@ RECONNECT_PAUSE = 0.2
 #: The numbers of uWSGI's signals.
 SIGNALS = range(256)
 
+#: How many pairs of signal and target a process may have handlers for.
+MAX_HANDLED = 1024
+
 _TARGET = re.compile(r"(worker|mule)(s|[1-9][0-9]{0,3})?")
 _SAME = {"": "worker", "worker0": "worker", "mule0": "mule", "active-workers": "workers"}
 
@@ -32,7 +35,6 @@ _SAME = {"": "worker", "worker0": "worker", "mule0": "mule", "active-workers": "
 class Register(msgspec.Struct, array_like=True, tag=True, frozen=True):
     """A process has handlers for these signals, each with a target; replaces what it said before."""
 
-    pid: int
     #: The mule's number, 0 for a worker.
     mule: int
     signals: frozenset[tuple[int, str]]
@@ -109,8 +111,9 @@ def frame(packet: FromProcess | FromMaster) -> bytes:
 def from_process(data: bytes) -> FromProcess:
     """Return the packet; raise `msgspec.MsgspecError` or `ValueError` where the bytes are none."""
     packet = _from_process.decode(data)
-    if isinstance(packet, Register) and not all(
-        number in SIGNALS and _TARGET.fullmatch(target) for number, target in packet.signals
+    if isinstance(packet, Register) and not (
+        len(packet.signals) <= MAX_HANDLED
+        and all(number in SIGNALS and _TARGET.fullmatch(target) for number, target in packet.signals)
     ):
         raise ValueError("there is no such signal or target")
     return packet

@@ -15,7 +15,7 @@ from alarm_mw.engine.ledger import MAX_COUNT, MAX_SOURCES, Ledger, imbalances
 from alarm_mw.master.metrics import MAX_VALUE, Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.model.types import Record
-from alarm_mw.transports.subscription import Ask, FromProcess, Register, frame, from_process
+from alarm_mw.transports.subscription import MAX_HANDLED, Ask, FromProcess, Register, frame, from_process
 from alarm_mw.transports.wire import MetricChange, Packet, decode
 
 pack = msgspec.msgpack.encode
@@ -122,9 +122,10 @@ def test_no_packet_of_a_subscriber_does_harm(data: bytes) -> None:
 @pytest.mark.parametrize(
     "packet",
     [
-        Register(1, 0, frozenset({(17, "workerx")})),
-        Register(1, 0, frozenset({(17, "everybody")})),
-        Register(1, 0, frozenset({(256, "worker")})),
+        Register(0, frozenset({(17, "workerx")})),
+        Register(0, frozenset({(17, "everybody")})),
+        Register(0, frozenset({(256, "worker")})),
+        Register(0, frozenset((17, f"worker{n}") for n in range(1, MAX_HANDLED + 2))),
         Ask(1, timeout=math.nan),
         Ask(1, timeout=-1.0),
     ],

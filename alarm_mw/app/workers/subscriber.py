@@ -138,7 +138,7 @@ class _Subscriber:
     def _register(self, connection: Connection) -> None:
         wanted = frozenset((handler.number, handler.target) for handler in self._handlers)
         try:
-            connection.send(Register(os.getpid(), mule_id(), wanted))
+            connection.send(Register(mule_id(), wanted))
         except OSError:
             return  # the thread will find out, and register anew
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from alarm_mw.master.link import environ_of_start
 from alarm_mw.master.threads import start_thread
 from alarm_mw.model.interfaces import Execution
+from alarm_mw.system.permissions import descends
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +61,14 @@ class Mules:
             mule.start()
         return len({mule.number for mule in (*ended, *started)})
 
+    def number_of(self, pid: int) -> int:
+        """Return the number of the mule that a process is, or descends from; 0 for none. Safe in any thread."""
+        for mule in self._mules:
+            own = mule.pid()
+            if own and (pid == own or descends(pid, own)):
+                return mule.number
+        return 0
+
     def _made(self, programs: Sequence[str], execution: Execution) -> list[_Mule]:
         return [_Mule(number, program, self._env, execution) for number, program in enumerate(programs, 1)]
 
@@ -84,6 +93,12 @@ class _Mule:
         self._thread: threading.Thread | None = None
         self._stopping = threading.Event()
         self._starting = threading.Lock()
+
+    def pid(self) -> int:
+        """Return the process that runs, also one that has only just been started; 0 for none."""
+        with self._starting:
+            process = self._process
+        return process.pid if process is not None and process.returncode is None else 0
 
     def is_like(self, other: _Mule) -> bool:
         return (self.program, self.execution) == (other.program, other.execution)

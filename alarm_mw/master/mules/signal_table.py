@@ -29,10 +29,10 @@ class SignalTable:
     def __init__(self) -> None:
         self._members: list[Member] = []
 
-    def join(self, said: Register, server: int | None) -> Member:
+    def join(self, said: Register, pid: int, server: int | None) -> Member:
         """Add a process. `server` is the pid of the server's first process, which may be the parent of workers."""
-        is_worker = said.mule == 0 and said.pid != server
-        member = Member(said.pid, said.mule, said.signals, self._free_number() if is_worker else 0)
+        is_worker = said.mule == 0 and pid != server
+        member = Member(pid, said.mule, said.signals, self._free_number() if is_worker else 0)
         self._members.append(member)
         return member
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from alarm_mw.master.control.listening import listen
 from alarm_mw.master.mules.queue import Asker, MuleQueue
 from alarm_mw.master.mules.signal_table import Member, SignalTable
 from alarm_mw.model.types import Firing
-from alarm_mw.system.peers import GuardedSocket, belongs_to_run, share_of_descriptors
+from alarm_mw.system.peers import GuardedSocket, Peer, belongs_to_run, peer_of, refusal, share_of_descriptors
 from alarm_mw.system.permissions import socket_mode
 from alarm_mw.transports.subscription import (
     HEAD,
@@ -47,16 +48,35 @@ CLOSE_PATIENCE = 1.0
 #: How many processes may be connecting at once.
 BACKLOG = 128
 
+#: How many connections a process may have: one for its signals, and another one for a moment; a mule has one for each
+#: thread that asks for messages.
+MAX_OF_PROCESS = 4
+MAX_OF_MULE = 1000
+
+#: How many signals that a process has not handled wait for it at most.
+MAX_UNHANDLED = 1000
+
 #: The longest packet that a process may send, in bytes.
 MAX_PACKET = 64 * 1024
 
 
 class Subscribers:
-    """Listens at `path` for workers and mules. Lives on the event loop that `start` is called on."""
+    """Listens at `path` for workers and mules. Lives on the event loop that `start` is called on.
 
-    def __init__(self, path: Path, server_pid: Callable[[], int | None]) -> None:
+    Who is at the other end, the kernel says. `mule_number` returns the number of the mule that a process is, or 0.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        server_pid: Callable[[], int | None],
+        mule_number: Callable[[int], int],
+        identify: Callable[[socket.socket], Peer] = peer_of,
+    ) -> None:
         self._path = path
         self._server_pid = server_pid
+        self._mule_number = mule_number
+        self._identify = identify
         self._listener = GuardedSocket.of(listen(path, BACKLOG, socket_mode()), belongs_to_run)
         self._server: asyncio.Server | None = None
         self._table = SignalTable()
@@ -113,13 +133,15 @@ class Subscribers:
         return connection is not None and await connection.raise_signal(Raised(next(self._numbers), number, target))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if len(self._connections) >= self._most:
-            self._say_once("%d processes and threads wait for signals and messages; no more can", self._most)
+        peer = self._identify(writer.get_extra_info("socket"))
+        mule = self._mule_number(peer.pid)
+        if reason := self._refusal(peer, MAX_OF_MULE if mule else MAX_OF_PROCESS):
+            self._say_once(f"signals and messages: {reason}")
             writer.close()
             return
         task = asyncio.current_task()
         assert task is not None
-        connection = _Connection(writer, self._queue, task)
+        connection = _Connection(writer, self._queue, task, peer, mule)
         self._connections.add(connection)
         try:
             while True:
@@ -134,11 +156,22 @@ class Subscribers:
             self._connections.remove(connection)
             self._end(connection)
 
-    def _say_once(self, text: str, *facts: object) -> None:
+    def _refusal(self, peer: Peer, most_of_process: int) -> str:
+        """Return why a process gets no connection; those of processes that have ended make room first."""
+        others = [connection.peer for connection in self._connections]
+        reason = refusal(peer, others, self._most, most_of_process)
+        if reason:
+            ended = [connection for connection in self._connections if connection.peer.has_ended()]
+            for connection in ended:
+                connection.task.cancel()
+            others = [connection.peer for connection in self._connections if connection not in ended]
+        return reason and refusal(peer, others, self._most, most_of_process)
+
+    def _say_once(self, text: str) -> None:
         """Say so once."""
         if text not in self._told:
             self._told.add(text)
-            log.warning(text, *facts)
+            log.warning(text)
 
     def _obey(self, connection: _Connection, packet: FromProcess) -> None:
         match packet:
@@ -146,16 +179,20 @@ class Subscribers:
                 self._register(connection, packet)
             case Taken(id=number):
                 connection.taken(number)
-            case Ran() if connection.member is not None:
-                connection.member.unfinished -= 1
-            case Ask(timeout=timeout):
-                connection.ask(packet, timeout)
+            case Ran(id=number):
+                connection.ran(number)
+            case Ask(mule=mule) if mule and mule == connection.mule:
+                connection.ask(packet)
+            case Ask():
+                raise ValueError("the messages are another mule's")
             case Done(id=message):
                 connection.done(message)
 
     def _register(self, connection: _Connection, packet: Register) -> None:
+        if packet.mule != connection.mule:
+            raise ValueError("it is another mule, or none")
         if connection.member is None:
-            connection.member = self._table.join(packet, self._server_pid())
+            connection.member = self._table.join(packet, connection.peer.pid, self._server_pid())
         connection.member.signals = packet.signals
         self._joined.set()
 
@@ -168,10 +205,18 @@ class Subscribers:
 class _Connection:
     """A process that has registered, or a thread of a mule that asks for messages."""
 
-    def __init__(self, writer: asyncio.StreamWriter, queue: MuleQueue, task: asyncio.Task[None]) -> None:
+    def __init__(
+        self, writer: asyncio.StreamWriter, queue: MuleQueue, task: asyncio.Task[None], peer: Peer, mule: int
+    ) -> None:
+        self.peer = peer
+        #: Its number; 0 for what is no mule.
+        self.mule = mule
         self._writer = writer
         self._queue = queue
         self._untaken: dict[int, asyncio.Future[bool]] = {}
+        #: Signals whose handlers have not returned.
+        self._unhandled: set[int] = set()
+        self._is_asking = False
         self._asker: Asker | None = None
         self._timer: asyncio.TimerHandle | None = None
         self.member: Member | None = None
@@ -181,6 +226,9 @@ class _Connection:
     async def raise_signal(self, signal: Raised) -> bool:
         """Return whether the process took it."""
         assert self.member is not None
+        if len(self._unhandled) >= MAX_UNHANDLED:
+            return False
+        self._unhandled.add(signal.id)
         self.member.unfinished += 1
         taken = self._untaken[signal.id] = asyncio.get_running_loop().create_future()
         self._send(signal)
@@ -199,11 +247,20 @@ class _Connection:
         if taken is not None and not taken.done():
             taken.set_result(True)
 
-    def ask(self, packet: Ask, timeout: float | None) -> None:
+    def ran(self, number: int) -> None:
+        if self.member is not None and number in self._unhandled:
+            self._unhandled.remove(number)
+            self.member.unfinished -= 1
+
+    def ask(self, packet: Ask) -> None:
+        """Answer with the next message. Raises `ValueError` where the question before has no answer yet."""
+        if self._is_asking:
+            raise ValueError("it asks twice")
+        self._is_asking = True
         self._asker = self._asker or Asker(packet.mule, self._give)
         self._queue.done(self._asker, packet.done)
-        if timeout is not None:
-            self._timer = asyncio.get_running_loop().call_later(timeout, self._no_message, self._asker)
+        if packet.timeout is not None:
+            self._timer = asyncio.get_running_loop().call_later(packet.timeout, self._no_message, self._asker)
         self._queue.ask(self._asker)
 
     def done(self, message: str) -> None:
@@ -222,10 +279,12 @@ class _Connection:
 
     def _give(self, message: Message) -> None:
         self._stop_timer()
+        self._is_asking = False
         self._send(message)
 
     def _no_message(self, asker: Asker) -> None:
         if self._queue.stop_asking(asker):
+            self._is_asking = False
             self._send(Nothing())
 
     def _stop_timer(self) -> None:

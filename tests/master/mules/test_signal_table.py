@@ -10,8 +10,8 @@ from alarm_mw.transports.subscription import Register, normal_target
 TARGETS = ("worker", "workers", "worker1", "worker2", "worker3", "worker9", "mule", "mules", "mule1", "mule2", "mule9")
 
 
-def said(pid: int, mule: int = 0, targets: tuple[str, ...] = TARGETS) -> Register:
-    return Register(pid, mule, frozenset((17, target) for target in targets))
+def said(pid: int, mule: int = 0, targets: tuple[str, ...] = TARGETS) -> tuple[Register, int]:
+    return Register(mule, frozenset((17, target) for target in targets)), pid
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def table() -> SignalTable:
     """Three workers with the pids 11 to 13, two mules with 21 and 22."""
     table = SignalTable()
     for packet in (said(11), said(22, 2), said(12), said(21, 1), said(13)):
-        table.join(packet, 10)
+        table.join(*packet, 10)
     return table
 
 
@@ -47,7 +47,7 @@ def test_each_target_means_what_it_means_in_uwsgi(table: SignalTable, target: st
 
 def test_only_who_has_asked_is_meant(table: SignalTable) -> None:
     """A process runs handlers for what it registered, and nothing else."""
-    table.join(said(14, targets=()), 10)
+    table.join(*said(14, targets=()), 10)
     assert pids(table.addressees(17, "workers")) == [11, 12, 13]
     assert table.addressees(18, "workers") == []
 
@@ -69,7 +69,7 @@ def test_a_new_worker_takes_the_number_of_a_dead_one(table: SignalTable) -> None
     """After the second worker was replaced, `worker2` is its successor, and the third stays the third."""
     table.leave(table.addressees(17, "worker2")[0])
     assert table.addressees(17, "worker2") == []
-    table.join(said(14), 10)
+    table.join(*said(14), 10)
     assert pids(table.addressees(17, "worker2")) == [14]
     assert pids(table.addressees(17, "worker3")) == [13]
 
@@ -77,17 +77,17 @@ def test_a_new_worker_takes_the_number_of_a_dead_one(table: SignalTable) -> None
 def test_the_servers_first_process_is_a_worker_only_without_others() -> None:
     """The arbiter of gunicorn has the handlers of an application that it loaded, but the workers are to run them."""
     table = SignalTable()
-    table.join(said(10), 10)
+    table.join(*said(10), 10)
     assert pids(table.addressees(17, "worker1")) == pids(table.addressees(17, "workers")) == [10]
-    table.join(said(11), 10)
+    table.join(*said(11), 10)
     assert pids(table.addressees(17, "worker1")) == pids(table.addressees(17, "workers")) == [11]
 
 
 def test_a_child_of_a_mule_does_not_stand_for_it() -> None:
     """Of a mule and what it forked, the mule itself runs the handlers."""
     table = SignalTable()
-    table.join(said(21, 1), 10)
-    table.join(said(99, 1), 10)
+    table.join(*said(21, 1), 10)
+    table.join(*said(99, 1), 10)
     assert pids(table.addressees(17, "mules")) == pids(table.addressees(17, "mule1")) == [21]
 
 

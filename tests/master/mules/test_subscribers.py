@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import socket
 import stat
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -18,6 +20,7 @@ import pytest
 from alarm_mw.master.mules import subscribers
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.model.types import Firing, Record
+from alarm_mw.system.peers import Peer, refusal
 from alarm_mw.system.permissions import socket_mode
 from alarm_mw.system.sockets import MAX_PATH
 from alarm_mw.transports.subscription import (
@@ -31,10 +34,20 @@ from alarm_mw.transports.subscription import (
     Ran,
     Register,
     Taken,
+    frame,
 )
 
 #: Seconds for anything that should happen soon.
 PATIENCE = 10.0
+
+
+#: Of workers; no process has such a number.
+pids = itertools.count(10_000_000)
+
+
+def mule_number(pid: int) -> int:
+    """Let the numbers below a hundred be those of mules."""
+    return pid if pid < 100 else 0
 
 
 class Hub:
@@ -45,8 +58,13 @@ class Hub:
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever)
         self.thread.start()
-        self.subscribers = Subscribers(path, lambda: None)
+        #: Who the next ones to connect are: another worker each, where the test names nobody.
+        self.callers: deque[Peer] = deque()
+        self.subscribers = Subscribers(path, lambda: None, mule_number, self.identify)
         self.begin(self.subscribers.start()).result(PATIENCE)
+
+    def identify(self, _: socket.socket) -> Peer:
+        return self.callers.popleft() if self.callers else Peer(next(pids), os.geteuid())
 
     def begin(self, coroutine: Coroutine[None, None, object]) -> Future[object]:
         return asyncio.run_coroutine_threadsafe(coroutine, self.loop)
@@ -84,7 +102,9 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 def connect(hub: Hub) -> Iterator[Callable[..., Connection]]:
     with contextlib.ExitStack() as stack:
 
-        def make(*packets: FromProcess) -> Connection:
+        def make(*packets: FromProcess, mule: int = 0) -> Connection:
+            if mule:
+                hub.callers.append(Peer(mule, os.geteuid()))
             connection = stack.enter_context(Connection(str(hub.path)))
             for packet in packets:
                 connection.send(packet)
@@ -93,8 +113,8 @@ def connect(hub: Hub) -> Iterator[Callable[..., Connection]]:
         yield make
 
 
-def register(pid: int, *targets: str, mule: int = 0) -> Register:
-    return Register(pid, mule, frozenset((17, target) for target in targets))
+def register(*targets: str, mule: int = 0) -> Register:
+    return Register(mule, frozenset((17, target) for target in targets))
 
 
 def test_only_its_owner_may_speak_to_it(hub: Hub) -> None:
@@ -108,7 +128,7 @@ def test_its_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
     folder.mkdir()
     with asyncio.Runner() as runner:
         runner.get_loop()
-        served = Subscribers(folder / "subscribers", lambda: None)
+        served = Subscribers(folder / "subscribers", lambda: None, mule_number)
         with Path(os.devnull).open():
             runner.run(served.start())
         runner.run(served.stop())
@@ -116,7 +136,7 @@ def test_its_path_may_be_longer_than_an_address(tmp_path: Path) -> None:
 
 def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Connection]) -> None:
     """A signal is delivered when it was taken; the next one for one worker goes to a free one."""
-    first = connect(register(11, "worker"))
+    first = connect(register("worker"))
     raised = hub.raise_signal(17)
     signal = first.receive(PATIENCE)
     assert signal == Raised(1, 17, "worker")
@@ -124,7 +144,7 @@ def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Co
     first.send(Taken(1))
     assert raised.result(PATIENCE) is True
     # The second one is known to be there when it has taken the signal that it alone has asked for.
-    second = connect(Register(12, 0, frozenset({(17, "worker"), (18, "worker")})))
+    second = connect(Register(0, frozenset({(17, "worker"), (18, "worker")})))
     for number, signal_number in enumerate((18, 17), 2):
         other = hub.raise_signal(signal_number)
         assert second.receive(PATIENCE) == Raised(number, signal_number, "worker")
@@ -135,8 +155,8 @@ def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Co
 
 def test_a_worker_that_ran_its_handler_is_free_again(hub: Hub, connect: Callable[..., Connection]) -> None:
     """Both signals go to the first worker when the handler had returned in between."""
-    first = connect(register(11, "worker"))
-    connect(register(12, "worker"))
+    first = connect(register("worker"))
+    connect(register("worker"))
     for number in (1, 2):
         raised = hub.raise_signal(17)
         assert first.receive(PATIENCE) == Raised(number, 17, "worker")
@@ -147,11 +167,11 @@ def test_a_worker_that_ran_its_handler_is_free_again(hub: Hub, connect: Callable
 
 def test_a_signal_goes_on_to_another_when_its_worker_dies(hub: Hub, connect: Callable[..., Connection]) -> None:
     """A worker that was killed before it took the signal is replaced by one that lives."""
-    first = connect(register(11, "worker"))
+    first = connect(register("worker"))
     raised = hub.raise_signal(17)
     assert first.receive(PATIENCE) == Raised(1, 17, "worker")
-    second = connect(register(12, "worker"))
-    second.send(Register(12, 0, frozenset({(17, "worker"), (18, "worker")})))
+    second = connect(register("worker"))
+    second.send(Register(0, frozenset({(17, "worker"), (18, "worker")})))
     taken = hub.raise_signal(18)
     assert second.receive(PATIENCE) == Raised(2, 18, "worker")
     first.hang_up()
@@ -166,10 +186,10 @@ def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(subscribers, "JOIN_PATIENCE", 0.0)
 
     async def raise_for_one_that_leaves(turns: int) -> bool:
-        hub = Subscribers(tmp_path / "subscribers", lambda: None)
+        hub = Subscribers(tmp_path / "subscribers", lambda: None, mule_number)
         await hub.start()
         with Connection(str(tmp_path / "subscribers")) as worker:
-            worker.send(register(11, "worker"))
+            worker.send(register("worker"))
             await hub._joined.wait()
         for _ in range(turns):
             await asyncio.sleep(0)
@@ -184,7 +204,7 @@ def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_signal_waits_a_moment_for_who_connects_again(hub: Hub, connect: Callable[..., Connection]) -> None:
     """After a master was replaced, its workers need a moment to find the new one."""
     raised = hub.raise_signal(17)
-    worker = connect(register(11, "workers"))
+    worker = connect(register("workers"))
     assert worker.receive(PATIENCE) == Raised(1, 17, "workers")
     worker.send(Taken(1))
     assert raised.result(PATIENCE) is True
@@ -192,13 +212,13 @@ def test_a_signal_waits_a_moment_for_who_connects_again(hub: Hub, connect: Calla
 
 def test_a_signal_that_nobody_asked_for_is_not_taken(hub: Hub, connect: Callable[..., Connection]) -> None:
     """The answer says so, for the lane to try again or to give up."""
-    connect(register(11, "worker9"))
+    connect(register("worker9"))
     assert hub.raise_signal(17).result(PATIENCE) is False
 
 
 def test_a_mule_that_waits_gets_a_message_and_is_done_with_it(hub: Hub, connect: Callable[..., Connection]) -> None:
     """The message is delivered with the next question, or with the word that there is none."""
-    mule = connect(Ask(1))
+    mule = connect(Ask(1), mule=1)
     first = hub.send(1, b"one")
     assert mule.receive(PATIENCE) == Message("id-b'one'", b"one")
     second = hub.send(0, b"two")
@@ -211,7 +231,7 @@ def test_a_mule_that_waits_gets_a_message_and_is_done_with_it(hub: Hub, connect:
 
 def test_a_long_message_arrives_whole(hub: Hub, connect: Callable[..., Connection]) -> None:
     """There is no limit to a message but `alarm-msg-size`."""
-    mule = connect(Ask(1))
+    mule = connect(Ask(1), mule=1)
     message = bytes(range(256)) * 20_000
     sent = hub.send(1, message)
     answer = mule.receive(PATIENCE)
@@ -223,7 +243,7 @@ def test_a_long_message_arrives_whole(hub: Hub, connect: Callable[..., Connectio
 
 def test_a_mule_is_told_when_its_time_is_over(hub: Hub, connect: Callable[..., Connection]) -> None:
     """And a message that comes later is for the next question."""
-    mule = connect(Ask(1, timeout=0.01))
+    mule = connect(Ask(1, timeout=0.01), mule=1)
     assert mule.receive(PATIENCE) == Nothing()
     sent = hub.send(1, b"late")
     mule.send(Ask(1, timeout=PATIENCE))
@@ -245,10 +265,96 @@ def test_strangers_are_sent_away(hub: Hub, garbage: bytes, caplog: pytest.LogCap
 
 def test_words_without_a_question_do_no_harm(hub: Hub, connect: Callable[..., Connection]) -> None:
     """A process that acknowledges what it never got is ignored."""
-    worker = connect(Taken(5), Ran(5), Done("x"), register(11, "worker"), Taken(7))
+    worker = connect(Taken(5), Ran(5), Done("x"), register("worker"), Taken(7))
     raised = hub.raise_signal(17)
     signal = worker.receive(PATIENCE)
     assert isinstance(signal, Raised)
     worker.send(Taken(signal.id))
     worker.send(Taken(signal.id))
     assert raised.result(PATIENCE) is True
+
+
+@pytest.mark.parametrize(
+    ("mule", "packet"),
+    [(0, Ask(1)), (0, Ask(0)), (2, Ask(1)), (0, register("mule1", mule=1)), (2, register("mule1", mule=1))],
+)
+def test_nobody_takes_what_is_for_a_mule(
+    hub: Hub, connect: Callable[..., Connection], mule: int, packet: FromProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the process that the master has started as that mule, by what the kernel says of it, gets its messages."""
+    sent = hub.send(1, b"for the mule")
+    with pytest.raises(ConnectionResetError):
+        connect(packet, mule=mule).receive(PATIENCE)
+    assert "none of ours" in caplog.text
+    true = connect(Ask(1), mule=1)
+    assert true.receive(PATIENCE) == Message("id-b'for the m'", b"for the mule")
+    true.send(Done("id-b'for the m'"))
+    assert sent.result(PATIENCE) is None
+
+
+def test_who_asks_again_before_the_answer_is_sent_away(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """Each question would take memory, and a timer; with the connection both are gone."""
+    mule = connect(Ask(1, timeout=PATIENCE), Ask(1, timeout=PATIENCE), mule=1)
+    with pytest.raises(ConnectionResetError):
+        mule.receive(PATIENCE)
+
+
+def test_a_worker_that_lies_about_its_handlers_gets_no_more_than_others(
+    hub: Hub, connect: Callable[..., Connection]
+) -> None:
+    """One that says again and again that they have returned does not become the one with the least to do."""
+    honest = connect(register("worker"))
+    raised = hub.raise_signal(17)
+    assert honest.receive(PATIENCE) == Raised(1, 17, "worker")
+    honest.send(Taken(1))
+    honest.send(Ran(1))
+    assert raised.result(PATIENCE) is True
+    liar = connect(Register(0, frozenset({(17, "worker"), (18, "worker2")})), *[Ran(1)] * 100)
+    known = hub.raise_signal(18)
+    assert liar.receive(PATIENCE) == Raised(2, 18, "worker2")
+    liar.send(Taken(2))
+    assert known.result(PATIENCE) is True
+    raised = hub.raise_signal(17)
+    assert honest.receive(PATIENCE) == Raised(3, 17, "worker")
+    honest.send(Taken(3))
+    assert raised.result(PATIENCE) is True
+
+
+def test_a_process_gets_few_connections_and_one_that_has_ended_makes_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When room is short, a connection counts no longer whose process has ended, though another one holds it."""
+    monkeypatch.setattr(subscribers, "share_of_descriptors", lambda _: subscribers.MAX_OF_PROCESS + 1)
+    hub = Hub(tmp_path / "subscribers")
+
+    def caller(peer: Peer) -> socket.socket:
+        hub.callers.append(peer)
+        made = stack.enter_context(socket.socket(socket.AF_UNIX))
+        made.settimeout(PATIENCE)
+        made.connect(str(hub.path))
+        return made
+
+    me = Peer(os.getpid(), os.geteuid())
+    with contextlib.ExitStack() as stack:
+        for _ in range(subscribers.MAX_OF_PROCESS):
+            caller(me)
+        assert caller(me).recv(1) == b""
+        assert f"a process has {subscribers.MAX_OF_PROCESS} connections" in caplog.text
+        gone = caller(Peer(next(pids), me.user))
+        caller(Peer(os.getppid(), me.user)).send(frame(register("worker")))
+        assert gone.recv(1) == b""
+        raised = hub.raise_signal(17)
+        assert caller(Peer(os.getppid(), me.user)).recv(1) == b""
+        assert raised.result(PATIENCE) is False
+    hub.stop()
+
+
+def test_other_users_leave_room_for_this_one() -> None:
+    """Their processes have three quarters of the connections, however many there are of them."""
+    strangers = [Peer(pid, os.geteuid() + 1) for pid in range(6)]
+    assert refusal(strangers[0], strangers[1:], 8, 2) == ""
+    assert refusal(Peer(9, strangers[0].user), strangers, 8, 2).startswith(
+        "processes of other users have 6 connections"
+    )
+    assert refusal(Peer(9, os.geteuid()), strangers, 8, 2) == ""
+    assert refusal(Peer(9, os.geteuid()), strangers, 6, 2).startswith("there are 6 connections")

@@ -27,7 +27,8 @@ from alarm_mw.master.control.prometheus import OF_MASTER, Figures, exposition
 from alarm_mw.master.link import Link
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.model.types import RequestConditions, Rule
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.literals import Literal
+from alarm_mw.patterns.record_prefilter import RecordRules, record_rules
 from alarm_mw.supervisor.carriers.carrier import Carrier
 from alarm_mw.supervisor.carriers.carriers import Carriers
 from alarm_mw.supervisor.carriers.start import CarrierStart
@@ -84,22 +85,26 @@ def test_any_word_of_the_supervisor_is_words(message: bytes) -> None:
 
 # What is published
 
-SCREEN = Screen.compile([compile_rule(Rule("TERRIBLE (ALARM|thing)", ("a",)))]).dumps()
+RULES = record_rules([compile_rule(Rule("TERRIBLE (ALARM|thing)", ("a",)))])
+CONTENT = msgspec.msgpack.encode(Content(RULES))
 
 
 def _packed(conditions: RequestConditions) -> bytes:
     try:
-        return msgspec.msgpack.encode(Content(SCREEN, (conditions,)))
+        return msgspec.msgpack.encode(Content(RULES, (conditions,)))
     except UnicodeEncodeError:  # of lone surrogates
         return b""
 
 
 contents = (
     st.binary(max_size=200)
-    | st.builds(lambda screen: msgspec.msgpack.encode(Content(screen)), st.binary(max_size=60))
     | st.builds(
-        lambda at, byte: msgspec.msgpack.encode(Content(SCREEN[:at] + bytes([byte]) + SCREEN[at + 1 :])),
-        st.integers(0, len(SCREEN) - 1),
+        lambda texts: msgspec.msgpack.encode(Content(RecordRules(tuple(map(Literal, texts)), ((None, None),)))),
+        st.lists(st.binary(max_size=60), max_size=30),
+    )
+    | st.builds(
+        lambda at, byte: CONTENT[:at] + bytes([byte]) + CONTENT[at + 1 :],
+        st.integers(0, len(CONTENT) - 1),
         st.integers(0, 255),
     )
     | st.builds(
@@ -117,13 +122,13 @@ def test_whatever_is_published_breaks_no_log_call_and_no_request(content: bytes)
     """A process that cannot read it leaves all to the master."""
     with tempfile.TemporaryDirectory() as folder:
         path = f"{folder}/s"
-        Publisher(path).publish(Content(b""))
+        Publisher(path).publish(Content(RecordRules()))
         Path(published_path(path)).write_bytes(content)
         client = RemoteClient(path)
-        screen = client.screen()
-        if screen is not None:
-            screen.may_match(b"TERRIBLE ALARM")
-            screen.may_concern(40, "shop")
+        prefilter = client.prefilter()
+        if prefilter is not None:
+            prefilter.may_match("TERRIBLE ALARM")
+            prefilter.may_concern(40, "shop")
         client.decision().concerns("GET", "/", 200, 0.1, 0, 0, None, False)
         client.shutdown(0.0)
 

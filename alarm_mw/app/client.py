@@ -141,13 +141,13 @@ def screened(
         skip(source, Reason.ALARM_ORIGIN)
         return None
     way = current_master.current()
-    screen = way.screen()
+    prefilter = way.prefilter()
     kept = current_log()
-    if kept is not None or screen is None or screen.takes_any or screen.may_concern(level, logger):
+    if kept is not None or prefilter is None or prefilter.takes_any or prefilter.may_concern(level, logger):
         text = show(shown)
         if kept is not None:
             kept.add(to_bytes(text))
-        if screen is None or screen.may_match_text(text):
+        if prefilter is None or prefilter.may_match(text):
             return way, to_bytes(text) + b"\n"
     way.count(source, SCREENED)
     return None

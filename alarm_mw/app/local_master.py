@@ -23,7 +23,7 @@ from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.system.descriptors import has_no_writer, unread, write_all, write_at_once
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.tally import LINE_AND, Tally
@@ -70,9 +70,9 @@ class LocalClient:
         self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
         self._monitors.start()
 
-    def screen(self) -> Screen:
+    def prefilter(self) -> RecordPrefilter:
         """Return what tells which records no rule can match."""
-        return self._runtime.screen
+        return self._runtime.prefilter.records
 
     def decision(self) -> Decision:
         """Return which requests concern a rule."""
@@ -151,7 +151,7 @@ class LocalClient:
                 name,
                 copy,
                 None,
-                screen=self._runtime.screen,
+                prefilter=self._runtime.prefilter,
                 hand_over=intake,
                 on_end=capture.copy_ended,
             )

@@ -17,7 +17,7 @@ from alarm_mw.master.beside import beside
 from alarm_mw.master.streams.lines import count_lines
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Record, Rule, Verdict
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 #: How much is read at a time, in bytes: what a processor has near at hand.
 BLOCK = 256 * 1024
@@ -79,7 +79,7 @@ class Rehearsal:
     def _look_through(self, block: bytes) -> tuple[list[tuple[int, Hit]], int]:
         """Return the hits of a block, each with the number of lines before it, and how many lines there are."""
         hits, lines, at = [], 0, 0
-        for hit in self._engine.screen.scan(block):
+        for hit in self._engine.prefilter.scan(block):
             lines += count_lines(block[at : hit.start])
             at = hit.start
             hits.append((lines, hit))

@@ -12,10 +12,10 @@ from msgspec import structs
 from alarm_mw import actions
 from alarm_mw.config.files import noted
 from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed, warn_of_foreign
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.merge import merge
 from alarm_mw.config.part import FindAction, Part
 from alarm_mw.config.problems import Report
-from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, split_section
 from alarm_mw.config.tables.tables import read_tables
@@ -60,7 +60,7 @@ def examine(
     report = Report()
     with noted() as files:
         parts = _parts(sources, environ, find_action, report)
-    settings = merge(parts, Screens.of_user(environ).know, report)
+    settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, files, report)
     warn_of_foreign(files, report)
     _warn_of_none(settings, sources, report)
@@ -104,7 +104,7 @@ def from_keywords(
         with held_off():  # as in `_parts`
             from alarm_mw.config.uwsgi.options import read_options  # noqa: PLC0415
         parts.append(read_options(rules, find_action, report, syntax=Syntax.PYTHON, is_strict=True))
-    settings = merge(parts, Screens.of_user(environ).know, report)
+    settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, read_files, report)
     warn_of_foreign(read_files, report)
     return _usable(_examined(settings, report, sources))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
 from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part, Watched, Written
 from alarm_mw.config.problems import Report
@@ -18,11 +19,8 @@ from alarm_mw.model.errors import PatternError
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Rule, Where
 
-#: Tells whether these very rules were compiled before, so that nothing is wrong with any of them.
-AreKnown = Callable[[Sequence[Rule]], bool]
 
-
-def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Settings:
+def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Settings:
     """Return the alarms and rules of all parts, in order; of what is set twice the last counts.
 
     Settings can be used only if `report` has no problems afterwards. They have no warnings yet.
@@ -30,8 +28,8 @@ def merge(parts: Sequence[Part], are_known: AreKnown, report: Report) -> Setting
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
     rules = tuple(rule for each in written if (rule := _checked_rule(each, alarms, report)) is not None)
-    if len(rules) < len(written) or not are_known(rules):
-        _check_patterns((each.rule for each in written), report)
+    if len(rules) < len(written) or not cache.knows(rules):
+        _check_patterns([each.rule for each in written], cache, report)
     watched = [monitor for part in parts for monitor in part.monitors]
     monitors = tuple(watch for each in watched if (watch := _checked_monitor(each, alarms, report)) is not None)
     check_fallbacks(alarms.values(), report)
@@ -100,13 +98,16 @@ def _known_names(
     return tuple(name for name in names if name in alarms)
 
 
-def _check_patterns(rules: Iterable[Rule], report: Report) -> None:
-    """Compile the regexps; where one breaks becomes the column."""
+def _check_patterns(rules: Sequence[Rule], cache: LiteralCache, report: Report) -> None:
+    """Read the regexps; where one breaks becomes the column."""
+    compiled = []
     for rule in rules:
         try:
-            compile_rule(rule)
+            compiled.append(compile_rule(rule))
         except PatternError as error:
             report.wrong(*_broken(rule, error))
+    if len(compiled) == len(rules):
+        cache.keep(compiled)
 
 
 def _broken(rule: Rule, error: PatternError) -> tuple[Where, str]:

@@ -13,7 +13,8 @@ from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions
 from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
-from alarm_mw.patterns.screen import Screen, applies
+from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.patterns.record_prefilter import applies
 
 #: A rule that was cut off this many times is not tried any more.
 MAX_TIMEOUTS = 10
@@ -32,7 +33,7 @@ class Engine:
     def __init__(
         self,
         rules: Sequence[CompiledRule],
-        screen: Screen,
+        prefilter: Prefilter,
         alarms: Collection[str],
         *,
         left_out: Collection[str] = (),
@@ -46,7 +47,7 @@ class Engine:
         self._names = tuple(_name(compiled.rule) for compiled in rules)
         self._by_conditions = by_conditions(rules)
         #: Tells which rules may match a line.
-        self.screen = screen
+        self.prefilter = prefilter
         self._alarms = frozenset(left_out).union(alarms)
         #: For the next engine.
         self.memory = memory or Memory()
@@ -69,8 +70,8 @@ class Engine:
     ) -> Verdict:
         """Put a record to the rules.
 
-        `candidates` are the indexes of the rules that the screen left, ascending, and `certain` those of them that
-        are known to match. Without them the record is screened here.
+        `candidates` are the indexes of the rules that the prefilter left, ascending, and `certain` those of them that
+        are known to match. Without them the record is prefiltered here.
         """
         if is_marked(record.message):
             return Verdict(skipped=Reason.ALARM_MARK)
@@ -214,8 +215,8 @@ class Engine:
         return matched, tuple(cut_off), False
 
     def _candidates(self, record: Record) -> Sequence[int]:
-        """Return the rules that may match: those that the screen finds, and those on this very request."""
-        found = self.screen.candidates(record.message)
+        """Return the rules that may match: those that the prefilter finds, and those on this very request."""
+        found = self.prefilter.candidates(record.message)
         if not record.held:
             return found
         return sorted({*found, *(index for key in record.held for index in self._by_conditions.get(key, ()))})

@@ -1,4 +1,4 @@
-"""A rule ready for use: how the screen finds its lines, and whether it matches one."""
+"""A rule ready for use: the literals that it requires, and whether it matches a line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Record, RequestConditions, Rule
 from alarm_mw.patterns.access_log import read_line
-from alarm_mw.patterns.expression import NOWHERE, Expression
+from alarm_mw.patterns.literals import Literals
 from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
@@ -20,13 +20,15 @@ class CompiledRule:
     """A rule that was understood. May be used from any thread.
 
     Without a regexp it is read when it is first needed; then the rule has to be one that `compile_rule` took before,
-    and `expression` what it got for it.
+    and `literals` what it got for it.
     """
 
-    def __init__(self, rule: Rule, expression: Expression, regexp: Regexp | None = None) -> None:
+    def __init__(self, rule: Rule, literals: Literals | None, regexp: Regexp | None = None) -> None:
         self.rule = rule
-        #: How the screen finds the lines in which the rule may match.
-        self.expression = expression
+        #: Of these, each line that the rule may match holds one; empty: unknown. None: it is not for lines.
+        self.literals = literals
+        #: A line that it matches is put to no later rule.
+        self.ends_scan = rule.excludes and rule.level is None and rule.logger is None and rule.request is None
         if regexp is not None:
             self._regexp = regexp
 
@@ -37,6 +39,14 @@ class CompiledRule:
     def search(self) -> Callable[[bytes], bool]:
         """Return what tells whether the regexp matches somewhere in a line, with its newline (`Regexp.search`)."""
         return self._regexp.search
+
+    @cached_property
+    def confirm(self) -> Callable[[bytes], bool | None]:
+        """Return what tells whether the rule matches a printed line; None where that could take long to tell.
+
+        Of a rule on requests each line is judged by itself: its regexp says little.
+        """
+        return self._regexp.confirm if self.rule.request is None else lambda _line: None
 
     def fits(self, record: Record) -> bool:
         """Return whether the record is of a request for which the rule's conditions hold; may take as long as `search`.
@@ -63,7 +73,7 @@ class CompiledRule:
 
     @cached_property
     def _path(self) -> CompiledRule:
-        return CompiledRule(Rule(self._conditions.conditions.path or "", ()), NOWHERE)
+        return CompiledRule(Rule(self._conditions.conditions.path or "", ()), None)
 
     @cached_property
     def _regexp(self) -> Regexp:
@@ -74,11 +84,9 @@ def compile_rule(rule: Rule) -> CompiledRule:
     """Return the rule ready for use; raise `PatternError` where its regexp is wrong or cannot be had."""
     try:
         regexp = _read(rule)
-        compiled = CompiledRule(rule, regexp.expression(), regexp)
+        return CompiledRule(rule, regexp.literals(), regexp)
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
-    regexp.prepare()
-    return compiled
 
 
 def _read(rule: Rule) -> Regexp:

@@ -43,7 +43,7 @@ from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Silence
 from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.system.descriptors import write_all, write_at_once
 from alarm_mw.transports.places import control_path, subscribers_path
@@ -160,7 +160,7 @@ class MasterProcess:
 
     def _start(self) -> None:
         """Start everything. The readers are stopped first: what they still bring is worked off by the others."""
-        screen = self._runtime.screen
+        prefilter = self._runtime.prefilter
         self._steps.callback(self._link.close)
         self._steps.callback(self._mules.stop)
         self._runtime.start()
@@ -178,9 +178,9 @@ class MasterProcess:
         self._steps.callback(lambda: self._receiver.stop(self._left()))
         self._start_desk()
         self._steps.callback(self._stop_readers)
-        self._start_readers(screen)
+        self._start_readers(prefilter)
         self._steps.callback(self._publisher.withdraw)
-        self._publisher.publish_rules(self._runtime.rules, screen.dumps())
+        self._publisher.publish_rules(self._runtime.rules, prefilter.records.rules)
         self._mules.start()
         self._monitors.start()
 
@@ -191,10 +191,10 @@ class MasterProcess:
             self._runtime.call(desk.start(self._server_pid))
             self._steps.callback(lambda: self._call(desk.stop()))
 
-    def _start_readers(self, screen: Screen) -> None:
+    def _start_readers(self, prefilter: Prefilter) -> None:
         intake = StreamIntake(self._plan.run_id, self._runtime.submit, hold_back=self._runtime.hold_back)
         for stream in self._streams:
-            reader, tap = self._reader(stream, screen, intake)
+            reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))
             self._threads.append(start_thread(f"reader-{stream.name}", functools.partial(_read, reader, stream)))
 
@@ -204,14 +204,16 @@ class MasterProcess:
         for thread in self._threads:
             thread.join(min(JOIN_TIMEOUT, self._left()))
 
-    def _reader(self, stream: StreamFds, screen: Screen, intake: StreamIntake) -> tuple[StreamReader, CrashTap | None]:
+    def _reader(
+        self, stream: StreamFds, prefilter: Prefilter, intake: StreamIntake
+    ) -> tuple[StreamReader, CrashTap | None]:
         os.truncate(stream.state, STATE_SIZE)  # empty where no master was before, else of this size already
-        tap = CrashTap(screen, intake, self._desk) if self._desk is not None else None
+        tap = CrashTap(prefilter, intake, self._desk) if self._desk is not None else None
         reader = StreamReader(
             stream.name,
             stream.source,
             stream.sink,
-            screen=tap or screen,
+            prefilter=tap or prefilter,
             hand_over=tap or intake,
             state=StreamState.from_fd(stream.state),
             transit=stream.transit,
@@ -227,8 +229,9 @@ class MasterProcess:
         self._runtime.exchange(prepared)
         self._hand_on(loaded)
         for reader, tap in self._readers:
-            reader.screen = prepared.engine.screen if tap is None else tap.with_screen(prepared.engine.screen)
-        self._publisher.publish_rules(settings.rules, prepared.engine.screen.dumps())
+            fresh = prepared.engine.prefilter
+            reader.prefilter = fresh if tap is None else tap.with_prefilter(fresh)
+        self._publisher.publish_rules(settings.rules, prepared.engine.prefilter.records.rules)
         try:
             self._monitors.exchange(self._watchable(settings))
             self._runtime.call(self._metrics_port.listen_at(settings.metrics.listen))

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from alarm_mw.model.types import Rule
+from alarm_mw.patterns.record_prefilter import RecordRules
 from alarm_mw.system.permissions import file_mode
 from alarm_mw.transports.places import notice_path, published_path
 from alarm_mw.transports.published import NOTICE_SIZE, Content, withdraw
@@ -26,9 +27,9 @@ class Publisher:
         self._socket_path = socket_path
         self._mode = file_mode()
 
-    def publish_rules(self, rules: Iterable[Rule], saved: bytes) -> bool:
-        """Publish rules by their screen (`Screen.dumps`) and their conditions on requests; the same as `publish`."""
-        return self.publish(Content(saved, tuple(rule.request for rule in rules if rule.request is not None)))
+    def publish_rules(self, rules: Iterable[Rule], records: RecordRules) -> bool:
+        """Publish what rules require and their conditions on requests; the same as `publish`."""
+        return self.publish(Content(records, tuple(rule.request for rule in rules if rule.request is not None)))
 
     def publish(self, content: Content) -> bool:
         """Publish it, whole or not at all, and return whether that was done; the log says why not.

@@ -7,8 +7,7 @@ How a regexp is run, so that no line can hold the thread:
 2. Beyond, the `regex` package does, with a time limit of `RULE_TIMEOUT`, on a pattern in which Python's meaning is
    spelled out (`render`), so that its answer is that of `re`. Past the limit `RuleTimeout` is raised.
 
-The screen asks for a verdict only where its own yes is not exact; so ``(a+)+$`` on a line of ASCII is answered by
-an automaton, and never runs here. A regexp that was compiled at an earlier start is read when it is first asked.
+A regexp is compiled when a line is first put to it, but where only that tells whether it is valid.
 """
 
 from __future__ import annotations
@@ -16,20 +15,22 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, AnyStr
 
-import msgspec
+from msgspec import structs
 
 from alarm_mw.model.errors import PatternError, RuleTimeout
 from alarm_mw.model.types import Rule, Syntax
 from alarm_mw.patterns.access_log import pattern_for
-from alarm_mw.patterns.expression import EVERY_LINE, NOWHERE, Exactness, Expression
+from alarm_mw.patterns.literals import Literals, required_literals
 from alarm_mw.patterns.safety import longest
 from alarm_mw.patterns.syntax import pcre, python
 from alarm_mw.patterns.syntax.render import render
-from alarm_mw.patterns.translate import translate
 from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
     import regex
+
+#: About as many steps as `re` makes in five milliseconds: for so long the thread that reads a stream may ask a regexp.
+QUICK = 1_000_000
 
 #: Seconds that a regexp may take for one line.
 RULE_TIMEOUT = 0.05
@@ -41,30 +42,42 @@ class Regexp:
     def __init__(self, rule: Rule) -> None:
         """Read the regexp of a rule; raise `PatternError` where it is wrong."""
         self._rule = rule
-        is_pcre = rule.syntax is Syntax.PCRE
-        self._tree = pcre.parse(rule.pattern) if is_pcre else python.understood(rule.pattern)[1]
+        if rule.syntax is Syntax.PCRE:
+            self._tree = pcre.parse(rule.pattern)
+            if python.DOUBTFUL.search(rule.pattern):
+                self._compile()
+        else:
+            self._tree, compiled = python.read(rule.pattern)
+            if compiled is not None:
+                self._text_pattern = compiled
 
-    def expression(self) -> Expression:
-        """Return how the screen finds a rule's lines; a middleware's records name their rules themselves."""
+    def literals(self) -> Literals | None:
+        """Return the literals that each matching line holds; None of a rule whose records name it themselves."""
         rule = self._rule
         if rule.request is None:
-            return translate(self._tree, multiline=rule.multiline)
+            return required_literals(self._tree, multiline=rule.multiline)
         if not rule.request.access_log:
-            return NOWHERE
-        expression = translate(self._tree, multiline=rule.multiline)
-        if expression == EVERY_LINE:
-            expression = translate(python.parse(pattern_for(rule.request)))
+            return None
+        found = required_literals(self._tree, multiline=rule.multiline)
+        # A status is rarer than a method.
+        asked = structs.replace(rule.request, methods=()) if rule.request.statuses else rule.request
+        found = found or required_literals(python.parse(pattern_for(asked)))
         # That a line is found never says that the conditions hold.
-        return msgspec.structs.replace(expression, exact=Exactness.NEVER)
+        return tuple(structs.replace(literal, certain=False) for literal in found)
 
-    def prepare(self) -> None:
-        """Compile what a first search would; raise `PatternError` where Python refuses what PCRE's regexp became."""
-        if self._rule.syntax is not Syntax.PCRE:
-            return
+    def _compile(self) -> None:
+        """Raise `PatternError` where Python refuses what PCRE's regexp became."""
         try:
             _ = self._text_pattern if self._tree.text else self._bytes_pattern
         except re.error as error:  # Its position is one in another pattern, the rendered one.
             raise PatternError(f"this cannot be had in Python: {error.msg}") from None
+
+    def confirm(self, line: bytes) -> bool | None:
+        """Return whether the regexp matches somewhere in `line`; None where that could take long."""
+        if self._tree.text:
+            text = line.decode("utf-8", "surrogateescape")
+            return self._text_pattern.search(text) is not None if len(text) <= self._quickest else None
+        return self._bytes_pattern.search(line) is not None if len(line) <= self._quickest else None
 
     def search(self, line: bytes) -> bool:
         """Return whether the regexp matches somewhere in `line`, which has its newline.
@@ -80,6 +93,10 @@ class Regexp:
         if len(line) <= self._longest:
             return self._bytes_pattern.search(line) is not None
         return _search_in_time(self._bounded_bytes_pattern, line)
+
+    @cached_property
+    def _quickest(self) -> int:
+        return longest(self._tree, QUICK)
 
     @cached_property
     def _longest(self) -> int:

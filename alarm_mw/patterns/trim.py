@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from alarm_mw.patterns.tree import EMPTY, Anchor, At, Chars, Choice, Node, Repeat, Sequence, choice, sequence
+from alarm_mw.patterns.tree import EMPTY, Choice, Mood, Node, Repeat, Sequence, choice, sequence
 
 
 def trimmed(node: Node) -> Node:
@@ -17,6 +17,8 @@ def _trimmed(node: Node, side: int) -> Node:
         case Choice(branches) if branches:
             parts = [_trimmed(branch, side) for branch in branches]
             return EMPTY if EMPTY in parts else choice(*parts)
+        case Repeat(mood=Mood.POSSESSIVE) if side == 0:
+            return node  # It may take what comes after it.
         case Repeat(item, least):
             return _repeat(item, least, side)
     return node
@@ -39,17 +41,3 @@ def _repeat(item: Node, least: int, side: int) -> Node:
         return edge
     rest = item if least == 2 else Repeat(item, least - 1, least - 1)  # noqa: PLR2004  # one more than the edge
     return sequence(rest, edge) if side else sequence(edge, rest)
-
-
-def can_be_empty(node: Node) -> bool:
-    """Return whether the pattern may match without taking a character, other than at the end of a text."""
-    match node:
-        case Chars():
-            return False
-        case Sequence(items):
-            return all(map(can_be_empty, items))
-        case Choice(branches):
-            return any(map(can_be_empty, branches))
-        case Repeat(item, least):
-            return least == 0 or can_be_empty(item)
-    return isinstance(node, At) and node.anchor is not Anchor.VERY_END

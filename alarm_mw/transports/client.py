@@ -12,7 +12,7 @@ from typing import Protocol
 from alarm_mw.engine.request_rules import NOTHING, Decision
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.wire import MetricChange
 
@@ -25,7 +25,7 @@ MAX_EARLY = 1000
 class Client(Protocol):
     """A way to a master."""
 
-    def screen(self) -> Screen | None:
+    def prefilter(self) -> RecordPrefilter | None:
         """Return what tells which records no rule can match; None where that is not known here."""
         ...
 
@@ -68,7 +68,7 @@ class Nowhere:
     def __init__(self, *, has_told: bool = False) -> None:
         self._told = has_told
 
-    def screen(self) -> None:
+    def prefilter(self) -> None:
         """Let it come to `submit`, which tells."""
 
     def decision(self) -> Decision:

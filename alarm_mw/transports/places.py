@@ -15,7 +15,7 @@ def control_path(socket_path: str) -> str:
 
 
 def published_path(socket_path: str) -> str:
-    """Return the path of what the application's processes load: the compiled screen, and what else they need."""
+    """Return the path of what the application's processes load: the rules' literals, and what else they need."""
     return f"{socket_path}.published"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from alarm_mw.model.types import RequestConditions
+from alarm_mw.patterns.record_prefilter import RecordRules
 from alarm_mw.system.permissions import is_trusted
 from alarm_mw.transports.places import notice_path, published_path
 
@@ -29,8 +30,8 @@ NO_NOTICE: Sequence[int] = (-1,)
 class Content(msgspec.Struct, array_like=True, frozen=True):
     """What is published."""
 
-    #: `Screen.dumps` of all rules.
-    screen: bytes
+    #: What the prefilter needs.
+    rules: RecordRules
     #: The conditions on requests of all rules that have such.
     requests: tuple[RequestConditions, ...] = ()
 
@@ -65,7 +66,7 @@ class Published:
     def read(self) -> Content:
         """Return what is published; raise OSError or ValueError where that cannot be had. Reads a file.
 
-        What others could have written is not looked at: compiled regexps are nothing to take from a stranger.
+        What others could have written is not looked at: a stranger's literals could hide what matters.
         """
         with self._content.open("rb") as file:
             if not is_trusted(os.fstat(file.fileno())):

@@ -1,4 +1,4 @@
-"""The way to a master process: screens here, sends what is left, counts what is not sent."""
+"""The way to a master process: prefilters here, sends what is left, counts what is not sent."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from msgspec import structs
 from alarm_mw.engine.request_rules import NOTHING, Decision
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.transports.published import NO_NOTICE, Published
 from alarm_mw.transports.tally import LINE_AND, Tally
 from alarm_mw.transports.unix import UnixTransport
@@ -37,7 +37,7 @@ class RemoteClient:
         #: What tells of something new, and what it said when this process looked last.
         self._notice = NO_NOTICE
         self._seen = 0
-        self._screen: Screen | None = None
+        self._prefilter: RecordPrefilter | None = None
         self._decision = NOTHING
         self._look_again = 0.0
         self._tally = Tally()
@@ -45,11 +45,11 @@ class RemoteClient:
         self._counts_due = monotonic() + COUNTS_EVERY
         self._unsent: deque[MetricChange] = deque()
 
-    def screen(self) -> Screen | None:
+    def prefilter(self) -> RecordPrefilter | None:
         """Return what the master has published last; None until it has."""
         if self._notice[0] != self._seen:
             self._look()
-        return self._screen
+        return self._prefilter
 
     def decision(self) -> Decision:
         """Return which requests concern a rule; none does until the master has published its rules."""
@@ -96,7 +96,7 @@ class RemoteClient:
         self._send_counts()
         self._send_metrics()
         self._transport.close()
-        self._notice, self._screen = NO_NOTICE, None
+        self._notice, self._prefilter = NO_NOTICE, None
         self._published.close()
         return True
 
@@ -161,9 +161,9 @@ class RemoteClient:
         seen = notice[0]
         try:
             content = self._published.read()
-            self._screen, self._decision = Screen.loads(content.screen), Decision(content.requests)
+            self._prefilter, self._decision = RecordPrefilter(content.rules), Decision(content.requests)
         except (OSError, ValueError, PatternError):
-            # Rules that are not known here are left to the master: a screen that is out of date would hide lines.
-            self._screen = None
+            # Rules that are not known here are left to the master: a prefilter that is out of date would hide lines.
+            self._prefilter = None
             return
         self._notice, self._seen, self._look_again = notice, seen, 0.0

@@ -52,7 +52,7 @@ class UwsgiClient:
         self._alarm = os.environ.get(ALARM_VARIABLE)
         self._msg_size = min(MSG_SIZE, _number(uwsgi.opt.get("alarm-msg-size"), MSG_SIZE))
 
-    def screen(self) -> None:
+    def prefilter(self) -> None:
         """Leave it to uWSGI, which has the rules."""
 
     def decision(self) -> Decision:

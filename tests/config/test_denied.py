@@ -38,8 +38,8 @@ def test_a_working_directory_that_is_closed_has_no_files(locked: Path) -> None:
 def test_a_closed_directory_on_pythons_path_holds_no_finder(locked: Path) -> None:
     """Python passes over it, and so does the search for what compiles regexps."""
     program = (
-        "from alarm_mw.config.screens import Screens\nfrom alarm_mw.model.types import Rule\n"
-        "sys.path.append(os.getcwd())\nprint(Screens(pathlib.Path('/nowhere')).know([Rule('x', ())]))"
+        "from alarm_mw.config.literal_cache import LiteralCache\nfrom alarm_mw.model.types import Rule\n"
+        "sys.path.append(os.getcwd())\nprint(LiteralCache(pathlib.Path('/nowhere')).knows([Rule('x', ())]))"
     )
     assert run(locked, program) == "False\n"
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, Rule, Syntax, Verdict
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.prefilter import Prefilter
 
 ALARMS = ("a", "b", "c")
 _keys = (f"k{n}" for n in itertools.count())
@@ -19,7 +19,7 @@ _keys = (f"k{n}" for n in itertools.count())
 
 def engine(*rules: Rule, alarm_freq: float = 0.0, alarm_msg_size: int = 8192) -> Engine:
     compiled = [compile_rule(rule) for rule in rules]
-    screen = Screen.compile(compiled)
+    screen = Prefilter(compiled)
     return Engine(compiled, screen, ALARMS, alarm_freq=alarm_freq, alarm_msg_size=alarm_msg_size)
 
 
@@ -327,6 +327,6 @@ def test_a_line_on_which_the_only_rule_was_cut_off_has_that_reason() -> None:
 def test_an_id_is_plain_text_whatever_the_alarm_is_called() -> None:
     """It is the same for the same name, another one for another, and can stand in any header."""
     names = ("ops.mail-1", "störung", "a%C3", "\udcff", "<a@b>")
-    named = Engine([], Screen.compile([]), names, alarm_freq=0.0, alarm_msg_size=100)
+    named = Engine([], Prefilter([]), names, alarm_freq=0.0, alarm_msg_size=100)
     ids = [named.fire(name, line(b"x", key="k"), 0.0).firings[0].id for name in names]
     assert ids == ["k.ops.mail-1", "k.st%C3%B6rung", "k.a%25C3", "k.%ED%B3%BF", "k.%3Ca%40b%3E"]

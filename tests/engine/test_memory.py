@@ -12,16 +12,14 @@ from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, Rule, Verdict
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.prefilter import Prefilter
 
 LIMITS = {"a": Limits(rate="1/1h")}
 
 
 def engine(rule: Rule, memory: Memory | None = None, limits: dict[str, Limits] | None = None) -> Engine:
     rules = [compile_rule(rule)]
-    return Engine(
-        rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits=limits, memory=memory
-    )
+    return Engine(rules, Prefilter(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits=limits, memory=memory)
 
 
 def reborn(memory: Memory, now: float, time: float, *, lost: float = 0.0, new_now: float = 0.0) -> Memory:
@@ -107,7 +105,7 @@ def test_what_is_configured_no_more_is_forgotten() -> None:
         rules = [compile_rule(rule), compile_rule(once)]
         each = Engine(
             rules,
-            Screen.compile(rules),
+            Prefilter(rules),
             [name],
             alarm_freq=3.0,
             alarm_msg_size=8192,

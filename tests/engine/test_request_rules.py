@@ -10,18 +10,18 @@ from alarm_mw.engine.conditions import key_of
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, RequestConditions, Rule
-from alarm_mw.patterns.finder import Name
+from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
+from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.quick import QuickPattern
-from alarm_mw.patterns.screen import Screen
 
 UPLOADS = RequestConditions(methods=("POST",), path="^/upload")
 ERRORS = RequestConditions(statuses=((500, 599),), access_log=True)
 ACCESS = b'127.0.0.1 - - [24/Nov/2026:18:25:28 +0000] "GET /%s HTTP/1.1" %d 6 "-" "curl"\n'
 
 
-def engine(*rules: Rule, backend: Name | None = None) -> Engine:
+def engine(*rules: Rule, finder: MakeFinder = literal_finder) -> Engine:
     compiled = [compile_rule(rule) for rule in rules]
-    return Engine(compiled, Screen.compile(compiled, backend=backend), ("a", "b"), alarm_freq=0.0, alarm_msg_size=8192)
+    return Engine(compiled, Prefilter(compiled, finder), ("a", "b"), alarm_freq=0.0, alarm_msg_size=8192)
 
 
 def record(message: bytes, source: str = "wsgi", path: str = "/upload", held: tuple[str, ...] = ()) -> Record:
@@ -32,10 +32,10 @@ def fired(engine: Engine, record: Record) -> list[tuple[str, str]]:
     return [(firing.alarm, firing.rule) for firing in engine.evaluate(record, 0.0).firings]
 
 
-@pytest.mark.parametrize("backend", ["hyperscan", "re2", "regex"])
-def test_a_middlewares_record_reaches_the_rules_it_names(backend: Name) -> None:
+@pytest.mark.parametrize("finder", [literal_finder, PlainFinder])
+def test_a_middlewares_record_reaches_the_rules_it_names(finder: MakeFinder) -> None:
     """A rule on requests fires for the record that the middleware made for it, and for nothing else."""
-    on_uploads = engine(Rule("", ("a",), request=UPLOADS), Rule("ERROR", ("b",)), backend=backend)
+    on_uploads = engine(Rule("", ("a",), request=UPLOADS), Rule("ERROR", ("b",)), finder=finder)
     line = b"Request: POST /upload was answered with 200\n"
     assert fired(on_uploads, record(line, held=(key_of(UPLOADS), "of another rule"))) == [
         ("a", "request: methods=('POST',) path=^/upload")
@@ -46,13 +46,12 @@ def test_a_middlewares_record_reaches_the_rules_it_names(backend: Name) -> None:
 
 
 def test_such_rules_cost_other_lines_nothing() -> None:
-    """Rules on requests are nothing that the screen looks for, whether they have a regexp or not."""
-    screen = Screen.compile([compile_rule(Rule(pattern, ("a",), request=UPLOADS)) for pattern in ("", "POST")])
-    for one in (screen, Screen.loads(screen.dumps())):
-        assert one.judges_every_line == ()
-        assert not one.may_concern(None, "")
-        assert not one.may_match(b"POST /upload\n")
-        assert one.scan(b"POST /upload\n" * 3) == []
+    """Rules on requests are nothing that the prefilter looks for, whether they have a regexp or not."""
+    prefilter = Prefilter([compile_rule(Rule(pattern, ("a",), request=UPLOADS)) for pattern in ("", "POST")])
+    assert prefilter.judges_every_line == ()
+    assert not prefilter.records.may_concern(None, "")
+    assert not prefilter.records.may_match("POST /upload")
+    assert prefilter.scan(b"POST /upload\n" * 3) == []
 
 
 def test_a_regexp_beside_the_conditions_is_searched_in_the_line() -> None:
@@ -89,10 +88,10 @@ def test_a_path_that_takes_too_long_is_cut_off_and_counted() -> None:
     assert on_path.evaluate(slow, 0.0).cut_off == ()
 
 
-@pytest.mark.parametrize("backend", ["hyperscan", "re2", "regex"])
-def test_a_rule_on_access_logs_reads_their_lines(backend: Name) -> None:
+@pytest.mark.parametrize("finder", [literal_finder, PlainFinder])
+def test_a_rule_on_access_logs_reads_their_lines(finder: MakeFinder) -> None:
     """A rule with ``access_log`` fires for the lines of requests that fulfil its conditions, wherever they are seen."""
-    on_errors = engine(Rule("", ("a",), request=ERRORS), backend=backend)
+    on_errors = engine(Rule("", ("a",), request=ERRORS), finder=finder)
     for source in ("stdout", "logging"):
         assert fired(on_errors, record(ACCESS % (b"", 503), source))
         assert not fired(on_errors, record(ACCESS % (b"", 200), source))
@@ -105,7 +104,7 @@ def test_a_line_that_the_screen_is_sure_of_is_still_read() -> None:
     slow = RequestConditions(path="^/only$", access_log=True)
     on_path = engine(Rule("", ("a",), request=slow), Rule("curl", ("b",), request=slow))
     lines = ACCESS % (b"other", 200) + ACCESS % (b"only", 200)
-    hits = on_path.screen.scan(lines)
+    hits = on_path.prefilter.scan(lines)
     assert [hit.certain for hit in hits] == [(), ()]
     found = [
         on_path.evaluate(record(lines[hit.start : hit.end], "stdout"), 0.0, hit.rules, hit.certain).matched

@@ -19,7 +19,7 @@ from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.thread import Worker
 from alarm_mw.model.types import Reason, Record, Rule
-from alarm_mw.patterns.screen import Hit, Screen
+from alarm_mw.patterns.prefilter import Hit, Prefilter
 from alarm_mw.transports.own_requests import own_requests
 
 LIMIT = 10.0
@@ -34,10 +34,10 @@ class Stage:
 
     def __init__(self, path: Path, seconds: str) -> None:
         self.outbox = Outbox(path)
-        rules = [compile_rule(Rule("ERR", ("a",))), compile_rule(Rule(r"BAD (?!but)\w", ("a",)))]
-        self.screen = Screen.compile(rules)
+        rules = [compile_rule(Rule("ERR", ("a",))), compile_rule(Rule(r"BAD (?!but)(?:\w+)+$", ("a",)))]
+        self.prefilter = Prefilter(rules)
         limits = {"a": Limits(rate=f"1/{seconds}")}
-        self.engine = Engine(rules, self.screen, ["a"], alarm_freq=0.0, alarm_msg_size=8192, limits=limits)
+        self.engine = Engine(rules, self.prefilter, ["a"], alarm_freq=0.0, alarm_msg_size=8192, limits=limits)
         self.has_taken = threading.Semaphore(0)
         self.worker = Worker(self.engine, self.outbox, lambda _: self.has_taken.release())
         self.worker.start()
@@ -45,11 +45,11 @@ class Stage:
         assert self.has_taken.acquire(timeout=LIMIT)
 
     def batch(self, *lines: bytes) -> Batch:
-        hits = self.screen.scan(b"".join(lines))
+        hits = self.prefilter.scan(b"".join(lines))
         return Batch(
             (),
             {"stdout": {"lines": len(lines) - len(hits), "screened_out": len(lines) - len(hits)}},
-            lines=Lines("stdout", hits, record_of, self.screen.rule_set),
+            lines=Lines("stdout", hits, record_of, self.prefilter.rule_set),
         )
 
     def hold_back(self, *lines: bytes) -> None:

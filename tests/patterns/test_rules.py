@@ -269,6 +269,6 @@ def test_groups_that_are_nested_too_deeply_are_refused(monkeypatch: pytest.Monke
     def give_up(*_: object, **__: object) -> object:
         raise RecursionError
 
-    monkeypatch.setattr("alarm_mw.patterns.regexp.translate", give_up)
+    monkeypatch.setattr("alarm_mw.patterns.regexp.required_literals", give_up)
     with pytest.raises(PatternError, match="nested too deeply"):
         compile_rule(python("a"))

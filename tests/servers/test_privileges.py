@@ -22,7 +22,7 @@ from alarm_mw.app.current_master import current
 
 logging.basicConfig(handlers=[alarm_mw.AlarmHandler()])
 logging.error("TERRIBLE as root")
-while current().screen() is None:
+while current().prefilter() is None:
     pass
 pid = os.fork()
 if pid == 0:
@@ -31,7 +31,7 @@ if pid == 0:
     logging.error("TERRIBLE as somebody")
     for _ in range(3):
         logging.error("nothing")
-    print("worker is", "blind" if current().screen() is None else "done", flush=True)
+    print("worker is", "blind" if current().prefilter() is None else "done", flush=True)
     sys.stdin.read()
     alarm_mw.shutdown()
     os._exit(0)

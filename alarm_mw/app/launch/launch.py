@@ -17,11 +17,12 @@ from alarm_mw.app.launch.abandoned import abandoned, told
 from alarm_mw.app.launch.state import StateDir, own_state_dir, state_home
 from alarm_mw.app.launch.trust import check_directory
 from alarm_mw.config.deaths import asks_for_deaths
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.loaded import Loaded
-from alarm_mw.config.screens import Screens
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.restart import STACKS
+from alarm_mw.patterns.record_prefilter import record_rules
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.start import start
 from alarm_mw.system.descriptors import is_open
@@ -48,11 +49,11 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     if threading.current_thread() is not threading.main_thread():  # Python lets no other one change signals
         raise RefusedError("only the main thread can start the supervisor")
     rules = loaded.settings.rules
-    saved = Screens.of_user(os.environ).saved(rules)  # now, while no output waits for it
+    compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, while no output waits for it
     state = _claim(places.state_dir, command)
     try:
         plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
-        Publisher(plan.socket).publish_rules(rules, saved)  # so that the first request finds it
+        Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # so that the first request finds it
     except RefusedError:
         os.close(state.lock)
         raise

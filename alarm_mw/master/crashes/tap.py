@@ -1,6 +1,6 @@
 """Stands between a stream's reader and its intake, and takes a copy of what tells of a crash.
 
-A chunk without a crash costs one more search, with a screen of its own.
+A chunk without a crash costs one more search, for literals of its own.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.streams.chunk import Chunk
-from alarm_mw.master.streams.line_screen import LineScreen
-from alarm_mw.model.types import Rule
+from alarm_mw.master.streams.line_prefilter import LinePrefilter
 from alarm_mw.monitors.segfault.crashdump import BEGINNING, is_beginning, is_dump_line
-from alarm_mw.patterns.screen import Hit, Screen
+from alarm_mw.patterns.literal_finder import literal_finder
+from alarm_mw.patterns.literals import Literal
+from alarm_mw.patterns.prefilter import Hit
 
 #: For so many seconds after its first line, lines of a dump are looked for.
 DUMP_TIME = 1.0
 
 #: What a line has that tells of a crash: Python's words, and gunicorn's newer and older ones.
-_WORDS = [Rule(re.escape(words), ()) for words in (BEGINNING.decode(), "Worker (pid:", "Worker with pid ")]
+_WORDS = [Literal(words) for words in (BEGINNING, b"Worker (pid:", b"Worker with pid ")]
 _KILLED = re.compile(
     rb"Worker (?:\(pid:(\d{1,9})\) was sent|with pid (\d{1,9}) was terminated due to signal) (SIG[A-Z0-9]+|\d{1,3}\b)"
 )
@@ -62,30 +62,30 @@ class _Found:
 
 
 class CrashTap:
-    """The screen and the ``hand_over`` of one `StreamReader`; for that reader's thread."""
+    """The prefilter and the ``hand_over`` of one `StreamReader`; for that reader's thread."""
 
-    def __init__(self, screen: LineScreen, hand_over: Callable[[Chunk], None], listener: Listener) -> None:
-        self.screen = screen
+    def __init__(self, prefilter: LinePrefilter, hand_over: Callable[[Chunk], None], listener: Listener) -> None:
+        self.prefilter = prefilter
         self._hand_over = hand_over
         self._listener = listener
-        self._words = Screen.compile([compile_rule(rule) for rule in _WORDS])
+        self._words = literal_finder(_WORDS)
         self._found = _Found()
 
     @property
     def rule_set(self) -> object:
-        """What the numbers of the hits' rules belong to (`LineScreen`)."""
-        return self.screen.rule_set
+        """What the numbers of the hits' rules belong to (`LinePrefilter`)."""
+        return self.prefilter.rule_set
 
-    def with_screen(self, screen: LineScreen) -> CrashTap:
-        """Return the same tap with another screen: what the one scans, the other hands over as well."""
+    def with_prefilter(self, prefilter: LinePrefilter) -> CrashTap:
+        """Return the same tap with another prefilter: what the one scans, the other hands over as well."""
         fresh = copy.copy(self)
-        fresh.screen = screen
+        fresh.prefilter = prefilter
         return fresh
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        """Return the screen's hits, and the lines that tell of a crash as hits of no rule (`LineScreen`)."""
-        hits = self.screen.scan(data, base)
-        may_tell = bool(self._words.scan(data))
+        """Return the prefilter's hits, and the lines that tell of a crash as hits of no rule (`LinePrefilter`)."""
+        hits = self.prefilter.scan(data, base)
+        may_tell = self._words.finds_any(data)
         if not may_tell and not self._is_open():
             return hits
         if may_tell and BEGINNING in data:

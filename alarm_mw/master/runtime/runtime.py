@@ -33,7 +33,7 @@ from alarm_mw.master.worker.memory_writer import read_memory
 from alarm_mw.master.worker.thread import Worker
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
 from alarm_mw.model.types import NOWHERE, Reason, Rule
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.prefilter import Prefilter
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +107,9 @@ class Runtime:
                 log.warning(ORPHANED, n, name, name)
 
     @property
-    def screen(self) -> Screen:
+    def prefilter(self) -> Prefilter:
         """What tells which rules may match a line."""
-        return self._current.engine.screen
+        return self._current.engine.prefilter
 
     @property
     def retired(self) -> tuple[Alarm, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 #: How long completed lines without a hit may wait to be reported, in seconds.
 REPORT_AFTER = 0.5
@@ -24,11 +24,11 @@ class Chunk:
     hits: tuple[Hit, ...] = ()
     #: How many lines were too long and judged by their first part only.
     oversized: int = 0
-    #: How many lines passed unjudged because the screen failed.
+    #: How many lines passed unjudged because the prefilter failed.
     unjudged: int = 0
     #: How many bytes the sink refused for good (a full disk, a terminal that has gone).
     lost: int = 0
-    #: Whose the numbers of the hits' rules are (`LineScreen.rule_set`).
+    #: Whose the numbers of the hits' rules are (`LinePrefilter.rule_set`).
     rule_set: object = None
 
 
@@ -40,7 +40,7 @@ class Tally:
     def __init__(self, stream: str) -> None:
         self.stream = stream
         self.lines = 0
-        #: Of the hits, which all come from one screen.
+        #: Of the hits, which all come from one prefilter.
         self.rule_set: object = None
         self._clear()
 

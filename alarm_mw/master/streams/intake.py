@@ -13,7 +13,7 @@ from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 #: Seconds that output waits at most until the alarms in it are in the outbox.
 PATIENCE = 0.25

@@ -1,6 +1,6 @@
 """The master's reader of one output stream: looks at every line, then passes the bytes on as they came.
 
-The way of a chunk: a copy of what the source holds, the screen's look at its complete lines, the hits handed over,
+The way of a chunk: a copy of what the source holds, the prefilter's look at its complete lines, the hits handed over,
 and only then the same bytes on to the sink. Whenever the process is killed, what was not passed on is still in the
 source, and what was passed on had been looked at; the stream's state tells the next reader which is which.
 """
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from alarm_mw.master.streams.chunk import Chunk, Tally
-from alarm_mw.master.streams.line_screen import LineScreen
+from alarm_mw.master.streams.line_prefilter import LinePrefilter
 from alarm_mw.master.streams.lines import MAX_LINE, LineCutter, Piece, count_lines
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
@@ -56,7 +56,7 @@ class StreamReader:
     `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
     All three are called in the thread of `run`.
 
-    `screen` may be replaced at any time, from any thread. The descriptors stay the caller's.
+    `prefilter` may be replaced at any time, from any thread. The descriptors stay the caller's.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class StreamReader:
         source: int,
         sink: int | None,
         *,
-        screen: LineScreen,
+        prefilter: LinePrefilter,
         hand_over: Callable[[Chunk], None],
         state: StreamState | None = None,
         transit: tuple[int, int] | None = None,
@@ -73,7 +73,7 @@ class StreamReader:
         on_broken: Callable[[str, OSError], None] = lambda _, __: None,
     ) -> None:
         self.name = name
-        self.screen = screen
+        self.prefilter = prefilter
         self._source, self._sink, self._transit = source, sink, transit
         self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
         self._state = state if state is not None else StreamState()
@@ -191,16 +191,16 @@ class StreamReader:
     def _judge(self, pieces: list[Piece]) -> None:
         """Judge pieces of the buffer."""
         offset = self._passed - self._end
-        screen = self.screen
-        self._tally.rule_set = screen.rule_set
+        prefilter = self.prefilter
+        self._tally.rule_set = prefilter.rule_set
         for start, stop in pieces:
             data = bytes(self._buffer[start:stop])
             lines = count_lines(data)
             self._tally.lines += lines
             try:
-                self._tally.hits += screen.scan(data, offset + start)
+                self._tally.hits += prefilter.scan(data, offset + start)
             except Exception:  # the output passes whatever the rules do
-                logger.exception("%s: the screen failed; lines pass unjudged", self.name)
+                logger.exception("%s: the prefilter failed; lines pass unjudged", self.name)
                 self._tally.unjudged += max(lines, 1)
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from alarm_mw.model.types import Record
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
 
 
@@ -19,7 +19,7 @@ class Item:
     record: Record
     #: Fire this alarm past the rules; None: put the record to the rules.
     alarm: str | None = None
-    #: The rules that may match, by the screen; None: not screened.
+    #: The rules that may match, by the prefilter; None: not known.
     candidates: tuple[int, ...] | None = None
     #: Those of them that do match.
     certain: tuple[int, ...] = ()
@@ -33,7 +33,7 @@ class Lines(msgspec.Struct, frozen=True):
     hits: Sequence[Hit]
     #: Makes the record of one of them: only where it is needed, for that takes longer than all the rest.
     record: Callable[[Hit], Record]
-    #: Whose the numbers of the hits' rules are: those of another screen say nothing to the engine. None: the engine's.
+    #: Whose the numbers of the hits' rules are: those of another one say nothing to the engine. None: the engine's.
     rule_set: object = None
 
 

@@ -16,7 +16,7 @@ from alarm_mw.engine.flood_control.flood_control import Gate
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch, Item, Lines
 from alarm_mw.model.types import Reason, Record, Verdict
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.own_requests import own_requests
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ class Judge:
 
     def _of_lines(self, lines: Lines, now: float, *, each: bool) -> Iterator[Judged]:
         if not self._is_ours(lines):
-            # Other rules have come into force since they were screened.
+            # Other rules have come into force since they were prefiltered.
             records = map(lines.record, lines.hits)
             return (Judged(record, self._judge(Item(record), now)) for record in records)
         return self._each_line(lines, now) if each or len(lines.hits) == 1 else self._lines(lines, now)
@@ -97,7 +97,7 @@ class Judge:
         return list(self._finished(runs, lines, now)) if other is None else None
 
     def _is_ours(self, lines: Lines) -> bool:
-        return lines.rule_set in (None, self._engine.screen.rule_set)
+        return lines.rule_set in (None, self._engine.prefilter.rule_set)
 
     def _lines(self, lines: Lines, now: float) -> Iterator[Judged]:
         own = own_requests.expected()

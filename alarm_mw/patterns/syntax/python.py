@@ -43,14 +43,27 @@ _FEW = 8
 _BEYOND_ASCII = 128
 
 
+#: Constructs of which only compiling tells whether they are valid, such as a lookbehind without a fixed length.
+DOUBTFUL = re.compile(r"\(\?[<(PR&0-9]|\(\*|\\[1-9gk]|\{[0-9,]{5}|(?s:(?:\(.*){30})")
+
+
 def understood(pattern: str) -> tuple[re.Pattern[str], Tree]:
     """Return a pattern compiled, and its tree; raise `PatternError` where it is wrong."""
+    tree, compiled = read(pattern)
+    return compiled or re.compile(pattern), tree
+
+
+def read(pattern: str) -> tuple[Tree, re.Pattern[str] | None]:
+    """Return a pattern's tree, and the pattern compiled where its validity took that.
+
+    Raises `PatternError` where it is wrong.
+    """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(record=True) as warned:
             # What Python may read otherwise one day is what this Python says today.
-            warnings.simplefilter("ignore")
-            # Compiling finds what parsing does not, such as a lookbehind without a fixed length.
-            return re.compile(pattern), parse(pattern)
+            warnings.simplefilter("always")
+            tree = parse(pattern)
+            return tree, re.compile(pattern) if warned or DOUBTFUL.search(pattern) else None
     except re.error as error:
         raise PatternError(error.msg, error.pos) from None
     except (OverflowError, ValueError):  # Python reads no decimal number of more than some thousand digits

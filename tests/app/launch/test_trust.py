@@ -14,6 +14,7 @@ from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.master.publisher import Publisher
+from alarm_mw.patterns.record_prefilter import RecordRules
 from alarm_mw.transports.places import published_path
 from alarm_mw.transports.published import Content, Published
 
@@ -88,15 +89,15 @@ def test_nothing_is_published_through_a_link(tmp_path: Path) -> None:
     victim.write_text("precious")
     Path(f"{published_path(socket)}.{os.getpid()}").symlink_to(victim)
     Path(f"{socket}.notice").symlink_to(victim)
-    assert not Publisher(socket).publish(Content(b"screen"))
+    assert not Publisher(socket).publish(Content(RecordRules()))
     assert victim.read_text() == "precious"
 
 
 def test_what_others_could_have_published_is_not_read(tmp_path: Path) -> None:
-    """Compiled regexps of a stranger are nothing to run."""
+    """What a stranger says of the rules could hide what matters."""
     socket = str(tmp_path / "s")
-    Publisher(socket).publish(Content(b"screen"))
-    assert Published(socket).read() == Content(b"screen")
+    Publisher(socket).publish(Content(RecordRules()))
+    assert Published(socket).read() == Content(RecordRules())
     Path(published_path(socket)).chmod(0o666)
     with pytest.raises(ValueError, match="others can write"):
         Published(socket).read()

@@ -17,7 +17,7 @@ from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Firing, Reason, Record, Rule, Verdict
-from alarm_mw.patterns.screen import Screen
+from alarm_mw.patterns.prefilter import Prefilter
 
 ALARMS = ("a", "b")
 _keys = (f"k{n}" for n in itertools.count())
@@ -34,7 +34,7 @@ def engine(
     compiled = [compile_rule(rule) for rule in rules or (Rule("x", ("a",)),)]
     return Engine(
         compiled,
-        Screen.compile(compiled),
+        Prefilter(compiled),
         ALARMS,
         left_out=left_out,
         alarm_freq=alarm_freq,
@@ -343,7 +343,7 @@ def test_an_alarm_that_cannot_be_had_has_no_digest() -> None:
     limited.evaluate(line(b"x 1\n"), 0.0)
     limited.evaluate(line(b"x 2\n"), 1.0)
     rules = [compile_rule(Rule("x", ("b",)))]
-    other = Engine(rules, Screen.compile(rules), ["b"], alarm_freq=0, alarm_msg_size=99, memory=limited.memory)
+    other = Engine(rules, Prefilter(rules), ["b"], alarm_freq=0, alarm_msg_size=99, memory=limited.memory)
     assert other.tick(10.0, 10.0) == []
     assert other.due() is None
 

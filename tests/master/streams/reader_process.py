@@ -12,7 +12,7 @@ import sys
 from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 
 class EveryLine:
@@ -34,7 +34,7 @@ def main() -> None:
         "stdout",
         source,
         sink,
-        screen=EveryLine(),
+        prefilter=EveryLine(),
         hand_over=tell,
         state=StreamState.from_fd(state),
         transit=(transit[0], transit[1]),

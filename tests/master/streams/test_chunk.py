@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.master.streams.chunk import REPORT_AFTER, Chunk, Tally
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 
 def test_nothing_is_told_of_nothing() -> None:

@@ -11,7 +11,7 @@ from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.intake import StreamIntake
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 
 def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:

@@ -25,7 +25,7 @@ from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 LIMIT = 20.0
 ROOT = Path(__file__).parents[3]
@@ -136,7 +136,7 @@ def open_stream(regexp: bytes = b"ALARM", state: StreamState | None = None, sink
         "stdout",
         source,
         end if sink is None else sink,
-        screen=RegexpScreen(regexp),
+        prefilter=RegexpScreen(regexp),
         hand_over=chunks.put,
         state=state,
         on_end=lambda _: ended.set(),
@@ -295,7 +295,7 @@ def test_an_endless_line_needs_no_memory(stream_of: Open) -> None:
 def test_new_rules_apply_to_a_running_stream(stream_of: Open) -> None:
     """Replacing the screen changes what is found from the next line on."""
     stream = stream_of(b"old")
-    stream.reader.screen = RegexpScreen(b"new", 7)
+    stream.reader.prefilter = RegexpScreen(b"new", 7)
     stream.send(b"old\nnew\n")
     assert stream.chunks.get(timeout=LIMIT).hits == (Hit(4, b"new\n", (7,)),)
 
@@ -303,10 +303,10 @@ def test_new_rules_apply_to_a_running_stream(stream_of: Open) -> None:
 def test_a_failing_screen_does_not_stop_the_output(stream_of: Open) -> None:
     """When the rules fail, the output passes, and the lines that nobody judged are counted."""
     stream = stream_of()
-    stream.reader.screen = FailingScreen()
+    stream.reader.prefilter = FailingScreen()
     stream.send(b"one\ntwo\n")
     assert stream.chunks.get(timeout=LIMIT) == Chunk("stdout", 2, unjudged=2)
-    stream.reader.screen = RegexpScreen(b"ALARM")
+    stream.reader.prefilter = RegexpScreen(b"ALARM")
     stream.send(b"ALARM\n")
     assert stream.chunks.get(timeout=LIMIT).hits == (Hit(8, b"ALARM\n", (0,)),)
 
@@ -376,7 +376,7 @@ def test_a_terminal_as_source_is_read_to_its_end() -> None:
     controller, terminal = pty.openpty()
     read, write = os.pipe()
     chunks: list[Chunk] = []
-    reader = StreamReader("stdout", controller, write, screen=RegexpScreen(b"ALARM"), hand_over=chunks.append)
+    reader = StreamReader("stdout", controller, write, prefilter=RegexpScreen(b"ALARM"), hand_over=chunks.append)
     thread = threading.Thread(target=reader.run)
     thread.start()
     os.write(terminal, b"well\nALARM\n")
@@ -401,7 +401,7 @@ def test_stop_does_not_wait_for_a_full_sink(stream_of: Open) -> None:
     assert not stream.thread.is_alive()
     told: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
     following = StreamReader(
-        "stdout", stream.source, stream.sink, screen=RegexpScreen(b"ALARM"), hand_over=told.put, state=state
+        "stdout", stream.source, stream.sink, prefilter=RegexpScreen(b"ALARM"), hand_over=told.put, state=state
     )
     thread = threading.Thread(target=following.run)
     thread.start()
@@ -456,7 +456,7 @@ def test_what_was_looked_at_behind_a_full_sink_stays_in_the_source(stream_of: Op
     stream.thread.join(LIMIT)
     told: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
     following = StreamReader(
-        "stdout", stream.source, stream.sink, screen=RegexpScreen(b"half an ALARM"), hand_over=told.put, state=state
+        "stdout", stream.source, stream.sink, prefilter=RegexpScreen(b"half an ALARM"), hand_over=told.put, state=state
     )
     thread = threading.Thread(target=following.run)
     thread.start()
@@ -480,7 +480,7 @@ def test_a_copy_is_only_looked_at() -> None:
     """Without a sink the reader judges a copy of the output and writes nowhere."""
     source, write = os.pipe()
     chunks: list[Chunk] = []
-    reader = StreamReader("stderr", source, None, screen=RegexpScreen(b"ALARM"), hand_over=chunks.append)
+    reader = StreamReader("stderr", source, None, prefilter=RegexpScreen(b"ALARM"), hand_over=chunks.append)
     thread = threading.Thread(target=reader.run)
     thread.start()
     write_all(write, b"well\nALARM\n" * 50_000)

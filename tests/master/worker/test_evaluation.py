@@ -13,7 +13,7 @@ from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.evaluation import Judge, Judged
 from alarm_mw.model.types import Reason, Record, Rule
-from alarm_mw.patterns.screen import Hit, Screen
+from alarm_mw.patterns.prefilter import Hit, Prefilter
 from alarm_mw.transports.own_requests import own_requests
 
 RULES = (
@@ -30,15 +30,17 @@ class Stage:
 
     def __init__(self, alarm_freq: float = 0.0) -> None:
         rules = [compile_rule(rule) for rule in RULES]
-        self.screen = Screen.compile(rules)
+        self.prefilter = Prefilter(rules)
         limits = {"a": Limits(rate="1/1h"), "b": Limits(rate="2/1h")}
-        self.engine = Engine(rules, self.screen, ["a", "b"], alarm_freq=alarm_freq, alarm_msg_size=8192, limits=limits)
+        self.engine = Engine(
+            rules, self.prefilter, ["a", "b"], alarm_freq=alarm_freq, alarm_msg_size=8192, limits=limits
+        )
         self.judge = Judge(self.engine)
         self.made = 0
 
     def lines(self, *texts: bytes) -> Batch:
         data = b"".join(texts)
-        return Batch(lines=Lines("stdout", self.screen.scan(data), self._record))
+        return Batch(lines=Lines("stdout", self.prefilter.scan(data), self._record))
 
     def _record(self, hit: Hit) -> Record:
         self.made += 1

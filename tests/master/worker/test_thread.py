@@ -23,7 +23,7 @@ from alarm_mw.master.worker.batch import Batch, Item, Lines, Silence
 from alarm_mw.master.worker.memory_writer import read_memory
 from alarm_mw.master.worker.thread import Worker
 from alarm_mw.model.types import Reason, Record, Rule, Syntax
-from alarm_mw.patterns.screen import Hit, Screen
+from alarm_mw.patterns.prefilter import Hit, Prefilter
 
 _numbers = itertools.count()
 
@@ -44,7 +44,7 @@ class Stage:
         self.outbox = Outbox(path)
         self.woken: list[set[str]] = []
         engine = Engine(
-            rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
+            rules, Prefilter(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
         )
         self.worker = Worker(
             engine, self.outbox, lambda taken: self.woken.append({entry.firing.alarm for entry in taken.entries})
@@ -77,7 +77,7 @@ def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplo
     memory = stage.worker._engine.memory
     memory.timeouts["ERR a"] = MAX_TIMEOUTS
     rule = compile_rule(Rule("ERR", ("a",)))
-    engine = Engine([rule], Screen.compile([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
+    engine = Engine([rule], Prefilter([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
     assert stage.worker.exchange(engine, 10.0)
     stage.work(item(b"ERR 1\n"))
     assert stage.outbox.count_waiting() == {}
@@ -89,12 +89,12 @@ def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(sta
     stage.work(item(b"ERR same\n"))
     former = stage.worker._engine
     rules = [compile_rule(Rule("NEW", ("a",))), compile_rule(Rule("ERR", ("a",)))]
-    engine = Engine(rules, Screen.compile(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=former.memory)
+    engine = Engine(rules, Prefilter(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=former.memory)
     assert stage.worker.exchange(engine, 10.0)
     # Number 0 is the exclusion of the former rules, number 1 their ERR.
     lines = (b"ERR same\n", b"ERR other\n", b"skip NEW\n", b"skip\n")
     hits = tuple(Hit(n, line, (n % 2,), (n % 2,)) for n, line in enumerate(lines))
-    for n, rule_set in enumerate((former.screen.rule_set, engine.screen.rule_set)):
+    for n, rule_set in enumerate((former.prefilter.rule_set, engine.prefilter.rule_set)):
 
         def record(hit: Hit, n: int = n) -> Record:
             return Record(hit.line, "stdout", 1.0, f"{n}-{hit.start}")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from alarm_mw.patterns.screen import Hit
+from alarm_mw.patterns.prefilter import Hit
 
 
-class LineScreen(Protocol):
+class LinePrefilter(Protocol):
     """Finds the lines that some rule may match."""
 
     @property

@@ -1,0 +1,342 @@
+"""The literals that a regexp requires: texts of which each line that it matches holds at least one.
+
+They are what the prefilter looks for. A literal may stand in lines that the regexp does not match; a line that the
+regexp matches never lacks all of them. A node that is not known here requires nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+
+from alarm_mw.patterns.tree import (
+    NEWLINE,
+    UPPER,
+    Anchor,
+    At,
+    Atomic,
+    Chars,
+    Choice,
+    Condition,
+    Group,
+    Look,
+    Mood,
+    Node,
+    Repeat,
+    Sequence,
+    Tree,
+    both_cases,
+    codes,
+)
+from alarm_mw.patterns.trim import trimmed
+
+#: What may stand in one place: so many alternatives are followed, and so many together for a whole regexp.
+_MOST_OF_PLACE = 16
+_MOST = 64
+
+#: A set of so many characters is followed.
+_MOST_OF_SET = 4
+
+#: A repeat's first texts count, up to so many bytes of them.
+_LONGEST_REPEAT = 64
+
+#: Bits of rarity that twice as many alternatives have to be worth.
+_COST = 4
+
+#: A literal of fewer bytes stands in nearly every line.
+SHORTEST = 2
+
+#: The only characters beyond ASCII that are the same as ASCII letters when case is ignored.
+_TWINS = {"i": ("\u0130", "\u0131"), "k": ("\u212a",), "s": ("\u017f",)}
+
+#: Pairs of bytes that are frequent in logs, by the samples of Loghub and by access logs.
+_FREQUENT = frozenset(
+    b"n |er| 1|: | 2|ec|or| s|.1|d |co|ti|0 |] |on|ss| c|in|ro|un| f|om|sh|c |se| [|ot|no|t |re|il|]:|ed|us|te|at|"
+    b"es| a|en|th|GE|ET|T |NF|FO|IN|HT|TT|TP|P/|1.|/1|00|20|10".split(b"|")
+)
+#: … and those that are half as frequent.
+_LESS_FREQUENT = frozenset(
+    b"s |, | t|to|de|al|ur|r |an|nt|st|ar|is|it|ou|me|ve|le|nd|ce|ne|e | i| d| p| r| u| b| e| m| o| w|li|ma|ic|ra|"
+    b"la|ta|si|el|so|ca|ai|lo|ul|mo|wa|po|pe|pr|tr|id|ut|ng|g |y |- |= |.0|.2|:1|:2|:3|:5|01|02|05|12|0.|2.".split(b"|")
+)
+
+
+class Literal(msgspec.Struct, frozen=True, array_like=True):
+    """A text that is looked for."""
+
+    text: bytes
+    #: ASCII letters count in any case; the text has small ones.
+    ignores_case: bool = False
+    #: It counts at the start of a line only.
+    at_start: bool = False
+    #: Whoever finds it has found a match.
+    certain: bool = False
+
+
+#: What a rule requires; nothing: each line has to be judged.
+Literals = tuple[Literal, ...]
+EVERY_LINE: Literals = ()
+
+
+class _Alternatives(NamedTuple):
+    """Texts of which every match holds one."""
+
+    #: The higher, the fewer lines are thought to hold one.
+    rarity: float
+    texts: frozenset[bytes]
+
+
+class _Found(NamedTuple):
+    """What is known of a node."""
+
+    #: All texts that it can be; None where they are many, or not known.
+    all_texts: frozenset[bytes] | None
+    #: The texts of which each match begins, and ends, with one.
+    begins: frozenset[bytes]
+    ends: frozenset[bytes]
+    #: The best alternatives that are required within it.
+    required: _Alternatives
+
+
+_EMPTY = frozenset({b""})
+_NO_ALTERNATIVES = _Alternatives(-math.inf, frozenset())
+_UNKNOWN = _Found(None, _EMPTY, _EMPTY, _NO_ALTERNATIVES)
+_NO_TEXT = _Found(_EMPTY, _EMPTY, _EMPTY, _NO_ALTERNATIVES)
+#: A newline ends a line, and Hyperscan takes no zero byte.
+_NOT_IN_TEXTS = NEWLINE | 1
+#: Sets of one character, and those of a letter in both cases, each with its text.
+_SINGLE = {1 << code: bytes([code]) for code in range(1, 128) if code != ord("\n")}
+_SMALL = {both_cases(members): text for members, text in _SINGLE.items() if text.islower() or not text.isalpha()}
+_STARTS = frozenset({Anchor.START, Anchor.LINE_START, Anchor.INNER_LINE_START})
+
+
+def required_literals(tree: Tree, *, multiline: bool = False) -> Literals:
+    """Return the best literals that a regexp requires, none where every line has to be judged.
+
+    `multiline`: it is searched in messages of several lines.
+    """
+    anchored, root = _without_start(trimmed(tree.root))
+    reader = _Reader(ignores_case=False)
+    found = reader.best(root)
+    if reader.sees_both_cases:
+        folded = _Reader(ignores_case=True)
+        in_any_case = folded.best(root)
+        if in_any_case.rarity > found.rarity:
+            reader, found = folded, in_any_case
+    if not found.texts or min(map(len, found.texts)) < SHORTEST:
+        return EVERY_LINE
+    certain = reader.is_exact and not multiline
+    literals = [
+        Literal(text, reader.ignores_case and text.upper() != text, anchored and certain, certain)
+        for text in _without_longer(found.texts, anchored=anchored)
+    ]
+    if reader.ignores_case and tree.text:
+        literals += [Literal(twin.encode()) for twin in _twins_in(found.texts)]
+    return tuple(literals)
+
+
+def _without_start(root: Node) -> tuple[bool, Node]:
+    """Return whether a regexp is found at the start of a line only, and the regexp without that."""
+    match root:
+        case Sequence((At(anchor), *rest)) if anchor in _STARTS:
+            return True, Sequence(tuple(rest)) if len(rest) != 1 else rest[0]
+    return False, root
+
+
+def _without_longer(texts: frozenset[bytes], *, anchored: bool) -> list[bytes]:
+    """Return the texts without those that hold another one."""
+    if anchored:
+        return sorted(texts)
+    return sorted(text for text in texts if not any(other in text for other in texts if other is not text))
+
+
+class _Reader:
+    """Reads one tree for the texts in it, as they are or in small letters."""
+
+    def __init__(self, *, ignores_case: bool) -> None:
+        self.ignores_case = ignores_case
+        #: What is found says all there is to say.
+        self.is_exact = True
+        #: Some letter may stand there in both cases.
+        self.sees_both_cases = False
+
+    def best(self, root: Node) -> _Alternatives:
+        """Return the best alternatives that a whole regexp requires."""
+        found = self._read(root)
+        if found.all_texts is None:
+            self.is_exact = False
+            return found.required
+        return self._whole(found)
+
+    def _whole(self, found: _Found) -> _Alternatives:
+        """Return the best alternatives of a node whose texts may be known."""
+        if found.all_texts is None:
+            return found.required
+        alternatives = self._alternatives(found.all_texts)
+        if found.required.rarity > alternatives.rarity:  # of what is looked at ahead or behind
+            return found.required
+        return alternatives
+
+    def _alternatives(self, texts: frozenset[bytes]) -> _Alternatives:
+        if b"" in texts or not texts:
+            return _NO_ALTERNATIVES
+        rarity = min(map(_rarity, texts)) - _COST * math.log2(len(texts))
+        return _Alternatives(rarity - self.ignores_case, texts)
+
+    def _read(self, node: Node) -> _Found:  # noqa: PLR0911  # one for each kind
+        match node:
+            case Chars():
+                return self._chars(node)
+            case Sequence(items):
+                return self._sequence(items)
+            case Choice(branches):
+                return self._choice([self._read(branch) for branch in branches])
+            case Repeat():
+                return self._repeat(node)
+            case Group(item):
+                return self._read(item)
+        self.is_exact = False
+        match node:
+            case Atomic(item):
+                return self._read(item)
+            case Condition(yes=yes, no=no):
+                return self._choice([self._read(yes), self._read(no)])
+            case Look(item, negative=False):
+                return _NO_TEXT._replace(required=self._whole(self._read(item)))
+            case Look() | At():
+                return _NO_TEXT
+        return _UNKNOWN
+
+    def _chars(self, node: Chars) -> _Found:
+        texts, is_exact, has_both_cases = _texts(node, ignores_case=self.ignores_case)
+        self.is_exact &= is_exact
+        self.sees_both_cases |= has_both_cases
+        return _UNKNOWN if texts is None else _Found(texts, texts, texts, _NO_ALTERNATIVES)
+
+    def _single(self, node: Chars) -> bytes | None:
+        """Return the text of a set of one ASCII letter; None of other sets."""
+        if node.others or node.source is not None:
+            return None
+        if self.ignores_case:
+            return _SMALL.get(node.members)
+        return _SINGLE.get(node.members)
+
+    def _sequence(self, items: Iterable[Node]) -> _Found:
+        required, begins, run = _NO_ALTERNATIVES, None, _EMPTY
+        tail = b""  # of each text of the run
+        for item in items:
+            if isinstance(item, Chars) and (single := self._single(item)) is not None:
+                tail += single
+                continue
+            found = self._read(item)
+            run, tail = frozenset([text + tail for text in run]) if tail else run, b""
+            longer = _product(run, found.begins)
+            required = max(required, found.required, key=_rarity_of)
+            if found.all_texts is not None and longer is not None:
+                run = longer
+                continue
+            begins = begins or longer or run
+            required = max(required, self._alternatives(longer or run), key=_rarity_of)
+            run = found.ends
+        run = frozenset([text + tail for text in run]) if tail else run
+        if begins is None:
+            return _Found(run, run, run, required)
+        return _Found(None, begins, run, max(required, self._alternatives(run), key=_rarity_of))
+
+    def _choice(self, branches: list[_Found]) -> _Found:
+        required = _NO_ALTERNATIVES
+        each = [self._whole(branch) for branch in branches]
+        if all(alternatives.texts for alternatives in each):
+            texts = frozenset().union(*(alternatives.texts for alternatives in each))
+            required = self._alternatives(texts) if len(texts) <= _MOST else _NO_ALTERNATIVES
+        known = [branch.all_texts for branch in branches if branch.all_texts is not None]
+        if len(known) == len(branches) and len(union := frozenset().union(*known)) <= _MOST:
+            return _Found(union, union, union, required)
+        begins = frozenset().union(*(branch.begins for branch in branches))
+        ends = frozenset().union(*(branch.ends for branch in branches))
+        return _Found(
+            None,
+            begins if len(begins) <= _MOST_OF_PLACE else _EMPTY,
+            ends if len(ends) <= _MOST_OF_PLACE else _EMPTY,
+            required,
+        )
+
+    def _repeat(self, node: Repeat) -> _Found:
+        if node.mood is Mood.POSSESSIVE:
+            self.is_exact = False
+        if node.most == 0:
+            return _NO_TEXT
+        found = self._read(node.item)
+        texts = found.all_texts
+        if node.least == 0:
+            if node.most != 1 or texts is None or len(texts) >= _MOST_OF_PLACE:
+                return _UNKNOWN
+            texts |= _EMPTY
+            return _Found(texts, texts, texts, _NO_ALTERNATIVES)
+        if texts is None:
+            return found
+        times, power = 1, texts
+        while times < node.least and (longer := _product(power, texts)) and len(max(longer, key=len)) < _LONGEST_REPEAT:
+            times, power = times + 1, longer
+        is_all = times == node.least == node.most
+        return _Found(
+            power if is_all else None, power, power, max(found.required, self._alternatives(power), key=_rarity_of)
+        )
+
+
+def _rarity_of(alternatives: _Alternatives) -> float:
+    return alternatives.rarity
+
+
+@lru_cache(4096)
+def _texts(node: Chars, *, ignores_case: bool) -> tuple[frozenset[bytes] | None, bool, bool]:
+    """Return the texts of a set, None where they are many; whether they are all; whether a letter has both cases."""
+    members, others = node.members, node.others
+    if ignores_case:
+        members = members & ~UPPER | (members & UPPER) << 32
+        if members.bit_count() == 1 and set(others) <= set(_TWINS.get(chr(members.bit_length() - 1), ())):
+            others = ()
+    count = members.bit_count() + len(others)
+    if node.wide or members & _NOT_IN_TEXTS or not 0 < count <= _MOST_OF_SET:
+        return None, False, False
+    encoded = [other.encode("utf-8", "surrogateescape") for other in others if not _is_alone(other)]
+    texts = frozenset([*(bytes([code]) for code in codes(members)), *encoded])
+    is_exact = (not ignores_case or both_cases(node.members) == node.members) and all(map(str.isprintable, others))
+    return texts, is_exact, not ignores_case and _has_both_cases(members)
+
+
+def _has_both_cases(members: int) -> bool:
+    return bool((members & UPPER) << 32 & members)
+
+
+def _is_alone(character: str) -> bool:
+    """Return whether the character is a surrogate that is never in text decoded from UTF-8."""
+    return "\ud800" <= character <= "\udc7f" or "\udd00" <= character <= "\udfff"
+
+
+def _product(starts: frozenset[bytes], ends: frozenset[bytes]) -> frozenset[bytes] | None:
+    """Return each start followed by each end; None where these are many."""
+    if ends == _EMPTY:
+        return starts
+    if len(starts) * len(ends) > _MOST_OF_PLACE:
+        return None
+    return frozenset([start + end for start in starts for end in ends])
+
+
+def _rarity(text: bytes) -> float:
+    """Return about how many bits of information it is that a text stands in a line."""
+    rarity = 4
+    for at in range(len(text) - 1):
+        pair = text[at : at + 2]
+        rarity += 7 if pair in _FREQUENT else 9 if pair in _LESS_FREQUENT else 11
+    return rarity
+
+
+def _twins_in(texts: Iterable[bytes]) -> list[str]:
+    """Return the characters beyond ASCII that may stand for letters of texts where case is ignored."""
+    letters = frozenset().union(*texts)
+    return [twin for letter, twins in _TWINS.items() if ord(letter) in letters for twin in twins]

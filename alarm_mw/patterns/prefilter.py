@@ -1,0 +1,198 @@
+"""The prefilter: which lines some rule may match, told for all rules in one pass.
+
+Each rule requires literals (`literals`). Those of all rules are looked for at once; only a line that holds a rule's
+literal is put to the rule's own regexp. So nearly every line costs one pass of Hyperscan's literal matcher and nothing
+else. It may say yes too often, never no too often. Any thread may use a prefilter; nothing in it blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import NamedTuple, Protocol
+
+from alarm_mw.model.types import Rule
+from alarm_mw.patterns.literal_finder import LITERAL_BITS, LiteralFinder, MakeFinder, literal_finder
+from alarm_mw.patterns.literals import Literal, Literals
+from alarm_mw.patterns.record_prefilter import RecordPrefilter, record_rules
+
+_LITERAL_MASK = (1 << LITERAL_BITS) - 1
+
+#: Regexps are asked for so many seconds of a chunk; whether the rest of it matches is left to the engine.
+PATIENCE = 0.05
+
+#: How many combinations of literals are remembered.
+MOST_PLANS = 1000
+
+
+class Hit(NamedTuple):
+    """A line in which rules may match; there may be a million of them in a few seconds."""
+
+    #: Where its first byte is in the data, or in what `Prefilter.scan` was told that the data is a part of.
+    start: int
+    #: With its newline, where it has one.
+    line: bytes
+    #: The numbers of the rules that may match, ascending.
+    rules: tuple[int, ...]
+    #: Those among them that do match: they need no verdict.
+    certain: tuple[int, ...] = ()
+
+    @property
+    def end(self) -> int:
+        """Where it ends, after its newline."""
+        return self.start + len(self.line)
+
+
+class PrefilteredRule(Protocol):
+    """A rule with what it requires, such as a `CompiledRule`."""
+
+    rule: Rule
+    literals: Literals | None
+    ends_scan: bool
+
+    @property
+    def confirm(self) -> Callable[[bytes], bool | None]:
+        """What tells whether the rule matches a printed line; None where that could take long to tell."""
+        ...
+
+
+class _Plan(NamedTuple):
+    """What becomes of a line in which some literals are."""
+
+    #: The rules that require one of them, ascending, and those that they make certain.
+    rules: tuple[int, ...]
+    certain: tuple[int, ...]
+    #: The literals that count only at the line's start.
+    at_start: tuple[int, ...]
+
+
+class Prefilter:
+    """All rules at once; a rule's number is its place among them."""
+
+    def __init__(
+        self,
+        rules: Sequence[PrefilteredRule],
+        make_finder: MakeFinder = literal_finder,
+    ) -> None:
+        self._rules = tuple(rules)
+        looked_for = [(number, rule.literals) for number, rule in enumerate(rules) if rule.literals is not None]
+        #: The rules that have to be judged on every line.
+        self.judges_every_line = tuple(number for number, literals in looked_for if not literals)
+        self._all = tuple(number for number, _ in looked_for)
+        requiring: dict[Literal, list[int]] = {}
+        for number, literals in looked_for:
+            for literal in literals:
+                requiring.setdefault(literal, []).append(number)
+        self._literals = tuple(requiring)
+        self._requiring = tuple(map(tuple, requiring.values()))
+        self._finder: LiteralFinder = make_finder(self._literals)
+        self._plans: dict[tuple[int, ...], _Plan] = {}
+        #: For the records of the application's processes.
+        self.records = RecordPrefilter(record_rules(rules))
+
+    @property
+    def rule_set(self) -> object:
+        """What the numbers of the rules belong to: this very prefilter."""
+        return self
+
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        """Return the lines of a chunk in which some rule may match, in order.
+
+        `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is looked for
+        line by line. `base` is where the data is in the stream.
+        """
+        finds = None if self.judges_every_line else self._finder.find(data)
+        if finds is None:
+            return self._line_by_line(data, base, monotonic() + PATIENCE)
+        return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else []
+
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        """Return the numbers of the rules that may match a record: one of its lines, or it all (multiline)."""
+        if not message:
+            return self._all
+        found = {rule for literal in self._finder.found_in(message) for rule in self._requiring[literal]}
+        return tuple(sorted(found.union(self.judges_every_line)))
+
+    def may_match(self, message: bytes) -> bool:
+        """Return whether any rule may match a record of one or more lines."""
+        return bool(self.judges_every_line) or self._finder.finds_any(message)
+
+    # From finds to hits
+
+    def _hits(self, data: bytes, finds: list[int], base: int, until: float) -> list[Hit]:
+        """Return the lines around the finds."""
+        # In a flood every line is one: there is no call in here that most lines could do without.
+        finds.sort()
+        hits: list[Hit] = []
+        start = end = 0
+        found: tuple[int, ...] = ()
+        for find in finds:
+            literal = find & _LITERAL_MASK
+            at = (find >> LITERAL_BITS) - 1
+            if at >= end:
+                if found:
+                    self._judge(base + start, data[start:end], found, hits, until)
+                found = (literal,)
+                start, end = end, data.find(b"\n", end) + 1 or len(data)
+                if at >= end:
+                    start = data.rfind(b"\n", end, at) + 1 or end
+                    end = data.find(b"\n", at) + 1 or len(data)
+            elif literal not in found:
+                found += (literal,)
+        self._judge(base + start, data[start:end], found, hits, until)
+        return hits
+
+    def _line_by_line(self, data: bytes, base: int, until: float) -> list[Hit]:
+        """Return the hits of a chunk in which every line is looked at by itself."""
+        hits: list[Hit] = []
+        start = 0
+        while start < len(data):
+            end = data.find(b"\n", start) + 1 or len(data)
+            line = data[start:end]
+            self._judge(base + start, line, tuple(self._finder.found_in(line)), hits, until)
+            start = end
+        return hits
+
+    def _judge(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> None:
+        """Add the hit of a line with these literals, if it is one: put it to the rules that are quick to answer."""
+        rules, certain, at_start = self._plans.get(found) or self._new_plan(found)
+        if at_start:
+            kept = tuple([literal for literal in found if literal not in at_start or self._begins(line, literal)])
+            if kept != found:
+                self._judge(start, line, kept, hits, until)
+                return
+        if rules != certain:
+            rules, certain = self._confirmed(line, rules, certain, until)
+        if rules:
+            # What `Hit` itself would call.
+            hits.append(tuple.__new__(Hit, (start, line, rules, certain)))
+
+    def _begins(self, line: bytes, literal: int) -> bool:
+        text, ignores_case = self._literals[literal].text, self._literals[literal].ignores_case
+        return (line[: len(text)].lower() if ignores_case else line).startswith(text)
+
+    def _new_plan(self, found: tuple[int, ...]) -> _Plan:
+        if len(self._plans) >= MOST_PLANS:
+            self._plans.clear()
+        rules = {rule for literal in found for rule in self._requiring[literal]}.union(self.judges_every_line)
+        certain = {rule for literal in found if self._literals[literal].certain for rule in self._requiring[literal]}
+        at_start = tuple(literal for literal in found if self._literals[literal].at_start)
+        plan = self._plans[found] = _Plan(tuple(sorted(rules)), tuple(sorted(certain)), at_start)
+        return plan
+
+    def _confirmed(
+        self, line: bytes, rules: Sequence[int], certain: Sequence[int], until: float
+    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Return those of the rules that match or may match, and those that do, up to one that ends the scan."""
+        matching: list[int] = []
+        sure: list[int] = []
+        for rule in rules:
+            answer = rule in certain or (self._rules[rule].confirm(line) if monotonic() < until else None)
+            if answer is False:
+                continue
+            matching.append(rule)
+            if answer:
+                sure.append(rule)
+                if self._rules[rule].ends_scan:
+                    break
+        return tuple(matching), tuple(sure)

@@ -62,9 +62,9 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 def is_ini(file: str) -> bool:
-    """Tell whether a file is uWSGI's ini; one that cannot be read is taken for TOML."""
+    """Tell whether a file is uWSGI's, in whatever form; one that cannot be read is taken for TOML."""
     name = file.rpartition("/")[2].lower()
-    if re.search(r"\.ini(:[^:]*)?$", name):
+    if re.search(r"\.(ini|ya?ml|js(on)?|xml)(:[^:]*)?$", name):
         return True
     if name.endswith(".toml"):
         return False

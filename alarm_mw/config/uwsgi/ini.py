@@ -7,7 +7,7 @@ at the start of a line only, and a key may stand without ``=``. After uWSGI 2.0'
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import structs
@@ -18,13 +18,14 @@ from alarm_mw.config.sources import split_section
 from alarm_mw.config.uwsgi import logic
 from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.config.uwsgi.expand import expand
+from alarm_mw.config.uwsgi.forms import FormError, form_of, parse_form
 from alarm_mw.config.uwsgi.magic import MagicLine, Table, file_table, host_table, magic_lines
 from alarm_mw.model.types import Where
 
 SECTION = "uwsgi"
 _BLANKS = " \t\r"
 _COMMENT = ";#"
-_INCLUDES = frozenset({"ini", "include"})
+_INCLUDES = frozenset({"ini", "include", "yaml", "yml", "json"})
 _PLACEHOLDERS = frozenset({"set-placeholder", "set-ph", "set"})
 #: The keys that only shape the configuration itself.
 STRUCTURE = logic.ENDS | _INCLUDES | _PLACEHOLDERS | {"inherit", "else"}
@@ -90,7 +91,7 @@ class _Reader(msgspec.Struct):
         if text is not None:
             self.budget.spend(where, files=1, text=len(text))
             self.open = (*self.open, (file, section))
-            self._read_lines(self._magic(text, file, section), file, section)
+            self._read_lines(self._magic(text, file, section), file, section, form_of(file, text))
             self.open = self.open[:-1]
 
     def finish(self) -> None:
@@ -116,12 +117,17 @@ class _Reader(msgspec.Struct):
                 self.report.warn(Where(file, line.number), f"{gone} {advice}")
         return lines
 
-    def _read_lines(self, lines: Iterable[MagicLine], file: str, section: str) -> None:
-        entries = [*parse(lines, file, section)]
+    def _read_lines(self, lines: Sequence[MagicLine], file: str, section: str, form: str) -> None:
+        try:
+            entries = [*(parse_form(lines, file, section, form) if form else parse(lines, file, section))]
+        except FormError as error:
+            self.report.wrong(Where(file, error.line), str(error))
+            return
         for entry in entries:
             self._add(entry)
         if not entries:
-            self.report.warn(Where(file), f"there is no section [{section}] with keys in it, so nothing was read")
+            text = f"there is no section [{section}] with keys in it, so nothing was read"
+            self.report.doubt(Where(file), text, is_strict=bool(form))
 
     def _text(self, file: str, where: Where) -> str | None:
         try:
@@ -183,7 +189,7 @@ class _Reader(msgspec.Struct):
         name = name or self.open[-1][0]
         if "://" in name:
             self.report.wrong(entry.where, f"{entry.key}: only files can be read here, not {name.partition('://')[0]}:")
-        elif entry.option != "ini" and not name.endswith(".ini"):
-            self.report.warn(entry.where, f"{entry.key}: {name} was not read: only ini files are")
+        elif entry.option == "include" and name.rpartition(".")[2] not in {"ini", "yaml", "yml", "json"}:
+            self.report.warn(entry.where, f"{entry.key}: {name} was not read: only ini, YAML and JSON files are")
         else:
             self.read(name, section or SECTION, entry.where)

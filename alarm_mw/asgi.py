@@ -5,9 +5,10 @@ Follows the ASGI specification, HTTP & WebSocket format 2.5. WebSockets and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from time import perf_counter
+from types import NoneType
 from typing import TYPE_CHECKING
 
 from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
@@ -48,10 +49,9 @@ class AlarmMiddleware:
         if scope.get("type") != "http":
             await self.app(scope, receive, send)
             return
-        for name in _READ_HERE:
-            # One comparison for each that a server has as a list or a tuple, as they all do.
-            if type(facts := scope.get(name)) not in _LASTING and facts is not None:
-                scope[name] = list(facts)
+        # Two comparisons where a server has lists or tuples, as they all do.
+        if type(scope.get("headers")) not in _REREADABLE or type(scope.get("client")) not in _REREADABLE:
+            make_rereadable(scope)
         if is_by_alarm(scope):
             with made_by_alarm("asgi"):
                 await self.app(scope, receive, send)
@@ -103,7 +103,10 @@ class AsgiExchange(Exchange):
 
     def client_host(self) -> str:
         """Return the client's address; empty where the server knows none (a unix socket)."""
-        return (self.client[0] or "") if self.client else ""
+        try:
+            return (self.client[0] or "") if self.client else ""
+        except (KeyError, TypeError):  # a mistake of the server that the application lets pass
+            return ""
 
     def header(self, name: str) -> str | None:
         """Return the value of a request header by its name in small letters; several of one name as one."""
@@ -113,8 +116,11 @@ class AsgiExchange(Exchange):
 
     def announced_size(self) -> int | None:
         """Return the bytes of the request's body, as the client announced them."""
-        value = dict(self.facts_of_server.get("headers", ())).get(b"content-length")
-        return content_length(value.decode("latin-1")) if value else None
+        try:
+            value = dict(self.facts_of_server.get("headers", ())).get(b"content-length")
+            return content_length(value.decode("latin-1")) if value else None
+        except (AttributeError, TypeError, ValueError):  # as above
+            return None
 
 
 async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,10 +146,8 @@ async def _call_closely(app: ASGIApp, exchange: AsgiExchange, scope: Scope, rece
         await app(scope, looking if exchange.needs.awaits_leaving else receive, counting)
 
 
-#: What is read of a scope that may be any iterable by the specification, and so may be one that can be read once.
-_READ_HERE = ("headers", "client")
-
-_LASTING = (list, tuple)
+#: Of `headers` and `client` in a scope: what reading does not use up.
+_REREADABLE = frozenset({list, tuple, str, NoneType})
 
 #: Extensions by which the server sends a file: how much of it is not seen here.
 _UNCOUNTED = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
@@ -151,12 +155,35 @@ _UNCOUNTED = frozenset({"http.response.pathsend", "http.response.zerocopysend"})
 
 def is_by_alarm(scope: Scope) -> bool:
     """Return whether one of our actions made this request."""
-    headers: Iterable[tuple[bytes, bytes]] = scope.get("headers", ())
-    # A loop: a generator expression would double the price of what every request pays.
-    for name, value in headers:  # noqa: SIM110
-        if name == ASGI_HEADER and is_signed(value.decode("latin-1")):
-            return True
+    try:
+        # A loop: a generator expression would double the price of what every request pays.
+        for pair in scope.get("headers") or ():
+            # By its index: to unpack an iterator would use it up.
+            if pair[0] == ASGI_HEADER and is_signed(pair[1].decode("latin-1")):
+                return True
+    except (AttributeError, LookupError, TypeError):  # a pair that is an iterator, or a mistake of the server
+        return has_iterators(scope) and is_by_alarm(scope)
     return False
+
+
+def has_iterators(scope: Scope) -> bool:
+    """Put lists in the place of iterators among the pairs of headers, and return whether there are any."""
+    pairs = scope["headers"]
+    if not isinstance(pairs, (list, tuple)) or not any(isinstance(pair, Iterator) for pair in pairs):
+        return False
+    scope["headers"] = [list(pair) if isinstance(pair, Iterator) else pair for pair in pairs]
+    return True
+
+
+def make_rereadable(scope: Scope) -> None:
+    """Put lists in the place of headers and of a client that may be used up by reading.
+
+    The specification has any iterable, also for each pair of headers.
+    """
+    for name in ("headers", "client"):
+        facts = scope.get(name)
+        if type(facts) not in _REREADABLE and isinstance(facts, Iterable):
+            scope[name] = list(facts)
 
 
 def full_path(scope: Scope) -> str:

@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 import weakref
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import NoReturn
@@ -112,23 +112,75 @@ def test_the_application_gets_the_very_scope_and_receive() -> None:
     assert got[1] is receive
 
 
+HOST = (b"host", b"example.org")
+LENGTH = (b"content-length", b"7")
+
+
+class Once:
+    """An iterable that is no iterator, and yet can be read once."""
+
+    def __init__(self, *found: object) -> None:
+        self._left = iter(found)
+
+    def __iter__(self) -> Iterator[object]:
+        return self._left
+
+
 @pytest.mark.parametrize("closely", [False, True])
-def test_what_can_be_read_once_reaches_the_application(closely: bool, seen: Seen) -> None:
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: iter([HOST, LENGTH]),
+        lambda: Once(HOST, LENGTH),
+        lambda: [iter(HOST), iter(LENGTH)],
+        lambda: [HOST, iter(LENGTH)],
+        lambda: iter([iter(HOST), iter(LENGTH)]),
+    ],
+)
+def test_what_can_be_read_once_reaches_the_application(make: Callable[[], object], closely: bool, seen: Seen) -> None:
     """The specification has any iterable for headers and client: of one that is used up by reading, all is there."""
-    headers = [(b"host", b"example.org"), (b"content-length", b"7")]
     got: list[object] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        got.extend([list(scope["headers"]), list(scope["client"]), list(scope["server"])])
+        headers = [(name, value) for name, value in scope["headers"]]
+        got.extend([headers, list(scope["client"]), list(scope["server"])])
         await ok(scope, receive, send)
 
     watched = seen.watch(app)
     if closely:
         watched._rules.follow(Decision([RequestConditions(request_larger_than=1, response_larger_than=1)]))
-    run(watched, http_scope(headers=iter(headers), client=iter(["192.0.2.7", 1]), server=iter(["a", 80])))
-    assert got == [headers, ["192.0.2.7", 1], ["a", 80]]
+    run(watched, http_scope(headers=make(), client=iter(["192.0.2.7", 1]), server=iter(["a", 80])))
+    assert got == [[HOST, LENGTH], ["192.0.2.7", 1], ["a", 80]]
     assert seen.request.client == "192.0.2.7"
     assert seen.request.header("host") == "example.org"
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        {"headers": None},
+        {"headers": 5},
+        {"headers": [()]},
+        {"headers": [(b"alarm-mw", 5)]},
+        {"headers": [(b"content-length", "7")]},
+        {"headers": [(b"content-length",)]},
+        {"client": 5},
+        {"headers": [5]},
+    ],
+)
+def test_a_mistake_of_the_server_is_the_applications_business(mistake: Scope, seen: Seen) -> None:
+    """A scope that breaks the specification reaches the application as it is, which may not mind."""
+    got: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        got.append(dict(scope))
+        await ok(scope, receive, send)
+
+    watched = seen.watch(app)
+    watched._rules.follow(Decision([RequestConditions(request_larger_than=1)]))
+    run(watched, http_scope(**mistake))
+    assert got == [http_scope(**mistake)]
+    assert seen.request.client == ""
 
 
 @pytest.mark.parametrize("scope", [{}, {"path": "/"}, {"type": None}])

@@ -6,9 +6,11 @@ once with everything that the middleware can be asked for. It runs in the framew
 
 from __future__ import annotations
 
+import atexit
 import functools
 import importlib
 import json
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
@@ -19,10 +21,12 @@ import _pytest.monkeypatch
 import pytest
 from _pytest.compat import NOTSET
 
+import alarm_mw
 from alarm_mw import asgi, wsgi
 from alarm_mw.engine.request_rules import Decision
 from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import Request, client_left, server_error, slower_than, unfinished_after, unhandled_exception
+from alarm_mw.testing import Alarms
 
 #: Flask's suite was written for a pytest that had it.
 if not hasattr(_pytest.monkeypatch, "notset"):
@@ -110,7 +114,109 @@ def _wrap_starlette() -> None:
     client._TestClientTransport.__init__ = begin_wrapped
 
 
-_WRAP = {"werkzeug": [_wrap_werkzeug], "flask": [_wrap_werkzeug, _wrap_flask], "starlette": [_wrap_starlette]}
+def _wrap_wsgi_class(of: Any) -> None:
+    """Every object of a class whose objects are WSGI apps."""
+    call: Callable[..., Iterable[bytes]] = of.__call__
+
+    @functools.wraps(call)
+    def call_wrapped(self: Any, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return around_wsgi(functools.partial(call, self))(environ, start_response)
+
+    of.__call__ = call_wrapped
+
+
+def _wrap_asgi_class(of: Any) -> None:
+    """Every object of a class whose objects are ASGI apps."""
+    call: Callable[..., Awaitable[None]] = of.__call__
+
+    @functools.wraps(call)
+    async def call_wrapped(self: Any, scope: Any, receive: Any, send: Any) -> None:
+        await around_asgi(functools.partial(call, self))(scope, receive, send)
+
+    of.__call__ = call_wrapped
+
+
+def _wrap_given(of: Any, method: str, around: Callable[[Any], Any]) -> None:
+    """Every app that is given to a method as its first argument."""
+    given = getattr(of, method)
+
+    @functools.wraps(given)
+    def with_wrapped(self: Any, app: Any, *rest: Any, **options: Any) -> Any:
+        return given(self, around(app), *rest, **options)
+
+    setattr(of, method, with_wrapped)
+
+
+def _wrap_falcon() -> None:
+    """Every Falcon app, WSGI's and ASGI's."""
+    _wrap_wsgi_class(importlib.import_module("falcon").App)
+    _wrap_asgi_class(importlib.import_module("falcon.asgi").App)
+
+
+def _wrap_webob() -> None:
+    """Every response, which is an app as well, and whatever a request is sent to."""
+    webob = importlib.import_module("webob")
+    _wrap_wsgi_class(webob.Response)
+    _wrap_given(webob.Request, "call_application", around_wsgi)
+
+
+def _wrap_bottle() -> None:
+    """Every Bottle app."""
+    _wrap_wsgi_class(importlib.import_module("bottle").Bottle)
+
+
+def _wrap_a2wsgi() -> None:
+    """Wrap the apps on both sides of the bridges between WSGI and ASGI."""
+    a2wsgi = importlib.import_module("a2wsgi")
+    _wrap_given(a2wsgi.WSGIMiddleware, "__init__", around_wsgi)
+    _wrap_asgi_class(a2wsgi.WSGIMiddleware)
+    _wrap_given(a2wsgi.ASGIMiddleware, "__init__", around_asgi)
+    _wrap_wsgi_class(a2wsgi.ASGIMiddleware)
+
+
+def _wrap_asgiref() -> None:
+    """Wrap the app inside of the bridge from WSGI, and whatever a test communicates with."""
+    single = importlib.import_module("asgiref.compatibility").guarantee_single_callable
+    bridge = importlib.import_module("asgiref.wsgi").WsgiToAsgi
+    communicator = importlib.import_module("asgiref.testing").ApplicationCommunicator
+    _wrap_given(bridge, "__init__", around_wsgi)
+    _wrap_given(communicator, "__init__", lambda app: around_asgi(single(app)))
+
+
+class _CountingHandler(alarm_mw.AlarmHandler):
+    """Counts the records that have come through."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        _seen["requests"] += 1
+
+
+def _put_handler_first() -> None:
+    """Put the handler before all others of the root logger, with a rule for every line: each record is formatted."""
+    tests: Any = importlib.import_module("test.test_logging")
+    begin: Callable[[Any], None] = tests.BaseTest.setUp
+    alarms = Alarms(log_alarms=["a ."], alarm_freq=0)
+    alarms.__enter__()
+    atexit.register(alarms.__exit__, None, None, None)
+
+    def begin_with_handler(self: Any) -> None:
+        begin(self)
+        logging.root.handlers.insert(0, _CountingHandler())
+
+    tests.BaseTest.setUp = begin_with_handler
+
+
+_WRAP = {
+    "logging": [_put_handler_first],
+    "werkzeug": [_wrap_werkzeug],
+    "flask": [_wrap_werkzeug, _wrap_flask],
+    "starlette": [_wrap_starlette],
+    "falcon": [_wrap_falcon],
+    "webob": [_wrap_webob],
+    "bottle": [_wrap_bottle],
+    "a2wsgi": [_wrap_a2wsgi],
+    "asgiref": [_wrap_asgiref],
+}
 
 for wrap in _WRAP.get(os.environ["SUITE_WRAPPED"], []):
     wrap()

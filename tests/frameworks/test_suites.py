@@ -1,12 +1,13 @@
-"""Flask's, Werkzeug's and Starlette's own tests, without the middleware and around every app: the same outcomes.
+"""Frameworks' own tests, without the middleware and around every app; logging's, without our handler and with it.
 
-The suites come from the source distributions of the versions that are installed, through pip, and are kept for the
-next run. Left out of both runs: tests of Werkzeug's development server, whose apps are in processes of their own, and
-one of its router that takes ten seconds and calls no app.
+The outcomes are the same. The suites come from the source distributions of the versions that are installed, through
+pip, and are kept for the next run; logging's comes with Python. Left out of both runs is what gives no evidence: tests
+of servers, whose apps are in processes of their own, and slow ones that call no app.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -34,7 +35,23 @@ class Suite:
     tests: int
     requests: int
     options: tuple[str, ...] = field(default=())
+    #: Where the tests are, in the source distribution.
+    paths: tuple[str, ...] = ("tests",)
 
+
+#: Left out are tests that start servers, wait for seconds, or fail by themselves with this Python.
+FALCON = (
+    "--ignore=tests/test_wsgi_servers.py",
+    "--ignore=tests/asgi/test_asgi_servers.py",
+    "--ignore=tests/test_static.py",
+    "--ignore=tests/test_uri_templates.py",
+    "--ignore=tests/test_buffered_reader.py",
+    "--ignore=tests/asgi/test_buffered_reader.py",
+    "--ignore=tests/asgi/test_boundedstream_asgi.py",
+    "--ignore=tests/asgi/test_sync.py",
+    "--deselect=tests/asgi/test_ws.py::test_echo",
+    "--deselect=tests/asgi/test_ws.py::test_ws_enter_context_timeout",
+)
 
 SUITES = [
     Suite("flask", tests=450, requests=800),
@@ -45,7 +62,42 @@ SUITES = [
         options=("-m", "not dev_server", "--deselect", "tests/test_routing.py::test_long_build"),
     ),
     Suite("starlette", tests=1300, requests=2000),
+    Suite("falcon", tests=2500, requests=1800, options=FALCON),
+    Suite("webob", tests=2000, requests=200, options=("--deselect=tests/test_client_functional.py::test_client_slow",)),
+    Suite("bottle", tests=300, requests=150, paths=("test",)),
+    # The test that is left out needs another framework.
+    Suite("a2wsgi", tests=15, requests=20, options=("--deselect=tests/test_asgi.py::test_baize_stream_response",)),
+    # What is left out is about threads and context variables.
+    Suite("asgiref", tests=10, requests=15, paths=("tests/test_wsgi.py", "tests/test_testing.py")),
 ]
+
+#: Of CPython's: four tests that put a filter on the root logger's first handler, and one that wants it to have none;
+#: two that wait for seconds, and what is no test.
+LEFT_OUT = (
+    "test_filter",
+    "test_callable_filter",
+    "test_handler_filter",
+    "test_specific_filters",
+    "test_last_resort",
+    "test_race",
+    "test_noserver",
+    "test_compute_rollover",
+)
+
+#: CPython's, with the handler first on the root logger.
+LOGGING = Suite(
+    "logging",
+    tests=190,
+    requests=300,
+    options=(
+        "-pno:logging",
+        "-pno:warnings",
+        "-k",
+        f"not ({' or '.join(LEFT_OUT)})",
+        "--pyargs",
+    ),
+    paths=("test.test_logging",),
+)
 
 
 @dataclass(frozen=True)
@@ -127,11 +179,23 @@ def differing(plain: Outcomes, wrapped: Outcomes) -> list[str]:
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_frameworks_own_tests_do_not_notice_the_middleware(suite: Suite, shelf: Path, tmp_path: Path) -> None:
     """Every test of the framework passes, fails or is skipped with the middleware around its apps as without it."""
-    source = source_of(suite.name, shelf, tmp_path)
-    plain, wrapped = run_both(suite, source, tmp_path, ["tests"])
+    compare(suite, source_of(suite.name, shelf, tmp_path), tmp_path)
+
+
+@pytest.mark.timeout(2 * PATIENCE)
+def test_loggings_own_tests_do_not_notice_the_handler(tmp_path: Path) -> None:
+    """Every test of CPython's `logging` has the same outcome with an `AlarmHandler` that sees each record first."""
+    if importlib.util.find_spec("test.test_logging") is None and "CI" not in os.environ:
+        pytest.skip("this Python came without its own tests")
+    compare(LOGGING, tmp_path, tmp_path)
+
+
+def compare(suite: Suite, source: Path, directory: Path) -> None:
+    """Run the suite without and with our code; fail where that makes a difference."""
+    plain, wrapped = run_both(suite, source, directory, suite.paths)
     assert plain.requests == 0
     assert wrapped.requests >= suite.requests
     assert sum(outcome == "passed" for outcome in plain.outcomes.values()) >= suite.tests
     if differ := differing(plain, wrapped):  # what depends on time gets a second chance, in both runs
-        differ = differing(*run_both(suite, source, tmp_path, differ))
+        differ = differing(*run_both(suite, source, directory, differ))
     assert differ == []

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import io
 import json
+import lzma
 import sys
-from collections.abc import Iterator
-from typing import IO
+from collections.abc import Callable, Iterator
+from typing import IO, cast
 
 import click
 import msgspec
@@ -35,6 +39,9 @@ def replay(
 ) -> None:  # click's way
     """Put the lines of logs to the rules and show what they would have fired; "-" is the standard input.
 
+    A log that gzip, xz or bzip2 has compressed is decompressed; one of zstd as well where the package "zstandard" is
+    installed.
+
     All lines count as printed at one moment, so that an alarm's same message twice in a row is held back; give
     --alarm-freq 0 to see each of them. A rule that asks for what a line of a file does not have, such as a level, is
     named on the standard error: it matches none of them.
@@ -47,8 +54,11 @@ def replay(
     write = sys.stdout.write
     for file in files:
         with click.open_file(file, "rb") as stream:
-            for match in rehearsal.play(stream):
-                write((_as_json(file, match) if as_json else _as_text(file, match)) + "\n")
+            try:
+                for match in rehearsal.play(decompressed(stream)):
+                    write((_as_json(file, match) if as_json else _as_text(file, match)) + "\n")
+            except (EOFError, OSError, ValueError, lzma.LZMAError) as error:
+                raise click.ClickException(f"{file}: cannot be read: {error}") from error
 
 
 class Match(msgspec.Struct, frozen=True):
@@ -84,6 +94,49 @@ class Rehearsal:
             at = hit.start
             hits.append((lines, hit))
         return hits, lines + count_lines(block[at:])
+
+
+def decompressed(stream: IO[bytes]) -> IO[bytes]:
+    """Return a log as text, by how it begins: as it is, or decompressed.
+
+    Raises `ValueError` for a kind of compression that cannot be read here.
+    """
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
+    start = buffered.peek(6)
+    for magic, name in _UNREADABLE.items():
+        if start.startswith(magic):
+            raise ValueError(f'it is compressed by {name}: decompress it, and give "-" to read the standard input')
+    for magic, opened in _READERS.items():
+        if start.startswith(magic):
+            return opened(buffered)
+    return buffered
+
+
+def _zstd(stream: IO[bytes]) -> IO[bytes]:
+    try:
+        import zstandard  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError:
+        raise ValueError("it is compressed by zstd: pip install zstandard") from None
+    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+
+
+def _gzip(stream: IO[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+
+
+#: By the bytes with which a file begins.
+_READERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": _gzip,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+_UNREADABLE = {
+    b"\x1f\x9d": "compress",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+}
 
 
 def _missing(rule: Rule) -> str:

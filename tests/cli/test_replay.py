@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
 import csv
+import gzip
 import json
+import lzma
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
@@ -37,6 +44,50 @@ def test_each_line_that_matches_is_an_object(tmp_path: Path) -> None:
         {"file": str(log), "line": 2, "text": "ERR 1\r", **both},
         {"file": str(log), "line": 4, "text": "ERR \udcff last", **both},
     ]
+
+
+def zstd(data: bytes) -> bytes:
+    return zstandard.ZstdCompressor().compress(data)
+
+
+@pytest.mark.parametrize("from_stdin", [False, True])
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress, bz2.compress, zstd])
+def test_a_compressed_log_is_decompressed(compress: Callable[[bytes], bytes], from_stdin: bool, tmp_path: Path) -> None:
+    """A log that was rotated and compressed gives the lines that it has, whatever its name is."""
+    data = compress(b"fine\n" * 100_000 + b"ERR 1\n") + compress(b"ERR 2\n")
+    log = tmp_path / "big.log.1"
+    log.write_bytes(data)
+    result = replay("--json", *flags("a ERR"), *(["-"] if from_stdin else [str(log)]), given=data)
+    assert [(match["line"], match["text"]) for match in objects(result)] == [(100_001, "ERR 1"), (100_002, "ERR 2")]
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (gzip.compress(b"ERR 1\n" * 9)[:-9], "end-of-stream marker was reached"),
+        (lzma.compress(b"ERR 1\n" * 9)[:-9], "end-of-stream marker was reached"),
+        (lzma.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "corrupt|Corrupt"),
+        (bz2.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "Invalid data stream"),
+        (b"PK\x03\x04rest", "compressed by zip: decompress it"),
+        (b"\x1f\x9drest", "compressed by compress: decompress it"),
+    ],
+)
+def test_what_cannot_be_decompressed_is_an_error(data: bytes, why: str, tmp_path: Path) -> None:
+    """A log that is broken or compressed in another way does not pass for one without a match."""
+    log = tmp_path / "a.log"
+    log.write_bytes(data)
+    result = replay(*flags("a ERR"), str(log))
+    assert result.exit_code == 1
+    assert re.search(f"{log}: cannot be read: .*({why})", result.stderr)
+
+
+def test_zstd_names_the_package_that_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the library, a log of zstd is refused with the command that installs it."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    log = tmp_path / "a.log.zst"
+    log.write_bytes(zstd(b"ERR\n"))
+    result = replay(*flags("a ERR"), str(log))
+    assert (result.exit_code, "pip install zstandard" in result.stderr) == (1, True)
 
 
 def test_what_would_be_held_back_is_told_with_its_reason() -> None:

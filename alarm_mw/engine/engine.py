@@ -105,6 +105,10 @@ class Engine:
         """Forget what a former engine remembered of alarms and rules that this one does not have."""
         self.memory.keep_only(self._alarms, frozenset(self._names))
 
+    def held_over(self, waiting: Mapping[str, int], now: float) -> None:
+        """Count what earlier processes have fired and not delivered, so many firings of each alarm, as sent now."""
+        self._gatekeeper.held_over(waiting, now + self.memory.offset)
+
     # Digests
 
     def due(self) -> float | None:

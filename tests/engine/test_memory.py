@@ -58,6 +58,29 @@ def test_the_next_process_goes_on_where_the_last_one_was() -> None:
     assert (digest.held_back, digest.held_since) == (2, 1000.0)
 
 
+@pytest.mark.parametrize(("n", "fired"), [(0, 2), (1, 2), (2, 1), (3, 0), (10, 0), (10_000_000, 0)])
+def test_what_is_delivered_after_a_restart_counts(n: int, fired: int) -> None:
+    """Firings that were not delivered before a restart are sent after it, and the rate holds for all together."""
+    limits = {"a": Limits(rate="3/1m")}
+    before = engine(Rule("x", ("a",)), limits=limits)
+    before.evaluate(line(b"x 1\n"), 0.0)
+    after = engine(Rule("x", ("a",)), reborn(before.memory, 0.0, 1000.0, lost=30.0, new_now=5.0), limits)
+    after.held_over({"a": n, "gone": 3}, 5.0)
+    found = [verdict for number in range(5) for verdict in [after.evaluate(line(b"x %d\n" % number), 6.0 + number)]]
+    assert sum(len(verdict.firings) for verdict in found) == fired
+    assert after.evaluate(line(b"x later\n"), 5.0 + 61.0 + 5.0).firings
+
+
+def test_what_is_delivered_after_a_restart_counts_for_all_alarms_together() -> None:
+    """`alarm_rate` knows of it as well."""
+    rules = [compile_rule(Rule("x", ("a",)))]
+    screen = Screen.compile(rules)
+    made = Engine(rules, screen, ["a", "b"], alarm_freq=0.0, alarm_msg_size=8192, alarm_rate=Rate(3, 60.0))
+    made.held_over({"a": 1, "b": 2}, 0.0)
+    assert why(made.evaluate(line(b"x\n"), 1.0)) is Reason.ALARM_RATE
+    assert made.evaluate(line(b"x\n"), 61.0).firings
+
+
 def test_a_wall_clock_that_was_put_back_prolongs_nothing_beyond_the_limit() -> None:
     """A clock that jumps while no process runs makes no hold longer than it is anyway."""
     before = engine(Rule("x", ("a",)), limits=LIMITS)

@@ -37,6 +37,8 @@ class Suite:
     options: tuple[str, ...] = field(default=())
     #: Where the tests are, in the source distribution.
     paths: tuple[str, ...] = ("tests",)
+    #: Whether pytest-asyncio runs them; the other suites do not expect it.
+    has_asyncio: bool = False
 
 
 #: Left out are tests that start servers, wait for seconds, or fail by themselves with this Python.
@@ -66,9 +68,15 @@ SUITES = [
     Suite("webob", tests=2000, requests=200, options=("--deselect=tests/test_client_functional.py::test_client_slow",)),
     Suite("bottle", tests=300, requests=150, paths=("test",)),
     # The test that is left out needs another framework.
-    Suite("a2wsgi", tests=15, requests=20, options=("--deselect=tests/test_asgi.py::test_baize_stream_response",)),
+    Suite(
+        "a2wsgi",
+        tests=15,
+        requests=20,
+        options=("--deselect=tests/test_asgi.py::test_baize_stream_response",),
+        has_asyncio=True,
+    ),
     # What is left out is about threads and context variables.
-    Suite("asgiref", tests=10, requests=15, paths=("tests/test_wsgi.py", "tests/test_testing.py")),
+    Suite("asgiref", tests=10, requests=15, paths=("tests/test_wsgi.py", "tests/test_testing.py"), has_asyncio=True),
 ]
 
 #: Of CPython's: four tests that put a filter on the root logger's first handler, and one that wants it to have none;
@@ -144,7 +152,8 @@ def source_of(name: str, shelf: Path, directory: Path) -> Path:
 
 
 def start(suite: Suite, source: Path, report: Path, wrapped: str, tests: Sequence[str]) -> subprocess.Popen[bytes]:
-    options = ["-q", "-p", "suite_plugin", "-p", "no:cacheprovider", *suite.options, *tests]
+    plugins = ["-psuite_plugin", "-pno:cacheprovider", *([] if suite.has_asyncio else ["-pno:asyncio"])]
+    options = ["-q", *plugins, *suite.options, *tests]
     environ = {
         **os.environ,
         "PYTHONPATH": str(HERE),

@@ -99,6 +99,20 @@ class Gatekeeper:
             if reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
+    def held_over(self, waiting: Mapping[str, int], now: float) -> None:
+        """Count what has waited for its receiver since an earlier process, so many of each alarm: it is sent now."""
+        for_humans = 0
+        for alarm, n in waiting.items():
+            bounds = self._bounds.get(alarm)
+            if bounds is None:  # it is not configured any more
+                continue
+            if bounds.rate is not None:
+                self._memory.rates.held_over(alarm, n, now)
+            if bounds.for_humans:
+                for_humans += n
+        if self._alarm_rate is not None:
+            self._memory.rates.held_over(ALL, for_humans, now)
+
     def tick(self, now: float, time: float, *, at_end: bool) -> Iterator[Firing]:
         """Fire the digests that are due; `time` is in seconds since the epoch."""
         for alarm, untold in list(self._memory.held_back.alarms.items()):

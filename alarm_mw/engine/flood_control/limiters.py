@@ -105,6 +105,11 @@ class Rates:
         if len(times) > MOST:
             del times[0]
 
+    def held_over(self, name: str, n: int, now: float) -> None:
+        """Note that the last `n` firings are not sent before now."""
+        if n:
+            self.times.setdefault(name, [])[-n:] = [now] * min(n, MOST)
+
 
 class Thresholds:
     """``count`` and ``within``: a rule fires at its Nth match within so many seconds, and then counts anew."""

@@ -84,6 +84,7 @@ class Runtime:
         self.checkpoints = Checkpoints(self.outbox)
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
+        self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
         #: Its methods belong on the event loop.
         self.lanes = Lanes(self.outbox, alarms, former)
         self._thread = LoopThread(self._settle)

@@ -17,6 +17,7 @@ from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.outbox import memory_failover
 from alarm_mw.delivery.outbox.store import CHECKPOINT_EVERY
 from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.status import sight
 from alarm_mw.master.runtime.loop_thread import LoopThread
@@ -30,19 +31,24 @@ from alarm_mw.testing.recorder import NoOptions
 _numbers = itertools.count()
 
 
-def settings(delivery: Delivery | None = None) -> Settings:
+def settings(delivery: Delivery | None = None, limits: Limits = Limits()) -> Settings:  # noqa: B008  # frozen
     delivery = delivery or Delivery(backoff_first=0.001)
     rules = (Rule("ERR", ("a",), Syntax.PCRE), Rule("WARN", ("b",), Syntax.PCRE))
-    return Settings(tuple(Alarm(name, "recording", NoOptions(), delivery) for name in "ab"), rules)
+    return Settings(tuple(Alarm(name, "recording", NoOptions(), delivery, limits=limits) for name in "ab"), rules)
 
 
 def record(message: bytes) -> Item:
     return Item(Record(message, "stdout", 1.0, f"k{next(_numbers)}"))
 
 
-def start(recorder: Recorder, path: Path | None = None, delivery: Delivery | None = None) -> Runtime:
+def start(
+    recorder: Recorder,
+    path: Path | None = None,
+    delivery: Delivery | None = None,
+    limits: Limits = Limits(),  # noqa: B008  # frozen
+) -> Runtime:
     runtime = Runtime(
-        settings(delivery),
+        settings(delivery, limits),
         outbox=path or ":memory:",
         write_log=lambda _: None,
         find_action=recorder.find,
@@ -94,6 +100,21 @@ def test_what_is_not_delivered_is_delivered_by_the_next(tmp_path: Path) -> None:
     heir = start(recorder, tmp_path / "outbox.db")
     assert recorder.wait_for(1)[0].message == b"ERR\n"
     assert heir.stop(10.0)
+
+
+def test_what_the_next_delivers_counts_towards_its_rate(tmp_path: Path) -> None:
+    """After a restart the alarm sends what had waited, and nothing beyond its rate beside it."""
+    recorder, limits = Recorder(), Limits(rate="3/1h", for_humans=False)
+    path, slow = tmp_path / "outbox.db", Delivery(backoff_first=1000.0, backoff_max=1000.0)
+    recorder.fail_with(ActionError("busy", retry=True))
+    runtime = start(recorder, path, slow)  # as if it were more than an hour ago, it counts no rate
+    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(3)]))
+    assert not runtime.stop(30.0)
+    heir = start(recorder, path, limits=limits)
+    heir.submit(Batch([record(b"ERR %d\n" % n) for n in range(3, 5)]))
+    assert heir.stop(10.0)
+    assert recorder.messages == [b"ERR 0\n", b"ERR 1\n", b"ERR 2\n"]
+    assert heir.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.RATE: 2}
 
 
 def run_with(action: type[RecordingAction], message: bytes = b"ERR\n") -> Runtime:

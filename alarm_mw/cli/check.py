@@ -8,6 +8,7 @@ import click
 from msgspec import structs
 
 from alarm_mw.config.lint.report import told
+from alarm_mw.config.lint.suspicions import suspicions
 from alarm_mw.config.load import examine
 from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable
@@ -27,7 +28,8 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     """
     examined = examine(Sources.of_files(files, is_strict=True), os.environ)
     if not examined.problems:
-        examined = structs.replace(examined, problems=unmakable(examined.settings))
+        warnings = (*examined.warnings, *suspicions(examined.settings))
+        examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)
     for line in told(examined):
         click.echo(line)
     context.exit(2 if examined.problems else 0)

@@ -34,6 +34,10 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     #: Whether an attempt has no time limit in uWSGI's files.
     is_unlimited_in_uwsgi: ClassVar[bool] = False
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return a sentence for each thing that is allowed and probably not meant; `alarm-mw check` shows them."""
+        return ()
+
     def __repr__(self) -> str:
         shown = (
             f"{name}={MASK if name in secrets(type(self)) else getattr(self, name)!r}"

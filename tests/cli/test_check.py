@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -94,3 +95,79 @@ def test_what_a_server_would_start_with_is_a_mistake_here() -> None:
     Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nlog-alarm = b x\n")
     result = run("a.ini")
     assert (result.exit_code, result.output) == (2, "a.ini:3: unknown alarm 'b'\n1 problem\n")
+
+
+def warnings_of(text: str, name: str = "a.toml") -> list[str]:
+    Path(name).write_text(text)
+    result = run(name)
+    assert result.exit_code == 0, result.output
+    *warnings, summary = result.output.splitlines()
+    count = f", {len(warnings)} warning{'s' * (len(warnings) > 1)}" if warnings else ""
+    assert summary.endswith(count)
+    return warnings
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_warned"),
+    [
+        (r"foo\nbar", True),
+        ("foo\nbar", True),
+        (r"(?s)Traceback.*\nValueError", True),
+        (r"foo\r\n.*bar", True),
+        (r"foo\n+ x", True),
+        (r"foo\n^bar", True),
+        (r"foo\n", False),
+        (r"foo\n$", False),
+        (r"foo\n?bar", False),
+        (r"foo\n*bar", False),
+        (r"foo\n{0}bar", False),
+        (r"foo\nb?", False),
+        (r"foo\n.*", False),
+        (r"foo[^\n]bar", False),
+        (r"foo[\n ]bar", False),
+        (r"C:\\new", False),
+        (r"foo\nbar|baz", False),
+    ],
+)
+def test_a_newline_within_a_regexp_is_warned_of(pattern: str, is_warned: bool) -> None:
+    """A rule that wants text after a newline never matches a line, and one that can is not suspected."""
+    value = json.dumps(pattern)
+    warnings = warnings_of(f"alarms.a = 'log:'\nrules = [{{ pattern = {value}, alarms = 'a' }}]\n")
+    assert [line.partition(": warning: the regexp ")[0] for line in warnings] == ["a.toml:2"] * is_warned
+    if is_warned:
+        assert "multiline = true" in warnings[0]
+    many = f"alarms.a = 'log:'\nrules = [{{ pattern = {value}, alarms = 'a', multiline = true }}]\n"
+    assert warnings_of(many) == []
+
+
+def test_a_level_is_what_printed_lines_do_not_have() -> None:
+    """Rules that ask for a level or a logger are named once, with what they need in the application."""
+    rule = "[[rules]]\npattern = 'x'\nalarms = 'a'\n"
+    (warning,) = warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n{rule}logger = 'shop'\n{rule}")
+    assert warning.startswith("a.toml:3:")
+    assert "this rule (and 1 more) asks for a level or a logger" in warning
+    assert "AlarmHandler" in warning
+
+
+@pytest.mark.parametrize(
+    ("alarm", "warning"),
+    [
+        ("curl:example.org/hook", "the URL has no scheme, and is sent to http://example.org without encryption"),
+        ("curl:http://example.org/hook", None),
+        ("cmd:no-such-program -x", "the program 'no-such-program' of its command is not there"),
+        ("cmd:/no/such/program", "the program '/no/such/program' of its command is not there"),
+        ("cmd:LANG=C no-such-program", "the program 'no-such-program' of its command is not there"),
+        ("cmd:cat >> /tmp/x", None),
+        ("cmd:/bin/cat", None),
+        ("cmd:cd /tmp && ls", None),
+        ("cmd:$PROGRAM x", None),
+        ("cmd:(cat)", None),
+        ("cmd:./relative", None),
+    ],
+)
+def test_an_alarm_that_can_hardly_be_meant_is_warned_of(alarm: str, warning: str | None) -> None:
+    """A URL without a scheme and a command whose program is missing are seen before the first alarm."""
+    warnings = warnings_of(f"[uwsgi]\nalarm = a {alarm}\nlog-alarm = a x\n", "a.ini")
+    assert [line.startswith(f"a.ini:2: warning: alarm 'a': {warning}") for line in warnings] == [True] * (
+        warning is not None
+    )

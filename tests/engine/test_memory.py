@@ -74,8 +74,7 @@ def test_what_is_delivered_after_a_restart_counts(n: int, fired: int) -> None:
 def test_what_is_delivered_after_a_restart_counts_for_all_alarms_together() -> None:
     """`alarm_rate` knows of it as well."""
     rules = [compile_rule(Rule("x", ("a",)))]
-    screen = Screen.compile(rules)
-    made = Engine(rules, screen, ["a", "b"], alarm_freq=0.0, alarm_msg_size=8192, alarm_rate=Rate(3, 60.0))
+    made = Engine(rules, Prefilter(rules), ["a", "b"], alarm_freq=0.0, alarm_msg_size=8192, alarm_rate=Rate(3, 60.0))
     made.held_over({"a": 1, "b": 2}, 0.0)
     assert why(made.evaluate(line(b"x\n"), 1.0)) is Reason.ALARM_RATE
     assert made.evaluate(line(b"x\n"), 61.0).firings

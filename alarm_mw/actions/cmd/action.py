@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shutil
 import signal
 from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
@@ -34,6 +36,16 @@ _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 _OWN = "ALARM_MW_"
 
 
+#: The program of a command that begins as plainly as most do: variables, a name or an absolute path, a blank.
+_PROGRAM = re.compile(r"\s*(?:\w+=[\w./:-]*\s+)*(/[\w./+-]+|\w[\w.+-]*)(?=\s|;|$)")
+
+#: What POSIX's shell knows by itself (XCU 2.9, 2.14).
+_BUILTINS = frozenset(
+    {"case", "cd", "command", "eval", "exec", "exit", "export", "for", "if", "local", "read", "return"}
+)
+_BUILTINS |= {"set", "shift", "times", "trap", "type", "ulimit", "umask", "unset", "until", "wait", "while"}
+
+
 class CmdOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `cmd` action can be told."""
 
@@ -47,6 +59,13 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
             raise ValueError("cmd needs a shell command")
         if "\0" in self.command:
             raise ValueError("a shell command cannot hold a NUL character")
+
+    def warnings(self) -> tuple[str, ...]:
+        """Return whether the program that the command begins with is missing, where that can be seen."""
+        found = _PROGRAM.match(self.command)
+        if found is None or found[1] in _BUILTINS or shutil.which(found[1]) is not None:
+            return ()
+        return (f"the program {found[1]!r} of its command is not there, or cannot be executed by this user",)
 
 
 class CmdAction:

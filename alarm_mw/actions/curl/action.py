@@ -89,6 +89,12 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
 
         check_header(self.mail_from or default_sender(self.auth_user), self.mail_to, self.subject)
 
+    def warnings(self) -> tuple[str, ...]:
+        """Return what is probably missing."""
+        if "://" in self.url:
+            return ()
+        return (f"the URL has no scheme, and is sent to {self.target.origin} without encryption: write https://…",)
+
     @property
     def target(self) -> Target:
         """Return the URL taken apart."""

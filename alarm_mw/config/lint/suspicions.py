@@ -1,0 +1,45 @@
+"""What `alarm-mw check` warns of in a configuration that can be used: what its author probably did not mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from alarm_mw.config.settings import Settings
+from alarm_mw.model.errors import Problem
+from alarm_mw.model.types import Rule
+
+#: A newline that is followed by something that has to be there. Found in the text of a regexp, sets of characters left
+#: out: it misses some regexps, and finds none that can match a line.
+_SET = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
+_INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:[\w <>:,^-]|\\[wdsWDS.()])(?![?*{])")
+
+
+def suspicions(settings: Settings) -> tuple[Problem, ...]:
+    """Return a warning for each thing that should be looked at, in the order of alarms and rules."""
+    return (*_of_alarms(settings), *_of_records(settings.rules), *filter(None, map(_of_newline, settings.rules)))
+
+
+def _of_alarms(settings: Settings) -> Iterator[Problem]:
+    for alarm in settings.alarms:
+        for text in alarm.options.warnings():
+            yield Problem(alarm.where, f"alarm {alarm.name!r}: {text}")
+
+
+def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:
+    """Warn once of rules that only log records can match."""
+    asking = [rule for rule in rules if rule.level is not None or rule.logger is not None]
+    if asking:
+        more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
+        yield Problem(
+            asking[0].where,
+            f"this rule{more} asks for a level or a logger, which printed lines do not have: it matches only what "
+            "AlarmHandler, AlarmProcessor or AlarmSink in the application sends",
+        )
+
+
+def _of_newline(rule: Rule) -> Problem | None:
+    if rule.multiline or "|" in rule.pattern or not _INNER_NEWLINE.search(_SET.sub("", rule.pattern)):
+        return None
+    text = f"the regexp {rule.pattern!r} asks for text after a newline, but each line is searched by itself"
+    return Problem(rule.where, f"{text}: it never matches a printed line; multiline = true searches a log record whole")

@@ -16,6 +16,9 @@ MAX_MESSAGE = 256
 #: It has hung up, or we have.
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.EBADF})
 
+#: What the names of memory files begin with that a master leaves to the next one, among its connections.
+FILE = "file-"
+
 #: What the supervisor has added to a master's environment.
 _OF_MASTERS = frozenset({"ALARM_MW_FDS", "ALARM_MW_PLAN_FD"})
 
@@ -60,6 +63,8 @@ class Inheritance:
     streams: tuple[StreamFds, ...]
     listener: socket.socket
     connections: Mapping[str, socket.socket]
+    #: Descriptors of the memory files that the master before has left (`Link.leave`), by their names.
+    files: Mapping[str, int]
     link: Link
 
     @classmethod
@@ -70,8 +75,12 @@ class Inheritance:
         for stream in streams:
             for descriptor in stream.descriptors:
                 os.set_inheritable(descriptor, False)  # its signature
-        connections = {token: _socket(descriptor) for token, descriptor in fds["connections"].items()}
-        return cls(streams, _socket(fds["listen"]), connections, Link(_socket(fds["control"])))
+        kept = fds["connections"]
+        files = {token.removeprefix(FILE): kept[token] for token in kept if token.startswith(FILE)}
+        for descriptor in files.values():
+            os.set_inheritable(descriptor, False)  # its signature
+        connections = {token: _socket(kept[token]) for token in kept if not token.startswith(FILE)}
+        return cls(streams, _socket(fds["listen"]), connections, files, Link(_socket(fds["control"])))
 
 
 def _socket(descriptor: int) -> socket.socket:
@@ -93,6 +102,10 @@ class Link:
     def keep(self, token: str, descriptor: int) -> None:
         """Let the supervisor hold a connection open for the next master (`FdStore`)."""
         self._send(f"keep {token}".encode("ascii"), [descriptor])
+
+    def leave(self, name: str, descriptor: int) -> None:
+        """Let the supervisor hold a memory file for the next master, in the place of a former one of that name."""
+        self.keep(FILE + name, descriptor)
 
     def plan(self, descriptor: int) -> None:
         """Have the supervisor give this plan to the next masters (`Plan.write`)."""

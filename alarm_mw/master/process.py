@@ -18,6 +18,7 @@ from msgspec import structs
 
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
+from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.master.control import dead_letters
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
@@ -84,6 +85,7 @@ class MasterProcess:
             metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
             server_pid=lambda: self._server_pid,
             retired=loaded.retired,
+            journal=Journal(inheritance.files.get("outbox"), functools.partial(self._link.leave, "outbox")),
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),

@@ -31,7 +31,7 @@ class Syscalls:
     @classmethod
     def built(cls, folder: Path, part: str) -> Syscalls:
         """Compile the library into a folder; `part` is what the names of the files have in common."""
-        library = folder / "syscalls.so"
+        library = folder / "libsyscalls.so"
         source = Path(__file__).with_suffix(".c")
         subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], check=True)
         return cls(folder / "syscalls.control", library, part)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TypeVar
 
 #: Seconds to wait at the opening for another process that has locked the file, such as a backup.
 OPEN_TIMEOUT = 5.0
@@ -158,9 +158,14 @@ class Opened:
     fault: str = ""
 
 
-def open_memory() -> sqlite3.Connection:
+C = TypeVar("C", bound=sqlite3.Connection)
+
+
+def open_memory(factory: type[C] = sqlite3.Connection) -> C:  # type: ignore[assignment]  # mypy has no such defaults
     """Open an empty database in memory."""
-    return open_new(":memory:")
+    database = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False, factory=factory)
+    prepare(database)
+    return database
 
 
 def open_existing(path: Path) -> Opened:
@@ -199,7 +204,7 @@ def move_aside(path: Path) -> Path | None:
     return aside if was_there else None
 
 
-def open_new(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+def open_new(path: Path) -> sqlite3.Connection:
     """Open a database that is whole. Raises `sqlite3.Error`."""
     database = connect(path)
     try:
@@ -210,7 +215,7 @@ def open_new(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
     return database
 
 
-def connect(path: Path | Literal[":memory:"]) -> sqlite3.Connection:
+def connect(path: Path) -> sqlite3.Connection:
     """Open a database, without a look at it."""
     return sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=OPEN_TIMEOUT)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from alarm_mw.delivery.outbox.database import Opened, Watch, is_broken, is_foreign, move_aside
-from alarm_mw.delivery.outbox.rescue import merge, open_file, write_back
+from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection, Statement
+from alarm_mw.delivery.outbox.rescue import merge, open_file, sequence_of, statements_of, write_back, write_in
 
 #: Seconds for which writing must have failed before the copy is made: less than anybody tries again for.
 FLEE_AFTER = 1.0
@@ -35,8 +36,9 @@ _UNWRITABLE = frozenset(
 class Refuge:
     """The database that is in use: the file's, or the copy. Whoever calls it has the store's lock."""
 
-    def __init__(self, opened: Opened, path: Path, now: Callable[[], float]) -> None:
-        self.database = opened.database
+    def __init__(self, opened: Opened, path: Path, now: Callable[[], float], journal: Journal | None = None) -> None:
+        self.database: sqlite3.Connection = opened.database
+        self._journal = journal
         #: None until it could be opened.
         self._file = None if opened.is_copy else opened.database
         self._path = path
@@ -51,6 +53,9 @@ class Refuge:
         self._look_at = 0.0
         if opened.has_file and not opened.is_copy:
             self._watch_file()
+        if isinstance(opened.database, JournaledConnection):
+            is_new = journal is not None and not journal.token
+            self._record(opened.database, sequence_of(opened.database) if is_new else None)
 
     @property
     def is_open(self) -> bool:
@@ -73,6 +78,18 @@ class Refuge:
                 self._watch = Watch(self._path)
             self._watch.refresh()
 
+    def _record(self, copy: JournaledConnection, statements: Iterable[Statement] | None) -> None:
+        """Let the journal go on with what changes in a copy; begin it with these statements where there are any."""
+        if self._journal is not None:
+            if statements is not None:
+                self._journal.begin(statements, is_beside=self.is_beside)
+            copy.record(self._journal)
+
+    def shorten_journal(self) -> None:
+        """Write the journal anew where it has grown too long."""
+        if self.is_open and self._journal is not None and self._journal.is_long:
+            self._journal.begin(statements_of(self.database, is_partial=self._is_partial), is_beside=self.is_beside)
+
     def worked(self) -> None:
         """Note that a transaction was written."""
         self._failing_since = None
@@ -82,20 +99,22 @@ class Refuge:
         is_transient = getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNWRITABLE or is_foreign(error)
         if self.is_open or not is_transient:
             return False
-        if is_io_error(error):  # what the kernel has said once of a disk, it may not say again
+        if not (is_busy(error) or is_foreign(error)):  # what the kernel has said once of a disk, it may not say again
             return True
         now = self._now()
         if self._failing_since is None:
             self._failing_since = now
         return now - self._failing_since >= FLEE_AFTER
 
-    def flee(self, copy: sqlite3.Connection, *, is_partial: bool) -> None:
+    def flee(self, copy: JournaledConnection, *, is_partial: bool) -> None:
         """Use the copy; `is_partial` says that the file could not be read for it."""
         self.database, self._is_partial = copy, is_partial
+        self._record(copy, sequence_of(copy))
         self._return_at = self._now() + RETURN_EVERY
 
-    def replace(self, copy: sqlite3.Connection) -> str:
+    def replace(self, copy: JournaledConnection) -> str:
         """Use the copy and move the file aside; return in a sentence what became of it."""
+        self._record(copy, statements_of(copy))
         try:
             aside = move_aside(self._path)
         except OSError as error:
@@ -117,20 +136,31 @@ class Refuge:
         self._return_at = self._now() + RETURN_EVERY
         try:
             self._file = self._file or open_file(self._path).database
-            if self.is_beside:
-                merge(self.database, self._file)
-            else:
-                write_back(self.database, self._file, is_partial=self._is_partial)
+            self._write(self._file)
         except OSError:
             return False
         except sqlite3.Error as error:
             if is_broken(error) or is_foreign(error) or is_io_error(error):
                 self._close_file()  # it is looked at from the beginning when it is opened the next time
             return False
+        if self._journal is not None:
+            self._journal.clear()
         self.database.close()
         self.database, self._failing_since = self._file, None
         self._watch_file()
         return True
+
+    def _write(self, file: sqlite3.Connection) -> None:
+        token = 0
+        if self._journal is not None and self._journal.is_held:
+            write_in(file, self._journal)
+            self._journal.clear()
+        elif self._journal is not None:
+            token = self._journal.token
+        if self.is_beside:
+            merge(self.database, file, token)
+        else:
+            write_back(self.database, file, is_partial=self._is_partial, token=token)
 
     def close(self) -> None:
         """Close what is open."""
@@ -138,12 +168,19 @@ class Refuge:
         self._close_file()
         if self._watch is not None:
             self._watch.close()
+        if self._journal is not None:
+            self._journal.close()
 
     def _close_file(self) -> None:
         if self._file is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._file.close()
         self._file = None
+
+
+def is_busy(error: sqlite3.Error) -> bool:
+    """Return whether it may be over in a moment: somebody has locked the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def is_io_error(error: sqlite3.Error) -> bool:
@@ -155,6 +192,6 @@ def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
     """Return what it means for people that the file cannot be written."""
     return (
         f"the outbox {path} cannot be written: {error}. Alarms go on from memory, and are written down as soon as that "
-        f"is possible: see that {path.parent} can be written and has free space. Should this process be killed before, "
-        "what has come meanwhile is lost, and what was delivered may come again"
+        f"is possible: see that {path.parent} can be written and has free space. Should the server end before, what "
+        "has come meanwhile is lost, and what was delivered may come again"
     )

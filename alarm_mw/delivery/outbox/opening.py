@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from alarm_mw.delivery.outbox.database import Opened, open_memory, reading
+from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
 from alarm_mw.delivery.outbox.memory_failover import unwritable
-from alarm_mw.delivery.outbox.rescue import copied, open_beside, open_file
+from alarm_mw.delivery.outbox.rescue import copied, open_beside, open_file, statements_of, token_of, write_in
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,7 @@ def opened_without(path: Path, error: sqlite3.Error | OSError, now: float) -> Op
     """Return a copy of a file that cannot be written; where it cannot be read either, an empty database."""
     try:
         with reading(path) as file:
-            copy = copied(file) if _is_begun(file) else open_memory()
+            copy = copied(file) if _is_begun(file) else open_memory(JournaledConnection)
     except sqlite3.Error:
         fault = (
             f"the outbox {path} cannot be used: {error}. Alarms go on from memory, and are written down as soon as "
@@ -43,6 +44,36 @@ def opened_without(path: Path, error: sqlite3.Error | OSError, now: float) -> Op
         )
         return Opened(open_beside(now), has_file=True, is_copy=True, is_beside=True, fault=fault)
     return Opened(copy, has_file=True, is_copy=True, fault=unwritable(path, error))
+
+
+def restored(path: Path, opened: Opened, journal: Journal) -> Opened:
+    """Return what was opened, with what a master that was killed had in memory.
+
+    Where that cannot be added to it, the journal is held until it can.
+    """
+    if not journal.token:
+        return opened
+    if token_of(opened.database) == journal.token:
+        journal.clear()
+        return opened
+    if opened.is_beside and not journal.is_beside:
+        journal.is_held = True
+        return opened
+    if opened.is_copy and opened.is_beside == journal.is_beside:
+        journal.replay(opened.database)
+        return opened
+    try:
+        write_in(opened.database, journal)
+    except sqlite3.Error as error:
+        copy = copied(opened.database)
+        opened.database.close()
+        opened = Opened(copy, has_file=True, is_copy=True, fault=unwritable(path, error))
+        write_in(copy, journal)
+    if opened.is_copy:
+        journal.begin(statements_of(opened.database))
+    else:
+        journal.clear()
+    return opened
 
 
 def _is_begun(file: sqlite3.Connection) -> bool:

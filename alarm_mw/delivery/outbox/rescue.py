@@ -21,6 +21,7 @@ from alarm_mw.delivery.outbox.database import (
     open_new,
     prepare,
 )
+from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection, Statement
 from alarm_mw.delivery.outbox.stock import Amount, State
 from alarm_mw.engine.ledger import Key
 
@@ -115,13 +116,15 @@ class KnownWaiting:
         return len(self._rows)
 
 
-def copied(file: sqlite3.Connection) -> sqlite3.Connection:
+def copied(file: sqlite3.Connection) -> JournaledConnection:
     """Return a copy in memory. Raises `sqlite3.Error` where the file cannot be read, or has other tables than ours."""
-    memory = open_memory()
+    memory = open_memory(JournaledConnection)
     try:
         memory.execute("BEGIN")
         memory.executemany(INSERT_FIRING, file.execute(_TAKEN_ALONG))
-        _copy_rest(file, memory)
+        for sql, rows in _statements_of_rest(file):
+            memory.executemany(sql, rows)
+        memory.execute(f"PRAGMA application_id = {token_of(file)}")
         memory.execute("COMMIT")
     except BaseException:
         memory.close()
@@ -129,13 +132,35 @@ def copied(file: sqlite3.Connection) -> sqlite3.Connection:
     return memory
 
 
-def write_back(memory: sqlite3.Connection, file: sqlite3.Connection, *, is_partial: bool = False) -> None:
-    """Write all of a copy into a file; where `is_partial`, the copy has none of the file's dead letters."""
+def statements_of(memory: sqlite3.Connection, *, is_partial: bool = False) -> Iterator[Statement]:
+    """Yield what makes a file the same as a copy; where `is_partial`, the copy has none of the file's dead letters."""
+    states = "('waiting')" if is_partial else "('waiting', 'dead')"
+    yield f"DELETE FROM firings WHERE state IN {states}", [()]  # noqa: S608  # our own words
+    yield INSERT_FIRING, memory.execute(_WRITTEN_BACK).fetchall()
+    yield from _statements_of_rest(memory)
+
+
+def write_back(
+    memory: sqlite3.Connection, file: sqlite3.Connection, *, is_partial: bool = False, token: int = 0
+) -> None:
+    """Write all of a copy into a file, which gets the token of the copy's journal; `is_partial` as above."""
+    with _transaction(file):
+        for sql, rows in statements_of(memory, is_partial=is_partial):
+            file.executemany(sql, rows)
+        file.execute(f"PRAGMA application_id = {token}")
+
+
+def token_of(file: sqlite3.Connection) -> int:
+    """Return the token of the last journal that was written into a file."""
+    ((token,),) = file.execute("PRAGMA application_id")
+    return int(token)
+
+
+@contextlib.contextmanager
+def _transaction(file: sqlite3.Connection) -> Iterator[None]:
     file.execute("BEGIN IMMEDIATE")
     try:
-        file.execute("DELETE FROM firings WHERE state = 'waiting' OR (state = 'dead' AND NOT ?)", (is_partial,))
-        file.executemany(INSERT_FIRING, memory.execute(_WRITTEN_BACK))
-        _copy_rest(memory, file)
+        yield
         file.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
@@ -143,20 +168,19 @@ def write_back(memory: sqlite3.Connection, file: sqlite3.Connection, *, is_parti
         raise
 
 
-def open_beside(now: float) -> sqlite3.Connection:
+def open_beside(now: float) -> JournaledConnection:
     """Open an empty database in memory, whose numbers are higher than any of a file that cannot be read now."""
-    memory = open_memory()
-    memory.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (int(now * 1000),))
+    memory = open_memory(JournaledConnection)
+    _set_sequence(memory, int(now * 1000))
     return memory
 
 
-def merge(memory: sqlite3.Connection, file: sqlite3.Connection) -> None:
+def merge(memory: sqlite3.Connection, file: sqlite3.Connection, token: int = 0) -> None:
     """Add all of a database that `open_beside` has opened to a file; the ledger gets the sums.
 
     What waits in the file gets higher numbers: lanes have looked up to those of the other.
     """
-    file.execute("BEGIN IMMEDIATE")
-    try:
+    with _transaction(file):
         last = memory.execute(_LAST).fetchone()
         file.execute("UPDATE firings SET seq = seq + ? WHERE state = 'waiting'", last)
         file.executemany(INSERT_FIRING.replace("REPLACE", "IGNORE"), memory.execute(_WRITTEN_BACK))
@@ -165,24 +189,39 @@ def merge(memory: sqlite3.Connection, file: sqlite3.Connection) -> None:
             memory.execute("SELECT scope, name, col, n FROM ledger"),
         )
         file.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", memory.execute("SELECT one, data FROM memory"))
-        file.execute("UPDATE sqlite_sequence SET seq = MAX(seq, ?, (SELECT COALESCE(MAX(seq), 0) FROM firings))", last)
-        file.execute("COMMIT")
-    except BaseException:
-        with contextlib.suppress(sqlite3.Error):  # SQLite may have rolled back by itself
-            file.execute("ROLLBACK")
-        raise
+        ((highest,),) = file.execute("SELECT COALESCE(MAX(seq), 0) FROM firings")
+        _set_sequence(file, max(highest, *last))
+        file.execute(f"PRAGMA application_id = {token}")
 
 
-def _copy_rest(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    target.executemany(
-        "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT scope, name, col, n FROM ledger")
-    )
-    target.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT one, data FROM memory"))
+def write_in(database: sqlite3.Connection, journal: Journal) -> None:
+    """Make the changes of a journal in a database that holds what they were made on. Raises `sqlite3.Error`."""
+    memory = open_beside(0.0) if journal.is_beside else copied(database)
+    with contextlib.closing(memory):
+        journal.replay(memory)
+        if journal.is_beside:
+            merge(memory, database, journal.token)
+        else:
+            write_back(memory, database, token=journal.token)
+
+
+def _set_sequence(database: sqlite3.Connection, last: int) -> None:
     # Lanes know up to which number they have looked: none must come again.
-    target.execute("DELETE FROM sqlite_sequence")
-    target.executemany(
-        "INSERT INTO sqlite_sequence VALUES (?, ?)", source.execute("SELECT name, seq FROM sqlite_sequence")
-    )
+    database.execute("DELETE FROM sqlite_sequence")
+    database.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (last,))
+
+
+def sequence_of(database: sqlite3.Connection) -> Iterator[Statement]:
+    """Yield what gives another database the same numbers for what comes."""
+    yield "DELETE FROM sqlite_sequence", [()]
+    yield "INSERT INTO sqlite_sequence VALUES (?, ?)", database.execute("SELECT * FROM sqlite_sequence").fetchall()
+
+
+def _statements_of_rest(source: sqlite3.Connection) -> Iterator[Statement]:
+    """Yield what copies all but the firings."""
+    yield "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT * FROM ledger").fetchall()
+    yield "INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT * FROM memory").fetchall()
+    yield from sequence_of(source)
 
 
 def open_file(path: Path) -> Opened:
@@ -225,7 +264,7 @@ def _read_through(path: Path) -> None:
             pass
 
 
-def _left(file: sqlite3.Connection) -> sqlite3.Connection:
+def _left(file: sqlite3.Connection) -> JournaledConnection:
     """Return a copy of what can be read of a damaged file; the ledger begins at zero where some of it cannot be."""
     counts = {
         cast("Key", tuple(key)): cast("int", n)
@@ -259,13 +298,13 @@ def rescued(
     last: int,
     *,
     is_all_known: bool,
-) -> sqlite3.Connection:
+) -> JournaledConnection:
     """Return a new database in memory with what is known, and with what else can be read of the file.
 
     `counts` are those of the ledger, `memory` is what the limiters remember, `last` the highest number of a firing.
     Where `is_all_known`, a firing that the file believes to wait, and that is not among the known ones, is done.
     """
-    database = open_memory()
+    database = open_memory(JournaledConnection)
     database.execute("BEGIN")
     for row in salvaged(file, last) if file is not None else ():
         if not (is_all_known and row[3] == State.WAITING):
@@ -274,8 +313,7 @@ def rescued(
     database.executemany("INSERT INTO ledger VALUES (?, ?, ?, ?)", [(*key, n) for key, n in counts.items()])
     if memory is not None:
         database.execute("INSERT INTO memory VALUES (1, ?)", (memory,))
-    database.execute("DELETE FROM sqlite_sequence")
-    database.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (last,))
+    _set_sequence(database, last)
     database.execute("COMMIT")
     return database
 

@@ -13,8 +13,9 @@ from typing import Concatenate, Literal, ParamSpec, TypeVar, cast
 from alarm_mw.delivery.outbox.clock import SteadyClock
 from alarm_mw.delivery.outbox.codec import encode
 from alarm_mw.delivery.outbox.database import VERSION, Opened, is_broken, is_foreign
-from alarm_mw.delivery.outbox.memory_failover import Refuge, is_io_error, unwritable
-from alarm_mw.delivery.outbox.opening import open_database
+from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
+from alarm_mw.delivery.outbox.memory_failover import Refuge, is_busy, is_io_error, unwritable
+from alarm_mw.delivery.outbox.opening import open_database, restored
 from alarm_mw.delivery.outbox.rescue import KNOWN, KnownWaiting, Row, copied, difference, rescued
 from alarm_mw.delivery.outbox.stock import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.outbox.transaction import Transaction
@@ -67,7 +68,8 @@ def _tell_nobody(text: str, key: str) -> None:
 class Store:
     """Safe to use from any thread; every call may block for the time of a disk write.
 
-    Where `path` cannot be written, it works in memory, and says so in the log. `bounds` tells how much may be kept in
+    Where `path` cannot be written, it works in memory, and says so in the log; what it takes there goes into `journal`
+    as well, which a later process may be given. `bounds` tells how much may be kept in
     each state, by default what suits a file or memory.
     """
 
@@ -77,6 +79,7 @@ class Store:
         bounds: Bounds | None = None,
         now: Callable[[], float] | None = None,
         opened: Opened | None = None,
+        journal: Journal | None = None,
     ) -> None:
         self.path = path
         self._now = now or SteadyClock()
@@ -85,7 +88,9 @@ class Store:
         if opened is None:
             with self._lock:
                 opened = open_database(path, self._opened)
-        self._refuge = Refuge(opened, Path(path), self._now)
+                if journal is not None:
+                    opened = restored(Path(path), opened, journal)
+        self._refuge = Refuge(opened, Path(path), self._now, journal)
         #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
         self.has_file = opened.has_file
         #: How often something was to wait that `Outbox.take` has not taken.
@@ -204,6 +209,7 @@ class Store:
             self._known.commit()
             self._written.update(transaction.written)
             self._refuge.worked()
+            self._refuge.shorten_journal()
             self._look_at_growth()
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
@@ -283,7 +289,7 @@ class Store:
         if is_foreign(error):
             self._replace(str(error))
             return True
-        return self._flee(error) and is_io_error(error)
+        return self._flee(error) and not is_busy(error)
 
     def _flee(self, error: sqlite3.Error) -> bool:
         """Go on from a copy in memory; return False where there is nothing to copy."""
@@ -334,7 +340,7 @@ class Store:
             self.on_arrival(self.count_waiting())
         return True
 
-    def _rescued(self, file: sqlite3.Connection | None) -> sqlite3.Connection:
+    def _rescued(self, file: sqlite3.Connection | None) -> JournaledConnection:
         return rescued(file, self._known, self._written, self._saved, self._last, is_all_known=self._knows_all())
 
     def _knows_all(self) -> bool:

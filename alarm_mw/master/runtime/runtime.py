@@ -18,6 +18,7 @@ from alarm_mw import actions
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.dispatcher import ORPHANED, Route
+from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
@@ -72,6 +73,7 @@ class Runtime:
         metrics: Metrics | None = None,
         find_action: FindAction = actions.find,
         retired: Sequence[Alarm] = (),
+        journal: Journal | None = None,
     ) -> None:
         self._find_action = find_action
         self._write_log = write_log
@@ -79,7 +81,7 @@ class Runtime:
         self._server_pid = server_pid
         self._subscribers = subscribers
         alarms, former = (self._routed(each, settings.execution) for each in (settings.alarms, retired))
-        self.outbox = Outbox(outbox)
+        self.outbox = Outbox(outbox, journal=journal)
         self.outbox.limit(settings.outbox)
         self.checkpoints = Checkpoints(self.outbox)
         #: What is in force.

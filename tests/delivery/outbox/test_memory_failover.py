@@ -122,7 +122,7 @@ def test_people_are_told_once_what_it_means(
         stage.take(b"x")
     ((text, key),) = stage.told
     assert key == "outbox"
-    assert all(part in text for part in (str(path), "from memory", "be killed", f"see that {path.parent}"))
+    assert all(part in text for part in (str(path), "from memory", "server end before", f"see that {path.parent}"))
     assert stage.outbox.fault == text
     assert text in caplog.text
     assert stage.outbox.regain()

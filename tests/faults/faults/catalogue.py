@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults import clock, copies, endpoints, kills, resources, volume
+from faults import clock, copies, damage, endpoints, kills, resources, volume
 from faults.row import Row
 
 
@@ -32,6 +32,10 @@ CATALOGUE = {
     "no-descriptors": Fault(resources.descriptors, 2, 50),
     "no-memory": Fault(resources.memory, 1, 50),
     "clock": Fault(clock.jumps, 2, 20),
+    "outbox-damaged": Fault(damage.damaged, 1, 20),
+    "outbox-system-calls": Fault(damage.system_calls, 3, 100),
+    "disk-full-and-kills": Fault(damage.full_with_kills, 3, 100),
+    "state-removed": Fault(damage.state_removed, 2, 50),
     "power-cut": Fault(copies.power_cut, 5, 100),
     "backtracking": Fault(volume.backtracking, 2, 100),
     "nested-repeats": Fault(volume.nested, 2, 100),

@@ -28,7 +28,7 @@ LITTLE = 2**20
 
 
 @contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[bool]:
+def disk_mounted(folder: Path) -> Iterator[bool]:
     """Mount a small file system at a folder; say whether that was allowed."""
     folder.mkdir(parents=True)
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=700", "none", str(folder)]
@@ -41,7 +41,7 @@ def _disk(folder: Path) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def _full(folder: Path) -> Iterator[None]:
+def filled(folder: Path) -> Iterator[None]:
     """Leave no room on a small file system."""
     filler = folder / "filler"
     with filler.open("wb") as file, contextlib.suppress(OSError):
@@ -84,12 +84,12 @@ def disk(folder: Path, times: int) -> list[Row]:
 
     Where nothing can be mounted, the master's files may not grow.
     """
-    with _disk(folder / "state") as is_mounted, Receiver().serving() as hook:
+    with disk_mounted(folder / "state") as is_mounted, Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         with ground.running():
             for _ in range(times):
                 master = ground.ready()
-                with _full(ground.state) if is_mounted else _limited(master, resource.RLIMIT_FSIZE, 0):
+                with filled(ground.state) if is_mounted else _limited(master, resource.RLIMIT_FSIZE, 0):
                     while not _is_in_memory(ground):
                         raised = ground.raise_alarms(100)
                         _wait_for(hook, raised)
@@ -104,13 +104,13 @@ def disk_at_start(folder: Path, times: int) -> list[Row]:
 
     Where nothing can be mounted, the files of a new master may not grow.
     """
-    with _disk(folder / "state") as is_mounted, Receiver().serving() as hook:
+    with disk_mounted(folder / "state") as is_mounted, Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         are_away: list[bool] = []
         with ground.running():
             for _ in range(times):
                 raised = _leave_waiting(ground, hook)
-                with _full(ground.state) if is_mounted else _heirs_limited(ground):
+                with filled(ground.state) if is_mounted else _heirs_limited(ground):
                     _replace_master(ground)
                     are_away.append(_is_in_memory(ground))
                     hook.behaviour = None

@@ -14,8 +14,9 @@ from typing import cast
 
 from alarm_mw.engine.ledger import Books, Key, Ledger, imbalances
 
-#: What was held back because it had been fired already: no loss.
-_KNOWN = frozenset({"duplicate", "echo"})
+#: What was held back because it had been fired already: no loss. No two alarms have the same text, so that one with the
+#: text of the last is that one, read again by the next master.
+_KNOWN = frozenset({"duplicate", "echo", "same_message"})
 
 
 COLUMNS = ("times", "accepted", "delivered", "again", "dead", "held back, dropped", "lost")

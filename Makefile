@@ -3,6 +3,8 @@
 VENV   ?= .venv
 PYTHON ?= python3
 BIN    := $(VENV)/bin
+# What builds the package is pinned as well: the first variable does it for pip before 25.3, the second one since.
+PIP    := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip
 ARGS   ?=
 JOBS   ?= 3
 FAULTS_TIMES ?= 100
@@ -93,11 +95,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.demo: $(VENV)/bin/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV); this takes half a minute."
-	@$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[examples]'
+	@$(PIP) install -q --disable-pip-version-check -e '.[examples]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(PIP) install -q --disable-pip-version-check -e '.[test]'
 	@touch $@
 
 clean:

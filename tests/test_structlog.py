@@ -56,7 +56,9 @@ def test_bytes_are_taken_as_they_are(out: Path) -> None:
 
 def test_an_exception_is_part_of_the_alarm(out: Path) -> None:
     """`log.exception` sends the traceback with the event."""
-    log, _ = logger(alarm_mw.AlarmProcessor(), structlog.processors.format_exc_info, structlog.dev.ConsoleRenderer())
+    log, _ = logger(
+        alarm_mw.AlarmProcessor(), structlog.processors.format_exc_info, structlog.processors.JSONRenderer()
+    )
     try:
         _ = 1 / 0
     except ZeroDivisionError:

@@ -91,6 +91,7 @@ def receive(listener: socket.socket, count: int) -> list[MetricChange]:
     changes: list[MetricChange] = []
     with listener, listener.accept()[0] as connection:
         connection.settimeout(10.0)
+        connection.recv(MAX_PACKET)  # says whose they are
         while len(changes) < count:
             packet = decode(connection.recv(MAX_PACKET))
             assert packet is not None

@@ -13,7 +13,7 @@ from alarm_mw.model.origin import OUR_LOGGER, in_alarm_code, is_by_alarm
 from alarm_mw.model.types import Reason
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import to_bytes, to_text
-from alarm_mw.transports.tally import LINE_AND, SCREENED
+from alarm_mw.transports.tally import SCREENED
 
 log = logging.getLogger("alarm_mw")
 
@@ -155,7 +155,7 @@ def screened(
 
 def skip(source: str, reason: Reason) -> None:
     """Count a record that the rules must not see."""
-    current_master.current().count(source, f"{LINE_AND}skipped:{reason}")
+    current_master.current().count(source, f"skipped:{reason}")
 
 
 def capture_stdio() -> None:

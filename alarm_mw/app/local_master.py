@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import logging
 import threading
 import time
 import uuid
@@ -16,6 +18,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.engine.request_rules import Decision
 from alarm_mw.master.monitors import Monitors
 from alarm_mw.master.runtime.runtime import FindAction, Runtime
+from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.intake import StreamIntake
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.threads import start_thread
@@ -26,8 +29,10 @@ from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.system.descriptors import has_no_writer, unread, write_all, write_at_once
 from alarm_mw.transports.records import RecordMaker
-from alarm_mw.transports.tally import LINE_AND, Tally
+from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.wire import MetricChange
+
+log = logging.getLogger(__name__)
 
 #: How many records may wait for the worker thread; what comes beyond is dropped and counted.
 CAPACITY = 20_000
@@ -83,14 +88,14 @@ class LocalClient:
         if self._is_over:
             return False
         if self._runtime.backlog() >= CAPACITY:
-            self._tally.add(record.source, f"{LINE_AND}skipped:{Reason.QUEUE_FULL}")
+            self._tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
             return False
         self._runtime.submit(Batch((Item(record, alarm),), self._tally.take()))
         return True
 
-    def count(self, source: str, column: str) -> None:
-        """Count a line; the worker learns of it with the next record."""
-        self._tally.add(source, column)
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
+        """Count lines; the worker learns of them with the next record."""
+        self._tally.add(source, outcome, n)
 
     def change_metric(self, change: MetricChange) -> bool:
         """Give a change to the worker thread."""
@@ -152,16 +157,24 @@ class LocalClient:
                 copy,
                 None,
                 prefilter=self._runtime.prefilter,
-                hand_over=intake,
+                hand_over=functools.partial(self._hand_over, intake),
                 on_end=capture.copy_ended,
             )
             self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))
+
+    def _hand_over(self, intake: StreamIntake, chunk: Chunk) -> None:
+        """Let the output pass whatever becomes of the alarms: here no other master takes over."""
+        try:
+            intake(chunk)
+        except Exception:
+            log.exception("%s: %d lines pass unjudged", chunk.stream, chunk.lines)
+            self._tally.add(chunk.stream, f"skipped:{Reason.UNJUDGED}", chunk.lines)
 
     def _see_print(self, stream: str, line: bytes) -> None:
         if self._is_over:
             return
         if in_alarm_code.get() or self._own_prints.takes(line):
-            self.count(stream, f"{LINE_AND}skipped:{Reason.ALARM_ORIGIN}")
+            self.count(stream, f"skipped:{Reason.ALARM_ORIGIN}")
         else:
             self.submit(self._prints.make(line, source=stream))
 
@@ -173,7 +186,7 @@ class LocalClient:
             # Where a child goes on printing, the copy has no end.
             reader.stop()
             thread.join(JOIN_TIMEOUT)
-        self._tally.add("stdout", f"{LINE_AND}skipped:{Reason.QUEUE_FULL}", capture.dropped)
+        self._tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
 
     def _write_log(self, data: bytes) -> None:
         write_all(self._stderr, data)

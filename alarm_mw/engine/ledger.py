@@ -13,8 +13,11 @@ from typing import Literal, TypedDict
 
 from alarm_mw.model.types import Reason
 
-#: Whose count (a source or an alarm), its name, and the column, such as ``lines`` or ``held_back:echo``.
-Key = tuple[Literal["source", "alarm"], str, str]
+#: Whose count (a source, an alarm or the master's own), its name, and the column, such as ``lines`` or
+#: ``held_back:echo``.
+Key = tuple[Literal["source", "alarm", "master"], str, str]
+
+_COLLECTIONS: Key = ("master", "", "collections")
 
 #: How many sources have rows of their own, and the row of all others: who sends records chooses their names.
 MAX_SOURCES = 50
@@ -89,6 +92,16 @@ class Ledger:
             for key, n in counts.items():
                 self._counts[key] = self._counts.get(key, 0) + n
 
+    @property
+    def collections(self) -> int:
+        """How often what the application's processes have counted was entered; it is written down with the counts."""
+        with self._lock:
+            return self._counts.get(_COLLECTIONS, 0)
+
+    def note_collection(self) -> None:
+        """Take note that it was entered."""
+        self._add(_COLLECTIONS, 1)
+
     def _known(self, name: str) -> str:
         with self._lock:
             if len(self._sources) >= MAX_SOURCES:
@@ -122,7 +135,7 @@ class Ledger:
         for (scope, name, column), n in sorted(counts.items()):
             if scope == "source":
                 _set(books["sources"].setdefault(name, _source_row()), column, n)
-            else:
+            elif scope == "alarm":
                 _set(books["alarms"].setdefault(name, _alarm_row()), column, n)
         for row in books["alarms"].values():
             gone = row["delivered"] + sum(row["dead"].values()) + sum(row["dropped"].values()) + row["handed_over"]

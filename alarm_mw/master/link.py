@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from alarm_mw.master.records.regions import REGION
+
 #: The longest message, in bytes.
 MAX_MESSAGE = 256
 
@@ -65,6 +67,8 @@ class Inheritance:
     connections: Mapping[str, socket.socket]
     #: Descriptors of the memory files that the master before has left (`Link.leave`), by their names.
     files: Mapping[str, int]
+    #: Descriptors of memory that processes have shared (`alarm_mw.master.records.regions`), by their tokens.
+    regions: Mapping[str, int]
     link: Link
 
     @classmethod
@@ -79,8 +83,9 @@ class Inheritance:
         files = {token.removeprefix(FILE): kept[token] for token in kept if token.startswith(FILE)}
         for descriptor in files.values():
             os.set_inheritable(descriptor, False)  # its signature
-        connections = {token: _socket(kept[token]) for token in kept if not token.startswith(FILE)}
-        return cls(streams, _socket(fds["listen"]), connections, files, Link(_socket(fds["control"])))
+        regions = {token: kept[token] for token in kept if token.startswith(REGION)}
+        connections = {token: _socket(kept[token]) for token in kept if not token.startswith((FILE, REGION))}
+        return cls(streams, _socket(fds["listen"]), connections, files, regions, Link(_socket(fds["control"])))
 
 
 def _socket(descriptor: int) -> socket.socket:

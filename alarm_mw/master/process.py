@@ -34,6 +34,7 @@ from alarm_mw.master.mules.processes import Mules
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.records.receiver import Receiver
+from alarm_mw.master.records.regions import Regions
 from alarm_mw.master.reload import Reloader
 from alarm_mw.master.restart import needs_restart
 from alarm_mw.master.runtime.runtime import Runtime
@@ -48,6 +49,7 @@ from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.system.descriptors import write_all, write_at_once
 from alarm_mw.transports.places import control_path, subscribers_path
+from alarm_mw.transports.shared import token_of
 
 log = logging.getLogger(__name__)
 
@@ -92,7 +94,15 @@ class MasterProcess:
         )
         self._desk = CrashDesk.wanted(plan, self._state_dir, self._runtime.loop)
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
-        self._receiver = Receiver(inheritance.listener, self._runtime.submit, self._link, inheritance.connections)
+        regions = Regions(self._link, lambda: self._runtime.outbox.ledger.collections, inheritance.regions)
+        self._receiver = Receiver(
+            inheritance.listener,
+            self._runtime.submit,
+            self._link,
+            inheritance.connections,
+            regions,
+            token=token_of(plan.server_env),
+        )
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))

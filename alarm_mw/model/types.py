@@ -59,7 +59,8 @@ class Reason(enum.StrEnum):
     OUTBOX_FULL = "outbox_full"
     #: Somebody gave up what nobody delivered: ``alarm-mw dead drop``.
     DISCARDED = "discarded"
-    #: The process ended before the firing could be delivered (only where nothing is durable).
+    #: The process ended before the firing could be delivered (only where nothing is durable), or before the master had
+    #: read the record.
     SHUTDOWN = "shutdown"
 
 

@@ -13,7 +13,7 @@ from alarm_mw.engine.request_rules import NOTHING, Decision
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.record_prefilter import RecordPrefilter
-from alarm_mw.transports.tally import LINE_AND, Tally
+from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.wire import MetricChange
 
 log = logging.getLogger("alarm_mw")
@@ -37,8 +37,8 @@ class Client(Protocol):
         """Give a record to the master, or an alarm past the rules; return whether it was taken."""
         ...
 
-    def count(self, source: str, column: str) -> None:
-        """Count a line in one of the ledger's columns, or in two that `LINE_AND` joins, without sending it."""
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
+        """Count lines of a source, without sending them, by what became of them: `SCREENED`, or ``skipped:REASON``."""
         ...
 
     def change_metric(self, change: MetricChange) -> bool:
@@ -93,7 +93,7 @@ class Nowhere:
             log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")
         return False
 
-    def count(self, source: str, column: str) -> None:
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
         """Do nothing: there is no ledger to count in."""
 
     def prints_are_read(self) -> bool:
@@ -122,16 +122,16 @@ class Early(Nowhere):
         """Keep it, or drop it where too much is kept; that is counted."""
         if self._keeps(lambda client: client.submit(record, alarm)):
             return True
-        self.count(record.source, f"{LINE_AND}skipped:{Reason.QUEUE_FULL}")
+        self.count(record.source, f"skipped:{Reason.QUEUE_FULL}")
         return False
 
     def change_metric(self, change: MetricChange) -> bool:
         """Keep it, or drop it where too much is kept."""
         return self._keeps(lambda client: client.change_metric(change))
 
-    def count(self, source: str, column: str) -> None:
-        """Count a line, for the client that comes."""
-        self._tally.add(source, column)
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
+        """Count lines, for the client that comes."""
+        self._tally.add(source, outcome, n)
 
     def _keeps(self, call: Callable[[Client], object]) -> bool:
         if len(self._kept) >= MAX_EARLY:
@@ -147,9 +147,9 @@ class Early(Nowhere):
             while self._kept:
                 self._kept.popleft()(client)
         for source, columns in self._tally.take().items():
-            for column, n in columns.items():
-                for _ in range(n):
-                    client.count(source, column)
+            for outcome, n in columns.items():
+                if outcome != "lines":
+                    client.count(source, outcome, n)
 
 
 class Late(Nowhere):

@@ -1,8 +1,9 @@
-"""The way to a master process: prefilters here, sends what is left, counts what is not sent."""
+"""The way to a master: prefilters here, sends what is left, counts what is not sent where the master sees it."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from time import monotonic
 
@@ -13,15 +14,12 @@ from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.transports.published import NO_NOTICE, Published
-from alarm_mw.transports.tally import LINE_AND, Tally
+from alarm_mw.transports.shared import SharedMemory, token_of
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_CHANGES, MAX_PACKET, MetricChange, Packet, decode, encode
 
 #: Seconds between looks for what the master has published, while it cannot be had.
 LOOK_PAUSE = 0.2
-
-#: Seconds after which counts are sent though no record is.
-COUNTS_EVERY = 1.0
 
 #: How many changes of metrics are kept for a master that cannot take them now.
 MAX_UNSENT = 1_000
@@ -32,7 +30,8 @@ class RemoteClient:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._transport = UnixTransport(path, self._lose)
+        self._shared = SharedMemory(token_of(os.environ))
+        self._transport = UnixTransport(path, self._lose, self._shared)
         self._published = Published(path)
         #: What tells of something new, and what it said when this process looked last.
         self._notice = NO_NOTICE
@@ -40,9 +39,8 @@ class RemoteClient:
         self._prefilter: RecordPrefilter | None = None
         self._decision = NOTHING
         self._look_again = 0.0
-        self._tally = Tally()
-        #: When counts are sent though no record is, by the clock of `monotonic`.
-        self._counts_due = monotonic() + COUNTS_EVERY
+        #: Counts a line by its outcome, without sending it. Not a method around it: nearly every log call ends here.
+        self.count = self._shared.tally.add
         self._unsent: deque[MetricChange] = deque()
 
     def prefilter(self) -> RecordPrefilter | None:
@@ -58,17 +56,11 @@ class RemoteClient:
         return self._decision
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
-        """Send a record with the counts so far; what could not be sent is counted."""
-        reason = self._send(Packet(record, alarm, self._tally.take()))
+        """Send a record; what could not be sent is counted."""
+        reason = self._send(Packet(record, alarm))
         if reason is not None:
-            self._count_lost(record, reason)
+            self.count(record.source, f"skipped:{reason}")
         return reason is None
-
-    def count(self, source: str, column: str) -> None:
-        """Count a line; the counts are sent with the next record, or with the next count after a second."""
-        self._tally.add(source, column)
-        if monotonic() > self._counts_due:
-            self._send_counts()
 
     def change_metric(self, change: MetricChange) -> bool:
         """Send a change, behind those that could not be sent before; return False where too many of these wait."""
@@ -91,11 +83,13 @@ class RemoteClient:
         """Return True: the supervisor has put its pipes in the place of our output."""
         return True
 
-    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # sending does not wait
-        """Send the last counts."""
-        self._send_counts()
+    def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # the master reads what is left, whenever it comes to it
+        """Let the master know of this process, should it not, and end the connection."""
         self._send_metrics()
+        if not self._shared.is_known:
+            self._transport.greet()
         self._transport.close()
+        self._shared.close()
         self._notice, self._prefilter = NO_NOTICE, None
         self._published.close()
         return True
@@ -103,6 +97,7 @@ class RemoteClient:
     def forget(self) -> None:
         """Close the parent's connection here; the parent's own end of it stays open."""
         self._transport.close()
+        self._shared.close()
 
     def _send_metrics(self) -> None:
         while changes := self._next_changes():
@@ -119,34 +114,21 @@ class RemoteClient:
                 changes.append(self._unsent.popleft())
         return tuple(changes)
 
-    def _send_counts(self) -> None:
-        if counts := self._tally.take():
-            self._send(Packet(counts=counts))
-
     def _send(self, packet: Packet) -> Reason | None:
-        """Send a packet; give its counts back where it could not be sent."""
-        self._counts_due = monotonic() + COUNTS_EVERY
         data = encode(packet)
         if len(data) > MAX_PACKET and packet.record is not None:
             # A message twice in an alarm is better than none, and so is one without its fields and its context.
             record = structs.replace(packet.record, echoes=(), loose_echo=(), fields={}, context=b"")
-            data = encode(Packet(record, packet.alarm, packet.counts))
-        reason = self._transport.send(data)
-        if reason is not None:
-            self._tally.give_back(packet.counts)
-        return reason
+            data = encode(Packet(record, packet.alarm))
+        return self._transport.send(data)
 
     def _lose(self, data: bytes, reason: Reason) -> None:
         """Count what was left to a thread that could not send it either."""
         packet = decode(data)
         assert packet is not None, "it is one of ours"
-        self._tally.give_back(packet.counts)
         self._unsent.extendleft(reversed(packet.metrics))
         if packet.record is not None:
-            self._count_lost(packet.record, reason)
-
-    def _count_lost(self, record: Record, reason: Reason) -> None:
-        self._tally.add(record.source, f"{LINE_AND}skipped:{reason}")
+            self.count(packet.record.source, f"skipped:{reason}")
 
     def _look(self) -> None:
         """Take over what the master has published, if there is something new."""
@@ -167,3 +149,4 @@ class RemoteClient:
             self._prefilter = None
             return
         self._notice, self._seen, self._look_again = notice, seen, 0.0
+        self._transport.greet()

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from alarm_mw.model.types import Reason
 from alarm_mw.system.sockets import reachable
+from alarm_mw.transports.shared import SharedMemory
+from alarm_mw.transports.wire import Packet, encode
 
 log = logging.getLogger(__name__)
 
@@ -29,47 +31,60 @@ _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 #: How many packets are left, at most, to the thread that is connecting.
 MAX_LEFT = 1_000
 
-_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF})
+#: Says that records wait in the memory that is shared; it has no record itself.
+NUDGE = encode(Packet())
+
+#: A number that the kernel gives each socket, and none again (``SO_COOKIE`` of socket(7)).
+_SO_COOKIE = 57
+
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF, errno.ENOTSOCK})
+
+#: There is nobody at the path.
+_NOBODY = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EACCES})
 
 
 class UnixTransport:
     """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed.
 
-    What is sent while another thread is connecting, or this one further up, is left to it; `on_lost` is then called
-    with each packet that it could not send either, and why.
+    What the socket has no room for waits in `shared`. What is sent while another thread is connecting, or this one
+    further up, is left to it; `on_lost` is then called with each packet that it could not send either, and why.
     """
 
-    def __init__(self, path: str, on_lost: Callable[[bytes, Reason], None]) -> None:
+    def __init__(self, path: str, on_lost: Callable[[bytes, Reason], None], shared: SharedMemory) -> None:
         self.path = path
         self._on_lost = on_lost
-        self._socket: socket.socket | None = None
+        self._shared = shared
+        self._connection: _Connection | None = None
+        #: Held by who connects, or puts something into the shared memory.
         self._connecting = threading.Lock()
         self._left: deque[bytes] = deque()
         self._not_before = 0.0
+        #: Why there is no connection.
+        self._error: int | None = None
         #: The log was told that this user may not.
         self._is_denied = False
 
     def send(self, packet: bytes) -> Reason | None:
         """Return None when the packet was taken, or why it was not. Neither blocks nor raises."""
-        current = self._socket
-        if current is not None and not self._left:
-            error = _send(current, packet)
-            if error not in _GONE:
-                return None if error is None else Reason.QUEUE_FULL
-            self._drop(current)
+        current = self._connection
+        if current is not None and not self._left and not self._shared.has_spilled() and not current.send(packet):
+            return None
         if not self._connecting.acquire(blocking=False):
             return self._leave(packet)
         try:
-            self._connect()
             self._drain()  # first what was left first
             return self._pass_on(packet)
         finally:
             self._connecting.release()
             self._send_left()
 
+    def greet(self) -> None:
+        """Have a connection, so that the master knows of this process; neither blocks nor raises."""
+        self.send(NUDGE)
+
     def close(self) -> None:
         """Close the connection; what was sent is still read by the master."""
-        current, self._socket = self._socket, None
+        current, self._connection = self._connection, None
         if current is not None:
             current.close()
 
@@ -84,7 +99,6 @@ class UnixTransport:
         """Send what was left while a thread was connecting; nothing while one is."""
         while self._left and self._connecting.acquire(blocking=False):
             try:
-                self._connect()
                 self._drain()
             finally:
                 self._connecting.release()
@@ -97,29 +111,49 @@ class UnixTransport:
                     self._on_lost(packet, reason)
 
     def _pass_on(self, packet: bytes) -> Reason | None:
-        """Send over the connection, if there is one."""
-        current = self._socket
-        if current is None:
+        """Send over the connection, if there is one; else let it wait where the master finds it later."""
+        self._connect()
+        if not self._shared.has_spilled():
+            for _ in range(2):  # the second time on a new connection
+                error = self._send(packet)
+                if error is None:
+                    return None
+                if error not in _GONE:
+                    break
+        if packet is NUDGE or (self._connection is None and self._error in _NOBODY):
             return Reason.NO_MASTER
-        return None if _send(current, packet) is None else Reason.QUEUE_FULL
+        if self._shared.spill(packet):
+            self._send(NUDGE)
+            return None
+        return Reason.NO_MASTER if self._connection is None else Reason.QUEUE_FULL
 
-    def _drop(self, broken: socket.socket) -> None:
-        """Close a connection that has ended, unless another thread has another one by now."""
-        if self._socket is broken:
-            self.close()
+    def _send(self, packet: bytes) -> int | None:
+        """Return None, or the errno of the failure; a connection that has ended is closed."""
+        self._connect()
+        current = self._connection
+        if current is None:
+            return self._error or errno.EIO
+        error = current.send(packet)
+        if error in _GONE:
+            self._connection = None
+            current.close()
+        return error
 
     def _connect(self) -> None:
         """Have a connection, unless there is one or that was in vain a moment ago."""
-        if self._socket is not None or time.monotonic() < self._not_before:
+        if self._connection is not None or time.monotonic() < self._not_before:
             return
         try:
-            self._socket = _connect(self.path)
-        except PermissionError:
-            self._tell_denied()
-        except OSError:
-            pass
-        if self._socket is None:
-            self._not_before = time.monotonic() + RECONNECT_PAUSE
+            connection = _Connection(self.path)
+        except OSError as error:
+            self._error = error.errno or errno.EIO
+            if isinstance(error, PermissionError):
+                self._tell_denied()
+            if error.errno not in (errno.EMFILE, errno.ENFILE):  # descriptors may be free at once
+                self._not_before = time.monotonic() + RECONNECT_PAUSE
+            return
+        self._shared.introduce(connection.socket)
+        self._connection = connection
 
     def _tell_denied(self) -> None:
         if not self._is_denied:
@@ -128,23 +162,38 @@ class UnixTransport:
             log.warning(text, os.geteuid(), self.path)
 
 
-def _connect(path: str) -> socket.socket:
-    """Return a new connection; raise OSError where there is nobody."""
-    fresh = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    try:
-        fresh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        with reachable(path) as address:
-            fresh.connect(address)
-    except OSError:
-        fresh.close()
-        raise
-    return fresh
+class _Connection:
+    """A connection to the master; raises OSError where there is nobody."""
 
+    def __init__(self, path: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        try:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+            with reachable(path) as address:
+                self.socket.connect(address)
+            self._cookie = self._read_cookie()
+        except OSError:
+            self.socket.close()
+            raise
 
-def _send(connection: socket.socket, packet: bytes) -> int | None:
-    """Return None, or the errno of the failure."""
-    try:
-        connection.send(packet, _FLAGS)
-    except OSError as error:
-        return error.errno or errno.EIO
-    return None
+    def send(self, packet: bytes) -> int | None:
+        """Return None, or the errno of the failure."""
+        try:
+            # An application may have closed our descriptor, and have something else under its number.
+            if self._read_cookie() != self._cookie:
+                return errno.EBADF
+            self.socket.send(packet, _FLAGS)
+        except OSError as error:
+            return error.errno or errno.EIO
+        return None
+
+    def close(self) -> None:
+        """Close it, unless its number stands for something else by now."""
+        with contextlib.suppress(OSError):
+            if self._read_cookie() == self._cookie:
+                self.socket.close()
+                return
+        self.socket.detach()
+
+    def _read_cookie(self) -> bytes:
+        return self.socket.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)

@@ -64,7 +64,7 @@ class UwsgiClient:
         name = alarm or self._alarm
         return self._fire(name, record.message + record.context) if name else self._print(record)
 
-    def count(self, source: str, column: str) -> None:
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
         """Count nothing."""
 
     def change_metric(self, change: MetricChange) -> bool:  # noqa: ARG002  # a Client's

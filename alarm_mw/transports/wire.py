@@ -1,4 +1,4 @@
-"""What goes over a transport: records, alarms past the rules, and the counts of what was not sent."""
+"""What goes over a transport: records, alarms past the rules, and changes of metrics."""
 
 from __future__ import annotations
 
@@ -23,6 +23,9 @@ MAX_MESSAGE = 64 * 1024
 #: How much of a logger's name is sent at most, in characters.
 MAX_NAME = 1024
 
+#: The longest name of a source, in characters.
+MAX_SOURCE = 32
+
 #: The largest number of lines in one of the counts.
 MAX_COUNT = 2**48
 
@@ -33,10 +36,10 @@ _MAX_SMALL = 2**31
 _MAX_TIME = 253_402_300_000.0
 
 #: What the application counts of its lines.
-_COLUMNS = frozenset({"lines", "screened_out", *(f"skipped:{reason}" for reason in Reason)})
+_OUTCOMES = frozenset({"screened_out", *(f"skipped:{reason}" for reason in Reason)})
 
 #: The name of a source, of a metric, a record's key: they end up in files, headers and tables.
-_SOURCE = re.compile(r"[!-~]{1,32}")
+_SOURCE = re.compile(rf"[!-~]{{1,{MAX_SOURCE}}}")
 _METRIC = re.compile(r"[!-~]{1,200}")
 _KEY = re.compile(r"[!-~]{1,200}")
 
@@ -56,8 +59,6 @@ class Packet(msgspec.Struct, array_like=True, frozen=True):
     record: Record | None = None
     #: Fire this alarm with the record's message, past the rules; None: put the record to the rules.
     alarm: str | None = None
-    #: What was counted since the last packet and not sent.
-    counts: Counts = {}
     metrics: tuple[MetricChange, ...] = ()
 
 
@@ -81,11 +82,7 @@ def decode(data: bytes) -> Packet | None:
 
 def _is_ours(packet: Packet) -> bool:
     """Return whether nothing in it breaks the master's books, names or clocks."""
-    return (
-        (packet.record is None or _is_record(packet.record))
-        and all(map(_are_counts, packet.counts, packet.counts.values()))
-        and all(map(_is_change, packet.metrics))
-    )
+    return (packet.record is None or _is_record(packet.record)) and all(map(_is_change, packet.metrics))
 
 
 def _is_record(record: Record) -> bool:
@@ -99,9 +96,9 @@ def _is_record(record: Record) -> bool:
     )
 
 
-def _are_counts(source: str, columns: dict[str, int]) -> bool:
-    is_known = _SOURCE.fullmatch(source) is not None and columns.keys() <= _COLUMNS
-    return is_known and all(0 <= n <= MAX_COUNT for n in columns.values())
+def is_countable(source: str, outcome: str, n: int) -> bool:
+    """Return whether the ledger bears this count of an outcome of a source's lines."""
+    return _SOURCE.fullmatch(source) is not None and outcome in _OUTCOMES and 0 <= n <= MAX_COUNT
 
 
 def _is_change(change: MetricChange) -> bool:

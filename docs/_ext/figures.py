@@ -26,6 +26,7 @@ from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
+from alarm_mw.transports.shared import SPILL_SIZE
 from alarm_mw.transports.wire import MAX_MESSAGE
 
 
@@ -66,6 +67,7 @@ FIGURES: dict[str, str] = {
     "masters": f"{TOO_MANY}",
     "max_abandoned": f"{MAX_ABANDONED}",
     "cmd_processes": f"{CmdAction.concurrency}",
+    "spill_size": f"{SPILL_SIZE // 2**20}",
     "max_line": f"{MAX_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_record": f"{request_log.MAX_RECORD:,}",

@@ -29,8 +29,8 @@ class Way(Nowhere):
         self.changes.append(change)
         return True
 
-    def count(self, source: str, column: str) -> None:
-        self.counts[source, column] += 1
+    def count(self, source: str, outcome: str, n: int = 1) -> None:
+        self.counts[source, outcome] += n
 
 
 def record(n: int) -> Record:
@@ -48,7 +48,7 @@ def test_what_comes_early_is_handed_over_and_what_is_too_much_is_counted(
     assert early.change_metric(MetricChange("orders", 1))
     assert [early.submit(record(n)) for n in range(2, 5)] == [False] * 3
     assert not early.change_metric(MetricChange("orders", 1))
-    early.count("logging", "lines")
+    early.count("logging", "screened_out")
     way = Way()
     found.append(way)
     early.hand_over(way)
@@ -56,5 +56,5 @@ def test_what_comes_early_is_handed_over_and_what_is_too_much_is_counted(
     assert early.submit(record(9))
     assert way.messages == [b"0", b"1", b"9"]
     assert way.changes == [MetricChange("orders", 1)]
-    assert way.counts == {("logging", "lines"): 4, ("logging", "skipped:queue_full"): 3}
+    assert way.counts == {("logging", "screened_out"): 1, ("logging", "skipped:queue_full"): 3}
     assert caplog.text == ""

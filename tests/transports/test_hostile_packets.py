@@ -16,7 +16,7 @@ from alarm_mw.master.metrics import MAX_VALUE, Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.model.types import Record
 from alarm_mw.transports.subscription import MAX_HANDLED, Ask, FromProcess, Register, frame, from_process
-from alarm_mw.transports.wire import MetricChange, Packet, decode
+from alarm_mw.transports.wire import MetricChange, Packet, decode, is_countable
 
 pack = msgspec.msgpack.encode
 
@@ -30,12 +30,6 @@ def facts(**changes: object) -> Packet:
 @pytest.mark.parametrize(
     "packet",
     [
-        Packet(counts={"logging": {"column": 1}}),
-        Packet(counts={"logging": {"skipped:reason": 1}}),
-        Packet(counts={"logging": {"lines": -1}}),
-        Packet(counts={"logging": {"lines": 2**63}}),
-        Packet(counts={"log\ning": {"lines": 1}}),
-        Packet(counts={"x" * 33: {"lines": 1}}),
         Packet(metrics=(MetricChange("a", 2**63),)),
         Packet(metrics=(MetricChange("a b", 1),)),
         Packet(metrics=(MetricChange("a" * 201, 1),)),
@@ -57,7 +51,25 @@ def facts(**changes: object) -> Packet:
 def test_what_would_break_the_books_is_not_taken(packet: Packet) -> None:
     """Columns, numbers, times and names that no master could count, write down or show are none of ours."""
     assert decode(pack(packet)) is None
-    assert decode(pack(Packet(RECORD, counts={"logging": {"lines": 1, "skipped:queue_full": 1}}))) is not None
+    assert decode(pack(Packet(RECORD))) is not None
+
+
+@pytest.mark.parametrize(
+    ("source", "outcome", "n"),
+    [
+        ("logging", "column", 1),
+        ("logging", "skipped:reason", 1),
+        ("logging", "lines", 1),
+        ("logging", "screened_out", -1),
+        ("logging", "screened_out", 2**63),
+        ("log\ning", "screened_out", 1),
+        ("x" * 33, "screened_out", 1),
+    ],
+)
+def test_what_no_process_counts_is_not_counted(source: str, outcome: str, n: int) -> None:
+    """Names and numbers in the memory that a process shares are looked at before they come into the ledger."""
+    assert not is_countable(source, outcome, n)
+    assert is_countable("logging", "skipped:queue_full", 1)
 
 
 #: As MessagePack, of any kind, nested.
@@ -82,10 +94,6 @@ wild = st.builds(
         fields=st.dictionaries(st.text(max_size=9), st.text(max_size=9), max_size=3),
         echoes=st.lists(st.binary(max_size=9), max_size=3).map(tuple),
     ),
-    counts=st.dictionaries(
-        st.sampled_from(["logging", "x", ""]),
-        st.dictionaries(st.sampled_from(["lines", "screened_out", "matched", "x"]), st.integers(-(2**63), 2**63)),
-    ),
     metrics=st.lists(st.builds(MetricChange, st.text(max_size=9), st.integers(-(2**63), 2**63), st.booleans())).map(
         tuple
     ),
@@ -94,17 +102,12 @@ wild = st.builds(
 
 @given((anything | wild).map(pack) | st.binary(max_size=200))
 def test_whatever_is_taken_can_be_counted_and_kept(data: bytes) -> None:
-    """Of any bytes, decoding raises nothing; what it lets through the ledger and the metrics bear."""
+    """Of any bytes, decoding raises nothing; what it lets through the metrics bear."""
     packet = decode(data)
     if packet is None:
         return
-    ledger, metrics = Ledger(), Metrics()
-    for source, columns in packet.counts.items():
-        for column, n in columns.items():
-            ledger.source(source, column, n)
+    metrics = Metrics()
     metrics.change(packet.metrics)
-    assert isinstance(imbalances(ledger.books(), {}), list)
-    assert all(0 <= n <= MAX_COUNT for n in ledger.take_changes().values())
     pack(metrics.values())
 
 

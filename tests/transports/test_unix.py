@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ import pytest
 
 from alarm_mw.model.types import Reason
 from alarm_mw.system.sockets import reachable
+from alarm_mw.transports.shared import GREETING, Region, SharedMemory
 from alarm_mw.transports.unix import MAX_LEFT, UnixTransport
 
 
@@ -35,9 +38,18 @@ def lost() -> list[object]:
 
 @pytest.fixture
 def transport(path: Path, lost: list[object]) -> Iterator[UnixTransport]:
-    opened = UnixTransport(str(path), lambda *packet: lost.append(packet))
+    shared = SharedMemory("token")
+    opened = UnixTransport(str(path), lambda *packet: lost.append(packet), shared)
     yield opened
     opened.close()
+    shared.close()
+
+
+def accept(listener: socket.socket) -> socket.socket:
+    """Return a connection on which the process has said who it is."""
+    connection, _ = listener.accept()
+    assert connection.recv(100) == GREETING + b"token"
+    return connection
 
 
 def test_packets_arrive_whole_and_in_order(path: Path, transport: UnixTransport) -> None:
@@ -45,8 +57,7 @@ def test_packets_arrive_whole_and_in_order(path: Path, transport: UnixTransport)
     with listen(path) as listener:
         assert transport.send(b"one") is None
         assert transport.send(b"two" * 1000) is None
-        connection, _ = listener.accept()
-        with connection:
+        with accept(listener) as connection:
             assert [connection.recv(10_000), connection.recv(10_000)] == [b"one", b"two" * 1000]
 
 
@@ -57,7 +68,7 @@ def test_without_a_master_a_packet_is_refused_at_once(transport: UnixTransport) 
 
 
 def test_a_full_queue_refuses_and_does_not_block(path: Path, transport: UnixTransport) -> None:
-    """A master that does not read costs records, never the application's time."""
+    """A master that does not read costs records in the end, never the application's time."""
     with listen(path):
         reasons = {transport.send(b"x" * 10_000) for _ in range(2000)}
     assert reasons == {None, Reason.QUEUE_FULL}
@@ -69,8 +80,7 @@ def test_a_new_master_is_found_again(path: Path, transport: UnixTransport) -> No
         transport.send(b"one")
         listener.accept()[0].close()
         assert transport.send(b"two") is None
-        connection, _ = listener.accept()
-        with connection:
+        with accept(listener) as connection:
             assert connection.recv(10) == b"two"
 
 
@@ -78,13 +88,14 @@ def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:
     """A state directory may lie deep: the kernel's limit of 107 bytes is not the user's business."""
     deep = tmp_path / ("d" * 100) / ("e" * 100)
     deep.mkdir(parents=True)
-    transport = UnixTransport(str(deep / "alarm.sock"), lambda *_: None)
+    shared = SharedMemory("token")
+    transport = UnixTransport(str(deep / "alarm.sock"), lambda *_: None, shared)
     with listen(deep / "alarm.sock") as listener:
         assert transport.send(b"x") is None
-        connection, _ = listener.accept()
-        with connection:
+        with accept(listener) as connection:
             assert connection.recv(10) == b"x"
     transport.close()
+    shared.close()
 
 
 def test_what_is_sent_while_another_thread_connects_is_left_to_it(path: Path, transport: UnixTransport) -> None:
@@ -93,8 +104,7 @@ def test_what_is_sent_while_another_thread_connects_is_left_to_it(path: Path, tr
         with transport._connecting:
             assert [pool.submit(transport.send, packet).result(5) for packet in (b"1", b"2")] == [None, None]
         assert transport.send(b"3") is None
-        connection, _ = listener.accept()
-        with connection:
+        with accept(listener) as connection:
             assert [connection.recv(10) for _ in range(3)] == [b"1", b"2", b"3"]
 
 
@@ -103,8 +113,7 @@ def test_what_is_left_is_sent_by_whoever_finds_nobody_connecting(path: Path, tra
     with listen(path) as listener:
         transport._left.append(b"left")
         transport._send_left()
-        connection, _ = listener.accept()
-        with connection:
+        with accept(listener) as connection:
             assert connection.recv(10) == b"left"
 
 
@@ -123,3 +132,69 @@ def test_no_more_is_left_than_has_room(transport: UnixTransport, lost: list[obje
     assert reasons == [*[None] * MAX_LEFT, Reason.QUEUE_FULL]
     transport.send(b"y")
     assert len(lost) == MAX_LEFT
+
+
+def test_what_the_socket_has_no_room_for_waits_in_shared_memory(path: Path, transport: UnixTransport) -> None:
+    """Whoever reads the socket to its end finds the rest behind it, in order."""
+    with listen(path) as listener:
+        sent = [b"%06d" % n * 200 for n in range(1400)]
+        assert {transport.send(packet) for packet in sent} == {None}
+        connection, _ = listener.accept()
+        with connection:
+            _, (descriptor,), _, _ = socket.recv_fds(connection, 100, 1)
+            region = Region(descriptor, 0)
+            os.close(descriptor)
+            connection.setblocking(False)
+            received = []
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    received.append(connection.recv(10_000))
+            while region.has_spilled():
+                packets, position = region.spilled()
+                received += packets
+                region.take_off(position)
+            region.close()
+    assert received == sent
+
+
+@pytest.mark.parametrize("takes_the_number", [False, True])
+def test_an_application_may_close_what_it_has_not_opened(
+    path: Path, transport: UnixTransport, *, takes_the_number: bool
+) -> None:
+    """Nothing goes to whatever has our descriptor's number by then, nor is that closed; the record arrives anew."""
+    with listen(path) as listener:
+        transport.send(b"one")
+        with accept(listener) as connection:
+            assert connection.recv(10) == b"one"
+        ours = [fd for fd in map(int, os.listdir("/proc/self/fd")) if is_ours(fd, listener)]
+        mine, other = socket.socketpair()
+        for fd in ours:
+            os.dup2(mine.fileno(), fd) if takes_the_number else os.close(fd)
+        with mine, other:
+            assert transport.send(b"two") is None
+            with accept(listener) as connection:
+                assert connection.recv(10) == b"two"
+            other.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                other.recv(10)
+            if takes_the_number:
+                assert all(os.path.sameopenfile(fd, mine.fileno()) for fd in ours)
+                for fd in ours:
+                    os.close(fd)
+
+
+def is_ours(fd: int, listener: socket.socket) -> bool:
+    """Return whether a descriptor is the transport's: its connection, or the memory that it shares."""
+    try:
+        name = os.readlink(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
+    if "memfd:alarm-mw" in name:
+        return True
+    if not name.startswith("socket:") or fd == listener.fileno():
+        return False
+    with socket.socket(fileno=os.dup(fd)) as found:
+        return found.family == socket.AF_UNIX and found.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE) == SEQPACKET
+
+
+SEQPACKET = int(socket.SOCK_SEQPACKET)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import sys
 import threading
 import uuid
@@ -29,6 +30,7 @@ from alarm_mw.system.descriptors import is_open
 from alarm_mw.system.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 from alarm_mw.transports.published import withdraw
+from alarm_mw.transports.shared import TOKEN_VARIABLE
 
 
 class RefusedError(Exception):
@@ -83,7 +85,7 @@ def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str |
 
 
 def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[str, str]:
-    added = {**settings.execution.env, SOCKET_VARIABLE: socket}
+    added = {**settings.execution.env, SOCKET_VARIABLE: socket, TOKEN_VARIABLE: secrets.token_hex(16)}
     if not is_buffered:
         added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
     if asks_for_deaths(settings.monitors):

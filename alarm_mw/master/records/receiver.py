@@ -2,27 +2,33 @@
 
 A packet stays in the kernel until its firings are in the outbox: the receiver peeks, hands over, waits, and only then
 takes the packets off the socket. What a killed master had not finished is read again by the next one, whose outbox
-knows the records by their keys.
+knows the records by their keys. Behind the packets in the socket come those in the memory that the process shares with
+us (`alarm_mw.transports.shared`); it is read to its end when the process has ended.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
+import math
 import os
 import selectors
 import socket
+import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
+from alarm_mw.master.records.regions import FdStore, Regions
 from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Reason
 from alarm_mw.system.peers import belongs_to_run, process_of, share_of_descriptors
+from alarm_mw.transports.shared import GREETING, Region, is_greeting
+from alarm_mw.transports.tally import enter
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
 
 log = logging.getLogger(__name__)
@@ -45,27 +51,51 @@ FOREIGN = "foreign"
 #: Seconds between looks at whether the receiver was stopped, while a batch is being worked on.
 PATIENCE = 0.5
 
+#: So much of the time at the end is for reading what has arrived; the rest is for delivering it.
+SHARE_AT_END = 0.8
+
+#: Seconds between looks at the memory that processes share with us.
+LOOK_EVERY = 1.0
+
+#: Bytes that hold one descriptor beside a packet.
+_ONE_DESCRIPTOR = socket.CMSG_LEN(4)
+
 #: Seconds without new connections after one could not be taken.
 ACCEPT_PAUSE = 1.0
 
 
-class FdStore(Protocol):
-    """Keeps a connection open for the next master, should this one die."""
-
-    def keep(self, token: str, descriptor: int) -> None:
-        """Keep a duplicate of it under this name."""
-        ...
-
-    def drop(self, token: str) -> None:
-        """Close it."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Connection:
     token: str
     socket: socket.socket
     process: int
+    #: What the process shares with us.
+    region: Region | None = None
+    #: Nothing was read yet.
+    is_new: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Ended:
+    """A process that is watched since it has no connection any more."""
+
+    process: int
+    pidfd: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What was found on a connection."""
+
+    connection: _Connection
+    #: How many packets are to be taken off the socket.
+    count: int
+    #: Those with records, and behind them what is in the region.
+    packets: list[bytes]
+    #: Whether the other side has closed behind them.
+    is_at_end: bool
+    #: Up to where the region has been read; None where it was not looked at.
+    position: int | None = None
 
 
 class Receiver:
@@ -77,13 +107,23 @@ class Receiver:
         submit: Callable[[Batch], None],
         store: FdStore,
         connections: Mapping[str, socket.socket],
+        regions: Regions | None = None,
+        *,
+        token: str = "",
     ) -> None:
         self._listener = listener
         self._submit = submit
         self._store = store
+        self._regions = regions or Regions(store, lambda: 0, {})
+        #: What a process says that is ours, should it have ended before we could look.
+        self._token = token
+        #: When to look at all regions.
+        self._look_at = 0.0
         self._selector = selectors.DefaultSelector()
         self._buffer = bytearray(MAX_PACKET)
-        self._is_stopping = False
+        #: Until when packets are handed over, in `time.monotonic`'s seconds; after that, what is left is counted.
+        self._until = math.inf
+        self._has_given_up = False
         self._told: set[str] = set()
         #: How many connections each process has.
         self._processes: Counter[int] = Counter()
@@ -97,16 +137,19 @@ class Receiver:
         listener.setblocking(False)
         self._selector.register(listener, selectors.EVENT_READ)
         self._selector.register(self._stopping, selectors.EVENT_READ)
-        for token, connection in connections.items():
-            self._add(_Connection(token, connection, process_of(connection)))
+        for name, connection in connections.items():
+            process = process_of(connection)
+            self._add(_Connection(name, connection, process, self._regions.of(process)))
+        for process in self._regions.processes() - self._processes.keys():
+            self._watch(process)
 
     def start(self) -> None:
         """Start the thread."""
         self._thread = start_thread("receiver", self._run)
 
     def stop(self, timeout: float) -> None:
-        """Read what has arrived already, then end; waits for at most `timeout` seconds."""
-        self._is_stopping = True
+        """Read what has arrived already, then end; waits for at most `timeout` seconds, and counts what it leaves."""
+        self._until = time.monotonic() + timeout * SHARE_AT_END
         self._stop_sender.send(b"x")
         if self._thread is not None:
             self._thread.join(timeout)
@@ -117,17 +160,45 @@ class Receiver:
             ready = [key for key, _ in self._selector.select(self._patience())]
             self._listen_again()
             stopping = any(key.fileobj is self._stopping for key in ready)
-            self._serve([key.data for key in ready if key.data is not None])
+            self._serve([key.data for key in ready if isinstance(key.data, _Connection)])
             if any(key.fileobj is self._listener for key in ready):
                 self._accept()
+            for ended in [key.data for key in ready if isinstance(key.data, _Ended)]:
+                self._end(ended)
+            if time.monotonic() >= self._look_at:
+                self._look()
         self._serve_the_rest()
+        while not self._has_given_up and any(self._regions.spilled()):
+            self._serve_regions()
+        if self._has_given_up:
+            self._count_the_rest()
+        self._submit_counts(*self._regions.collect_last())
         self._close()
+
+    def _count_the_rest(self) -> None:
+        """Count the records that nobody works off any more."""
+        rest = [data for connection in self._connections() for data in _rest_of(connection)]
+        for region in self._regions.spilled():
+            while region.has_spilled():
+                packets, position = region.spilled()
+                region.take_off(position)
+                rest += packets
+        counts: Counts = {}
+        for packet in map(decode, rest):
+            if packet is not None and packet.record is not None:
+                enter(counts, packet.record.source, f"skipped:{Reason.SHUTDOWN}", 1)
+        if counts:
+            log.warning("there was no time for %d records before the end", sum(row["lines"] for row in counts.values()))
+            self._submit_counts(counts, None)
 
     def _serve_the_rest(self) -> None:
         """Serve until nothing is readable any more."""
-        while ready := [key for key, _ in self._selector.select(0) if key.fileobj is not self._stopping]:
-            if not self._serve([key.data for key in ready if key.data is not None]):
-                return
+        while not self._has_given_up and (
+            ready := [key for key, _ in self._selector.select(0) if key.fileobj is not self._stopping]
+        ):
+            self._serve([key.data for key in ready if isinstance(key.data, _Connection)])
+            for ended in [key.data for key in ready if isinstance(key.data, _Ended)]:
+                self._end(ended)
             if any(key.fileobj is self._listener for key in ready):
                 self._accept()
 
@@ -152,13 +223,20 @@ class Receiver:
         self._accept_at = time.monotonic() + ACCEPT_PAUSE
 
     def _lets_in(self, accepted: socket.socket) -> bool:
-        if not belongs_to_run(accepted):
+        if not (belongs_to_run(accepted) or self._has_said_so(accepted)):
             self._tell("a process that does not belong to this server wanted to send records, and may not")
             return False
         if self._processes[process_of(accepted)] >= MAX_OF_PROCESS:
             self._tell("a process has %d connections for records, and gets no more", MAX_OF_PROCESS)
             return False
         return True
+
+    def _has_said_so(self, accepted: socket.socket) -> bool:
+        """Return whether a process that may have ended by now has named the run's token first."""
+        try:
+            return is_greeting(accepted.recv(MAX_PACKET, socket.MSG_PEEK | socket.MSG_DONTWAIT), self._token)
+        except OSError:
+            return False
 
     def _tell(self, text: str, *facts: object) -> None:
         """Say so once: who sends one packet may send a million."""
@@ -167,7 +245,8 @@ class Receiver:
             log.warning(text, *facts)
 
     def _patience(self) -> float | None:
-        return None if self._accept_at is None else max(self._accept_at - time.monotonic(), 0.0)
+        due = [self._accept_at, self._look_at if self._regions else None]
+        return min((max(at - time.monotonic(), 0.0) for at in due if at is not None), default=None)
 
     def _listen_again(self) -> None:
         if self._accept_at is not None and time.monotonic() >= self._accept_at:
@@ -180,60 +259,135 @@ class Receiver:
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
         self._processes[connection.process] += 1
 
-    def _serve(self, ready: list[_Connection]) -> bool:
-        """Work off what waits on these connections; return False where nobody does that any more."""
+    def _serve(self, ready: list[_Connection]) -> None:
+        """Work off what waits on these connections, as long as anybody does that."""
         waiting = deque(ready)
-        while waiting:
-            if not self._serve_some(waiting):
-                return False
-        return True
+        while waiting and not self._has_given_up:
+            self._serve_some(waiting)
 
-    def _serve_some(self, waiting: deque[_Connection]) -> bool:
+    def _serve_some(self, waiting: deque[_Connection]) -> None:
         """Do so for the first of them, until they bring `MAX_BYTES` together."""
-        peeked: list[tuple[_Connection, list[bytes], bool]] = []
+        looked: list[_Found] = []
         size = 0
         while waiting and size < MAX_BYTES:
-            connection = waiting.popleft()
-            found, at_end = self._peek(connection)
-            peeked.append((connection, found, at_end))
-            size += sum(map(len, found))
-        packets = [data for _, found, _ in peeked for data in found]
-        if packets and not self._hand_over(packets):
-            return False
-        for connection, found, at_end in peeked:
-            for _ in found:
-                connection.socket.recv_into(self._buffer)
-            if at_end:
-                self._remove(connection)
-        return True
+            found = self._peek(waiting.popleft())
+            region = found.connection.region
+            is_first = all(region is not other.connection.region for other in looked)
+            if region is not None and found.count < MAX_PACKETS and is_first:
+                found = _with_region(found, region)
+            looked.append(found)
+            size += sum(map(len, found.packets))
+        if self._hand_over([data for found in looked for data in found.packets]):
+            for found in looked:
+                self._take_off(found)
 
-    def _peek(self, connection: _Connection) -> tuple[list[bytes], bool]:
+    def _take_off(self, found: _Found) -> None:
+        connection = found.connection
+        with contextlib.suppress(BlockingIOError):  # another master has taken them
+            for _ in range(found.count):
+                connection.socket.recv_into(self._buffer)
+        if connection.region is not None and found.position is not None:
+            self._free(connection.region, found.position)
+        if found.is_at_end:
+            self._remove(connection)
+
+    def _peek(self, connection: _Connection) -> _Found:
         """Return the packets that wait, and whether the other side has closed behind them."""
         found: list[bytes] = []
+        count = 0
         connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
         try:
-            while len(found) < MAX_PACKETS:
+            if connection.is_new:
+                data = self._peek_first(connection)
+                if not data:
+                    return _Found(connection, 0, found, is_at_end=True)
+                count = 1
+                if not data.startswith(GREETING):
+                    found.append(data)
+            while count < MAX_PACKETS:
                 size = connection.socket.recv_into(self._buffer, 0, socket.MSG_PEEK)
                 if not size:
-                    return found, True
+                    return _Found(connection, count, found, is_at_end=True)
                 found.append(bytes(self._buffer[:size]))
+                count += 1
         except BlockingIOError:
-            return found, False
+            return _Found(connection, count, found, is_at_end=False)
         except OSError:
-            return found, True
-        return found, False
+            return _Found(connection, count, found, is_at_end=True)
+        return _Found(connection, count, found, is_at_end=False)
+
+    def _peek_first(self, connection: _Connection) -> bytes:
+        """Look at the first packet of a connection, with which a process gives us its region."""
+        flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
+        data, extras, _, _ = connection.socket.recvmsg(MAX_PACKET, _ONE_DESCRIPTOR, flags)
+        connection.is_new = False
+        for level, kind, content in extras:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                descriptor = int.from_bytes(content[:4], sys.byteorder)
+                connection.region = self._regions.take_in(descriptor, connection.process)
+        return data
+
+    def _look(self) -> None:
+        """Look at what no connection tells of."""
+        self._look_at = time.monotonic() + LOOK_EVERY
+        self._serve_regions()
+        self._submit_counts(*self._regions.collect())
+
+    def _serve_regions(self) -> None:
+        """Work off what waits in the regions: behind what is in the sockets, where there are any."""
+        self._serve([one for one in self._connections() if one.region is not None and one.region.has_spilled()])
+        served = [one.region for one in self._connections()]
+        for region in [region for region in self._regions.spilled() if region not in served]:
+            packets, position = region.spilled()
+            if self._hand_over(packets):
+                self._free(region, position)
+
+    def _free(self, region: Region, position: int) -> None:
+        region.take_off(position)
+        if region.has_spilled():
+            self._look_at = 0.0  # it is the others' turn before that
+
+    def _connections(self) -> list[_Connection]:
+        return [key.data for key in self._selector.get_map().values() if isinstance(key.data, _Connection)]
+
+    def _submit_counts(self, counts: Counts, written: Callable[[], object] | None) -> None:
+        if counts:
+            self._submit(Batch(counts=counts, written=written))
+
+    def _watch(self, process: int) -> None:
+        """Wait for the end of a process that has no connection any more, and may still count."""
+        try:
+            pidfd = os.pidfd_open(process)
+        except OSError:  # it has ended, or nobody can tell
+            self._regions.ended(process)
+            self._look_at = 0.0
+        else:
+            self._selector.register(pidfd, selectors.EVENT_READ, _Ended(process, pidfd))
+
+    def _end(self, ended: _Ended) -> None:
+        self._selector.unregister(ended.pidfd)
+        os.close(ended.pidfd)
+        self._regions.ended(ended.process)
+        self._look_at = 0.0
 
     def _hand_over(self, packets: list[bytes]) -> bool:
-        """Return whether the packets were worked off; until then they stay where they are."""
+        """Have packets worked off, and return whether somebody does that; until then they stay where they are."""
+        if not packets:
+            return True
+        if time.monotonic() > self._until:
+            self._has_given_up = True
+            return False
         done = threading.Event()
         found = [packet for packet in map(decode, packets) if packet is not None]
         foreign = len(packets) - len(found)
         if foreign:
             self._tell("a packet on the records socket is none of ours; it and others like it are not taken")
-        self._submit(_batch(found, foreign, done.set))
-        while not done.wait(PATIENCE):
-            if self._is_stopping:
-                return False
+        counts, written = self._regions.collect()
+        self._submit(_batch(found, foreign, counts, done.set, written))
+        while not done.wait(min(PATIENCE, max(self._until - time.monotonic(), 0.0))):
+            if time.monotonic() >= self._until:  # whoever ends the worker waits for this one
+                self._has_given_up = True
+                break
         return True
 
     def _remove(self, connection: _Connection) -> None:
@@ -241,31 +395,52 @@ class Receiver:
         self._processes[connection.process] -= 1
         if not self._processes[connection.process]:
             del self._processes[connection.process]
+            if connection.process in self._regions.processes():
+                self._watch(connection.process)
         connection.socket.close()
         self._store.drop(connection.token)
 
     def _close(self) -> None:
+        for connection in self._connections():
+            self._remove(connection)
         for key in list(self._selector.get_map().values()):
-            if key.data is not None:
-                self._remove(key.data)
+            if isinstance(key.data, _Ended):
+                os.close(key.data.pidfd)
+        self._regions.close()
         self._selector.close()
         self._listener.close()
         self._stopping.close()
         self._stop_sender.close()
 
 
-def _batch(packets: list[Packet], foreign: int, done: Callable[[], object]) -> Batch:
+def _rest_of(connection: _Connection) -> Iterator[bytes]:
+    """Yield what is left on a connection."""
+    with contextlib.suppress(OSError):
+        while data := connection.socket.recv(MAX_PACKET):
+            yield data
+
+
+def _with_region(found: _Found, region: Region) -> _Found:
+    """Add what waits in the region of a connection whose socket was read to its end."""
+    if not region.has_spilled():
+        return found
+    packets, position = region.spilled()
+    return _Found(found.connection, found.count, [*found.packets, *packets], found.is_at_end, position)
+
+
+def _batch(
+    packets: list[Packet],
+    foreign: int,
+    counts: Counts,
+    done: Callable[[], object],
+    written: Callable[[], object] | None,
+) -> Batch:
     items: list[Item] = []
-    counts: Counts = {}
     if foreign:
         counts[FOREIGN] = {"lines": foreign, f"skipped:{Reason.UNREADABLE}": foreign}
     metrics: list[MetricChange] = []
     for packet in packets:
         if packet.record is not None:
             items.append(Item(packet.record, packet.alarm))
-        for source, columns in packet.counts.items():
-            total = counts.setdefault(source, {})
-            for column, n in columns.items():
-                total[column] = total.get(column, 0) + n
         metrics.extend(packet.metrics)
-    return Batch(items, counts, done, metrics)
+    return Batch(items, counts, done, metrics, written=written)

@@ -60,3 +60,5 @@ class Batch(msgspec.Struct, frozen=True):
     lines: Lines | None = None
     #: Come before them.
     silence: Silence | None = None
+    #: Called when the counts are in the outbox, with `Ledger.collections` one higher. May not block.
+    written: Callable[[], object] | None = None

@@ -68,6 +68,8 @@ class Worker:
         self._judge = Judge(engine)
         self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
         self._looping: set[str] = set()
+        #: To be called when the counts that were booked are written down.
+        self._unwritten: list[Callable[[], object]] = []
 
     def start(self) -> None:
         """Start the thread."""
@@ -220,6 +222,9 @@ class Worker:
         for source, columns in batch.counts.items():
             for column, n in columns.items():
                 self._outbox.ledger.source(source, column, n)
+        if batch.written is not None:
+            self._outbox.ledger.note_collection()
+            self._unwritten.append(batch.written)
 
     def _book_record(self, found: Judged) -> None:
         record, verdict, n = found
@@ -258,6 +263,9 @@ class Worker:
             self._memory.failed()
             return None
         self._unwritten_since = self._since_when_away()
+        written, self._unwritten = self._unwritten, []
+        for call in written:
+            call()
         if self._lost:
             lost, self._lost = self._lost, 0
             self._on_loss(lost)

@@ -2,42 +2,59 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
+import signal
 import socket
+import tempfile
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from alarm_mw.master.records.receiver import MAX_BYTES, MAX_OF_PROCESS, Receiver
+from alarm_mw.master.records.regions import REGION, Regions
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.transports.records import RecordMaker
+from alarm_mw.transports.shared import GREETING, Region, SharedMemory
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_PACKET, Packet, decode, encode
 
 
 class Store:
-    """Remembers which connections are kept, with descriptors of its own, as the supervisor does."""
+    """Remembers which connections and regions are kept, with descriptors of its own, as the supervisor does."""
 
     def __init__(self) -> None:
         self.kept: dict[str, socket.socket] = {}
+        self.regions: dict[str, int] = {}
         self.changed = threading.Condition()
 
     def keep(self, token: str, descriptor: int) -> None:
-        with self.changed, socket.socket(fileno=descriptor) as original:
-            self.kept[token] = original.dup()
-            original.detach()
+        with self.changed:
+            if token.startswith(REGION):
+                self.regions[token] = os.dup(descriptor)
+            else:
+                self.kept[token] = socket.socket(fileno=os.dup(descriptor))
             self.changed.notify_all()
 
     def drop(self, token: str) -> None:
         with self.changed:
-            self.kept.pop(token).close()
+            if token.startswith(REGION):
+                os.close(self.regions.pop(token))
+            else:
+                self.kept.pop(token).close()
             self.changed.notify_all()
 
     def wait_for(self, count: int) -> None:
         with self.changed:
             assert self.changed.wait_for(lambda: len(self.kept) == count, 10.0)
+
+    def wait_for_regions(self, count: int) -> None:
+        with self.changed:
+            assert self.changed.wait_for(lambda: len(self.regions) == count, 10.0)
 
 
 class Desk:
@@ -51,8 +68,16 @@ class Desk:
         with self.arrived:
             self.batches.append(batch)
             self.arrived.notify_all()
-            if batch.done is not None:
-                batch.done()
+            for call in (batch.done, batch.written):
+                if call is not None:
+                    call()
+
+    def counts(self) -> Counter[str]:
+        return sum((Counter(columns) for batch in self.batches for columns in batch.counts.values()), Counter())
+
+    def wait_for_counts(self, **counts: int) -> None:
+        with self.arrived:
+            assert self.arrived.wait_for(lambda: self.counts() == counts, 10.0), self.counts()
 
     def messages(self) -> list[bytes]:
         return [item.record.message for batch in self.batches for item in batch.items]
@@ -75,8 +100,20 @@ def lose(packet: bytes, reason: object) -> None:
     raise AssertionError((packet, reason))
 
 
-def send(path: Path, *messages: bytes) -> UnixTransport:
-    transport, maker = UnixTransport(str(path / "alarm.sock"), lose), RecordMaker()
+class Sender(UnixTransport):
+    """A process's way to the master, with the memory that it shares."""
+
+    def __init__(self, path: Path) -> None:
+        self.shared = SharedMemory()
+        super().__init__(str(path / "alarm.sock"), lose, self.shared)
+
+    def close(self) -> None:
+        super().close()
+        self.shared.close()
+
+
+def send(path: Path, *messages: bytes) -> Sender:
+    transport, maker = Sender(path), RecordMaker()
     for message in messages:
         assert transport.send(encode(Packet(maker.make(message, source="logging")))) is None
     return transport
@@ -115,7 +152,7 @@ def test_foreign_packets_do_no_harm(listener: socket.socket, tmp_path: Path, cap
     desk = Desk()
     receiver = Receiver(listener, desk.submit, Store(), {})
     receiver.start()
-    transport = UnixTransport(str(tmp_path / "alarm.sock"), lose)
+    transport = Sender(tmp_path)
     assert [transport.send(b"\xff nonsense") for _ in range(100)] == [None] * 100
     other = send(tmp_path, b"sense")
     assert desk.wait_for(1) == [b"sense"]
@@ -188,30 +225,33 @@ def test_a_batch_has_a_bounded_size(listener: socket.socket, tmp_path: Path) -> 
     receiver.stop(10.0)
 
 
-def test_counts_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
-    """The counts of all packets of a batch reach the ledger."""
+def test_counts_of_several_processes_are_added_up(listener: socket.socket, tmp_path: Path) -> None:
+    """What processes have counted reaches the ledger, once, also what they count later."""
     desk = Desk()
-    transport = UnixTransport(str(tmp_path / "alarm.sock"), lose)
-    for n in (2, 3):
-        transport.send(encode(Packet(counts={"logging": {"lines": n}})))
     receiver = Receiver(listener, desk.submit, Store(), {})
     receiver.start()
+    transports = [send(tmp_path, b"x") for _ in range(2)]
+    for transport, n in zip(transports, (2, 3), strict=True):
+        transport.shared.tally.add("logging", "screened_out", n)
+    desk.wait_for_counts(lines=5, screened_out=5)
+    transports[0].shared.tally.add("logging", "skipped:queue_full")
+    desk.wait_for_counts(lines=6, screened_out=5, **{"skipped:queue_full": 1})
     receiver.stop(10.0)
-    transport.close()
-    assert sum(batch.counts["logging"]["lines"] for batch in desk.batches) == 5
+    for transport in transports:
+        transport.close()
 
 
 def test_packets_stay_until_they_are_worked_off(listener: socket.socket, tmp_path: Path) -> None:
     """What a killed master had not written down yet is there for the next one, on the connection that was kept."""
     store, handed_over = Store(), threading.Event()
     receiver = Receiver(listener, lambda _: handed_over.set(), store, {})
-    receiver.start()
     transport = send(tmp_path, b"one", b"two")
+    receiver.start()
     assert handed_over.wait(10.0)
     (kept,) = store.kept.values()
-    found = [decode(kept.recv(MAX_PACKET)) for _ in range(2)]
+    found = [decode(kept.recv(MAX_PACKET)) for _ in range(3)]  # the first says whose they are
     assert [packet.record.message for packet in found if packet and packet.record] == [b"one", b"two"]
-    receiver.stop(10.0)
+    receiver.stop(1.0)
     transport.close()
 
 
@@ -221,7 +261,7 @@ def test_an_end_does_not_wait_for_a_worker_that_is_gone(listener: socket.socket,
     receiver = Receiver(listener, batches.append, Store(), {})
     transport = send(tmp_path, b"one")
     receiver.start()
-    receiver.stop(10.0)
+    receiver.stop(5.0)
     assert receiver._thread is not None
     assert not receiver._thread.is_alive()
     transport.close()
@@ -235,7 +275,9 @@ def test_too_many_open_files_are_a_pause(
     receiver = Receiver(listener, desk.submit, store, {})
     transport = send(tmp_path, b"one")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (transport._socket.fileno() + 1 if transport._socket else soft, hard))
+    with socket.socket() as next_one:
+        lowest = next_one.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
     try:
         receiver.start()
         with caplog.at_level("ERROR"):
@@ -249,3 +291,111 @@ def test_too_many_open_files_are_a_pause(
     assert desk.wait_for(1) == [b"one"]
     transport.close()
     receiver.stop(10.0)
+
+
+def test_what_a_process_leaves_behind_is_read(listener: socket.socket, tmp_path: Path) -> None:
+    """Whatever ends a process: what it has counted, and the records that had no room, are read afterwards."""
+    pid = os.fork()
+    if pid == 0:
+        way = send(tmp_path, b"first")
+        way.shared.tally.add("logging", "screened_out", 7)
+        assert way.shared.spill(encode(Packet(RecordMaker().make(b"last", source="logging"))))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(pid, 0)
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    assert desk.wait_for(2) == [b"first", b"last"]
+    desk.wait_for_counts(lines=7, screened_out=7)
+    store.wait_for_regions(0)
+    receiver.stop(10.0)
+
+
+def test_what_a_process_counts_without_a_connection_is_read(listener: socket.socket, tmp_path: Path) -> None:
+    """A process that has closed our descriptors goes on counting, and is read until it has ended."""
+    heard, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        way = send(tmp_path, b"first")
+        way.close()
+        os.read(heard, 1)
+        way.shared.tally.add("logging", "screened_out", 7)
+        os._exit(0)
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    store.wait_for_regions(1)
+    store.wait_for(0)
+    os.close(told)
+    os.waitpid(pid, 0)
+    desk.wait_for_counts(lines=7, screened_out=7)
+    store.wait_for_regions(0)
+    os.close(heard)
+    receiver.stop(10.0)
+
+
+@pytest.mark.parametrize(("known", "counted"), [(0, 7), (1, 4)], ids=["not written", "written"])
+def test_the_next_master_goes_on_counting(listener: socket.socket, tmp_path: Path, known: int, counted: int) -> None:
+    """What a killed master had counted is counted again exactly where the outbox does not have it."""
+    way = send(tmp_path, b"first")
+    way.shared.tally.add("logging", "screened_out", 3)
+    descriptor = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if is_region(fd))
+    killed = Region(descriptor, 0)
+    assert killed.collect({}, 1)
+    killed.close()
+    way.shared.tally.add("logging", "screened_out", 4)
+    desk, store = Desk(), Store()
+    regions = Regions(store, lambda: known, {f"{REGION}{os.getpid()}-1": os.dup(descriptor)})
+    receiver = Receiver(listener, desk.submit, store, {}, regions)
+    store.regions[f"{REGION}{os.getpid()}-1"] = os.dup(descriptor)
+    receiver.start()
+    desk.wait_for_counts(lines=counted, screened_out=counted)
+    way.close()
+    receiver.stop(10.0)
+    store.wait_for_regions(0)
+
+
+def is_region(fd: int) -> bool:
+    with contextlib.suppress(OSError):
+        return "memfd:alarm-mw" in os.readlink(f"/proc/self/fd/{fd}")
+    return False
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 2000])
+def test_a_file_that_is_no_region_is_not_read(
+    listener: socket.socket, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: bytes
+) -> None:
+    """Memory that its process could take away again would end the master; such a process is heard all the same."""
+    desk = Desk()
+    receiver = Receiver(listener, desk.submit, Store(), {})
+    receiver.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as process, tempfile.TemporaryFile() as file:
+        file.write(content)
+        file.flush()
+        process.connect(str(tmp_path / "alarm.sock"))
+        socket.send_fds(process, [GREETING], [file.fileno()])
+        process.send(encode(Packet(RecordMaker().make(b"heard", source="logging"))))
+        assert desk.wait_for(1) == [b"heard"]
+    receiver.stop(10.0)
+    assert "cannot be read" in caplog.text
+
+
+def test_what_is_left_at_the_end_is_counted(listener: socket.socket, tmp_path: Path) -> None:
+    """Records for which a worker has no time are named in the ledger."""
+    batches: list[Batch] = []
+    receiver = Receiver(listener, batches.append, Store(), {})
+    transport = send(tmp_path, b"handed over")
+    receiver.start()
+    for _ in range(1000):
+        if batches:
+            break
+        threading.Event().wait(0.01)
+    maker = RecordMaker()
+    for message in (b"in the socket", b"in the ring"):
+        packet = encode(Packet(maker.make(message, source="logging")))
+        assert transport.send(packet) is None if message == b"in the socket" else transport.shared.spill(packet)
+    receiver.stop(1.0)
+    left = [batch.counts for batch in batches if "skipped:shutdown" in batch.counts.get("logging", {})]
+    assert left == [{"logging": {"lines": 2, "skipped:shutdown": 2}}]
+    transport.close()

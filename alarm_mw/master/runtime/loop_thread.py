@@ -89,8 +89,9 @@ class LoopThread:
                 while self._end is None:
                     run_loop(self.loop)
                 self.loop.run_until_complete(self._finish(self._end))
-            except Exception:  # such as descriptors that the application has closed
-                log.exception("the event loop of the alarms has failed, nothing more is delivered")
+            except Exception as error:  # such as descriptors that the application has closed
+                log.error("the event loop of the alarms has failed, nothing more is delivered here: %r", error)
+                raise
 
     async def _finish(self, end: float) -> None:
         """Settle what the owner knows of, then whatever else runs on the loop."""

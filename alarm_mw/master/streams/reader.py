@@ -14,13 +14,14 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from alarm_mw.master.streams.chunk import Chunk, Tally
 from alarm_mw.master.streams.line_prefilter import LinePrefilter
 from alarm_mw.master.streams.lines import MAX_LINE, LineCutter, Piece, count_lines
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
+from alarm_mw.patterns.prefilter import Hit
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class StreamReader:
 
     `sink` None: `source` is a copy, somebody else passes the stream on. `state` is what the former reader of this
     stream left, and `transit` a pipe that outlives us as well (`Passage`). `hand_over` is called before the chunk's
-    bytes go out; while it blocks, so does the stream. After a kill it may see a hit again, under the same offset.
+    bytes go out; while it blocks, so does the stream; what it raises ends `run`, before
+    anything is passed on. After a kill it may see a hit again, under the same offset.
     `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
     All three are called in the thread of `run`.
 
@@ -150,7 +152,8 @@ class StreamReader:
             if in_a_row == BUSY:
                 self._passage.widen()
             if in_a_row > BUSY and size < CHUNK // 4:
-                time.sleep(NAP)
+                with contextlib.suppress(OSError):  # where a clock is faked; it only saves work
+                    time.sleep(NAP)
         self._report()
         self._save()
 
@@ -197,11 +200,11 @@ class StreamReader:
             data = bytes(self._buffer[start:stop])
             lines = count_lines(data)
             self._tally.lines += lines
-            try:
-                self._tally.hits += prefilter.scan(data, offset + start)
-            except Exception:  # the output passes whatever the rules do
-                logger.exception("%s: the prefilter failed; lines pass unjudged", self.name)
+            hits = self._scan(prefilter, data, offset + start)
+            if hits is None:
                 self._tally.unjudged += max(lines, 1)
+            else:
+                self._tally.hits += hits
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_ends = self._cutter.oversized_lines = 0
@@ -210,13 +213,18 @@ class StreamReader:
             self._report()
 
     def _report(self) -> None:
-        chunk = self._tally.take()
-        if chunk is None:
-            return
-        try:
+        if (chunk := self._tally.take()) is not None:
             self._hand_over(chunk)
-        except Exception:  # the output passes whatever becomes of the alarms
-            logger.exception("%s: %d hits were not taken", self.name, len(chunk.hits))
+
+    def _scan(self, prefilter: LinePrefilter, data: bytes, offset: int) -> Sequence[Hit] | None:
+        """Return the lines that may match; None where the prefilter fails on them: the output passes all the same."""
+        for _ in range(2):  # what is not wrong with the lines is over by then
+            try:
+                return prefilter.scan(data, offset)
+            except Exception:
+                logger.exception("%s: the prefilter failed", self.name)
+        logger.error("%s: lines pass unjudged", self.name)
+        return None
 
     def _comes_soon(self) -> bool:
         """Wait for more, and return whether it came within `NAP` seconds.

@@ -222,6 +222,7 @@ def test_an_exit_does_not_end_the_alarms(caplog: pytest.LogCaptureFixture) -> No
     assert "tried to end the event loop" in caplog.text
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
     """Without its event loop the runtime goes on counting, and ends in time."""
     runtime = Runtime(Settings(), write_log=lambda _: None)

@@ -45,11 +45,18 @@ class RegexpScreen:
         return [Hit(base + line.start(), line[0], (self.rule,)) for line in lines if self.regexp.search(line[0])]
 
 
-class FailingScreen:
-    rule_set = None
+class FailingScreen(RegexpScreen):
+    """Fails so many times."""
+
+    def __init__(self, times: int = 100) -> None:
+        super().__init__(b"ALARM")
+        self.times = times
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        raise RuntimeError("no scratch left")
+        if self.times:
+            self.times -= 1
+            raise RuntimeError("no scratch left")
+        return super().scan(data, base)
 
 
 @dataclass
@@ -311,18 +318,28 @@ def test_a_failing_screen_does_not_stop_the_output(stream_of: Open) -> None:
     assert stream.chunks.get(timeout=LIMIT).hits == (Hit(8, b"ALARM\n", (0,)),)
 
 
-def test_a_failing_receiver_does_not_stop_the_output() -> None:
-    """When the hits cannot be taken, the output passes all the same."""
+def test_what_cannot_be_handed_over_waits_for_the_next_reader() -> None:
+    """Whatever is raised while hits are handed over, no line is passed on unjudged."""
     stream = open_stream()
 
     def refuse(chunk: Chunk) -> None:
         raise RuntimeError("no worker")
 
     stream.reader._hand_over = refuse
-    stream.start()
+    os.write(stream.write, b"ALARM\n")
+    with pytest.raises(RuntimeError, match="no worker"):
+        stream.reader.run()
+    assert not select.select([stream.read], [], [], 0)[0]
+    assert select.select([stream.source], [], [], 0)[0]
+    stream.close(stream.write, stream.read, stream.source, stream.sink)
+
+
+def test_a_prefilter_that_fails_once_is_asked_again(stream_of: Open) -> None:
+    """What is not wrong with the lines themselves leaves none unjudged."""
+    stream = stream_of()
+    stream.reader.prefilter = FailingScreen(times=1)
     stream.send(b"ALARM\n")
-    stream.send(b"more\n")
-    close_stream(stream)
+    assert stream.chunks.get(timeout=LIMIT).hits == (Hit(0, b"ALARM\n", (0,)),)
 
 
 def test_a_sink_without_a_reader_is_told(stream_of: Open) -> None:

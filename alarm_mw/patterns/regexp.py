@@ -24,6 +24,7 @@ from alarm_mw.patterns.literals import Literals, required_literals
 from alarm_mw.patterns.safety import longest
 from alarm_mw.patterns.syntax import pcre, python
 from alarm_mw.patterns.syntax.render import render
+from alarm_mw.patterns.tree import NATIVE, walk
 from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
@@ -68,7 +69,10 @@ class Regexp:
     def _compile(self) -> None:
         """Raise `PatternError` where Python refuses what PCRE's regexp became."""
         try:
-            _ = self._text_pattern if self._tree.text else self._bytes_pattern
+            if self._needs_regex:
+                _ = self._bounded_text_pattern if self._tree.text else self._bounded_bytes_pattern
+            else:
+                _ = self._bytes_pattern
         except re.error as error:  # Its position is one in another pattern, the rendered one.
             raise PatternError(f"this cannot be had in Python: {error.msg}") from None
 
@@ -96,11 +100,19 @@ class Regexp:
 
     @cached_property
     def _quickest(self) -> int:
-        return longest(self._tree, QUICK)
+        return -1 if self._needs_regex else longest(self._tree, QUICK)
 
     @cached_property
     def _longest(self) -> int:
-        return longest(self._tree)
+        """How many characters `re` may search; -1 where it cannot have the pattern."""
+        return -1 if self._needs_regex else longest(self._tree)
+
+    @cached_property
+    def _needs_regex(self) -> bool:
+        """Whether it is PCRE's and holds what only the `regex` package has."""
+        if self._rule.syntax is not Syntax.PCRE:
+            return False
+        return self._tree.text or any(isinstance(part, NATIVE) for part in walk(self._tree.root))
 
     @cached_property
     def _text_pattern(self) -> re.Pattern[str]:

@@ -20,11 +20,14 @@ from alarm_mw.patterns.tree import (
     At,
     Atomic,
     BackReference,
+    Call,
     Chars,
     Choice,
     Condition,
+    Define,
     Group,
     Look,
+    Native,
     Node,
     Repeat,
     Sequence,
@@ -98,8 +101,10 @@ def _before(node: Node, rest: _Rest) -> _Rest:  # noqa: PLR0911  # one case for 
             return _either([_before(yes, rest), _before(no, rest)])
         case Look():
             return _look(node, rest)
-        case BackReference():
-            return _Rest(_ANY, max(rest.power, 1), rest.factor, rest.forks)
+        case BackReference() | Call() | Define() | Native():
+            # `regex` runs all but the first, in any case, with its time limit.
+            power = max(rest.power, 1) if isinstance(node, BackReference) else _HOPELESS
+            return _Rest(_ANY, power, rest.factor, rest.forks)
     return structs.replace(rest, first=_at(node.anchor, rest))
 
 

@@ -144,6 +144,26 @@ class BackReference(msgspec.Struct, frozen=True):
     ignore_case: bool = False
 
 
+class Call(msgspec.Struct, frozen=True):
+    """The pattern of a group once more, atomic; of the whole where the number is 0. Only `regex` runs it."""
+
+    number: int
+
+
+class Define(msgspec.Struct, frozen=True):
+    """Holds groups for calls of them; takes nothing itself."""
+
+    item: Node
+
+
+class Native(msgspec.Struct, frozen=True):
+    """What only the `regex` package runs, in its own syntax, such as a backtracking verb."""
+
+    pattern: str
+    #: Matches wherever it does, and takes what it takes.
+    item: Node
+
+
 class Condition(msgspec.Struct, frozen=True):
     """The one when the group has matched, the other when not."""
 
@@ -160,7 +180,12 @@ class At(msgspec.Struct, frozen=True):
     unicode: bool = False
 
 
-Node = Chars | Sequence | Choice | Repeat | Group | Atomic | Look | BackReference | Condition | At
+#: What only the `regex` package can run.
+NATIVE = Call | Define | Native
+
+Node = (
+    Chars | Sequence | Choice | Repeat | Group | Atomic | Look | BackReference | Call | Define | Native | Condition | At
+)
 
 EMPTY = Sequence()
 NOTHING = Choice()
@@ -199,7 +224,7 @@ def children(node: Node) -> tuple[Node, ...]:
             return items
         case Choice(branches):
             return branches
-        case Repeat(item=item) | Group(item=item) | Atomic(item) | Look(item=item):
+        case Repeat(item=item) | Group(item=item) | Atomic(item) | Look(item=item) | Define(item):
             return (item,)
         case Condition(yes=yes, no=no):
             return (yes, no)
@@ -213,7 +238,7 @@ def rebuilt(node: Node, parts: list[Node]) -> Node:
             return sequence(*parts)
         case Choice():
             return choice(*parts)
-        case Repeat() | Group() | Atomic() | Look():
+        case Repeat() | Group() | Atomic() | Look() | Define():
             return structs.replace(node, item=parts[0])
         case Condition():
             return structs.replace(node, yes=parts[0], no=parts[1])

@@ -7,7 +7,9 @@ import csv
 import gzip
 import json
 import lzma
+import random
 import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,8 @@ import zstandard
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
+from alarm_mw.patterns.syntax import pcre
+from alarm_mw.patterns.tree import Chars, Choice, Group, Node, Repeat, Sequence, codes
 
 LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
 
@@ -162,3 +166,53 @@ def test_real_logs_give_what_another_engine_found(name: str, tmp_path: Path) -> 
     with (LOGHUB / f"{name}.expected.tsv").open(newline="") as table:
         expected = [(int(line), alarms.split(",")) for line, alarms in csv.reader(table, delimiter="\t")]
     assert [(match["line"], match["matched"]) for match in found] == expected
+
+
+def sample(node: Node, chance: random.Random) -> str:
+    """Return a text that a part of a regexp matches, lookaround and places aside."""
+    match node:
+        case Chars(members):
+            return chance.choice([chr(code) for code in codes(members) if chr(code).isprintable()] or ["\t"])
+        case Sequence(items):
+            return "".join(sample(item, chance) for item in items)
+        case Choice(branches):
+            return sample(chance.choice(branches), chance)
+        case Repeat(item, least, most):
+            return "".join(sample(item, chance) for _ in range(chance.choice([least, least + (most is None)])))
+        case Group(item=item):
+            return sample(item, chance)
+    return ""
+
+
+def nearly(line: str, chance: random.Random) -> str:
+    """Return the line, or one with a character more or less."""
+    at = chance.randrange(len(line) + 1)
+    return chance.choice([line, line[:at] + chance.choice("x1 :") + line[at:], line[:at] + line[at + 1 :]])
+
+
+def test_the_rules_of_logcheck_find_what_grep_finds(tmp_path: Path) -> None:
+    """All rules that Debian's logcheck-database brings, as PCRE rules, match the lines that ``grep -P`` prints."""
+    files = sorted(Path("/etc/logcheck/ignore.d.server").iterdir())
+    rules = [line for path in files for line in path.read_text().splitlines() if line.strip() and line[0] != "#"]
+    chance = random.Random(7)
+    texts = [nearly(sample(pcre.parse(rule).root, chance), chance) for rule in rules]
+    log = tmp_path / "syslog"
+    log.write_text("\n".join(texts) + "\n", "latin-1")
+    toml = tmp_path / "rules.toml"
+    entries = (f"[[rules]]\npattern = {json.dumps(rule)}\nsyntax = 'pcre'\nalarms = 'a'\n" for rule in rules)
+    toml.write_text("alarms.a = 'log:'\n" + "".join(entries))
+    found = {match["line"] for match in objects(replay("--json", "--config", str(toml), str(log)))}
+    expected = set()
+    for start in range(0, len(rules), 50):
+        pattern = "|".join(f"(?:{rule})" for rule in rules[start : start + 50])
+        printed = subprocess.run(
+            ["grep", "-anP", pattern, str(log)],
+            stdout=subprocess.PIPE,
+            check=False,
+            text=True,
+            encoding="latin-1",
+            env={"LC_ALL": "C", "PATH": "/usr/bin:/bin"},
+        )
+        expected |= {int(line.partition(":")[0]) for line in printed.stdout.splitlines()}
+    assert len(rules) > len(expected) > 500
+    assert found == expected

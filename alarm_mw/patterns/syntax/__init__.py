@@ -1,6 +1,7 @@
-"""PCRE's syntax, read into a `tree`: `pcre` reads a pattern with the help of the other modules.
+"""The syntaxes that a pattern is read from, and the one that it is written in.
 
-- `characters`: one byte or a set of bytes, by an escape, a class or a POSIX name.
-- `items`: options, quantifiers, places and verbs.
-- `groups`: numbers and names of groups, references to them and calls of them.
+- `python`: what Python's own parser understands.
+- `pcre`: PCRE's syntax, with `characters` (a character or a set of them, by an escape, a class or a name), `items`
+  (options, quantifiers, the start of a pattern, places) and `groups` (numbers, names, references, calls).
+- `render`: a pattern that `re` and `regex` read alike, with its sets by `render_sets`.
 """

@@ -1,34 +1,210 @@
-"""One byte or a set of bytes in a PCRE pattern: escapes, classes, POSIX names. See pcre2pattern(3)."""
+"""One character or a set of characters in a PCRE pattern: escapes, classes, POSIX names. See pcrepattern(3).
+
+Sets are integers in which bit n stands for character n, of which an `Alphabet` has 256 or all of Unicode's.
+"""
 
 from __future__ import annotations
 
-import unicodedata
+import re
+from functools import cache
+from typing import ClassVar
 
 import msgspec
 
 from alarm_mw.model.errors import PatternError
-from alarm_mw.patterns.tree import ALL_BYTES, LETTERS, LOWER, UPPER, WORD, bits, both_cases
+from alarm_mw.patterns.tree import ALL_ASCII, ALL_BYTES, LETTERS, LOWER, UPPER, WORD, Chars, Source, bits, both_cases
+from alarm_mw.system.forks import held_off
 
-DIGITS = bits(b"0123456789")
-SPACE = bits(b"\t\n\v\f\r ")
-HORIZONTAL_SPACE = bits(b"\t \xa0")
-VERTICAL_SPACE = bits(b"\n\v\f\r\x85")
+_DIGITS = bits(b"0123456789")
+_SPACE = bits(b"\t\n\v\f\r ")
+_GRAPH = bits(range(0x21, 0x7F))
+_POSIX = {
+    "alnum": LETTERS | _DIGITS,
+    "alpha": LETTERS,
+    "ascii": ALL_ASCII,
+    "blank": bits(b"\t "),
+    "cntrl": bits(range(0x20)) | 1 << 0x7F,
+    "digit": _DIGITS,
+    "graph": _GRAPH,
+    "lower": LOWER,
+    "print": _GRAPH | 1 << 0x20,
+    "punct": _GRAPH & ~(LETTERS | _DIGITS),
+    "space": _SPACE,
+    "upper": UPPER,
+    "word": WORD,
+    "xdigit": _DIGITS | bits(b"ABCDEFabcdef"),
+}
+#: What ``(*UCP)`` makes of them: see pcrepattern(3), "POSIX character classes".
+_UCP = {
+    "alnum": r"\p{L}\p{N}",
+    "alpha": r"\p{L}",
+    "blank": r"\t\x20\xa0\u1680\u180e\u2000-\u200a\u202f\u205f\u3000",
+    "cntrl": r"\p{Cc}",
+    "digit": r"\p{Nd}",
+    "graph": r"\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}--[\u061c\u180e\u2066-\u2069]",
+    "lower": r"\p{Ll}",
+    "print": r"\p{L}\p{M}\p{N}\p{P}\p{S}\p{Cf}\p{Zs}--[\u061c\u2066-\u2069]",
+    "punct": r"\p{P}[\p{S}&&[\x00-\x7f]]",
+    "space": r"\p{Z}\t-\r\x85\u180e",
+    "upper": r"\p{Lu}",
+    "word": r"\p{L}\p{N}_",
+}
+#: Properties of PCRE's own; a name beside them is a general category or a script.
+_PROPERTIES = {
+    "Any": r"\x00-\U0010ffff",
+    "L&": r"\p{Lu}\p{Ll}\p{Lt}",
+    "Xan": _UCP["alnum"],
+    "Xps": _UCP["space"],
+    "Xsp": _UCP["space"],
+    "Xwd": _UCP["word"],
+}
+_HORIZONTAL = (0x09, 0x20, 0xA0, 0x1680, 0x180E, *range(0x2000, 0x200B), 0x202F, 0x205F, 0x3000)
+_VERTICAL = (0x0A, 0x0B, 0x0C, 0x0D, 0x85, 0x2028, 0x2029)
 
-#: The sets behind ``\d`` and its like; the capital letter is the complement.
-_SETS = {"d": DIGITS, "h": HORIZONTAL_SPACE, "s": SPACE, "v": VERTICAL_SPACE, "w": WORD}
-
+#: LF and CR.
+NEWLINES = frozenset({10, 13})
 _CONTROLS = {"a": 0x07, "e": 0x1B, "f": 0x0C, "n": 0x0A, "r": 0x0D, "t": 0x09}
-_LAST_BYTE = 0xFF
 _OCTAL = "01234567"
 _HEX = "0123456789abcdefABCDEF"
+_UNICODE = 0x110000
+#: So many members beyond ASCII are listed one by one.
+_FEW = 8
+#: Escapes with a meaning outside of classes: in a class they are letters, but end no range.
+_ELSEWHERE = frozenset("ABCEGKRXZkz")
+_SCRIPT = re.compile(r"[A-Za-z_]+")
+
+
+class Alphabet(msgspec.Struct, frozen=True):
+    r"""The characters that a pattern is made of, and what ``\w``, ``[:alpha:]`` and their like hold of them."""
+
+    #: ``(*UTF8)``: characters are those of Unicode, and the text is UTF-8; else they are bytes.
+    unicode: bool = False
+    #: ``(*UCP)``: ``\w`` and its like hold what Unicode says, of bytes as if they were Latin-1; else ASCII.
+    properties: bool = False
+
+    _SETS: ClassVar[dict[str, str]] = {"d": "digit", "s": "space", "w": "word"}
+
+    @property
+    def size(self) -> int:
+        """How many characters there are."""
+        return _UNICODE if self.unicode else 256
+
+    @property
+    def all(self) -> int:
+        """The set of all characters."""
+        return (1 << _UNICODE) - 1 if self.unicode else ALL_BYTES
+
+    @property
+    def vertical(self) -> int:
+        r"""What ``\v`` holds."""
+        return _some(_VERTICAL) & self.all
+
+    def named(self, name: str) -> int | None:
+        """Return the set of a POSIX class, or None."""
+        if self.properties and name in _UCP:
+            return _with_property(_UCP[name], self.size)
+        return _POSIX.get(name)
+
+    def shorthand(self, letter: str) -> int | None:
+        r"""Return the set behind ``\d`` and its like, or None; the capital letter is the complement."""
+        match letter.lower():
+            case "h":
+                members = _some(_HORIZONTAL) & self.all
+            case "v":
+                members = self.vertical
+            case small:
+                found = self.named(self._SETS[small]) if small in self._SETS else None
+                if found is None:
+                    return None
+                members = found
+        return members if letter.islower() else self.all & ~members
+
+    def property(self, name: str) -> int | None:
+        r"""Return the set of ``\p{name}``, or None."""
+        if name in _PROPERTIES:
+            return _with_property(_PROPERTIES[name], self.size)
+        return _named_property(name, self.size) if _SCRIPT.fullmatch(name) else None
+
+    def both_cases(self, members: int) -> int:
+        """Return the set with the other cases of its letters."""
+        return _unicode_cases(members) if self.unicode else both_cases(members)
+
+    def chars(self, members: int) -> Chars:
+        """Return one character out of a set."""
+        return _unicode_chars(members) if self.unicode else Chars(members)
+
+
+def _some(found: tuple[int, ...]) -> int:
+    return sum(1 << code for code in found)
+
+
+@cache
+def _with_property(inside: str, size: int) -> int:
+    """Return the characters that are in a class of the `regex` package, which knows Unicode's properties."""
+    with held_off():
+        import regex  # noqa: PLC0415  # 40 ms, for the few that need it
+
+    found = bytearray(size // 8)
+    for character in regex.findall(f"(?V1)[{inside}]", "".join(map(chr, range(size)))):
+        code = ord(character)
+        found[code >> 3] |= 1 << (code & 7)
+    return int.from_bytes(found, "little")
+
+
+def _named_property(name: str, size: int) -> int | None:
+    with held_off():
+        import regex  # noqa: PLC0415  # as above
+
+    for kind in ("General_Category", "Script"):
+        try:
+            return _with_property(rf"\p{{{kind}={name}}}", size)
+        except regex.error:
+            continue
+    return None
+
+
+@cache
+def _cases() -> dict[int, frozenset[int]]:
+    """Return the characters that have other cases, each with all of them."""
+    same: dict[str, set[int]] = {}
+    for code in range(0x20000):  # beyond there are none
+        character = chr(code)
+        folded = next((c for c in (character.casefold(), character.lower()) if len(c) == 1), character)
+        same.setdefault(folded, {ord(folded)}).add(code)
+    return {code: frozenset(found) for found in same.values() if len(found) > 1 for code in found}
+
+
+@cache
+def _unicode_cases(members: int) -> int:
+    before = members.to_bytes(_UNICODE // 8, "little")
+    after = bytearray(before)
+    for code, found in _cases().items():
+        if before[code >> 3] >> (code & 7) & 1:
+            for other in found:
+                after[other >> 3] |= 1 << (other & 7)
+    return int.from_bytes(after, "little")
+
+
+@cache
+def _unicode_chars(members: int) -> Chars:
+    runs = [(run.start(), run.end() - 1) for run in re.finditer("1+", f"{members:b}"[::-1])]
+    beyond = members >> 128
+    if beyond.bit_count() <= _FEW:
+        others = (chr(code) for first, last in runs for code in range(max(first, 128), last + 1))
+        return Chars(members & ALL_ASCII, tuple(others))
+    source = Source(tuple(("RANGE", run) for run in runs), ignore_case=False, ascii_only=True)
+    return Chars(members & ALL_ASCII, (), source)
 
 
 class Scanner:
-    """Reads a pattern from left to right; characters are bytes, held as Latin-1 text."""
+    """Reads a pattern from left to right; a character that is a byte is held as Latin-1 text."""
 
-    def __init__(self, data: str) -> None:
+    def __init__(self, data: str, alphabet: Alphabet) -> None:
         self.data = data
         self.at = 0
+        self.alphabet = alphabet
+        #: The pattern names CR or LF: then a match may begin between the two.
+        self.names_newline = False
 
     @property
     def here(self) -> str:
@@ -64,16 +240,8 @@ class Scanner:
         return self.data[start:stop]
 
 
-def shorthand(letter: str) -> int | None:
-    r"""Return the set behind ``\d`` and its like, or None."""
-    members = _SETS.get(letter.lower())
-    if members is None:
-        return None
-    return members if letter.islower() else ALL_BYTES & ~members
-
-
 def single(scan: Scanner, letter: str, start: int) -> int | None:
-    r"""Return the byte that an escape stands for, or None when it is none; `letter` came after the backslash."""
+    r"""Return the character that an escape stands for, or None when it is none; `letter` came after the backslash."""
     match letter:
         case "":
             raise PatternError("the pattern ends in a backslash", start)
@@ -85,27 +253,30 @@ def single(scan: Scanner, letter: str, start: int) -> int | None:
             return _octal_braces(scan, start)
         case "0":
             return int("0" + scan.run(_OCTAL, 2), 8)
+        case "L" | "l" | "U" | "u":
+            raise PatternError(f"\\{letter} changes the case of what follows in Perl, not in PCRE", start)
     if not letter.isascii() or not letter.isalnum():
         return ord(letter)
     return _CONTROLS.get(letter)
 
 
 def octal(scan: Scanner, start: int) -> int:
-    """Return the byte of up to three octal digits."""
-    value = int(scan.run(_OCTAL, 3), 8)
-    return _byte(value, start)
+    """Return the character of up to three octal digits."""
+    return _character(scan, int(scan.run(_OCTAL, 3), 8), start)
 
 
-def _byte(value: int, start: int) -> int:
-    if value > _LAST_BYTE:
-        raise PatternError("this character is beyond \\xff: these rules match bytes; write its UTF-8 bytes", start)
-    return value
+def _character(scan: Scanner, value: int, start: int) -> int:
+    if value < scan.alphabet.size:
+        return value
+    if scan.alphabet.unicode:
+        raise PatternError("Unicode has no such character", start)
+    raise PatternError("this character is beyond \\xff: these rules match bytes; write its UTF-8 bytes", start)
 
 
 def _control(scan: Scanner, start: int) -> int:
     character = scan.next()
-    if not (character.isascii() and character.isprintable() and character):
-        raise PatternError("\\c must be followed by a printable ASCII character", start)
+    if not (character.isascii() and character):
+        raise PatternError("\\c must be followed by an ASCII character", start)
     return ord(character.upper()) ^ 0x40
 
 
@@ -115,207 +286,154 @@ def _hexadecimal(scan: Scanner, start: int) -> int:
     digits = scan.until("}", "\\x{…}")
     if not digits or digits.strip(_HEX):
         raise PatternError("\\x{…} must hold hexadecimal digits", start)
-    return _byte(int(digits, 16), start)
+    return _character(scan, int(digits, 16), start)
 
 
 def _octal_braces(scan: Scanner, start: int) -> int:
     digits = scan.until("}", "\\o{…}") if scan.take("{") else ""
     if not digits or digits.strip(_OCTAL):
         raise PatternError("\\o must be followed by octal digits in braces", start)
-    return _byte(int(digits, 8), start)
+    return _character(scan, int(digits, 8), start)
 
 
 def property_set(scan: Scanner, letter: str, start: int) -> int:
-    r"""Return the set of ``\p{…}`` or ``\P{…}``: without UTF mode, the general categories of Latin-1."""
+    r"""Return the set of ``\p{…}`` or ``\P{…}``; of bytes, that of Latin-1's characters."""
     name = scan.until("}", "\\p{…}") if scan.take("{") else scan.next()
     inverted = (letter == "P") ^ name.startswith("^")
-    name = name.removeprefix("^")
-    prefixes = {"L&": ("Lu", "Ll", "Lt"), "Any": ("",)}.get(name, (name,))
-    members = bits(bytes(code for code in range(256) if unicodedata.category(chr(code)).startswith(prefixes)))
-    if name not in {"L&", "Any"} and name not in _CATEGORIES:
-        raise PatternError("only the general categories of characters can be had, such as \\p{Lu}", start)
-    return ALL_BYTES & ~members if inverted else members
+    members = scan.alphabet.property(name.removeprefix("^"))
+    if members is None:
+        raise PatternError("this is no general category of characters, such as \\p{Lu}, and no script", start)
+    return scan.alphabet.all & ~members if inverted else members
 
 
-_CATEGORIES = frozenset(
-    [
-        "C",
-        "Cc",
-        "Cf",
-        "Cn",
-        "Co",
-        "Cs",
-        "L",
-        "Ll",
-        "Lm",
-        "Lo",
-        "Lt",
-        "Lu",
-        "M",
-        "Mc",
-        "Me",
-        "Mn",
-        "N",
-        "Nd",
-        "Nl",
-        "No",
-        "P",
-        "Pc",
-        "Pd",
-        "Pe",
-        "Pf",
-        "Pi",
-        "Po",
-        "Ps",
-        "S",
-        "Sc",
-        "Sk",
-        "Sm",
-        "So",
-        "Z",
-        "Zl",
-        "Zp",
-        "Zs",
-    ]
-)
+# Classes
 
 
-_GRAPH = bits(range(0x21, 0x7F))
-_POSIX = {
-    "alnum": LETTERS | DIGITS,
-    "alpha": LETTERS,
-    "ascii": bits(range(0x80)),
-    "blank": bits(b"\t "),
-    "cntrl": bits(range(0x20)) | 1 << 0x7F,
-    "digit": DIGITS,
-    "graph": _GRAPH,
-    "lower": LOWER,
-    "print": _GRAPH | 1 << 0x20,
-    "punct": _GRAPH & ~(LETTERS | DIGITS),
-    "space": SPACE,
-    "upper": UPPER,
-    "word": WORD,
-    "xdigit": DIGITS | bits(b"ABCDEFabcdef"),
+def posix_name(scan: Scanner) -> str | None:
+    """Return what stands between ``[:`` and ``:]``, with the first colon; None where this is no POSIX class.
+
+    The scanner is behind the ``[``, and stays there. As ``check_posix_syntax`` of PCRE does, it takes the first of
+    ``:]``, ``]`` and another ``[:`` for what decides.
+    """
+    kind = scan.here
+    if not kind or kind not in ":.=":
+        return None
+    name = _POSIX_NAMES[kind].match(scan.data, scan.at + 1)
+    assert name is not None
+    return kind + name[0] if scan.data.startswith(kind + "]", name.end()) else None
+
+
+_POSIX_NAMES = {kind: re.compile(rf"(?:\\[]\\]|(?!\[{kind}|{kind}\]|\]).)*", re.DOTALL) for kind in (":", "=")} | {
+    ".": re.compile(r"(?:\\[]\\]|(?!\[\.|\.\]|\]).)*", re.DOTALL)
 }
 
 
-class _Item(msgspec.Struct, frozen=True):
-    """One item of a class: a set, and its code where it is a single byte that may begin or end a range."""
-
-    members: int
-    code: int | None = None
-
-
 class ClassParser:
-    """Reads a class, whose ``[`` was taken already."""
+    """Reads a class, whose ``[`` was taken already, as PCRE 8 does."""
 
-    def __init__(self, scan: Scanner, *, ignore_case: bool, skip_blanks: bool) -> None:
+    def __init__(self, scan: Scanner, *, ignore_case: bool) -> None:
         self._scan = scan
         self._start = scan.at - 1
         self._ignore_case = ignore_case
-        self._skip_blanks = skip_blanks
         self._quoting = False
 
     def parse(self) -> int:
         """Return the set."""
-        inverted = self._scan.take("^")
-        members = 0
-        first = True
-        while (item := self._item(first=first)) is not None:
-            members |= self._range(item)
-            first = False
-        members = both_cases(members) if self._ignore_case else members
-        return ALL_BYTES & ~members if inverted else members
+        scan, inverted = self._scan, False
+        while (caret := not inverted and scan.take("^")) or scan.take("\\E") or scan.take("\\Q\\E"):
+            inverted = inverted or caret
+        members = self._item()
+        while self._quoting or scan.here != "]":
+            members |= self._item()
+        scan.at += 1
+        return scan.alphabet.all & ~members if inverted else members
 
-    def _item(self, *, first: bool = False) -> _Item | None:
-        """Return the next item, or None where the class ends."""
-        self._skip()
-        start = self._scan.at
-        character = self._scan.next()
-        if not character:
+    def _item(self) -> int:
+        r"""Return the set of the next item; empty for ``\Q`` and ``\E``."""
+        scan, start = self._scan, self._scan.at
+        if scan.take("\\E"):
+            self._quoting = False
+            return 0
+        if not self._quoting and scan.take("\\Q"):
+            self._quoting = not scan.take("\\E")
+            return 0
+        character = self._next()
+        if not self._quoting:
+            if character == "[" and (name := posix_name(scan)) is not None:
+                return self._posix(name, start)
+            if character == "\\":
+                members, code = self._escape(start)
+                return members if code is None else self._range(code)
+        return self._range(ord(character))
+
+    def _next(self) -> str:
+        if not self._scan.here:
             raise PatternError("the class lacks its ']'", self._start)
-        if self._quoting:
-            return _Item(1 << ord(character), ord(character))
-        if character == "]" and not first:
-            return None
-        if character == "[" and self._scan.here and self._scan.here in ":.=":
-            named = self._named(start)
-            if named is not None:
-                return named
-        if character == "\\":
-            return self._escape(start)
-        return _Item(1 << ord(character), ord(character))
-
-    def _skip(self) -> None:
-        r"""Skip ``\Q``, ``\E`` and, under ``(?xx)``, blanks."""
-        while True:
-            if self._scan.take("\\E"):
-                self._quoting = False
-            elif not self._quoting and self._scan.take("\\Q"):
-                self._quoting = True
-            elif not (self._skip_blanks and not self._quoting and self._scan.run(" \t")):
-                return
-
-    def _named(self, start: int) -> _Item | None:
-        kind = self._scan.here
-        stop = self._scan.data.find(kind + "]", self._scan.at + 1)
-        name = self._scan.data[self._scan.at + 1 : max(stop, 0)]
-        if stop < 0 or "]" in name or "\\" in name:
-            return None
-        if kind != ":":
-            raise PatternError(f"POSIX collating elements like [{kind}x{kind}] are not supported", start)
-        self._scan.at = stop + 2
-        return _Item(self._posix(name, start))
+        return self._scan.next()
 
     def _posix(self, name: str, start: int) -> int:
+        kind, name = name[0], name[1:]
+        if kind != ":":
+            raise PatternError(f"POSIX collating elements like [{kind}x{kind}] are not supported", start)
         plain = name.removeprefix("^")
-        if plain not in _POSIX:
+        members = self._scan.alphabet.named("alpha" if self._ignore_case and plain in {"upper", "lower"} else plain)
+        if members is None:
             raise PatternError(f"there is no POSIX class [:{plain}:]", start)
-        caseless = self._ignore_case and plain in {"upper", "lower"}
-        members = LETTERS if caseless else _POSIX[plain]
-        return ALL_BYTES & ~members if name.startswith("^") else members
+        self._scan.at += len(kind + name + kind + "]")
+        return self._scan.alphabet.all & ~members if name.startswith("^") else members
 
-    def _escape(self, start: int) -> _Item:
+    def _escape(self, start: int) -> tuple[int, int | None]:
+        r"""Return the set of an escape, and its code where it is one character, which may begin or end a range."""
         letter = self._scan.next()
-        if letter == "b":
-            return _Item(1 << 8, 8)
+        if letter in {"b", "N"}:
+            if letter == "N":
+                raise PatternError("\\N has no meaning in a class", start)
+            return 0, 8
         if letter and letter in "1234567":
             self._scan.at -= 1
-            code: int | None = octal(self._scan, start)
-        elif letter and letter in "89":
-            code = ord(letter)
-        else:
-            code = single(self._scan, letter, start)
-        if code is not None:
-            return _Item(1 << code, code)
-        if letter in "pP":
-            return _Item(property_set(self._scan, letter, start))
-        members = shorthand(letter)
-        if members is None:
-            raise PatternError(f"\\{letter} has no meaning in a class", start)
-        return _Item(members)
+            return 0, octal(self._scan, start)
+        code = single(self._scan, letter, start)
+        if code is None and letter in "pP":
+            return property_set(self._scan, letter, start), None
+        members = self._scan.alphabet.shorthand(letter) if code is None else None
+        if members is not None:
+            return members, None
+        return 0, ord(letter) if code is None else code  # What means nothing is the letter, as in Perl.
 
-    def _range(self, first: _Item) -> int:
-        """Return the set of an item, or of the range that it begins."""
-        start = self._scan.at
-        self._skip()
-        if self._quoting or self._scan.here != "-":
-            return first.members
-        self._scan.at += 1
-        self._skip()
-        if self._scan.here == "]" and not self._quoting:
-            self._scan.at = start
+    def _range(self, first: int) -> int:
+        """Return the set of a character, or of the range that it begins."""
+        scan = self._scan
+        scan.names_newline |= first in NEWLINES
+        while scan.take("\\E"):
             self._quoting = False
-            return first.members | self._hyphen()
-        last = self._item()
-        if last is None or first.code is None or last.code is None:
-            raise PatternError("a range goes from one character to another", start)
-        if first.code > last.code:
+        start = scan.at
+        if self._quoting or not scan.take("-"):
+            return self._with_cases(1 << first)
+        while scan.take("\\E"):
+            pass
+        while scan.take("\\Q"):
+            if not scan.take("\\E"):
+                self._quoting = True
+                break
+        if scan.here == "]" and not self._quoting:
+            scan.at = start
+            return self._with_cases(1 << first)
+        last = self._last(start)
+        if first > last:
             raise PatternError("the range in the class is out of order", start)
-        return bits(range(first.code, last.code + 1))
+        return self._with_cases((2 << last) - (1 << first))
 
-    def _hyphen(self) -> int:
-        """Take a hyphen that stands last in the class."""
-        self._skip()
-        self._scan.at += 1
-        return 1 << 0x2D
+    def _last(self, start: int) -> int:
+        """Return the character that ends a range."""
+        character = self._next()
+        code: int | None = ord(character)
+        if not self._quoting and character == "\\":
+            code = None if self._scan.here in _ELSEWHERE else self._escape(start)[1]
+        elif not self._quoting and character == "[" and posix_name(self._scan) is not None:
+            code = None
+        if code is None:
+            raise PatternError("a range goes from one character to another", start)
+        return code
+
+    def _with_cases(self, members: int) -> int:
+        return self._scan.alphabet.both_cases(members) if self._ignore_case else members

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from alarm_mw.model.errors import PatternError
 from alarm_mw.patterns.tree import (
+    EMPTY,
     At,
     Atomic,
     BackReference,
+    Call,
     Chars,
     Choice,
     Condition,
+    Define,
     Group,
     Look,
     Node,
@@ -20,7 +23,7 @@ from alarm_mw.patterns.tree import (
     walk,
 )
 
-#: A pattern that calls its groups may grow to so many nodes.
+#: A tree may grow to so many nodes by the groups that are put in place of their calls.
 _LARGEST = 20_000
 
 
@@ -34,10 +37,14 @@ class Groups:
         self._closed: dict[int, list[Group]] = {}
         #: Where each number was referred to first.
         self._wanted: dict[int, int] = {}
-        #: The calls in the order of the pattern: target and place.
-        self._calls: list[tuple[str, int]] = []
-        self._counts_at_calls: list[int] = []
-        self._size = 0
+        #: The calls in the order of the pattern: target, place, and the highest number given then.
+        self._calls: list[tuple[str, int, int]] = []
+        #: What `resolve` finds: the groups that they call, what these hold, and which are called when it runs.
+        self._targets: list[int] = []
+        self._items: dict[int, Node] = {}
+        self._native: set[int] = set()
+        self._sizes: dict[int, int] = {}
+        self._empty: dict[int, bool] = {}
 
     def open(self, name: str | None, at: int, *, duplicates: bool) -> int:
         """Return the number of a group that begins here."""
@@ -70,10 +77,9 @@ class Groups:
         return number
 
     def call(self, target: str, at: int) -> Node:
-        """Return a mark for a call of a group that may come later; `resolve` puts the group there."""
-        self._calls.append((target, at))
-        self._counts_at_calls.append(self.count)
-        return BackReference(-len(self._calls))
+        """Return a mark for a call of a group that may come later; `resolve` puts there what it stands for."""
+        self._calls.append((target, at, self.count))
+        return Call(-len(self._calls))
 
     def _number(self, target: str, at: int, count: int) -> int:
         digits = target.lstrip("+-")
@@ -88,43 +94,133 @@ class Groups:
         return numbers[0] if numbers else -1
 
     def resolve(self, root: Node) -> Node:
-        """Return the tree with groups in place of their calls, and only the groups that something refers to."""
+        """Return the tree without groups that nothing refers to, and what calls stand for in their places.
+
+        That is the group itself, as an atomic one. One that calls itself, or holds references, is called when the
+        pattern runs, and so are all where the tree would grow too large.
+        """
         for number, at in self._wanted.items():
             if len(self._closed[number]) > 1:
                 raise PatternError(f"several groups have the number {number}: a reference to them cannot be had", at)
-        for index in range(len(self._calls)):
-            self._called_group(index)
-        return self._resolve(root, ())
+        self._targets = [self._target(*call) for call in self._calls]
+        self._items = {0: root} | {number: groups[0].item for number, groups in self._closed.items()}
+        self._refuse_endless()
+        self._native = {number for number in self._targets if self._runs_natively(number)}
+        if self._grown(root) > _LARGEST:
+            self._native = set(self._targets)
+        for number in self._native - {0}:
+            if len(self._closed[number]) > 1:
+                raise PatternError(f"several groups have the number {number}: such a call of one cannot be had")
+        return self._resolve(root)
 
-    def _resolve(self, node: Node, inside: tuple[int, ...]) -> Node:
-        self._size += 1
+    def _target(self, target: str, at: int, count: int) -> int:
+        """Return the number of a group that is called; of several with one name, the first."""
+        numbers = self._names.get(target, [])
+        number = 0 if target == "R" else numbers[0] if numbers else self._number(target, at, count)
+        if number and number not in self._closed:
+            raise PatternError(f"there is no group {target!r}", at)
+        return number
+
+    def _called_in(self, node: Node) -> set[int]:
+        return {self._targets[-part.number - 1] for part in walk(node) if isinstance(part, Call)}
+
+    def _reaches(self, number: int) -> set[int]:
+        """Return the groups that a group calls, and those that they call."""
+        found: set[int] = set()
+        new = self._called_in(self._items[number])
+        while new:
+            found |= new
+            new = set().union(*(self._called_in(self._items[other]) for other in new)) - found
+        return found
+
+    def _runs_natively(self, number: int) -> bool:
+        return number in self._reaches(number) or any(
+            isinstance(part, Condition | BackReference) for part in walk(self._items[number])
+        )
+
+    def _grown(self, node: Node) -> int:
+        """Return how many nodes the tree has with its calls put in, or some number that is too large."""
+        size = 0
+        for part in walk(node):
+            number = self._targets[-part.number - 1] if isinstance(part, Call) else 0
+            size += 1
+            if isinstance(part, Call) and number not in self._native:
+                size += self._size(number)
+            if size > _LARGEST:
+                break
+        return size
+
+    def _size(self, number: int) -> int:
+        if number not in self._sizes:
+            self._sizes[number] = self._grown(self._items[number])
+        return self._sizes[number]
+
+    def _resolve(self, node: Node) -> Node:
         match node:
             case Group(item, number):
-                inner = self._resolve(item, (*inside, number))
-                return Group(inner, number) if number in self._wanted else inner
-            case BackReference(number) if number < 0:
-                return self._called(-number - 1, inside)
-        return rebuilt(node, [self._resolve(child, inside) for child in children(node)])
+                inner = self._resolve(item)
+                return Group(inner, number) if number in self._wanted or number in self._native else inner
+            case Define(item):
+                inner = self._resolve(item)
+                called = (part.number for part in walk(inner) if isinstance(part, Group))
+                return EMPTY if self._native.isdisjoint(called) else Define(inner)
+            case Call(mark):
+                number = self._targets[-mark - 1]
+                return Call(number) if number in self._native else _called(self._resolve(self._items[number]))
+        return rebuilt(node, [self._resolve(child) for child in children(node)])
 
-    def _called_group(self, index: int) -> Group:
-        target, at = self._calls[index]
-        number = 0 if target == "R" else self._number(target, at, self._counts_at_calls[index])
-        if number == 0:
-            raise PatternError("recursion cannot be had", at)
-        groups = self._closed.get(number, [])
-        if len(groups) != 1:
-            raise PatternError(f"there is no group {target!r}, or more than one", at)
-        return groups[0]
+    # Endless recursion
 
-    def _called(self, index: int, inside: tuple[int, ...]) -> Node:
-        group, at = self._called_group(index), self._calls[index][1]
-        if group.number in inside:
-            raise PatternError("recursion cannot be had", at)
-        if any(isinstance(part, Condition | BackReference) and part.number > 0 for part in walk(group.item)):
-            raise PatternError("a call of a group that holds a reference cannot be had", at)
-        if self._size > _LARGEST:
-            raise PatternError("the pattern is too large with its calls put in", at)
-        return _without_groups(self._resolve(group.item, (*inside, group.number)))
+    def _refuse_endless(self) -> None:
+        """Raise `PatternError` where a group calls itself before it has taken a character."""
+        first = {number: self._first_called(self._items[number])[0] for number in {0, *self._targets}}
+        for mark, number in enumerate(self._targets):
+            seen: set[int] = set()
+            new = first[number]
+            while new - seen:
+                seen |= new
+                new = set().union(*(first[other] for other in new))
+            if number in seen:
+                raise PatternError("this recursion could go on without an end", self._calls[mark][1])
+
+    def _first_called(self, node: Node) -> tuple[set[int], bool]:  # noqa: PLR0911  # one for each kind
+        """Return the groups that may be called before a character is taken, and whether the node may take none."""
+        match node:
+            case Chars():
+                return set(), False
+            case Call(mark):
+                return {self._targets[-mark - 1]}, self._may_be_empty(self._targets[-mark - 1])
+            case Sequence(items):
+                called: set[int] = set()
+                for item in items:
+                    more, may_be_empty = self._first_called(item)
+                    called |= more
+                    if not may_be_empty:
+                        return called, False
+                return called, True
+        parts = [self._first_called(child) for child in children(node)]
+        called = set().union(*(part for part, _ in parts))
+        match node:
+            case Choice() | Condition():
+                return called, any(may_be_empty for _, may_be_empty in parts)
+            case Repeat(least=least):
+                return called, not least or parts[0][1]
+            case Group() | Atomic():
+                return called, parts[0][1]
+        return called, True
+
+    def _may_be_empty(self, number: int) -> bool:
+        if number not in self._empty:
+            self._empty[number] = False
+            self._empty[number] = self._first_called(self._items[number])[1]
+        return self._empty[number]
+
+
+def _called(item: Node) -> Node:
+    """Return a group as its call runs it: atomic, as it is up to PCRE2 10.30, and without keeping its text."""
+    item = _without_groups(item)
+    simple = all(isinstance(part, Chars | Sequence | At | Look) for part in walk(item))
+    return item if simple else Atomic(item)
 
 
 def _without_groups(node: Node) -> Node:
@@ -138,7 +234,7 @@ def fixed_width(node: Node) -> int | None:  # noqa: PLR0911  # one for each kind
     match node:
         case Chars():
             return 1
-        case At() | Look():
+        case At() | Look() | Define():
             return 0
         case Group(item=item) | Atomic(item):
             return fixed_width(item)

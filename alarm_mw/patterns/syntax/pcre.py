@@ -1,8 +1,9 @@
-r"""PCRE's syntax, as a `Tree` on bytes: what uWSGI's ``log-alarm`` understands. See pcre2pattern(3).
+r"""PCRE's syntax, as a `Tree`: what uWSGI's ``log-alarm`` understands. See pcrepattern(3).
 
-The meaning is PCRE's without UTF mode: one character is one byte, ``\w``, ``\d`` and the POSIX classes are ASCII.
-What cannot be had (recursion, most verbs, Unicode scripts, …) raises `PatternError`; nothing changes its meaning
-in silence. Only groups that something refers to are kept.
+Where the two versions of PCRE differ, it is PCRE 8 that is meant, which Debian's uWSGI is linked with; what only
+PCRE2 has is taken as well. Without ``(*UTF8)`` at the start, one character is one byte, and without ``(*UCP)`` ``\w``,
+``\d`` and the POSIX classes are ASCII. What cannot be had (``(*COMMIT)``, conditions on recursion, …) raises
+`PatternError`; nothing changes its meaning in silence. Only groups that something refers to are kept.
 """
 
 from __future__ import annotations
@@ -11,49 +12,59 @@ from msgspec import structs
 
 from alarm_mw.model.errors import PatternError
 from alarm_mw.patterns.syntax.characters import (
-    VERTICAL_SPACE,
+    NEWLINES,
     ClassParser,
     Scanner,
     octal,
+    posix_name,
     property_set,
-    shorthand,
     single,
 )
 from alarm_mw.patterns.syntax.groups import Groups, fixed_width
 from alarm_mw.patterns.syntax.items import (
     Options,
+    Places,
+    Start,
+    ahead,
     braces,
     counts,
     letters,
-    line_breaks,
-    literal,
     mood,
-    place,
-    refusal,
     repeated,
+    start_of,
 )
 from alarm_mw.patterns.tree import (
     ALL_BYTES,
     EMPTY,
-    NEWLINE,
+    NOTHING,
     Atomic,
     BackReference,
     Chars,
     Choice,
     Condition,
+    Define,
     Group,
     Look,
+    Mood,
+    Native,
     Node,
+    Repeat,
     Tree,
+    children,
     choice,
     sequence,
 )
 
 _DEEPEST = 60
-# PCRE2 has U+0085 among the blanks even where it reads bytes.
-_BLANKS = "\t\n\v\f\r \x85"
+_BLANKS = "\t\n\v\f\r "
 _NAME = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
 _DIGITS = "0123456789"
+
+#: Verbs that are for the start of a pattern.
+_ONLY_FIRST = {"UTF", "UTF8", "UCP", "CR", "LF", "CRLF", "ANY", "ANYCRLF", "BSR_ANYCRLF", "BSR_UNICODE"}
+
+#: What never matches, and does not make the tree forget what stands before it.
+_FAIL = ahead(EMPTY, negative=True)
 
 #: Groups by their openings: behind, negative.
 _LOOKS = {"=": (True, False), "!": (True, True), "<=": (False, False), "<!": (False, True)}
@@ -71,12 +82,22 @@ _WORDY = {
 
 def parse(pattern: str) -> Tree:
     """Return the tree of a pattern in PCRE's syntax; raise `PatternError` with a position in `pattern`."""
+    start = start_of(pattern)
+    if start.alphabet.unicode:
+        return Tree(_parsed(pattern, start), text=True)
     data = pattern.encode("utf-8", "surrogateescape")
     try:
-        return Tree(_Parser(data.decode("latin-1")).parse(), text=False)
+        return Tree(_parsed(data.decode("latin-1"), start), text=False)
     except PatternError as error:
+        if error.position is None:
+            raise
         before = data[: error.position].decode("utf-8", "surrogateescape")
         raise PatternError(error.text, len(before)) from None
+
+
+def _parsed(data: str, start: Start) -> Node:
+    try:
+        return _Parser(data, start).parse()
     except ValueError:  # Python reads no decimal number of more than some thousand digits
         raise PatternError("a number is too high") from None
 
@@ -84,20 +105,30 @@ def parse(pattern: str) -> Tree:
 class _Parser:
     """Reads a pattern once, from left to right."""
 
-    def __init__(self, data: str) -> None:
-        self._scan = Scanner(data)
+    def __init__(self, data: str, start: Start) -> None:
+        self._scan = Scanner(data, start.alphabet)
+        self._scan.at = start.length
         self._groups = Groups()
+        self._places = Places(start)
+        self._escapes = Escapes(self._scan, self._groups, self._places, start.line_breaks)
         self._quoting = False
-        self._escapes = Escapes(self._scan, self._groups)
         self._depth = 0
         self._behind = 0
+        #: Where the last backtracking verb is.
+        self._verb_at: int | None = None
 
     def parse(self) -> Node:
-        self._escapes.line_breaks = line_breaks(self._scan)
         root = choice(*self._branches(Options()))
         if self._scan.here:
             raise PatternError("this ')' closes nothing", self._scan.at)
-        return self._groups.resolve(root)
+        root = self._groups.resolve(root)
+        if self._places.not_first is not None and not self._scan.names_newline:
+            root = sequence(self._places.not_first, root)
+        if _confined_verb(root):
+            raise PatternError(
+                "such a verb cannot be had in an atomic group, an assertion or a recursion", self._verb_at
+            )
+        return root
 
     # What a group holds
 
@@ -162,8 +193,12 @@ class _Parser:
     def _quantified(self, options: Options) -> Node:
         if not self._quoting:
             self._refuse_counts()
-            here = place(self._scan, options)
+            start = self._scan.at
+            here = self._places.take(self._scan, options)
             if here is not None:
+                self._verb_at = start if isinstance(here, Native) else self._verb_at
+                if here is NOTHING and self._verb_at is not None:
+                    here = _FAIL  # What comes before it decides where the search goes on.
                 self._skip(options)
                 self._refuse_counts()
                 return here
@@ -184,7 +219,7 @@ class _Parser:
     def _item(self, options: Options) -> Node:
         scan, start = self._scan, self._scan.at
         if self._quoting:
-            return literal(ord(scan.next()), options)
+            return self._escapes.literal(ord(scan.next()), options)
         match character := scan.next():
             case "\\":
                 return self._escapes.read(options, start)
@@ -193,17 +228,13 @@ class _Parser:
             case "(":
                 return self._group(options, start)
             case ".":
-                return Chars(ALL_BYTES if options.dot_all else ALL_BYTES & ~NEWLINE)
-        return literal(ord(character), options)
+                return scan.alphabet.chars(scan.alphabet.all) if options.dot_all else self._places.dot
+        return self._escapes.literal(ord(character), options)
 
     def _class(self, options: Options, start: int) -> Node:
-        scan = self._scan
-        if scan.here and scan.here in ":.=":
-            stop = scan.data.find(scan.here + "]", scan.at + 1)
-            if stop > 0 and "]" not in scan.data[scan.at : stop] and "\\" not in scan.data[scan.at : stop]:
-                raise PatternError("POSIX classes stand within a class: [[:alpha:]]", start)
-        parser = ClassParser(scan, ignore_case=options.ignore_case, skip_blanks=options.extended_more)
-        return Chars(parser.parse())
+        if posix_name(self._scan) is not None:
+            raise PatternError("POSIX classes stand within a class: [[:alpha:]]", start)
+        return self._scan.alphabet.chars(ClassParser(self._scan, ignore_case=options.ignore_case).parse())
 
     # Groups
 
@@ -285,9 +316,10 @@ class _Parser:
                 return choice(sequence(look, yes), sequence(structs.replace(look, negative=not look.negative), no))
         name = scan.until(")", "the condition")
         if name == "DEFINE":
-            if self._yes_no(options, start)[1] is not EMPTY:
+            yes, no = self._yes_no(options, start)
+            if no is not EMPTY:
                 raise PatternError("DEFINE has one branch", start)
-            return EMPTY
+            return Define(yes)
         if name[:1] in {"<", "'"}:
             name = name[1:-1]
         elif name.startswith(("R", "VERSION", "?")):
@@ -312,21 +344,31 @@ class _Parser:
             return Atomic(self._plain(options, start))
         if name in _WORDY and scan.take(":"):
             return self._look(_WORDY[name], options, start)
-        raise refusal(name, start)
+        raise PatternError(f"the verb (*{name}) cannot be had" + (" here" if name in _ONLY_FIRST else ""), start)
 
 
-#: Numbers up to this one are never octal digits.
-_ALWAYS_A_GROUP = 9
+def _confined_verb(node: Node, *, confined: bool = False) -> bool:
+    """Return whether a backtracking verb is where `regex` and PCRE do not agree on what it does."""
+    match node:
+        case Native(item=item):
+            return confined and item == EMPTY
+        case Atomic() | Look() | Define() | Repeat(mood=Mood.POSSESSIVE):
+            confined = True
+    return any(_confined_verb(child, confined=confined) for child in children(node))
+
+
+#: Numbers up to this one are always a group's.
+_ALWAYS_A_GROUP = 7
 
 
 class Escapes:
     """Reads the escapes of one pattern."""
 
-    def __init__(self, scan: Scanner, groups: Groups) -> None:
+    def __init__(self, scan: Scanner, groups: Groups, places: Places, line_breaks: int) -> None:
         self._scan = scan
         self._groups = groups
-        #: What ``\\R`` matches beside CR LF.
-        self.line_breaks = VERTICAL_SPACE
+        self._places = places
+        self._line_breaks = line_breaks
 
     def read(self, options: Options, start: int) -> Node:
         """Return what an escape stands for; its backslash, at `start`, was taken."""
@@ -335,32 +377,51 @@ class Escapes:
             return self._number(options, start)
         code = single(self._scan, letter, start)
         if code is not None:
-            return literal(code, options)
-        members = shorthand(letter)
+            return self.literal(code, options)
+        members = self._scan.alphabet.shorthand(letter)
         if members is not None:
-            return Chars(members)
+            return self._scan.alphabet.chars(members)
         return self._rare_escape(letter, options, start)
 
-    def _rare_escape(self, letter: str, options: Options, start: int) -> Node:
+    def literal(self, code: int, options: Options) -> Node:
+        """Return one character, in all cases where case is ignored."""
+        alphabet, members = self._scan.alphabet, 1 << code
+        self._scan.names_newline |= code in NEWLINES
+        return alphabet.chars(alphabet.both_cases(members) if options.ignore_case else members)
+
+    def _rare_escape(self, letter: str, options: Options, start: int) -> Node:  # noqa: PLR0911  # one for each
+        alphabet = self._scan.alphabet
         match letter:
             case "R":
-                return Atomic(choice(sequence(Chars(1 << 13), Chars(1 << 10)), Chars(self.line_breaks)))
+                return Atomic(choice(sequence(Chars(1 << 13), Chars(1 << 10)), alphabet.chars(self._line_breaks)))
             case "N":
                 return self._not_newline(start)
+            case "X":
+                return self._grapheme()
+            case "C" if alphabet.unicode:
+                raise PatternError("\\C cannot be had after (*UTF8): it would split characters", start)
             case "C":
                 return Chars(ALL_BYTES)
             case "p" | "P":
-                return Chars(property_set(self._scan, letter, start))
+                return alphabet.chars(property_set(self._scan, letter, start))
             case "g":
                 return self._g_reference(options, start)
             case "k":
                 return self.back_reference(self._enclosed("<>", "''", "{}", start=start), options, start)
-        raise PatternError(f"\\{letter} cannot be had, or means nothing", start)
+        return self.literal(ord(letter), options)  # What means nothing is the letter, as in Perl.
+
+    def _grapheme(self) -> Node:
+        """Return what a reader takes for one character; of bytes, only CR LF is more than one."""
+        alphabet = self._scan.alphabet
+        anything = alphabet.chars(alphabet.all)
+        if alphabet.unicode:
+            return Native("\\X", Repeat(anything, 1, None))
+        return Atomic(choice(sequence(Chars(1 << 13), Chars(1 << 10)), anything))
 
     def _not_newline(self, start: int) -> Node:
         if self._scan.here == "{" and self._braces_ahead() is None:
-            raise PatternError("\\N{…} cannot be had: these rules match bytes", start)
-        return Chars(ALL_BYTES & ~NEWLINE)
+            raise PatternError("\\N{…} cannot be had: write the character itself, or \\x{…} after (*UTF8)", start)
+        return self._places.dot
 
     def _braces_ahead(self) -> tuple[int, int | None] | None:
         at = self._scan.at
@@ -374,10 +435,12 @@ class Escapes:
         scan.at = start + 1
         digits = scan.run(_DIGITS)
         number = int(digits)
-        if number <= _ALWAYS_A_GROUP or digits[0] in "89" or number <= self._groups.count:
+        if number <= _ALWAYS_A_GROUP or number <= self._groups.count:
             return self.back_reference(digits, options, start)
         scan.at = start + 1
-        return literal(octal(scan, start), options)
+        if digits[0] in "89":
+            return self.literal(ord(scan.next()), options)
+        return self.literal(octal(scan, start), options)
 
     def _g_reference(self, options: Options, start: int) -> Node:
         scan = self._scan

@@ -13,16 +13,20 @@ from alarm_mw.patterns.tree import (
     At,
     Atomic,
     BackReference,
+    Call,
     Chars,
     Choice,
     Condition,
+    Define,
     Group,
     Look,
     Mood,
+    Native,
     Node,
     Repeat,
     Sequence,
     Tree,
+    walk,
 )
 
 _PLACES = {
@@ -39,15 +43,20 @@ _NOT_BOUNDARY_IN_EMPTY = re.search(r"\B", "") is not None
 
 def render(tree: Tree) -> str:
     """Return the pattern; it is ASCII where the tree is one on bytes."""
-    return _Renderer(text=tree.text).render(tree.root)
+    return _Renderer(tree).render(tree.root)
 
 
 class _Renderer:
     """Writes one tree; knows the new numbers of its groups."""
 
-    def __init__(self, *, text: bool) -> None:
-        self._text = text
+    def __init__(self, tree: Tree) -> None:
+        self._text = tree.text
+        #: Those of the groups that are open or closed, and those of all: a call may come before its group.
         self._numbers: dict[int, int] = {}
+        self._all: dict[int, int] = {}
+        for place, group in enumerate(part for part in walk(tree.root) if isinstance(part, Group)):
+            self._all.setdefault(group.number, place + 1)
+        self._opened = 0
 
     def render(self, node: Node) -> str:  # noqa: PLR0911  # one for each kind
         match node:
@@ -65,6 +74,8 @@ class _Renderer:
                 return f"(?>{self.render(item)})"
             case Look():
                 return self._look(node)
+            case Call() | Define() | Native():
+                return self._native(node)
             case At(anchor, unicode):
                 return self._at(anchor, unicode=unicode)
         return self._reference(node)
@@ -83,7 +94,8 @@ class _Renderer:
         return f"{self._unit(item)}{counts}{mood.value}"
 
     def _group(self, item: Node, number: int) -> str:
-        self._numbers[number] = len(self._numbers) + 1
+        self._opened += 1
+        self._numbers[number] = self._opened
         return f"({self.render(item)})"
 
     def _look(self, node: Look) -> str:
@@ -96,6 +108,15 @@ class _Renderer:
         if node.negative:
             return "".join(looks)
         return f"(?:{'|'.join(looks)})" if looks else NO_CHARACTER
+
+    def _native(self, node: Call | Define | Native) -> str:
+        """Return what only `regex` reads."""
+        match node:
+            case Call(number):
+                return f"(?>(?{self._all[number]}))" if number else "(?>(?R))"
+            case Define(item):
+                return f"(?(DEFINE){self.render(item)})"
+        return node.pattern
 
     def _reference(self, node: BackReference | Condition) -> str:
         number = self._numbers.get(node.number)

@@ -15,7 +15,6 @@ from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.transports.mark import firing_headers
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
 SCHEMES = frozenset({"http", "https"}) | MAIL_SCHEMES
@@ -202,7 +201,7 @@ class WebSender:
 
     async def send(self, firing: Firing) -> None:
         """Upload the very bytes of the message."""
-        await self._client.deliver(self._method, firing_headers(firing.id), self._head + firing.message)
+        await self._client.deliver(self._method, firing.id, self._head + firing.message)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -20,9 +20,10 @@ from slixmpp.stanza import Message
 
 from alarm_mw.actions.airbrake.notice import System, as_json, notice_of, xml
 from alarm_mw.actions.cmd.action import CmdAction, CmdOptions
-from alarm_mw.actions.curl.mail_message import compose
+from alarm_mw.actions.curl.action import CurlOptions
+from alarm_mw.actions.curl.mail import mail_of
 from alarm_mw.actions.log import entry
-from alarm_mw.actions.speech import ESPEAK, Manner, speakable
+from alarm_mw.actions.speech.speakers import ESPEAK, Manner, speakable
 from alarm_mw.cli.status import _text
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines
@@ -66,7 +67,8 @@ def firing_of(message: bytes) -> Firing:
 @given(lines)
 def test_no_line_is_a_part_of_a_mails_head(message: bytes) -> None:
     """Neither a header nor a recipient, nor the end of the mail: all of it is the text."""
-    mail = compose(firing_of(message), "app@example.org", ["me@example.org"], "")
+    options = CurlOptions(url="smtp://127.0.0.1", mail_from="app@example.org", mail_to=("me@example.org",))
+    mail = mail_of(firing_of(message), options, ActionContext("test", lambda _: None))
     raw = bytes(mail)
     again = email.message_from_bytes(raw, policy=email.policy.default)
     assert set(again.keys()) == set(mail.keys())

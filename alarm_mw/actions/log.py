@@ -11,6 +11,7 @@ import msgspec
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing
+from alarm_mw.texts.message import uploaded
 
 
 class LogOptions(PluginOptions, frozen=True, kw_only=True):
@@ -42,21 +43,25 @@ class LogAction:
     async def __aexit__(self, *exc: object) -> None:
         pass
 
+    def preview(self, firing: Firing) -> str:
+        """Return the entry."""
+        return entry(firing, self._prefix, uploaded(firing, self._context)).decode().removesuffix("\n")
+
     async def deliver(self, firing: Firing) -> None:
         """Write the line; waits in a thread while the log's reader is slow."""
-        line = entry(firing, self._prefix)
+        line = entry(firing, self._prefix, uploaded(firing, self._context))
         if not self._context.write_log_at_once(line):
             await _in_thread(self._context.write_log, line)
 
 
-def entry(firing: Firing, prefix: str = "") -> bytes:
-    r"""Return what stands in the log for `firing`, with local time and a newline at the end.
+def entry(firing: Firing, prefix: str = "", message: bytes | None = None) -> bytes:
+    r"""Return what stands in the log for `firing`, or for `message`, with local time and a newline at the end.
 
     Hidden characters are made visible (``\x1b``). The lines of a longer message, such as a traceback, stay lines; all
     but the first begin with a tab, so that a message cannot pass for an entry of its own.
     """
     mark = f"ALARM: {printable(prefix)}".rstrip()
-    text = "\n\t".join(printable_lines(firing.message))
+    text = "\n\t".join(printable_lines(firing.message if message is None else message))
     return f"{time.ctime(firing.time)} - {mark} {text}\n".encode()
 
 

@@ -19,6 +19,7 @@ class MuleOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `mule` action can be told."""
 
     for_humans: ClassVar[bool] = False
+    has_texts: ClassVar[bool] = False
 
     mule: Annotated[
         int, msgspec.Meta(ge=0, description="the mule's number, from 1; 0 is any, and so is one that does not exist")

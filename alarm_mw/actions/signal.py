@@ -23,6 +23,7 @@ class SignalOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `signal` action can be told."""
 
     for_humans: ClassVar[bool] = False
+    has_texts: ClassVar[bool] = False
 
     signal: Annotated[
         int | str,

@@ -10,12 +10,14 @@ from pathlib import Path
 
 import click
 
-from alarm_mw.app.launch.state import running
+from alarm_mw.app.launch.state import running, state_home
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when no master answers.
 NO_MASTER = 1
+
+_NAME = "alarm_mw.name"
 
 Command = Callable[..., None]
 
@@ -23,12 +25,28 @@ Command = Callable[..., None]
 def placed(command: Command) -> Command:
     """Add the options that say which server is meant: `state_dir` and `socket_path`."""
     state = click.option(
-        "--state-dir", type=click.Path(file_okay=False), help="The state directory that `run` was given."
+        "--state-dir",
+        type=click.Path(file_okay=False),
+        callback=_of_name,
+        help="The state directory that `run` was given.",
     )
     socket = click.option(
         "--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given."
     )
-    return state(socket(command))
+    name = click.option(
+        "--name", expose_value=False, is_eager=True, callback=_note_name, help="The name that `run` was given."
+    )
+    return state(socket(name(command)))
+
+
+def _note_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    context.meta[_NAME] = value
+
+
+def _of_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
+    """Return the state directory that was given, else that of the server's name."""
+    name = context.meta.get(_NAME)
+    return str(state_home(os.environ) / name) if name and value is None else value
 
 
 def find(state_dir: str | None, socket_path: str | None) -> str:

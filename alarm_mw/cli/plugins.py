@@ -20,6 +20,7 @@ TOML_TYPES: dict[type[msgspec.inspect.Type], str] = {
     msgspec.inspect.BoolType: "boolean",
     msgspec.inspect.IntType: "integer",
     msgspec.inspect.FloatType: "number",
+    msgspec.inspect.CustomType: "value",
 }
 
 
@@ -81,7 +82,7 @@ def _kind(kind: msgspec.inspect.Type) -> tuple[str, str]:
             return " or ".join(names), ""
         case msgspec.inspect.LiteralType():
             return " or ".join(map(json.dumps, kind.values)), ""
-        case msgspec.inspect.VarTupleType():
+        case msgspec.inspect.VarTupleType() | msgspec.inspect.ListType():
             return f"array of {_kind(kind.item_type)[0]}s", ""
         case msgspec.inspect.DictType():
             return f"table of {_kind(kind.value_type)[0]}s", ""

@@ -8,6 +8,7 @@ import click
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
+from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 
 #: What is said where there is nothing to do.
 NO_ALARM = (
@@ -29,6 +30,7 @@ NO_ALARM = (
     type=click.Path(dir_okay=False),
     help="The socket for the server's processes. [default: in the state directory]",
 )
+@click.option("--name", default="", help="What people call the server: in messages, and its state directory's name.")
 @click.option("--buffered", is_flag=True, help="Leave Python's buffering of the server's output as it is.")
 @click.option("--strict", "is_strict", is_flag=True, help="Do not start where `alarm-mw check` would say no.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
@@ -37,6 +39,7 @@ def run(  # noqa: PLR0917  # the command line's options
     ini_files: tuple[str, ...],
     state_dir: str | None,
     socket_path: str | None,
+    name: str,
     buffered: bool,
     is_strict: bool,
     command: tuple[str, ...],
@@ -49,11 +52,14 @@ def run(  # noqa: PLR0917  # the command line's options
 
     The server's output passes through unchanged; signals reach it, and its exit status is ours.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
+    if name and not is_server_name(name):
+        click.echo(f"alarm-mw: --name: {SERVER_NAME}, got {name!r}", err=True)
+        sys.exit(BAD_CONFIG)
     loaded = loaded_or_exit(sources(toml_files, ini_files, is_strict=is_strict))
     if not loaded.settings.alarms:
         click.echo(NO_ALARM, err=True)
     try:
-        become_supervisor(loaded, command, Places(state_dir, socket_path), is_buffered=buffered)
+        become_supervisor(loaded, command, Places(state_dir, socket_path, name), is_buffered=buffered)
     except RefusedError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(BAD_CONFIG)

@@ -57,7 +57,8 @@ def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_pat
 
 def _show(answer: dict[str, Any]) -> None:
     console = make_console()
-    console.print(f"master {answer['pid']}, server {answer['server_pid']}")
+    name = f"{answer['name']}: " if answer.get("name") else ""
+    console.print(_text(f"{name}master {answer['pid']}, server {answer['server_pid']}"))
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
     console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
     for line in _refused(answer["configuration"]["refused"]):

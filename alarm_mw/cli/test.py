@@ -8,14 +8,18 @@ import time
 
 import click
 
-from alarm_mw import signals
+from alarm_mw import actions, signals
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.settings import Settings
+from alarm_mw.engine.messages import named
 from alarm_mw.master.process import write_stderr
+from alarm_mw.master.runtime.making import place_of
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import ActionContext, Previewed
 from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.transports.records import RecordMaker, to_bytes
 
@@ -26,9 +30,12 @@ NOT_DELIVERED = 1
 @click.command(cls=ConfiguredCommand)
 @config_options
 @click.option("--timeout", default=30.0, show_default=True, help="Seconds to keep trying.")
+@click.option("--dry-run", is_flag=True, help="Print what would be sent, and send nothing.")
 @click.argument("name", metavar="ALARM")
 @click.argument("message", default="This is a test of the alarm, made by alarm-mw test.")
-def test(toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float, name: str, message: str) -> None:
+def test(  # noqa: PLR0917  # the command line's options
+    toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float, dry_run: bool, name: str, message: str
+) -> None:
     """Fire ALARM with MESSAGE for real and wait for the outcome: exit status 0 when it was delivered, else 1."""
     settings = settings_or_exit(sources(toml_files, ini_files))
     names = [each.name for each in settings.alarms]
@@ -36,7 +43,22 @@ def test(toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float
         known = f"there are: {', '.join(names)}" if names else "none is configured"
         click.echo(f"alarm-mw: unknown alarm {name!r}{did_you_mean(name, names)}; {known}", err=True)
         sys.exit(BAD_CONFIG)
+    if dry_run:
+        click.echo(preview(settings, name, message))
+        return
     sys.exit(0 if Trial(settings, name).fire(message, timeout) else NOT_DELIVERED)
+
+
+def preview(settings: Settings, name: str, message: str) -> str:
+    """Return what an alarm would send for a message, with stars for secrets."""
+    alarm = next(each for each in settings.alarms if each.name == name)
+    context = ActionContext(name, write_stderr, place=place_of(alarm, settings.name), texts=alarm.texts)
+    action = actions.find(alarm.plugin)(alarm.options, context)
+    record = RecordMaker().make(to_bytes(message) + b"\n", source="api")
+    firing = Firing(f"{record.key}.{named(name)}", name, record.message, record, record.time)
+    if isinstance(action, Previewed):
+        return action.preview(firing)
+    return "\n".join(printable_lines(firing.message))
 
 
 class Trial:

@@ -11,7 +11,7 @@ from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part, Watched, Written
 from alarm_mw.config.problems import Report
-from alarm_mw.config.settings import Settings, Watch
+from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.tables.fallbacks import check_fallbacks
 from alarm_mw.config.upkeep import Upkeep
 from alarm_mw.engine.rules import compile_rule
@@ -37,11 +37,12 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     for name, where in own_alarms.items():
         _known_names((name,), where, alarms, report, is_strict=True)
     warn_of_hidden(rules, report)
+    labels = dict(label for part in parts for label in part.labels)
     mules = tuple(program for part in parts for program in part.mules)
     return Settings(
         **{name: value for part in parts for name, value in part.fields.items()},
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
-        alarms=with_mules(alarms.values(), mules, report),
+        alarms=tuple(_labeled(alarm, labels) for alarm in with_mules(alarms.values(), mules, report)),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,
         mules=mules,
@@ -65,6 +66,11 @@ def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Declared]:
         else:
             report.warn(alarm.where, f"{text} and counts, this one is ignored")
     return alarms
+
+
+def _labeled(alarm: Alarm, labels: Mapping[str, str]) -> Alarm:
+    """Return an alarm with the labels of the whole configuration under its own."""
+    return structs.replace(alarm, labels=tuple({**labels, **dict(alarm.labels)}.items())) if labels else alarm
 
 
 def is_text(name: str) -> bool:

@@ -56,6 +56,8 @@ class Part(msgspec.Struct):
     monitors: list[Watched] = msgspec.field(default_factory=list)
     #: Programs of mules.
     mules: list[str] = msgspec.field(default_factory=list)
+    #: Names and values that messages of all alarms carry.
+    labels: tuple[tuple[str, str], ...] = ()
     #: The alarms that are told what is wrong with the program itself, and where their names stand.
     own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
     #: Other fields of `Settings`, by their names: those of which it says something.

@@ -10,7 +10,7 @@ from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
-from alarm_mw.model.types import NOWHERE, Rule, Where
+from alarm_mw.model.types import NOWHERE, Rule, Texts, Where
 
 #: Seconds of failing after which another alarm delivers, where nothing else is said.
 FALLBACK_AFTER = 60.0
@@ -30,6 +30,10 @@ class Alarm(msgspec.Struct, frozen=True):
     fallback: tuple[str, ...] = ()
     #: After how many seconds of failing.
     fallback_after: float = FALLBACK_AFTER
+    #: What it says to people; None: uWSGI's messages, byte for byte.
+    texts: Texts | None = None
+    #: Names and values that its messages carry.
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -63,6 +67,8 @@ class Settings(msgspec.Struct, frozen=True):
     alarm_msg_size: int = 8192
     #: The alarms that are told what is wrong with the program itself.
     own_alarms: tuple[str, ...] = ()
+    #: What people call the server; empty: nothing.
+    name: str = ""
     #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
     alarm_rate: str | None = None
     execution: Execution = Execution()

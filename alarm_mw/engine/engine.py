@@ -250,7 +250,7 @@ class Engine:
         self.memory.is_changed = True
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
-        firing = dict.fromkeys(direct, "") | self._firing_rules(matched, echoes, now)
+        firing = dict[str, CompiledRule | None].fromkeys(direct) | self._firing_rules(matched, echoes, now)
         firings: list[Firing] = []
         held: list[Held] = []
         for alarm in alarms:
@@ -266,16 +266,16 @@ class Engine:
                 held.append(decision)
         return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off)
 
-    def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, str]:
-        """Return the alarms that fire, each with the regexp of the first rule that says so."""
-        firing: dict[str, str] = {}
+    def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, CompiledRule]:
+        """Return the alarms that fire, each with the first rule that says so."""
+        firing: dict[str, CompiledRule] = {}
         for compiled in matched:
             rule = compiled.rule
             if rule.count > 1 and not (echoes.isdisjoint(rule.alarms) and self._counts_up(rule, now)):
                 continue
             for alarm in rule.alarms:
                 if alarm not in firing:
-                    firing[alarm] = rule_text(rule)
+                    firing[alarm] = compiled
         return firing
 
     def _counts_up(self, rule: Rule, now: float) -> bool:

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
+from alarm_mw.engine.messages import rule_text
 from alarm_mw.model.errors import PatternError
-from alarm_mw.model.types import Record, RequestConditions, Rule
+from alarm_mw.model.types import Record, RequestConditions, Rule, Trigger
 from alarm_mw.patterns.access_log import read_line
 from alarm_mw.patterns.literals import Literals
 from alarm_mw.system.forks import cached_property, held_off
@@ -34,6 +35,19 @@ class CompiledRule:
 
     def __repr__(self) -> str:
         return f"CompiledRule({self.rule!r})"
+
+    @cached_property
+    def text(self) -> str:
+        """Return what the rule asks for, as text."""
+        return rule_text(self.rule)
+
+    @cached_property
+    def trigger(self) -> Trigger | None:
+        """Return what messages can say of the rule beside that; None where that is nothing."""
+        rule = self.rule
+        limit = None if rule.request is None else rule.request.slower_than
+        trigger = Trigger(rule.name, dict(rule.labels), rule.count, rule.within if rule.count > 1 else 0.0, limit)
+        return None if trigger == Trigger() else trigger
 
     @cached_property
     def search(self) -> Callable[[bytes], bool]:

@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Protocol, Self, TypedDict, runtime_check
 
 import msgspec
 
-from alarm_mw.model.types import Death, Firing
+from alarm_mw.model.types import Death, Firing, Place, Texts
 
 #: Put into ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
 SECRET = msgspec.Meta(extra={"secret": True})
@@ -33,6 +33,14 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     socket_timeouts: ClassVar[tuple[str, ...]] = ()
     #: Whether an attempt has no time limit in uWSGI's files.
     is_unlimited_in_uwsgi: ClassVar[bool] = False
+    #: Whether an alarm with such options can have a `title` and a `text` of its own.
+    has_texts: ClassVar[bool] = True
+    #: The options that are templates where the alarm has texts for people.
+    templates: ClassVar[tuple[str, ...]] = ()
+
+    def about(self) -> str:
+        """Return what a check of the configuration says of such options beside that they are right; empty: nothing."""
+        return ""
 
     def warnings(self) -> tuple[str, ...]:
         """Return a sentence for each thing that is allowed and probably not meant; `alarm-mw check` shows them."""
@@ -148,6 +156,10 @@ class ActionContext(msgspec.Struct, frozen=True):
     write_log_at_once: Callable[[bytes], bool] = _cannot
     #: As whom and where commands run.
     execution: Execution = Execution()
+    #: Where its messages come from.
+    place: Place = Place()
+    #: What it says to people; None: uWSGI's messages, byte for byte, as an ini file and flags want it.
+    texts: Texts | None = None
 
 
 @runtime_checkable
@@ -178,6 +190,15 @@ class Action(Protocol):
 
         A coroutine function runs on the event loop; a plain function runs in a thread of its own and may block.
         """
+        ...
+
+
+@runtime_checkable
+class Previewed(Protocol):
+    """An action that can say what it would send."""
+
+    def preview(self, firing: Firing) -> str:
+        """Return what `deliver` would send, for people, with stars for secrets. Neither blocks nor sends."""
         ...
 
 

@@ -113,8 +113,6 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     context: bytes = b""
     #: The log call that it was made of: of several records of one call, an alarm is fired for one. Empty: not known.
     call: str = ""
-    #: Of a line of which the message is the first part, how many bytes it has; below zero: more than so many.
-    size: int = 0
 
     @property
     def text(self) -> str:
@@ -173,6 +171,40 @@ class Rule(msgspec.Struct, frozen=True):
     #: Only requests for which these conditions hold; the regexp may then be empty.
     request: RequestConditions | None = None
     where: Where = NOWHERE
+    #: What people call it; empty: nothing.
+    name: str = ""
+    #: Names and values that its firings carry.
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a message can say of the rule that fired, beside its regexp."""
+
+    name: str = ""
+    labels: Mapping[str, str] = {}
+    #: It fired at the last of so many matches …
+    count: int = 1
+    #: … within so many seconds.
+    within: float = 0.0
+    #: The request took more than so many seconds.
+    slower_than: float | None = None
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where an alarm's messages come from."""
+
+    host: str = ""
+    #: The server's name, where it was given one.
+    name: str = ""
+    #: Those of the configuration and of the alarm.
+    labels: Mapping[str, str] = {}
+
+
+class Texts(msgspec.Struct, frozen=True):
+    """What an alarm says to people: templates in place of the default texts where they are not empty."""
+
+    title: str = ""
+    text: str = ""
 
 
 class Firing(msgspec.Struct, frozen=True):
@@ -198,6 +230,8 @@ class Firing(msgspec.Struct, frozen=True):
     count: int = 1
     #: The alarms that could not deliver it and handed it over, the first one first.
     via: tuple[str, ...] = ()
+    #: Of a rule with a name, labels or a limit to tell of; None for all others.
+    trigger: Trigger | None = None
 
     @property
     def text(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.testing.alarms import Alarms, Firings
-from alarm_mw.testing.recorder import Recorder, RecordingAction, RequestRecorder
+from alarm_mw.testing.recorder import Recorder, RecordingAction
+from alarm_mw.testing.requests import RequestRecorder
 
 __all__ = ["Alarms", "Firings", "Recorder", "RecordingAction", "RequestRecorder"]

@@ -19,13 +19,12 @@ from alarm_mw.engine.engine import MAX_TIMEOUTS
 from alarm_mw.engine.flood_control import limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE, WAITING
-from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
+from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.patterns.regexp import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import watchdog
 from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
-from alarm_mw.transports import mark
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.shared import SPILL_SIZE
 from alarm_mw.transports.wire import MAX_MESSAGE
@@ -43,7 +42,6 @@ FIGURES: dict[str, str] = {
     "alarm_freq": f"{Settings().alarm_freq:g}",
     "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
     "body_limit": f"{BODY_LIMIT:,}",
-    "mark_valid": f"{mark.VALID:g}",
     "max_file": f"{files.MAX_FILE // 1024**2}",
     "max_files": f"{files.MAX_FILES:,}",
     "max_keys": f"{files.MAX_KEYS:,}",
@@ -71,7 +69,6 @@ FIGURES: dict[str, str] = {
     "cmd_processes": f"{CmdAction.concurrency}",
     "spill_size": f"{SPILL_SIZE // 2**20}",
     "max_line": f"{MAX_LINE:,}",
-    "most_line": f"{MOST_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_record": f"{request_log.MAX_RECORD:,}",
     "max_shown": f"{request_log.MAX_SHOWN:,}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -139,7 +140,7 @@ def _wait_until_delivered(runtime: Runtime) -> None:
 
 def numbers(messages: list[bytes]) -> list[int]:
     """Return the number behind ``ERR`` in each message."""
-    return [int(message.rpartition(b"ERR ")[2].split()[0]) for message in messages]
+    return [int(found[1]) for message in messages if (found := re.search(rb"ERR (\d+)", message)) is not None]
 
 
 ALL = list(range(COUNT))

@@ -5,12 +5,15 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
+from alarm_mw.engine.conditions import key_of
 from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.model.types import Reason, Record, Rule, Syntax, Verdict
+from alarm_mw.model.types import Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
 from alarm_mw.patterns.prefilter import Prefilter
 
 ALARMS = ("a", "b", "c")
@@ -330,3 +333,34 @@ def test_an_id_is_plain_text_whatever_the_alarm_is_called() -> None:
     named = Engine([], Prefilter([]), names, alarm_freq=0.0, alarm_msg_size=100)
     ids = [named.fire(name, line(b"x", key="k"), 0.0).firings[0].id for name in names]
     assert ids == ["k.ops.mail-1", "k.st%C3%B6rung", "k.a%25C3", "k.%ED%B3%BF", "k.%3Ca%40b%3E"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "trigger"),
+    [
+        ({}, None),
+        ({"name": "pay"}, Trigger("pay")),
+        ({"labels": (("severity", "critical"),)}, Trigger(labels={"severity": "critical"})),
+        ({"count": 2, "within": 60.0}, Trigger(count=2, within=60.0)),
+    ],
+)
+def test_a_firing_knows_what_a_message_can_say_of_its_rule(facts: dict[str, Any], trigger: Trigger | None) -> None:
+    """Name, labels and threshold of the rule that fired; nothing of a rule that has none of them."""
+    decided = engine(structs.replace(rule("x"), **facts))
+    verdicts = [decided.evaluate(line(b"x\n"), 0.0), decided.evaluate(line(b"x\n"), 1.0)]
+    (firing, *_) = [firing for verdict in verdicts for firing in verdict.firings]
+    assert (firing.rule, firing.trigger) == ("x", trigger)
+
+
+def test_a_firing_knows_the_limit_of_its_request() -> None:
+    """`slower_than` of a rule on requests."""
+    slow = structs.replace(rule(""), request=RequestConditions(slower_than=1.0))
+    held = (key_of(slow.request),) if slow.request else ()
+    (firing,) = engine(slow).evaluate(line(b"GET / was slow\n", held=held), 0.0).firings
+    assert firing.trigger == Trigger(slower_than=1.0)
+
+
+def test_an_alarm_that_is_fired_directly_has_no_rule() -> None:
+    """Of `alarm()` and monitors there is none."""
+    (firing,) = engine().fire("a", line(b"x\n"), 0.0).firings
+    assert (firing.rule, firing.trigger) == ("", None)

@@ -37,19 +37,6 @@ def test_a_printed_line_runs_a_command(installation: Any) -> None:
     assert (installation.directory / "out.txt").read_bytes() == b"TERRIBLE ALARM! x\n"
 
 
-@pytest.mark.parametrize(
-    ("size", "end"), [(8_192, b"x [cut: 190006 bytes]\n"), (131_072, b"x [cut: 190006 bytes]\n"), (300_000, b"xxx\n")]
-)
-def test_a_long_line_is_judged_and_says_how_long_it_is(installation: Any, size: int, end: bytes) -> None:
-    """Up to `alarm-msg-size` it is delivered whole; beyond, the message has the line's true length."""
-    options = ("--alarm", "a cmd:cat > out.txt", "--log-alarm", "a TERRIBLE", "--alarm-msg-size", str(size))
-    result = installation.run(options, "python", "-c", "print('TERRIBLE ALARM'.ljust(190_005, 'x'))")
-    assert len(result.stdout) == 190_006
-    message = (installation.directory / "out.txt").read_bytes()
-    assert len(message) == min(size, 190_006)
-    assert message.endswith(end)
-
-
 def test_the_last_line_needs_no_newline(installation: Any) -> None:
     """A last line without a newline comes through and is matched."""
     result = installation.run(OPTIONS, "printf", "TERRIBLE ALARM! no newline")
@@ -99,7 +86,7 @@ def test_death_by_signal_is_passed_through(installation: Any) -> None:
     [
         (("--alarm", "a cdm:x"), "did you mean 'cmd'"),
         (("--alarm", "a cmd"), "--alarm (1st)"),
-        ((*OPTIONS, "--strict", "--log-alarm", "b x"), "--log-alarm (2nd)"),
+        ((*OPTIONS, "--log-alarm", "b x"), "--log-alarm (2nd)"),
         (("--alarm", "a cmd:x", "--log-alarm", "a ("), "--log-alarm (1st)"),
         (("--config", "missing.toml"), "missing.toml"),
         (("--ini", "missing.ini"), "missing.ini"),
@@ -125,6 +112,35 @@ def test_a_state_directory_is_for_one_server(installation: Any) -> None:
     assert not (installation.directory / "started").exists()
     first.communicate(b"\n", timeout=60)
     assert installation.run(OPTIONS, "true").returncode == 0
+
+
+def test_a_server_has_the_name_that_it_is_given(installation: Any) -> None:
+    """Its state directory, its messages and `status` have it; a second server of that name is refused."""
+    text = "[alarms.a]\naction = 'cmd'\ncommand = 'echo $ALARM_APP >app'\n[[rules]]\npattern = 'ERR'\nalarms = 'a'\n"
+    (installation.directory / "named.toml").write_text(text)
+    run = [installation.command, "run", "--config", "named.toml", "--name", "shop", "--"]
+    keywords: dict[str, Any] = {"cwd": installation.directory, "env": installation.environ}
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([*run, "sh", "-c", "echo ERR; read line"], **pipes, **keywords) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == b"ERR\n"
+        shown = subprocess.run(
+            [installation.command, "status", "--name", "shop"], capture_output=True, check=False, **keywords
+        )
+        second = subprocess.run([*run, "touch", "started"], capture_output=True, check=False, **keywords)
+        first.communicate(b"\n", timeout=60)
+    assert shown.stdout.decode().startswith("shop: master ")
+    assert str(installation.directory / "xdg" / "alarm-mw" / "shop") in shown.stdout.decode()
+    assert (second.returncode, b"a server with the name 'shop' runs already" in second.stderr) == (2, True)
+    assert not (installation.directory / "started").exists()
+    assert (installation.directory / "app").read_text() == "shop\n"
+
+
+def test_a_name_that_is_no_directorys_is_refused(installation: Any) -> None:
+    """It is told what a name is made of."""
+    result = installation.run((*OPTIONS, "--name", "../shop"), "touch", "started")
+    assert result.returncode == 2
+    assert "--name: expected letters, digits" in result.stderr.decode()
 
 
 def test_a_second_server_has_a_state_directory_of_its_own(installation: Any) -> None:

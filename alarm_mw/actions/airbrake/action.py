@@ -14,6 +14,7 @@ from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
+from alarm_mw.transports.mark import firing_headers
 
 if TYPE_CHECKING:
     from alarm_mw.actions.curl.http import HttpClient
@@ -28,6 +29,7 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `airbrake` action can be told: uWSGI's keys, and `api`, `ssl_insecure` and `ca_file`."""
 
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
+    has_texts: ClassVar[bool] = False
 
     url: Annotated[str, SECRET, Meta(description="where notices go: `http://` or `https://`")]
     apikey: Annotated[str, SECRET, Meta(description="the project's key; of v3 it may be the URL's `key`")] = ""
@@ -108,7 +110,7 @@ class AirbrakeAction:
         """Report it; raise `ActionError` when the server did not take it."""
         assert self._client is not None, "deliver() belongs inside `async with action`"
         content_type, body = self._notice(firing)
-        await self._client.deliver("POST", firing.id, body, {"Content-Type": content_type})
+        await self._client.deliver("POST", {"Content-Type": content_type, **firing_headers(firing.id)}, body)
 
     def _notice(self, firing: Firing) -> tuple[str, bytes]:
         """Return the notice with its kind."""

@@ -10,17 +10,24 @@ from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
 import aiosmtplib
+from msgspec import structs
 
 from alarm_mw.actions.curl.mail_message import bare, compose, default_sender, own_name
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
+from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
+from alarm_mw.texts.human import cut_line
+from alarm_mw.texts.message import message_of
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
     from alarm_mw.actions.curl.action import CurlOptions
+
+#: How many characters of the first line a subject shows.
+MAX_SUBJECT = 200
 
 #: Seconds for the server to answer that we leave.
 QUIT_PATIENCE = 2.0
@@ -34,7 +41,8 @@ class MailSender:
 
     def __init__(self, options: CurlOptions, context: ActionContext) -> None:
         self._options = options
-        self._sender = options.mail_from or default_sender(options.auth_user)
+        self._context = context
+        self._sender = sender_of(options)
         self._recipients = Recipients(list(map(bare, options.mail_to)), "curl", context.write_log)
         #: As whom it greets servers.
         self._own_name = ""
@@ -43,7 +51,7 @@ class MailSender:
     async def send(self, firing: Firing) -> None:
         """Send the mail. Raises `ActionError`."""
         left = self._recipients.left(firing)
-        mail = compose(firing, self._sender, self._options.mail_to, self._options.subject)
+        mail = mail_of(firing, self._options, self._context)
         client, transport = await self._client(), None
         try:
             with _explained(self._options):
@@ -89,6 +97,22 @@ class MailSender:
 
     def _refusal(self, code: int, text: str) -> Refusal:
         return Refusal(_quoted(f"{code} {text}", self._options), _is_temporary(code))
+
+
+def sender_of(options: CurlOptions) -> str:
+    """Return who sends the mails."""
+    return options.mail_from or default_sender(options.auth_user)
+
+
+def mail_of(firing: Firing, options: CurlOptions, context: ActionContext) -> EmailMessage:
+    """Return the mail for a firing."""
+    if context.texts is None:
+        subject, text = options.subject or f"alarm {firing.alarm}", "\n".join(printable_lines(firing.message))
+    else:
+        texts = structs.replace(context.texts, title=options.subject or context.texts.title)
+        message = message_of(firing, context.place, texts)
+        subject, text = cut_line(message.title(), MAX_SUBJECT), message.below(MAX_SUBJECT)
+    return compose(firing, sender_of(options), options.mail_to, subject, text)
 
 
 async def _quit(client: aiosmtplib.SMTP) -> None:

@@ -9,7 +9,6 @@ from email.message import EmailMessage
 from email.policy import SMTP
 from email.utils import parseaddr
 
-from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing, Record
 
 #: Long lines and whatever is not ASCII are encoded: nothing depends on what the servers on the way can do.
@@ -19,8 +18,8 @@ _SAMPLE = Firing("id", "a", b"", Record(b"", "api", 0.0, "key"), 0.0)
 _ADDRESS = "a@example.org"
 
 
-def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str) -> EmailMessage:
-    """Return the mail (RFC 5322) for `firing`: the message is its text, and never in its header.
+def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str, text: str) -> EmailMessage:
+    """Return the mail (RFC 5322) for `firing`. Subject and text are `printable`, so that no value makes a header.
 
     ``Message-ID`` comes from the firing's id, so that a retry is the same mail; ``Auto-Submitted`` (RFC 3834) keeps
     holiday notices from answering.
@@ -28,11 +27,11 @@ def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
     mail["To"] = ", ".join(recipients)
-    mail["Subject"] = subject or f"alarm {firing.alarm}"
+    mail["Subject"] = subject
     mail["Date"] = datetime.fromtimestamp(firing.time, UTC)
     mail["Message-ID"] = f"<{firing.id}@{bare(sender).rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
-    mail.set_content("\n".join(printable_lines(firing.message)) + "\n")
+    mail.set_content(f"{text}\n")
     return mail
 
 
@@ -62,6 +61,6 @@ def check_header(sender: str, recipients: Sequence[str], subject: str) -> None:
 
 def _check(key: str, value: str, sender: str, recipient: str, subject: str) -> None:
     try:
-        compose(_SAMPLE, sender, [recipient], subject).as_bytes()
+        compose(_SAMPLE, sender, [recipient], subject, "").as_bytes()
     except Exception as error:  # the standard library fails in any way at what it cannot read
         raise ValueError(f"{key}: {value!r} cannot stand in the header of a mail") from error

@@ -11,8 +11,10 @@ from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
+from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
+from alarm_mw.texts.message import message_of
 
 if TYPE_CHECKING:
     from alarm_mw.actions.xmpp.client import XmppClient
@@ -96,7 +98,20 @@ class XmppAction:
         if self._client:
             await self._client.close()
 
+    def preview(self, firing: Firing) -> str:
+        """Return recipients and text."""
+        to = ", ".join((*self._options.to, *self._options.rooms))
+        return f"to {to}\n\n{_text(firing, self._context)}"
+
     async def deliver(self, firing: Firing) -> None:
         """Send the message; wait for the connection if there is none. Raises `ActionError`."""
         assert self._client is not None, "deliver() belongs inside `async with action`"
-        await self._client.deliver(firing)
+        await self._client.deliver(firing, _text(firing, self._context))
+
+
+def _text(firing: Firing, context: ActionContext) -> str:
+    if context.texts is not None:
+        text = message_of(firing, context.place, context.texts).text()
+    else:
+        text = "\n".join(printable_lines(firing.message))
+    return text or "(an empty line)"

@@ -13,7 +13,7 @@ from alarm_mw.actions.xmpp.messages import Conversation
 from alarm_mw.actions.xmpp.session import LOST, Session, Trouble
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.printable import printable
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
@@ -58,11 +58,10 @@ class XmppClient:
             self._task.cancel()
             await asyncio.wait({self._task})
 
-    async def deliver(self, firing: Firing) -> None:
-        """Send the message to whoever has not got it. Raises `ActionError`."""
+    async def deliver(self, firing: Firing, text: str) -> None:
+        """Send the text of a firing to whoever has not got it. Raises `ActionError`."""
         left = self._recipients.left(firing)
         conversation = await self._connected()
-        text = "\n".join(printable_lines(firing.message)) or "(an empty line)"
         results = await asyncio.gather(*(self._tell(conversation, one, firing.id, text) for one in left))
         self._recipients.settle({one: refusal for one, refusal in zip(left, results, strict=True) if refusal})
 

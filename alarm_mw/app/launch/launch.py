@@ -15,7 +15,7 @@ import click
 import msgspec
 
 from alarm_mw.app.launch.abandoned import abandoned, told
-from alarm_mw.app.launch.state import StateDir, own_state_dir, state_home
+from alarm_mw.app.launch.state import StateDir, named_state_dir, own_state_dir, state_home
 from alarm_mw.app.launch.trust import check_directory
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.literal_cache import LiteralCache
@@ -42,6 +42,8 @@ class Places(msgspec.Struct, frozen=True):
 
     state_dir: str | None = None
     socket: str | None = None
+    #: What people call the server; empty: what the configuration says.
+    name: str = ""
 
 
 def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
@@ -52,9 +54,10 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
         raise RefusedError("only the main thread can start the supervisor")
     rules = loaded.settings.rules
     compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, while no output waits for it
-    state = _claim(places.state_dir, command)
+    name = places.name or loaded.settings.name
+    state = _claim(places.state_dir, name, command)
     try:
-        plan = _plan(loaded, command, state, places.socket, is_buffered=is_buffered)
+        plan = _plan(loaded, command, state, places.socket, name, is_buffered=is_buffered)
         Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # so that the first request finds it
     except RefusedError:
         os.close(state.lock)
@@ -63,7 +66,9 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     start(plan)
 
 
-def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, *, is_buffered: bool) -> Plan:
+def _plan(
+    loaded: Loaded, command: Sequence[str], state: StateDir, socket: str | None, name: str, *, is_buffered: bool
+) -> Plan:
     socket_file = os.path.abspath(socket or state.path / SOCKET_NAME)
     try:
         check_directory(Path(socket_file).parent)
@@ -79,7 +84,7 @@ def _plan(loaded: Loaded, command: Sequence[str], state: StateDir, socket: str |
         socket=socket_file,
         run_id=uuid.uuid4().hex[:12],
         master_fds=sorted(filter(_was_passed, loaded.settings.descriptors)),
-        settings={"state_dir": str(state.path), **loaded.to_json()},
+        settings={"state_dir": str(state.path), "name": name, **loaded.to_json()},
         lock=state.lock,
     )
 
@@ -94,14 +99,16 @@ def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[s
     return added
 
 
-def _claim(state_dir: str | None, command: Sequence[str]) -> StateDir:
+def _claim(state_dir: str | None, name: str, command: Sequence[str]) -> StateDir:
     try:
-        claimed = StateDir.claim(Path(state_dir).absolute()) if state_dir else own_state_dir(command, os.environ)
+        claimed = _claimed(state_dir, name, command)
     except OSError as error:
         where = error.filename or state_dir or state_home(os.environ)
         raise RefusedError(
             f"the state directory cannot be used: {where}: {error.strerror}; give another --state-dir"
         ) from error
+    if claimed is None and not state_dir:
+        raise RefusedError(f"a server with the name {name!r} runs already; give another --name, or a --state-dir")
     if claimed is None:
         raise RefusedError(f"a server with the state directory {state_dir} runs already; give another --state-dir")
     if not os.access(claimed.path, os.W_OK | os.X_OK):
@@ -110,6 +117,12 @@ def _claim(state_dir: str | None, command: Sequence[str]) -> StateDir:
         for path, waiting in abandoned(claimed.path, os.environ):
             click.echo(f"alarm-mw: {told(path, waiting)}", err=True)
     return claimed
+
+
+def _claimed(state_dir: str | None, name: str, command: Sequence[str]) -> StateDir | None:
+    if state_dir:
+        return StateDir.claim(Path(state_dir).absolute())
+    return named_state_dir(name, os.environ) if name else own_state_dir(command, os.environ)
 
 
 def _was_passed(descriptor: int) -> bool:

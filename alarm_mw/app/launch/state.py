@@ -66,6 +66,11 @@ def state_home(environ: Mapping[str, str]) -> Path:
     return (Path("/var/lib") if is_shared() else Path("~/.local/state").expanduser()) / "alarm-mw"
 
 
+def named_state_dir(name: str, environ: Mapping[str, str]) -> StateDir | None:
+    """Claim the state directory of the server of this name; None where one of that name runs. Raises OSError."""
+    return StateDir.claim(state_home(environ) / name)
+
+
 def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDir:
     """Claim this server's state directory: the same whenever the same command starts in the same directory.
 

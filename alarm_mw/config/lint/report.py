@@ -13,6 +13,9 @@ def told(examined: Examined) -> Iterator[str]:
         yield str(problem)
     for warning in examined.warnings:
         yield f"{warning.where}: warning: {warning.text}"
+    for alarm in examined.settings.alarms:
+        if said := alarm.options.about():
+            yield f"{alarm.where}: alarm {alarm.name!r}: {alarm.plugin}: {said}"
     yield summary(examined)
 
 

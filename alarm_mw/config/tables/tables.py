@@ -6,6 +6,8 @@ import logging
 import re
 from collections.abc import Mapping
 
+from msgspec import structs
+
 from alarm_mw.config.alarm_args import read_alarm
 from alarm_mw.config.execution import read_execution_table
 from alarm_mw.config.mules import read_mule_table
@@ -18,16 +20,32 @@ from alarm_mw.config.tables.limits import read_alarm_rate, read_threshold
 from alarm_mw.config.tables.monitors import read_monitors
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.structs import read_inner, read_struct
+from alarm_mw.config.tables.texts import is_uwsgi, read_labels, read_rule_name, read_server_name, read_texts
 from alarm_mw.config.tables.tree import Table, kind_of, name_of
 from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.types import Rule, Syntax, Where
+from alarm_mw.model.types import Rule, Syntax, Texts, Where
 
 #: The keys of an alarm's table beside those of its action.
-_ALARM_KEYS = frozenset({"action", "delivery", "limits", "optional", "fallback", "fallback_after"})
-_RULE_KEYS = ("pattern", "exclude", "alarms", "level", "logger", "multiline", "syntax", "request", "count", "within")
+_ALARM_KEYS = frozenset(
+    {"action", "delivery", "limits", "optional", "fallback", "fallback_after", "labels", "title", "text"}
+)
+_RULE_KEYS = (
+    "name",
+    "pattern",
+    "exclude",
+    "alarms",
+    "level",
+    "logger",
+    "multiline",
+    "syntax",
+    "request",
+    "count",
+    "within",
+    "labels",
+)
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
     "alarms",
@@ -36,6 +54,9 @@ ROOT_KEYS = (
     "mules",
     "own_alarms",
     "alarm_rate",
+    "name",
+    "labels",
+    "messages",
     "outbox",
     "metrics",
     "execution",
@@ -50,18 +71,21 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part = Part()
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.fields |= _numbers(root)
-    execution = read_execution_table(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
         "metrics": read_metrics(root),
         "outbox": read_outbox(root),
-        "execution": execution,
+        "execution": read_execution_table(root),
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
-    part.alarms += _alarms(root, find_action)
+    if name := read_server_name(root):
+        part.fields["name"] = name
+    part.labels = read_labels(root)
+    alarms = _alarms(root, find_action)
+    part.alarms += map(_as_uwsgi, alarms) if is_uwsgi(root) else alarms
     part.rules += _rules(root)
     part.monitors += read_monitors(root)
-    part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
+    part.mules += read_mule_table(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
     return part
@@ -93,6 +117,13 @@ def is_name(name: str) -> bool:
     return bool(name) and not any(mark in name for mark in " ,\t\n")
 
 
+def _as_uwsgi(declared: Declared) -> Declared:
+    """Return an alarm that sends uWSGI's messages where it has no templates."""
+    if declared.alarm is None or declared.alarm.texts != Texts():
+        return declared
+    return structs.replace(declared, alarm=structs.replace(declared.alarm, texts=None))
+
+
 def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
     where = alarms.where(name)
     try:
@@ -113,7 +144,8 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
         if alarms.is_broken(name):
             return None
         try:
-            return read_alarm(name, value, alarms.where(name), find_action)
+            alarm = read_alarm(name, value, alarms.where(name), find_action)
+            return structs.replace(alarm, texts=Texts())
         except OptionError as error:
             alarms.origin.report.refused(alarms.where(name), what, error)
             return None
@@ -131,7 +163,10 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
     if plugin is None:
         return None
     try:
-        options = read_struct(find_action(plugin).Options, table, _ALARM_KEYS)
+        kind = find_action(plugin).Options
+        texts = read_texts(table, kind)
+        labels = () if "labels" in kind.__struct_fields__ else read_labels(table)
+        options = read_struct(kind, table, _ALARM_KEYS)
     except OptionError as error:
         if is_optional and isinstance(error, MissingError):
             raise
@@ -139,7 +174,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
         return None
     if options is None or delivery is None or limits is None:
         return None
-    return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after)
+    return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels)
 
 
 def _rules(root: Table) -> list[Written]:
@@ -166,6 +201,8 @@ def _rule(table: Table) -> Written:
         **read_threshold(table, excludes=excludes),
         request=read_request(table),
         where=_place(table, key),
+        name=read_rule_name(table),
+        labels=read_labels(table),
     )
     return Written(rule, table.where("alarms"))
 

@@ -24,6 +24,10 @@ _ALARMS = """\
 # backoff_max; and with `optional = true` it is left out where its action cannot be had. Passwords and keys stand here
 # as they are: "${VARIABLE}" in a string takes one from the environment.
 """
+_MESSAGES = """\
+# Messages as uWSGI sends them, byte for byte. Without it they say what, where and when, for people.
+messages = "uwsgi"
+"""
 _RULES = """\
 # syntax = "pcre" is uWSGI's meaning, PCRE on bytes. Without it a regexp is Python's, on text. Either kind of rule may
 # also ask for `level` and `logger`, and see whole records with `multiline = true`.
@@ -64,11 +68,12 @@ class _Writer:
     def numbers(self, settings: Settings) -> str:
         """Return what stands above all tables, as far as it is not the default."""
         defaults = Settings()
-        return "".join(
+        numbers = "".join(
             self._line(key, getattr(settings, key), self.file)
             for key in ("alarm_freq", "alarm_msg_size", "mules")
             if getattr(settings, key) != getattr(defaults, key)
         )
+        return numbers + (_MESSAGES if settings.alarms else "")
 
     def execution(self, execution: Execution) -> str:
         """Return the table that says as whom and where commands and mules run; nothing where that is the default."""

@@ -10,6 +10,7 @@ from alarm_mw.engine.flood_control.limits import Limits, Rate, read_duration, re
 from alarm_mw.engine.flood_control.pending_digest import Untold, text
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import cut, named
+from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.types import Firing, Held, Reason, Record
 
 
@@ -57,9 +58,9 @@ class Gatekeeper:
         self._freq = alarm_freq
         self._msg_size = alarm_msg_size
 
-    def decide(self, alarm: str, record: Record, now: float, rule: str) -> Firing | Held:
-        """Fire the alarm for a record, or hold it back."""
-        message = cut(record.message, self._msg_size, record.size)
+    def decide(self, alarm: str, record: Record, now: float, rule: CompiledRule | None) -> Firing | Held:
+        """Fire the alarm for a record, or hold it back; `rule` is None where it is fired directly."""
+        message = cut(record.message, self._msg_size)
         why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
         if why is not None:
             due = self._due(alarm, why, now)
@@ -72,8 +73,11 @@ class Gatekeeper:
         untold = self._memory.held_back.take(alarm)
         count, since = (untold.count, untold.since) if untold is not None else (0, None)
         if record.context:
-            message = cut(record.message + record.context, self._msg_size, record.size)
-        return Firing(f"{record.key}.{named(alarm)}", alarm, message, record, record.time, rule, count, since)
+            message = cut(record.message + record.context, self._msg_size)
+        key = f"{record.key}.{named(alarm)}"
+        if rule is None:
+            return Firing(key, alarm, message, record, record.time, "", count, since)
+        return Firing(key, alarm, message, record, record.time, rule.text, count, since, trigger=rule.trigger)
 
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
         """Return what holds all of these alarms back, whatever the message or for one message; None: nothing does."""

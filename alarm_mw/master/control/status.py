@@ -45,6 +45,8 @@ class Status(TypedDict):
 
     pid: int
     server_pid: int | None
+    #: What people call the server; empty: nothing.
+    name: str
     state_dir: str
     configuration: InForce
     sources: dict[str, object]
@@ -98,6 +100,7 @@ def status(
     return {
         "pid": os.getpid(),
         "server_pid": server_pid,
+        "name": runtime.name,
         "state_dir": state_dir,
         "configuration": configuration,
         "sources": dict(books["sources"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from typing import cast
 
@@ -10,6 +11,7 @@ from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.model.errors import ConfigError, Problem
 from alarm_mw.model.interfaces import Action, ActionContext, secrets
 from alarm_mw.model.masking import mask
+from alarm_mw.model.types import Place
 
 
 def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str], type[Action]]) -> Action:
@@ -26,6 +28,11 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
         raise ConfigError([Problem(alarm.where, text)]) from error
     is_ours = type(action).__module__.startswith(f"{__name__.partition('.')[0]}.")
     return action if is_ours else _apart(action, alarm.name)
+
+
+def place_of(alarm: Alarm, server: str) -> Place:
+    """Return where an alarm's messages come from: this machine, and the server of this name."""
+    return Place(socket.gethostname(), server, dict(alarm.labels))
 
 
 def _apart(action: Action, alarm: str) -> Action:

@@ -27,7 +27,7 @@ from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.checkpoints import Checkpoints
 from alarm_mw.master.runtime.lanes import Lanes, Routed
 from alarm_mw.master.runtime.loop_thread import CALL_TIMEOUT, LoopThread
-from alarm_mw.master.runtime.making import make_action
+from alarm_mw.master.runtime.making import make_action, place_of
 from alarm_mw.master.runtime.own_alarms import OwnAlarms
 from alarm_mw.master.worker.batch import Batch, Silence
 from alarm_mw.master.worker.memory_writer import read_memory
@@ -74,7 +74,10 @@ class Runtime:
         find_action: FindAction = actions.find,
         retired: Sequence[Alarm] = (),
         journal: Journal | None = None,
+        name: str = "",
     ) -> None:
+        #: What people call the server, for as long as it runs.
+        self.name = name or settings.name
         self._find_action = find_action
         self._write_log = write_log
         self._write_log_at_once = write_log_at_once
@@ -244,7 +247,14 @@ class Runtime:
 
     def _action(self, alarm: Alarm, execution: Execution) -> Action:
         context = ActionContext(
-            alarm.name, self._write_log, self._server_pid, self._subscribers, self._write_log_at_once, execution
+            alarm.name,
+            self._write_log,
+            self._server_pid,
+            self._subscribers,
+            self._write_log_at_once,
+            execution,
+            place_of(alarm, self.name),
+            alarm.texts,
         )
         return make_action(alarm, context, self._find_action)
 

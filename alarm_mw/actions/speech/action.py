@@ -2,118 +2,22 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
+from alarm_mw.actions.speech.speakers import Manner, Speech, speakable, speaker_of
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import ActionError, MissingError
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing
-
-#: What begins a command to the voice inside of the text: phonemes for espeak-ng, commands for say.
-_COMMAND = "[["
-
-#: What a voice would spell out, or obey (espeak-ng takes commands behind a control character).
-_UNSPOKEN = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\s+")
-
-#: Reads the text from its input; what else it is told stands in its environment, so that nothing has to be quoted.
-_SAPI = """\
-$ErrorActionPreference = 'Stop'
-Add-Type -AssemblyName System.Speech
-$speech = New-Object System.Speech.Synthesis.SpeechSynthesizer
-if ($env:SPEECH_VOICE) { $speech.SelectVoice($env:SPEECH_VOICE) }
-if ($env:SPEECH_RATE) { $speech.Rate = [int]$env:SPEECH_RATE }
-if ($env:SPEECH_FILE) { $speech.SetOutputToWaveFile($env:SPEECH_FILE) }
-$stdin = [Console]::OpenStandardInput()
-$reader = New-Object System.IO.StreamReader -ArgumentList $stdin, ([System.Text.Encoding]::UTF8)
-$speech.Speak($reader.ReadToEnd())
-$speech.Dispose()
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class Manner:
-    """How to speak: an empty voice or file and a rate of 0 leave it to the program."""
-
-    voice: str = ""
-    #: Words a minute.
-    rate: int = 0
-    #: A WAV file to be written instead of sound.
-    file: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Speech:
-    """A program with its arguments and what is added to its environment; the text is for its standard input."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Speaker:
-    """A program that speaks."""
-
-    program: str
-    #: The sentence that says how to get it.
-    remedy: str
-    speech: Callable[[Manner], Speech]
-
-
-def speaker_of(platform: str) -> Speaker:
-    """Return the program that speaks on a system: `platform` is Python's ``sys.platform``."""
-    return {"darwin": SAY, "win32": SAPI}.get(platform, ESPEAK)
-
-
-def _espeak(manner: Manner) -> Speech:
-    # `-b 1` is UTF-8, whatever the locale.
-    return Speech(("espeak-ng", "--stdin", "-b", "1", *_flags(manner, voice="-v", rate="-s", file="-w")))
-
-
-def _say(manner: Manner) -> Speech:
-    wav = ("--file-format=WAVE", "--data-format=LEI16@22050") if manner.file else ()
-    return Speech(("say", *_flags(manner, voice="-v", rate="-r", file="-o"), *wav, "-f", "-"))
-
-
-def _sapi(manner: Manner) -> Speech:
-    rate = str(sapi_rate(manner.rate)) if manner.rate else ""
-    facts = {"SPEECH_VOICE": manner.voice, "SPEECH_RATE": rate, "SPEECH_FILE": manner.file}
-    return Speech(("powershell", "-NoProfile", "-NonInteractive", "-Command", _SAPI), facts)
-
-
-def _flags(manner: Manner, *, voice: str, rate: str, file: str) -> tuple[str, ...]:
-    pairs = ((voice, manner.voice), (rate, str(manner.rate or "")), (file, manner.file))
-    return tuple(word for flag, value in pairs if value for word in (flag, value))
-
-
-def sapi_rate(words: int) -> int:
-    """Return SAPI's rate, -10 to 10, for words a minute: it speaks 3 times as fast at 10 as at 0, about 200 words."""
-    return max(-10, min(10, round(10 * math.log(words / 200, 3))))
-
-
-def speakable(message: bytes, limit: int) -> str:
-    """Return at most `limit` characters of `message` as text that no voice takes for a command, on one line."""
-    text = _UNSPOKEN.sub(" ", printable(message)).strip()
-    while _COMMAND in text:
-        text = text.replace(_COMMAND, "[ [")
-    return text if len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-ESPEAK = Speaker("espeak-ng", "apt-get install espeak-ng", _espeak)
-SAY = Speaker("say", "it is part of macOS", _say)
-SAPI = Speaker("powershell", "it is part of Windows", _sapi)
-
+from alarm_mw.texts.message import message_of
 
 #: Bytes of the end of what the program complained that an error quotes.
 STDERR_TAIL = 1_000
@@ -159,8 +63,9 @@ class SpeechAction:
     Options: ClassVar[type[PluginOptions]] = SpeechOptions
     concurrency: ClassVar[int] = 1
 
-    def __init__(self, options: SpeechOptions, context: ActionContext) -> None:  # noqa: ARG002  # an Action's
+    def __init__(self, options: SpeechOptions, context: ActionContext) -> None:
         self._options = options
+        self._context = context
         self._speech = speaker_of(sys.platform).speech(options.manner)
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -177,9 +82,13 @@ class SpeechAction:
         if (process := self._process) is not None:  # a thread sets it
             process.kill()
 
+    def preview(self, firing: Firing) -> str:
+        """Return what is said."""
+        return speakable(_spoken(firing, self._context), self._options.length) or f"alarm {firing.alarm}"
+
     def deliver(self, firing: Firing) -> None:
         """Speak; returns when all is said."""
-        text = speakable(firing.message, self._options.length) or f"alarm {firing.alarm}"
+        text = self.preview(firing)
         try:
             status, complaint = self._speak(text.encode())
         except OSError as error:
@@ -199,6 +108,14 @@ class SpeechAction:
                 process.kill()
                 self._process = None
         return process.returncode, printable(complaint.strip()[-STDERR_TAIL:])
+
+
+def _spoken(firing: Firing, context: ActionContext) -> bytes:
+    """Return what is said: the alarm's text, else the title alone, for nobody listens to a traceback."""
+    if context.texts is None:
+        return firing.message
+    message = message_of(firing, context.place, context.texts)
+    return (message.own_text() or message.title()).encode()
 
 
 def start(speech: Speech) -> subprocess.Popen[bytes]:

@@ -1,0 +1,231 @@
+"""The facts of a firing that a message can name. What is not known is empty, and is left out of every text."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import logging
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+import msgspec
+
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.types import Firing, Place, Trigger
+
+#: Fields of a request's record that the text tells in a phrase of its own.
+_REQUEST = ("method", "path", "status", "duration")
+
+#: Levels of `logging` from the highest, as severities.
+_SEVERITIES = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+    (0, "debug"),
+)
+
+#: How many fields of a record a message can name, how many characters of their names, of a logger's, and of values;
+#: and of a regexp.
+FIELDS = 100
+NAME = 200
+VALUE = 10_000
+RULE = 1000
+
+#: How many characters of a line a title shows.
+HEADLINE = 300
+
+_TRACEBACK = re.compile(r"[\s|+]*(?:Exception Group )?Traceback \(most recent call last\):")
+_NO_TRIGGER = Trigger()
+
+
+class Facts(msgspec.Struct, frozen=True, kw_only=True):
+    """One message's facts, as text that is safe to show: hidden characters are visible, lines end with LF."""
+
+    id: str
+    alarm: str
+    message: str
+    #: Seconds since the epoch.
+    time: float
+    host: str = ""
+    #: The server's name.
+    name: str = ""
+    #: The rule's name, or its regexp where it has none; empty for `alarm_mw.alarm()` and monitors.
+    rule: str = ""
+    is_named: bool = False
+    labels: Mapping[str, str] = {}
+    level: int | None = None
+    logger: str = ""
+    pid: int = 0
+    source: str = ""
+    fields: Mapping[str, str] = {}
+    #: For how many firings it stands.
+    count: int = 1
+    #: The rule fired at the last of so many matches within so many seconds; 1: at each.
+    threshold: int = 1
+    within: float = 0.0
+    #: How long a request took, and the limit that it exceeded, in seconds.
+    duration: float | None = None
+    limit: float | None = None
+    held_back: int = 0
+    held_since: float | None = None
+    #: The message tells what was held back.
+    is_digest: bool = False
+    #: The alarms that could not deliver it.
+    via: tuple[str, ...] = ()
+    #: Lines around the message.
+    context: str = ""
+    #: The same for events that differ in times, numbers and ids alone.
+    fingerprint: str = ""
+    #: ``firing``, ``reminder``, ``escalated`` or ``resolved``.
+    status: str = "firing"
+    incident: str = ""
+    #: When the incident ended, in seconds since the epoch.
+    ended: float | None = None
+    #: The page that shows it.
+    url: str = ""
+
+    @property
+    def app(self) -> str:
+        """The label `app`, or the server's name."""
+        return self.labels.get("app") or self.name
+
+    @property
+    def origin(self) -> str:
+        """Application and machine: ``shop@web-3``, or what is known of it."""
+        return "@".join(filter(None, (self.app, self.host)))
+
+    @property
+    def severity(self) -> str:
+        """The label `severity`, or what the level means; empty where neither is known."""
+        if given := self.labels.get("severity"):
+            return given
+        level = self.level
+        return "" if level is None else next((name for least, name in _SEVERITIES if level >= least), "debug")
+
+    @property
+    def level_name(self) -> str:
+        """The level as `logging` calls it; empty where it is not known."""
+        return "" if self.level is None else logging.getLevelName(self.level)
+
+    @property
+    def headline(self) -> str:
+        """The line of the message that says what happened: its first one, of a bare traceback its last one."""
+        lines = [line for line in self.message.split("\n") if line.strip()]
+        if not lines:
+            return f"alarm {self.alarm}"
+        line = (_raised(lines) if _TRACEBACK.match(lines[0]) else lines[0]).strip()
+        return line if len(line) <= HEADLINE else f"{line[: HEADLINE - 1]}…"
+
+    @property
+    def evidence(self) -> str:
+        """The message's lines where there is more than the headline."""
+        text = self.message.strip("\n")
+        first, _, rest = text.partition("\n")
+        return rest.strip("\n") if first.strip() in {self.headline, ""} else text
+
+    @property
+    def request(self) -> str:
+        """What was asked and answered: ``POST /pay 502 in 6.02 s``; empty where the record is of no request."""
+        method, path, status = (self.fields.get(name, "") for name in _REQUEST[:3])
+        if not (method and path):
+            return ""
+        took = "" if self.duration is None else f"in {span(self.duration)}"
+        return " ".join(filter(None, (method, path, status, took)))
+
+    @property
+    def other_fields(self) -> dict[str, str]:
+        """The record's fields beside those that `request` tells."""
+        told = _REQUEST if self.request else ()
+        return {name: value for name, value in self.fields.items() if name not in told}
+
+    @property
+    def dedup_key(self) -> str:
+        """What equal events have in common, for a receiver that keeps one alert for all of them."""
+        if self.incident:
+            return self.incident
+        same = (self.app, self.host, self.alarm, self.rule, self.fingerprint or self.headline)
+        return hashlib.sha256("\0".join(same).encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def facts_of(firing: Firing, place: Place) -> Facts:
+    """Return the facts of a firing that comes from `place`."""
+    record, trigger = firing.record, firing.trigger or _NO_TRIGGER
+    fields = _fields(record.fields)
+    duration = _seconds(fields.get("duration", ""))
+    return Facts(
+        id=firing.id,
+        alarm=firing.alarm,
+        message="\n".join(printable_lines(firing.message)),
+        time=firing.time,
+        host=place.host,
+        name=place.name,
+        rule=trigger.name or printable(firing.rule, RULE),
+        is_named=bool(trigger.name),
+        labels={**place.labels, **trigger.labels},
+        level=record.level,
+        logger=printable(record.logger, NAME),
+        pid=record.pid,
+        source=record.source,
+        fields=fields,
+        count=firing.count,
+        threshold=trigger.count,
+        within=trigger.within,
+        duration=duration,
+        limit=None if duration is None else trigger.slower_than,
+        held_back=firing.held_back,
+        held_since=firing.held_since,
+        is_digest=firing.is_digest,
+        via=firing.via,
+    )
+
+
+def _fields(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return those that say something, as many as a message may hold."""
+    given = itertools.islice(((name, value) for name, value in fields.items() if name and value), FIELDS)
+    return {printable(name, NAME): printable(value, VALUE) for name, value in given}
+
+
+def _raised(lines: list[str]) -> str:
+    """Return the line of a traceback that names the exception: the last one that is not indented."""
+    flush = [line for line in lines if not line[:1].isspace() and not line.startswith(("+", "|"))]
+    last = flush[-1] if flush else lines[-1]
+    return lines[-1] if _TRACEBACK.match(last) else last
+
+
+def _seconds(duration: str) -> float | None:
+    """Return a field's number of seconds; None for what is none."""
+    try:
+        seconds = float(duration)
+    except ValueError:
+        return None
+    return seconds if 0 <= seconds < math.inf else None
+
+
+def span(seconds: float) -> str:
+    """Return a time for people: ``340 ms``, ``6.02 s``, ``11 min 40 s``, ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:  # noqa: PLR2004  # of a minute
+        return f"{seconds:.3g} s"
+    parts: list[str] = []
+    rest = round(seconds)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        n, rest = divmod(rest, size)
+        if n:
+            parts.append(f"{n} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def clock(seconds: float) -> str:
+    """Return a time since the epoch as this machine's clock shows it, with its zone: ``2026-11-24 03:12:07 UTC``."""
+    return f"{datetime.fromtimestamp(seconds, UTC).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def rfc3339(seconds: float) -> str:
+    """Return a time since the epoch as RFC 3339 has it, with milliseconds, in UTC."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,68 @@
+"""A firing as the message of one alarm: its facts, with the alarm's templates in place of the default texts."""
+
+from __future__ import annotations
+
+import msgspec
+
+from alarm_mw.model.interfaces import ActionContext
+from alarm_mw.model.types import Firing, Place, Texts
+from alarm_mw.texts.facts import Facts, facts_of
+from alarm_mw.texts.human import Card, body_lines, card_of, shorten
+from alarm_mw.texts.templates import Escape, template
+
+#: How many characters of each value a template may show, in a title and in a text.
+IN_TITLE = 1000
+IN_TEXT = 100_000
+
+#: What stands for an alarm that has no texts of its own.
+DEFAULT = Texts()
+
+
+class Message(msgspec.Struct, frozen=True):
+    """What an alarm says."""
+
+    facts: Facts
+    card: Card
+    texts: Texts = DEFAULT
+
+    def title(self, escape: Escape = str) -> str:
+        """Return the first line, by the alarm's template or the default one; `escape` makes values safe there."""
+        if self.texts.title:
+            return " ".join(template(self.texts.title).render(self.facts, _short(escape, IN_TITLE)).split("\n"))
+        return escape(self.card.title)
+
+    def own_text(self, escape: Escape = str) -> str:
+        """Return what the alarm's template says in place of the default text; empty where it has none."""
+        return template(self.texts.text).render(self.facts, _short(escape, IN_TEXT)) if self.texts.text else ""
+
+    def body(self) -> str:
+        """Return what stands below the title, as plain text."""
+        return self.own_text() if self.texts.text else "\n".join(body_lines(self.card))
+
+    def below(self, limit: int) -> str:
+        """Return what to show below a title of at most `limit` characters: all of it where that is not the whole."""
+        return self.body() if self.texts.text or len(self.title()) <= limit else self.text()
+
+    def text(self) -> str:
+        """Return all of it as plain text."""
+        if self.texts.text:
+            return self.own_text()
+        return "\n".join([self.title(), *body_lines(self.card)])
+
+
+def _short(escape: Escape, limit: int) -> Escape:
+    """Return what shortens a value and then escapes it: no service takes more, and escaping a megabyte takes time."""
+    return lambda value: escape(value if len(value) <= limit else shorten(value, limit))
+
+
+def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT) -> Message:
+    """Return what an alarm with these `texts` says of a firing."""
+    facts = facts_of(firing, place)
+    return Message(facts, card_of(facts), texts)
+
+
+def uploaded(firing: Firing, context: ActionContext) -> bytes:
+    """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
+    if context.texts is None or not context.texts.text:
+        return firing.message
+    return message_of(firing, context.place, context.texts).own_text().encode() + b"\n"

@@ -7,15 +7,16 @@ import os
 import re
 import shutil
 import signal
-from typing import TYPE_CHECKING, Annotated, ClassVar, Self
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
 import msgspec
 
 from alarm_mw.model.errors import ActionError, OptionError
-from alarm_mw.model.interfaces import ActionContext, Execution, PluginOptions
-from alarm_mw.model.printable import printable
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
+from alarm_mw.texts.message import uploaded
 
 if TYPE_CHECKING:
     from alarm_mw.actions.cmd.child import Child
@@ -28,6 +29,9 @@ STDERR_TAIL = 4_096
 
 #: Seconds to wait for more output when the command has ended but its children hold the pipe.
 OUTPUT_GRACE = 0.1
+
+#: The highest exit status.
+_HIGHEST = 255
 
 #: What the system may have again in a moment.
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
@@ -52,9 +56,17 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
     is_unlimited_in_uwsgi: ClassVar[bool] = True
 
     command: Annotated[str, msgspec.Meta(description="what `/bin/sh -c` runs; the message is on its standard input")]
+    retry_on: Annotated[
+        tuple[int | Literal["signal"], ...] | Literal["any"],
+        msgspec.Meta(
+            description="exit statuses after which the command runs again, `signal` for the death by one, or `any`"
+        ),
+    ] = (os.EX_TEMPFAIL, "signal")
 
     def __post_init__(self) -> None:
         """Check what would fail at the first alarm."""
+        if any(isinstance(status, int) and not 1 <= status <= _HIGHEST for status in self.retry_on):
+            raise ValueError(f"retry_on: an exit status is a number from 1 to {_HIGHEST}")
         if not self.command.strip():
             raise ValueError("cmd needs a shell command")
         if "\0" in self.command:
@@ -71,8 +83,10 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
 class CmdAction:
     """Runs a shell command: the message on stdin and nowhere else, facts of the alarm in ``ALARM_…`` variables.
 
-    Exit status 0 is delivered. Any other is a failure, and only 75 (``EX_TEMPFAIL`` of sysexits.h) is tried again: a
-    command may have done half of its work before it failed, so running it twice must be its own wish.
+    Exit status 0 is delivered. Any other is a failure. What is tried again says `retry_on`, by default 75
+    (``EX_TEMPFAIL`` of sysexits.h), for a command may have done half of its work before it failed, so running it twice
+    must be its own wish; and the death by a signal, since that is the machine's doing (memory ran out, a shutdown), and
+    not the command's verdict. Not 126 and 127: a file that cannot be run or is not there needs a person.
     """
 
     Options: ClassVar[type[PluginOptions]] = CmdOptions
@@ -80,13 +94,14 @@ class CmdAction:
 
     def __init__(self, options: CmdOptions, context: ActionContext) -> None:
         self._command = options.command
+        self._retry_on = options.retry_on
         self._context = context
 
     @classmethod
     def from_uwsgi(cls, args: str) -> CmdOptions:
-        """Return the options of ``cmd:SHELL COMMAND``."""
+        """Return the options of ``cmd:SHELL COMMAND``: uWSGI runs a command once, unless it asks for more."""
         try:
-            return CmdOptions(command=args)
+            return CmdOptions(command=args, retry_on=(os.EX_TEMPFAIL,))
         except ValueError as error:
             raise OptionError(str(error)) from None
 
@@ -95,6 +110,14 @@ class CmdAction:
 
     async def __aexit__(self, *exc: object) -> None:
         pass
+
+    def preview(self, firing: Firing) -> str:
+        """Return the command, the variables that it gets, and what is on its standard input."""
+        facts = "".join(
+            f"ALARM_{name}={printable(str(fact))}\n" for name, fact in _facts(firing, self._context).items()
+        )
+        stdin = "\n".join(printable_lines(uploaded(firing, self._context)))
+        return f"/bin/sh -c {printable(self._command)}\n{facts}\n{stdin}"
 
     async def deliver(self, firing: Firing) -> None:
         """Run the command; what it writes goes to the log. Cancelling ends it and its children."""
@@ -110,7 +133,10 @@ class CmdAction:
             if text := output.for_log():
                 await asyncio.to_thread(self._context.write_log, text)
         if status:
-            raise ActionError(explain(status, bytes(output.tail)), retry=status == os.EX_TEMPFAIL)
+            raise ActionError(explain(status, bytes(output.tail)), retry=self._is_temporary(status))
+
+    def _is_temporary(self, status: int) -> bool:
+        return self._retry_on == "any" or (status if status > 0 else "signal") in self._retry_on
 
     def _start(self, firing: Firing, output: _Output) -> Child:
         with held_off():
@@ -118,7 +144,8 @@ class CmdAction:
 
         execution = self._context.execution
         try:
-            return Child(self._command, firing.message, environment(firing, execution), output.take, execution)
+            stdin = uploaded(firing, self._context)
+            return Child(self._command, stdin, environment(firing, self._context), output.take, execution)
         except OSError as error:
             where = f" (in {execution.chdir})" if execution.chdir else ""
             text = f"the command could not be started: {error.strerror}{where}"
@@ -146,19 +173,23 @@ class _Output:
         return bytes(self._kept) + note.encode()
 
 
-def environment(firing: Firing, execution: Execution) -> dict[str, str]:
+def environment(firing: Firing, context: ActionContext) -> dict[str, str]:
     """Return the environment of a command: ours without what makes a process a source, and the facts of `firing`."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
-    facts = {f"ALARM_{name}": _value(fact) for name, fact in _facts(firing).items()}
-    return execution.environment(inherited) | facts
+    facts = {f"ALARM_{name}": _value(fact) for name, fact in _facts(firing, context).items()}
+    return context.execution.environment(inherited) | facts
 
 
-def _facts(firing: Firing) -> dict[str, object]:
-    record = firing.record
+def _facts(firing: Firing, context: ActionContext) -> dict[str, object]:
+    record, place, trigger = firing.record, context.place, firing.trigger
+    labels = {**place.labels, **(trigger.labels if trigger else {})}
     facts: dict[str, object | None] = {
         "NAME": firing.alarm,
         "ID": firing.id,
         "RULE": firing.rule,
+        "RULE_NAME": (trigger and trigger.name) or None,
+        "HOST": place.host or None,
+        "APP": labels.get("app") or place.name or None,
         "TIME": f"{firing.time:.6f}",
         "SOURCE": record.source,
         "PID": record.pid,
@@ -169,6 +200,7 @@ def _facts(firing: Firing) -> dict[str, object]:
         "HELD_BACK": firing.held_back,
         "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
     }
+    facts |= {f"LABEL_{name.upper()}": value for name, value in labels.items()}
     return {name: fact for name, fact in facts.items() if fact is not None}
 
 

@@ -13,15 +13,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
 from alarm_mw.actions.cmd import child
-from alarm_mw.actions.cmd.action import OUTPUT_LIMIT, CmdAction, explain
+from alarm_mw.actions.cmd.action import OUTPUT_LIMIT, CmdAction, CmdOptions, explain
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext, Execution
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, Place, Trigger
 
 Make = Callable[..., Firing]
 
@@ -303,3 +303,56 @@ def test_a_command_whose_directory_is_gone_is_an_action_error(make_firing: Make,
     """The error names the directory."""
     with pytest.raises(ActionError, match=rf"No such file or directory \(in {tmp_path}/gone\)"):
         run_as(Execution(chdir=f"{tmp_path}/gone"), "true", make_firing())
+
+
+@pytest.mark.parametrize(
+    ("options", "command", "retry"),
+    [
+        ({}, "exit 75", True),
+        ({}, "exit 1", False),
+        ({}, "exit 126", False),
+        ({}, "kill -KILL $$", True),
+        ({"retry_on": ()}, "exit 75", False),
+        ({"retry_on": ()}, "kill -KILL $$", False),
+        ({"retry_on": (1, 3)}, "exit 3", True),
+        ({"retry_on": (1, 3)}, "exit 75", False),
+        ({"retry_on": ("signal",)}, "kill -TERM $$", True),
+        ({"retry_on": "any"}, "exit 2", True),
+        ({"retry_on": "any"}, "kill -TERM $$", True),
+    ],
+)
+def test_what_is_tried_again_is_a_choice(
+    options: dict[str, Any], command: str, retry: bool, context: ActionContext, make_firing: Make
+) -> None:
+    """75 and the death by a signal, unless the configuration says otherwise."""
+    action = CmdAction(CmdOptions(command=command, **options), context)
+    with pytest.raises(ActionError) as error:
+        asyncio.run(action.deliver(make_firing()))
+    assert error.value.retry is retry
+
+
+def test_uwsgis_commands_run_once_even_if_they_are_killed(context: ActionContext, make_firing: Make) -> None:
+    """An ini file has 75 alone: uWSGI repeats nothing."""
+    action = CmdAction(CmdAction.from_uwsgi("kill -KILL $$"), context)
+    with pytest.raises(ActionError) as error:
+        asyncio.run(action.deliver(make_firing()))
+    assert not error.value.retry
+
+
+@pytest.mark.parametrize("status", [0, 256, -9])
+def test_what_is_no_failure_cannot_be_tried_again(status: int) -> None:
+    """An exit status that fails is a number from 1 to 255."""
+    with pytest.raises(ValueError, match="retry_on"):
+        CmdOptions(command="true", retry_on=(status,))
+
+
+def test_a_command_knows_where_the_alarm_comes_from(make_firing: Make, tmp_path: Path) -> None:
+    """Host, application, the rule's name and labels are in its environment."""
+    place = Place("web-3", "shop", {"team": "payments"})
+    firing = make_firing(trigger=Trigger("pay", {"severity": "critical"}))
+    action = CmdAction(CmdOptions(command=f"env > {tmp_path}/env"), ActionContext("a", lambda _: None, place=place))
+    asyncio.run(action.deliver(firing))
+    found = dict(line.split("=", 1) for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
+    expected = {"HOST": "web-3", "APP": "shop", "RULE_NAME": "pay", "LABEL_TEAM": "payments"}
+    assert {name: found[f"ALARM_{name}"] for name in expected} == expected
+    assert found["ALARM_LABEL_SEVERITY"] == "critical"

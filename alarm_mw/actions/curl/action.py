@@ -4,20 +4,44 @@ from __future__ import annotations
 
 import importlib.util
 import re
-from typing import Annotated, ClassVar, Protocol, Self
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, Self
 
-from msgspec import Meta, field
+import msgspec
+from msgspec import Meta, field, structs
 
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import MissingError
-from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
+from alarm_mw.model.interfaces import MASK, SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
-from alarm_mw.model.types import Firing
+from alarm_mw.model.masking import mask, secrets_in
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.types import Firing, Texts
 from alarm_mw.system.forks import held_off
+from alarm_mw.texts.message import message_of, uploaded
+from alarm_mw.transports.mark import firing_headers
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
-SCHEMES = frozenset({"http", "https"}) | MAIL_SCHEMES
+WEB_SCHEMES = frozenset({"http", "https"})
+SCHEMES = WEB_SCHEMES | MAIL_SCHEMES
+
+#: The forms in which services want a message; empty: as it is.
+Format = Literal[
+    "",
+    "text",
+    "json",
+    "slack",
+    "discord",
+    "teams",
+    "mattermost",
+    "googlechat",
+    "pagerduty",
+    "opsgenie",
+    "alertmanager",
+    "otlp",
+    "cloudevents",
+]
 
 #: A method or the name of a header (RFC 9110, section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -35,14 +59,18 @@ Seconds = Annotated[float, Meta(ge=0)]
 
 
 class CurlOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `curl` action can be told: uWSGI's keys, and `headers` and `ca_file`."""
+    """What the `curl` action can be told: uWSGI's keys, and `headers`, `ca_file`, `format`, `key` and `json`."""
+
+    templates: ClassVar[tuple[str, ...]] = ("subject",)
 
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
 
     url: Annotated[
         str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://`, `smtps://`, or another of curl's")
     ]
-    method: Annotated[str, Meta(description="the HTTP method, sent as written")] = "PUT"
+    method: Annotated[
+        str, Meta(description="the HTTP method, sent as written; `PUT` if empty, `POST` with a `format`")
+    ] = ""
     auth_user: Annotated[str, Meta(description="user name; the URL's own if empty")] = ""
     auth_pass: Annotated[str, SECRET, Meta(description="password")] = ""
     timeout: Annotated[Seconds, Meta(description="seconds that a whole request may take; 0 is no limit")] = 4.0
@@ -58,6 +86,12 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         tuple[str, ...], Meta(description="recipients of the mail; over HTTP a `To:` line before the message")
     ] = ()
     headers: Annotated[dict[str, str], SECRET, Meta(description="more HTTP headers")] = field(default_factory=dict)
+    format: Annotated[Format, Meta(description="the form that the receiver wants")] = ""
+    key: Annotated[str, SECRET, Meta(description="PagerDuty's routing key, or Opsgenie's API key")] = ""
+    json: Annotated[
+        dict[str, object] | list[object] | str,
+        Meta(description="a JSON body of your own, whose strings are templates"),
+    ] = ""
 
     def __post_init__(self) -> None:
         """Check what would fail at the first alarm."""
@@ -66,11 +100,12 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             _check_libcurl(scheme)
         check_ca_file(self.ca_file)
         self._check_headers()
+        self._check_format(scheme)
         if scheme in MAIL_SCHEMES:
             self._check_mail()
 
     def _check_headers(self) -> None:
-        if not _TOKEN.fullmatch(self.method):
+        if self.method and not _TOKEN.fullmatch(self.method):
             raise ValueError("method is not an HTTP method")
         if not all(map(_TOKEN.fullmatch, self.headers)):
             raise ValueError("headers holds a name that is none")
@@ -80,6 +115,22 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             raise ValueError("headers holds a value that is not printable ASCII")
         if any(map(_LINE_END.search, (self.subject, self.mail_from, *self.mail_to))):
             raise ValueError("subject, mail_from and mail_to cannot hold line ends or NUL characters")
+
+    def _check_format(self, scheme: str) -> None:
+        if (self.format or self.json) and scheme not in WEB_SCHEMES:
+            raise ValueError("format and json are for http:// and https:// URLs")
+        if self.format == "pagerduty" and not self.key:
+            raise ValueError('format = "pagerduty" needs the routing key of the service\'s integration: key = "…"')
+        if self.format == "opsgenie" and not self.key and "authorization" not in map(str.lower, self.headers):
+            raise ValueError('format = "opsgenie" needs the key of an API integration: key = "…"')
+        if not _VALUE.fullmatch(self.key):
+            raise ValueError("key is not printable ASCII")
+        if self.json:
+            from alarm_mw.actions.curl.formats import custom, requests  # noqa: PLC0415  # for bodies of one's own alone
+
+            if self.format not in requests.ESCAPES:
+                raise ValueError(f'json beside format = "{self.format}": expected one of them')
+            custom.read(self.json)
 
     def _check_mail(self) -> None:
         if not self.mail_to:
@@ -93,6 +144,11 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         if "://" in self.url:
             return ()
         return (f"the URL has no scheme, and is sent to {self.target.origin} without encryption: write https://…",)
+
+    @property
+    def http_method(self) -> str:
+        """Return the method of the request."""
+        return self.method or ("POST" if self.format or self.json else "PUT")
 
     @property
     def target(self) -> Target:
@@ -159,10 +215,36 @@ class CurlAction:
         if self._sender:
             await self._sender.close()
 
+    def preview(self, firing: Firing) -> str:
+        """Return the request, or the mail."""
+        options, context = self._options, self._context
+        scheme = options.target.scheme
+        if scheme in MAIL_SCHEMES:
+            from alarm_mw.actions.curl.mail import mail_of  # noqa: PLC0415  # for mail alone
+
+            mail = mail_of(firing, options, context)
+            head = "".join(f"{name}: {printable(value)}\n" for name, value in mail.items())
+            return f"{options.target.origin}\n{head}\n{mail.get_content().rstrip()}"
+        if scheme not in WEB_SCHEMES:
+            return "\n".join([options.target.origin, "", *printable_lines(uploaded(firing, context))])
+        body = web_body(firing, options, context)
+        shown = {**body.headers, **dict.fromkeys(options.headers, MASK)}
+        head = "".join(f"{name}: {MASK if name == 'Authorization' else value}\n" for name, value in shown.items())
+        text = mask(_readable(body.data), secrets_in(options.key) if options.key else ())
+        return f"{options.http_method} {options.target.origin}/{MASK}\n{head}\n{text}"
+
     async def deliver(self, firing: Firing) -> None:
         """Send the message; raise `ActionError` when the server did not take it."""
         assert self._sender is not None, "deliver() belongs inside `async with action`"
         await self._sender.send(firing)
+
+
+def _readable(data: bytes) -> str:
+    """Return a body for people: JSON in lines, anything else with hidden characters visible."""
+    try:
+        return msgspec.json.format(data, indent=2).decode()
+    except msgspec.DecodeError:
+        return "\n".join(printable_lines(data))
 
 
 def _sender(options: CurlOptions, context: ActionContext) -> Sender:
@@ -173,39 +255,65 @@ def _sender(options: CurlOptions, context: ActionContext) -> Sender:
 
         return MailSender(options, context)
     if options.target.scheme in SCHEMES:
-        return WebSender(options)
+        return WebSender(options, context)
     with held_off():
         from alarm_mw.actions.curl.libcurl import LibcurlSender  # noqa: PLC0415  # see above
 
-    return LibcurlSender(options, head(options))
+    return LibcurlSender(options, head(options), context)
 
 
 class WebSender:
     """Sends over HTTP."""
 
-    def __init__(self, options: CurlOptions) -> None:
+    def __init__(self, options: CurlOptions, context: ActionContext) -> None:
         with held_off():
             from alarm_mw.actions.curl.http import HttpClient, HttpSettings  # noqa: PLC0415  # takes 120 ms; see there
 
-        self._method = options.method
-        self._head = head(options)
+        self._options = options
+        self._context = context
         settings = HttpSettings(
             auth=options.auth,
             headers=options.headers,
             verify=not options.ssl_insecure,
             ca_file=options.ca_file,
+            secrets=(options.key,),
             timeout=options.timeout,
             conn_timeout=options.conn_timeout,
         )
         self._client = HttpClient(options.target, settings)
 
     async def send(self, firing: Firing) -> None:
-        """Upload the very bytes of the message."""
-        await self._client.deliver(self._method, firing.id, self._head + firing.message)
+        """Send the message in the form that the receiver wants."""
+        body = web_body(firing, self._options, self._context)
+        has_format = bool(self._options.format or self._options.json)
+        headers = {**body.headers, **firing_headers(firing.id)}
+        await self._client.deliver(self._options.http_method, headers, body.data, is_judged_by_body=has_format)
 
     async def close(self) -> None:
         """Close the connection."""
         await self._client.close()
+
+
+class WebBody(NamedTuple):
+    """What is sent over HTTP."""
+
+    headers: Mapping[str, str]
+    data: bytes
+
+
+def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> WebBody:
+    """Return what is sent over HTTP: the very bytes of the message where nobody asks for a text for people."""
+    if not (options.format or options.json) and context.texts is None:
+        return WebBody({}, head(options) + firing.message)
+    with held_off():
+        from alarm_mw.actions.curl.formats.requests import body_of  # noqa: PLC0415  # 10 ms, for those who want a format
+
+    texts = context.texts or Texts()
+    texts = structs.replace(texts, title=(context.texts and options.subject) or texts.title)
+    message = message_of(firing, context.place, texts)
+    body = body_of(message, options.format or ("" if options.json else "text"), options.key, options.json)
+    is_given = "content-type" in {name.lower() for name in options.headers}
+    return WebBody({**({} if is_given else {"Content-Type": body.content_type}), **body.headers}, body.data)
 
 
 def head(options: CurlOptions) -> bytes:

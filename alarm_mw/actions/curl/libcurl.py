@@ -16,8 +16,10 @@ import certifi
 import pycurl
 
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.types import Firing
+from alarm_mw.texts.message import uploaded
 
 if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
     from alarm_mw.actions.curl.action import CurlOptions
@@ -53,15 +55,16 @@ def schemes() -> tuple[str, ...]:
 class LibcurlSender:
     """Uploads each firing over a connection of its own, in a thread."""
 
-    def __init__(self, options: CurlOptions, head: bytes) -> None:
+    def __init__(self, options: CurlOptions, head: bytes, context: ActionContext) -> None:
         self._options = options
+        self._context = context
         self._head = head
 
     async def send(self, firing: Firing) -> None:
         """Upload the very bytes of the message. Raises `ActionError`."""
         given_up = threading.Event()
         try:
-            await asyncio.to_thread(self._transfer, self._head + firing.message, given_up)
+            await asyncio.to_thread(self._transfer, self._head + uploaded(firing, self._context), given_up)
         finally:
             given_up.set()
 

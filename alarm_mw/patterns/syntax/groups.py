@@ -156,6 +156,8 @@ class Groups:
         return self._sizes[number]
 
     def _resolve(self, node: Node) -> Node:
+        if isinstance(node, Chars):
+            return node
         match node:
             case Group(item, number):
                 inner = self._resolve(item)

@@ -8,6 +8,8 @@ PCRE2 has is taken as well. Without ``(*UTF8)`` at the start, one character is o
 
 from __future__ import annotations
 
+import re
+
 from msgspec import structs
 
 from alarm_mw.model.errors import PatternError
@@ -102,6 +104,10 @@ def _parsed(data: str, start: Start) -> Node:
         raise PatternError("a number is too high") from None
 
 
+#: Characters that stand for themselves, even between ``\\Q`` and ``\\E``, and are not repeated.
+_PLAIN = re.compile(r"(?:[\w \-:/,;=@%&'\"~<>_!`](?![*+?{]))+", re.ASCII)
+
+
 class _Parser:
     """Reads a pattern once, from left to right."""
 
@@ -150,6 +156,9 @@ class _Parser:
         """Return what stands before the next ``|`` or ``)``, and the options that hold after it."""
         items: list[Node] = []
         while True:
+            if not options.extended and (plain := _PLAIN.match(self._scan.data, self._scan.at)) is not None:
+                items += [self._escapes.literal(ord(character), options) for character in plain[0]]
+                self._scan.at = plain.end()
             self._skip(options)
             if not self._scan.here or (not self._quoting and self._scan.here in "|)"):
                 return sequence(*items), options

@@ -44,7 +44,14 @@ _BEYOND_ASCII = 128
 
 
 #: Constructs of which only compiling tells whether they are valid, such as a lookbehind without a fixed length.
-DOUBTFUL = re.compile(r"\(\?[<(PR&0-9]|\(\*|\\[1-9gk]|\{[0-9,]{5}|(?s:(?:\(.*){30})")
+_DOUBTFUL = re.compile(r"\(\?[<(PR&0-9]|\(\*|\\[1-9gk]|\{[0-9,]{5}")
+#: So many groups may be nested too deeply.
+_MANY_GROUPS = 30
+
+
+def is_doubtful(pattern: str) -> bool:
+    """Return whether a pattern that was parsed may still be refused by Python's compiler."""
+    return _DOUBTFUL.search(pattern) is not None or pattern.count("(") > _MANY_GROUPS
 
 
 def understood(pattern: str) -> tuple[re.Pattern[str], Tree]:
@@ -63,7 +70,7 @@ def read(pattern: str) -> tuple[Tree, re.Pattern[str] | None]:
             # What Python may read otherwise one day is what this Python says today.
             warnings.simplefilter("always")
             tree = parse(pattern)
-            return tree, re.compile(pattern) if warned or DOUBTFUL.search(pattern) else None
+            return tree, re.compile(pattern) if warned or is_doubtful(pattern) else None
     except re.error as error:
         raise PatternError(error.msg, error.pos) from None
     except (OverflowError, ValueError):  # Python reads no decimal number of more than some thousand digits

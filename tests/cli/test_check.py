@@ -22,15 +22,15 @@ def run(*files: str) -> Result:
 
 def test_good_files() -> None:
     """Files that can be used give a summary and status 0."""
-    Path("a.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = 'x', alarms = 'a' }]\n")
-    Path("b.ini").write_text("[uwsgi]\nalarm = b log:\nlog-alarm = a,b y\n")
+    Path("a.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = 'xy', alarms = 'a' }]\n")
+    Path("b.ini").write_text("[uwsgi]\nalarm = b log:\nlog-alarm = a,b yx\n")
     result = run("a.toml", "b.ini")
     assert (result.exit_code, result.output) == (0, "ok: 2 alarms, 2 rules\n")
 
 
 def test_bad_files() -> None:
     """Each mistake is a line with its place, warnings follow, and the status is 2."""
-    Path("a.ini").write_text("[uwsgi]\nalarm = a log\nlog-alarm = b x\nalarm-backlog = a\n")
+    Path("a.ini").write_text("[uwsgi]\nalarm = a log\nlog-alarm = b xy\nalarm-backlog = a\n")
     result = run("a.ini")
     assert result.exit_code == 2
     assert result.output.splitlines() == [
@@ -48,7 +48,7 @@ def test_monitors_are_counted() -> None:
 
 def test_warnings_alone_are_good() -> None:
     """A rule that never fires is a warning, and the configuration can be used."""
-    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nnot-log-alarm = a .*\nlog-alarm = a x\n")
+    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nnot-log-alarm = a .*\nlog-alarm = a xy\n")
     result = run("a.ini")
     assert (result.exit_code, result.output.splitlines()) == (
         0,
@@ -92,7 +92,7 @@ def test_no_file_is_a_mistake_of_use() -> None:
 
 def test_what_a_server_would_start_with_is_a_mistake_here() -> None:
     """An unknown alarm in an ini file keeps no server down; who checks the file wants to know of it."""
-    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nlog-alarm = b x\n")
+    Path("a.ini").write_text("[uwsgi]\nalarm = a log:\nlog-alarm = b xy\n")
     result = run("a.ini")
     assert (result.exit_code, result.output) == (2, "a.ini:3: unknown alarm 'b'\n1 problem\n")
 
@@ -142,7 +142,7 @@ def test_a_newline_within_a_regexp_is_warned_of(pattern: str, is_warned: bool) -
 
 def test_a_level_is_what_printed_lines_do_not_have() -> None:
     """Rules that ask for a level or a logger are named once, with what they need in the application."""
-    rule = "[[rules]]\npattern = 'x'\nalarms = 'a'\n"
+    rule = "[[rules]]\npattern = 'xy'\nalarms = 'a'\n"
     (warning,) = warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n{rule}logger = 'shop'\n{rule}")
     assert warning.startswith("a.toml:3:")
     assert "this rule (and 1 more) asks for a level or a logger" in warning
@@ -167,7 +167,18 @@ def test_a_level_is_what_printed_lines_do_not_have() -> None:
 )
 def test_an_alarm_that_can_hardly_be_meant_is_warned_of(alarm: str, warning: str | None) -> None:
     """A URL without a scheme and a command whose program is missing are seen before the first alarm."""
-    warnings = warnings_of(f"[uwsgi]\nalarm = a {alarm}\nlog-alarm = a x\n", "a.ini")
+    warnings = warnings_of(f"[uwsgi]\nalarm = a {alarm}\nlog-alarm = a xy\n", "a.ini")
     assert [line.startswith(f"a.ini:2: warning: alarm 'a': {warning}") for line in warnings] == [True] * (
         warning is not None
     )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "is_warned"), [(r"\\d+ms", False), (r"\\d+s", True), (".*", False), ("(?i)ok", False)]
+)
+def test_a_rule_that_is_judged_on_every_line_is_named(pattern: str, is_warned: bool) -> None:
+    """Where a regexp has nothing to look for, `check` says what that costs; rules for log records cost nothing."""
+    rule = f'[[rules]]\npattern = "{pattern}"\nalarms = "a"\n'
+    found = [warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}") if "on every line" in warning]
+    assert len(found) == is_warned
+    assert not any("on every line" in warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n"))

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from alarm_mw.config.lint.unreachable_rules import EVERYTHING
 from alarm_mw.config.settings import Settings
+from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.types import Rule
+from alarm_mw.patterns.literals import EVERY_LINE
 
 #: A newline that is followed by something that has to be there. Found in the text of a regexp, sets of characters left
 #: out: it misses some regexps, and finds none that can match a line.
@@ -17,7 +20,8 @@ _INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:
 
 def suspicions(settings: Settings) -> tuple[Problem, ...]:
     """Return a warning for each thing that should be looked at, in the order of alarms and rules."""
-    return (*_of_alarms(settings), *_of_records(settings.rules), *filter(None, map(_of_newline, settings.rules)))
+    rules = settings.rules
+    return (*_of_alarms(settings), *_of_records(rules), *filter(None, map(_of_newline, rules)), *_of_every_line(rules))
 
 
 def _of_alarms(settings: Settings) -> Iterator[Problem]:
@@ -43,3 +47,12 @@ def _of_newline(rule: Rule) -> Problem | None:
         return None
     text = f"the regexp {rule.pattern!r} asks for text after a newline, but each line is searched by itself"
     return Problem(rule.where, f"{text}: it never matches a printed line; multiline = true searches a log record whole")
+
+
+def _of_every_line(rules: Sequence[Rule]) -> Iterator[Problem]:
+    """Warn of rules that require no literal, so that each printed line has to be put to them."""
+    for rule in rules:
+        is_for_prints = rule.level is None and rule.logger is None and rule.request is None
+        if is_for_prints and rule.pattern not in EVERYTHING and compile_rule(rule).literals == EVERY_LINE:
+            text = f"the regexp {rule.pattern!r} has no two characters that each match holds"
+            yield Problem(rule.where, f"{text}: it is judged on every line, which takes about 1 µs a line")

@@ -10,7 +10,7 @@ from alarm_mw.config.problems import Report
 from alarm_mw.model.types import Rule
 
 #: Regexps that are found in every line.
-_EVERYTHING = frozenset({"", ".*", "^", "^.*", "^.*$", ".*$", "$", "(?s).*", "(?s:.*)"})
+EVERYTHING = frozenset({"", ".*", "^", "^.*", "^.*$", ".*$", "$", "(?s).*", "(?s:.*)"})
 
 
 def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
@@ -25,12 +25,12 @@ def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
             report.warn(rule.where, f"this rule is never reached: the exclusion at {place} always ends the scan")
         elif rule.excludes:
             by_pattern.setdefault((rule.syntax, rule.pattern), []).append(rule)
-            catch_all += [rule] if rule.pattern in _EVERYTHING else []
+            catch_all += [rule] if rule.pattern in EVERYTHING else []
 
 
 def _covers(earlier: Rule, later: Rule) -> bool:
     """Tell whether each record that `later` can match is one that `earlier` matches."""
-    same_view = earlier.multiline == later.multiline or earlier.pattern in _EVERYTHING
+    same_view = earlier.multiline == later.multiline or earlier.pattern in EVERYTHING
     same_requests = earlier.request in {None, later.request}
     return (
         same_view

@@ -28,8 +28,8 @@ class CompiledRule:
         self.rule = rule
         #: Of these, each line that the rule may match holds one; empty: unknown. None: it is not for lines.
         self.literals = literals
-        #: A line that it matches is put to no later rule.
-        self.ends_scan = rule.excludes and rule.level is None and rule.logger is None and rule.request is None
+        #: A printed line that it matches is put to no later rule.
+        self.ends_scan = rule.excludes and rule.request is None
         if regexp is not None:
             self._regexp = regexp
 

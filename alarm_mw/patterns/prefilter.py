@@ -7,7 +7,8 @@ else. It may say yes too often, never no too often. Any thread may use a prefilt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import NamedTuple, Protocol
 
@@ -64,6 +65,8 @@ class _Plan(NamedTuple):
     certain: tuple[int, ...]
     #: The literals that count only at the line's start.
     at_start: tuple[int, ...]
+    #: Each rule, whether it is certain, and whether it ends the scan where it matches.
+    asked: tuple[tuple[int, bool, bool], ...]
 
 
 class Prefilter:
@@ -79,6 +82,11 @@ class Prefilter:
         #: The rules that have to be judged on every line.
         self.judges_every_line = tuple(number for number, literals in looked_for if not literals)
         self._all = tuple(number for number, _ in looked_for)
+        #: Those that ask for no level and no logger, which a printed line does not have.
+        self._of_prints = frozenset(
+            number for number in self._all if rules[number].rule.level is None and rules[number].rule.logger is None
+        )
+        self._every_print = self._of_prints.intersection(self.judges_every_line)
         requiring: dict[Literal, list[int]] = {}
         for number, literals in looked_for:
             for literal in literals:
@@ -86,6 +94,10 @@ class Prefilter:
         self._literals = tuple(requiring)
         self._requiring = tuple(map(tuple, requiring.values()))
         self._finder: LiteralFinder = make_finder(self._literals)
+        #: What confirms each rule; it is compiled when it is first asked.
+        self._confirm: list[Callable[[bytes], bool | None]] = [
+            partial(self._first_confirm, number) for number in range(len(rules))
+        ]
         self._plans: dict[tuple[int, ...], _Plan] = {}
         #: For the records of the application's processes.
         self.records = RecordPrefilter(record_rules(rules))
@@ -96,12 +108,12 @@ class Prefilter:
         return self
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        """Return the lines of a chunk in which some rule may match, in order.
+        """Return the printed lines of a chunk in which some rule may match, in order.
 
         `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is looked for
         line by line. `base` is where the data is in the stream.
         """
-        finds = None if self.judges_every_line else self._finder.find(data)
+        finds = None if self._every_print else self._finder.find(data)
         if finds is None:
             return self._line_by_line(data, base, monotonic() + PATIENCE)
         return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else []
@@ -155,17 +167,21 @@ class Prefilter:
 
     def _judge(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> None:
         """Add the hit of a line with these literals, if it is one: put it to the rules that are quick to answer."""
-        rules, certain, at_start = self._plans.get(found) or self._new_plan(found)
+        rules, certain, at_start, asked = self._plans.get(found) or self._new_plan(found)
         if at_start:
             kept = tuple([literal for literal in found if literal not in at_start or self._begins(line, literal)])
             if kept != found:
                 self._judge(start, line, kept, hits, until)
                 return
-        if rules != certain:
-            rules, certain = self._confirmed(line, rules, certain, until)
+        if rules != certain and monotonic() < until:
+            rules, certain = self._confirmed(line, asked)
         if rules:
             # What `Hit` itself would call.
             hits.append(tuple.__new__(Hit, (start, line, rules, certain)))
+
+    def _first_confirm(self, rule: int, line: bytes) -> bool | None:
+        self._confirm[rule] = confirm = self._rules[rule].confirm
+        return confirm(line)
 
     def _begins(self, line: bytes, literal: int) -> bool:
         text, ignores_case = self._literals[literal].text, self._literals[literal].ignores_case
@@ -174,25 +190,29 @@ class Prefilter:
     def _new_plan(self, found: tuple[int, ...]) -> _Plan:
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
-        rules = {rule for literal in found for rule in self._requiring[literal]}.union(self.judges_every_line)
+        rules = {rule for literal in found for rule in self._requiring[literal]} & self._of_prints
         certain = {rule for literal in found if self._literals[literal].certain for rule in self._requiring[literal]}
+        certain &= self._of_prints
         at_start = tuple(literal for literal in found if self._literals[literal].at_start)
-        plan = self._plans[found] = _Plan(tuple(sorted(rules)), tuple(sorted(certain)), at_start)
+        rules |= self._every_print
+        asked = tuple((rule, rule in certain, self._rules[rule].ends_scan) for rule in sorted(rules))
+        plan = self._plans[found] = _Plan(tuple(sorted(rules)), tuple(sorted(certain)), at_start, asked)
         return plan
 
     def _confirmed(
-        self, line: bytes, rules: Sequence[int], certain: Sequence[int], until: float
+        self, line: bytes, asked: Iterable[tuple[int, bool, bool]]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return those of the rules that match or may match, and those that do, up to one that ends the scan."""
         matching: list[int] = []
         sure: list[int] = []
-        for rule in rules:
-            answer = rule in certain or (self._rules[rule].confirm(line) if monotonic() < until else None)
+        confirm = self._confirm
+        for rule, is_certain, ends_scan in asked:
+            answer = is_certain or confirm[rule](line)
             if answer is False:
                 continue
             matching.append(rule)
             if answer:
                 sure.append(rule)
-                if self._rules[rule].ends_scan:
+                if ends_scan:
                     break
         return tuple(matching), tuple(sure)

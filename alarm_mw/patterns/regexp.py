@@ -13,6 +13,7 @@ A regexp is compiled when a line is first put to it, but where only that tells w
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, AnyStr
 
 from msgspec import structs
@@ -37,6 +38,10 @@ QUICK = 1_000_000
 RULE_TIMEOUT = 0.05
 
 
+#: Tells whether a line matches; None where that could take long to tell.
+Confirm = Callable[[bytes], bool | None]
+
+
 class Regexp:
     """A regexp that was understood. May be used from any thread."""
 
@@ -45,7 +50,7 @@ class Regexp:
         self._rule = rule
         if rule.syntax is Syntax.PCRE:
             self._tree = pcre.parse(rule.pattern)
-            if python.DOUBTFUL.search(rule.pattern):
+            if python.is_doubtful(rule.pattern):
                 self._compile()
         else:
             self._tree, compiled = python.read(rule.pattern)
@@ -76,12 +81,23 @@ class Regexp:
         except re.error as error:  # Its position is one in another pattern, the rendered one.
             raise PatternError(f"this cannot be had in Python: {error.msg}") from None
 
-    def confirm(self, line: bytes) -> bool | None:
-        """Return whether the regexp matches somewhere in `line`; None where that could take long."""
+    @cached_property
+    def confirm(self) -> Confirm:
+        """Return what tells whether the regexp matches somewhere in a line; None where that could take long."""
+        if self._needs_regex:
+            return lambda _line: None
+        quickest = longest(self._tree, QUICK)
+        # Called for most lines of a flood: they have nothing to look up.
         if self._tree.text:
-            text = line.decode("utf-8", "surrogateescape")
-            return self._text_pattern.search(text) is not None if len(text) <= self._quickest else None
-        return self._bytes_pattern.search(line) is not None if len(line) <= self._quickest else None
+            search_text = self._text_pattern.search
+
+            def confirm_text(line: bytes) -> bool | None:
+                text = line.decode("utf-8", "surrogateescape")
+                return search_text(text) is not None if len(text) <= quickest else None
+
+            return confirm_text
+        search = self._bytes_pattern.search
+        return lambda line: search(line) is not None if len(line) <= quickest else None
 
     def search(self, line: bytes) -> bool:
         """Return whether the regexp matches somewhere in `line`, which has its newline.
@@ -97,10 +113,6 @@ class Regexp:
         if len(line) <= self._longest:
             return self._bytes_pattern.search(line) is not None
         return _search_in_time(self._bounded_bytes_pattern, line)
-
-    @cached_property
-    def _quickest(self) -> int:
-        return -1 if self._needs_regex else longest(self._tree, QUICK)
 
     @cached_property
     def _longest(self) -> int:

@@ -85,14 +85,18 @@ def test_a_chunk_that_takes_long_is_left_to_the_engine(monkeypatch: pytest.Monke
 
 
 def test_an_exclusion_that_matches_ends_the_scan() -> None:
-    """No regexp after ``not-log-alarm`` is asked about its lines, but for an exclusion with conditions."""
-    not_this, not_that = (
-        Rule("noise.*x", (), excludes=True),
-        Rule("level.*x", (), excludes=True, level=30),
-    )
-    compiled = [*rules("one.*x"), *map(compile_rule, (not_this, not_that)), *rules("two.*x")]
-    hits = Prefilter(compiled).scan(b"one two noise x\nlevel two x\n")
-    assert [hit.rules for hit in hits] == [(0, 1), (2, 3)]
+    """No regexp after ``not-log-alarm`` is asked about its lines."""
+    compiled = [*rules("one.*x"), compile_rule(Rule("noise.*x", (), excludes=True)), *rules("two.*x")]
+    hits = Prefilter(compiled).scan(b"one two noise x\ntwo x\n")
+    assert [hit.rules for hit in hits] == [(0, 1), (2,)]
+
+
+def test_rules_for_log_records_cost_printed_lines_nothing() -> None:
+    """A rule that asks for a level or a logger is no rule for a stream, whatever its regexp; records may match it."""
+    of_records = [Rule("", ("a",), level=40), Rule("ERROR", ("a",), logger="shop"), Rule("two", (), level=1)]
+    prefilter = Prefilter([*map(compile_rule, of_records), *rules("two")])
+    assert prefilter.scan(b"ERROR\ntwo\n") == [Hit(6, b"two\n", (3,), (3,))]
+    assert prefilter.candidates(b"ERROR\ntwo\n") == (0, 1, 2, 3)
 
 
 @pytest.mark.parametrize("finder", FINDERS)

@@ -7,6 +7,7 @@ BIN    := $(VENV)/bin
 PIP    := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/pip
 ARGS   ?=
 JOBS   ?= 3
+DIST   ?= dist
 FAULTS_TIMES ?= 100
 
 # What the tests are run against, beside what PyPI has.
@@ -23,12 +24,13 @@ BENCHES := stream delivery latency footprint handler middleware flood throughput
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests covered lint docs services bench bench-quick faults clean
+.PHONY: help demo test tests covered lint docs wheel services bench bench-quick faults clean
 
 help:
 	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
 	@echo "make test   install what the tests need, then lint, types, import contract and all tests"
 	@echo "make faults inject faults into real servers under load, and show what became of each alarm (ten minutes)"
+	@echo "make wheel  build the wheel into $(DIST), to be installed on another machine"
 	@echo "make docs   build the documentation into docs/_build"
 	@echo "make bench  measure everything, with the peers that are installed, into bench/results (half an hour)"
 	@echo "make bench-quick   the same for a first impression, in two minutes"
@@ -65,6 +67,9 @@ faults: services $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build
+
+wheel: $(VENV)/bin/python
+	$(BIN)/pip wheel -q --disable-pip-version-check --no-deps --wheel-dir $(DIST) .
 
 # One after the other: they would measure each other.
 bench: $(VENV)/.test
@@ -103,4 +108,4 @@ $(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
 	@touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(DIST) docs/_build .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import venv
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,8 @@ import pytest
 import alarm_mw
 from alarm_mw.model.version import VERSION
 from alarm_mw.supervisor import __main__ as supervisor
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_there() -> None:
@@ -89,3 +92,28 @@ print(*{"ctypes", "dataclasses", "inspect", "pathlib", "threading", "subprocess"
 """
     command = [sys.executable, "-I", "-S", "-c", program, supervisor.__file__]
     assert subprocess.check_output(command, text=True) == "ctypes\n"
+
+
+def test_the_wheel_is_whole(tmp_path: Path) -> None:
+    """The wheel that `make wheel` builds works in a fresh environment: from the command to the alarm."""
+    make = ["make", "-C", str(ROOT), "wheel", f"VENV={sys.prefix}", f"DIST={tmp_path}"]
+    subprocess.run(make, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("alarm_mw-*-py3-none-any.whl")
+    venv.create(tmp_path / "venv", with_pip=True)
+    binaries = tmp_path / "venv" / "bin"
+    install = [binaries / "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel]
+    subprocess.run(list(map(str, install)), check=True, capture_output=True)
+    out = tmp_path / "out.txt"
+    alarm = ["--alarm", f"a cmd:cat > {out}", "--log-alarm", "a ^TERRIBLE", "--state-dir", str(tmp_path / "state")]
+    server = [str(binaries / "python"), "-c", "import alarm_mw; print('TERRIBLE', alarm_mw.__file__)"]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    subprocess.run([str(binaries / "alarm-mw"), "run", *alarm, "--", *server], check=True, cwd=tmp_path, env=environ)
+    assert out.read_text().startswith(f"TERRIBLE {tmp_path / 'venv'}")
+    shipped = {path.relative_to(ROOT / "alarm_mw") for path in (ROOT / "alarm_mw").rglob("*") if is_shipped(path)}
+    (installed,) = (tmp_path / "venv" / "lib").glob("python*/site-packages/alarm_mw")
+    assert [path for path in sorted(shipped) if not (installed / path).exists()] == []
+
+
+def is_shipped(path: Path) -> bool:
+    """Return whether a file of the package is no leftover of running it."""
+    return path.is_file() and path.suffix != ".pyc"

@@ -5,12 +5,24 @@ from __future__ import annotations
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.plugins import Registry
 
+_WEB = "use `curl`, as in curl:https://example.org/hook;method=POST"
+_MAIL = "use `curl`, as in curl:smtps://mail.example.org;mail_to=me@example.org"
+_SHELL = "use `cmd`, as in cmd:mail -s Alarm me@example.org"
+
 _registry: Registry[Action] = Registry(
     kind="action",
     noun="alarm plugin",
     package=__name__,
     path=tuple(__path__),
     interface=("Options", "concurrency", "from_uwsgi", "deliver", "__aenter__", "__aexit__"),
+    hints={
+        **dict.fromkeys(("http", "https", "webhook", "web", "url", "post", "slack", "teams", "msteams"), _WEB),
+        **dict.fromkeys(("discord", "telegram", "mattermost", "ntfy", "pagerduty", "opsgenie", "pushover"), _WEB),
+        **dict.fromkeys(("mail", "email", "e-mail", "smtp", "smtps", "sendmail"), _MAIL),
+        **dict.fromkeys(("command", "exec", "shell", "sh", "script", "run"), _SHELL),
+        **dict.fromkeys(("jabber", "chat"), "use `xmpp`, as in xmpp:bot@example.org;PASSWORD;me@example.org"),
+        **dict.fromkeys(("print", "stdout", "stderr", "screen", "console", "syslog"), "use `log`, as in log:"),
+    },
 )
 
 names = _registry.names

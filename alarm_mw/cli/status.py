@@ -6,6 +6,7 @@ import contextlib
 import json
 import sys
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,8 @@ from alarm_mw.transports.control import ask_patiently, read_patiently
 IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
-#: Shown where something was counted there.
-RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "retried", "handed_over")
+#: Said below the tables where something was counted there.
+RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 #: How many alarms for which nothing has matched are named.
@@ -58,13 +59,16 @@ def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_pat
 def _show(answer: dict[str, Any]) -> None:
     console = make_console()
     name = f"{answer['name']}: " if answer.get("name") else ""
-    console.print(_text(f"{name}master {answer['pid']}, server {answer['server_pid']}"))
+    replaced = _replaced(answer["masters_replaced"])
+    console.print(_text(f"{name}master {answer['pid']}, server {answer['server_pid']}{replaced}"), soft_wrap=True)
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
     console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
     for line in _refused(answer["configuration"]["refused"]):
         console.print(_text(line, style="yellow"), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
+    for sentence in (*_details("source", answer["sources"]), *_details("alarm", answer["alarms"])):
+        console.print(_text(sentence), soft_wrap=True)
     if answer["unmatched"]:
         console.print(_text(_unmatched(answer["unmatched"])), soft_wrap=True)
     for alarm, failing in answer["failing"].items():
@@ -79,6 +83,10 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(sentence, style="red"), soft_wrap=True)
     if not answer["imbalances"]:
         console.print("The ledger balances.")
+
+
+def _replaced(n: int) -> str:
+    return f"; {n} earlier master{' was' if n == 1 else 's were'} replaced, see the log" if n else ""
 
 
 def _refused(lines: list[str]) -> list[str]:
@@ -125,20 +133,35 @@ def _running(alarm: str, since: float) -> str:
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
-    rare = (column for column in RARE_COLUMNS if any(row.get(column) for row in rows.values()))
-    columns = (*columns, *rare)
+    """Return the numbers, which fit into a terminal of 80 columns; what they consist of is said below."""
     table = make_table(name, *(column.replace("_", " ") for column in columns))
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for row_name, row in rows.items():
-        table.add_row(_text(row_name), *(_cell(row[column]) for column in columns))
+        table.add_row(_text(row_name), *(str(_total(row[column])) for column in columns))
     return table
+
+
+def _total(value: int | dict[str, int]) -> int:
+    return sum(value.values()) if isinstance(value, dict) else value
+
+
+def _details(name: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Yield a sentence for each row that has reasons, or counts of what is rare."""
+    for row_name, row in rows.items():
+        reasons = {column: value for column, value in row.items() if isinstance(value, dict) and value}
+        parts = [f"{column.replace('_', ' ')}: {_reasons(value)}" for column, value in reasons.items()]
+        parts += [f"{column.replace('_', ' ')}: {row[column]}" for column in RARE_COLUMNS if row.get(column)]
+        if row.get("retried"):  # what became of them then is counted as well
+            parts.append(f"dead letters that were retried since: {row['retried']}")
+        if parts:
+            yield f"{name} {row_name}: {'; '.join(parts)}"
+
+
+def _reasons(counts: dict[str, int]) -> str:
+    return ", ".join(f"{n} {reason}" for reason, n in counts.items())
 
 
 def _text(text: str, style: str = "") -> Text:
     """Return what may hold names of an application's choice as it is: no markup, and nothing that a terminal obeys."""
     return Text(printable(text), style)
-
-
-def _cell(value: int | dict[str, int]) -> Text:
-    if isinstance(value, dict) and value:
-        return Text("\n").join(_text(f"{reason}: {n}") for reason, n in value.items())
-    return Text(str(value or 0))

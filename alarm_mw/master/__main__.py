@@ -23,7 +23,7 @@ def main() -> int:
     """Run until the supervisor says stop, or is gone and the server's output has ended."""
     outlive_signals()
     threading.excepthook = end_process
-    logging.basicConfig(level=logging.WARNING, format="alarm-mw: %(levelname)s: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")
     plan_fd = int(os.environ["ALARM_MW_PLAN_FD"])
     plan = Plan.read(plan_fd)
     for descriptor in (plan_fd, plan.lock):

@@ -70,6 +70,9 @@ class Inheritance:
     #: Descriptors of memory that processes have shared (`alarm_mw.master.records.regions`), by their tokens.
     regions: Mapping[str, int]
     link: Link
+    #: How many masters this one has been preceded by, and how the last of them has ended.
+    replaced: int = 0
+    last_end: str = ""
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Inheritance:
@@ -85,7 +88,9 @@ class Inheritance:
             os.set_inheritable(descriptor, False)  # its signature
         regions = {token: kept[token] for token in kept if token.startswith(REGION)}
         connections = {token: _socket(kept[token]) for token in kept if not token.startswith((FILE, REGION))}
-        return cls(streams, _socket(fds["listen"]), connections, files, regions, Link(_socket(fds["control"])))
+        ends = fds.get("replaced", 0), fds.get("last_end", "")  # a supervisor of before an upgrade has none
+        listener, link = _socket(fds["listen"]), Link(_socket(fds["control"]))
+        return cls(streams, listener, connections, files, regions, link, *ends)
 
 
 def _socket(descriptor: int) -> socket.socket:

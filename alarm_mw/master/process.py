@@ -69,6 +69,9 @@ class MasterProcess:
     def __init__(self, plan: Plan, inheritance: Inheritance) -> None:
         self._plan = plan
         self._link = inheritance.link
+        self._replaced = inheritance.replaced
+        if inheritance.last_end:
+            log.warning("the master before this one: %s; this one takes its place", inheritance.last_end)
         self._streams = inheritance.streams
         self._state_dir = Path(str(plan.settings["state_dir"]))
         for descriptor in plan.master_fds:
@@ -272,7 +275,14 @@ class MasterProcess:
 
     def _status(self) -> Status:
         configuration = in_force(self._reloader.loaded, self._reloader.refused)
-        return status(self._runtime, str(self._state_dir), self._server_pid, configuration, self._check.findings)
+        return status(
+            self._runtime,
+            str(self._state_dir),
+            self._server_pid,
+            configuration,
+            self._check.findings,
+            masters_replaced=self._replaced,
+        )
 
     def _silence(self, silence: Silence) -> tuple[list[str], dict[str, Silenced]]:
         return self._runtime.silence(silence), silenced(self._runtime)

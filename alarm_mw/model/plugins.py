@@ -6,7 +6,7 @@ import functools
 import importlib
 import importlib.util
 import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar, cast
 
 import msgspec
@@ -42,6 +42,8 @@ class Registry(msgspec.Struct, Generic[P], frozen=True):
     path: tuple[str, ...]
     #: What a class must have to be taken for one.
     interface: tuple[str, ...]
+    #: What is to be said of names that are none, and that people give: of services and protocols.
+    hints: Mapping[str, str] = {}
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all plugins, built in and installed, in alphabetical order."""
@@ -60,7 +62,9 @@ class Registry(msgspec.Struct, Generic[P], frozen=True):
             plugin = self._load(name, points[0].value, points[0].load)
         else:
             known = self.names()
-            raise OptionError(f"unknown {self.noun} {name!r}{did_you_mean(name, known)}; there are: {', '.join(known)}")
+            hint = self.hints.get(name.lower())
+            meant = f": {hint}" if hint else did_you_mean(name, known)
+            raise OptionError(f"unknown {self.noun} {name!r}{meant}; there are: {', '.join(known)}")
         self._check_packages(name, getattr(plugin, "requires", ()))
         return plugin
 

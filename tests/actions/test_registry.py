@@ -32,6 +32,24 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
         actions.find("cutl")
 
 
+@pytest.mark.parametrize(
+    ("name", "example"),
+    [
+        ("slack", "use `curl`, as in curl:https://"),
+        ("webhook", "use `curl`, as in curl:https://"),
+        ("HTTP", "use `curl`, as in curl:https://"),
+        ("email", "use `curl`, as in curl:smtps://"),
+        ("jabber", "use `xmpp`, as in xmpp:"),
+        ("shell", "use `cmd`, as in cmd:"),
+        ("print", "use `log`, as in log:"),
+    ],
+)
+def test_the_name_of_a_service_gets_the_action_that_reaches_it(name: str, example: str) -> None:
+    """Someone who names a service or a protocol is told the action for it, with an example."""
+    with pytest.raises(OptionError, match=f"unknown alarm plugin '{name}': {example}"):
+        actions.find(name)
+
+
 @pytest.mark.parametrize("name", ["registry", "keyvalue", "../cmd", "", "http"])
 def test_what_serves_actions_is_none(name: str) -> None:
     """Modules beside the actions, and nonsense, cannot be named as one."""

@@ -61,6 +61,7 @@ CONFIGURATION = {"generation": 0, "read_at": 0.0, "files": {}, "refused": []}
 ANSWER = {
     "pid": 1,
     "server_pid": 2,
+    "masters_replaced": 0,
     "state_dir": "/x",
     "configuration": CONFIGURATION,
     "sources": {},
@@ -108,18 +109,44 @@ def test_names_are_shown_as_they_are(tmp_path: Path) -> None:
     row = {**ROW, "skipped": {"[/blue]": 5}}
     shown = show(tmp_path, sources=dict.fromkeys(names, row), state_dir="/[/red]", imbalances=["source [/red]: 1 != 2"])
     assert all(text in shown for text in ("│ [/red]", "[bold]x[/bold]", "\\x1b]0;title\\x07", "│ \\ "))
-    assert "[/blue]: 5" in shown
+    assert "source [/red]: skipped: 5 [/blue]" in shown
     assert "state in /[/red]" in shown
     assert "source [/red]: 1 != 2" in shown
     assert "\x1b]" not in shown
 
 
 def test_what_is_rare_is_shown_where_it_happened(tmp_path: Path) -> None:
-    """Oversized lines and lost bytes have a column when there are some."""
-    assert not {"oversized", "lost bytes"} & set(re.split(" *[┃│\n] *", show(tmp_path, sources={"stdout": ROW})))
+    """Oversized lines and lost bytes are said when there are some."""
+    shown = show(tmp_path, sources={"stdout": ROW})
+    assert "oversized" not in shown
+    assert "lost bytes" not in shown
     Path(control_path(str(tmp_path / "s"))).unlink()
     shown = show(tmp_path, sources={"stdout": ROW, "stderr": {**ROW, "oversized": 77, "lost_bytes": 88}})
-    assert {"oversized", "lost bytes", "77", "88"} <= set(re.split(" *[┃│\n] *", shown))
+    assert "\nsource stderr: oversized: 77; lost bytes: 88\n" in shown
+
+
+ALARM = {"matched": 99, "fired": 50, "held_back": {}, "delivered": 47, "waiting": 0, "dead": {}, "dropped": {}}
+
+
+def test_the_tables_fit_into_80_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No header is broken, however many reasons there are: they are said below the tables."""
+    monkeypatch.setenv("COLUMNS", "80")
+    held = {"same_message": 12_345, "alarm_rate": 4}
+    row = {**ALARM, "matched": 1_234_567, "held_back": held, "dead": {"refused": 3}, "dropped": {"outbox_full": 1}}
+    shown = show(tmp_path, alarms={"jabber-of-the-night": row}, sources={"stdout": {**ROW, "skipped": {"loop": 5}}})
+    (header,) = (line for line in shown.splitlines() if "fired" in line and "┃" in line)
+    names = [cell.strip() for cell in header.strip("┃").split("┃")]
+    assert names == ["alarm", "matched", "fired", "held back", "delivered", "waiting", "dead", "dropped"]
+    assert max(len(line) for line in shown.splitlines() if line[:1] in "┃│") <= 80
+    below = "held back: 12345 same_message, 4 alarm_rate; dead: 3 refused; dropped: 1 outbox_full"
+    assert f"\nalarm jabber-of-the-night: {below}\n" in shown
+
+
+def test_what_was_retried_is_said(tmp_path: Path) -> None:
+    """Dead letters that were retried and delivered do not look like dead ones."""
+    row = {**ALARM, "dead": {"refused": 3}, "retried": 3}
+    shown = show(tmp_path, alarms={"hook": row})
+    assert "alarm hook: dead: 3 refused; dead letters that were retried since: 3" in shown
 
 
 @pytest.mark.parametrize(
@@ -176,3 +203,16 @@ def test_an_attempt_that_takes_long_is_named(tmp_path: Path) -> None:
     """A command that hangs may be what keeps an alarm from all others."""
     (line,) = [line for line in show(tmp_path, long_since={"mail": time.time() - 45}).splitlines() if "mail" in line]
     assert re.fullmatch(r"alarm mail: an attempt has been running for 4[5-9] s, since \d\d:\d\d:\d\d", line)
+
+
+@pytest.mark.parametrize(
+    ("replaced", "first_line"),
+    [
+        (0, "master 1, server 2"),
+        (1, "master 1, server 2; 1 earlier master was replaced, see the log"),
+        (3, "master 1, server 2; 3 earlier masters were replaced, see the log"),
+    ],
+)
+def test_masters_that_were_replaced_are_counted(tmp_path: Path, replaced: int, first_line: str) -> None:
+    """A master that was killed in the night is seen in the morning."""
+    assert show(tmp_path, masters_replaced=replaced).splitlines()[0] == first_line

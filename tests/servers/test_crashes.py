@@ -262,6 +262,7 @@ def test_a_master_that_is_killed_after_a_crash_does_not_repeat_it(site: Site) ->
         site.until(lambda: _masters(process.pid) not in ([], [master]))
         site.until(lambda: site.installation.status().get("alarms", {}).get("a", {}).get("delivered") == 1)
         site.until(site.answers)
+        assert site.installation.status()["masters_replaced"] == 1
     assert len(site.messages) == 1
 
 

@@ -1,7 +1,8 @@
 """A master that speaks the control protocol and copies output, as little as the supervisor needs; a test's own process.
 
 What it heard and was handed is written down, a line each, in the file that the plan's settings name under ``heard``.
-The setting ``habit`` makes it misbehave: ``silent`` on "stop", ``deaf`` on "ping"; while the file that ``dies_while``
+The setting ``habit`` makes it misbehave: ``silent`` on "stop", ``deaf`` on "ping"; or say what it ``knows`` of masters
+before it. While the file that ``dies_while``
 names exists, it dies at once.
 """
 
@@ -40,6 +41,8 @@ class FakeMaster:
 
     def run(self) -> None:
         self.write_down("master", os.getpid(), *sorted(stream["name"] for stream in self.streams))
+        if SETTINGS.get("habit") == "knows":
+            self.write_down("replaced", HANDED["replaced"], HANDED["last_end"])
         for fd in PLAN["master_fds"]:
             self.write_down("handed", fd, os.fstat(fd).st_ino)
         for token, fd in HANDED["connections"].items():

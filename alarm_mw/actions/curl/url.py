@@ -12,6 +12,17 @@ import msgspec
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
 
+def _reason(error: str) -> str:
+    """Return what `urlsplit` complains of, without the part of the URL that it quotes: that may be a password."""
+    if error.startswith("Port could not be cast"):
+        return "its port is no number; '/', '?', '#' and '@' in a password are written as %2F, %3F, %23 and %40"
+    if error.startswith("Port out of range"):
+        return "its port is not between 0 and 65535"
+    if "IPv" in error or "address" in error:
+        return "its brackets hold no IPv6 address, as in http://[::1]:8080/"
+    return "its host holds characters that are not allowed there"
+
+
 class Target(msgspec.Struct, frozen=True):
     """Where a message goes. Only `origin` may be shown: paths and queries of web hooks often hold a token."""
 
@@ -48,8 +59,8 @@ class Target(msgspec.Struct, frozen=True):
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             port = parts.port
-        except ValueError:
-            raise ValueError("the URL is malformed") from None
+        except ValueError as error:
+            raise ValueError(f"the URL is malformed: {_reason(str(error))}") from None
         if not parts.hostname and parts.scheme != "file":
             raise ValueError("the URL has no host")
         return cls._of(parts, parts.hostname or "", port)

@@ -33,7 +33,9 @@ def main() -> NoReturn:
     for ignored in _IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.basicConfig(level=logging.WARNING, format=f"alarm-mw: mule {number}: %(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, format=f"%(asctime)s alarm-mw: mule {number}: %(levelname)s: %(message)s"
+    )
     attach()
     mules.become_mule(number)
     sys.modules["uwsgi"] = uwsgi_module

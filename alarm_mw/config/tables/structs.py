@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 from collections.abc import Iterable
 from typing import TypeVar
@@ -70,6 +71,9 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
         allowed = choices(field.type)
         message = f"{allowed}, got {value!r}" if allowed else str(error)
         text, index = _explain(message, [str(value)] if secret else [])
+        if isinstance(value, str) and text == "expected array, got str":
+            example = "…" if secret else value
+            text = f"expected a list, got a string: write {json.dumps([example], ensure_ascii=False)}"
         table.wrong(f"{key}: {text}", key, *index)
         return _WRONG
 

@@ -20,6 +20,8 @@ _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _DEEP_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}", re.MULTILINE)
 
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_TWICE = re.compile(r"Cannot declare .* twice", re.DOTALL)
+_HEADER = re.compile(r"[ \t]*\[(?!\[)((?:[^\]\[\"'#]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+)\]")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _FILE = "file:"
 _NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
@@ -76,7 +78,26 @@ def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
         return Where(file), message
     end = Where(file, text.count("\n") + 1)
     where = Where(file, int(found[1]), int(found[2])) if found[1] else end
-    return where, message[: found.start()]
+    return where, _declared_twice(message[: found.start()], where, text) or message[: found.start()]
+
+
+def _declared_twice(message: str, where: Where, text: str) -> str:
+    """Return the message for a table that has two headers, with the place of the first; empty for another mistake."""
+    if _TWICE.fullmatch(message) is None:
+        return ""
+    headers = [
+        (line, header[1].strip()) for line, each in enumerate(text.split("\n"), 1) if (header := _HEADER.match(each))
+    ]
+    (_, again), *_ = [found for found in headers if found[0] == where.line] or [(0, "")]
+    first = next((line for line, header in headers if _same(header, again)), where.line)
+    if not again or first == where.line:
+        return ""
+    return f"the table [{again}] is given twice, the first time at {Where(where.file, first)}: put their keys into one"
+
+
+def _same(header: str, other: str) -> bool:
+    """Return whether two headers mean one table."""
+    return header == other or tomllib.loads(f"[{header}]") == tomllib.loads(f"[{other}]")
 
 
 class _Source(msgspec.Struct, frozen=True):

@@ -47,6 +47,8 @@ class Status(TypedDict):
     server_pid: int | None
     #: What people call the server; empty: nothing.
     name: str
+    #: How many masters of this server have ended and were replaced: killed, crashed or hung.
+    masters_replaced: int
     state_dir: str
     configuration: InForce
     sources: dict[str, object]
@@ -93,7 +95,13 @@ def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:
 
 
 def status(
-    runtime: Runtime, state_dir: str, server_pid: int | None, configuration: InForce, findings: tuple[str, ...]
+    runtime: Runtime,
+    state_dir: str,
+    server_pid: int | None,
+    configuration: InForce,
+    findings: tuple[str, ...],
+    *,
+    masters_replaced: int = 0,
 ) -> Status:
     """Return the ledger as it stands."""
     books, waiting, unreadable = _readable_books(runtime)
@@ -101,6 +109,7 @@ def status(
         "pid": os.getpid(),
         "server_pid": server_pid,
         "name": runtime.name,
+        "masters_replaced": masters_replaced,
         "state_dir": state_dir,
         "configuration": configuration,
         "sources": dict(books["sources"]),

@@ -45,6 +45,8 @@ class Carriers:
         self._news: list[str] = []
         self._failures = 0
         self._kills = 0
+        #: How each master has ended that was replaced.
+        self._replaced: list[str] = []
         #: How many carriers had to be killed at the end, since they took too long.
         self._end_kills = 0
         #: How many lines of each stream have passed without a master, and none has been told.
@@ -122,7 +124,7 @@ class Carriers:
     def start_master(self) -> None:
         """Start a master with everything that the one before it left behind."""
         try:
-            self.current = self._start.master(self.streams, self._connections.held)
+            self.current = self._start.master(self.streams, self._connections.held, self._replaced)
         except OSError:
             self._master_failed()
             return
@@ -138,6 +140,7 @@ class Carriers:
         if self._is_finishing:
             self._replace_last(has_delivered=returncode == 0)
         elif carrier.is_master:
+            self._replaced.append(_ended(carrier, returncode))
             self._replace_master(carrier, returncode)
         elif self.retry_at is None:  # a relay that was told to make room
             self.start_master()
@@ -237,3 +240,12 @@ class Carriers:
         self._end_kills += 1
         if self.current is not None:
             os.kill(self.current.pid, signal.SIGKILL)
+
+
+def _ended(master: Carrier, returncode: int) -> str:
+    """Return how a master has ended."""
+    if master.has_hung:
+        return f"process {master.pid} did not answer and was killed"
+    if returncode < 0:
+        return f"process {master.pid} was ended by {signal.Signals(-returncode).name}"
+    return f"process {master.pid} ended with status {returncode}"

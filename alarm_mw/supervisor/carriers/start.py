@@ -40,11 +40,15 @@ class CarrierStart:
         os.dup2(fd, self._plan_fd, inheritable=False)
         os.close(fd)
 
-    def master(self, streams: list[Stream], connections: Mapping[str, int]) -> Carrier:
-        """Return a new master; raises OSError. `connections` are the workers' descriptors by their tokens."""
+    def master(self, streams: list[Stream], connections: Mapping[str, int], replaced: list[str]) -> Carrier:
+        """Return a new master; raises OSError. `connections` are the workers' descriptors by their tokens.
+
+        `replaced` says how each master before it has ended.
+        """
         with _control() as (ours, theirs):
             shared = {"streams": [stream._asdict() for stream in streams], "connections": connections}
-            handed = {**shared, "listen": self._listening.fileno(), "control": theirs.fileno()}
+            ends = {"replaced": len(replaced), "last_end": replaced[-1] if replaced else ""}
+            handed = {**shared, **ends, "listen": self._listening.fileno(), "control": theirs.fileno()}
             descriptors = {self._plan_fd, self._listening.fileno(), theirs.fileno(), *connections.values()}
             descriptors.update(self._plan.master_fds, *(stream.descriptors for stream in streams))
             if self._plan.lock is not None:

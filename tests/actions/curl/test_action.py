@@ -146,7 +146,10 @@ def test_timeouts_are_the_servers_own_by_default() -> None:
         ("gophr://example.org", "curl cannot send to 'gophr' URLs"),
         ("http://", "the URL has no host"),
         ("http://a b/", "the URL holds a blank"),
-        ("http://a:port/", "the URL is malformed"),
+        ("http://a:port/", "the URL is malformed: its port is no number"),
+        ("http://a:99999/", "the URL is malformed: its port is not between 0 and 65535"),
+        ("http://[::1/", "the URL is malformed: its brackets hold no IPv6 address"),
+        ("http://a\u2100b/", "the URL is malformed: its host holds characters that are not allowed"),
         ("http://a;method=GET /x HTTP/1.1", "method is not an HTTP method"),
         ("http://a;ssl_insecure=maybe", "ssl_insecure: expected true or false"),
         ("http://a;timeout=-1", "timeout: Expected `float` >= 0.0"),
@@ -367,3 +370,11 @@ def test_an_answer_of_success_is_delivered() -> None:
     """Any 2xx, with or without a body."""
     for status in (200, 201, 202, 204, 299):
         judge("http://a", Answer(status), 0.0, frozenset())
+
+
+def test_a_malformed_url_shows_no_password() -> None:
+    """A slash in a password ends the host: what is taken for the port is a part of the password, and is not shown."""
+    with pytest.raises(OptionError) as error:
+        CurlAction.from_uwsgi("http://me:hunter2/x@example.org/")
+    assert "hunter2" not in str(error.value)
+    assert "%2F" in str(error.value)

@@ -24,6 +24,8 @@ from alarm_mw.model.types import Rule, Syntax, Where
 #: Reads what is given as `toml`, `ini` and `environ`, without the actions that ship.
 Examine = Callable[..., Examined]
 
+PASSWORD = {"XMPP_PASSWORD": "hunter2"}
+
 GOOD = """\
 alarm_freq = 1.5
 alarm_msg_size = 100
@@ -58,7 +60,7 @@ level = 35
 
 def test_everything_is_read(examined: Examine) -> None:
     """Alarms as a string or as a table, rules with conditions, and the numbers become settings."""
-    found = examined(toml=GOOD, environ={"XMPP_PASSWORD": "hunter2"})
+    found = examined(toml=GOOD, environ=PASSWORD)
     assert found.problems == found.warnings == ()
     settings = found.settings
     assert (settings.alarm_freq, settings.alarm_msg_size) == (1.5, 100)
@@ -429,3 +431,29 @@ def test_an_unknown_syntax_is_told(examined: Examine, value: str, problem: str) 
     """With what there is."""
     found = examined(f"alarms.a = 'note:'\nrules = [{{ pattern = 'x', syntax = {value}, alarms = 'a' }}]\n")
     assert [one.text for one in found.problems] == [problem]
+
+
+@pytest.mark.parametrize(
+    ("first", "again"), [("alarms.a", "alarms.a"), ("alarms . 'a'", "alarms.a"), ('"alarms"."x.y]"', "alarms.'x.y]'")]
+)
+def test_a_table_that_is_given_twice_names_both_places(examined: Examine, first: str, again: str) -> None:
+    """Whoever has copied a table sees where the other one stands."""
+    toml = f"# [alarms.a]\n[{first}]  # one\naction = 'log'\n[alarms.b]\naction = 'log'\n [{again}]\naction = 'log'\n"
+    (problem,) = examined(toml=toml).problems
+    assert problem.where.line == 6
+    assert problem.text == f"the table [{again}] is given twice, the first time at a.toml:2: put their keys into one"
+
+
+def test_another_table_that_is_declared_twice_is_said_as_it_is(examined: Examine) -> None:
+    """Where no other header is found, the parser's own message stands."""
+    (problem,) = examined(toml="alarms.a = 'log:'\n[alarms]\nb = 'log:'\n").problems
+    assert "alarms" in problem.text
+    assert "first time" not in problem.text
+
+
+def test_a_string_in_the_place_of_a_list_shows_the_list(examined: Examine) -> None:
+    """What has to be written is shown."""
+    found = examined(toml=GOOD.replace('to = ["me@example.org"]', 'to = "me@example.org"'), environ=PASSWORD)
+    assert [problem.text for problem in found.problems] == [
+        "alarm 'jabber': to: expected a list, got a string: write [\"me@example.org\"]"
+    ]

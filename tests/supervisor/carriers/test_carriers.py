@@ -100,6 +100,20 @@ def test_killing_is_no_failure(supervise: Any) -> None:
     assert run.end() == 0
 
 
+def test_the_next_master_knows_how_the_last_one_ended(supervise: Any) -> None:
+    """Each master is told how many there were before it, and what became of the last."""
+    run = supervise("sh", "-c", "read line", settings={"habit": "knows"})
+    for number in range(2):
+        pid = master_of(run)
+        said = run.heard.until("replaced")
+        assert said.split()[:2] == ["replaced", str(number)]
+        kill(pid)
+    master_of(run)
+    assert run.heard.until("replaced").strip() == f"replaced 2 process {pid} was ended by SIGKILL"
+    run.say("\n")
+    assert run.end() == 0
+
+
 def test_next_master_hears_the_news(supervise: Any) -> None:
     """A new master is told of the server, and of the streams only those that have not ended."""
     run = supervise("sh", "-c", "exec >&-; echo up >&2; read line")

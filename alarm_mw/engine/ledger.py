@@ -165,6 +165,8 @@ def _alarm_row() -> AlarmRow:
 
 def _is_column(key: Key) -> bool:
     """Return whether there is such a count: a file that was damaged may hold any text."""
+    if key == _COLLECTIONS:
+        return True
     scope, _, column = key
     row: Mapping[str, object] = dict(_source_row() if scope == "source" else _alarm_row())
     name, _, reason = column.partition(":")

@@ -117,6 +117,10 @@ class Link:
         """Let the supervisor hold a memory file for the next master, in the place of a former one of that name."""
         self.keep(FILE + name, descriptor)
 
+    def replace(self, what: str, descriptor: int) -> None:
+        """Have the supervisor use this in the place of the run's ``listen`` socket or ``lock``."""
+        self._send(what.encode("ascii"), [descriptor])
+
     def plan(self, descriptor: int) -> None:
         """Have the supervisor give this plan to the next masters (`Plan.write`)."""
         self._send(b"plan", [descriptor])

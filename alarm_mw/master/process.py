@@ -9,6 +9,7 @@ import gc
 import logging
 import math
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Coroutine
@@ -32,6 +33,7 @@ from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules.processes import Mules
 from alarm_mw.master.mules.subscribers import Subscribers
+from alarm_mw.master.places import Places
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.records.receiver import Receiver
 from alarm_mw.master.records.regions import Regions
@@ -79,6 +81,8 @@ class MasterProcess:
         self._server_pid: int | None = None
         self._desk: CrashDesk | None = None
         self._obey(self._link.hear())
+        self._places = Places(plan, self._link)
+        listener = self._places.restored(inheritance.listener)
         loaded = Loaded.from_json(plan.settings)
         settings = loaded.settings
         self._mules = Mules(settings.mules, {**os.environ, **plan.server_env}, settings.execution)
@@ -100,7 +104,7 @@ class MasterProcess:
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         regions = Regions(self._link, lambda: self._runtime.outbox.ledger.collections, inheritance.regions)
         self._receiver = Receiver(
-            inheritance.listener,
+            listener,
             self._runtime.submit,
             self._link,
             inheritance.connections,
@@ -181,12 +185,15 @@ class MasterProcess:
         self._steps.callback(self._mules.stop)
         self._runtime.start()
         self._steps.callback(lambda: self._runtime.stop(self._left()))
+        if self._places.report:
+            self._runtime.own_alarms.fire(self._places.report, "places")
         self._runtime.call(self._control.start())
         self._steps.callback(lambda: self._call(self._metrics_port.stop()))
         self._runtime.call(self._metrics_port.listen_at(self._reloader.loaded.settings.metrics.listen))
         self._steps.callback(lambda: self._call(self._control.stop(self._left())))
         self._steps.callback(self._monitors.stop)
         self._runtime.spawn(self._reloader.watch())
+        self._runtime.spawn(self._places.watch(self._make_way))
         self._runtime.spawn(
             keep_looking(self._check, lambda: sight(self._runtime), self._runtime.own_alarms.fire, self._until_check)
         )
@@ -199,6 +206,12 @@ class MasterProcess:
         self._publisher.publish_rules(self._runtime.rules, prefilter.records.rules)
         self._mules.start()
         self._monitors.start()
+
+    def _make_way(self) -> None:
+        """End at once for another master, as a kill would end this one, when all that is known is written down."""
+        with contextlib.suppress(sqlite3.Error):  # it is left to the next one in memory
+            self._runtime.outbox.flush()
+        os._exit(os.EX_TEMPFAIL)
 
     def _start_desk(self) -> None:
         """Look out for crashes, where a monitor asks for them; what the last lines tell of is still fired."""

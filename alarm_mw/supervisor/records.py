@@ -39,10 +39,10 @@ class RecordsSocket(NamedTuple):
         return cls(path, listening, _identity(path))
 
     def close(self) -> None:
-        """Stop listening and remove the file, unless another has taken its place."""
+        """Stop listening and remove the file, unless somebody else listens there."""
         self.listening.close()
-        with suppress(FileNotFoundError):
-            if _identity(self.path) == self.file:
+        with suppress(OSError):
+            if _identity(self.path) == self.file or is_abandoned(self.path):
                 os.unlink(self.path)
 
 

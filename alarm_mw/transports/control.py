@@ -11,8 +11,9 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 from alarm_mw.model.errors import NotRunningError
+from alarm_mw.system.peers import is_owners
 from alarm_mw.system.sockets import is_served, reachable
-from alarm_mw.transports.places import control_path
+from alarm_mw.transports.places import control_path, nameless_address
 
 T = TypeVar("T")
 
@@ -100,5 +101,17 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        with reachable(self._path) as address:
-            self.sock.connect(address)
+        try:
+            with reachable(self._path) as address:
+                self.sock.connect(address)
+        except OSError as error:
+            if not self._connected_without_file(self.sock):
+                raise error from None
+
+    def _connected_without_file(self, connection: socket.socket) -> bool:
+        """Return whether a master of this user or root answers that could not make the file."""
+        try:
+            connection.connect(nameless_address(self._path))
+        except OSError:
+            return False
+        return is_owners(connection)

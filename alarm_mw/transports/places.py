@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+
 #: The environment variable in which the server's processes find the records socket.
 SOCKET_VARIABLE = "ALARM_MW_SOCKET"
 
@@ -27,3 +30,8 @@ def notice_path(socket_path: str) -> str:
 def subscribers_path(socket_path: str) -> str:
     """Return the path of the socket where workers and mules wait for signals and messages."""
     return f"{socket_path}.subscribers"
+
+
+def nameless_address(path: str) -> str:
+    """Return the address without a file of a socket that belongs at `path`, where no file can be made (unix(7))."""
+    return f"\0alarm-mw/{os.geteuid()}/{hashlib.sha256(os.fsencode(path)).hexdigest()[:32]}"

@@ -7,7 +7,8 @@ import fcntl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from alarm_mw.app.launch.state import LOCK_NAME, OUTBOX_NAME, state_dirs
+from alarm_mw.app.launch.state import OUTBOX_NAME, state_dirs
+from alarm_mw.system.directories import LOCK_NAME
 
 #: How many directories are looked at, the last ones used first.
 MOST = 20

@@ -16,7 +16,6 @@ import msgspec
 
 from alarm_mw.app.launch.abandoned import abandoned, told
 from alarm_mw.app.launch.state import StateDir, named_state_dir, own_state_dir, state_home
-from alarm_mw.app.launch.trust import check_directory
 from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.loaded import Loaded
@@ -27,6 +26,7 @@ from alarm_mw.patterns.record_prefilter import record_rules
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.start import start
 from alarm_mw.system.descriptors import is_open
+from alarm_mw.system.directories import check_directory
 from alarm_mw.system.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 from alarm_mw.transports.published import withdraw

@@ -12,17 +12,14 @@ from typing import Self
 
 import msgspec
 
-from alarm_mw.app.launch.trust import check_directory
 from alarm_mw.system.descriptors import beyond_standard
-from alarm_mw.system.permissions import directory_mode, is_shared
+from alarm_mw.system.directories import make_directory, open_lock
+from alarm_mw.system.permissions import is_shared
 from alarm_mw.system.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME
 
 #: The outbox of a state directory.
 OUTBOX_NAME = "outbox.db"
-
-#: The file in a state directory that a running server has locked.
-LOCK_NAME = "lock"
 
 
 class StateDir(msgspec.Struct, frozen=True):
@@ -39,14 +36,8 @@ class StateDir(msgspec.Struct, frozen=True):
         Raises OSError where it cannot be used, or others could change what is in it. The kernel ends the lock with the
         last process that has it, however that process ends.
         """
-        if is_new := not path.exists():
-            path.parent.mkdir(mode=directory_mode(), parents=True, exist_ok=True)
-            path.mkdir(mode=directory_mode(), exist_ok=True)
-        if is_new and is_shared():
-            path.chmod(directory_mode())  # whatever the umask is
-        check_directory(path)
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        lock = beyond_standard(os.open(path / LOCK_NAME, flags, 0o600))
+        make_directory(path)
+        lock = beyond_standard(open_lock(path))
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

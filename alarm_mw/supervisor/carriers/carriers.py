@@ -88,6 +88,8 @@ class Carriers:
                 self._connections.keep(token, fd)
             case Message("plan", "", int(fd)):
                 self._start.replace_plan(fd)
+            case Message("listen" | "lock" as what, "", int(fd)):
+                self._start.replace(what, fd)
             case Message(_, _, int(fd)):
                 os.close(fd)
             case Message("ready", ""):

@@ -40,6 +40,13 @@ class CarrierStart:
         os.dup2(fd, self._plan_fd, inheritable=False)
         os.close(fd)
 
+    def replace(self, what: str, fd: int) -> None:
+        """Start the next masters with `fd`, which is closed here, as the records socket (``listen``) or the lock."""
+        former = self._listening.fileno() if what == "listen" else self._plan.lock
+        if former is not None:
+            os.dup2(fd, former, inheritable=False)
+        os.close(fd)
+
     def master(self, streams: list[Stream], connections: Mapping[str, int], replaced: list[str]) -> Carrier:
         """Return a new master; raises OSError. `connections` are the workers' descriptors by their tokens.
 

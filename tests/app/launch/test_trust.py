@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
-from alarm_mw.app.launch.state import LOCK_NAME, StateDir
+from alarm_mw.app.launch.state import StateDir
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import RecordRules
+from alarm_mw.system.directories import LOCK_NAME
 from alarm_mw.transports.places import published_path
 from alarm_mw.transports.published import Content, Published
 

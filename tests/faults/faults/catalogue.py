@@ -37,6 +37,7 @@ CATALOGUE = {
     "outbox-system-calls": Fault(damage.system_calls, 3, 100),
     "disk-full-and-kills": Fault(damage.full_with_kills, 3, 100),
     "state-removed": Fault(damage.state_removed, 2, 50),
+    "state-read-only": Fault(damage.state_read_only, 1, 20),
     "power-cut": Fault(copies.power_cut, 5, 100),
     "backtracking": Fault(volume.backtracking, 2, 100),
     "nested-repeats": Fault(volume.nested, 2, 100),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
 import signal
+import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import SystemRandom
@@ -90,7 +92,9 @@ def _kill_master(ground: Ground) -> None:
     wait_until(lambda: set(ground.masters()) - set(before), what="another master")
 
 
-def _under_load(folder: Path, name: str, times: int, fault: Callable[[Ground], None]) -> Row:
+def _under_load(
+    folder: Path, name: str, times: int, fault: Callable[[Ground], None], *, is_reachable: bool = True
+) -> Row:
     complaints: list[str] = []
     with Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
@@ -101,7 +105,9 @@ def _under_load(folder: Path, name: str, times: int, fault: Callable[[Ground], N
                 with ground.under_load(pause=0.01):
                     fault(ground)
                     threading.Event().wait(chance.uniform(0, 0.5))
-                if not ground.status():
+                if not is_reachable:
+                    wait_until(ground.status, SOON, what="an answer")
+                elif not ground.status():
                     complaints.append("status does not answer")
                 wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
             wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
@@ -153,11 +159,44 @@ def full_with_kills(folder: Path, times: int) -> list[Row]:
 
 
 def state_removed(folder: Path, times: int) -> list[Row]:
-    """Remove the state directory under load, and kill the master: the next one starts all the same."""
+    """Remove the state directory under load; another master makes it again, as does one that starts without it."""
 
     def remove(ground: Ground) -> None:
+        before = ground.masters()
         shutil.rmtree(ground.state, ignore_errors=True)
-        if chance.random() < 0.5:
-            _kill_master(ground)
+        wait_until(lambda: set(ground.masters()) - set(before), what="another master")
+        ground.ready()
+        _kill_master(ground)
 
-    return [_under_load(folder, "state directory removed", times, remove)]
+    return [_under_load(folder, "state directory removed", times, remove, is_reachable=False)]
+
+
+@contextlib.contextmanager
+def _read_only(folder: Path) -> Iterator[None]:
+    """Let nothing be written in a folder by who opens it from now on."""
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def state_read_only(folder: Path, times: int) -> list[Row]:
+    """Make the state directory read-only and kill masters: alarms go on, `status` answers, the file gets it all."""
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        with ground.running():
+            ground.ready()
+            for _ in range(times):
+                with _read_only(ground.state):
+                    for _ in range(2):
+                        _kill_master(ground)
+                        ground.ready()
+                        ground.raise_alarms(100)
+                    wait_until(lambda: hook.has(ground.accepted), what="alarms from memory")
+                wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
+                ground.raise_alarms(10)
+                wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+        row = judge("state directory read-only, and `SIGKILL`", times, ground.outbox(), ground.accepted, hook.received)
+        return [row]

@@ -16,8 +16,8 @@ import pytest
 
 from alarm_mw.actions.curl.action import CurlAction, CurlOptions
 from alarm_mw.actions.curl.http import LONGEST_WAIT, retry_after
+from alarm_mw.actions.xmpp import XmppOptions
 from alarm_mw.actions.xmpp import session as xmpp_session
-from alarm_mw.actions.xmpp.action import XmppOptions
 from alarm_mw.actions.xmpp.session import Session
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext

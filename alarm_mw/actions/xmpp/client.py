@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from typing import TYPE_CHECKING
 
 from slixmpp import InvalidJID
 
 from alarm_mw.actions.xmpp.messages import Conversation
+from alarm_mw.actions.xmpp.options import XmppOptions
 from alarm_mw.actions.xmpp.session import LOST, Session, Trouble
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
@@ -17,9 +17,6 @@ from alarm_mw.model.printable import printable
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
-
-if TYPE_CHECKING:  # it is what `xmpp.py` imports
-    from alarm_mw.actions.xmpp.action import XmppOptions
 
 #: Seconds that a delivery waits for a session.
 PATIENCE = 10.0

@@ -10,7 +10,7 @@ import contextlib
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slixmpp import JID, ClientXMPP
 from slixmpp.stanza import Iq, Message, Presence
@@ -18,11 +18,9 @@ from slixmpp.xmlstream import StanzaBase
 from slixmpp.xmlstream.xmlstream import NotConnectedError
 
 from alarm_mw.actions.xmpp.guard import Guard
+from alarm_mw.actions.xmpp.options import XmppOptions
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.masking import quoted
-
-if TYPE_CHECKING:  # it is imported by what `xmpp.py` imports
-    from alarm_mw.actions.xmpp.action import XmppOptions
 
 #: Seconds that connecting and logging in may take.
 LOGIN = 30.0

@@ -19,7 +19,7 @@ from slixmpp.stanza import Message, Presence
 from slixmpp.xmlstream import ET
 from waiting import until
 
-from alarm_mw.actions.xmpp.action import XmppAction, XmppOptions
+from alarm_mw.actions.xmpp import XmppAction, XmppOptions
 from alarm_mw.actions.xmpp.client import BACKOFF_MAX, pause
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext

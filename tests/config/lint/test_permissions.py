@@ -11,7 +11,7 @@ from typing import Annotated
 import pytest
 
 from alarm_mw.actions.curl.action import CurlOptions
-from alarm_mw.actions.xmpp.action import XmppOptions
+from alarm_mw.actions.xmpp import XmppOptions
 from alarm_mw.config.lint.permissions import warn_of_exposed
 from alarm_mw.config.load import Examined, examine, from_keywords
 from alarm_mw.config.loaded import read

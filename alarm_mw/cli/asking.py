@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,10 +13,15 @@ import click
 
 from alarm_mw.app.launch.state import running, state_home
 from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.printable import printable
+from alarm_mw.transports.control import ask
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when no master answers.
 NO_MASTER = 1
+
+#: Seconds to wait for what a server is called, where several run.
+TIMEOUT_OF_NAMES = 1.0
 
 _NAME = "alarm_mw.name"
 
@@ -59,9 +65,24 @@ def find(state_dir: str | None, socket_path: str | None) -> str:
     if not found:
         raise NotRunningError("no server runs under `alarm-mw run` with a default state directory; give --state-dir")
     if len(found) > 1:
-        choices = "".join(f"\n  --state-dir {os.path.dirname(path)}" for path in found)
+        choices = "".join(f"\n  --state-dir {os.path.dirname(path)}{_described(path)}" for path in found)
         raise NotRunningError(f"several servers run, give one of{choices}")
     return found[0]
+
+
+def _described(socket_path: str) -> str:
+    """Return a server's command and its working directory in parentheses; nothing where that is not to be had."""
+    try:
+        folder = Path("/proc") / str(ask(socket_path, "/status", timeout=TIMEOUT_OF_NAMES)["server_pid"])
+        command = shlex.join(os.fsdecode(folder.joinpath("cmdline").read_bytes()).removesuffix("\0").split("\0"))
+        return printable(f"   ({command} in {os.readlink(folder / 'cwd')})")
+    except (NotRunningError, OSError, KeyError, ValueError):
+        return ""
+
+
+def all_running() -> list[str]:
+    """Return the records sockets of all servers that run; raise `NotRunningError` where there is none."""
+    return [str(path) for path in running(os.environ)] or [find(None, None)]
 
 
 @contextmanager

@@ -28,30 +28,51 @@ def duration(text: str) -> float:
 
 
 @click.command()
-@click.argument("alarm")
-@click.option("--for", "seconds", type=duration, required=True, metavar="TIME", help="How long: 90s, 10m, 2h, 1d.")
+@click.argument("alarm", required=False)
+@click.option("--for", "seconds", type=duration, metavar="TIME", help="How long: 90s, 10m, 2h, 1d.")
+@click.option("--all", "is_all", is_flag=True, help="All alarms of the server.")
 @click.option("--comment", default="", help="Why, and by whom; `alarm-mw status` shows it.")
 @placed
-def silence(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
-    """Hold an alarm of a running server back for a time, as for a deployment.
+def silence(  # noqa: PLR0917  # the command line's options
+    alarm: str | None,
+    seconds: float | None,
+    is_all: bool,
+    comment: str,
+    state_dir: str | None,
+    socket_path: str | None,
+) -> None:
+    """Hold an alarm of a running server back for a time, as for a deployment; without arguments, list the silences.
 
     Whatever it would have sent is counted, as `silenced`, and told in one message when the time is over. A silence
     outlives the master, and takes the place of one that the alarm has already. Prints what is silenced now, and until
     when. Needs no options where only one server runs. Exit status 1 when none answers, 2 for an alarm that is not
     configured.
     """
-    order(alarm, seconds, comment, state_dir, socket_path)
+    is_list = alarm is None and not is_all
+    if is_list and (seconds is not None or comment):
+        raise click.UsageError("which alarm is to be silenced? Name it, or give --all")
+    if seconds is None and not is_list:
+        raise click.UsageError("for how long? Give --for, as in --for 2h")
+    order(alarm, seconds or 0.0, comment, state_dir, socket_path, is_all=is_all)
 
 
-def order(alarm: str, seconds: float, comment: str, state_dir: str | None, socket_path: str | None) -> None:
-    """Have a master silence an alarm, or end its silence for 0 seconds, and print what is silenced then.
+def order(
+    alarm: str | None, seconds: float, comment: str, state_dir: str | None, socket_path: str | None, *, is_all: bool
+) -> None:
+    """Have a master silence an alarm or all, or end the silences for 0 seconds, and print what is silenced then.
 
     Exits where that cannot be had.
     """
-    query = urllib.parse.urlencode({"alarm": alarm, "seconds": seconds, "comment": comment})
+    if alarm is not None and is_all:
+        raise click.UsageError("give the name of an alarm or --all, not both")
     with needing_answers():
-        answer = ask_patiently(find(state_dir, socket_path), f"/silence?{query}", method="POST")
-    if alarm not in answer["alarms"]:
+        socket_file = find(state_dir, socket_path)
+        answer = ask_patiently(socket_file, "/status")
+        known = [*answer["alarms"], *answer["unmatched"]]
+        for name in known if is_all else [] if alarm is None else [alarm]:
+            query = urllib.parse.urlencode({"alarm": name, "seconds": seconds, "comment": comment})
+            answer = ask_patiently(socket_file, f"/silence?{query}", method="POST")
+    if alarm is not None and alarm not in answer["alarms"]:
         click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(answer['alarms'])}", err=True)
         sys.exit(UNKNOWN)
     for sentence in told(answer["silences"]) or ["no alarm is silenced"]:

@@ -9,13 +9,13 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.table import Table
 from rich.text import Text
 
-from alarm_mw.cli.asking import find, needing_answers, placed
+from alarm_mw.cli.asking import all_running, find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.silence import told
@@ -37,12 +37,15 @@ MOST_UNMATCHED = 20
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 @click.option("--prometheus", "as_prometheus", is_flag=True, help="As Prometheus reads it, for a textfile collector.")
+@click.option("--all", "is_all", is_flag=True, help="Every server that runs with a default state directory.")
 @placed
-def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_path: str | None) -> None:
+def status(as_json: bool, as_prometheus: bool, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show what became of every line and every alarm of a running server.
 
     Needs no options where only one server runs. Exit status 1 when none answers, 3 when the ledger does not balance.
     """
+    if is_all:
+        _show_all(as_json=as_json, as_prometheus=as_prometheus)
     with needing_answers():
         socket_file = find(state_dir, socket_path)
         if as_prometheus:
@@ -54,6 +57,21 @@ def status(as_json: bool, as_prometheus: bool, state_dir: str | None, socket_pat
     else:
         _show(answer)
     sys.exit(IMBALANCE if answer["imbalances"] else 0)
+
+
+def _show_all(*, as_json: bool, as_prometheus: bool) -> NoReturn:
+    """Show all servers, one after the other, or as one array; and exit."""
+    if as_prometheus:
+        raise click.UsageError("--all and --prometheus do not go together: the names of the figures would be the same")
+    with needing_answers():
+        answers = [ask_patiently(socket_file, "/status") for socket_file in all_running()]
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+    else:
+        for number, answer in enumerate(answers):
+            click.echo("\n" * bool(number), nl=False)
+            _show(answer)
+    sys.exit(IMBALANCE if any(answer["imbalances"] for answer in answers) else 0)
 
 
 def _show(answer: dict[str, Any]) -> None:

@@ -181,4 +181,51 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
     mistaken = command("silence", "b", "--for", "1h")
     assert (mistaken.returncode, mistaken.stderr) == (2, "alarm-mw: unknown alarm 'b'; there is a\n")
     assert "expected a time such as" in command("silence", "a", "--for", "long").stderr
+    assert command("silence").stdout == "no alarm is silenced\n"
+    everything = command("silence", "--all", "--for", "1h").stdout
+    assert re.fullmatch(r"alarm a is silenced until \S+ \S+\n", everything), everything
+    assert command("silence").stdout == everything
+    assert command("unsilence", "--all").stdout == "no alarm is silenced\n"
     flood.end()
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (["silence", "a"], "Give --for"),
+        (["silence", "--all"], "Give --for"),
+        (["silence", "--for", "1h"], "which alarm is to be silenced?"),
+        (["silence", "a", "--all", "--for", "1h"], "not both"),
+        (["unsilence"], "which alarm's silence is to end?"),
+    ],
+)
+def test_a_silence_needs_an_alarm_and_a_time(installation: Any, words: list[str], advice: str) -> None:
+    """What is missing is named."""
+    done = subprocess.run([installation.command, *words], capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, advice in done.stderr) == (2, True), done.stderr
+
+
+def test_of_several_servers_each_is_known_by_its_command(installation: Any, until: Callable[..., None]) -> None:
+    """Where one has to be chosen, command and directory are shown; `status --all` shows all of them."""
+
+    def command(*words: str) -> subprocess.CompletedProcess[str]:
+        arguments, environ = [installation.command, *words], {**installation.environ, "ALARM_MW_SOCKET": ""}
+        return subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False, env=environ)
+
+    home = installation.directory / "xdg" / "alarm-mw"
+    home.mkdir(parents=True)
+    for name in ("shop-1f2e", "shop-3d4c"):
+        options = ("--state-dir", str(home / name), "--alarm", "a log:", "--log-alarm", "a x")
+        installation.start(options, "sh", "-c", f"read {name[-2:]}", stdin=-1, stdout=-1, stderr=-1)
+    until(lambda: command("status", "--all", "--json").stdout.count('"server_pid"') == 2)
+    asked = command("status")
+    assert asked.returncode == 1
+    assert f"--state-dir {home}/shop-1f2e   (sh -c 'read 2e' in {installation.directory})" in asked.stderr
+    assert f"--state-dir {home}/shop-3d4c   (sh -c 'read 4c' in {installation.directory})" in asked.stderr
+    both = command("status", "--all")
+    assert both.returncode == 0
+    assert [line.rpartition("/")[2] for line in both.stdout.splitlines() if line.startswith("state in ")] == [
+        "shop-1f2e",
+        "shop-3d4c",
+    ]
+    assert "do not go together" in command("status", "--all", "--prometheus").stderr

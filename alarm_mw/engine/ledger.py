@@ -168,6 +168,8 @@ def _is_column(key: Key) -> bool:
     if key == _COLLECTIONS:
         return True
     scope, _, column = key
+    if scope not in ("source", "alarm"):
+        return key == _COLLECTIONS
     row: Mapping[str, object] = dict(_source_row() if scope == "source" else _alarm_row())
     name, _, reason = column.partition(":")
     return name in row and isinstance(row[name], dict) == bool(reason)

@@ -35,7 +35,7 @@ MAX_LEFT = 1_000
 NUDGE = encode(Packet())
 
 #: A number that the kernel gives each socket, and none again (``SO_COOKIE`` of socket(7)).
-_SO_COOKIE = 57
+_SOL_SOCKET, _SO_COOKIE = int(socket.SOL_SOCKET), 57
 
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.ECONNREFUSED, errno.EBADF, errno.ENOTSOCK})
 
@@ -171,6 +171,8 @@ class _Connection:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             with reachable(path) as address:
                 self.socket.connect(address)
+            # Bound once: each packet asks for both.
+            self._getsockopt, self._send = self.socket.getsockopt, self.socket.send
             self._cookie = self._read_cookie()
         except OSError:
             self.socket.close()
@@ -180,9 +182,9 @@ class _Connection:
         """Return None, or the errno of the failure."""
         try:
             # An application may have closed our descriptor, and have something else under its number.
-            if self._read_cookie() != self._cookie:
+            if self._getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self._cookie:
                 return errno.EBADF
-            self.socket.send(packet, _FLAGS)
+            self._send(packet, _FLAGS)
         except OSError as error:
             return error.errno or errno.EIO
         return None
@@ -196,4 +198,4 @@ class _Connection:
         self.socket.detach()
 
     def _read_cookie(self) -> bytes:
-        return self.socket.getsockopt(socket.SOL_SOCKET, _SO_COOKIE, 8)
+        return self._getsockopt(_SOL_SOCKET, _SO_COOKIE, 8)

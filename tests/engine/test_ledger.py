@@ -82,3 +82,12 @@ def test_sources_beyond_a_number_are_counted_together() -> None:
     sources = ledger.books()["sources"]
     assert len(sources) == MAX_SOURCES + 1
     assert sources["others"]["lines"] == 3
+
+
+def test_collections_are_no_row() -> None:
+    """How often the processes' counts were entered is written down beside them, and is in nobody's books."""
+    ledger = Ledger()
+    ledger.note_collection()
+    ledger.note_collection()
+    assert Ledger(ledger.take_changes()).collections == ledger.collections == 2
+    assert ledger.books() == {"sources": {}, "alarms": {}}

@@ -72,6 +72,17 @@ def test_a_batch_is_done_when_its_firings_are_written_down(stage: Stage) -> None
     assert stage.woken == [{"a"}]
 
 
+def test_counts_are_told_to_be_written_when_they_are(stage: Stage) -> None:
+    """Whoever collects counts hears of it when the outbox has them, with the number of the collection."""
+    written = threading.Event()
+    stage.worker.submit(Batch(counts={"logging": {"lines": 3, "screened_out": 3}}, written=written.set))
+    assert written.wait(10.0)
+    again = Outbox(stage.path)
+    assert again.ledger.collections == 1
+    assert again.ledger.books()["sources"]["logging"]["lines"] == 3
+    again.close()
+
+
 def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """What an earlier process has switched off stays off, and nobody has to guess why."""
     memory = stage.worker._engine.memory

@@ -53,8 +53,10 @@ class _Run:
 class Judge:
     """Asks an engine, in its thread."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, is_replaceable: bool = False) -> None:
+        """Judge by an engine; where another master can take our place, leave to it what the machine refuses us."""
         self._engine = engine
+        self._is_replaceable = is_replaceable
         self._unknown: set[str] = set()
 
     def tell_switched_off(self) -> None:
@@ -163,7 +165,9 @@ class Judge:
     def _judge(self, item: Item, now: float) -> Verdict:
         try:
             return self._verdict(item, now)
-        except Exception:  # one line must not end all alarms
+        except Exception as error:  # one line must not end all alarms
+            if self._is_replaceable and isinstance(error, OSError):
+                raise  # such as too many open files: the next master finds the record again
             log.exception("a record could not be judged")
             return Verdict(skipped=Reason.UNJUDGED)
 

@@ -65,7 +65,7 @@ class Worker:
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
         self._unwritten_since = self._since_when_away()
-        self._judge = Judge(engine)
+        self._judge = Judge(engine, is_replaceable=outbox.has_file)
         self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
         self._looping: set[str] = set()
         #: To be called when the counts that were booked are written down.
@@ -182,7 +182,7 @@ class Worker:
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
             self._engine.forget_others()
-            self._judge = Judge(self._engine)
+            self._judge = Judge(self._engine, is_replaceable=self._outbox.has_file)
             self._judge.tell_switched_off()
         now = time.monotonic()
         self._silence(batches, now)

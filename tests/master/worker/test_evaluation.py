@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import cast
 
 import pytest
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.worker.batch import Batch, Lines
+from alarm_mw.master.worker.batch import Batch, Item, Lines
 from alarm_mw.master.worker.evaluation import Judge, Judged
-from alarm_mw.model.types import Reason, Record, Rule
+from alarm_mw.model.types import Reason, Record, Rule, Verdict
 from alarm_mw.patterns.prefilter import Hit, Prefilter
 from alarm_mw.transports.own_requests import own_requests
 
@@ -106,3 +107,30 @@ def test_where_many_own_requests_are_expected_each_line_is_looked_at(own_request
     stage.see(*[b"ERR\n"] * 50)
     assert stage.made == 50
     assert own_request is None
+
+
+class Refused:
+    """An engine whose machine refuses it something."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+    def evaluate(self, *_: object) -> Verdict:
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "is_replaceable", "is_left"),
+    [(OSError(24, "Too many open files"), True, True), (OSError(), False, False), (ValueError(), True, False)],
+)
+def test_what_the_machine_refuses_is_left_to_the_next_master(
+    error: Exception, *, is_replaceable: bool, is_left: bool
+) -> None:
+    """A record that only this process cannot judge stays for another one; a record that nobody can judge is counted."""
+    judge = Judge(cast("Engine", Refused(error)), is_replaceable=is_replaceable)
+    batch = Batch([Item(Record(b"x", "logging", 1.0, "k"))])
+    if is_left:
+        with pytest.raises(OSError, match="Too many open files"):
+            list(judge.judge(batch, 0.0, each=False))
+    else:
+        assert [found.verdict.skipped for found in judge.judge(batch, 0.0, each=False)] == [Reason.UNJUDGED]

@@ -61,7 +61,8 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-# The long form of tests/faults, which the tests run in short.
+# The long form of tests/faults, which the tests run in short. ARGS=--monkey=1800 composes faults at random for so many
+# seconds instead; FAULTS_SEED repeats a run.
 faults: services $(VENV)/.test
 	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
 

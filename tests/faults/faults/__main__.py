@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from faults import page
+from faults import monkey, page
 from faults.catalogue import CATALOGUE, Fault
 from faults.row import COLUMNS, Row
 
@@ -25,6 +25,9 @@ def main() -> int:
     parser.add_argument(
         "--write", action="store_true", help="keep the table of all faults in docs/faults.md, if all is well"
     )
+    parser.add_argument(
+        "--monkey", type=float, metavar="SECONDS", help="compose two and three faults at a time, for so long, instead"
+    )
     parser.add_argument("names", nargs="*", help=f"which faults, all if none: {', '.join(CATALOGUE)}")
     given = parser.parse_args()
     names = given.names or list(CATALOGUE)
@@ -34,11 +37,14 @@ def main() -> int:
         def run(name: str) -> list[Row]:
             return _rows(name, CATALOGUE[name], Path(folder) / name, given.times)
 
-        rows = [row for found in pool.map(run, names) for row in found]
+        if given.monkey is None:
+            rows = [row for found in pool.map(run, names) for row in found]
+        else:
+            rows = monkey.monkey(Path(folder), given.monkey)
     seconds = time.monotonic() - begin
     _show(rows, seconds)
     is_well = not any(row.lost or row.complaints for row in rows)
-    if given.write and is_well and not given.names:
+    if given.write and is_well and not given.names and given.monkey is None:
         page.write(rows, seconds)
     return int(not is_well)
 

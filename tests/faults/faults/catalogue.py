@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from faults import clock, copies, damage, endpoints, exceptions, kills, resources, volume
+from faults import clock, copies, damage, endings, endpoints, exceptions, kills, resources, volume
 from faults.row import Row
 
 
@@ -26,6 +26,8 @@ CATALOGUE = {
     "kill-worker": Fault(kills.worker, 3, 100),
     "kill-supervisor": Fault(kills.supervisor, 1, 30),
     "kill-everything": Fault(kills.everything, 2, 30),
+    "process-ends": Fault(endings.endings, 1, 5),
+    "closed-descriptors": Fault(endings.closing, 1, 50),
     "exceptions": Fault(exceptions.exceptions, 3, 1000),
     "receivers": Fault(endpoints.receivers, 2, 100),
     "disk-full": Fault(resources.disk, 1, 20),

@@ -60,7 +60,8 @@ def exceptions(folder: Path, times: int) -> list[Row]:
     with Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         order = ground.folder / "order"
-        ground.environ.update(PYTHONPATH=str(INJECTED), ALARM_MW_INJECT=str(order))
+        path = os.pathsep.join(filter(None, [str(INJECTED), os.environ.get("PYTHONPATH")]))
+        ground.environ.update(PYTHONPATH=path, ALARM_MW_INJECT=str(order))
         with ground.running():
             with ground.under_load(pause=0.01):
                 for file, line in chosen[:times]:

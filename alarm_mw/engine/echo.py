@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.model.types import Record
 
@@ -118,6 +119,21 @@ class Calls:
     def dump(self) -> tuple[_Call, ...]:
         """Return what `__init__` takes."""
         return tuple(self._first.values())
+
+
+def borne_out(record: Record) -> Record:
+    """Return the record with those announcements alone that its own message bears out.
+
+    An announced line holds the message's first line or is a part of the message, and so are all parts of a loose one.
+    A process that is not trusted can then hold a printed line back only by an alarm that says the same.
+    """
+    message = record.message
+    first = next((line.strip() for line in message.splitlines() if line.strip()), b"")
+    shown = (first, _json(first))
+    lines = [line for line in record.echoes if line.strip() and first]
+    echoes = [line for line in lines if line.strip() in message or any(one in line for one in shown)]
+    parts = record.loose_echo if all(part in message for part in record.loose_echo) else ()
+    return structs.replace(record, echoes=tuple(echoes), loose_echo=parts)
 
 
 class EchoGuard:

@@ -8,7 +8,7 @@ import time as clock
 from collections.abc import Callable, Iterable, Mapping
 
 from alarm_mw.model.types import Record
-from alarm_mw.transports.wire import MAX_MESSAGE, MAX_NAME
+from alarm_mw.transports.wire import MAX_ECHOES, MAX_FACTS, MAX_MESSAGE, MAX_NAME, MAX_PARTS
 
 #: How many fields of a record are sent, and how many characters of each; the rest is left out.
 MAX_FIELDS = 64
@@ -80,9 +80,9 @@ class RecordMaker:
             level=level,
             logger=to_text(logger)[:MAX_NAME],
             fields={to_text(key): to_text(value) for key, value in fields.items()} if fields else {},
-            echoes=echoes,
-            loose_echo=loose_echo,
+            echoes=echoes[:MAX_ECHOES],
+            loose_echo=loose_echo if len(loose_echo) <= MAX_PARTS else (),
             context=context,
-            held=held,
+            held=held[:MAX_FACTS],
             call=to_text(call)[:MAX_NAME],
         )

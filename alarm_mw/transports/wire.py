@@ -26,6 +26,17 @@ MAX_NAME = 1024
 #: The longest name of a source, in characters.
 MAX_SOURCE = 32
 
+#: How many lines a record announces at most, and how many parts of one whose form is not known: each of these is looked
+#: for in every line that fires.
+MAX_ECHOES = 1000
+MAX_PARTS = 64
+
+#: How many fields a record has at most, and how many conditions of a request are named.
+MAX_FACTS = 1000
+
+#: What only the master itself sees.
+_ITS_OWN = frozenset({"stdout", "stderr"})
+
 #: The largest number of lines in one of the counts.
 MAX_COUNT = 2**48
 
@@ -88,11 +99,17 @@ def _is_ours(packet: Packet) -> bool:
 def _is_record(record: Record) -> bool:
     return (
         _SOURCE.fullmatch(record.source) is not None
+        and record.source not in _ITS_OWN
         and _KEY.fullmatch(record.key) is not None
         and 0.0 <= record.time < _MAX_TIME
         and 0 <= record.pid < _MAX_SMALL
         and (record.level is None or -_MAX_SMALL < record.level < _MAX_SMALL)
         and len(record.logger) <= MAX_NAME
+        and len(record.call) <= MAX_NAME
+        and len(record.echoes) <= MAX_ECHOES
+        and len(record.loose_echo) <= MAX_PARTS
+        and len(record.fields) <= MAX_FACTS
+        and len(record.held) <= MAX_FACTS
     )
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from alarm_mw.engine.echo import CALLS_CAPACITY, CAPACITY, WINDOW, EchoGuard
+import pytest
+
+from alarm_mw.engine.echo import CALLS_CAPACITY, CAPACITY, WINDOW, EchoGuard, borne_out
 from alarm_mw.model.types import Record
 
 
@@ -77,3 +79,28 @@ def test_what_is_too_old_takes_no_room() -> None:
     assert (len(kept.printed), len(kept.announced), len(kept.loose)) == (1, 1, 1)
     assert kept.recent == (("a", b"9", 9 * WINDOW),)
     assert kept.calls == (("a", "9", "k", 9 * WINDOW),)
+
+
+@pytest.mark.parametrize(
+    ("message", "line", "is_kept"),
+    [
+        (b"lost eu-2\n", b"12:00 ERROR lost eu-2", True),
+        (b'say "no"\n', b'{"event": "say \\"no\\""}', True),
+        (b"12:00 ERROR lost\nTraceback:\n  here\n", b"  here", True),
+        (b"\n", b"anything", False),
+        (b"", b"anything", False),
+        (b"lost\n", b"", False),
+        (b"lost\n", b"12:00 ERROR the house burns", False),
+    ],
+)
+def test_an_announcement_must_be_borne_out_by_its_record(message: bytes, line: bytes, is_kept: bool) -> None:
+    """A line that says something else, of another process, is not held back by a process that is not trusted."""
+    record = borne_out(Record(message, "logging", 1.0, "k", echoes=(line,)))
+    assert record.echoes == ((line,) if is_kept else ())
+
+
+@pytest.mark.parametrize(("parts", "is_kept"), [((b"lost", b"eu-2"), True), ((b"the", b"house"), False)])
+def test_a_loose_announcement_must_be_borne_out_by_its_record(parts: tuple[bytes, ...], is_kept: bool) -> None:
+    """All its parts are in the record's message."""
+    record = borne_out(Record(b"lost db='eu-2'\n", "structlog", 1.0, "k", loose_echo=parts))
+    assert record.loose_echo == (parts if is_kept else ())

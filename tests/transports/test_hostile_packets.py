@@ -16,7 +16,7 @@ from alarm_mw.master.metrics import MAX_VALUE, Metrics
 from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.model.types import Record
 from alarm_mw.transports.subscription import MAX_HANDLED, Ask, FromProcess, Register, frame, from_process
-from alarm_mw.transports.wire import MetricChange, Packet, decode, is_countable
+from alarm_mw.transports.wire import MAX_ECHOES, MAX_FACTS, MAX_PARTS, MetricChange, Packet, decode, is_countable
 
 pack = msgspec.msgpack.encode
 
@@ -45,8 +45,15 @@ def facts(**changes: object) -> Packet:
         facts(key="k" * 201),
         facts(source="<b>logging</b>" * 3),
         facts(logger="l" * 1025),
+        facts(call="c" * 1025),
+        facts(source="stdout"),
+        facts(source="stderr"),
+        facts(echoes=[b""] * (MAX_ECHOES + 1)),
+        facts(loose_echo=[b""] * (MAX_PARTS + 1)),
+        facts(fields=dict.fromkeys(map(str, range(MAX_FACTS + 1)), "")),
+        facts(held=["r"] * (MAX_FACTS + 1)),
     ],
-    ids=repr,
+    ids=lambda packet: repr(packet)[:200],
 )
 def test_what_would_break_the_books_is_not_taken(packet: Packet) -> None:
     """Columns, numbers, times and names that no master could count, write down or show are none of ours."""
@@ -132,7 +139,7 @@ def test_no_packet_of_a_subscriber_does_harm(data: bytes) -> None:
         Ask(1, timeout=math.nan),
         Ask(1, timeout=-1.0),
     ],
-    ids=repr,
+    ids=["no worker", "no target", "no signal", "too many", "no time", "time before now"],
 )
 def test_no_process_can_ask_for_what_is_not_there(packet: FromProcess) -> None:
     """A target that cannot be read would keep the signal from everybody, and a timer without a time stop the others."""

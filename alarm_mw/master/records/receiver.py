@@ -19,14 +19,19 @@ import sys
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from msgspec import structs
+
+from alarm_mw.engine.echo import borne_out
 from alarm_mw.master.records.regions import FdStore, Regions
 from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Reason
-from alarm_mw.system.peers import belongs_to_run, process_of, share_of_descriptors
+from alarm_mw.system.peers import Peer, belongs_to_run, peer_of, process_of, refusal, share_of_descriptors
+from alarm_mw.system.permissions import is_shared
 from alarm_mw.transports.shared import GREETING, Region, is_greeting
 from alarm_mw.transports.tally import enter
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
@@ -42,8 +47,8 @@ MAX_PACKETS = 64
 #: Bytes of packets that are looked at together, of all connections; a little more, since packets are taken whole.
 MAX_BYTES = 4 * 1024 * 1024
 
-#: A process has one connection, and a second one for a moment; so many are no server's.
-MAX_OF_PROCESS = 32
+#: A process has one connection, and others for a moment; so many are no server's.
+MAX_OF_PROCESS = 8
 
 #: The source under which packets are counted that are none of ours.
 FOREIGN = "foreign"
@@ -69,6 +74,8 @@ class _Connection:
     token: str
     socket: socket.socket
     process: int
+    #: It is another user's, as a worker that has given root's rights up.
+    is_strange: bool = False
     #: What the process shares with us.
     region: Region | None = None
     #: Nothing was read yet.
@@ -139,7 +146,7 @@ class Receiver:
         self._selector.register(self._stopping, selectors.EVENT_READ)
         for name, connection in connections.items():
             process = process_of(connection)
-            self._add(_Connection(name, connection, process, self._regions.of(process)))
+            self._add(_Connection(name, connection, process, _is_strange(connection), self._regions.of(process)))
         for process in self._regions.processes() - self._processes.keys():
             self._watch(process)
 
@@ -204,10 +211,10 @@ class Receiver:
 
     def _accept(self) -> None:
         try:
-            while self._processes.total() < self._most:
+            while self._processes.total() < self._most or self._make_room():
                 accepted, _ = self._listener.accept()
                 if self._lets_in(accepted):
-                    connection = _Connection(next(self._tokens), accepted, process_of(accepted))
+                    connection = _Connection(next(self._tokens), accepted, process_of(accepted), _is_strange(accepted))
                     self._store.keep(connection.token, accepted.fileno())
                     self._add(connection)
                 else:
@@ -226,10 +233,19 @@ class Receiver:
         if not (belongs_to_run(accepted) or self._has_said_so(accepted)):
             self._tell("a process that does not belong to this server wanted to send records, and may not")
             return False
-        if self._processes[process_of(accepted)] >= MAX_OF_PROCESS:
-            self._tell("a process has %d connections for records, and gets no more", MAX_OF_PROCESS)
-            return False
-        return True
+        others = [peer_of(connection.socket) for connection in self._connections()]
+        if reason := refusal(peer_of(accepted), others, self._most, MAX_OF_PROCESS):
+            self._tell(f"records: {reason}")
+        return not reason
+
+    def _make_room(self) -> bool:
+        """Read connections of processes that have ended to their end, and let them go; return whether there are any."""
+        ended = [one for one in self._connections() if Peer(one.process, 0).has_ended()]
+        self._serve(ended)
+        still = [one for one in ended if one in self._connections()]
+        for connection in still:
+            self._remove(connection)
+        return bool(ended)
 
     def _has_said_so(self, accepted: socket.socket) -> bool:
         """Return whether a process that may have ended by now has named the run's token first."""
@@ -277,7 +293,7 @@ class Receiver:
                 found = _with_region(found, region)
             looked.append(found)
             size += sum(map(len, found.packets))
-        if self._hand_over([data for found in looked for data in found.packets]):
+        if self._hand_over([packet for found in looked for packet in _admitted(found.packets, found.connection)]):
             for found in looked:
                 self._take_off(found)
 
@@ -339,7 +355,8 @@ class Receiver:
         served = [one.region for one in self._connections()]
         for region in [region for region in self._regions.spilled() if region not in served]:
             packets, position = region.spilled()
-            if self._hand_over(packets):
+            sender = _Sender(self._regions.process_of(region), is_shared())
+            if self._hand_over([*_admitted(packets, sender)]):
                 self._free(region, position)
 
     def _free(self, region: Region, position: int) -> None:
@@ -370,7 +387,7 @@ class Receiver:
         self._regions.ended(ended.process)
         self._look_at = 0.0
 
-    def _hand_over(self, packets: list[bytes]) -> bool:
+    def _hand_over(self, packets: list[Packet | None]) -> bool:
         """Have packets worked off, and return whether somebody does that; until then they stay where they are."""
         if not packets:
             return True
@@ -378,7 +395,7 @@ class Receiver:
             self._has_given_up = True
             return False
         done = threading.Event()
-        found = [packet for packet in map(decode, packets) if packet is not None]
+        found = [packet for packet in packets if packet is not None]
         foreign = len(packets) - len(found)
         if foreign:
             self._tell("a packet on the records socket is none of ours; it and others like it are not taken")
@@ -411,6 +428,35 @@ class Receiver:
         self._listener.close()
         self._stopping.close()
         self._stop_sender.close()
+
+
+class _Sender(NamedTuple):
+    """Who wrote what a region holds, whose connection has ended: whether another user, is not known any more."""
+
+    process: int
+    is_strange: bool
+
+
+def _is_strange(connection: socket.socket) -> bool:
+    return not peer_of(connection).is_owners()
+
+
+def _admitted(packets: Iterable[bytes], sender: _Connection | _Sender) -> Iterator[Packet | None]:
+    """Yield what packets hold, None for what is none of ours, with the sender that the kernel names.
+
+    Keys are a process's own: nobody can make another one's records, or the master's, duplicates beforehand.
+    """
+    process = sender.process
+    for packet in map(decode, packets):
+        if packet is not None and packet.record is not None:
+            record = packet.record
+            own = f"{process}:{record.call}" if record.call else ""
+            record = structs.replace(record, key=f"{process}:{record.key}", call=own)
+            if sender.is_strange:
+                record = structs.replace(borne_out(record), pid=process)
+            yield structs.replace(packet, record=record)
+        else:
+            yield packet
 
 
 def _rest_of(connection: _Connection) -> Iterator[bytes]:

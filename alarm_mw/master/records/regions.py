@@ -93,6 +93,10 @@ class Regions:
         """Return a region of a process."""
         return next((kept.region for kept in self._kept.values() if kept.process == process), None)
 
+    def process_of(self, region: Region) -> int:
+        """Return whose region it is."""
+        return self._kept[region.identity].process
+
     def processes(self) -> set[int]:
         """Return whose regions there are that may still be written to."""
         return {kept.process for kept in self._kept.values() if not kept.is_final}

@@ -18,6 +18,8 @@ import pytest
 from alarm_mw.master.records.receiver import MAX_BYTES, MAX_OF_PROCESS, Receiver
 from alarm_mw.master.records.regions import REGION, Regions
 from alarm_mw.master.worker.batch import Batch
+from alarm_mw.model.types import Record
+from alarm_mw.system.peers import Peer
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.shared import GREETING, Region, SharedMemory
 from alarm_mw.transports.unix import UnixTransport
@@ -399,3 +401,72 @@ def test_what_is_left_at_the_end_is_counted(listener: socket.socket, tmp_path: P
     left = [batch.counts for batch in batches if "skipped:shutdown" in batch.counts.get("logging", {})]
     assert left == [{"logging": {"lines": 2, "skipped:shutdown": 2}}]
     transport.close()
+
+
+def test_keys_and_calls_are_their_senders_own(listener: socket.socket, tmp_path: Path) -> None:
+    """No process can send a record beforehand that makes another one's, or a line of the master's, a duplicate."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    packet = encode(Packet(Record(b"x", "logging", 1.0, "1-a-1", call="c")))
+    pid = os.fork()
+    if pid == 0:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+            other.connect(str(tmp_path / "alarm.sock"))
+            other.send(packet)
+            os._exit(0)
+    os.waitpid(pid, 0)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as own:
+        own.connect(str(tmp_path / "alarm.sock"))
+        own.send(packet)
+        desk.wait_for(2)
+    records = [item.record for batch in desk.batches for item in batch.items]
+    assert {(record.key, record.call) for record in records} == {
+        (f"{process}:1-a-1", f"{process}:c") for process in (pid, os.getpid())
+    }
+    receiver.stop(10.0)
+
+
+def test_what_another_user_announces_is_borne_out(
+    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that gave root's rights up holds back no line that says something else; its pid is the kernel's word."""
+    stranger = Peer(os.getpid(), os.geteuid() + 1)
+    monkeypatch.setattr("alarm_mw.master.records.receiver.peer_of", lambda _: stranger)
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as worker:
+        worker.connect(str(tmp_path / "alarm.sock"))
+        worker.send(
+            encode(Packet(Record(b"a\n", "logging", 1.0, "k", 1, echoes=(b"ERROR a", b"fire"), loose_echo=(b"b",))))
+        )
+        desk.wait_for(1)
+    ((item,),) = [batch.items for batch in desk.batches]
+    assert (item.record.echoes, item.record.loose_echo, item.record.pid) == ((b"ERROR a",), (), os.getpid())
+    receiver.stop(10.0)
+
+
+def test_connections_of_processes_that_have_ended_make_room(
+    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may hold them open; what was sent on them is read before."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    monkeypatch.undo()
+    receiver.start()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2):
+            held = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            pid = os.fork()
+            if pid == 0:
+                held.connect(str(tmp_path / "alarm.sock"))
+                held.send(encode(Packet(RecordMaker().make(b"held", source="logging"))))
+                os._exit(0)
+            os.waitpid(pid, 0)
+        desk.wait_for(2)
+        late = send(tmp_path, b"late")
+        assert desk.wait_for(3) == [b"held", b"held", b"late"]
+        late.close()
+    receiver.stop(10.0)

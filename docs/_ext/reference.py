@@ -34,6 +34,7 @@ from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.master.control import prometheus
 from alarm_mw.model.interfaces import Action, Execution, Monitor
 from alarm_mw.model.types import Reason
+from alarm_mw.texts import templates
 
 
 class Generated(SphinxDirective):
@@ -245,6 +246,29 @@ def _comments(module: str, scope: str) -> dict[str, str]:
     return {name: " ".join(lines).strip() for (owner, name), lines in found.items() if owner == scope}
 
 
+class TemplateNames(Generated):
+    """``{template-names}``: what can stand in the braces of a template."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the names."""
+        rows = [(f"`{{{name}}}`", meaning) for name, (meaning, _) in templates.NAMES.items()]
+        rows += [(f"`{{{group}.NAME}}`", meaning) for group, (meaning, _) in templates.GROUPS.items()]
+        return table(("name", "what it is"), rows)
+
+
+class TemplateFilters(Generated):
+    """``{template-filters}``: what can stand behind a name."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the filters."""
+        rows = [(f"`{name}`", meaning) for name, (meaning, _) in templates.FILTERS.items()]
+        rows += [
+            (f"`{name}:{'80' if is_number else 'TEXT'}`", meaning)
+            for name, (meaning, is_number, _) in templates.FILTERS_WITH.items()
+        ]
+        return table(("filter", "what it makes of a value"), rows)
+
+
 class Modules(Generated):
     """``{modules}``: a table of the modules of each folder, with what each says of itself."""
 
@@ -287,6 +311,8 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "command-help": CommandHelp,
     "rule-sets": RuleSets,
     "modules": Modules,
+    "template-names": TemplateNames,
+    "template-filters": TemplateFilters,
 }
 
 

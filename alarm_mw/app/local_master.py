@@ -149,7 +149,11 @@ class LocalClient:
         self._own_prints.start()
         self._tees.start(self._see_print)
         intake = StreamIntake(
-            uuid.uuid4().hex[:12], self._runtime.submit, self._own_prints.takes, self._runtime.hold_back
+            uuid.uuid4().hex[:12],
+            self._runtime.submit,
+            self._own_prints.takes,
+            self._runtime.hold_back,
+            self._runtime.is_judging,
         )
         for name, copy in capture.copies.items():
             reader = StreamReader(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
+from time import thread_time
 
 from alarm_mw.engine.antiloop import is_marked
 from alarm_mw.engine.flood_control.flood_control import Gate, Gatekeeper
@@ -15,9 +16,14 @@ from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import applies
+from alarm_mw.patterns.regexp import RULE_TIMEOUT
 
-#: A rule that was cut off this many times is not tried any more.
-MAX_TIMEOUTS = 10
+#: A rule whose slow searches have taken so many seconds within `COST_WINDOW` seconds is not tried any more.
+MAX_COST = 0.5
+COST_WINDOW = 60.0
+
+#: A search is slow when it takes so many seconds of the processor, or is cut off.
+SLOW_SEARCH = 0.005
 
 #: How many combinations of rules are remembered with the alarms that they fire.
 _PLANS = 1000
@@ -27,7 +33,8 @@ class Engine:
     """Rules in order, and what holds their alarms back. Pure: `now` comes in, values come out.
 
     `limits` are those of single alarms. `memory` is that of a former engine: its holds, counts and thresholds go on.
-    Everywhere `now` is in seconds of a clock that never goes back.
+    Everywhere `now` is in seconds of a clock that never goes back. `clock` tells the seconds for which this thread has
+    had the processor.
     """
 
     def __init__(
@@ -42,6 +49,7 @@ class Engine:
         alarm_rate: Rate | None = None,
         limits: Mapping[str, Limits] | None = None,
         memory: Memory | None = None,
+        clock: Callable[[], float] = thread_time,
     ) -> None:
         self._rules = tuple(rules)
         self._names = tuple(_name(compiled.rule) for compiled in rules)
@@ -60,6 +68,9 @@ class Engine:
             alarm_msg_size=alarm_msg_size,
         )
         self._plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
+        self._clock = clock
+        #: By the memory's clock.
+        self._now = self.memory.offset
 
     def evaluate(
         self,
@@ -75,6 +86,7 @@ class Engine:
         """
         if is_marked(record.message):
             return Verdict(skipped=Reason.ALARM_MARK)
+        self._now = now + self.memory.offset
         if candidates is None:
             candidates = self._candidates(record)
         matched, cut_off, excluded = self._scan(record, candidates, certain)
@@ -90,8 +102,9 @@ class Engine:
         return self._decide([], record, now + self.memory.offset, (), alarm)
 
     def is_switched_off(self, index: int) -> bool:
-        """Return whether a rule is not tried any more, because its regexp was cut off too often."""
-        return self.memory.timeouts.get(self._names[index], 0) >= MAX_TIMEOUTS
+        """Return whether a rule is not tried any more, because its regexp took too long too often."""
+        spent, _ = self.memory.costs.get(self._names[index], (0.0, 0.0))
+        return round(spent, 6) >= MAX_COST
 
     def switched_off(self) -> list[Rule]:
         """Return the rules that are not tried any more."""
@@ -177,7 +190,7 @@ class Engine:
             return None
 
     def _finds(self, index: int, line: bytes) -> bool:
-        return not self.is_switched_off(index) and self._rules[index].search(line)
+        return not self.is_switched_off(index) and self._timed(index, partial(self._rules[index].search, line))
 
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
         """Note that a gate has decided `n` lines, of which `first` was the first, and `last` the last one."""
@@ -236,12 +249,30 @@ class Engine:
         if self.is_switched_off(index):
             return False
         try:
-            return verdict()
+            return self._timed(index, verdict)
         except RuleTimeout:
-            self.memory.timeouts[self._names[index]] = self.memory.timeouts.get(self._names[index], 0) + 1
-            self.memory.is_changed = True
             cut_off.append(index)
             return False
+
+    def _timed(self, index: int, verdict: Callable[[], bool]) -> bool:
+        """Return a rule's verdict, and note what it has cost where that is much."""
+        began = self._clock()
+        try:
+            found = verdict()
+        except RuleTimeout:
+            self._note_cost(index, RULE_TIMEOUT)
+            raise
+        if (cost := self._clock() - began) >= SLOW_SEARCH:
+            self._note_cost(index, cost)
+        return found
+
+    def _note_cost(self, index: int, cost: float) -> None:
+        name = self._names[index]
+        spent, since = self.memory.costs.get(name, (0.0, self._now))
+        if not 0 <= self._now - since <= COST_WINDOW:
+            spent, since = 0.0, self._now
+        self.memory.costs[name] = (spent + cost, since)
+        self.memory.is_changed = True
 
     def _decide(
         self, matched: Sequence[CompiledRule], record: Record, now: float, cut_off: tuple[int, ...], *direct: str

@@ -32,7 +32,9 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     untold: dict[str, Untold] = {}
     loops: dict[str, list[tuple[bytes, int]]] = {}
     echoes: SavedEchoes = SavedEchoes()
+    #: What versions before 1.1 counted.
     timeouts: dict[str, int] = {}
+    costs: dict[str, tuple[float, float]] = {}
 
 
 class Memory:
@@ -51,8 +53,8 @@ class Memory:
         self.held_back = HeldBack(dict(saved.untold))
         self.loops = LoopGuard(saved.loops)
         self.echoes = EchoGuard(saved.echoes)
-        #: How often each rule's regexp was cut off, by the rule's text.
-        self.timeouts = dict(saved.timeouts)
+        #: What each rule's slow searches have cost, in seconds, and since when that is counted; by the rule's text.
+        self.costs = dict(saved.costs)
 
     def keep_only(self, alarms: Collection[str], rules: Collection[str]) -> None:
         """Forget alarms and rules that are not configured any more, and what was held back of them."""
@@ -63,7 +65,7 @@ class Memory:
         self.silences.until = _only(self.silences.until, alarms)
         self.held_back.alarms = _only(self.held_back.alarms, alarms)
         self.loops.keep_only(alarms)
-        self.timeouts = _only(self.timeouts, rules)
+        self.costs = _only(self.costs, rules)
 
     def dumps(self, now: float, time: float) -> bytes:
         """Return it as bytes; `now` is that of `time.monotonic`, `time` that of `time.time`."""
@@ -81,7 +83,7 @@ class Memory:
                 untold=self.held_back.alarms,
                 loops=self.loops.dump(),
                 echoes=self.echoes.dump(),
-                timeouts=self.timeouts,
+                costs=self.costs,
             )
         )
 

@@ -221,7 +221,10 @@ class MasterProcess:
             self._steps.callback(lambda: self._call(desk.stop()))
 
     def _start_readers(self, prefilter: Prefilter) -> None:
-        intake = StreamIntake(self._plan.run_id, self._runtime.submit, hold_back=self._runtime.hold_back)
+        runtime = self._runtime
+        intake = StreamIntake(
+            self._plan.run_id, runtime.submit, hold_back=runtime.hold_back, is_judging=runtime.is_judging
+        )
         for stream in self._streams:
             reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))

@@ -19,8 +19,9 @@ from alarm_mw.patterns.record_prefilter import RecordPrefilter, record_rules
 
 _LITERAL_MASK = (1 << LITERAL_BITS) - 1
 
-#: Regexps are asked for so many seconds of a chunk; whether the rest of it matches is left to the engine.
-PATIENCE = 0.05
+#: Regexps are asked for so many seconds of a chunk; whether the rest of it matches is left to the engine. One search
+#: more may take another five milliseconds, and then `StreamIntake` waits for the engine: 0.05 s in all.
+PATIENCE = 0.02
 
 #: How many combinations of literals are remembered.
 MOST_PLANS = 1000

@@ -86,7 +86,7 @@ class Regexp:
         """Return what tells whether the regexp matches somewhere in a line; None where that could take long."""
         if self._needs_regex:
             return lambda _line: None
-        quickest = longest(self._tree, QUICK)
+        quickest = self._longest
         # Called for most lines of a flood: they have nothing to look up.
         if self._tree.text:
             search_text = self._text_pattern.search
@@ -116,8 +116,8 @@ class Regexp:
 
     @cached_property
     def _longest(self) -> int:
-        """How many characters `re` may search; -1 where it cannot have the pattern."""
-        return -1 if self._needs_regex else longest(self._tree)
+        """How many characters `re` may search, which lets no other thread run; -1 where it cannot have the pattern."""
+        return -1 if self._needs_regex else longest(self._tree, QUICK)
 
     @cached_property
     def _needs_regex(self) -> bool:

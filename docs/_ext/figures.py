@@ -15,7 +15,7 @@ from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox, resc
 from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
 from alarm_mw.delivery.outbox.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo
-from alarm_mw.engine.engine import MAX_TIMEOUTS
+from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE, WAITING
@@ -74,7 +74,8 @@ FIGURES: dict[str, str] = {
     "max_shown": f"{request_log.MAX_SHOWN:,}",
     "max_traceback": f"{request_text.MAX_TRACEBACK:,}",
     "traceback_head": f"{request_text.HEAD:,}",
-    "max_timeouts": f"{MAX_TIMEOUTS}",
+    "max_cost": f"{MAX_COST:g}",
+    "cost_window": f"{COST_WINDOW:g}",
     "max_group": f"{lane.MAX_GROUP:,}",
     "mule_deaths": f"{MAX_DEATHS}",
     "repeats": f"{limiters.REPEATS:,}",

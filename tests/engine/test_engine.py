@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from alarm_mw.engine.conditions import key_of
-from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.engine import COST_WINDOW, MAX_COST, Engine
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
 from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.patterns.regexp import RULE_TIMEOUT
 
 ALARMS = ("a", "b", "c")
 _keys = (f"k{n}" for n in itertools.count())
@@ -312,13 +313,32 @@ def test_a_rule_that_is_cut_off_is_named_and_switched_off() -> None:
     endless = r"^(?=(a|aa)+$)a"
     slow = engine(Rule(endless, ("a",)), rule("aaaa", "b"))
     text = b"a" * 100 + b"!\n"
-    for _ in range(MAX_TIMEOUTS):
+    for _ in range(round(MAX_COST / RULE_TIMEOUT)):
         assert not slow.is_switched_off(0)
         verdict = slow.evaluate(line(text), 0.0)
         assert (fired(verdict), verdict.cut_off) == (["b"], (0,))
     assert slow.is_switched_off(0)
     assert slow.evaluate(line(text), 0.0).cut_off == ()
     assert slow.rule(0).pattern == endless
+
+
+def test_a_rule_that_is_cut_off_seldom_stays_on() -> None:
+    """What a rule has cost is counted anew after a while: one bad line now and then switches nothing off."""
+    slow = engine(Rule(r"^(?=(a|aa)+$)a", ("a",)))
+    for now in range(round(MAX_COST / RULE_TIMEOUT) + 2):
+        assert slow.evaluate(line(b"a" * 100 + b"!\n"), now * COST_WINDOW / 4).cut_off == (0,)
+    assert not slow.is_switched_off(0)
+
+
+@pytest.mark.parametrize(("cost", "is_off"), [(0.0625, True), (0.001953125, False)])
+def test_a_rule_that_is_slow_and_never_cut_off_is_switched_off(cost: float, is_off: bool) -> None:
+    """It is the time that counts: many long searches hold alarms up as much, quick ones do not count."""
+    spent = itertools.count(0, cost)
+    compiled = compile_rule(rule("a.c", "a"))
+    slow = Engine([compiled], Prefilter([compiled]), ALARMS, alarm_freq=0, alarm_msg_size=99, clock=lambda: next(spent))
+    for _ in range(8):
+        slow.evaluate(line(b"abd\n"), 0.0, (0,))
+    assert slow.is_switched_off(0) is is_off
 
 
 def test_a_line_on_which_the_only_rule_was_cut_off_has_that_reason() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.engine import MAX_COST, Engine
 from alarm_mw.engine.flood_control.limiters import ALL
 from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
@@ -111,7 +111,7 @@ def test_a_loop_is_known_after_a_restart() -> None:
 def test_a_rule_that_was_switched_off_stays_so() -> None:
     """A regexp that was cut off too often is not tried again by the next process."""
     before = engine(Rule("x", ("a",)))
-    before.memory.timeouts["x a"] = MAX_TIMEOUTS
+    before.memory.costs["x a"] = (MAX_COST, 0.0)
     assert engine(Rule("x", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
     assert not engine(Rule("y", ("a",)), reborn(before.memory, 0.0, 0.0)).is_switched_off(0)
 
@@ -139,13 +139,13 @@ def test_what_is_configured_no_more_is_forgotten() -> None:
         each.silence(name, 1.0, 0.0, "")
         for now in (0.0, 2.0, 3.0):
             each.evaluate(line(b"x%d\n" % n), now)
-        memory.timeouts[f"x{n} {name}"] = 1
+        memory.costs[f"x{n} {name}"] = (0.1, 0.0)
     each.memory.held_back.take("a49")
     assert memory.rates.times.keys() == {ALL, "a49"}
     by_alarm = (memory.same_message.last, memory.repeats.dump(), memory.silences.until, memory.loops.dump())
     assert {name for names in by_alarm for name in names} == {"a49"}
     assert memory.held_back.alarms == {}
-    assert memory.timeouts == {"x49 a49": 1}
+    assert memory.costs == {"x49 a49": (0.1, 0.0)}
     assert set(memory.thresholds.times) <= {"x49 a49"}
 
 

@@ -7,12 +7,13 @@ import time
 import pytest
 
 from alarm_mw.engine.conditions import key_of
-from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.engine import MAX_COST, Engine
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, RequestConditions, Rule
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.quick import QuickPattern
+from alarm_mw.patterns.regexp import RULE_TIMEOUT
 
 UPLOADS = RequestConditions(methods=("POST",), path="^/upload")
 ERRORS = RequestConditions(statuses=((500, 599),), access_log=True)
@@ -79,7 +80,7 @@ def test_a_path_that_takes_too_long_is_cut_off_and_counted() -> None:
     on_path = engine(Rule("", ("a",), request=RequestConditions(path="(?:a.*b|x.*y)")))
     conditions = on_path.rule(0).request or conditions
     slow = record(b"x\n", path="ax" * 150_000, held=(key_of(conditions),))
-    for _ in range(MAX_TIMEOUTS):
+    for _ in range(round(MAX_COST / RULE_TIMEOUT)):
         began = time.monotonic()
         verdict = on_path.evaluate(slow, 0.0)
         assert time.monotonic() - began < 5.0

@@ -198,6 +198,10 @@ class Runtime:
         """Return for how many seconds each alarm is silenced yet, with what was said about it."""
         return self._worker.silences()
 
+    def is_judging(self) -> bool:
+        """Return whether lines are put to the rules at this moment. From any thread."""
+        return self._worker.is_judging
+
     def backlog(self) -> int:
         """Return about how many batches wait for the worker."""
         return self._worker.backlog()

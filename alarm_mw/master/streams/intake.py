@@ -18,6 +18,12 @@ from alarm_mw.patterns.prefilter import Hit
 #: Seconds that output waits at most until the alarms in it are in the outbox.
 PATIENCE = 0.25
 
+#: Seconds of these in which regexps are asked; what takes them longer is judged behind the output.
+VERDICT_PATIENCE = 0.02
+
+#: How often, in seconds, to look what the worker is about.
+_LOOK_EVERY = 0.005
+
 #: Lines within so many seconds of the last may be a flood that is held back; to find out takes a single one 0.1 ms.
 FLOOD = 0.005
 
@@ -43,11 +49,14 @@ class StreamIntake:
         submit: Callable[[Batch], None],
         is_own: Callable[[bytes], bool] | None = None,
         hold_back: Callable[[Batch], bool] = lambda _: False,
+        is_judging: Callable[[], bool] = lambda: False,
     ) -> None:
         self._run_id = run_id
         self._submit = submit
         #: Tries to work a batch off without the worker's thread.
         self._hold_back = hold_back
+        #: Whether the worker is asking regexps, rather than writing to the disk.
+        self._is_judging = is_judging
         #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
         #: For each stream, locks of batches that were not waited for, held until these are worked off; for its reader.
@@ -56,7 +65,7 @@ class StreamIntake:
         self._came: dict[str, float] = {}
 
     def __call__(self, chunk: Chunk) -> None:
-        """Take a chunk; may block for `PATIENCE` seconds."""
+        """Take a chunk; may block for `PATIENCE` seconds, for `VERDICT_PATIENCE` where the rules are slow."""
         hits = chunk.hits if self._is_own is None else self._foreign(chunk.hits, self._is_own)
         counts = _counts(chunk, len(chunk.hits) - len(hits))
         under_way = self._under_way.setdefault(chunk.stream, deque())
@@ -75,8 +84,17 @@ class StreamIntake:
         is_under_way = threading.Lock()
         is_under_way.acquire()
         self._submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
-        if not is_under_way.acquire(timeout=PATIENCE):
+        if (under_way and self._is_judging()) or not self._waited_for(is_under_way):
             under_way.append(is_under_way)
+
+    def _waited_for(self, is_under_way: threading.Lock) -> bool:
+        """Return whether the worker has written a chunk's firings down in time."""
+        until, judged = time.monotonic() + PATIENCE, 0.0
+        while not is_under_way.acquire(timeout=_LOOK_EVERY):
+            judged += _LOOK_EVERY if self._is_judging() else 0.0
+            if judged >= VERDICT_PATIENCE or time.monotonic() >= until:
+                return False
+        return True
 
     def _comes_fast(self, stream: str, now: float) -> bool:
         before, self._came[stream] = self._came.get(stream, 0.0), now

@@ -66,6 +66,8 @@ class Worker:
         #: Since when the ledger has counts that are not written down.
         self._unwritten_since = self._since_when_away()
         self._judge = Judge(engine, is_replaceable=outbox.has_file)
+        #: Whether it is putting lines to the rules at this moment. From any thread.
+        self.is_judging = False
         self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
         self._looping: set[str] = set()
         #: To be called when the counts that were booked are written down.
@@ -188,7 +190,9 @@ class Worker:
         self._silence(batches, now)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
         each = bool(signals.held_back.receivers)
+        self.is_judging = True
         judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
+        self.is_judging = False
         firings = [*digests, *(firing for found in judged for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():

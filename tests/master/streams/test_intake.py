@@ -113,3 +113,39 @@ def test_a_single_line_goes_to_the_worker_at_once() -> None:
     for _ in range(1000):  # one of which is fast enough on any machine
         intake(chunk)
     assert held
+
+
+def test_output_does_not_wait_for_slow_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Output that waits for the disk an hour waits for rules a moment, and not again while these are not done."""
+    monkeypatch.setattr(streams, "PATIENCE", 3600.0)
+    asked: list[bool] = []
+
+    def is_judging() -> bool:
+        asked.append(True)
+        return True
+
+    batches: list[Batch] = []
+    intake = StreamIntake("run", batches.append, is_judging=is_judging)
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    intake(chunk)
+    before = len(asked)
+    intake(chunk)
+    assert len(asked) == before + 1
+    assert len(batches) == 2
+
+
+def test_output_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not the rules that take long, a chunk is not passed on before its alarms are written down."""
+    monkeypatch.setattr(streams, "PATIENCE", 3600.0)
+    batches: list[Batch] = []
+    left = [1, 2, 3, 4, 5, 6, 7]
+
+    def is_judging() -> bool:
+        left.pop()
+        if not left:
+            assert batches[0].done is not None
+            batches[0].done()
+        return False
+
+    StreamIntake("run", batches.append, is_judging=is_judging)(Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),)))
+    assert not left

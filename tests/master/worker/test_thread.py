@@ -15,7 +15,7 @@ from waiting import wait_until
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.engine.engine import MAX_TIMEOUTS, Engine
+from alarm_mw.engine.engine import MAX_COST, Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.rules import compile_rule
@@ -86,7 +86,7 @@ def test_counts_are_told_to_be_written_when_they_are(stage: Stage) -> None:
 def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """What an earlier process has switched off stays off, and nobody has to guess why."""
     memory = stage.worker._engine.memory
-    memory.timeouts["ERR a"] = MAX_TIMEOUTS
+    memory.costs["ERR a"] = (MAX_COST, 0.0)
     rule = compile_rule(Rule("ERR", ("a",)))
     engine = Engine([rule], Prefilter([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
     assert stage.worker.exchange(engine, 10.0)
@@ -306,3 +306,18 @@ def test_the_memory_is_written_at_the_end(tmp_path: Path) -> None:
     assert opened.worker.stop(10.0)
     assert read_memory(opened.outbox).held_back.alarms["a"].count == 6
     opened.outbox.close()
+
+
+def test_whoever_waits_can_see_that_the_rules_are_asked(stage: Stage) -> None:
+    """A reader of output waits for the disk, and not for slow rules: so the worker says which of the two it is."""
+    seen: list[bool] = []
+
+    def record(hit: Hit) -> Record:
+        seen.append(stage.worker.is_judging)
+        return Record(hit.line, "stdout", 1.0, "k")
+
+    done = threading.Event()
+    stage.worker.submit(Batch(done=done.set, lines=Lines("stdout", [Hit(0, b"ERR\n", (1,))], record)))
+    assert done.wait(10.0)
+    assert seen == [True]
+    assert not stage.worker.is_judging

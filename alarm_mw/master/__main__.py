@@ -12,6 +12,7 @@ import threading
 from alarm_mw.master.link import Inheritance
 from alarm_mw.master.process import MasterProcess
 from alarm_mw.supervisor.plan import Plan
+from alarm_mw.system.linux import PR_SET_DUMPABLE, prctl
 
 #: Signals to a whole process group or unit, meant for the server: the master ends when its work is done.
 OUTLIVED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
@@ -21,6 +22,8 @@ log = logging.getLogger("alarm_mw.master")
 
 def main() -> int:
     """Run until the supervisor says stop, or is gone and the server's output has ended."""
+    # The configuration's secrets are in its memory: no core is written, and no process of this user's reads them there.
+    prctl(PR_SET_DUMPABLE, 0)
     outlive_signals()
     threading.excepthook = end_process
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")

@@ -8,6 +8,7 @@ import struct
 from typing import NamedTuple
 
 PR_SET_PDEATHSIG = 1
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 
 _SFD_CLOEXEC = os.O_CLOEXEC

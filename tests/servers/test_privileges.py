@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import socket
 import sys
 import tempfile
@@ -93,3 +95,20 @@ def test_workers_with_fewer_rights_raise_alarms(installation: Any, until: Callab
     assert process.wait(60) == 0
     process.stdout.close()
     assert "does not belong to this server" in (installation.directory / "errors").read_text()
+
+
+def test_a_master_that_crashes_leaves_no_image_of_its_memory(installation: Any, until: Callable[..., None]) -> None:
+    """A core file would hold the configuration's secrets, in whatever directory the server was started."""
+
+    def allow_cores() -> None:
+        resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    options = ("--alarm", "a log:", "--log-alarm", "a TERRIBLE")
+    process = installation.start(options, "cat", stdin=-1, stdout=-1, stderr=-1, preexec_fn=allow_cores)
+    until(lambda: installation.status().get("pid"))
+    first = installation.status()["pid"]
+    os.kill(first, signal.SIGSEGV)
+    until(lambda: installation.status().get("pid") not in (None, first))
+    process.communicate(b"", timeout=60)
+    assert [path.name for path in installation.directory.rglob("core*")] == []

@@ -41,6 +41,7 @@ from alarm_mw.master.reload import Reloader
 from alarm_mw.master.restart import needs_restart
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState
 from alarm_mw.master.threads import start_thread
@@ -49,7 +50,7 @@ from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.supervisor.plan import Plan
-from alarm_mw.system.descriptors import write_all, write_at_once
+from alarm_mw.system.descriptors import write_all
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.shared import token_of
 
@@ -86,11 +87,12 @@ class MasterProcess:
         loaded = Loaded.from_json(plan.settings)
         settings = loaded.settings
         self._mules = Mules(settings.mules, {**os.environ, **plan.server_env}, settings.execution)
+        self._log_writer = LogWriter(STDERR)
         self._runtime = Runtime(
             settings,
             outbox=self._state_dir / "outbox.db",
-            write_log=write_stderr,
-            write_log_at_once=functools.partial(write_at_once, STDERR),
+            write_log=self._log_writer.write,
+            write_log_at_once=self._log_writer.write_at_once,
             metrics=Metrics(MetricsFile(self._state_dir / "metrics.json", plan.run_id)),
             server_pid=lambda: self._server_pid,
             retired=loaded.retired,
@@ -228,6 +230,7 @@ class MasterProcess:
         for stream in self._streams:
             reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))
+            self._log_writer.watch(reader, stream.sink)
             self._threads.append(start_thread(f"reader-{stream.name}", functools.partial(_read, reader, stream)))
 
     def _stop_readers(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import signal
 import sqlite3
@@ -339,3 +340,27 @@ def test_an_unknown_alarm_in_a_rule_keeps_no_server_down(installation: Any) -> N
     strict = installation.run([*options, "--strict"], "echo", "served")
     assert (strict.returncode, strict.stdout) == (2, b"")
     assert strict.stderr == b"--log-alarm (1st): unknown alarm 'b'\n"
+
+
+#: Prints lines that match, and lines in two parts.
+IN_PARTS = """
+import os, time
+for n in range(60):
+    os.write(1, b"TERRIBLE ALARM %d\\n" % n)
+    os.write(2, b"first, ")
+    time.sleep(0.002)
+    os.write(2, b"second %d\\n" % n)
+    time.sleep(0.002)
+"""
+
+
+def test_alarms_in_the_log_stand_between_the_lines_of_the_output(installation: Any) -> None:
+    """Under ``2>&1`` no alarm of `log:` is written into a line that the server has half written."""
+    options = ("--alarm", "a log:", "--log-alarm", "a ^TERRIBLE ALARM")
+    with (installation.directory / "log").open("wb") as log:
+        process = installation.start(options, sys.executable, "-c", IN_PARTS, stdout=log, stderr=subprocess.STDOUT)
+        assert process.wait(60) == 0
+    lines = (installation.directory / "log").read_text().splitlines()
+    assert sum(" - ALARM: " in line for line in lines) == 60
+    assert [line for line in lines if "ALARM:" in line and not re.match("[A-Z][a-z]{2} [A-Z][a-z]{2} ", line)] == []
+    assert [line for line in lines if line.startswith("first")] == [f"first, second {n}" for n in range(60)]

@@ -76,6 +76,8 @@ class StreamReader:
     ) -> None:
         self.name = name
         self.prefilter = prefilter
+        #: Called when `is_within_line` is known and nothing of what it is about has gone out; may wait a moment.
+        self.before_output: Callable[[], None] | None = None
         self._source, self._sink, self._transit = source, sink, transit
         self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
         self._state = state if state is not None else StreamState()
@@ -83,6 +85,9 @@ class StreamReader:
         self._stopping = self._losing = False
         self._waker: int | None = None
         self._waker_lock = threading.Lock()
+        self._line = self._end = self._stop = 0
+        self._oversized = False
+        self._cutter = LineCutter()
         self._tally = Tally(name)
 
     def run(self) -> None:
@@ -103,6 +108,12 @@ class StreamReader:
                 os.close(woken)
                 os.close(self._waker)
                 self._waker = None
+
+    @property
+    def is_within_line(self) -> bool:
+        """Whether what has gone out, or is going out now, ends within a line. For any thread."""
+        # Of what has gone out it is known later: the thread has to come to its turn after the system call.
+        return self._line < self._end or self._cutter.line < self._stop or self._oversized or self._cutter.oversized
 
     def stop(self) -> None:
         """Let `run` return soon; the rest of the stream stays in the source. For any thread; does not block."""
@@ -174,6 +185,8 @@ class StreamReader:
     def _forward(self, size: int) -> None:
         """Take the next `size` bytes in the buffer on their way."""
         self._look_at(size)
+        if self.before_output is not None:
+            self.before_output()
         while self._end < self._stop:
             # From here on, who reads the position finds out how much has gone out.
             self._save()

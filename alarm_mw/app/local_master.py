@@ -20,7 +20,9 @@ from alarm_mw.master.monitors import Monitors
 from alarm_mw.master.runtime.runtime import FindAction, Runtime
 from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.lines import longest_line
 from alarm_mw.master.streams.reader import StreamReader
+from alarm_mw.master.streams.state import StreamState, state_size
 from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import NotRunningError
@@ -57,6 +59,7 @@ class LocalClient:
     def __init__(self, settings: Settings, *, find_action: FindAction = actions.find) -> None:
         refuse_mules(settings)
         self._stderr = 2
+        self._alarm_msg_size = settings.alarm_msg_size
         self._tally = Tally()
         self._own_prints = OwnPrints()
         self._tees = Tees()
@@ -155,6 +158,7 @@ class LocalClient:
             self._runtime.hold_back,
             self._runtime.is_judging,
         )
+        longest = longest_line(self._alarm_msg_size)
         for name, copy in capture.copies.items():
             reader = StreamReader(
                 name,
@@ -162,6 +166,8 @@ class LocalClient:
                 None,
                 prefilter=self._runtime.prefilter,
                 hand_over=functools.partial(self._hand_over, intake),
+                state=StreamState(bytearray(state_size(longest))),
+                longest=longest,
                 on_end=capture.copy_ended,
             )
             self._readers.append((reader, start_thread(f"reader-{name}", reader.run)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from msgspec import structs
 
@@ -24,23 +25,26 @@ MAX_MULES = 1000
 _NUMBER = re.compile("[0-9]{1,9}")
 
 
-def read_mule_option(entry: Entry, report: Report) -> list[str]:
-    """Return the programs of ``mule = PROGRAM`` or ``mules = N``: an empty one is a mule without a program."""
+def read_mule_option(entry: Entry, report: Report, folder: str = "") -> list[str]:
+    """Return the programs of ``mule = PROGRAM`` or ``mules = N``: an empty one is a mule without a program.
+
+    `folder` is where they run.
+    """
     if entry.option == "mule":
         program = "" if entry.value == "true" else entry.value
-        _look_for(program, entry.where, report)
+        _look_for(program, entry.where, report, folder)
         return [program]
     if not _NUMBER.fullmatch(entry.value) or int(entry.value) > MAX_MULES:
         report.wrong(entry.where, f"{entry.key}: expected a number of mules, 0 to {MAX_MULES}, got {entry.value!r}")
         return []
     programs = [""] * int(entry.value)
     for program in programs[:1]:
-        _look_for(program, entry.where, report)
+        _look_for(program, entry.where, report, folder)
     return programs
 
 
-def read_mule_table(root: Table) -> list[str]:
-    """Return the programs of ``mules = ["file.py", …]``."""
+def read_mule_table(root: Table, folder: str = "") -> list[str]:
+    """Return the programs of ``mules = ["file.py", …]``; `folder` is where they run."""
     value = root.values.get("mules", [])
     if root.is_broken("mules"):
         return []
@@ -49,7 +53,7 @@ def read_mule_table(root: Table) -> list[str]:
         return []
     for index, program in enumerate(value):
         if isinstance(program, str):
-            _look_for(program, root.where("mules", index), root.origin.report)
+            _look_for(program, root.where("mules", index), root.origin.report, folder)
         else:
             root.wrong(f"mules: expected a file or a module, got {kind_of(program)}", "mules", index)
     return [program for program in value if isinstance(program, str)]
@@ -86,8 +90,8 @@ def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report, *
     return structs.replace(alarm, options=MuleOptions())
 
 
-def _look_for(program: str, where: Where, report: Report) -> None:
+def _look_for(program: str, where: Where, report: Report, folder: str) -> None:
     if not program:
         report.warn(where, "a mule without a program handles no message and no signal here: name a file or a module")
-    elif program.endswith(".py") and not os.path.isfile(program):
+    elif program.endswith(".py") and not os.path.isfile(Path(folder, program)):
         report.warn(where, f"there is no file {program!r} yet, which is to run as a mule")

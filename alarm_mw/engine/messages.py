@@ -34,15 +34,19 @@ def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:
             yield field.name, value
 
 
-def cut(message: bytes, size: int) -> bytes:
-    """Return the message in at most `size` bytes; one that had to be cut says how long it was."""
-    if len(message) <= size:
+def cut(message: bytes, size: int, whole: int = 0) -> bytes:
+    """Return the message in at most `size` bytes; one that had to be cut says how long it was.
+
+    `whole` is not 0 for the first part of a line: it has so many bytes; below zero, more than so many.
+    """
+    if len(message) <= size and not whole:
         return message
     newline = b"\n" if message.endswith(b"\n") else b""
-    note = b" [cut: %d bytes]" % len(message) + newline
+    more = b"more than " if whole < 0 else b""
+    note = b" [cut: %b%d bytes]%b" % (more, abs(whole) or len(message), newline)
     if len(note) > size:
         note = b""
-    kept = message[: size - len(note)]
+    kept = message.removesuffix(newline)[: size - len(note)]
     # A character of several bytes is not cut in two.
     return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
 

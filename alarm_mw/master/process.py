@@ -41,9 +41,10 @@ from alarm_mw.master.reload import Reloader
 from alarm_mw.master.restart import needs_restart
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.lines import longest_line
 from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
-from alarm_mw.master.streams.state import STATE_SIZE, StreamState
+from alarm_mw.master.streams.state import StreamState, state_size
 from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Silence
 from alarm_mw.model.interfaces import no_deaths
@@ -242,7 +243,9 @@ class MasterProcess:
     def _reader(
         self, stream: StreamFds, prefilter: Prefilter, intake: StreamIntake
     ) -> tuple[StreamReader, CrashTap | None]:
-        os.truncate(stream.state, STATE_SIZE)  # empty where no master was before, else of this size already
+        longest = longest_line(self._reloader.loaded.settings.alarm_msg_size)
+        # Empty where no master was before; what an earlier one has left there stays.
+        os.truncate(stream.state, max(os.fstat(stream.state).st_size, state_size(longest)))
         tap = CrashTap(prefilter, intake, self._desk) if self._desk is not None else None
         reader = StreamReader(
             stream.name,
@@ -252,6 +255,7 @@ class MasterProcess:
             hand_over=tap or intake,
             state=StreamState.from_fd(stream.state),
             transit=stream.transit,
+            longest=longest,
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),
         )

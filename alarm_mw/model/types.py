@@ -113,6 +113,8 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     context: bytes = b""
     #: The log call that it was made of: of several records of one call, an alarm is fired for one. Empty: not known.
     call: str = ""
+    #: Of a line of which the message is the first part, how many bytes it has; below zero: more than so many.
+    size: int = 0
 
     @property
     def text(self) -> str:

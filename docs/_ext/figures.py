@@ -19,7 +19,7 @@ from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE, WAITING
-from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
 from alarm_mw.patterns.regexp import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import watchdog
 from alarm_mw.supervisor.carriers.carriers import TOO_MANY
@@ -69,6 +69,7 @@ FIGURES: dict[str, str] = {
     "cmd_processes": f"{CmdAction.concurrency}",
     "spill_size": f"{SPILL_SIZE // 2**20}",
     "max_line": f"{MAX_LINE:,}",
+    "most_line": f"{MOST_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_record": f"{request_log.MAX_RECORD:,}",
     "max_shown": f"{request_log.MAX_SHOWN:,}",

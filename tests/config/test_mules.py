@@ -54,6 +54,21 @@ def test_a_file_that_is_not_there_is_a_warning(examined: Examine) -> None:
 
 
 @pytest.mark.parametrize(
+    "written",
+    [
+        {"ini": "[uwsgi]\nmule = a.py\nchdir = yard\n"},
+        {"toml": 'mules = ["a.py"]\n[execution]\nchdir = "yard"\n'},
+    ],
+)
+def test_a_file_is_looked_for_where_mules_run(examined: Examine, tmp_path: Path, written: dict[str, str]) -> None:
+    """That is the directory of `chdir`."""
+    (tmp_path / "yard").mkdir()
+    assert "there is no file 'a.py' yet" in texts(examined(**written))[0]
+    (tmp_path / "yard" / "a.py").touch()
+    assert texts(examined(**written)) == []
+
+
+@pytest.mark.parametrize(
     ("written", "text"),
     [
         ({"ini": "[uwsgi]\nmules = many\n"}, "a.ini:2: mules: expected a number of mules, 0 to 1000, got 'many'"),

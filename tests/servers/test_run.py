@@ -38,6 +38,19 @@ def test_a_printed_line_runs_a_command(installation: Any) -> None:
     assert (installation.directory / "out.txt").read_bytes() == b"TERRIBLE ALARM! x\n"
 
 
+@pytest.mark.parametrize(
+    ("size", "end"), [(8_192, b"x [cut: 190006 bytes]\n"), (131_072, b"x [cut: 190006 bytes]\n"), (300_000, b"xxx\n")]
+)
+def test_a_long_line_is_judged_and_says_how_long_it_is(installation: Any, size: int, end: bytes) -> None:
+    """Up to `alarm-msg-size` it is delivered whole; beyond, the message has the line's true length."""
+    options = ("--alarm", "a cmd:cat > out.txt", "--log-alarm", "a TERRIBLE", "--alarm-msg-size", str(size))
+    result = installation.run(options, "python", "-c", "print('TERRIBLE ALARM'.ljust(190_005, 'x'))")
+    assert len(result.stdout) == 190_006
+    message = (installation.directory / "out.txt").read_bytes()
+    assert len(message) == min(size, 190_006)
+    assert message.endswith(end)
+
+
 def test_the_last_line_needs_no_newline(installation: Any) -> None:
     """A last line without a newline comes through and is matched."""
     result = installation.run(OPTIONS, "printf", "TERRIBLE ALARM! no newline")
@@ -87,7 +100,7 @@ def test_death_by_signal_is_passed_through(installation: Any) -> None:
     [
         (("--alarm", "a cdm:x"), "did you mean 'cmd'"),
         (("--alarm", "a cmd"), "--alarm (1st)"),
-        ((*OPTIONS, "--log-alarm", "b x"), "--log-alarm (2nd)"),
+        ((*OPTIONS, "--strict", "--log-alarm", "b x"), "--log-alarm (2nd)"),
         (("--alarm", "a cmd:x", "--log-alarm", "a ("), "--log-alarm (1st)"),
         (("--config", "missing.toml"), "missing.toml"),
         (("--ini", "missing.ini"), "missing.ini"),

@@ -71,11 +71,12 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part = Part()
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.fields |= _numbers(root)
+    execution = read_execution_table(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
         "metrics": read_metrics(root),
         "outbox": read_outbox(root),
-        "execution": read_execution_table(root),
+        "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
     if name := read_server_name(root):
@@ -85,7 +86,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.alarms += map(_as_uwsgi, alarms) if is_uwsgi(root) else alarms
     part.rules += _rules(root)
     part.monitors += read_monitors(root)
-    part.mules += read_mule_table(root)
+    part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
     return part

@@ -65,10 +65,12 @@ def read_options(
     syntax: Syntax = Syntax.PCRE,
     is_strict: bool = False,
     socket_timeout: float | None = None,
+    folder: str = "",
 ) -> Part:
     """Return what the entries say of alarms; the other keys of each file become one warning.
 
     `is_strict`: a rule may name no unknown alarm. `socket_timeout`: uWSGI's option of that name, in seconds.
+    `folder`: where mules run.
     """
     part = Part()
     ignored: dict[str, list[str]] = {}
@@ -85,7 +87,7 @@ def read_options(
         elif option in MONITORS:
             part.monitors += read_monitor(entry, option, report)
         elif option in MULE_OPTIONS:
-            part.mules += read_mule_option(entry, report)
+            part.mules += read_mule_option(entry, report, folder)
         elif not _is_silent(option):
             ignored.setdefault(entry.where.file, []).append(entry.key)
     for file, keys in ignored.items():

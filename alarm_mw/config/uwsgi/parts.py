@@ -23,9 +23,11 @@ def read_uwsgi(sources: Sources, environ: Mapping[str, str], find_action: FindAc
     flags = expand(_flag_entries(sources.flags), environ, report)
     groups = [*files, flags]
     entries = [entry for group in groups for entry in group]
-    timeout = read_socket_timeout(entries, report)
-    parts = [read_options(group, find_action, report, socket_timeout=timeout) for group in groups]
-    if (execution := read_execution(entries, report)) != Execution():
+    timeout, execution = read_socket_timeout(entries, report), read_execution(entries, report)
+    parts = [
+        read_options(group, find_action, report, socket_timeout=timeout, folder=execution.chdir) for group in groups
+    ]
+    if execution != Execution():
         parts[-1].fields["execution"] = execution
     return parts
 

@@ -60,7 +60,7 @@ class Gatekeeper:
 
     def decide(self, alarm: str, record: Record, now: float, rule: CompiledRule | None) -> Firing | Held:
         """Fire the alarm for a record, or hold it back; `rule` is None where it is fired directly."""
-        message = cut(record.message, self._msg_size)
+        message = cut(record.message, self._msg_size, record.size)
         why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
         if why is not None:
             due = self._due(alarm, why, now)
@@ -73,7 +73,7 @@ class Gatekeeper:
         untold = self._memory.held_back.take(alarm)
         count, since = (untold.count, untold.since) if untold is not None else (0, None)
         if record.context:
-            message = cut(record.message + record.context, self._msg_size)
+            message = cut(record.message + record.context, self._msg_size, record.size)
         key = f"{record.key}.{named(alarm)}"
         if rule is None:
             return Firing(key, alarm, message, record, record.time, "", count, since)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from alarm_mw.patterns.prefilter import Hit
 
@@ -30,12 +31,14 @@ class Chunk:
     lost: int = 0
     #: Whose the numbers of the hits' rules are (`LinePrefilter.rule_set`).
     rule_set: object = None
+    #: How long the lines are of which a hit is the first part, by its place in the stream (`lines.Piece.size`).
+    sizes: Mapping[int, int] = field(default_factory=dict)
 
 
 class Tally:
     """Adds up what is to be handed over next."""
 
-    __slots__ = ("_first", "hits", "lines", "lost", "oversized", "rule_set", "stream", "unjudged")
+    __slots__ = ("_first", "hits", "lines", "lost", "oversized", "rule_set", "sizes", "stream", "unjudged")
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -48,6 +51,7 @@ class Tally:
         # Lines told of that will come again (below zero) wait until they have come.
         self.lines = min(self.lines, 0)
         self.hits: list[Hit] = []
+        self.sizes: dict[int, int] = {}
         self.oversized = self.unjudged = self.lost = 0
         self._first: float | None = None
 
@@ -70,6 +74,6 @@ class Tally:
         if self.lines <= 0 and not self.urgent:
             return None
         counts = (self.oversized, self.unjudged, self.lost)
-        chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set)
+        chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set, self.sizes)
         self._clear()
         return chunk

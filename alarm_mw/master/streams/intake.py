@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from alarm_mw.master.streams.chunk import Chunk
-from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.prefilter import Hit
@@ -77,7 +76,7 @@ class StreamIntake:
             self._submit(Batch((), {chunk.stream: counts}))
             return
         now = time.time()
-        lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk.stream, now), chunk.rule_set)
+        lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk, now), chunk.rule_set)
         may_be_held = self._comes_fast(chunk.stream, now) and not under_way
         if may_be_held and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
             return
@@ -103,12 +102,12 @@ class StreamIntake:
     def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
         return [hit for hit in hits if not is_own(hit.line)]
 
-    def _record(self, stream: str, now: float, hit: Hit) -> Record:
+    def _record(self, chunk: Chunk, now: float, hit: Hit) -> Record:
         # The place in the stream makes the key: a line that two masters have seen is known by it.
-        key = f"{self._run_id}.{stream}.{hit.start}.{zlib.crc32(hit.line):08x}"
+        key = f"{self._run_id}.{chunk.stream}.{hit.start}.{zlib.crc32(hit.line):08x}"
         # The first part of a line that was too long stays a line.
-        is_cut = len(hit.line) >= MAX_LINE and not hit.line.endswith(b"\n")
-        return Record(hit.line + b"\n" if is_cut else hit.line, stream, now, key)
+        size = chunk.sizes.get(hit.start, 0)
+        return Record(hit.line + b"\n" if size else hit.line, chunk.stream, now, key, size=size)
 
 
 def _has_room(under_way: deque[threading.Lock]) -> bool:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-#: The longest line that is judged whole, in bytes, its newline included.
+#: The longest line that is judged whole, in bytes, its newline included; with a larger `alarm_msg_size` so much.
 MAX_LINE = 131_072
+
+#: The longest that may become.
+MOST_LINE = 16 * 1024 * 1024
 
 #: In so many bytes at the end of a chunk, its last newline is looked for first.
 _TAIL = 1024
@@ -17,11 +20,18 @@ def count_lines(data: bytes) -> int:
     return len(data) - len(data.replace(b"\n", b""))
 
 
+def longest_line(alarm_msg_size: int) -> int:
+    """Return how many bytes of a line are judged where messages may have so many."""
+    return min(max(MAX_LINE, alarm_msg_size), MOST_LINE)
+
+
 class Piece(NamedTuple):
     """A part of the buffer that the rules are to see: whole lines, or the first part of a line that is too long."""
 
     start: int
     stop: int
+    #: Of a line that is too long, how long it is; below zero where it goes on: it is longer than that.
+    size: int = 0
 
 
 class LineCutter:
@@ -31,14 +41,15 @@ class LineCutter:
     arrives byte by byte is proportional to its length.
     """
 
-    __slots__ = ("line", "oversized", "oversized_ends", "oversized_lines")
+    __slots__ = ("_longest", "line", "oversized", "oversized_ends", "oversized_lines")
 
-    def __init__(self, line: int = 0, *, oversized: bool = False) -> None:
+    def __init__(self, line: int = 0, *, oversized: bool = False, longest: int = MAX_LINE) -> None:
+        self._longest = longest
         #: Where in the buffer the line under way begins.
         self.line = line
         #: Has the line under way been cut for its first part already? The rest of it is not kept.
         self.oversized = oversized
-        #: How many lines were longer than `MAX_LINE` so far.
+        #: How many lines were longer than `longest` so far.
         self.oversized_lines = 0
         #: How many of these have ended: their newlines are in no piece.
         self.oversized_ends = 0
@@ -46,11 +57,11 @@ class LineCutter:
     def cut(self, buffer: memoryview, begin: int, end: int) -> list[Piece]:
         """Return the pieces of the buffer that are completed by what has come from `begin` to `end`.
 
-        That are at most `MAX_LINE` bytes. A piece may start before `begin`, at the line that was under way.
+        That are at most `longest` bytes. A piece may start before `begin`, at the line that was under way.
         """
         pieces = []
         whole = _end_of_lines(buffer, begin, end)
-        if self.oversized or end - self.line > MAX_LINE:
+        if self.oversized or end - self.line > self._longest:
             pieces += self._cut_oversized(begin, bytes(buffer[begin:end]))
         if whole > self.line:
             pieces.append(Piece(self.line, whole))
@@ -61,9 +72,11 @@ class LineCutter:
         # Only the line under way can be too long: what begins in `fresh` ends in it.
         newline = fresh.find(b"\n")
         stop = begin + (len(fresh) if newline < 0 else newline + 1)
-        if not self.oversized and stop - self.line <= MAX_LINE:
+        size = stop - self.line
+        if not self.oversized and size <= self._longest:
             return []
-        pieces = [] if self.oversized else [Piece(self.line, self.line + MAX_LINE)]
+        known = size if newline >= 0 else -size
+        pieces = [] if self.oversized else [Piece(self.line, self.line + self._longest, known)]
         self.oversized_lines += len(pieces)
         self.oversized_ends += newline >= 0
         self.line = stop

@@ -56,7 +56,8 @@ class StreamReader:
     bytes go out; while it blocks, so does the stream; what it raises ends `run`, before
     anything is passed on. After a kill it may see a hit again, under the same offset.
     `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
-    All three are called in the thread of `run`.
+    All three are called in the thread of `run`. Of a line that is longer than `longest` bytes so many are judged, for
+    which the state's mapping must have room (`state_size`).
 
     `prefilter` may be replaced at any time, from any thread. The descriptors stay the caller's.
     """
@@ -71,6 +72,7 @@ class StreamReader:
         hand_over: Callable[[Chunk], None],
         state: StreamState | None = None,
         transit: tuple[int, int] | None = None,
+        longest: int = MAX_LINE,
         on_end: Callable[[str], None] = lambda _: None,
         on_broken: Callable[[str, OSError], None] = lambda _, __: None,
     ) -> None:
@@ -79,6 +81,7 @@ class StreamReader:
         #: Called when `is_within_line` is known and nothing of what it is about has gone out; may wait a moment.
         self.before_output: Callable[[], None] | None = None
         self._source, self._sink, self._transit = source, sink, transit
+        self._longest = longest
         self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
         self._state = state if state is not None else StreamState()
         self._buffer = self._state.buffer
@@ -127,11 +130,11 @@ class StreamReader:
         self._tally.lost += self._passage.resume()
         position = self._state.load()
         if position.out < position.end:
-            position = settle(position, self._buffer, self._look_ahead(), MAX_LINE)
+            position = settle(position, self._buffer, self._look_ahead(), self._longest)
         self._passed, self._tally.lines = position.passed, position.lines
         self._line, self._oversized = position.line, position.oversized
         self._end = self._stop = position.out
-        self._cutter = LineCutter(self._line, oversized=self._oversized)
+        self._cutter = LineCutter(self._line, oversized=self._oversized, longest=self._longest)
         self._save()
 
     def _save(self) -> None:
@@ -209,10 +212,12 @@ class StreamReader:
         offset = self._passed - self._end
         prefilter = self.prefilter
         self._tally.rule_set = prefilter.rule_set
-        for start, stop in pieces:
+        for start, stop, size in pieces:
             data = bytes(self._buffer[start:stop])
             lines = count_lines(data)
             self._tally.lines += lines
+            if size:
+                self._tally.sizes[offset + start] = size
             hits = self._scan(prefilter, data, offset + start)
             if hits is None:
                 self._tally.unjudged += max(lines, 1)

@@ -11,7 +11,7 @@ import mmap
 import struct
 from typing import NamedTuple
 
-#: The size of the mapping in bytes.
+#: The size of the mapping in bytes, for the shortest of the longest lines (`lines.longest_line`).
 STATE_SIZE = 524_288
 
 #: Names this layout. Memory that begins otherwise is new, or another version's, and holds no position.
@@ -42,8 +42,13 @@ class Position(NamedTuple):
     oversized: bool = False
 
 
+def state_size(longest: int) -> int:
+    """Return the size of a mapping whose buffer holds a line of `longest` bytes at two places, and what comes."""
+    return max(STATE_SIZE, 4 * longest)
+
+
 class StreamState:
-    """The position and the buffer of one reader in `memory`, a mapping of `STATE_SIZE` bytes.
+    """The position and the buffer of one reader in `memory`, a mapping of `state_size` bytes.
 
     Without `memory` it lasts no longer than the process. For one reader at a time.
     """
@@ -60,7 +65,7 @@ class StreamState:
     @classmethod
     def from_fd(cls, descriptor: int) -> StreamState:
         """Return the state in the file `descriptor` (a memfd), which may be closed afterwards."""
-        return cls(mmap.mmap(descriptor, STATE_SIZE))
+        return cls(mmap.mmap(descriptor, 0))
 
     def load(self) -> Position:
         """Return the last position that was saved."""

@@ -41,10 +41,13 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
         assert batch.done is not None
         batch.done()
 
-    StreamIntake("run", submit)(Chunk("stdout", 1, (Hit(0, b"x" * MAX_LINE, (0,)),)))
+    hits = (Hit(0, b"x" * MAX_LINE, (0,)), Hit(MAX_LINE + 5, b"y\n", (0,)))
+    StreamIntake("run", submit)(Chunk("stdout", 1, hits, sizes={0: MAX_LINE + 5}))
     lines = batches[0].lines
     assert lines is not None
-    assert lines.record(lines.hits[0]).message == b"x" * MAX_LINE + b"\n"
+    long, short = map(lines.record, lines.hits)
+    assert (long.message, long.size) == (b"x" * MAX_LINE + b"\n", MAX_LINE + 5)
+    assert (short.message, short.size) == (b"y\n", 0)
 
 
 def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.master.streams.lines import MAX_LINE, LineCutter, count_lines
+from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE, LineCutter, count_lines, longest_line
 
 texts = st.lists(
     st.one_of(
@@ -53,7 +54,23 @@ def test_a_line_that_arrives_byte_by_byte_is_cut_when_it_is_complete() -> None:
     cutter = LineCutter()
     line = b"TERRIBLE ALARM\n"
     pieces = [cutter.cut(memoryview(line), at, at + 1) for at in range(len(line))]
-    assert pieces == [[]] * (len(line) - 1) + [[(0, len(line))]]
+    assert pieces == [[]] * (len(line) - 1) + [[(0, len(line), 0)]]
+
+
+@pytest.mark.parametrize("longest", [MAX_LINE, 2 * MAX_LINE])
+def test_the_first_part_of_a_long_line_says_how_long_it_is(longest: int) -> None:
+    """Where its end has come; else it is longer than what has."""
+    line = b"x" * longest + b"yz\n"
+    cutter = LineCutter(longest=longest)
+    assert cutter.cut(memoryview(line), 0, len(line)) == [(0, longest, longest + 3)]
+    cutter = LineCutter(longest=longest)
+    assert cutter.cut(memoryview(line), 0, longest + 1) == [(0, longest, -longest - 1)]
+    assert cutter.cut(memoryview(line), longest + 1, len(line)) == []
+
+
+def test_with_longer_messages_longer_lines_are_judged() -> None:
+    """Never less than without, and within bounds."""
+    assert [longest_line(size) for size in (1, MAX_LINE + 1, MOST_LINE + 1)] == [MAX_LINE, MAX_LINE + 1, MOST_LINE]
 
 
 @given(st.binary())

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
-from alarm_mw.master.streams.state import STATE_SIZE, StreamState
+from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.patterns.prefilter import Hit
 
 LIMIT = 20.0
@@ -133,7 +133,9 @@ def lines_of(chunks: list[Chunk]) -> int:
 Open = Callable[..., Stream]
 
 
-def open_stream(regexp: bytes = b"ALARM", state: StreamState | None = None, sink: int | None = None) -> Stream:
+def open_stream(
+    regexp: bytes = b"ALARM", state: StreamState | None = None, sink: int | None = None, longest: int = MAX_LINE
+) -> Stream:
     source, write = os.pipe()
     read, end = os.pipe()
     chunks: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
@@ -146,6 +148,7 @@ def open_stream(regexp: bytes = b"ALARM", state: StreamState | None = None, sink
         prefilter=RegexpScreen(regexp),
         hand_over=chunks.put,
         state=state,
+        longest=longest,
         on_end=lambda _: ended.set(),
         on_broken=lambda _, error: broken.put(error),
     )
@@ -297,6 +300,19 @@ def test_an_endless_line_needs_no_memory(stream_of: Open) -> None:
     assert sum(chunk.oversized for chunk in chunks) == 1
     assert lines_of(chunks) == 2
     assert peak < 1_000_000
+
+
+def test_longer_lines_can_be_judged(stream_of: Open) -> None:
+    """With room for them, in whatever portions they come."""
+    longest = 3 * MAX_LINE
+    line = b"x" * (longest - 6) + b"ALARM\n"
+    stream = stream_of(state=StreamState(bytearray(state_size(longest))), longest=longest)
+    for _ in range(3):
+        stream.send(line)
+    stream.send(b"ALARM" + line)
+    chunks = stream.end()
+    assert hits_of(chunks) == [*((at * longest, line) for at in range(3)), (3 * longest, b"ALARM" + line[:-5])][:4]
+    assert [size for chunk in chunks for size in chunk.sizes.values()] == [longest + 5]
 
 
 def test_new_rules_apply_to_a_running_stream(stream_of: Open) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.master.streams.lines import MAX_LINE
-from alarm_mw.master.streams.state import STATE_SIZE, Position, StreamState, gone_out, settle
+from alarm_mw.master.streams.state import STATE_SIZE, Position, StreamState, gone_out, settle, state_size
 
 
 @pytest.fixture
@@ -64,9 +64,10 @@ def test_a_save_that_was_cut_short_leaves_the_former_position(memory: int) -> No
 
 def test_the_buffer_holds_the_longest_half_line_and_two_chunks() -> None:
     """There is always a place for the line under way that does not overlap its former one."""
-    state = StreamState()
-    assert len(state.buffer) - MAX_LINE - MAX_LINE >= MAX_LINE
-    state.close()
+    for longest in (MAX_LINE, 3 * MAX_LINE):
+        state = StreamState(bytearray(state_size(longest)))
+        assert len(state.buffer) - longest - longest >= MAX_LINE
+        state.close()
 
 
 @given(st.binary(min_size=1), st.binary(), st.data())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -92,7 +93,9 @@ def sapi_rate(words: int) -> int:
 
 def speakable(message: bytes, limit: int) -> str:
     """Return at most `limit` characters of `message` as text that no voice takes for a command, on one line."""
-    text = _UNSPOKEN.sub(" ", printable(message)).strip()
+    # espeak-ng passes over some format characters, as a soft hyphen, and would see a command around one.
+    heard = (char for char in printable(message) if unicodedata.category(char) != "Cf")
+    text = _UNSPOKEN.sub(" ", "".join(heard)).strip()
     while _COMMAND in text:
         text = text.replace(_COMMAND, "[ [")
     return text if len(text) <= limit else f"{text[: limit - 1]}…"

@@ -262,6 +262,7 @@ def test_sapis_rate(words: int, rate: int) -> None:
         (b"ERR  x\n", "ERR x"),
         (b"a\x01+10sb\x1b[31m\r\n", "a +10sb [31m"),
         (b"[[slnc 9999]] [[[x", "[ [slnc 9999]] [ [ [x"),
+        ("a [\u00ad[h@l'oU]] [\u200c[x".encode(), "a [ [h@l'oU]] [ [x"),
         (b"caf\xc3\xa9 \xff\xe2\x80\xae\n", "café"),
         (b"first\nsecond\n", "first second"),
         (b"0123456789abc", "012345678…"),

@@ -155,3 +155,14 @@ def test_combinations_of_literals_are_remembered_in_bounds(monkeypatch: pytest.M
     prefilter = Prefilter(compiled)
     lines = [b"aa\n", b"bb\n", b"cc\n", b"aa bb\n", b"bb cc\n", b"aa bb cc\n"] * 2
     assert [hit.rules for hit in prefilter.scan(b"".join(lines))] == [(0,), (1,), (2,), (0, 1), (1, 2), (0, 1, 2)] * 2
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_what_calls_itself_is_left_to_the_engine(finder: MakeFinder) -> None:
+    """A recursion or a verb is found by the literals around it, and asked only where there is a time limit."""
+    compiled = rules(r"call\((\d|\((?1)\))\)", r"skip(*SKIP)(*F)|skipper", r"(*UTF8)^grö.e: \X$")
+    data = "call(((7)))\ncall((7)\nskipper\nfine\ngröße: e\u0301\n".encode()
+    prefilter = Prefilter(compiled, finder)
+    assert all(not hit.certain for hit in prefilter.scan(data))
+    lines = [data[start : data.index(b"\n", start)].decode() for start, _ in matches(prefilter, compiled, data)]
+    assert lines == ["call(((7)))", "größe: e\u0301"]

@@ -126,6 +126,7 @@ def test_only_root_can_become_somebody_else(read_ini: ReadIni, monkeypatch: pyte
     assert found.problems == ()
     ignored = "only root can change it, so commands and mules run as this user"
     assert [*map(str, found.warnings)] == [f"a.ini:3: uid: {ignored}", f"a.ini:4: gid: {ignored}"]
+    assert [warning.where.line for warning in read_ini("alarm = a log:\ngid = 65534").warnings] == [3]
     options = found.settings.execution.popen_options()
     assert (options["user"], options["group"], options["extra_groups"]) == (None, None, None)
 

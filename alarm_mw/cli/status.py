@@ -27,7 +27,7 @@ IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
 #: Said below the tables where something was counted there.
-RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over")
+RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over", "delivered_again")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 #: How many alarms for which nothing has matched are named.

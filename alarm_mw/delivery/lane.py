@@ -186,10 +186,17 @@ class Lane:
         elif not await self._turn(trial):
             return None
         trial.attempts += 1
+        under_way, seqs = self._outbox.under_way, [entry.seq for entry in trial.parcel.entries]
+        if under_way is not None:
+            under_way.begin(seqs)
         try:
             await self._attempts.make(trial.parcel.firing)
         except ActionError as error:
+            if under_way is not None:
+                under_way.end(seqs)
             return self._failed(trial, error)
+        if under_way is not None:
+            under_way.succeed(seqs)
         self._worked()
         return Outcome(State.DELIVERED, trial.attempts)
 

@@ -58,6 +58,8 @@ class AlarmRow(TypedDict):
     dropped: dict[str, int]
     #: Firings that another alarm delivers in the place of this one.
     handed_over: int
+    #: Of those delivered: an earlier master was killed while it was delivering them, so that they may have come twice.
+    delivered_again: int
 
 
 class Books(TypedDict):
@@ -160,6 +162,7 @@ def _alarm_row() -> AlarmRow:
         "dead": {},
         "dropped": {},
         "handed_over": 0,
+        "delivered_again": 0,
     }
 
 

@@ -20,6 +20,7 @@ from msgspec import structs
 from alarm_mw.config.loaded import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
+from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.master.control import dead_letters
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
@@ -98,6 +99,7 @@ class MasterProcess:
             server_pid=lambda: self._server_pid,
             retired=loaded.retired,
             journal=Journal(inheritance.files.get("outbox"), functools.partial(self._link.leave, "outbox")),
+            under_way=UnderWay(inheritance.files.get("under-way"), functools.partial(self._link.leave, "under-way")),
             name=str(plan.settings.get("name", "")),
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of

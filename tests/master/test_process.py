@@ -74,7 +74,8 @@ class Master:
         for fd in (plan, state, link, source, sink):
             os.close(fd)
         self.tell("server 1")
-        self.hear()  # that it is ready
+        while self.hear() not in {"ready", ""}:  # what it leaves to the next one comes before; it may have ended
+            pass
 
     def tell(self, words: str) -> None:
         self._link.send(words.encode())

@@ -20,6 +20,7 @@ from alarm_mw.delivery.outbox.codec import decode, encode
 from alarm_mw.delivery.outbox.stock import HISTORY, Amount, State
 from alarm_mw.delivery.outbox.store import Store, tried_twice
 from alarm_mw.delivery.outbox.transaction import Transaction
+from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.model.types import Firing, Reason
 
 __all__ = ["HISTORY", "Entry", "Outbox", "Outcome", "Settlement", "State", "Taken"]
@@ -83,6 +84,26 @@ class Outbox(Store):
 
     _refused = 0
     _warned_at = -WARN_EVERY
+    #: What is being delivered, for the next master; None where there will be none.
+    under_way: UnderWay | None = None
+    #: The numbers of firings that an earlier master may have delivered.
+    _again: frozenset[int] = frozenset()
+
+    def resume(self, under_way: UnderWay) -> None:
+        """Go on where a master was killed: what it had delivered is settled; what it had begun may come twice.
+
+        Raises `sqlite3.Error`.
+        """
+        self.under_way, self._again = under_way, under_way.begun
+        rows = [row for seq in sorted(under_way.delivered) for row in self._row(seq)]
+        entries, _ = self._read(rows)
+        for entry in entries:
+            self.settle(Settlement([entry], Outcome(State.DELIVERED, entry.attempts + 1)))
+        under_way.end(under_way.delivered)
+
+    def _row(self, seq: int) -> list[tuple[int, bytes, int, float]]:
+        sql = "SELECT seq, firing, attempts, taken FROM firings WHERE seq = ? AND state = ?"
+        return cast("list[tuple[int, bytes, int, float]]", self.query(sql, (seq, State.WAITING)))
 
     @tried_twice
     def take(
@@ -225,6 +246,13 @@ class Outbox(Store):
         self._prune(outcome.state)
         for alarm, n in alarms.items():
             transaction.count(alarm, outcome.state, n, reason=outcome.reason)
+        if self._again and outcome.state is State.DELIVERED:
+            self._count_again(transaction, self._again.intersection(seqs))
+
+    def _count_again(self, transaction: Transaction, seqs: Iterable[int]) -> None:
+        for seq in seqs:
+            ((alarm,),) = self.query("SELECT alarm FROM firings WHERE seq = ?", (seq,))
+            transaction.count(cast("str", alarm), "delivered_again")
 
     def _read(self, rows: Sequence[tuple[int, bytes, int, float]]) -> tuple[list[Entry], list[tuple[int, str]]]:
         """Return what can be read, and the numbers and errors of the rest."""

@@ -70,5 +70,7 @@ class Settler:
         written, self._waiting = self._waiting, []
         self.is_failing = False
         self._is_done.set()
-        for _, then in written:
+        for settlement, then in written:
+            if self._outbox.under_way is not None:
+                self._outbox.under_way.end(entry.seq for entry in settlement.entries)
             then()

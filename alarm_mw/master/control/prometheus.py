@@ -35,6 +35,10 @@ OF_ALARMS: Mapping[str, tuple[str, str]] = {
     "dead": ("alarm_mw_dead_letters_total", "Firings that could not be delivered."),
     "dropped": ("alarm_mw_dropped_total", "Firings that were lost."),
     "handed_over": ("alarm_mw_handed_over_total", "Firings that another alarm delivers in the place of this one."),
+    "delivered_again": (
+        "alarm_mw_delivered_again_total",
+        "Delivered firings that may have come twice, since a master was killed.",
+    ),
     "taken_over": ("alarm_mw_taken_over_total", "Firings of other alarms that this one delivers."),
     "retried": ("alarm_mw_retried_total", "Dead letters that were put back to be delivered."),
 }

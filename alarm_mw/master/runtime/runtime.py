@@ -20,6 +20,7 @@ from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.dispatcher import ORPHANED, Route
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
 from alarm_mw.master.metrics import Metrics
@@ -74,6 +75,7 @@ class Runtime:
         find_action: FindAction = actions.find,
         retired: Sequence[Alarm] = (),
         journal: Journal | None = None,
+        under_way: UnderWay | None = None,
         name: str = "",
     ) -> None:
         #: What people call the server, for as long as it runs.
@@ -86,6 +88,8 @@ class Runtime:
         alarms, former = (self._routed(each, settings.execution) for each in (settings.alarms, retired))
         self.outbox = Outbox(outbox, journal=journal)
         self.outbox.limit(settings.outbox)
+        if under_way is not None:
+            self.outbox.resume(under_way)
         self.checkpoints = Checkpoints(self.outbox)
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)

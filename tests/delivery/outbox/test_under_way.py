@@ -1,0 +1,60 @@
+"""What was being delivered when a master was killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
+from pathlib import Path
+
+from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
+from alarm_mw.engine.ledger import imbalances
+from alarm_mw.model.types import Firing, Record
+
+
+def _taken(outbox: Outbox, n: int) -> list[int]:
+    def book(_: Firing, is_new: bool) -> None:  # the outbox's callback
+        outbox.ledger.alarm("a", "matched")
+        outbox.ledger.alarm("a", "fired" if is_new else "held_back:duplicate")
+
+    firings = [Firing(f"id{i}", "a", b"x", Record(b"x", "stdout", 1.0, f"k{i}"), 1.0) for i in range(n)]
+    return [entry.seq for entry in outbox.take(firings, book).entries]
+
+
+def test_the_next_master_knows_what_may_come_twice(tmp_path: Path) -> None:
+    """What had been delivered is not delivered again; what was under way is, and is counted then."""
+    kept: list[int] = []
+    with closing(Outbox(tmp_path / "outbox.db")) as outbox:
+        under_way, before, failed, begun, done, _ = (
+            UnderWay(None, lambda fd: kept.append(os.dup(fd))),
+            *_taken(outbox, 5),
+        )
+        under_way.begin([before, failed, begun, done])
+        under_way.end([before, failed])
+        under_way.succeed([done])
+        under_way.close()
+    with closing(Outbox(tmp_path / "outbox.db")) as outbox, closing(UnderWay(kept[0], print)) as under_way:
+        assert (set(under_way.begun), set(under_way.delivered)) == ({begun}, {done})
+        outbox.resume(under_way)
+        assert outbox.count_waiting() == {"a": 4}
+        outbox.settle(Settlement(outbox.waiting("a", after=0, limit=9), Outcome(State.DELIVERED, 1)))
+        row = outbox.ledger.books()["alarms"]["a"]
+        assert (row["delivered"], row["delivered_again"]) == (5, 1)
+        assert imbalances(outbox.ledger.books(), {}) == []
+
+
+def test_more_than_there_is_room_for_is_delivered_all_the_same() -> None:
+    """Of so many it is only not known that they may come twice."""
+    with closing(UnderWay(None, lambda _: None)) as under_way:
+        for seqs in (range(1, SLOTS + 9), range(1, SLOTS + 9)):
+            under_way.begin(seqs)
+            under_way.succeed(seqs)
+            under_way.end(seqs)
+
+
+def test_it_works_where_no_file_may_grow(full_disk: Callable[[], AbstractContextManager[None]]) -> None:
+    """Without memory that outlives it a master delivers all the same."""
+    with full_disk(), closing(UnderWay(None, lambda _: None)) as under_way:
+        under_way.begin([1])
+        under_way.end([1])

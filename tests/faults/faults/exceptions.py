@@ -6,11 +6,13 @@ import ast
 import json
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import alarm_mw
+from alarm_mw.supervisor.carriers.carriers import EARLY
 from faults.ground import Ground, wait_until
 from faults.receiver import Receiver
 from faults.row import Row, judge
@@ -31,6 +33,9 @@ KINDS = ("RuntimeError", "OSError", "MemoryError", "SystemExit", "KeyboardInterr
 
 #: Seconds for a statement to be reached; many are only for what seldom happens.
 REACHED = 3.0
+
+#: Seconds for which a master has to live, so that the next one is not the last of many that die early.
+STEADY = EARLY + 0.1
 
 #: What `sitecustomize` is told by.
 INJECTED = Path(__file__).parent.parent / "injected"
@@ -75,8 +80,9 @@ def exceptions(folder: Path, times: int) -> list[Row]:
 def _is_raised(ground: Ground, order: Path) -> bool:
     """Replace the master by one that raises, and return whether it did so; it is replaced in any case."""
     taken = order.with_suffix(".taken")
-    wait_until(ground.masters, what="a master")
-    os.kill(ground.masters()[0], signal.SIGKILL)
+    master = ground.ready()
+    threading.Event().wait(STEADY)
+    os.kill(master, signal.SIGKILL)
     wait_until(lambda: not order.exists(), what="a master that raises")
     try:
         wait_until(lambda: not taken.exists(), REACHED)

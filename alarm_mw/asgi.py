@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
 from alarm_mw.app.middleware.exchange import Exchange
 from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
-from alarm_mw.transports.mark import ASGI_HEADER, is_signed
+from alarm_mw.transports.mark import ASGI_HEADER, is_ours
 
 if TYPE_CHECKING:  # an application on another framework must not load Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -159,11 +159,16 @@ def is_by_alarm(scope: Scope) -> bool:
         # A loop: a generator expression would double the price of what every request pays.
         for pair in scope.get("headers") or ():
             # By its index: to unpack an iterator would use it up.
-            if pair[0] == ASGI_HEADER and is_signed(pair[1].decode("latin-1")):
+            if pair[0] == ASGI_HEADER and _is_ours(pair[1].decode("latin-1"), scope):
                 return True
     except (AttributeError, LookupError, TypeError):  # a pair that is an iterator, or a mistake of the server
         return has_iterators(scope) and is_by_alarm(scope)
     return False
+
+
+def _is_ours(value: str, scope: Scope) -> bool:
+    host = next((pair[1] for pair in scope["headers"] if pair[0] == b"host"), b"")
+    return is_ours(value, scope["method"], host.decode("latin-1"), scope["path"].encode("utf-8", "surrogateescape"))
 
 
 def has_iterators(scope: Scope) -> bool:

@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
 from alarm_mw.app.middleware.exchange import Exchange
 from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
-from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
+from alarm_mw.transports.mark import ENVIRON_NAME, is_ours
 
 if TYPE_CHECKING:  # exists for type checkers alone
     from _typeshed import OptExcInfo
@@ -47,7 +47,7 @@ class AlarmMiddleware:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request, as `app` does."""
-        if ENVIRON_NAME in environ and is_signed(environ[ENVIRON_NAME]):
+        if ENVIRON_NAME in environ and is_by_alarm(environ):
             with made_by_alarm("wsgi"):
                 return self.app(environ, start_response)
         rules, app = self._rules, self.app
@@ -232,6 +232,13 @@ class LookedAtBody:
         if hasattr(self._body, "close"):
             with self._exchange:
                 self._body.close()
+
+
+def is_by_alarm(environ: WSGIEnvironment) -> bool:
+    """Return whether one of our actions made this request."""
+    path = str(environ.get("SCRIPT_NAME", "")) + str(environ.get("PATH_INFO", ""))
+    value, method, host = (str(environ.get(name, "")) for name in (ENVIRON_NAME, "REQUEST_METHOD", "HTTP_HOST"))
+    return is_ours(value, method, host, path.encode("latin-1", "replace"))
 
 
 def is_file(body: Iterable[bytes], environ: WSGIEnvironment) -> bool:

@@ -10,7 +10,7 @@ from alarm_mw.app.client import skip, submit_line
 from alarm_mw.app.middleware.request_text import fields, with_traceback
 from alarm_mw.model.types import Reason
 from alarm_mw.requests import Request, unhandled_exception
-from alarm_mw.transports.mark import ENVIRON_NAME, is_signed
+from alarm_mw.wsgi import is_by_alarm
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -27,7 +27,7 @@ def tell_of_exception(request: HttpRequest | None = None, **_: object) -> None:
     if request is None or not isinstance(error, Exception):
         return
     with suppress(Exception):  # whatever stands for a request here, its answer must not suffer
-        if is_signed(request.META.get(ENVIRON_NAME, "")):
+        if is_by_alarm(request.META):
             skip(SOURCE, Reason.ALARM_ORIGIN)
         else:
             _tell(facts(request, error))

@@ -1,14 +1,21 @@
-"""The mark of our own HTTP requests, by which our middleware knows them: `Alarm-Mw: ID SIGNATURE`.
+"""The mark of our own HTTP requests, by which our middleware knows them: `Alarm-Mw: ID TIME SIGNATURE`.
 
-Signed, so that no client can hide a request from the rules by sending such a header.
+It is signed, for one method, host and path and a few seconds, and accepted once: so that nobody can hide a request from
+the rules by sending such a header, or one that was seen.
 """
 
 from __future__ import annotations
 
 import hmac
 import os
+import time
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
+
+import msgspec
+
+from alarm_mw.model.origin import in_alarm_code
 
 HEADER = "Alarm-Mw"
 
@@ -18,26 +25,63 @@ ASGI_HEADER = HEADER.lower().encode()
 #: The same in a WSGI environ.
 ENVIRON_NAME = "HTTP_ALARM_MW"
 
+#: Seconds from the sending of a request to its arrival at the middleware.
+VALID = 10.0
+
 #: Known to every process of this machine since it was started, and to nobody outside.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
-def firing_headers(firing_id: str) -> dict[str, str]:
-    """Return what names a firing in a request: for the receiver to tell a retry, and for our middleware to tell us."""
-    return {"Idempotency-Key": firing_id, HEADER: f"{firing_id} {_sign(firing_id)}"}
+class _Accepted(msgspec.Struct, frozen=True):
+    """A signature that was accepted."""
+
+    #: When it was made, in seconds since the machine was started.
+    made: float
 
 
-def is_signed(value: str) -> bool:
-    """Return whether the header's value was made on this machine, since it was started."""
-    firing_id, _, signature = value.rpartition(" ")
-    return bool(firing_id) and hmac.compare_digest(signature.encode("utf-8", "replace"), _sign(firing_id).encode())
+#: What this process has accepted, by its signatures.
+_accepted: dict[str, _Accepted] = {}
 
 
-def _sign(firing_id: str) -> str:
+def mark(firing_id: str, method: str, host: str, path: bytes) -> str:
+    """Return the header's value for a request; `host` as in its header Host, `path` without escapes and query."""
+    made = f"{time.clock_gettime(time.CLOCK_BOOTTIME):.9f}"
+    return f"{firing_id} {made} {_sign(firing_id, made, method.upper(), host.lower(), path)}"
+
+
+def is_ours(value: str, method: str, host: str, path: bytes) -> bool:
+    """Return whether the header's value was made on this machine a moment ago, for this request, and is seen first.
+
+    A middleware inside of another one sees the same request again: there it counts that the first one has accepted it.
+    """
+    if in_alarm_code.get():
+        return True
+    firing_id, made, signature = [*value.rsplit(" ", 2), "", ""][:3]
+    if not hmac.compare_digest(
+        signature.encode("utf-8", "replace"), _sign(firing_id, made, method.upper(), host.lower(), path).encode()
+    ):
+        return False
+    age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(made)
+    return 0.0 <= age <= VALID and _is_first(signature, float(made))
+
+
+def _is_first(signature: str, made: float) -> bool:
+    for old in [each for each, then in [*_accepted.items()] if made - then.made > 2 * VALID]:
+        _accepted.pop(old, None)
+    # In one step: of two threads only that one was first whose own object it is.
+    own = _Accepted(made)
+    return _accepted.setdefault(signature, own) is own
+
+
+def _sign(*parts: str | bytes) -> str:
     # A copy takes a twentieth of the time of `hmac.digest`.
     mac = _keyed().copy()
-    mac.update(firing_id.encode("utf-8", "replace"))
+    mac.update(b"\0".join(_as_bytes(parts)))
     return mac.hexdigest()[:32]
+
+
+def _as_bytes(parts: Iterable[str | bytes]) -> Iterable[bytes]:
+    return (part if isinstance(part, bytes) else part.encode("utf-8", "replace") for part in parts)
 
 
 @cache

@@ -25,6 +25,7 @@ from alarm_mw.supervisor.carriers import watchdog
 from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
+from alarm_mw.transports import mark
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.shared import SPILL_SIZE
 from alarm_mw.transports.wire import MAX_MESSAGE
@@ -42,6 +43,7 @@ FIGURES: dict[str, str] = {
     "alarm_freq": f"{Settings().alarm_freq:g}",
     "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
     "body_limit": f"{BODY_LIMIT:,}",
+    "mark_valid": f"{mark.VALID:g}",
     "max_file": f"{files.MAX_FILE // 1024**2}",
     "max_files": f"{files.MAX_FILES:,}",
     "max_keys": f"{files.MAX_KEYS:,}",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.transports.mark import firing_headers
+from alarm_mw.transports.mark import HEADER, mark
 
 BIN = Path(sys.executable).parent
 
@@ -147,7 +147,9 @@ def test_under_a_master_nothing_of_its_own_is_started(
     with started(installation, *installation.run_command(rules, *server)):
         until(lambda: get(port, "log?n=0"))
         assert get(port, "later") == "500"
-        assert get(port, "explode", **firing_headers("an alarm of ours")) == "500"
+        assert (
+            get(port, "explode", **{HEADER: mark("an alarm of ours", "GET", f"127.0.0.1:{port}", b"/explode")}) == "500"
+        )
         assert get(port, "explode") == "500"
         until(lambda: (site / "master.txt").exists() and "ValueError: boom" in (site / "master.txt").read_text())
         until(lambda: installation.status()["alarms"]["m"]["waiting"] == 0)

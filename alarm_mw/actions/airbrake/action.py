@@ -14,7 +14,6 @@ from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.transports.mark import firing_headers
 
 if TYPE_CHECKING:
     from alarm_mw.actions.curl.http import HttpClient
@@ -110,7 +109,7 @@ class AirbrakeAction:
         """Report it; raise `ActionError` when the server did not take it."""
         assert self._client is not None, "deliver() belongs inside `async with action`"
         content_type, body = self._notice(firing)
-        await self._client.deliver("POST", {"Content-Type": content_type, **firing_headers(firing.id)}, body)
+        await self._client.deliver("POST", firing.id, body, {"Content-Type": content_type})
 
     def _notice(self, firing: Firing) -> tuple[str, bytes]:
         """Return the notice with its kind."""

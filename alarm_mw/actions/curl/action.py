@@ -20,7 +20,6 @@ from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Texts
 from alarm_mw.system.forks import held_off
 from alarm_mw.texts.message import message_of, uploaded
-from alarm_mw.transports.mark import firing_headers
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
 WEB_SCHEMES = frozenset({"http", "https"})
@@ -286,8 +285,8 @@ class WebSender:
         """Send the message in the form that the receiver wants."""
         body = web_body(firing, self._options, self._context)
         has_format = bool(self._options.format or self._options.json)
-        headers = {**body.headers, **firing_headers(firing.id)}
-        await self._client.deliver(self._options.http_method, headers, body.data, is_judged_by_body=has_format)
+        method = self._options.http_method
+        await self._client.deliver(method, firing.id, body.data, body.headers, is_judged_by_body=has_format)
 
     async def close(self) -> None:
         """Close the connection."""

@@ -15,17 +15,20 @@ import urllib.request
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import cast
+from urllib.parse import unquote_to_bytes
 
 import httpx
 
 from alarm_mw.actions.curl.formats import answers
-from alarm_mw.actions.curl.http_transport import KeptTransport
+from alarm_mw.actions.curl.http_transport import MARK, KeptTransport
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.tls import client_context
 from alarm_mw.requests import FIRST_SERVER_ERROR
+from alarm_mw.transports.mark import mark
 from alarm_mw.transports.own_requests import own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
@@ -100,22 +103,29 @@ class HttpClient:
         await self._transport.aclose()
 
     async def deliver(
-        self, method: str, headers: Mapping[str, str], body: bytes, *, is_judged_by_body: bool = False
+        self,
+        method: str,
+        firing_id: str,
+        body: bytes,
+        headers: Mapping[str, str] = MappingProxyType({}),
+        *,
+        is_judged_by_body: bool = False,
     ) -> None:
         """Send `body`; return when the answer says 2xx. Raises `ActionError`.
 
+        The firing's id is named for the receiver to tell a retry, and, to a server on this machine, for our middleware.
         `is_judged_by_body`: an answer that says 2xx may say in its body that the message was not taken.
         """
-        answer = await self._send(method, headers, body)
+        answer = await self._send(method, firing_id, {"Idempotency-Key": firing_id, **headers}, body)
         judge(self._target.origin, answer, time.time(), self._secrets)
         if is_judged_by_body and (wrong := answers.complaint(answers.read(answer.body), _text(answer))):
             text = f"{self._target.origin}: {quoted(wrong.text, self._secrets)}"
             raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
 
-    async def _send(self, method: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    async def _send(self, method: str, firing_id: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
         with _explained(self._target.origin, self._limits, self._secrets):
-            request = self._request(method, headers, body)
+            request = self._request(method, firing_id, headers, body)
             if was_here := self._is_here:
                 own_requests.add(method, self._target.resource)
             async with asyncio.timeout(self._timeout):
@@ -126,13 +136,19 @@ class HttpClient:
                         own_requests.add(method, self._target.resource)
                     return Answer(response.status_code, response.headers, await _start_of(response))
 
-    def _request(self, method: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+    def _request(self, method: str, firing_id: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
         # What the constructor would make of them by itself takes longer.
         host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
         fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
         stream = httpx.ByteStream(body)
+        path = unquote_to_bytes(self._url.raw_path.partition(b"?")[0])
+        own_mark = functools.partial(mark, firing_id, method, fields["host"][1].decode(), path)
         request = httpx.Request(
-            method, self._url, headers=[*fields.values()], stream=stream, extensions=self._extensions
+            method,
+            self._url,
+            headers=[*fields.values()],
+            stream=stream,
+            extensions={**self._extensions, MARK: own_mark},
         )
         request.method = method  # as it was written; the constructor makes it upper case
         return request

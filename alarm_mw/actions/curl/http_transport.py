@@ -17,12 +17,17 @@ import h11
 import httpx
 
 from alarm_mw.actions.curl.addresses import connect
+from alarm_mw.transports.mark import HEADER
 
 #: Bytes of an answer's head, or of a chunk's, that may come before it is given up.
 HEAD_LIMIT = 100 * 1024
 
 #: Bytes that may wait to be looked at before no more are read.
 UNREAD_LIMIT = 256 * 1024
+
+
+#: The extension of a request that returns its mark, for a server on this machine.
+MARK = "alarm_mw_mark"
 
 
 class KeptTransport(httpx.AsyncBaseTransport):
@@ -44,6 +49,8 @@ class KeptTransport(httpx.AsyncBaseTransport):
         caller's.
         """
         connection = self._take() or await self._connect(request)
+        if MARK in request.extensions and connection.is_here():
+            request.headers[HEADER] = request.extensions[MARK]()
         try:
             with _as_httpx():
                 head = await connection.exchange(request)
@@ -170,6 +177,11 @@ class Connection(asyncio.Protocol):
     def get_extra_info(self, name: str) -> object:
         """Return an address as `httpcore`'s streams do: ``client_addr`` or ``server_addr``."""
         return self._ends.get(name)
+
+    def is_here(self) -> bool:
+        """Return whether the server is on this machine: both ends have one address."""
+        ours, theirs = self._ends["client_addr"], self._ends["server_addr"]
+        return bool(ours and theirs and ours[0] == theirs[0])
 
     def is_reusable(self) -> bool:
         """Return whether it can take another request; get it ready for that where the last one is over."""

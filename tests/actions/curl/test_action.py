@@ -7,6 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -18,7 +19,7 @@ from alarm_mw.actions.curl.action import CurlAction, CurlOptions
 from alarm_mw.actions.curl.http import Answer, judge, retry_after
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.types import Firing
-from alarm_mw.transports.mark import HEADER, firing_headers
+from alarm_mw.transports.mark import HEADER, is_ours
 
 Make = Callable[..., Firing]
 Reply = Callable[..., bytes]
@@ -58,13 +59,32 @@ def test_the_message_is_uploaded_as_it_is(web_server: WebServer, deliver: Delive
     assert body == b"ERR \xff\x00\n"
     first, *fields = head.decode().split("\r\n")
     assert first == "PUT /hook?a=b HTTP/1.1"
-    assert sorted(field.lower() for field in fields) == [
+    (made,) = (field.partition(": ")[2] for field in fields if field.startswith(HEADER))
+    assert is_ours(made, "PUT", f"127.0.0.1:{web_server.port}", b"/hook")
+    assert sorted(field.lower() for field in fields if not field.startswith(HEADER)) == [
         "accept: */*",
-        f"{HEADER.lower()}: {firing_headers('firing-1')[HEADER]}",
         "content-length: 7",
         f"host: 127.0.0.1:{web_server.port}",
         "idempotency-key: firing-1",
     ]
+
+
+def test_only_a_server_on_this_machine_gets_our_mark(deliver: Deliver, make_firing: Make) -> None:
+    """Another one could send it back with a request of its own, and hide that from the rules."""
+    requests: list[bytes] = []
+    with socket.create_server(("127.0.0.2", 0)) as listener:  # which is not the address that we connect from
+
+        def answer() -> None:
+            with listener.accept()[0] as caller:
+                requests.append(caller.recv(65536))
+                caller.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        deliver(f"http://127.0.0.2:{listener.getsockname()[1]}/hook", make_firing())
+        thread.join()
+    assert b"\r\nIdempotency-Key: firing-1\r\n" in requests[0]
+    assert HEADER.lower().encode() not in requests[0].lower()
 
 
 def test_an_empty_message_is_sent_too(web_server: WebServer, deliver: Deliver, make_firing: Make) -> None:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from alarm_mw.django.apps import has_alarms
 from alarm_mw.django.options import load, mistakes
-from alarm_mw.django.programs import has_alarms
 from alarm_mw.model.errors import ConfigError
 
 

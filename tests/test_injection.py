@@ -23,7 +23,7 @@ from alarm_mw.actions.cmd.action import CmdAction, CmdOptions
 from alarm_mw.actions.curl.action import CurlOptions
 from alarm_mw.actions.curl.mail import mail_of
 from alarm_mw.actions.log import entry
-from alarm_mw.actions.speech.speakers import ESPEAK, Manner, speakable
+from alarm_mw.actions.speech import ESPEAK, Manner, speakable
 from alarm_mw.cli.status import _text
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines

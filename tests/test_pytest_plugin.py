@@ -149,7 +149,7 @@ def run(project: Path, tests: str, *options: str) -> str:
     """Run the tests of a project and return what pytest prints."""
     (project / "test_app.py").write_text(tests)
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("COVERAGE", "PYTEST"))}
-    command = [sys.executable, "-m", "pytest", "-W", "error", "--strict-markers", *options]
+    command = [sys.executable, "-m", "pytest", "-W", "error", "-p", "no:asyncio", "--strict-markers", *options]
     done = subprocess.run(command, cwd=project, env=environ, capture_output=True, text=True, timeout=100, check=False)
     return done.stdout + done.stderr
 

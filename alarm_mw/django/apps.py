@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from django.apps import AppConfig
 from django.conf import settings
@@ -12,11 +15,73 @@ from django.core import checks, signals
 from django.core.exceptions import ImproperlyConfigured
 
 from alarm_mw.app import current_master
-from alarm_mw.django.exceptions import tell_of_exception
+from alarm_mw.app.client import skip, submit_line
+from alarm_mw.app.middleware.request_text import fields, with_traceback
 from alarm_mw.django.options import SETTING, load, mistakes
-from alarm_mw.django.programs import has_alarms
 from alarm_mw.model.errors import ConfigError, Problem
+from alarm_mw.model.types import Reason
+from alarm_mw.requests import Request, unhandled_exception
 from alarm_mw.transports.places import SOCKET_VARIABLE
+from alarm_mw.wsgi import is_by_alarm
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
+
+#: Management commands that serve.
+SERVERS: Final = frozenset({"runserver", "runserver_plus"})
+
+
+def has_alarms(
+    argv: Sequence[str],
+    environ: Mapping[str, str],
+    modules: Collection[str],
+    *,
+    is_command: bool,
+    options: object,
+) -> bool:
+    """Return whether this process may start a worker thread.
+
+    A server, a worker or a script may. A management command may where it is among the `options`' ``commands``, or
+    serves; but not the one that only waits for files to change (``RUN_MAIN`` is Django's). Tests may not: their
+    mistakes are nobody's alarm.
+    """
+    if "pytest" in modules:
+        return False
+    if not is_command:
+        return True
+    command = argv[1] if len(argv) > 1 else ""
+    if command in SERVERS:
+        return environ.get("RUN_MAIN") == "true" or "--noreload" in argv
+    return isinstance(options, Mapping) and command in options.get("commands", ())
+
+
+SOURCE = "django"
+
+
+def tell_of_exception(request: HttpRequest | None = None, **_: object) -> None:
+    """Put the exception that is being handled to the rules: a line, and its traceback below.
+
+    Connected to the signal ``got_request_exception``. Neither blocks nor raises.
+    """
+    error = sys.exc_info()[1]
+    if request is None or not isinstance(error, Exception):
+        return
+    with suppress(Exception):  # whatever stands for a request here, its answer must not suffer
+        if is_by_alarm(request.META):
+            skip(SOURCE, Reason.ALARM_ORIGIN)
+        else:
+            _tell(facts(request, error))
+
+
+def facts(request: HttpRequest, error: Exception) -> Request:
+    """Return the facts of a request that an exception has ended; how long it took is not known."""
+    client = request.META.get("REMOTE_ADDR") or ""
+    return Request(request.method or "", request.path, 500, 0.0, error, client, header=request.headers.get)
+
+
+def _tell(request: Request) -> None:
+    known = {name: value for name, value in fields(request).items() if name != "duration"}
+    submit_line(with_traceback(unhandled_exception(request) or "", request), source=SOURCE, fields=known)
 
 
 class AlarmConfig(AppConfig):  # type: ignore[misc]  # Django ships no types

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from alarm_mw.testing.alarms import Alarms, Firings
-from alarm_mw.testing.recorder import Recorder, RecordingAction
-from alarm_mw.testing.requests import RequestRecorder
+from alarm_mw.testing.recorder import Recorder, RecordingAction, RequestRecorder
 
 __all__ = ["Alarms", "Firings", "Recorder", "RecordingAction", "RequestRecorder"]

@@ -9,7 +9,7 @@ import msgspec
 
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import MonitorContext, PluginOptions
-from alarm_mw.monitors.fd.shared_reader import watch
+from alarm_mw.monitors.fd.sources import watch
 from alarm_mw.system.descriptors import FIRST_FREE
 
 _NUMBER = re.compile(r"(\d{1,9})(?::(\d{1,9}))?")

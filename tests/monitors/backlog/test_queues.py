@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.monitors.backlog.queues import Fullness, Queue, named, serves
+from alarm_mw.monitors.backlog.monitor import Fullness, Queue, named, serves
 from alarm_mw.monitors.backlog.sock_diag import Listener
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.monitors.backlog.sock_diag import Listener, inet_request
-from alarm_mw.monitors.backlog.sockets import SocketDiagnosis
+from alarm_mw.monitors.backlog.sock_diag import Listener, SocketDiagnosis, inet_request
 from alarm_mw.system.processes import sockets_of_family
 
 

@@ -19,8 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.actions.speech.action import SpeechAction, SpeechOptions
-from alarm_mw.actions.speech.speakers import Manner, sapi_rate, speakable, speaker_of
+from alarm_mw.actions.speech import Manner, SpeechAction, SpeechOptions, sapi_rate, speakable, speaker_of
 from alarm_mw.model.errors import ActionError, MissingError, OptionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing

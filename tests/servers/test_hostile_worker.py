@@ -41,6 +41,8 @@ def send(record):
 
 logging.basicConfig(handlers=[alarm_mw.AlarmHandler()])
 logging.error("nothing")
+while not os.path.exists(subscribers_path(path)):  # the master is being started
+    time.sleep(0.01)
 ready, done = os.pipe()
 pid = os.fork()
 if pid == 0:

@@ -219,6 +219,8 @@ def choice(*branches: Node) -> Node:
 
 def children(node: Node) -> tuple[Node, ...]:
     """Return what the node is made of."""
+    if isinstance(node, Chars):
+        return ()
     match node:
         case Sequence(items):
             return items

@@ -25,6 +25,8 @@ class XmppAction:
     """
 
     Options: ClassVar[type[PluginOptions]] = XmppOptions
+    #: It has no wheel for each Python and platform that we have one for.
+    requires: ClassVar[tuple[str, ...]] = ("slixmpp",)
     concurrency: ClassVar[int] = 1
 
     def __init__(self, options: XmppOptions, context: ActionContext) -> None:

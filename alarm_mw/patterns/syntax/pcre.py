@@ -130,7 +130,7 @@ class _Parser:
         root = self._groups.resolve(root)
         if self._places.not_first is not None and not self._scan.names_newline:
             root = sequence(self._places.not_first, root)
-        if _confined_verb(root):
+        if "(*" in self._scan.data and _confined_verb(root):
             raise PatternError(
                 "such a verb cannot be had in an atomic group, an assertion or a recursion", self._verb_at
             )

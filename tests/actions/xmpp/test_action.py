@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import signal
 import subprocess
@@ -19,9 +20,10 @@ from slixmpp.stanza import Message, Presence
 from slixmpp.xmlstream import ET
 from waiting import until
 
+from alarm_mw import actions
 from alarm_mw.actions.xmpp import XmppAction, XmppOptions
 from alarm_mw.actions.xmpp.client import BACKOFF_MAX, pause
-from alarm_mw.model.errors import ActionError, OptionError
+from alarm_mw.model.errors import ActionError, MissingError, OptionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
@@ -426,6 +428,7 @@ def test_presence_goes_away_with_the_process(prosody: Prosody) -> None:
     """Who watches the account sees it come, and go when the process is killed."""
     program = f"""
 import asyncio
+import importlib.util
 from alarm_mw.actions.xmpp import XmppAction, XmppOptions
 from alarm_mw.interfaces import ActionContext
 
@@ -586,3 +589,11 @@ def test_the_pause_grows_to_a_limit() -> None:
     assert pause(0, 1.0) == 0.5
     assert pause(1, 0.0) == 0.5
     assert pause(10_000, 1.0) == BACKOFF_MAX
+
+
+def test_where_slixmpp_is_not_installed_the_action_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a Python for which it has no wheel yet: the configuration is refused with what is missing."""
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "slixmpp" else find(name))
+    with pytest.raises(MissingError, match="needs the package 'slixmpp', which is not installed: pip install slixmpp"):
+        actions.find("xmpp")

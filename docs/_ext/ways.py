@@ -23,7 +23,7 @@ LIMIT = 60.0
 
 #: Where a line is looked at or handed on. Its way are the functions that are open at the first call of each.
 _MILESTONES_OF_A_PRINT = (
-    "patterns.screen.Screen.scan",
+    "patterns.prefilter.Prefilter.scan",
     "master.worker.thread.Worker.submit",
     "engine.flood_control.flood_control.Gatekeeper.decide",
     "delivery.outbox.store.Store.insert",

@@ -12,10 +12,10 @@ from faults.row import Row, judge
 #: So many alarms for each time, each with a rule of its own.
 MANY = 100
 
-#: The search tries each way to share the letters out; the screen cannot tell what a look ahead would find.
+#: The search tries each way to share the letters out.
 LOOK_AHEAD = r"(?=(x|xx)+\d)x"
 
-#: The screen answers for it, but not on a line that is more than ASCII.
+#: The best known of all such regexps.
 NESTED = "(a+)+$"
 
 BACKTRACKING = """

@@ -28,7 +28,7 @@ MISSING = {"macos": {"slixmpp"}}
 
 def wanted(python: str, system: str, machine: str) -> list[Requirement]:
     """Return what the package depends on there."""
-    environ = default_environment() | {
+    environ = {name: str(value) for name, value in default_environment().items()} | {
         "python_version": python,
         "python_full_version": f"{python}.0",
         "platform_system": system,

@@ -95,6 +95,13 @@ class Prefilter:
         self._literals = tuple(requiring)
         self._requiring = tuple(map(tuple, requiring.values()))
         self._finder: LiteralFinder = make_finder(self._literals)
+        #: The rules that a literal makes certain where a line holds no other one, and how the line has to begin.
+        self._alone = tuple(
+            (tuple(rule for rule in numbers if rule in self._of_prints), literal.text if literal.at_start else b"")
+            if literal.certain and not (literal.at_start and literal.ignores_case)
+            else ((), b"")
+            for literal, numbers in requiring.items()
+        )
         #: What confirms each rule; it is compiled when it is first asked.
         self._confirm: list[Callable[[bytes], bool | None]] = [
             partial(self._first_confirm, number) for number in range(len(rules))
@@ -136,23 +143,31 @@ class Prefilter:
         """Return the lines around the finds."""
         # In a flood every line is one: there is no call in here that most lines could do without.
         finds.sort()
+        new, alone = tuple.__new__, self._alone
         hits: list[Hit] = []
-        start = end = 0
-        found: tuple[int, ...] = ()
+        start = end = literal = 0
+        others: tuple[int, ...] = ()
         for find in finds:
-            literal = find & _LITERAL_MASK
             at = (find >> LITERAL_BITS) - 1
+            if at < end:
+                if (other := find & _LITERAL_MASK) != literal and other not in others:
+                    others += (other,)
+                continue
+            if others:
+                self._judge(base + start, data[start:end], (literal, *others), hits, until)
+                others = ()
+            elif end:
+                certain, beginning = alone[literal]
+                if certain and data.startswith(beginning, start):
+                    hits.append(new(Hit, (base + start, data[start:end], certain, certain)))
+                else:
+                    self._judge(base + start, data[start:end], (literal,), hits, until)
+            literal = find & _LITERAL_MASK
+            start, end = end, data.find(b"\n", end) + 1 or len(data)
             if at >= end:
-                if found:
-                    self._judge(base + start, data[start:end], found, hits, until)
-                found = (literal,)
-                start, end = end, data.find(b"\n", end) + 1 or len(data)
-                if at >= end:
-                    start = data.rfind(b"\n", end, at) + 1 or end
-                    end = data.find(b"\n", at) + 1 or len(data)
-            elif literal not in found:
-                found += (literal,)
-        self._judge(base + start, data[start:end], found, hits, until)
+                start = data.rfind(b"\n", end, at) + 1 or end
+                end = data.find(b"\n", at) + 1 or len(data)
+        self._judge(base + start, data[start:end], (literal, *others), hits, until)
         return hits
 
     def _line_by_line(self, data: bytes, base: int, until: float) -> list[Hit]:

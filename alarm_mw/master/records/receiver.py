@@ -233,6 +233,9 @@ class Receiver:
         if not (belongs_to_run(accepted) or self._has_said_so(accepted)):
             self._tell("a process that does not belong to this server wanted to send records, and may not")
             return False
+        process = process_of(accepted)
+        if self._processes[process] >= MAX_OF_PROCESS:  # it may have closed some, which nobody has looked at yet
+            self._serve([one for one in self._connections() if one.process == process])
         others = [peer_of(connection.socket) for connection in self._connections()]
         if reason := refusal(peer_of(accepted), others, self._most, MAX_OF_PROCESS):
             self._tell(f"records: {reason}")

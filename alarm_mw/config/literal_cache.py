@@ -54,11 +54,12 @@ class LiteralCache:
     def compiled(self, rules: Sequence[Rule]) -> list[CompiledRule]:
         """Return the rules ready for use; raise `PatternError` where a regexp is wrong."""
         known = self._load(rules)
-        if known is not None:
-            return [CompiledRule(*each) for each in zip(rules, known, strict=True)]
-        compiled = [compile_rule(rule) for rule in rules]
-        self.keep(compiled)
-        return compiled
+        if known is None:
+            compiled = [compile_rule(rule) for rule in rules]
+            self.keep(compiled)
+            # The few that are asked are read again: the trees of a thousand take 25 MB.
+            known = [each.literals for each in compiled]
+        return [CompiledRule(*each) for each in zip(rules, known, strict=True)]
 
     def keep(self, compiled: Sequence[CompiledRule]) -> None:
         """Keep what was read."""

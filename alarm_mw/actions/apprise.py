@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Self
 
 from msgspec import Meta
 
+from alarm_mw import texts
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import ActionError, MissingError
 from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.masking import mask, quoted, secrets_in
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.texts.human import cut_line, shorten
-from alarm_mw.texts.message import DEFAULT, message_of
+from alarm_mw.texts.human import shorten
 
 if TYPE_CHECKING:
     from apprise import NotifyBase
@@ -119,9 +119,9 @@ class AppriseAction:
             raise ActionError(mask("; ".join(failed), secrets), retry=True)
 
     def _message(self, firing: Firing) -> tuple[str, str, str]:
-        message = message_of(firing, self._context.place, self._context.texts or DEFAULT)
+        message = texts.message(firing, self._context)
         kind = "success" if message.facts.status == "resolved" else _KINDS.get(message.facts.severity, "info")
-        return cut_line(message.title(), _TITLE), message.below(_TITLE) or message.title(), kind
+        return message.short_title(_TITLE), message.below(_TITLE) or message.title(), kind
 
 
 class _Heard(logging.Handler):

@@ -11,7 +11,7 @@ import msgspec
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing
-from alarm_mw.texts.message import uploaded
+from alarm_mw.texts import uploaded
 
 
 class LogOptions(PluginOptions, frozen=True, kw_only=True):

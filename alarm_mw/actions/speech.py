@@ -16,12 +16,12 @@ from typing import Annotated, ClassVar, Self
 
 from msgspec import Meta
 
+from alarm_mw import texts
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import ActionError, MissingError
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing
-from alarm_mw.texts.message import message_of
 
 #: What begins a command to the voice inside of the text: phonemes for espeak-ng, commands for say.
 _COMMAND = "[["
@@ -214,7 +214,7 @@ def _spoken(firing: Firing, context: ActionContext) -> bytes:
     """Return what is said: the alarm's text, else the title alone, for nobody listens to a traceback."""
     if context.texts is None:
         return firing.message
-    message = message_of(firing, context.place, context.texts)
+    message = texts.message(firing, context)
     return (message.own_text() or message.title()).encode()
 
 

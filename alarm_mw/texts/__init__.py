@@ -1,4 +1,37 @@
 """What an alarm says: the facts of a firing, the templates of a configuration, and the default text for people.
 
-Pure: facts in, text out. How a receiver wants it is the business of its action.
+Pure: facts in, text out. How a receiver wants it is the business of its action. The rest of this package is imported
+with the first message for people: uWSGI's messages need none of it.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from msgspec import structs
+
+from alarm_mw.model.types import Firing, Texts
+from alarm_mw.system.forks import held_off
+
+if TYPE_CHECKING:
+    from alarm_mw.model.interfaces import ActionContext
+    from alarm_mw.texts.message import Message
+
+#: What stands for an alarm that has no texts of its own.
+DEFAULT = Texts()
+
+
+def message(firing: Firing, context: ActionContext, title: str = "") -> Message:
+    """Return what an alarm says of a firing to people; `title` is a template in the place of its own one."""
+    with held_off():
+        from alarm_mw.texts.message import message_of  # noqa: PLC0415  # 10 ms, which a start need not wait for
+
+    texts = context.texts or DEFAULT
+    return message_of(firing, context.place, structs.replace(texts, title=title) if title else texts)
+
+
+def uploaded(firing: Firing, context: ActionContext) -> bytes:
+    """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
+    if context.texts is None or not context.texts.text:
+        return firing.message
+    return message(firing, context).own_text().encode() + b"\n"

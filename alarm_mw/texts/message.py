@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import msgspec
 
-from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Place, Texts
+from alarm_mw.texts import DEFAULT
 from alarm_mw.texts.facts import Facts, facts_of
-from alarm_mw.texts.human import Card, body_lines, card_of, shorten
+from alarm_mw.texts.human import Card, body_lines, card_of, cut_line, shorten
 from alarm_mw.texts.templates import Escape, template
 
 #: How many characters of each value a template may show, in a title and in a text.
 IN_TITLE = 1000
 IN_TEXT = 100_000
-
-#: What stands for an alarm that has no texts of its own.
-DEFAULT = Texts()
 
 
 class Message(msgspec.Struct, frozen=True):
@@ -30,6 +27,10 @@ class Message(msgspec.Struct, frozen=True):
         if self.texts.title:
             return " ".join(template(self.texts.title).render(self.facts, _short(escape, IN_TITLE)).split("\n"))
         return escape(self.card.title)
+
+    def short_title(self, limit: int) -> str:
+        """Return the first line in at most `limit` characters."""
+        return cut_line(self.title(), limit)
 
     def own_text(self, escape: Escape = str) -> str:
         """Return what the alarm's template says in place of the default text; empty where it has none."""
@@ -59,10 +60,3 @@ def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT) -> Message:
     """Return what an alarm with these `texts` says of a firing."""
     facts = facts_of(firing, place)
     return Message(facts, card_of(facts), texts)
-
-
-def uploaded(firing: Firing, context: ActionContext) -> bytes:
-    """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
-    if context.texts is None or not context.texts.text:
-        return firing.message
-    return message_of(firing, context.place, context.texts).own_text().encode() + b"\n"

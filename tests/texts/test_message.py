@@ -12,9 +12,10 @@ from msgspec import structs
 
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
+from alarm_mw.texts import uploaded
 from alarm_mw.texts.facts import Facts, facts_of, span
 from alarm_mw.texts.human import card_of, cut_line, plain, shorten, title_of
-from alarm_mw.texts.message import Message, message_of, uploaded
+from alarm_mw.texts.message import Message, message_of
 
 PLACE = Place("web-3", "shop", {"team": "payments"})
 TRACEBACK = (

@@ -16,7 +16,7 @@ from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.texts.message import uploaded
+from alarm_mw.texts import uploaded
 
 if TYPE_CHECKING:
     from alarm_mw.actions.cmd.child import Child

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import msgspec
-from msgspec import Meta, field, structs
+from msgspec import Meta, field
 
+from alarm_mw import texts
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import MissingError
@@ -17,9 +18,9 @@ from alarm_mw.model.interfaces import MASK, SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
 from alarm_mw.model.masking import mask, secrets_in
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, Texts
+from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.texts.message import message_of, uploaded
+from alarm_mw.texts import uploaded
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
 WEB_SCHEMES = frozenset({"http", "https"})
@@ -307,9 +308,8 @@ def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> We
     with held_off():
         from alarm_mw.actions.curl.formats.requests import body_of  # noqa: PLC0415  # 10 ms, for those who want a format
 
-    texts = context.texts or Texts()
-    texts = structs.replace(texts, title=(context.texts and options.subject) or texts.title)
-    message = message_of(firing, context.place, texts)
+    # In an ini file a subject is no template.
+    message = texts.message(firing, context, "" if context.texts is None else options.subject)
     body = body_of(message, options.format or ("" if options.json else "text"), options.key, options.json)
     is_given = "content-type" in {name.lower() for name in options.headers}
     return WebBody({**({} if is_given else {"Content-Type": body.content_type}), **body.headers}, body.data)

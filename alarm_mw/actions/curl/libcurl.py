@@ -19,7 +19,7 @@ from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.types import Firing
-from alarm_mw.texts.message import uploaded
+from alarm_mw.texts import uploaded
 
 if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
     from alarm_mw.actions.curl.action import CurlOptions

@@ -10,8 +10,8 @@ from email.message import EmailMessage
 from typing import TYPE_CHECKING
 
 import aiosmtplib
-from msgspec import structs
 
+from alarm_mw import texts
 from alarm_mw.actions.curl.mail_message import bare, compose, default_sender, own_name
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
@@ -20,8 +20,6 @@ from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
-from alarm_mw.texts.human import cut_line
-from alarm_mw.texts.message import message_of
 
 if TYPE_CHECKING:  # it imports this module, when there is a mail to send
     from alarm_mw.actions.curl.action import CurlOptions
@@ -109,9 +107,8 @@ def mail_of(firing: Firing, options: CurlOptions, context: ActionContext) -> Ema
     if context.texts is None:
         subject, text = options.subject or f"alarm {firing.alarm}", "\n".join(printable_lines(firing.message))
     else:
-        texts = structs.replace(context.texts, title=options.subject or context.texts.title)
-        message = message_of(firing, context.place, texts)
-        subject, text = cut_line(message.title(), MAX_SUBJECT), message.below(MAX_SUBJECT)
+        message = texts.message(firing, context, options.subject)
+        subject, text = message.short_title(MAX_SUBJECT), message.below(MAX_SUBJECT)
     return compose(firing, sender_of(options), options.mail_to, subject, text)
 
 

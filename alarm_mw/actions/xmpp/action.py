@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Self
 
+from alarm_mw import texts
 from alarm_mw.actions.xmpp.options import XmppOptions
 from alarm_mw.model import keyvalue
 from alarm_mw.model.errors import OptionError
@@ -11,7 +12,6 @@ from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.system.forks import held_off
-from alarm_mw.texts.message import message_of
 
 if TYPE_CHECKING:
     from alarm_mw.actions.xmpp.client import XmppClient
@@ -73,7 +73,7 @@ class XmppAction:
 
 def _text(firing: Firing, context: ActionContext) -> str:
     if context.texts is not None:
-        text = message_of(firing, context.place, context.texts).text()
+        text = texts.message(firing, context).text()
     else:
         text = "\n".join(printable_lines(firing.message))
     return text or "(an empty line)"

@@ -13,8 +13,9 @@ from receivers import SCHEMAS, mentions, problem, strings
 
 from alarm_mw.actions.curl.formats.requests import body_of
 from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
+from alarm_mw.texts import DEFAULT
 from alarm_mw.texts.human import card_of
-from alarm_mw.texts.message import DEFAULT, Message, message_of
+from alarm_mw.texts.message import Message, message_of
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACE = Place("web-3", "shop", {"team": "payments"})

@@ -119,7 +119,7 @@ class AppriseAction:
             raise ActionError(mask("; ".join(failed), secrets), retry=True)
 
     def _message(self, firing: Firing) -> tuple[str, str, str]:
-        message = texts.message(firing, self._context)
+        message = texts.message_for(firing, self._context)
         kind = "success" if message.facts.status == "resolved" else _KINDS.get(message.facts.severity, "info")
         return message.short_title(_TITLE), message.below(_TITLE) or message.title(), kind
 

@@ -214,7 +214,7 @@ def _spoken(firing: Firing, context: ActionContext) -> bytes:
     """Return what is said: the alarm's text, else the title alone, for nobody listens to a traceback."""
     if context.texts is None:
         return firing.message
-    message = texts.message(firing, context)
+    message = texts.message_for(firing, context)
     return (message.own_text() or message.title()).encode()
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DEFAULT = Texts()
 
 
-def message(firing: Firing, context: ActionContext, title: str = "") -> Message:
+def message_for(firing: Firing, context: ActionContext, title: str = "") -> Message:
     """Return what an alarm says of a firing to people; `title` is a template in the place of its own one."""
     with held_off():
         from alarm_mw.texts.message import message_of  # noqa: PLC0415  # 10 ms, which a start need not wait for
@@ -34,4 +34,4 @@ def uploaded(firing: Firing, context: ActionContext) -> bytes:
     """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
     if context.texts is None or not context.texts.text:
         return firing.message
-    return message(firing, context).own_text().encode() + b"\n"
+    return message_for(firing, context).own_text().encode() + b"\n"

@@ -309,7 +309,7 @@ def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> We
         from alarm_mw.actions.curl.formats.requests import body_of  # noqa: PLC0415  # 10 ms, for those who want a format
 
     # In an ini file a subject is no template.
-    message = texts.message(firing, context, "" if context.texts is None else options.subject)
+    message = texts.message_for(firing, context, "" if context.texts is None else options.subject)
     body = body_of(message, options.format or ("" if options.json else "text"), options.key, options.json)
     is_given = "content-type" in {name.lower() for name in options.headers}
     return WebBody({**({} if is_given else {"Content-Type": body.content_type}), **body.headers}, body.data)

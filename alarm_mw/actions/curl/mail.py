@@ -107,7 +107,7 @@ def mail_of(firing: Firing, options: CurlOptions, context: ActionContext) -> Ema
     if context.texts is None:
         subject, text = options.subject or f"alarm {firing.alarm}", "\n".join(printable_lines(firing.message))
     else:
-        message = texts.message(firing, context, options.subject)
+        message = texts.message_for(firing, context, options.subject)
         subject, text = message.short_title(MAX_SUBJECT), message.below(MAX_SUBJECT)
     return compose(firing, sender_of(options), options.mail_to, subject, text)
 

@@ -73,7 +73,7 @@ class XmppAction:
 
 def _text(firing: Firing, context: ActionContext) -> str:
     if context.texts is not None:
-        text = texts.message(firing, context).text()
+        text = texts.message_for(firing, context).text()
     else:
         text = "\n".join(printable_lines(firing.message))
     return text or "(an empty line)"

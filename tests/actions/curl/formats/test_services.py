@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import alertmanager_server
 import httpx
 import pytest
-from ports import free_port
 from receivers import SCHEMAS, Services, serving
-from waiting import wait_until
 
 from alarm_mw.actions.curl.action import CurlAction, CurlOptions
 from alarm_mw.model.errors import ActionError
@@ -175,30 +172,8 @@ def test_a_key_in_the_headers_is_enough_for_opsgenie() -> None:
 
 @pytest.fixture(scope="module")
 def alertmanager(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Run Debian's Alertmanager, and provide its URL."""
-    folder: Path = tmp_path_factory.mktemp("alertmanager")
-    (folder / "alertmanager.yml").write_text("route: {receiver: none}\nreceivers: [{name: none}]\n")
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [
-        "prometheus-alertmanager",
-        f"--config.file={folder}/alertmanager.yml",
-        f"--storage.path={folder}",
-        f"--web.listen-address={url.removeprefix('http://')}",
-        "--cluster.listen-address=",
-    ]
-    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
-        try:
-            wait_until(lambda: _answers(f"{url}/-/ready"), 30)
-            yield url
-        finally:
-            process.terminate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx.get(url, timeout=5).is_success
-    except httpx.TransportError:
-        return False
+    with alertmanager_server.serving(tmp_path_factory.mktemp("alertmanager")) as url:
+        yield url
 
 
 def test_alertmanager_takes_an_alert(alertmanager: str) -> None:

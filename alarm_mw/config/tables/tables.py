@@ -20,7 +20,14 @@ from alarm_mw.config.tables.limits import read_alarm_rate, read_threshold
 from alarm_mw.config.tables.monitors import read_monitors
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.structs import read_inner, read_struct
-from alarm_mw.config.tables.texts import is_uwsgi, read_labels, read_rule_name, read_server_name, read_texts
+from alarm_mw.config.tables.texts import (
+    check_options,
+    is_uwsgi,
+    read_labels,
+    read_rule_name,
+    read_server_name,
+    read_texts,
+)
 from alarm_mw.config.tables.tree import Table, kind_of, name_of
 from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
 from alarm_mw.delivery.policy import Delivery
@@ -82,8 +89,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     if name := read_server_name(root):
         part.fields["name"] = name
     part.labels = read_labels(root)
-    alarms = _alarms(root, find_action)
-    part.alarms += map(_as_uwsgi, alarms) if is_uwsgi(root) else alarms
+    part.alarms += _alarms(root, find_action)
     part.rules += _rules(root)
     part.monitors += read_monitors(root)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
@@ -104,13 +110,14 @@ def _numbers(root: Table) -> dict[str, float]:
 
 
 def _alarms(root: Table, find_action: FindAction) -> list[Declared]:
+    default = None if is_uwsgi(root) else Texts()
     table = root.table("alarms", "")
     if table is None:
         return []
     for name in table.values:
         if not isinstance(name, str) or not is_name(name):
             table.wrong(f"{name_of((*table.path, name))}: a name is text without blanks and commas", name)
-    return [_declared(table, name, find_action) for name in table.values if isinstance(name, str)]
+    return [_declared(table, name, find_action, default) for name in table.values if isinstance(name, str)]
 
 
 def is_name(name: str) -> bool:
@@ -118,24 +125,17 @@ def is_name(name: str) -> bool:
     return bool(name) and not any(mark in name for mark in " ,\t\n")
 
 
-def _as_uwsgi(declared: Declared) -> Declared:
-    """Return an alarm that sends uWSGI's messages where it has no templates."""
-    if declared.alarm is None or declared.alarm.texts != Texts():
-        return declared
-    return structs.replace(declared, alarm=structs.replace(declared.alarm, texts=None))
-
-
-def _declared(alarms: Table, name: str, find_action: FindAction) -> Declared:
+def _declared(alarms: Table, name: str, find_action: FindAction, default: Texts | None) -> Declared:
     where = alarms.where(name)
     try:
-        return Declared(name, where, _alarm(alarms, name, find_action), is_strict=True)
+        return Declared(name, where, _alarm(alarms, name, find_action, default), is_strict=True)
     except MissingError as error:
         alarms.origin.report.warn(where, f"alarm {name!r} is optional and is left out: {error}")
         return Declared(name, where, None, is_strict=True, is_left_out=True)
 
 
-def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
-    """Return an alarm written as ``"plugin:args"`` or as a table.
+def _alarm(alarms: Table, name: str, find_action: FindAction, default: Texts | None) -> Alarm | None:
+    """Return an alarm written as ``"plugin:args"`` or as a table; `default` is what it says without templates.
 
     Raises `MissingError` where something is not installed that an optional alarm needs.
     """
@@ -146,17 +146,19 @@ def _alarm(alarms: Table, name: str, find_action: FindAction) -> Alarm | None:
             return None
         try:
             alarm = read_alarm(name, value, alarms.where(name), find_action)
-            return structs.replace(alarm, texts=Texts())
+            if default is not None:
+                check_options(alarms, alarm.options, name)
+            return structs.replace(alarm, texts=default)
         except OptionError as error:
             alarms.origin.report.refused(alarms.where(name), what, error)
             return None
     if isinstance(value, Mapping):
-        return _alarm_table(Table(value, alarms.origin, (*alarms.path, name), what), name, find_action)
+        return _alarm_table(Table(value, alarms.origin, (*alarms.path, name), what), name, find_action, default)
     alarms.wrong(f"{what}: expected a table or a string such as 'cmd:…', got {kind_of(value)}", name)
     return None
 
 
-def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | None:
+def _alarm_table(table: Table, name: str, find_action: FindAction, default: Texts | None) -> Alarm | None:
     delivery, limits = read_inner(Delivery, table, "delivery"), read_inner(Limits, table, "limits")
     is_optional = _flag(table, "optional")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
@@ -165,7 +167,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction) -> Alarm | No
         return None
     try:
         kind = find_action(plugin).Options
-        texts = read_texts(table, kind)
+        texts = read_texts(table, kind, default)
         labels = () if "labels" in kind.__struct_fields__ else read_labels(table)
         options = read_struct(kind, table, _ALARM_KEYS)
     except OptionError as error:

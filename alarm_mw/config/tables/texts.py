@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from alarm_mw.config.tables.tree import Table, kind_of
+from alarm_mw.config.tables.tree import Table, kind_of, name_of
 from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Texts
 from alarm_mw.system.forks import held_off
@@ -69,8 +69,8 @@ def read_rule_name(table: Table) -> str:
     return name
 
 
-def read_texts(table: Table, options: type[PluginOptions]) -> Texts:
-    """Return what an alarm of this table says to people; its templates are checked.
+def read_texts(table: Table, options: type[PluginOptions], default: Texts | None) -> Texts | None:
+    """Return what an alarm of this table says to people, `default` without templates; they are checked.
 
     A key that its action has as an option of its own is the action's.
     """
@@ -80,10 +80,17 @@ def read_texts(table: Table, options: type[PluginOptions]) -> Texts:
             table.wrong(f"{key}: this action has no text for people", key)
         elif value:
             _check(table, key, value)
-    for key in options.templates:
+    found = Texts(**texts) if any(texts.values()) else default
+    for key in options.templates if found is not None else ():
         if isinstance(given := table.values.get(key), str):
             _check(table, key, given)
-    return Texts(**texts)
+    return found
+
+
+def check_options(alarms: Table, options: PluginOptions, name: str) -> None:
+    """Note what is wrong in those options of the alarm `name`, in uWSGI's short form, that are templates."""
+    for key in options.templates:
+        _check(alarms, f"{name_of((*alarms.path, name))}: {key}", getattr(options, key), name)
 
 
 def is_uwsgi(root: Table) -> bool:
@@ -102,7 +109,7 @@ def _text(table: Table, key: str) -> str:
     return ""
 
 
-def _check(table: Table, key: str, text: str) -> None:
+def _check(table: Table, key: str, text: str, *path: str) -> None:
     if "{" not in text and "}" not in text:
         return
     with held_off():  # a start without templates need not wait for it
@@ -110,4 +117,4 @@ def _check(table: Table, key: str, text: str) -> None:
     try:
         template(text)
     except TemplateError as error:
-        table.wrong(f"{key}: {error}", key)
+        table.wrong(f"{key}: {error}", *(path or (key,)))

@@ -89,6 +89,14 @@ def test_alarms_in_toml_speak_to_people(read: Read, toml: str) -> None:
     assert read(f"messages = 'uwsgi'\n{HOOK}text = '{{host}}'").settings.alarms[0].texts == Texts("", "{host}")
 
 
+def test_a_subject_is_a_template_only_where_people_are_spoken_to(read: Read) -> None:
+    """With uWSGI's messages braces are braces; in the short form a mistake is told as well."""
+    mail = "alarms.a = 'curl:smtp://127.0.0.1;mail_to=a@example.org;subject={'\n"
+    assert problems(read(f"messages = 'uwsgi'\n{HOOK}subject = '{{'\n")) == []
+    assert problems(read(f"messages = 'uwsgi'\n{mail}")) == []
+    assert problems(read(mail)) == ["alarm 'a': subject: '{' at character 1 has no '}'; write '{{' for a brace"]
+
+
 def test_alarms_of_the_python_api_speak_to_people() -> None:
     """`init(alarms=…)` is like TOML."""
     settings = from_keywords(

@@ -12,11 +12,14 @@ ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "alarm_mw").rglob("*.py"))
 
 #: What makes objects, or runs code, of bytes.
-FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "shelve", "marshal", "yaml", "jsonpickle", "joblib"}
+FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "shelve", "marshal", "jsonpickle", "joblib"}
 FORBIDDEN_CALLS = {"eval", "exec", "os.system", "os.popen", "tempfile.mktemp", "asyncio.create_subprocess_shell"}
 
 #: The one place where a shell runs: uWSGI's ``cmd:`` is a line of it. The message is its input, and in no argument.
 SHELL = ROOT / "alarm_mw/actions/cmd/child.py"
+
+#: The one place where YAML is read: uWSGI's configuration may be in it. It is read as texts, and makes no objects.
+YAML = ROOT / "alarm_mw/config/uwsgi/forms.py"
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -29,14 +32,21 @@ def imported(tree: ast.AST) -> set[str]:
     return names
 
 
+def makes_objects_of_yaml(call: str) -> bool:
+    """Return whether a call of PyYAML does more than to find texts in a text."""
+    return call.startswith("yaml.") and call != "yaml.compose"
+
+
 def dangers(source: str) -> list[str]:
     """Return what a module does that none of ours may do."""
     tree = ast.parse(source)
     found = [*(imported(tree) & FORBIDDEN_MODULES)]
     for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module == "yaml":
+            found.append("from yaml import …")
         if isinstance(node, ast.Call):
             name = ast.unparse(node.func)
-            found += [name] if name in FORBIDDEN_CALLS else []
+            found += [name] if name in FORBIDDEN_CALLS or makes_objects_of_yaml(name) else []
             found += [f"{name}(shell=…)" for keyword in node.keywords if keyword.arg == "shell"]
     return found
 
@@ -49,7 +59,15 @@ def test_no_module_makes_code_of_data(source: Path) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["import pickle", "from marshal import loads", "eval('1')", "import os\nos.system('x')", "run(a, shell=True)"],
+    [
+        "import pickle",
+        "from marshal import loads",
+        "eval('1')",
+        "import os\nos.system('x')",
+        "run(a, shell=True)",
+        "import yaml\nyaml.safe_load('a')",
+        "from yaml import load",
+    ],
 )
 def test_each_danger_is_seen(text: str) -> None:
     """The test above looks at something."""
@@ -59,6 +77,11 @@ def test_each_danger_is_seen(text: str) -> None:
 def test_one_module_runs_a_shell() -> None:
     """No other names it."""
     assert [path for path in SOURCES if '"/bin/sh"' in path.read_text()] == [SHELL]
+
+
+def test_one_module_reads_yaml() -> None:
+    """No other imports it."""
+    assert [path for path in SOURCES if "yaml" in imported(ast.parse(path.read_text()))] == [YAML]
 
 
 def test_the_tests_that_are_named_exist() -> None:

@@ -22,7 +22,7 @@ def run(file: str) -> Result:
 
 def test_what_is_printed_is_a_configuration() -> None:
     """It can be saved and checked; what the ini file is warned of goes to the standard error."""
-    Path("a.ini").write_text("[uwsgi]\nmaster = true\nalarm = ä log:$(SHOP)\nlog-alarm = ä x\n")
+    Path("a.ini").write_text("[uwsgi]\nmaster = true\nalarm = ä log:$(SHOP)\nlog-alarm = ä no pool\n")
     result = CliRunner(env={"SHOP": "shop"}).invoke(migrate, ["a.ini"])
     assert (result.exit_code, result.stderr) == (0, "a.ini: warning: ignored, since not about alarms: master\n")
     assert '[alarms."ä"]\naction = "log"\nprefix = "shop"\n' in result.stdout

@@ -45,7 +45,7 @@ def _label(labels: Table, name: str, value: object) -> tuple[str, str] | None:
 def read_server_name(root: Table) -> str:
     """Return the server's name, empty where it has none."""
     name = _text(root, "name")
-    if name and not _SERVER.fullmatch(name):
+    if name and not is_server_name(name):
         root.wrong(f"name: {SERVER_NAME}, got {name!r}", "name")
         return ""
     return name

@@ -56,6 +56,7 @@ def test_labels_are_united(read: Read) -> None:
         ("name = 3", "name: expected a string, got an integer"),
         ("messages = 'html'", "messages: expected 'human' or 'uwsgi', got 'html'"),
         ("[[rules]]\nname = \"a\\n\"\nexclude = 'x'", "rule 1: name: expected text without line ends"),
+        ("[[rules]]\nname = 3\nexclude = 'x'", "rule 1: name: expected a string, got an integer"),
         (f"{HOOK}title = '{{hots}}'", "alarm 'a': title: unknown name 'hots' (did you mean 'host'?)"),
         (f"{HOOK}text = '{{host|uper}}'", "alarm 'a': text: unknown filter 'uper' (did you mean 'upper'?)"),
         (f"{HOOK}text = 3", "alarm 'a': text: expected a string, got an integer"),

@@ -7,6 +7,7 @@ import logging
 from email.utils import formatdate
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
 
 #: Connections of one listener. Each may have sent the half of a request, and wait for ever.
 MAX_CONNECTIONS = 64
@@ -14,6 +15,14 @@ MAX_CONNECTIONS = 64
 #: What it says of requests that are none is nobody's business; what our own code does wrong is.
 log = logging.getLogger(__name__)
 log.setLevel(logging.ERROR)
+
+
+class ClosableState(ServerState):
+    """What the connections of a server share: uvicorn's, and whether the server shuts down."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_closing = False
 
 
 class BoundedProtocol(H11Protocol):
@@ -30,7 +39,9 @@ class BoundedProtocol(H11Protocol):
         self.connected_at = self.loop.time()
         self.logger = log
         super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio has it
-        if len(self.connections) > MAX_CONNECTIONS:
+        if isinstance(self.server_state, ClosableState) and self.server_state.is_closing:
+            self.shutdown()  # accepted a moment before: uvicorn has closed those that it knew, and waits for all
+        elif len(self.connections) > MAX_CONNECTIONS:
             self._make_room()
 
     def data_received(self, data: bytes) -> None:

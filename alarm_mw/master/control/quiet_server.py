@@ -7,7 +7,7 @@ import asyncio
 import uvicorn
 from starlette.types import ASGIApp
 
-from alarm_mw.master.control.http_protocol import BoundedProtocol
+from alarm_mw.master.control.http_protocol import BoundedProtocol, ClosableState
 
 
 class QuietServer(uvicorn.Server):
@@ -15,11 +15,13 @@ class QuietServer(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state = self._state = ClosableState()
         self._is_over = asyncio.Event()
 
     def end(self) -> None:
         """Let `serve` return soon."""
         self.should_exit = True
+        self._state.is_closing = True
         self._is_over.set()
 
     async def main_loop(self) -> None:

@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import pytest
 
-from alarm_mw.master.control.api import control_app
+from alarm_mw.master.control.api import control_app, metrics_app
 from alarm_mw.master.control.listening import listen
-from alarm_mw.master.control.servers import BACKLOG, MetricsPort
+from alarm_mw.master.control.servers import BACKLOG, LazyServer, MetricsPort
 from alarm_mw.master.control.status import Answers
 from alarm_mw.system.peers import GuardedSocket, is_owners
 
@@ -100,6 +100,25 @@ def test_a_metrics_port_shows_metrics_and_nothing_else(caplog: pytest.LogCapture
         return await asyncio.to_thread(get, port, path)
 
     asyncio.run(play(MetricsPort(lambda: b"shown"), ask))
+
+
+@pytest.mark.parametrize("turns", range(6))
+def test_a_caller_that_comes_at_the_end_does_not_delay_it(turns: int, caplog: pytest.LogCaptureFixture) -> None:
+    """In whatever turn of the event loop a caller arrives, the server ends at once and has nothing to say."""
+
+    async def play(listener: socket.socket) -> None:
+        listener.setblocking(False)
+        server = LazyServer("metrics", listener, lambda: metrics_app(lambda: b"shown"))
+        await server.start()
+        address = listener.getsockname()
+        await asyncio.to_thread(get, address[1], "/metrics")
+        with socket.create_connection(address):
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await server.stop(10)
+
+    asyncio.run(play(socket.create_server(("127.0.0.1", 0))))
+    assert caplog.text == ""
 
 
 @pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-1", "soon", ""])

@@ -43,8 +43,8 @@ test: $(VENV)/bin/python
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target services $(VENV)/.test
 	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target tests covered lint docs
 
-# Most of them wait for servers: more at a time than there are processors. One that failed beside the others, as with a
-# time limit on a machine that is too busy, is tried once more alone, and both outcomes are shown.
+# Most of them wait for servers: more at a time than there are processors. What failed beside the others is run once more,
+# alone; what then passes is named at the end as FLAKY.
 tests: $(VENV)/.test
 	+@$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(addprefix --ignore=,$(COVERED)) $(ARGS) || \
 	    { echo "Once more, alone:"; $(BIN)/pytest --last-failed --last-failed-no-failures=none tests; }

@@ -39,6 +39,16 @@ os.environ["XDG_CACHE_HOME"] = os.devnull
 PATIENCE = 3.0
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what failed in the last run and passes in this one, of the failed ones alone: it is flaky."""
+    if not config.getoption("lf", False):
+        return
+    failed = {report.nodeid for kind in ("failed", "error") for report in terminalreporter.stats.get(kind, ())}
+    passed = {report.nodeid for report in terminalreporter.stats.get("passed", ())}
+    for name in sorted(passed - failed):
+        terminalreporter.write_line(f"FLAKY {name}: failed beside other tests, passes alone")
+
+
 def _descriptors() -> dict[str, str]:
     found = {}
     for entry in os.listdir("/proc/self/fd"):

@@ -69,6 +69,8 @@ def live(site: Site, row: Row) -> None:
     """Let everything happen to a server that its row names."""
     site.start_server(row, site.options)
     site.ask_in_turn(REQUESTS)
+    if row.ends_late:
+        site.until(site.all_have_ended)
     if Event.DEATH in row.events:
         die(site, row)
     if Event.KILL in row.events:

@@ -46,6 +46,8 @@ class Row:
     death: int = -signal.SIGKILL
     #: Whether it closes connections that it has accepted, without an answer, when a worker ends.
     hangs_up: bool = False
+    #: Whether a request goes on after its answer was sent: what ends the process then leaves it without an end.
+    ends_late: bool = False
     #: Who brings it, where that is no package of Python.
     brought_by: str = ""
     end: str = "it is stopped (TERM)"
@@ -136,6 +138,8 @@ SERVERS = (
         ("Django", "uvicorn"),
         f"{_UVICORN} --workers 2 django_app:asgi_app",
         UVICORN,
+        # Django closes its response in another thread.
+        ends_late=True,
     ),
 )
 

@@ -227,6 +227,11 @@ class Site:
     def heard(self) -> Counter[Said]:
         return Counter((way, number) for way, number, *_ in self.hook.said())
 
+    def all_have_ended(self) -> bool:
+        """Return whether the middleware has seen the end of every request that was answered."""
+        heard = self.heard()
+        return all(("middleware", number) in heard for number in self.answered)
+
     def order(self) -> dict[tuple[str, int], list[int]]:
         """Return, by way and process, the places of what was said in turn, as they were heard."""
         in_turn, found = set(self.in_turn), defaultdict(list)

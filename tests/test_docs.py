@@ -20,9 +20,9 @@ import alarm_mw
 from alarm_mw import actions, monitors, signals
 from alarm_mw.cli.main import main
 from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.settings import MetricsListener
 from alarm_mw.config.tables import tables
 from alarm_mw.config.tables.monitors import MONITOR_KEYS
-from alarm_mw.config.upkeep import MetricsListener
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits

@@ -15,7 +15,7 @@ from alarm_mw.actions.curl.url import Target
 from alarm_mw.actions.xmpp.action import XmppAction
 from alarm_mw.config.load import examine
 from alarm_mw.config.part import Part
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.toml.document import parse_toml

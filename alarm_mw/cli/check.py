@@ -7,9 +7,9 @@ import os
 import click
 from msgspec import structs
 
-from alarm_mw.config.lint.report import told
 from alarm_mw.config.lint.suspicions import suspicions
 from alarm_mw.config.load import examine
+from alarm_mw.config.report import format_report
 from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable
 
@@ -30,6 +30,6 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     if not examined.problems:
         warnings = (*examined.warnings, *suspicions(examined.settings))
         examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)
-    for line in told(examined):
+    for line in format_report(examined):
         click.echo(line)
     context.exit(2 if examined.problems else 0)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from alarm_mw.cli.garbage import none_collected
-from alarm_mw.config.loaded import Loaded, read
+from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 
-import msgspec
-
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.config.settings import Settings, limits_of
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.flood_control.limits import Limits, read_rate
+from alarm_mw.engine.flood_control.limits import read_rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -31,10 +29,3 @@ def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
         limits={alarm.name: limits_of(alarm) for alarm in settings.alarms},
         memory=memory,
     )
-
-
-def limits_of(alarm: Alarm) -> Limits:
-    """Return the alarm's limits; who is no human is known by its action, where nothing is said."""
-    if alarm.limits.for_humans is not None:
-        return alarm.limits
-    return msgspec.structs.replace(alarm.limits, for_humans=alarm.options.for_humans)

@@ -10,10 +10,9 @@ from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.mules import with_mules
 from alarm_mw.config.part import Declared, Part, Watched, Written
-from alarm_mw.config.problems import Report
-from alarm_mw.config.settings import Alarm, Settings, Watch
+from alarm_mw.config.report import Report
+from alarm_mw.config.settings import Alarm, Settings, Upkeep, Watch
 from alarm_mw.config.tables.fallbacks import check_fallbacks
-from alarm_mw.config.upkeep import Upkeep
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.keyvalue import did_you_mean

@@ -11,7 +11,7 @@ from msgspec import structs
 
 from alarm_mw.actions.mule import MuleOptions
 from alarm_mw.config.part import Declared
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.tables.tree import Table, kind_of
 from alarm_mw.config.uwsgi.entry import Entry

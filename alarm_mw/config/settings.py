@@ -1,16 +1,68 @@
-"""The one model behind ini, TOML, flags and the Python API."""
+"""The model of a configuration: what ini files, TOML files, flags and the Python API all become."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
+from typing import Annotated, Literal
+
 import msgspec
 
-from alarm_mw.config.upkeep import MetricsListener, Upkeep
+from alarm_mw import monitors
 from alarm_mw.delivery.outbox.stock import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
 from alarm_mw.model.types import NOWHERE, Rule, Texts, Where
+
+#: TCP's highest port.
+MAX_PORT = 65535
+
+_PORT = re.compile("[1-9][0-9]{0,4}")
+
+
+class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys at the top of a TOML file."""
+
+    reload: Annotated[
+        Literal["manual", "auto"],
+        msgspec.Meta(
+            description="When a changed configuration counts: with `alarm-mw reload` or SIGHUP, or with "
+            "`auto` as soon as one of its files has changed"
+        ),
+    ] = "manual"
+    self_check: Annotated[
+        float,
+        msgspec.Meta(ge=0, le=86400, description="Seconds between two looks of the master at itself; 0 for none"),
+    ] = 60.0
+
+
+class MetricsListener(msgspec.Struct, frozen=True, kw_only=True):
+    """The table ``[metrics]``."""
+
+    listen: Annotated[
+        str,
+        msgspec.Meta(
+            description='Where Prometheus may ask for `/metrics`, such as `"127.0.0.1:9464"`; whoever reaches that '
+            "address may read them. By default nowhere but on the control socket"
+        ),
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for what is no address."""
+        if self.listen:
+            host_and_port(self.listen)
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return the two parts of ``host:port``, IPv6 in brackets; raise `ValueError`."""
+    host, _, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not host or not _PORT.fullmatch(port) or int(port) > MAX_PORT:
+        raise ValueError(f"listen: expected 'host:port', got {address!r}")
+    return host, int(port)
+
 
 #: Seconds of failing after which another alarm delivers, where nothing else is said.
 FALLBACK_AFTER = 60.0
@@ -82,3 +134,15 @@ class Settings(msgspec.Struct, frozen=True):
     def descriptors(self) -> frozenset[int]:
         """The numbers of the descriptors that monitors expect to find open."""
         return frozenset[int]().union(*(watch.descriptors for watch in self.monitors))
+
+
+def asks_for_deaths(watches: Iterable[Watch]) -> bool:
+    """Return whether some monitor wants to hear of deaths; where none does, nothing is done to know of them."""
+    return any(getattr(monitors.find(watch.monitor), "asks_for_deaths", False) for watch in watches)
+
+
+def limits_of(alarm: Alarm) -> Limits:
+    """Return the alarm's limits; who is no human is known by its action, where nothing is said."""
+    if alarm.limits.for_humans is not None:
+        return alarm.limits
+    return msgspec.structs.replace(alarm.limits, for_humans=alarm.options.for_humans)

@@ -9,8 +9,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from msgspec import structs
 
 from alarm_mw import monitors
-from alarm_mw.config.deaths import asks_for_deaths
-from alarm_mw.config.settings import Watch
+from alarm_mw.config.settings import Watch, asks_for_deaths
 from alarm_mw.master.metrics import ledger_metrics
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item

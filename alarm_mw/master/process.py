@@ -17,7 +17,7 @@ from pathlib import Path
 
 from msgspec import structs
 
-from alarm_mw.config.loaded import Loaded
+from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay

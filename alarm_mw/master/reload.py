@@ -10,10 +10,9 @@ from typing import TypedDict
 
 from msgspec import structs
 
-from alarm_mw.config.files import fingerprint
-from alarm_mw.config.lint.report import told
-from alarm_mw.config.load import Examined
-from alarm_mw.config.loaded import Loaded, read
+from alarm_mw.config.load import Loaded, read
+from alarm_mw.config.report import Examined, format_report
+from alarm_mw.config.sources import fingerprint
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError
 
@@ -104,11 +103,11 @@ class Reloader:
         if not examined.problems:
             examined = structs.replace(examined, problems=unmakable(examined.settings))
         if examined.problems:
-            return self._refused([*told(examined)])
+            return self._refused([*format_report(examined)])
         return self._taken(examined, fresh)
 
     def _taken(self, examined: Examined, fresh: Loaded) -> Reloaded:
-        lines = [*told(examined)]
+        lines = [*format_report(examined)]
         try:
             notes = self._take_over(fresh)
         except ConfigError as error:

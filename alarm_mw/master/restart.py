@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from alarm_mw.config.deaths import asks_for_deaths
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import Settings, asks_for_deaths
 from alarm_mw.supervisor.plan import Plan
 
 #: Lets Python processes write their stacks when they crash; it counts from their start on.

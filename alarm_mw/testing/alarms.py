@@ -19,9 +19,8 @@ from alarm_mw import signals
 from alarm_mw.app import current_master
 from alarm_mw.app.capture.tee import Tee
 from alarm_mw.app.local_master import LocalClient
-from alarm_mw.config.build import limits_of
 from alarm_mw.config.load import from_keywords
-from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.config.settings import Alarm, Settings, limits_of
 from alarm_mw.model.keyvalue import comma_list
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions, Recorder

@@ -7,7 +7,7 @@ from alarm_mw.actions.curl.http import BODY_LIMIT
 from alarm_mw.actions.signal import SignalAction
 from alarm_mw.app.local_master import CAPACITY
 from alarm_mw.app.middleware import request_log, request_text
-from alarm_mw.config import files
+from alarm_mw.config import sources
 from alarm_mw.config.settings import FALLBACK_AFTER, Settings
 from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
@@ -44,10 +44,10 @@ FIGURES: dict[str, str] = {
     "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
     "body_limit": f"{BODY_LIMIT:,}",
     "mark_valid": f"{mark.VALID:g}",
-    "max_file": f"{files.MAX_FILE // 1024**2}",
-    "max_files": f"{files.MAX_FILES:,}",
-    "max_keys": f"{files.MAX_KEYS:,}",
-    "max_text": f"{files.MAX_TEXT // 1024**2}",
+    "max_file": f"{sources.MAX_FILE // 1024**2}",
+    "max_files": f"{sources.MAX_FILES:,}",
+    "max_keys": f"{sources.MAX_KEYS:,}",
+    "max_text": f"{sources.MAX_TEXT // 1024**2}",
     "checkpoint_retry": f"{checkpointer.RETRY_EVERY:g}",
     "drain": f"{DRAIN:g}",
     "echo_window": f"{echo.WINDOW:g}",

@@ -25,9 +25,8 @@ from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.part import NUMBERS
 from alarm_mw.config.rule_sets.data import RULE_SETS
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import MetricsListener, Settings, Upkeep
 from alarm_mw.config.tables.requests import RequestKeys
-from alarm_mw.config.upkeep import MetricsListener, Upkeep
 from alarm_mw.delivery.outbox.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits

@@ -9,8 +9,9 @@ from typing import Annotated, ClassVar, Literal, Self
 import msgspec
 import pytest
 
-from alarm_mw.config.load import Examined, examine
+from alarm_mw.config.load import examine
 from alarm_mw.config.part import FindAction
+from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import SECRET, Action, ActionContext, PluginOptions

@@ -10,7 +10,7 @@ import pytest
 
 from alarm_mw.config.load import from_keywords, load
 from alarm_mw.config.part import FindAction
-from alarm_mw.config.problems import ordinal
+from alarm_mw.config.report import ordinal
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import ConfigError
 from alarm_mw.model.types import Syntax, Where

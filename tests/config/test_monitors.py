@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alarm_mw.config.load import Examined
+from alarm_mw.config.report import Examined
 from alarm_mw.config.settings import Watch
 from alarm_mw.model.types import Where
 from alarm_mw.monitors.backlog.monitor import BacklogOptions

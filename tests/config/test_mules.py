@@ -9,8 +9,9 @@ import pytest
 
 from alarm_mw import actions
 from alarm_mw.actions.mule import MuleOptions
-from alarm_mw.config.load import Examined, examine
+from alarm_mw.config.load import examine
 from alarm_mw.config.mules import refuse_mules
+from alarm_mw.config.report import Examined
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import OptionError

@@ -9,7 +9,8 @@ from typing import cast
 import pytest
 
 from alarm_mw.config.build import engine_of
-from alarm_mw.config.load import Examined, examine, from_keywords
+from alarm_mw.config.load import examine, from_keywords
+from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import ConfigError, MissingError
 from alarm_mw.model.interfaces import Action, PluginOptions

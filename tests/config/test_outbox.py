@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.load import load
-from alarm_mw.config.snapshot import from_json, to_json
+from alarm_mw.config.load import from_json, load, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.delivery.outbox.stock import MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.model.errors import ConfigError

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from alarm_mw.config.load import Examined
+from alarm_mw.config.report import Examined
 
 Examine = Callable[..., Examined]
 

@@ -25,7 +25,7 @@ from waiting import wait_until
 
 from alarm_mw.actions.signal import SignalOptions
 from alarm_mw.config.load import examine
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.uwsgi.ini import read_ini

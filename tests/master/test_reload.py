@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from alarm_mw.config.loaded import Loaded, read
+from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.master import reload

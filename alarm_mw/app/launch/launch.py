@@ -16,10 +16,9 @@ import msgspec
 
 from alarm_mw.app.launch.abandoned import abandoned, told
 from alarm_mw.app.launch.state import StateDir, named_state_dir, own_state_dir, state_home
-from alarm_mw.config.deaths import asks_for_deaths
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.loaded import Loaded
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.load import Loaded
+from alarm_mw.config.settings import Settings, asks_for_deaths
 from alarm_mw.master.publisher import Publisher
 from alarm_mw.master.restart import STACKS
 from alarm_mw.patterns.record_prefilter import record_rules

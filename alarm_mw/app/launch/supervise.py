@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final, NoReturn, TypeAlias
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
-from alarm_mw.config.loaded import read
+from alarm_mw.config.load import read
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import CONFIG_VARIABLE, is_ini
 from alarm_mw.model.interfaces import PluginOptions, secrets

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from msgspec import structs
 
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.model.types import Rule
 
 #: Regexps that are found in every line.

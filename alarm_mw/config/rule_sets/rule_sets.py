@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from alarm_mw.config.part import Written
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.rule_sets.data import RULE_SETS, NamedRule
 from alarm_mw.config.tables.alarm_names import alarm_names
 from alarm_mw.config.tables.tree import Table, kind_of

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import msgspec
 
 from alarm_mw.config.part import Declared
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.settings import FALLBACK_AFTER
 from alarm_mw.config.tables.tree import Table
 from alarm_mw.delivery.fallback import cycle

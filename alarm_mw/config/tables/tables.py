@@ -13,7 +13,7 @@ from alarm_mw.config.execution import read_execution_table
 from alarm_mw.config.mules import read_mule_table
 from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
 from alarm_mw.config.rule_sets.rule_sets import read_set_table
-from alarm_mw.config.settings import Alarm
+from alarm_mw.config.settings import Alarm, MetricsListener, Upkeep
 from alarm_mw.config.tables.alarm_names import alarm_names, optional_names
 from alarm_mw.config.tables.fallbacks import read_fallback_after
 from alarm_mw.config.tables.limits import read_alarm_rate, read_threshold
@@ -29,7 +29,7 @@ from alarm_mw.config.tables.texts import (
     read_texts,
 )
 from alarm_mw.config.tables.tree import Table, kind_of, name_of
-from alarm_mw.config.upkeep import Upkeep, read_metrics, read_outbox, read_upkeep
+from alarm_mw.delivery.outbox.stock import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.model.errors import MissingError, OptionError
@@ -275,3 +275,22 @@ def _level(table: Table) -> int | None:
     got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
     table.wrong(f"level: expected one of {', '.join(names)} or a number, got {got}", "level")
     return None
+
+
+def read_upkeep(root: Table) -> dict[str, object]:
+    """Return those fields of `Upkeep` that the outermost table has."""
+    given = {key: value for key, value in root.values.items() if key in Upkeep.__struct_fields__}
+    read = read_struct(Upkeep, Table(given, root.origin, root.path, root.name))
+    return {} if read is None else {key: getattr(read, key) for key in given}
+
+
+def read_outbox(root: Table) -> OutboxOptions | None:
+    """Return the table ``[outbox]``, or None where there is none, or a wrong one."""
+    table = root.table("outbox", "outbox")
+    return None if table is None else read_struct(OutboxOptions, table)
+
+
+def read_metrics(root: Table) -> MetricsListener | None:
+    """Return the table ``[metrics]``, or None where there is none, or a wrong one."""
+    table = root.table("metrics", "metrics")
+    return None if table is None else read_struct(MetricsListener, table)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
 
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Where
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from alarm_mw.config.files import Budget, TooMuchError, UnreadableError, read_bytes
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
+from alarm_mw.config.sources import Budget, TooMuchError, UnreadableError, read_bytes
 from alarm_mw.config.tables.tree import Origin, Path, Table, name_of
 from alarm_mw.config.toml.locate import Place, locate
 from alarm_mw.model.types import Where

@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec import structs
 
-from alarm_mw.config.files import Budget, TooMuchError, UnreadableError, read_text
-from alarm_mw.config.problems import Report
-from alarm_mw.config.sources import split_section
+from alarm_mw.config.report import Report
+from alarm_mw.config.sources import Budget, TooMuchError, UnreadableError, read_text, split_section
 from alarm_mw.config.uwsgi import logic
 from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.config.uwsgi.expand import expand

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alarm_mw import monitors
 from alarm_mw.config.part import Watched
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Watch
 from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.model.errors import OptionError

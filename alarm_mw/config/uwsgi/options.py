@@ -10,7 +10,7 @@ from msgspec import structs
 from alarm_mw.config.alarm_args import read_alarm
 from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
 from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.rule_sets.rule_sets import read_set_option
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.uwsgi.entry import Entry

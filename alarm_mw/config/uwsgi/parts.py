@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from alarm_mw.config.part import FindAction, Part
-from alarm_mw.config.problems import Report, ordinal
+from alarm_mw.config.report import Report, ordinal
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.config.uwsgi.expand import expand

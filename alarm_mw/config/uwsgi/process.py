@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 from alarm_mw.config.execution import ineffective, unusable
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Report
 from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.model.interfaces import Execution
 from alarm_mw.model.types import Where

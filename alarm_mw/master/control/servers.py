@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alarm_mw.config.upkeep import host_and_port
+from alarm_mw.config.settings import host_and_port
 from alarm_mw.master.control.listening import listen
 from alarm_mw.master.control.status import Answers
 from alarm_mw.system.peers import GuardedSocket, is_owners

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
-from alarm_mw.config.loaded import Loaded
+from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.control.prometheus import Figures

@@ -13,9 +13,8 @@ import pytest
 from alarm_mw.actions.curl.action import CurlOptions
 from alarm_mw.actions.xmpp import XmppOptions
 from alarm_mw.config.lint.permissions import warn_of_exposed
-from alarm_mw.config.load import Examined, examine, from_keywords
-from alarm_mw.config.loaded import read
-from alarm_mw.config.problems import Report
+from alarm_mw.config.load import examine, from_keywords, read
+from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import ConfigError

@@ -12,9 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.load import Examined
 from alarm_mw.config.part import FindAction
-from alarm_mw.config.problems import Report
+from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.toml.document import parse_toml, read_toml

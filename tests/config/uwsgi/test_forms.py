@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 from alarm_mw.cli.check import check
 from alarm_mw.cli.migrate import migrate
-from alarm_mw.config.load import Examined, examine
+from alarm_mw.config.load import examine
+from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.types import Where
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.load import Examined, examine
+from alarm_mw.config.load import examine
+from alarm_mw.config.report import Examined
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.interfaces import Execution

@@ -1,9 +1,12 @@
-"""Collects every mistake of a configuration, so that one run shows them all."""
+"""What is wrong with a configuration: collected while it is read, and formatted for people."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
+from alarm_mw.config.settings import Settings
 from alarm_mw.model.errors import OptionError, Problem
 from alarm_mw.model.types import Where
 
@@ -38,3 +41,39 @@ def ordinal(number: int) -> str:
     """Return ``1st``, ``2nd``, ``3rd``, ``4th`` and so on."""
     suffix = "th" if number % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
+
+
+class Examined(msgspec.Struct, frozen=True):
+    """What a configuration is, and what is to be said about it, in the order of files and lines."""
+
+    #: To be used only if there are no problems.
+    settings: Settings
+    problems: tuple[Problem, ...]
+    warnings: tuple[Problem, ...]
+
+
+def format_report(examined: Examined) -> Iterator[str]:
+    """Yield a line for each problem and each warning, and a summary."""
+    for problem in examined.problems:
+        yield str(problem)
+    for warning in examined.warnings:
+        yield f"{warning.where}: warning: {warning.text}"
+    for alarm in examined.settings.alarms:
+        if said := alarm.options.about():
+            yield f"{alarm.where}: alarm {alarm.name!r}: {alarm.plugin}: {said}"
+    yield _summary(examined)
+
+
+def _summary(examined: Examined) -> str:
+    """Return the last line: ``ok: 3 alarms, 5 rules``."""
+    warnings = [_count(len(examined.warnings), "warning")] if examined.warnings else []
+    if examined.problems:
+        return ", ".join([_count(len(examined.problems), "problem"), *warnings])
+    settings = examined.settings
+    monitors = [_count(len(settings.monitors), "monitor")] if settings.monitors else []
+    parts = [_count(len(settings.alarms), "alarm"), _count(len(settings.rules), "rule"), *monitors, *warnings]
+    return f"ok: {', '.join(parts)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.lint.report import told
 from alarm_mw.config.load import examine
+from alarm_mw.config.report import format_report
 from alarm_mw.config.sources import Sources
 
 ALARM = ("alarm", "a log:")
@@ -22,15 +22,15 @@ ALARM = ("alarm", "a log:")
 )
 def test_the_last_line_sums_up(flags: tuple[tuple[str, str], ...], lines: list[str]) -> None:
     """A line for each mistake, and how much there is of what."""
-    assert list(told(examine(Sources(flags=flags, is_strict=True), {}))) == lines
+    assert list(format_report(examine(Sources(flags=flags, is_strict=True), {}))) == lines
 
 
 def test_warnings_are_told_and_counted() -> None:
     """They come after the problems, and do not make a configuration a bad one."""
-    good = list(told(examine(Sources(flags=(ALARM, ALARM)), {})))
+    good = list(format_report(examine(Sources(flags=(ALARM, ALARM)), {})))
     assert good[0].startswith("--alarm (2nd): warning: a second alarm 'a'")
     assert good[1:] == ["ok: 1 alarm, 0 rules, 1 warning"]
-    bad = list(told(examine(Sources(flags=(ALARM, ALARM, ("log-alarm", "b x")), is_strict=True), {})))
+    bad = list(format_report(examine(Sources(flags=(ALARM, ALARM, ("log-alarm", "b x")), is_strict=True), {})))
     assert bad[-1] == "1 problem, 1 warning"
 
 
@@ -43,7 +43,7 @@ def test_warnings_are_told_and_counted() -> None:
 )
 def test_a_configuration_without_alarms_is_worth_a_warning(flags: tuple[tuple[str, str], ...], advice: str) -> None:
     """Who starts a server in the wrong directory is told at once."""
-    assert list(told(examine(Sources(flags=flags), {}))) == [
+    assert list(format_report(examine(Sources(flags=flags), {}))) == [
         f"alarm-mw: warning: no alarm is configured, so none can fire{advice}",
         "ok: 0 alarms, 0 rules, 1 warning",
     ]

@@ -27,13 +27,14 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help demo test tests covered lint docs wheel services bench bench-quick faults clean
 
 help:
-	@echo "make demo   install into $(VENV) and show an alarm from the printed line to the web hook"
-	@echo "make test   install what the tests need, then lint, types, import contract and all tests"
-	@echo "make faults inject faults into real servers under load, and show what became of each alarm (ten minutes)"
-	@echo "make wheel  build the wheel into $(DIST), to be installed on another machine"
-	@echo "make docs   build the documentation into docs/_build"
-	@echo "make bench  measure everything, with the peers that are installed, into bench/results (half an hour)"
-	@echo "make bench-quick   the same for a first impression, in two minutes"
+	@echo "make demo         install into $(VENV) and show alarms, from the printed line to the webhook"
+	@echo "make test         install what the tests need and run lint, types, import contract and all tests"
+	@echo "make docs         build the documentation into docs/_build"
+	@echo "make wheel        build a wheel into $(DIST), for another machine"
+	@echo "make faults       inject faults into real servers under load and report every alarm (ten minutes)"
+	@echo "make bench        run all benchmarks, with the installed peers, into bench/results (half an hour)"
+	@echo "make bench-quick  run all benchmarks briefly (two minutes)"
+	@echo "make clean        remove everything that make has built"
 
 demo: $(VENV)/.demo
 	@$(BIN)/python examples/flask_app/demo.py $(ARGS)
@@ -61,7 +62,7 @@ lint: $(VENV)/.test
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 
-# The long form of tests/faults, which the tests run in short. ARGS=--monkey=1800 composes faults at random for so many
+# The long form of tests/faults, of which the tests run a short one. ARGS=--monkey=1800 combines random faults for 1800
 # seconds instead; FAULTS_SEED repeats a run.
 faults: services $(VENV)/.test
 	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)

@@ -1,4 +1,4 @@
-"""The examples, run as their readers run them: real servers under ``alarm-mw run``, web hooks received."""
+"""The examples, run as their readers run them: real servers under ``alarm-mw run``, webhooks received."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_each_alarm_of_an_example_arrives_once(
                 for method, path in VISITS:
                     client.request(method, path).raise_for_status()
             for body in expected:
-                hooks.wait_for(lambda hook, body=body: hook.body == body, f"a web hook: {body!r}")
+                hooks.wait_for(lambda hook, body=body: hook.body == body, f"a webhook: {body!r}")
         # The server and its master have ended, so nothing can follow.
         assert sorted(hook.body for hook in hooks.all()) == sorted(expected)
 
@@ -66,11 +66,11 @@ def test_the_demo_passes() -> None:
     """``make demo`` ends by itself with exit status 0, and has seen every alarm arrive."""
     done = subprocess.run([sys.executable, str(DEMO)], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "3 alarms, each by web hook and by command: everything arrived, once." in done.stdout
+    assert "3 alarms, each by webhook and by command: everything arrived, once." in done.stdout
 
 
 def test_the_demo_serves_until_it_is_stopped(serving: ModuleType) -> None:
-    """``make demo ARGS=--serve`` shows what to curl and the web hooks that follow; ^C stops all that it started."""
+    """``make demo ARGS=--serve`` shows what to curl and the webhooks that follow; ^C stops all that it started."""
     with serving.running([sys.executable, str(DEMO), "--serve"], DEMO.parent, serving.environment({})) as demo:
         line = demo.lines.wait_for(lambda line: "curl" in line and line.endswith("/explode"), "what to curl")
         url = line.split()[-1]
@@ -78,7 +78,7 @@ def test_the_demo_serves_until_it_is_stopped(serving: ModuleType) -> None:
         httpx.post(url.replace("/explode", "/upload"), trust_env=False).raise_for_status()
         httpx.get(url.replace("/explode", "/pay"), trust_env=False).raise_for_status()
         httpx.get(url, trust_env=False).raise_for_status()
-        demo.lines.wait_for(lambda line: line.startswith("  web hook") and "exploded" in line, "the web hook")
+        demo.lines.wait_for(lambda line: line.startswith("  webhook") and "exploded" in line, "the webhook")
         demo.process.send_signal(signal.SIGINT)
         assert demo.process.wait(60) == 0
     with pytest.raises(httpx.ConnectError):

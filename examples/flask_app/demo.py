@@ -1,4 +1,4 @@
-"""Shows alarms at work, from the printed line to the web hook: ``make demo``."""
+"""Shows alarms at work, from the printed line to the webhook: ``make demo``."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Demo:
             self._say(f"$ {' '.join(COMMAND)}", "bold")
             with running(COMMAND, HERE, {**self._env, "SINK_URL": sink}) as server:
                 url = server.wait_until_ready()
-                self._say(f"The app is served at {url}/, web hooks are received at {sink}\n")
+                self._say(f"The app is served at {url}/, webhooks are received at {sink}\n")
                 self._show(server, url)
                 if serve:
                     self._serve(server, url)
@@ -100,7 +100,7 @@ class Demo:
         self._check_deliveries(self._settled())
         self._say("$ alarm-mw status", "bold")
         self._say(self._status())
-        self._say(f"{len(ALARMS)} alarms, each by web hook and by command: everything arrived, once.", "bold green")
+        self._say(f"{len(ALARMS)} alarms, each by webhook and by command: everything arrived, once.", "bold green")
         self._say(NEXT)
 
     def _visit(self, client: httpx.Client, server: Server, visit: Visit) -> None:
@@ -109,7 +109,7 @@ class Demo:
         if not visit.line:
             self._say("  nothing fires\n")
             return
-        hook = self.hooks.wait_for(lambda hook: hook.body == f"{visit.line}\n".encode(), f"a web hook: {visit.line}")
+        hook = self.hooks.wait_for(lambda hook: hook.body == f"{visit.line}\n".encode(), f"a webhook: {visit.line}")
         line = server.lines.wait_for(lambda line: _is_written(line, visit.line), f"a line in the file: {visit.line}")
         written = WRITTEN.fullmatch(line)
         assert written is not None
@@ -118,7 +118,7 @@ class Demo:
         self._say(f"  {visit.line}", "red")
         self._say(f"  seen as    {SOURCES[written['source']]}")
         self._say(f"  rule       {written['rule']}")
-        self._say(f"  web hook   {hook}")
+        self._say(f"  webhook    {hook}")
         self._say(f"  command    {line}\n")
 
     def _settled(self) -> dict[str, dict[str, int]]:
@@ -136,7 +136,7 @@ class Demo:
         if delivered != {"webhook": len(ALARMS), "file": len(ALARMS)}:
             raise DemoError(f"{len(ALARMS)} alarms were raised, but the ledger says: {delivered}")
         if len(self.hooks.all()) != len(ALARMS):
-            raise DemoError(f"{len(ALARMS)} alarms were raised, but {len(self.hooks.all())} web hooks arrived")
+            raise DemoError(f"{len(ALARMS)} alarms were raised, but {len(self.hooks.all())} webhooks arrived")
 
     def _status(self, *options: str) -> str:
         command = ["alarm-mw", "status", *options]
@@ -157,7 +157,7 @@ class Demo:
         while server.process.poll() is None:
             self.hooks.wait_more(shown, 1.0)
             for hook in self.hooks.all()[shown:]:
-                self._say(f"  web hook   {hook}")
+                self._say(f"  webhook    {hook}")
                 shown += 1
 
     def _say(self, text: str, style: str = "") -> None:

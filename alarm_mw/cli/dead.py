@@ -138,7 +138,7 @@ def retry(  # noqa: PLR0917  # the command line's options
     """
     order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
     answer = _ask(_desk(state_dir, socket_path), order)
-    n = answer.hastened
+    n = answer.retried_now
     click.echo(f"{answer.count} put back" + (f"; {n} that wait{'s is' if n == 1 else ' are'} tried now" if n else ""))
     _end(answer)
 

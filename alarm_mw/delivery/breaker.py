@@ -1,4 +1,4 @@
-"""The breaker keeps attempts away from a receiver that is down: while it fails, one is made at a time, after pauses."""
+"""A circuit breaker: while a receiver fails, attempts are made one at a time, with pauses between them."""
 
 from __future__ import annotations
 
@@ -8,54 +8,53 @@ import time
 from typing import TypedDict
 
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.waiting import is_set_within
 from alarm_mw.model.errors import ActionError
 
-#: After so many attempts in vain, with no success between them, whoever made them.
+#: Number of consecutive failed attempts, of any firings, after which it opens.
 OPEN_AFTER = 5
 
 
 class Failing(TypedDict):
-    """How a receiver fails."""
+    """How a receiver is failing."""
 
     #: Seconds since the epoch.
     since: float
-    #: Attempts in a row.
+    #: Failed attempts in a row.
     failures: int
-    #: What the last one said.
+    #: The error of the last attempt.
     error: str
-    #: Attempts are made one at a time, after pauses.
+    #: Whether attempts are made one at a time, with pauses.
     is_open: bool
     #: When the next attempt is due, in seconds since the epoch.
     next_at: float
 
 
 class Breaker:
-    """One alarm's. Lives on the event loop."""
+    """The breaker of one alarm. Lives on the event loop."""
 
     def __init__(self, policy: Delivery) -> None:
         self._policy = policy
         self._turn = asyncio.Lock()
-        #: Wakes those who wait for their turn, to see whether they still have to.
-        self._news = asyncio.Event()
+        #: Wakes attempts that wait for their turn, to check whether they still have to.
+        self._changed = asyncio.Event()
         #: Ends pauses.
-        self._hurry = asyncio.Event()
+        self._retry_now = asyncio.Event()
         self._is_released = False
         self._failures = 0
-        #: What the last one in vain said.
+        #: The error of the last failed attempt.
         self.error = ""
         #: When the next attempt is due.
         self._next = 0.0
-        #: Since when there has been no success, in `time.monotonic`'s seconds; None while all is well.
+        #: Since when there has been no success, in `time.monotonic`'s seconds; None while it works.
         self.failing_since: float | None = None
 
     @property
     def is_open(self) -> bool:
-        """Return whether attempts are kept back."""
+        """Return whether attempts are held back."""
         return self._failures >= OPEN_AFTER
 
     def takes_probe(self) -> bool:
-        """Return whether it is time to find out how the receiver does; who asks makes the attempt then."""
+        """Return whether it is time to probe the receiver; if so, the caller makes the attempt."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -63,7 +62,7 @@ class Breaker:
         return True
 
     def failed(self, error: ActionError) -> None:
-        """Note an attempt in vain that may be repeated."""
+        """Note a failed attempt that may be repeated."""
         now = time.monotonic()
         self._failures += 1
         self.error = str(error)
@@ -71,26 +70,26 @@ class Breaker:
         if self.failing_since is None:
             self.failing_since = now
 
-    def worked(self) -> None:
-        """Note that the receiver answers."""
+    def succeeded(self) -> None:
+        """Note that the receiver responds."""
         self._failures, self._next, self.failing_since = 0, 0.0, None
-        _pulse(self._news)
+        _pulse(self._changed)
 
-    def hasten(self) -> None:
-        """Have the next attempt made now, whatever the receiver asked for."""
+    def retry_now(self) -> None:
+        """Make the next attempt now, whatever the receiver asked for."""
         self._next = 0.0
-        _pulse(self._hurry)
-        _pulse(self._news)
+        _pulse(self._retry_now)
+        _pulse(self._changed)
 
     def release(self) -> None:
-        """Let nobody wait any more."""
+        """End all waits."""
         self._is_released = True
-        self._hurry.set()
-        self._news.set()
+        self._retry_now.set()
+        self._changed.set()
 
     async def rest(self, seconds: float) -> None:
-        """Wait so long, or until `hasten` or `release` is called."""
-        await is_set_within(self._hurry, seconds)
+        """Wait for `seconds`, or until `retry_now` or `release` is called."""
+        await is_set_within(self._retry_now, seconds)
 
     async def admit(self) -> None:
         """Return when an attempt may be made: at once, or in the order of the calls, one after each pause."""
@@ -98,11 +97,11 @@ class Breaker:
             return
         async with self._turn:
             while self._holds_back() and (left := self._next - time.monotonic()) > 0.0:
-                await is_set_within(self._news, left)
+                await is_set_within(self._changed, left)
             self._next = time.monotonic() + self._pause()
 
     def state(self) -> Failing | None:
-        """Return how the receiver fails; None while all is well. From any thread."""
+        """Return how the receiver is failing; None while it is not. From any thread."""
         if (failing_since := self.failing_since) is None:
             return None
         clock = time.time() - time.monotonic()
@@ -122,7 +121,17 @@ class Breaker:
 
 
 def _pulse(event: asyncio.Event) -> None:
-    """Wake those who wait for it now, and nobody who comes later."""
+    """Wake what waits for it now, but nothing that waits later."""
     if not event.is_set():
         event.set()
         event.clear()
+
+
+async def is_set_within(event: asyncio.Event, seconds: float) -> bool:
+    """Wait for an event for at most `seconds`, and return whether it was set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

@@ -65,7 +65,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     #: How many there are, or to how many it was done.
     count: int = 0
     #: How many waited for their next attempt, which is made now.
-    hastened: int = 0
+    retried_now: int = 0
     #: A sentence for each that could not be had.
     refused: tuple[str, ...] = ()
 

@@ -1,4 +1,7 @@
-"""The dispatcher gives every alarm its lane and runs them on one event loop."""
+"""The dispatcher gives every alarm its lane and runs the lanes on one event loop.
+
+Alarms that leave the configuration keep their lanes until nothing waits for them.
+"""
 
 from __future__ import annotations
 
@@ -9,32 +12,30 @@ import logging
 import math
 import sqlite3
 import time
-from collections.abc import Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 
-from alarm_mw.delivery.breaker import Failing
-from alarm_mw.delivery.fallback import Way, next_way
-from alarm_mw.delivery.lane import Lane, Surroundings
+from alarm_mw.delivery.breaker import Failing, is_set_within
+from alarm_mw.delivery.fallback import Fallbacks
+from alarm_mw.delivery.lane import Lane, Shared
 from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Taken
-from alarm_mw.delivery.outbox.outcome_writer import Settler
+from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.waiting import is_set_within
 from alarm_mw.model.interfaces import Action
-from alarm_mw.model.types import Firing
 
 log = logging.getLogger(__name__)
 
-#: Seconds for the lanes to end, where nothing else is said.
+#: Seconds for the lanes to end, unless `stop` is given another time.
 STOP_TIMEOUT = 5.0
 
-#: Seconds beyond an attempt's time limit for a lane to end that makes way for another one.
+#: Seconds beyond an attempt's time limit for a replaced lane to end.
 GRACE = 5.0
 
-#: What the log says of firings that nobody delivers: how many, and of which alarm.
-ORPHANED = (
-    "%d firings wait for the alarm %r, which is not configured any more; `alarm-mw dead retry --waiting --alarm %s "
-    "--as OTHER` has another one deliver them"
-)
+#: Seconds between checks whether the last firing of an alarm that left the configuration was delivered.
+RETIRE_EVERY = 1.0
+
+#: Seconds after which an attempt counts as long.
+LONG = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,42 +50,59 @@ class Route:
     fallback_after: float = 60.0
 
 
-class Dispatcher:
-    """Lives on the event loop: only `submit`, `offer` and `hasten` may be called from other threads."""
+Routes = Mapping[str, Route]
 
-    def __init__(self, outbox: Outbox, routes: Mapping[str, Route]) -> None:
+
+class Dispatcher:
+    """Lives on the event loop, between `start` and `stop`. `routes` are those of the configuration.
+
+    `retired` are those of alarms that have left it. Only `wake`, `offer`, `retry_now`, `failing`, `long_since`, `names`
+    and `retired` may be used from other threads.
+    """
+
+    def __init__(self, outbox: Outbox, routes: Routes, retired: Routes | None = None) -> None:
         self._outbox = outbox
-        self._changed = asyncio.Event()
-        self._settler = Settler(outbox)
-        self._routes = dict(routes)
-        self._fallbacks = _fallbacks(routes)
-        self._lanes = {alarm: self._lane(alarm, route) for alarm, route in routes.items()}
+        self._outcomes = OutcomeWriter(outbox, lambda alarm: self._wake([alarm]))
+        self._shared = Shared(outbox, self._outcomes, Fallbacks(), asyncio.Event())
+        self._current = routes
+        self._retired = dict(retired or {})
+        #: Those of them that no rule fires any more.
+        self._unfired = frozenset(self._retired)
+        #: All that have a lane, and their lanes.
+        self._routes: dict[str, Route] = {}
+        self._lanes: dict[str, Lane] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        #: All tasks that have not ended, those of former lanes too.
+        #: All tasks that have not ended, including those of replaced lanes.
         self._running: set[asyncio.Task[None]] = set()
-        #: What ends with an alarm's former lanes, which finish what they have begun.
+        #: The end of an alarm's replaced lanes, which finish their attempts.
         self._leaving: dict[str, asyncio.Task[None]] = {}
-        self._loop = asyncio.get_running_loop()
+        self._retiring: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Start the lanes; they begin with what waits in the outbox since earlier."""
-        for alarm, lane in self._lanes.items():
-            self._run(alarm, lane.run())
+        """Start the lanes; they begin with what waits in the outbox."""
+        self._apply()
+        self._loop = asyncio.get_running_loop()
+        self._retire_later()
 
-    def submit(self, alarms: Iterable[str]) -> None:
-        """Tell the lanes of these alarms that there is something new in the outbox. From any thread."""
-        with contextlib.suppress(RuntimeError):  # the loop is closed; what is in the outbox waits there
-            self._loop.call_soon_threadsafe(self._wake, frozenset(alarms))
+    def wake(self, alarms: Iterable[str]) -> None:
+        """Let the lanes of these alarms look for new firings in the outbox. From any thread."""
+        self._call(self._wake, frozenset(alarms))
 
-    def hasten(self, alarms: Iterable[str]) -> None:
-        """Have the lanes of these alarms make the next attempt at what waits now. From any thread."""
-        with contextlib.suppress(RuntimeError):  # as above
-            self._loop.call_soon_threadsafe(self._hasten, frozenset(alarms))
+    def retry_now(self, alarms: Iterable[str]) -> None:
+        """Make the next attempt at what waits for these alarms now. From any thread."""
+        self._call(self._retry_now, frozenset(alarms))
 
     def offer(self, taken: Taken) -> None:
-        """Give the lanes what was just taken into the outbox, in the order in which it was. From any thread."""
-        with contextlib.suppress(RuntimeError):  # as above
-            self._loop.call_soon_threadsafe(self._offer, taken)
+        """Give the lanes what was just taken into the outbox, in that order. From any thread."""
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed; what is in the outbox stays there
+                self._loop.call_soon_threadsafe(self._offer, taken)
+
+    def _call(self, function: Callable[[frozenset[str]], None], alarms: frozenset[str]) -> None:
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # as above
+                self._loop.call_soon_threadsafe(function, alarms)
 
     def _offer(self, taken: Taken) -> None:
         entries: dict[str, list[Entry]] = {}
@@ -94,59 +112,70 @@ class Dispatcher:
             self._lanes[alarm].offer(entries[alarm], taken.detours)
 
     def _wake(self, alarms: Iterable[str]) -> None:
-        for alarm in self._lanes.keys() & alarms:  # others were taken out of the configuration meanwhile
+        for alarm in self._lanes.keys() & alarms:  # others have left the configuration meanwhile
             self._lanes[alarm].wake()
 
-    def _hasten(self, alarms: Iterable[str]) -> None:
+    def _retry_now(self, alarms: Iterable[str]) -> None:
         for alarm in self._lanes.keys() & alarms:
-            self._lanes[alarm].hasten()
+            self._lanes[alarm].retry_now()
 
-    async def exchange(self, routes: Mapping[str, Route]) -> dict[str, int]:
-        """Deliver by these routes from now on. Only while it runs, from `start` to `stop`.
+    async def exchange(self, routes: Routes) -> None:
+        """Deliver by these routes from now on; alarms without one deliver what they have, until `settle` and then.
 
-        A lane whose route has the same action, the very object, and an equal policy goes on undisturbed. Another one
-        ends the attempts that it has begun, within their time limit; only then its successor begins, with all that
-        waits. Returns at once: that goes on meanwhile. What waits for alarms without a route stays in the outbox; how
-        much that is, by alarm, is the result, and is logged.
+        A lane whose route has the same action, the very object, and an equal policy goes on undisturbed. Any other lane
+        ends the attempts that it has begun, within their time limit; only then its successor starts, with all that
+        waits. Does not wait for that.
         """
-        old, self._routes, self._fallbacks = self._routes, dict(routes), _fallbacks(routes)
-        changed = [alarm for alarm, route in old.items() if not _is_same(route, routes.get(alarm))]
-        for alarm in changed:
-            self._retire(alarm, old[alarm])
-        for alarm, route in routes.items():
-            if alarm not in self._lanes:
-                self._begin(alarm, route)
-        self._changed.set()
-        return self._orphans(old.keys() - routes.keys())
+        known = {**self._retired, **self._current}
+        self._retired = {name: route for name, route in known.items() if name not in routes}
+        self._current = routes
+        self._unfired -= routes.keys()
+        self._apply()
 
-    def _lane(self, alarm: str, route: Route) -> Lane:
-        around = Surroundings(self._changed.set, self._find_way, lambda other: self._wake([other]), self._settler)
-        return Lane(alarm, route.action, route.policy, self._outbox, around)
+    async def settle(self) -> None:
+        """End the lanes of alarms that have left the configuration, each when nothing waits for it."""
+        self._unfired = frozenset(self._retired)
+        self._retire_later()
 
-    def _find_way(self, firing: Firing) -> Way | None:
-        """Return who delivers when the firing's alarm cannot."""
-        other = next_way(firing, self._fallbacks)
-        # The lane of an alarm that is not configured any more ends what it has begun.
-        route = self._routes.get(firing.alarm)
-        return Way(other, route.fallback_after) if other is not None and route is not None else None
+    @property
+    def retired(self) -> tuple[str, ...]:
+        """The alarms that have left the configuration, and still deliver what was fired before."""
+        return tuple(self._retired)
+
+    def names(self) -> set[str]:
+        """Return the names of all alarms that have a lane."""
+        return {*self._retired, *self._current}
 
     def failing(self) -> dict[str, Failing]:
-        """Return how receivers fail, by alarm; those that do not are not in it. From any thread."""
+        """Return how receivers are failing, by alarm, without those that work. From any thread."""
         states = {alarm: lane.failing() for alarm, lane in [*self._lanes.items()]}
         return {alarm: state for alarm, state in states.items() if state is not None}
 
-    def long_since(self, seconds: float) -> dict[str, float]:
-        """Return since when an attempt is under way, by alarm, where that is for longer; from any thread."""
+    def long_since(self, seconds: float = LONG) -> dict[str, float]:
+        """Return when attempts that take longer than `seconds` were started, by alarm, since the epoch."""
         begun = {alarm: lane.since for alarm, lane in [*self._lanes.items()]}
         latest = time.time() - seconds
         return {alarm: since for alarm, since in begun.items() if since is not None and since <= latest}
 
-    def _begin(self, alarm: str, route: Route) -> None:
-        lane = self._lanes[alarm] = self._lane(alarm, route)
-        former = self._leaving.get(alarm)
-        self._run(alarm, lane.run() if former is None else _run_after(former, lane))
+    def _apply(self) -> None:
+        """Give every alarm the lane that its route asks for."""
+        old, self._routes = self._routes, {**self._retired, **self._current}
+        self._shared.fallbacks.configure(
+            {alarm: route.fallback for alarm, route in self._routes.items()},
+            {alarm: route.fallback_after for alarm, route in self._routes.items()},
+        )
+        for alarm, route in old.items():
+            if not _is_same(route, self._routes.get(alarm)):
+                self._replace(alarm, route)
+        for alarm, route in self._routes.items():
+            if alarm not in self._lanes:
+                self._begin(alarm, route)
+        self._shared.changed.set()
 
-    def _run(self, alarm: str, running: Coroutine[None, None, None]) -> None:
+    def _begin(self, alarm: str, route: Route) -> None:
+        lane = self._lanes[alarm] = Lane(alarm, route.action, route.policy, self._shared)
+        former = self._leaving.get(alarm)
+        running = lane.run() if former is None else _run_after(former, lane)
         self._tasks[alarm] = self._task(running, f"alarm-mw-lane-{alarm}")
 
     def _task(self, running: Coroutine[None, None, None], name: str) -> asyncio.Task[None]:
@@ -155,8 +184,8 @@ class Dispatcher:
         task.add_done_callback(self._running.discard)
         return task
 
-    def _retire(self, alarm: str, route: Route) -> None:
-        """Let a lane end what it has begun."""
+    def _replace(self, alarm: str, route: Route) -> None:
+        """Let a lane end the attempts that it has begun."""
         self._lanes.pop(alarm).finish()
         former, limit = self._leaving.get(alarm), (route.policy.attempt_timeout or math.inf) + GRACE
         ending = self._task(_end(alarm, self._tasks.pop(alarm), limit, former), f"alarm-mw-end-{alarm}")
@@ -167,36 +196,37 @@ class Dispatcher:
         if self._leaving.get(alarm) is ending:
             del self._leaving[alarm]
 
-    def _orphans(self, removed: Iterable[str]) -> dict[str, int]:
-        try:
-            waiting = self._outbox.count_waiting()
-        except sqlite3.Error as error:
-            log.error("the outbox cannot be read: %s", error)
-            return {}
-        orphans = {alarm: waiting[alarm] for alarm in sorted(removed) if alarm in waiting}
-        for alarm, n in orphans.items():
-            log.warning(ORPHANED, n, alarm, alarm)
-        return orphans
+    def _retire_later(self) -> None:
+        if self._retired and (self._retiring is None or self._retiring.done()):
+            self._retiring = asyncio.create_task(self._retire(), name="alarm-mw-retire")
+
+    async def _retire(self) -> None:
+        while self._retired:
+            await asyncio.sleep(RETIRE_EVERY)
+            with contextlib.suppress(sqlite3.Error):  # which the lanes report
+                done = self._unfired - self._outbox.count_waiting().keys()
+                self._retired = {name: route for name, route in self._retired.items() if name not in done}
+                self._apply()
 
     async def drain(self, timeout: float, *, wait_for_retries: bool) -> bool:
         """Wait until nothing waits in the outbox; return whether that was so within `timeout` seconds.
 
-        Without `wait_for_retries` it also ends when all that is left waits for its next attempt.
-        Groups are not gathered any more.
+        Without `wait_for_retries` it also ends when all that is left waits for its next attempt. No groups are gathered
+        any more.
         """
         deadline = time.monotonic() + timeout
         for lane in self._lanes.values():
-            lane.hurry()
-        is_in_time = True
+            lane.stop_grouping()
+        is_in_time = self._loop is not None
         while is_in_time and (waiting := self._waiting()):
             if not wait_for_retries and all(self._lanes[alarm].is_stuck() for alarm in waiting):
                 return False
-            self._changed.clear()
-            is_in_time = await is_set_within(self._changed, deadline - time.monotonic())
+            self._shared.changed.clear()
+            is_in_time = await is_set_within(self._shared.changed, deadline - time.monotonic())
         return is_in_time
 
     def _waiting(self) -> list[str]:
-        """Return the alarms with firings that wait; those that are configured no more are nobody's to deliver."""
+        """Return the alarms whose firings wait; those without a lane are not delivered."""
         try:
             return [alarm for alarm in self._lanes if self._outbox.has_waiting(alarm)]
         except sqlite3.Error as error:
@@ -208,19 +238,17 @@ class Dispatcher:
 
         A lane whose action does not end is left behind, and named in the log.
         """
+        if self._retiring is not None:
+            self._retiring.cancel()
         tasks = [*self._running]
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=timeout)
-        self._settler.write()
+        self._outcomes.write()
         for alarm, task in self._tasks.items():
             if not task.done():
                 log.warning("alarm %s: its action did not end within %.1f seconds and is left behind", alarm, timeout)
-
-
-def _fallbacks(routes: Mapping[str, Route]) -> dict[str, tuple[str, ...]]:
-    return {alarm: route.fallback for alarm, route in routes.items()}
 
 
 def _is_same(old: Route, new: Route | None) -> bool:
@@ -233,7 +261,7 @@ async def _run_after(former: asyncio.Task[None], lane: Lane) -> None:
 
 
 async def _end(alarm: str, lane: asyncio.Task[None], limit: float, former: asyncio.Task[None] | None) -> None:
-    """Wait for the end of a lane that was told to finish, and of those before it; cancel it after `limit` seconds."""
+    """Wait for the end of a lane that is to finish, and of those before it; cancel it after `limit` seconds."""
     if former is not None:
         await asyncio.wait({former})
     await asyncio.wait({lane}, timeout=None if math.isinf(limit) else limit)

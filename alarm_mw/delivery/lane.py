@@ -1,4 +1,4 @@
-"""A lane delivers one alarm: in order, with a time limit, retries and backoff. Nobody else waits for it."""
+"""A lane delivers one alarm: in order, with a time limit, retries and backoff. No other alarm waits for it."""
 
 from __future__ import annotations
 
@@ -8,122 +8,221 @@ import functools
 import logging
 import random
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from alarm_mw import signals
-from alarm_mw.delivery.attempts import Attempts
-from alarm_mw.delivery.breaker import Breaker, Failing
-from alarm_mw.delivery.delivery_attempt import Trial
-from alarm_mw.delivery.fallback import Way, handed_over
-from alarm_mw.delivery.grouping import Parcel, grouped, single
-from alarm_mw.delivery.inbox import PAGE, Inbox
+from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
+from alarm_mw.delivery.calls import Calls
+from alarm_mw.delivery.fallback import Fallback, Fallbacks, handed_over
+from alarm_mw.delivery.grouping import Group, grouped, single
 from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Outcome, Settlement, State
-from alarm_mw.delivery.outbox.outcome_writer import Settler
-from alarm_mw.delivery.policy import Delivery
-from alarm_mw.delivery.waiting import is_set_within
+from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
+from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing, Reason
 
 log = logging.getLogger(__name__)
 
-#: How many firings one may stand for; what comes beyond begins the next group.
+#: How many firings are read from the outbox, or kept as they come, at a time.
+PAGE = 64
+
+#: Maximum number of firings in a group; the next one starts another group.
 MAX_GROUP = 1000
 
-#: After so many attempts in vain, some 15 seconds, a firing lets those behind it past.
+#: After this many failed attempts, about 15 seconds, a firing lets later ones overtake it.
 PATIENCE = 6
 
-#: How many firings of an alarm may stand aside at once; beyond, they keep the order, and their receiver its peace.
+#: How many firings of an alarm may be overtaken at once; beyond that, they keep the order, and spare their receiver.
 MAX_ASIDE = 16
 
-#: Seconds before something is tried again that should not have failed, such as an action's start.
+#: Seconds before an unexpected failure, such as that of an action's start, is followed by another try.
 PAUSE = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a lane calls, on the event loop."""
+class Inbox:
+    """What waits for one lane: read from the outbox, or, where nothing can be missed, as it was just taken into it.
 
-    #: Something has changed that one who waits for the end of all deliveries wants to look at.
-    on_change: Callable[[], None]
-    #: Returns who delivers a firing when its alarm cannot.
-    find_way: Callable[[Firing], Way | None]
-    #: There is something new in the outbox for this alarm.
-    wake: Callable[[str], None]
-    #: Writes outcomes down.
-    settler: Settler
+    Lives on the event loop.
+    """
+
+    def __init__(self, alarm: str, outbox: Outbox) -> None:
+        self._alarm = alarm
+        self._outbox = outbox
+        #: The highest number that was given out.
+        self._last = 0
+        #: What was offered since.
+        self._offered: list[Entry] = []
+        #: Whether nothing waits in the outbox after that number but what was offered.
+        self._is_current = False
+        #: The outbox's `detours` when it was read.
+        self._detours = -1
+        #: Set when there is something new.
+        self.arrival = asyncio.Event()
+
+    def wake(self) -> None:
+        """Read from the outbox the next time."""
+        self._is_current = False
+        self._offered.clear()
+        self.arrival.set()
+
+    def offer(self, entries: list[Entry], detours: int) -> None:
+        """Give out what was just taken into the outbox, in that order; see `Taken`."""
+        if self._is_current and detours == self._detours and len(self._offered) + len(entries) <= PAGE:
+            self._offered += [entry for entry in entries if entry.seq > self._last]
+            self.arrival.set()
+        else:
+            self.wake()
+
+    def look(self) -> list[Entry]:
+        """Return the first entry that waits, and leave it there. Raises `sqlite3.Error`."""
+        return [] if self._is_current else self._outbox.waiting(self._alarm, after=self._last, limit=1)
+
+    def take(self, limit: int) -> list[Entry]:
+        """Return the next entries, at most `limit`. Raises `sqlite3.Error`."""
+        self.arrival.clear()
+        if self._is_current:
+            page, self._offered = self._offered, []
+        else:
+            self._detours = self._outbox.detours
+            page = self._outbox.waiting(self._alarm, after=self._last, limit=limit)
+            self._is_current = len(page) < limit
+        if page:
+            self._last = page[-1].seq
+        return page
+
+
+@dataclass(slots=True)
+class DeliveryAttempt:
+    """The attempts at one group so far, and the next one. Times are `time.monotonic`'s seconds."""
+
+    group: Group
+    policy: Delivery
+    #: When the group began to wait.
+    began: float
+    #: The number of attempts, including those of earlier processes.
+    attempts: int
+    #: Seconds to wait before the next attempt.
+    pause: float = 0.0
+    #: The alarm that delivers when this one cannot, by the present configuration; None for none.
+    fallback: Fallback | None = None
+    #: When attempts began to fail; None while none has failed.
+    failing_since: float | None = None
+    #: The error of the last attempt.
+    error: str = ""
+
+    @classmethod
+    def of(cls, group: Group, policy: Delivery) -> DeliveryAttempt:
+        """Return the attempt at a group, which is as old as its first firing."""
+        first = group.entries[0]
+        began = first.read_at - policy.age(first.before, first.since)
+        attempts = max(entry.attempts for entry in group.entries)
+        return cls(group, policy, began, attempts, failing_since=began if attempts else None)
+
+    def failed(self, error: ActionError, chance: float) -> Reason | None:
+        """Note a failed attempt; return why it is the last one, or None. `chance` is as in `Delivery.pause`."""
+        self.error = str(error)
+        self.pause = max(error.after or 0.0, self.policy.pause(self.attempts, chance))
+        if self.failing_since is None:
+            self.failing_since = time.monotonic()
+        if not error.retry:
+            return Reason.REFUSED
+        return Reason.GAVE_UP if time.monotonic() - self.began >= self.policy.give_up_after else None
+
+    def is_overdue(self, failing_since: float | None) -> bool:
+        """Return whether it has waited too long behind others, whose attempts fail since then."""
+        now, limit = time.monotonic(), self.policy.give_up_after
+        has_failed_for = 0.0 if failing_since is None else now - failing_since
+        return now - self.began >= limit and has_failed_for >= min(limit, GRACE)
+
+    def patience(self, failing_since: float | None) -> float | None:
+        """Return the seconds before the fallback is used, where other attempts fail since then; None without one."""
+        known = [since for since in (self.failing_since, failing_since) if since is not None]
+        if self.fallback is None or not known:
+            return None
+        return max(min(known) + self.fallback.after - time.monotonic(), 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the lanes of a dispatcher share."""
+
+    outbox: Outbox
+    #: Writes outcomes into the outbox.
+    outcomes: OutcomeWriter
+    fallbacks: Fallbacks
+    #: Set when something has changed that may end `Dispatcher.drain`.
+    changed: asyncio.Event
 
 
 class Lane:
     """One alarm's queue. Lives on the event loop; its methods must be called there."""
 
-    def __init__(
-        self, alarm: str, action: Action, policy: Delivery, outbox: Outbox, surroundings: Surroundings
-    ) -> None:
+    def __init__(self, alarm: str, action: Action, policy: Delivery, shared: Shared) -> None:
         self._alarm = alarm
         self._policy = policy
-        self._outbox = outbox
-        self._inbox = Inbox(alarm, outbox)
-        self._around = surroundings
-        self._attempts = Attempts(alarm, action, policy.attempt_timeout)
+        self._shared = shared
+        self._inbox = Inbox(alarm, shared.outbox)
+        self._calls = Calls(alarm, action, policy.attempt_timeout)
         self._breaker = Breaker(policy)
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
-        #: How many firings have let others past.
+        #: How many firings let others overtake them.
         self._aside = 0
         self._places = asyncio.Semaphore(action.concurrency)
-        #: Set when no further attempt is to be begun.
+        #: Set when no further attempt is to be started.
         self._finishing = asyncio.Event()
         #: Set when groups are to be delivered as they are.
-        self._hurrying = asyncio.Event()
+        self._ungrouping = asyncio.Event()
 
     def wake(self) -> None:
-        """There is something new in the outbox."""
+        """Look for new firings in the outbox."""
         self._inbox.wake()
 
     def offer(self, entries: list[Entry], detours: int) -> None:
-        """There is this in the outbox; see `Inbox.offer`."""
-        if self._policy.group_wait:  # whose time begins in the outbox
+        """Deliver what was just taken into the outbox; see `Inbox.offer`."""
+        if self._policy.group_wait:  # which is measured from the time in the outbox
             self._inbox.wake()
         else:
             self._inbox.offer(entries, detours)
 
     def finish(self) -> None:
-        """Let `run` return as soon as the attempts that are under way have ended; what is not delivered waits on."""
+        """Let `run` return once the attempts under way have ended; what is not delivered stays in the outbox."""
         self._finishing.set()
-        self._hurrying.set()
+        self._ungrouping.set()
         self._breaker.release()
         self._inbox.wake()
 
-    def hurry(self) -> None:
-        """Gather no groups any more: the end is near."""
-        self._hurrying.set()
+    def stop_grouping(self) -> None:
+        """Deliver what waits without gathering groups: the program ends soon."""
+        self._ungrouping.set()
 
-    def hasten(self) -> None:
+    def retry_now(self) -> None:
         """Make the next attempt now, whatever the receiver asked for."""
-        self._breaker.hasten()
+        self._breaker.retry_now()
 
     def is_stuck(self) -> bool:
         """Return whether everything under way waits for its next attempt."""
         return self._pausing > 0 and self._pausing == len(self._under_way)
 
     def failing(self) -> Failing | None:
-        """Return how the receiver fails; None while all is well."""
+        """Return how the receiver is failing; None while it is not."""
         return self._breaker.state()
 
     @property
     def since(self) -> float | None:
-        """When the oldest attempt under way was begun, in seconds since the epoch; None where there is none."""
-        return self._attempts.since
+        """When the oldest attempt under way was started, in seconds since the epoch; None where there is none."""
+        return self._calls.since
 
     async def run(self) -> None:
-        """Deliver until cancelled, or told to finish."""
+        """Deliver until cancelled, or until `finish`."""
         failures = 0
         try:
             while not self._finishing.is_set():
                 try:
-                    async with self._attempts.opened():
+                    async with self._calls.opened():
                         failures = 0
                         await self._work()
                 except Exception:  # a plugin's mistake, or the outbox's disk, must not end the lane
@@ -135,137 +234,137 @@ class Lane:
 
     async def _work(self) -> None:
         while not self._finishing.is_set():
-            parcels = await self._next_parcels()
-            for parcel in parcels:
+            groups = await self._next_groups()
+            for group in groups:
                 await self._places.acquire()
-                if self._around.settler.is_failing:  # what is delivered meanwhile would be delivered twice
-                    await self._around.settler.done()
+                if self._shared.outcomes.is_failing:  # what is delivered meanwhile would be delivered twice
+                    await self._shared.outcomes.done()
                 if self._finishing.is_set():
-                    self._places.release()  # those that stand aside need one to end
+                    self._places.release()  # those that were overtaken need one to end
                     break
-                self._start(parcel)
-            if not parcels:
+                self._start(group)
+            if not groups:
                 await self._inbox.arrival.wait()
         if self._under_way:
             await asyncio.wait(self._under_way)
         # The next lane must not find what this one has delivered.
-        await self._around.settler.done()
+        await self._shared.outcomes.done()
 
-    async def _next_parcels(self) -> Sequence[Parcel]:
+    async def _next_groups(self) -> Sequence[Group]:
         if not self._policy.group_wait:
             return [single(entry) for entry in self._inbox.take(PAGE)]
         for entry in self._inbox.look():
-            await is_set_within(self._hurrying, self._policy.group_wait - entry.since - entry.before)
+            await is_set_within(self._ungrouping, self._policy.group_wait - entry.since - entry.before)
         return grouped(self._inbox.take(MAX_GROUP), self._policy.group_by)
 
-    def _start(self, parcel: Parcel) -> None:
-        task = asyncio.create_task(self._deliver(parcel), name=f"alarm-mw-{self._alarm}")
+    def _start(self, group: Group) -> None:
+        task = asyncio.create_task(self._deliver(group), name=f"alarm-mw-{self._alarm}")
         self._under_way.add(task)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
         self._places.release()
-        self._around.on_change()
+        self._shared.changed.set()
 
-    async def _deliver(self, parcel: Parcel) -> None:
+    async def _deliver(self, group: Group) -> None:
         """Try until it is delivered, refused, given up or handed over, or the lane is to finish."""
-        trial = Trial.of(parcel, self._policy)
+        attempt = DeliveryAttempt.of(group, self._policy)
         while not self._finishing.is_set():
-            if (outcome := await self._try(trial)) is not None:
-                self._settle(trial, outcome)
+            if (outcome := await self._try(attempt)) is not None:
+                self._settle(attempt, outcome)
                 return
 
-    async def _try(self, trial: Trial) -> Outcome | None:
-        """Make one attempt when its turn comes; return how it ended for good, or None."""
-        trial.way = self._around.find_way(trial.parcel.firing)
-        if (untried := self._untried(trial)) is not None:
+    async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
+        """Make one attempt when its turn comes; return the final outcome, or None."""
+        attempt.fallback = self._shared.fallbacks.of(attempt.group.firing)
+        if (untried := self._untried(attempt)) is not None:
             if not self._breaker.takes_probe():
-                self._tell_untried(trial, untried)
+                self._report_untried(attempt, untried)
                 return untried
-        elif not await self._turn(trial):
+        elif not await self._turn(attempt):
             return None
-        trial.attempts += 1
-        under_way, seqs = self._outbox.under_way, [entry.seq for entry in trial.parcel.entries]
+        attempt.attempts += 1
+        under_way, seqs = self._shared.outbox.under_way, [entry.seq for entry in attempt.group.entries]
         if under_way is not None:
             under_way.begin(seqs)
         try:
-            await self._attempts.make(trial.parcel.firing)
+            await self._calls.deliver(attempt.group.firing)
         except ActionError as error:
             if under_way is not None:
                 under_way.end(seqs)
-            return self._failed(trial, error)
+            return self._failed(attempt, error)
         if under_way is not None:
             under_way.succeed(seqs)
-        self._worked()
-        return Outcome(State.DELIVERED, trial.attempts)
+        self._succeeded()
+        return Outcome(State.DELIVERED, attempt.attempts)
 
-    def _untried(self, trial: Trial) -> Outcome | None:
-        """Return what becomes of it for good without another attempt; None where one is to be made."""
-        is_overdue = self._breaker.is_open and trial.is_overdue(self._breaker.failing_since)
-        error = trial.error or self._breaker.error
-        if self._is_to_hand_over(trial) or (is_overdue and trial.way is not None):
-            return Outcome(State.HANDED_OVER, trial.attempts, error)
-        return Outcome(State.DEAD, trial.attempts, error, Reason.GAVE_UP) if is_overdue else None
+    def _untried(self, attempt: DeliveryAttempt) -> Outcome | None:
+        """Return the final outcome of a group that is not tried any more; None where it is to be tried."""
+        is_overdue = self._breaker.is_open and attempt.is_overdue(self._breaker.failing_since)
+        error = attempt.error or self._breaker.error
+        if self._is_to_hand_over(attempt) or (is_overdue and attempt.fallback is not None):
+            return Outcome(State.HANDED_OVER, attempt.attempts, error)
+        return Outcome(State.DEAD, attempt.attempts, error, Reason.GAVE_UP) if is_overdue else None
 
-    def _tell_untried(self, trial: Trial, outcome: Outcome) -> None:
+    def _report_untried(self, attempt: DeliveryAttempt, outcome: Outcome) -> None:
         if outcome.state is State.DEAD:
             error = ActionError(outcome.error, retry=True)
-            signals.send(signals.failed, self._alarm, firing=trial.parcel.firing, error=error, dead=True)
+            signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=True)
 
-    def _is_to_hand_over(self, trial: Trial) -> bool:
-        return trial.patience(self._breaker.failing_since) == 0.0
+    def _is_to_hand_over(self, attempt: DeliveryAttempt) -> bool:
+        return attempt.patience(self._breaker.failing_since) == 0.0
 
-    def _worked(self) -> None:
+    def _succeeded(self) -> None:
         if self._breaker.is_open:
-            log.warning("alarm %s: it can be delivered again", self._alarm)
-        self._breaker.worked()
+            log.warning("alarm %s: delivery works again", self._alarm)
+        self._breaker.succeeded()
 
-    def _failed(self, trial: Trial, error: ActionError) -> Outcome | None:
-        """Return what becomes of it for good, or None where the attempt is to be repeated."""
-        trial.way = self._around.find_way(trial.parcel.firing)
-        reason = trial.failed(error, random.random())
+    def _failed(self, attempt: DeliveryAttempt, error: ActionError) -> Outcome | None:
+        """Return the final outcome, or None where the attempt is to be repeated."""
+        attempt.fallback = self._shared.fallbacks.of(attempt.group.firing)
+        reason = attempt.failed(error, random.random())
         if error.retry:
-            self._note(trial, error)
+            self._note(attempt, error)
         else:
-            self._worked()  # the receiver answers
-        is_handed_over = trial.way is not None and (reason is not None or self._is_to_hand_over(trial))
+            self._succeeded()  # the receiver responds
+        is_handed_over = attempt.fallback is not None and (reason is not None or self._is_to_hand_over(attempt))
         is_dead = reason is not None and not is_handed_over
-        signals.send(signals.failed, self._alarm, firing=trial.parcel.firing, error=error, dead=is_dead)
+        signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=is_dead)
         if is_handed_over:
-            return Outcome(State.HANDED_OVER, trial.attempts, trial.error)
+            return Outcome(State.HANDED_OVER, attempt.attempts, attempt.error)
         if reason is not None:
-            return Outcome(State.DEAD, trial.attempts, trial.error, reason)
-        log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, trial.attempts, error)
+            return Outcome(State.DEAD, attempt.attempts, attempt.error, reason)
+        log.warning("alarm %s: attempt %d failed, will be repeated: %s", self._alarm, attempt.attempts, error)
         return None
 
-    def _note(self, trial: Trial, error: ActionError) -> None:
+    def _note(self, attempt: DeliveryAttempt, error: ActionError) -> None:
         was_open = self._breaker.is_open
         self._breaker.failed(error)
         if self._breaker.is_open and not was_open:
-            log.error("alarm %s: it keeps failing, and is tried by one firing at a time from now on", self._alarm)
+            log.error("alarm %s: it keeps failing, attempts are made one at a time from now on", self._alarm)
         with contextlib.suppress(sqlite3.Error):  # then only this process knows
-            self._outbox.note_failure(trial.parcel.entries, trial.attempts, trial.error)
+            self._shared.outbox.note_failure(attempt.group.entries, attempt.attempts, attempt.error)
 
-    async def _turn(self, trial: Trial) -> bool:
+    async def _turn(self, attempt: DeliveryAttempt) -> bool:
         """Wait for the time of the next attempt; return False when none is to be made."""
-        if not trial.pause and not self._breaker.is_open:
+        if not attempt.pause and not self._breaker.is_open:
             return True
-        async with self._paused(trial):
+        async with self._paused(attempt):
             try:
-                async with asyncio.timeout(trial.patience(self._breaker.failing_since)):
+                async with asyncio.timeout(attempt.patience(self._breaker.failing_since)):
                     if not self._breaker.is_open:
-                        await self._breaker.rest(trial.pause)
+                        await self._breaker.rest(attempt.pause)
                     await self._breaker.admit()
-            except TimeoutError:  # time for another way
+            except TimeoutError:  # time for the fallback
                 return False
         return not self._finishing.is_set()
 
     @contextlib.asynccontextmanager
-    async def _paused(self, trial: Trial) -> AsyncIterator[None]:
+    async def _paused(self, attempt: DeliveryAttempt) -> AsyncIterator[None]:
         self._pausing += 1
-        self._around.on_change()
-        is_aside = trial.attempts >= PATIENCE and self._aside < MAX_ASIDE
+        self._shared.changed.set()
+        is_aside = attempt.attempts >= PATIENCE and self._aside < MAX_ASIDE
         try:
             async with self._stepped_aside() if is_aside else contextlib.nullcontext():
                 yield
@@ -274,7 +373,7 @@ class Lane:
 
     @contextlib.asynccontextmanager
     async def _stepped_aside(self) -> AsyncIterator[None]:
-        """Wait without a place: what one receiver does not take must not silence the alarm for all others."""
+        """Wait without a place: what one receiver refuses must not silence the alarm for all others."""
         self._aside += 1
         self._places.release()
         try:
@@ -283,13 +382,13 @@ class Lane:
             self._aside -= 1
             await self._places.acquire()
 
-    def _settle(self, trial: Trial, outcome: Outcome) -> None:
-        """Have the outcome written down, and told when it is."""
+    def _settle(self, attempt: DeliveryAttempt, outcome: Outcome) -> None:
+        """Write the outcome into the outbox, and report it once it is written."""
         successor = None
-        if outcome.state is State.HANDED_OVER and trial.way is not None:
-            successor = handed_over(trial.parcel.firing, trial.way.alarm)
-        settlement = Settlement(trial.parcel.entries, outcome, successor)
-        self._around.settler.add(settlement, functools.partial(self._settled, trial.parcel.firing, settlement))
+        if outcome.state is State.HANDED_OVER and attempt.fallback is not None:
+            successor = handed_over(attempt.group.firing, attempt.fallback.alarm)
+        settlement = Settlement(attempt.group.entries, outcome, successor)
+        self._shared.outcomes.add(settlement, functools.partial(self._settled, attempt.group.firing, settlement))
 
     def _settled(self, firing: Firing, settlement: Settlement) -> None:
         outcome, successor = settlement.outcome, settlement.successor
@@ -300,8 +399,7 @@ class Lane:
             log.error("alarm %s: undeliverable after %s (%s): %s", self._alarm, attempts, outcome.reason, outcome.error)
         if successor is not None:
             log.warning("alarm %s: handed over to %s: %s", self._alarm, successor.alarm, outcome.error)
-            self._around.wake(successor.alarm)
-        self._around.on_change()
+        self._shared.changed.set()
 
 
 async def _cancel(tasks: set[asyncio.Task[None]]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import pytest
+from waiting import until
 
 from alarm_mw import signals
 from alarm_mw.delivery import dispatcher as dispatcher_module
@@ -54,8 +55,9 @@ class Stage:
     def _routes(self, actions: dict[str, Action]) -> dict[str, Route]:
         return {name: Route(action, self.policy) for name, action in actions.items()}
 
-    async def exchange(self, **actions: Action) -> dict[str, int]:
-        return await self.dispatcher.exchange(self._routes(actions))
+    async def exchange(self, **actions: Action) -> None:
+        await self.dispatcher.exchange(self._routes(actions))
+        await self.dispatcher.settle()
 
     def put(self, firings: Sequence[Firing]) -> None:
         self.dispatcher.offer(self.outbox.take(firings, lambda one, _: self.outbox.ledger.alarm(one.alarm, "fired")))
@@ -468,7 +470,7 @@ def test_an_unchanged_alarm_goes_on_undisturbed() -> None:
         async with Stage(a=same) as stage:
             stage.put([firing("a", n) for n in range(3)])
             await asyncio.sleep(0)
-            assert await stage.exchange(a=same, b=recording(other)) == {}
+            await stage.exchange(a=same, b=recording(other))
             stage.put([firing("b", 1)])
             await asyncio.to_thread(other.wait_for, 1)
             release.set()
@@ -575,8 +577,9 @@ def test_an_attempt_that_does_not_end_is_not_waited_for(
     assert "alarm a: what it began before the change did not end" in caplog.text
 
 
-def test_what_waits_for_a_removed_alarm_is_kept_and_named(caplog: pytest.LogCaptureFixture) -> None:
-    """An alarm that is taken out leaves its firings in the outbox; given again, it delivers them, each once."""
+def test_a_removed_alarm_delivers_what_was_fired_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An alarm that is taken out keeps its lane until nothing waits for it; given again, it has its new action."""
+    monkeypatch.setattr(dispatcher_module, "RETIRE_EVERY", 0.001)
 
     async def scene() -> None:
         recorder, release, begun = Recorder(), asyncio.Event(), asyncio.Event()
@@ -588,31 +591,84 @@ def test_what_waits_for_a_removed_alarm_is_kept_and_named(caplog: pytest.LogCapt
         async with Stage(a=Scripted(deliver), b=recording(Recorder())) as stage:
             stage.put([firing("a", 1), firing("a", 2)])
             await begun.wait()
-            assert await stage.exchange(b=recording(Recorder())) == {"a": 2}
+            await stage.exchange(b=recording(Recorder()))
+            assert stage.dispatcher.retired == ("a",)
+            release.set()
+            await until(lambda: not stage.dispatcher.retired)
             stage.put([firing("a", 3)])
             await asyncio.sleep(0)
+            assert stage.outbox.count_waiting() == {"a": 1}
             await stage.exchange(a=recording(recorder))
-            release.set()
             assert await stage.drain()
-        assert recorder.messages == [b"2\n", b"3\n"]
+        assert recorder.messages == [b"3\n"]
 
     run(scene)
-    assert "2 firings wait for the alarm 'a', which is not configured any more" in caplog.text
 
 
-def test_a_change_needs_no_outbox_that_can_be_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """With the outbox unreadable it is not known what waits; the lanes are exchanged all the same."""
+def test_a_change_needs_no_outbox_that_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With the outbox unreadable it is not known what waits; a removed alarm keeps its lane until it is."""
+    monkeypatch.setattr(dispatcher_module, "RETIRE_EVERY", 0.001)
     path = tmp_path / "outbox.db"
 
     async def scene() -> None:
         async with Stage(outbox=path, a=recording(Recorder())) as stage:
             with closing(sqlite3.connect(path)) as database:
                 database.execute("ALTER TABLE firings RENAME TO hidden")
-                assert await stage.exchange() == {}
+                await stage.exchange()
+                assert not await stage.drain(0.05)
+                assert stage.dispatcher.retired == ("a",)
                 database.execute("ALTER TABLE hidden RENAME TO firings")
+            await until(lambda: not stage.dispatcher.retired)
 
     run(scene)
     assert "the outbox cannot be read" in caplog.text
+
+
+def test_nothing_is_drained_before_the_start() -> None:
+    """A dispatcher that was never started has delivered nothing, takes nothing, and says so."""
+
+    async def scene() -> None:
+        outbox = Outbox(":memory:")
+        dispatcher = Dispatcher(outbox, {"a": Route(recording(Recorder()), QUICK)})
+        dispatcher.offer(outbox.take([firing("a", 1)], lambda *_: None))
+        dispatcher.wake(["a"])
+        assert not await dispatcher.drain(1.0, wait_for_retries=True)
+        await dispatcher.stop()
+        outbox.close()
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_back", [False, True])
+def test_a_lane_stays_until_no_rule_fires_its_alarm_any_more(monkeypatch: pytest.MonkeyPatch, *, is_back: bool) -> None:
+    """While the old rules may still fire an alarm that leaves, those that left before end, and its lane does not.
+
+    Neither does it where the alarm had left once before, and had come back.
+    """
+    monkeypatch.setattr(dispatcher_module, "RETIRE_EVERY", 0.001)
+
+    async def scene() -> None:
+        stays, leaves, gone = ({name: Route(recording(Recorder()), QUICK)} for name in ("stays", "leaves", "gone"))
+        outbox = Outbox(":memory:")
+        dispatcher = Dispatcher(outbox, {**stays, **leaves, **gone})
+        dispatcher.start()
+        if is_back:
+            await dispatcher.exchange({**stays, **gone})
+            await dispatcher.settle()
+            await dispatcher.exchange({**stays, **leaves, **gone})
+        await dispatcher.exchange({**stays, **leaves})
+        await dispatcher.settle()
+        await dispatcher.exchange(stays)
+        await until(lambda: "gone" not in dispatcher.names())
+        assert dispatcher.names() == {"stays", "leaves"}
+        await dispatcher.settle()
+        await until(lambda: "leaves" not in dispatcher.names())
+        await dispatcher.stop(1.0)
+        outbox.close()
+
+    asyncio.run(scene())
 
 
 def test_the_end_waits_for_those_that_leave() -> None:

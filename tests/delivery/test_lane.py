@@ -38,7 +38,7 @@ def test_an_outcome_is_written_as_soon_as_it_can_be(caplog: pytest.LogCaptureFix
         dispatcher = Dispatcher(outbox, {"a": Route(action, Delivery())})
         dispatcher.start()
         outbox.take([Firing("1", "a", b"x\n", Record(b"x\n", "stdout", 1.0, "k"), 1.0)], lambda _, __: None)
-        dispatcher.submit(["a"])
+        dispatcher.wake(["a"])
         assert await dispatcher.drain(20.0, wait_for_retries=True)
         await dispatcher.stop()
         outbox.close()

@@ -1,4 +1,4 @@
-"""Outcomes on their way into the outbox: those that come about at nearly the same time share a transaction."""
+"""Writes outcomes into the outbox: those of nearly the same time share a transaction."""
 
 from __future__ import annotations
 
@@ -11,32 +11,33 @@ from alarm_mw.delivery.outbox.outbox import Outbox, Settlement
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which outcomes are gathered, and how many. What is not written down comes again after a kill.
+#: Seconds for which outcomes are gathered, and their number. What is not written is delivered again after a kill.
 GATHER = 0.002
 GATHERED = 8
 
-#: Seconds before it is tried again, where the outbox cannot be written.
+#: Seconds before the next try where the outbox cannot be written.
 PAUSE = 1.0
 
 
-class Settler:
-    """Writes down what became of firings, however long the outbox cannot: else they would be delivered twice.
+class OutcomeWriter:
+    """Keeps outcomes until the outbox can be written: otherwise firings would be delivered twice.
 
-    Lives on the event loop.
+    `wake(alarm)` is called when a firing has been handed over to an alarm. Lives on the event loop.
     """
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, wake: Callable[[str], None]) -> None:
         self._outbox = outbox
+        self._wake = wake
         self._waiting: list[tuple[Settlement, Callable[[], None]]] = []
         self._timer: asyncio.TimerHandle | None = None
         #: Set while nothing waits.
         self._is_done = asyncio.Event()
         self._is_done.set()
-        #: Whether the outbox could not be written the last time.
+        #: Whether the last write has failed.
         self.is_failing = False
 
     def add(self, settlement: Settlement, then: Callable[[], None]) -> None:
-        """Write it down soon, and call `then` when it is written."""
+        """Write an outcome soon, and call `then` when it is written."""
         self._waiting.append((settlement, then))
         self._is_done.clear()
         if self._timer is None:
@@ -45,11 +46,11 @@ class Settler:
             self.write()
 
     async def done(self) -> None:
-        """Return when all is written."""
+        """Return when everything is written."""
         await self._is_done.wait()
 
     def write(self) -> None:
-        """Write down what waits now; where that is impossible, it is tried again for as long as the loop runs."""
+        """Write what waits now; a failed write is repeated as long as the loop runs."""
         if self._timer is None:
             return
         self._timer.cancel()
@@ -57,7 +58,7 @@ class Settler:
         try:
             self._outbox.settle(*(settlement for settlement, _ in self._waiting))
         except sqlite3.Error as error:
-            log.error("the outbox cannot be written: %s", error)  # no news in a traceback
+            log.error("the outbox cannot be written: %s", error)  # a traceback would say no more
             self.is_failing = True
             self._write_later(PAUSE)
         else:
@@ -74,3 +75,5 @@ class Settler:
             if self._outbox.under_way is not None:
                 self._outbox.under_way.end(entry.seq for entry in settlement.entries)
             then()
+            if settlement.successor is not None:
+                self._wake(settlement.successor.alarm)

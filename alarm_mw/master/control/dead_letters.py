@@ -20,23 +20,23 @@ def carry_out(runtime: Runtime, order: bytes) -> bytes:
 
 
 def _answer(runtime: Runtime, text: bytes) -> Answer:
-    names = runtime.lanes.names()
+    names = runtime.dispatcher.names()
     try:
         order = msgspec.json.decode(text, type=Order)
-        hastened = _hastened(runtime, order) if order.verb == "retry" else 0
+        retried_now = _retried_now(runtime, order) if order.verb == "retry" else 0
         answer = DeadLetters(runtime.outbox, names, is_running=True).carry_out(order)
     except msgspec.DecodeError as error:
         return Answer(refused=(f"the master does not understand the command: {error}",))
     except sqlite3.Error as error:
         return Answer(refused=(f"the outbox cannot be used: {error}",))
-    runtime.lanes.wake(names)
-    return structs.replace(answer, hastened=hastened)
+    runtime.dispatcher.wake(names)
+    return structs.replace(answer, retried_now=retried_now)
 
 
-def _hastened(runtime: Runtime, order: Order) -> int:
-    """Have what waits for the alarms that are meant tried now, and return how much that is."""
-    alarms = runtime.lanes.names() & _meant(runtime, order)
-    runtime.lanes.hasten(alarms)
+def _retried_now(runtime: Runtime, order: Order) -> int:
+    """Try what waits for the alarms of an order now, and return how many firings that is."""
+    alarms = runtime.dispatcher.names() & _meant(runtime, order)
+    runtime.dispatcher.retry_now(alarms)
     waiting = runtime.outbox.count_waiting()
     return sum(waiting.get(alarm, 0) for alarm in alarms)
 
@@ -47,4 +47,4 @@ def _meant(runtime: Runtime, order: Order) -> set[str]:
     if order.ids:
         found = DeadLetters(runtime.outbox, is_running=True).carry_out(structs.replace(order, verb="list"))
         return {letter.alarm for letter in found.letters}
-    return {*order.alarms} or runtime.lanes.names()
+    return {*order.alarms} or runtime.dispatcher.names()

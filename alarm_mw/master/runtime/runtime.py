@@ -7,7 +7,7 @@ import logging
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -17,7 +17,7 @@ from msgspec import structs
 from alarm_mw import actions
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.delivery.dispatcher import ORPHANED, Route
+from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
@@ -26,7 +26,6 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.checkpoints import Checkpoints
-from alarm_mw.master.runtime.lanes import Lanes, Routed
 from alarm_mw.master.runtime.loop_thread import CALL_TIMEOUT, LoopThread
 from alarm_mw.master.runtime.making import make_action, place_of
 from alarm_mw.master.runtime.own_alarms import OwnAlarms
@@ -47,7 +46,16 @@ START_TIMEOUT = 60.0
 #: Seconds beyond the time limit of `Runtime.stop` for actions, threads and files to be closed.
 GRACE = 1.0
 
+#: What the log says of firings without a lane: how many, and of which alarm.
+ORPHANED = (
+    "%d firings wait for the alarm %r, which is not configured any more; `alarm-mw dead retry --waiting --alarm %s "
+    "--as OTHER` has another one deliver them"
+)
+
 FindAction = Callable[[str], type[Action]]
+
+#: Alarms and how they are delivered, by name.
+Routed = Mapping[str, tuple[Alarm, Route]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +103,16 @@ class Runtime:
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
         self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
         #: Its methods belong on the event loop.
-        self.lanes = Lanes(self.outbox, alarms, former)
+        self.dispatcher = Dispatcher(self.outbox, _routes(alarms), _routes(former))
+        #: Alarms that have left the configuration, by name.
+        self._former = {name: alarm for name, (alarm, _) in former.items()}
         self._thread = LoopThread(self._settle)
         self.loop = self._thread.loop
-        self._worker = Worker(self._current.engine, self.outbox, self.lanes.offer, metrics, self._tell_loss)
+        self._worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._tell_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
         self.outbox.tell = self._tell_trouble
-        self.outbox.on_arrival = self.lanes.wake
+        self.outbox.on_arrival = self.dispatcher.wake
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
@@ -113,7 +123,7 @@ class Runtime:
         if self.outbox.fault:
             self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
-            if name not in self.lanes.names():
+            if name not in self.dispatcher.names():
                 log.warning(ORPHANED, n, name, name)
 
     @property
@@ -123,8 +133,8 @@ class Runtime:
 
     @property
     def retired(self) -> tuple[Alarm, ...]:
-        """The alarms that are configured no more, and still deliver what was fired before."""
-        return self.lanes.retired
+        """The alarms that have left the configuration, and still deliver what was fired before."""
+        return tuple(self._former[name] for name in self.dispatcher.retired)
 
     @property
     def rules(self) -> tuple[Rule, ...]:
@@ -155,20 +165,21 @@ class Runtime:
         configured no more deliver what they have. Raises `TimeoutError` where the event loop is blocked: then the
         present one stays.
         """
+        self._former |= {name: alarm for name, (alarm, _) in {**self._current.alarms, **fresh.alarms}.items()}
         try:
-            self.call(self.lanes.exchange(fresh.alarms))
+            self.call(self.dispatcher.exchange(_routes(fresh.alarms)))
         except TimeoutError:
-            self.spawn(self._keep_lanes(self._current.alarms))  # if it was exchanged at the last moment
+            self.spawn(self._keep_lanes(_routes(self._current.alarms)))  # if it was exchanged at the last moment
             raise
         self._current = fresh
         self._worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
-        self.spawn(self.lanes.settle())
+        self.spawn(self.dispatcher.settle())
 
-    async def _keep_lanes(self, alarms: Routed) -> None:
-        await self.lanes.exchange(alarms)
-        await self.lanes.settle()
+    async def _keep_lanes(self, routes: Mapping[str, Route]) -> None:
+        await self.dispatcher.exchange(routes)
+        await self.dispatcher.settle()
 
     def _tell_trouble(self, text: str, key: str) -> None:
         """Tell people of the outbox, and have the worker look whether its file can be written again."""
@@ -239,7 +250,7 @@ class Runtime:
         if not self._thread.is_started:
             return False
         left = _left(deadline)
-        drain = self.lanes.drain(deadline, wait_for_retries=not self.outbox.is_durable)
+        drain = self.dispatcher.drain(left, wait_for_retries=not self.outbox.is_durable)
         try:
             return self.call(drain, left + GRACE / 4)
         except TimeoutError:  # told by what comes next
@@ -248,7 +259,7 @@ class Runtime:
     async def _start_lanes(self) -> None:
         if self._subscribers is not None:
             await self._subscribers.start()
-        await self.lanes.start()
+        self.dispatcher.start()
 
     def _routed(self, alarms: Sequence[Alarm], execution: Execution) -> Routed:
         return {alarm.name: (alarm, _route(self._action(alarm, execution), alarm)) for alarm in alarms}
@@ -268,7 +279,7 @@ class Runtime:
 
     async def _settle(self, end: float) -> None:
         """Stop the lanes, and what else is ours on the loop."""
-        await self.lanes.stop(_left(end) / 2)
+        await self.dispatcher.stop(_left(end) / 2)
         if self._subscribers is not None:
             await self._subscribers.stop()
 
@@ -314,6 +325,10 @@ def _is_same(alarm: Alarm, before: Routed) -> bool:
 
 def _route(action: Action, alarm: Alarm) -> Route:
     return Route(action, alarm.delivery, alarm.fallback, alarm.fallback_after)
+
+
+def _routes(alarms: Routed) -> dict[str, Route]:
+    return {name: route for name, (_, route) in alarms.items()}
 
 
 def _left(deadline: float) -> float:

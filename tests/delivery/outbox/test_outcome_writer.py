@@ -11,7 +11,7 @@ import pytest
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
-from alarm_mw.delivery.outbox.outcome_writer import GATHERED, Settler
+from alarm_mw.delivery.outbox.outcome_writer import GATHERED, OutcomeWriter
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.types import Firing, Record
@@ -82,11 +82,11 @@ def test_outcomes_of_the_same_moment_share_a_transaction() -> None:
     told: list[int] = []
 
     async def scene(outbox: Counted) -> None:
-        settler = Settler(outbox)
+        writer = OutcomeWriter(outbox, lambda _: None)
         for number, settlement in enumerate(filled(outbox, 3)):
-            settler.add(settlement, lambda number=number: told.append(number))  # type: ignore[misc]  # mypy's issue 12557
+            writer.add(settlement, lambda number=number: told.append(number))  # type: ignore[misc]  # mypy's issue 12557
         assert not told
-        await settler.done()
+        await writer.done()
         assert outbox.count_waiting() == {}
 
     assert run(scene).transactions == [3]
@@ -97,11 +97,11 @@ def test_few_outcomes_wait() -> None:
     """Where many come about at once, a kill repeats no more than so many of them."""
 
     async def scene(outbox: Counted) -> None:
-        settler = Settler(outbox)
+        writer = OutcomeWriter(outbox, lambda _: None)
         for settlement in filled(outbox, 2 * GATHERED + 1):
-            settler.add(settlement, lambda: None)
+            writer.add(settlement, lambda: None)
         assert outbox.count_waiting() == {"a": 1}
-        await settler.done()
+        await writer.done()
 
     assert run(scene).transactions == [GATHERED, GATHERED, 1]
 
@@ -111,15 +111,15 @@ def test_what_the_outbox_does_not_take_is_kept(caplog: pytest.LogCaptureFixture)
     told: list[int] = []
 
     async def scene(outbox: Counted) -> None:
-        settler = Settler(outbox)
+        writer = OutcomeWriter(outbox, lambda _: None)
         outbox.is_full = True
-        settler.add(filled(outbox, 1)[0], lambda: told.append(1))
-        settler.write()
-        assert (settler.is_failing, told) == (True, [])
+        writer.add(filled(outbox, 1)[0], lambda: told.append(1))
+        writer.write()
+        assert (writer.is_failing, told) == (True, [])
         outbox.is_full = False
-        settler.write()
-        assert (settler.is_failing, told) == (False, [1])
-        await settler.done()
+        writer.write()
+        assert (writer.is_failing, told) == (False, [1])
+        await writer.done()
 
     assert run(scene).transactions == [1]
     assert caplog.messages == ["the outbox cannot be written: database or disk is full"]
@@ -129,9 +129,9 @@ def test_nothing_is_written_for_nothing() -> None:
     """Where no outcome waits, the outbox is left alone."""
 
     async def scene(outbox: Counted) -> None:
-        settler = Settler(outbox)
-        settler.write()
-        await settler.done()
+        writer = OutcomeWriter(outbox, lambda _: None)
+        writer.write()
+        await writer.done()
 
     assert run(scene).transactions == []
 
@@ -146,10 +146,10 @@ def test_nothing_is_begun_while_outcomes_cannot_be_written() -> None:
         dispatcher.start()
         outbox.is_full = True
         filled(outbox, 1)
-        dispatcher.submit(["a"])
+        dispatcher.wake(["a"])
         await asyncio.wait_for(outbox.has_refused.wait(), 10)
         outbox.take([firing(7), firing(8)], lambda _, __: None)
-        dispatcher.submit(["a"])
+        dispatcher.wake(["a"])
         assert not await dispatcher.drain(0.05, wait_for_retries=True)
         assert len(recorder.messages) == 1
         outbox.is_full = False
@@ -168,7 +168,7 @@ def test_the_end_writes_what_was_delivered() -> None:
         dispatcher = Dispatcher(outbox, {"a": Route(Waited(has_delivered), Delivery())})
         dispatcher.start()
         filled(outbox, 1)
-        dispatcher.submit(["a"])
+        dispatcher.wake(["a"])
         await asyncio.wait_for(has_delivered.wait(), 10)
         await dispatcher.stop()
         assert outbox.count_waiting() == {}
@@ -188,7 +188,7 @@ def test_a_changed_alarm_does_not_deliver_again_what_is_not_written_yet() -> Non
         dispatcher.start()
         outbox.is_full = True
         filled(outbox, 1)
-        dispatcher.submit(["a"])
+        dispatcher.wake(["a"])
         await asyncio.wait_for(outbox.has_refused.wait(), 10)
         await dispatcher.exchange({"a": route()})
         outbox.is_full = False

@@ -310,7 +310,7 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
     goes_on.set()
     runtime.submit(Batch([record(b"ERR\n")]))
     assert [firing.alarm for firing in recorder.wait_for(1)] == ["a"]
-    runtime.call(until(lambda: runtime.lanes.names() == {"a", "b"}))
+    runtime.call(until(lambda: runtime.dispatcher.names() == {"a", "b"}))
     assert runtime.stop(10.0)
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from alarm_mw import actions
 from alarm_mw.actions.airbrake.action import AirbrakeAction
 from alarm_mw.actions.airbrake.backtrace import parse
-from alarm_mw.actions.curl.action import CurlAction
+from alarm_mw.actions.curl import CurlAction
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.actions.xmpp.action import XmppAction
 from alarm_mw.config.load import examine

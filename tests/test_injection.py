@@ -20,7 +20,7 @@ from slixmpp.stanza import Message
 
 from alarm_mw.actions.airbrake.notice import System, as_json, notice_of, xml
 from alarm_mw.actions.cmd.action import CmdAction, CmdOptions
-from alarm_mw.actions.curl.action import CurlOptions
+from alarm_mw.actions.curl import CurlOptions
 from alarm_mw.actions.curl.mail import mail_of
 from alarm_mw.actions.log import entry
 from alarm_mw.actions.speech import ESPEAK, Manner, speakable

@@ -16,7 +16,7 @@ import pytest
 import trustme
 from msgspec import structs
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.model.interfaces import ActionContext

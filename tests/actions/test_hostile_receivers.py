@@ -14,7 +14,7 @@ from typing import Protocol
 
 import pytest
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.actions.curl.http import LONGEST_WAIT, retry_after
 from alarm_mw.actions.xmpp import XmppOptions
 from alarm_mw.actions.xmpp import session as xmpp_session

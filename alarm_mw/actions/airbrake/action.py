@@ -98,7 +98,7 @@ class AirbrakeAction:
             timeout=self._options.timeout,
             conn_timeout=self._options.conn_timeout,
         )
-        self._client = HttpClient(self._target, settings)
+        self._client = HttpClient(self._target, settings, self._notice)
         return self
 
     async def __aexit__(self, *exc: object) -> None:
@@ -108,12 +108,11 @@ class AirbrakeAction:
     async def deliver(self, firing: Firing) -> None:
         """Report it; raise `ActionError` when the server did not take it."""
         assert self._client is not None, "deliver() belongs inside `async with action`"
-        content_type, body = self._notice(firing)
-        await self._client.deliver("POST", firing.id, body, {"Content-Type": content_type})
+        await self._client.send(firing)
 
-    def _notice(self, firing: Firing) -> tuple[str, bytes]:
-        """Return the notice with its kind."""
+    def _notice(self, firing: Firing) -> tuple[dict[str, str], bytes]:
+        """Return the notice, with the header for its type."""
         notice = notice_of(firing, self._options.subject, self._options.env, self._system)
         if self._options.is_v3:
-            return "application/json", as_json(notice, firing.record.fields)
-        return "text/xml; charset=utf-8", xml(notice, self._options.apikey)
+            return {"Content-Type": "application/json"}, as_json(notice, firing.record.fields)
+        return {"Content-Type": "text/xml; charset=utf-8"}, xml(notice, self._options.apikey)

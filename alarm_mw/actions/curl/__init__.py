@@ -1,5 +1,6 @@
-"""The action `curl`: sends over HTTP, mail, and what libcurl knows."""
+"""The action `curl`: sends over HTTP, mail, and libcurl's other protocols."""
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl.action import CurlAction
+from alarm_mw.actions.curl.options import CurlOptions
 
 __all__ = ["CurlAction", "CurlOptions"]

@@ -1,4 +1,4 @@
-"""HTTP for actions: one request at a time to one URL, answers judged. Only it and its transport import `httpx`.
+"""HTTP for actions: one request at a time to one URL. Only this module and its transport import `httpx`.
 
 It takes 120 ms to import: import this module where a client is made, not at the top.
 """
@@ -12,10 +12,9 @@ import functools
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import cast
 from urllib.parse import unquote_to_bytes
 
@@ -27,6 +26,7 @@ from alarm_mw.actions.curl.url import Target
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.tls import client_context
+from alarm_mw.model.types import Firing
 from alarm_mw.requests import FIRST_SERVER_ERROR
 from alarm_mw.transports.mark import mark
 from alarm_mw.transports.own_requests import own_requests
@@ -61,6 +61,7 @@ class Answer:
 class HttpSettings:
     """How a client reaches its server."""
 
+    method: str = "POST"
     #: User name and password for the first request.
     auth: tuple[str, str] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -74,6 +75,8 @@ class HttpSettings:
     timeout: float = 4.0
     #: Seconds that connecting may take; 0 is no limit.
     conn_timeout: float = 4.0
+    #: Whether an answer that says 2xx may say in its body that the message was not taken.
+    checks_body: bool = False
 
 
 class HttpClient:
@@ -83,9 +86,14 @@ class HttpClient:
     are taken from the environment, as libcurl takes them.
     """
 
-    def __init__(self, target: Target, settings: HttpSettings) -> None:
-        """Prepare; nothing is connected yet. Raises `OptionError`."""
+    def __init__(
+        self, target: Target, settings: HttpSettings, compose: Callable[[Firing], tuple[Mapping[str, str], bytes]]
+    ) -> None:
+        """Prepare; nothing is connected yet. `compose` returns headers and body for a firing. Raises `OptionError`."""
         self._target = target
+        self._method = settings.method
+        self._compose = compose
+        self._checks_body = settings.checks_body
         self._fields = _fields({"Accept": "*/*", **_authorization(settings.auth), **settings.headers})
         self._timeout = settings.timeout or None
         self._limits = f"timeout {settings.timeout:g} s, conn_timeout {settings.conn_timeout:g} s"
@@ -102,55 +110,46 @@ class HttpClient:
         """Close the connections."""
         await self._transport.aclose()
 
-    async def deliver(
-        self,
-        method: str,
-        firing_id: str,
-        body: bytes,
-        headers: Mapping[str, str] = MappingProxyType({}),
-        *,
-        is_judged_by_body: bool = False,
-    ) -> None:
-        """Send `body`; return when the answer says 2xx. Raises `ActionError`.
+    async def send(self, firing: Firing) -> None:
+        """Send a firing; return when the answer says 2xx. Raises `ActionError`.
 
-        The firing's id is named for the receiver to tell a retry, and, to a server on this machine, for our middleware.
-        `is_judged_by_body`: an answer that says 2xx may say in its body that the message was not taken.
+        The firing's id lets the receiver recognize a retry, and, on this machine, our middleware its own alarm.
         """
-        answer = await self._send(method, firing_id, {"Idempotency-Key": firing_id, **headers}, body)
-        judge(self._target.origin, answer, time.time(), self._secrets)
-        if is_judged_by_body and (wrong := answers.complaint(answers.read(answer.body), _text(answer))):
-            text = f"{self._target.origin}: {quoted(wrong.text, self._secrets)}"
-            raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
-
-    async def _send(self, method: str, firing_id: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Send `body` and return the answer, whatever it says. Raises `ActionError` when there is none."""
+        headers, body = self._compose(firing)
         with _explained(self._target.origin, self._limits, self._secrets):
-            request = self._request(method, firing_id, headers, body)
+            request = self._request(firing.id, {"Idempotency-Key": firing.id, **headers}, body)
             if was_here := self._is_here:
-                own_requests.add(method, self._target.resource)
+                own_requests.add(self._method, self._target.resource)
             async with asyncio.timeout(self._timeout):
                 response = await self._transport.handle_async_request(request)
                 async with contextlib.aclosing(response):
                     self._is_here = _is_here(response)
                     if self._is_here and not was_here:
-                        own_requests.add(method, self._target.resource)
-                    return Answer(response.status_code, response.headers, await _start_of(response))
+                        own_requests.add(self._method, self._target.resource)
+                    answer = Answer(response.status_code, response.headers, await _start_of(response))
+        self._check(answer)
 
-    def _request(self, method: str, firing_id: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+    def _check(self, answer: Answer) -> None:
+        judge(self._target.origin, answer, time.time(), self._secrets)
+        if self._checks_body and (wrong := answers.complaint(answers.read(answer.body), _text(answer))):
+            text = f"{self._target.origin}: {quoted(wrong.text, self._secrets)}"
+            raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
+
+    def _request(self, firing_id: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
         # What the constructor would make of them by itself takes longer.
         host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
         fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
         stream = httpx.ByteStream(body)
         path = unquote_to_bytes(self._url.raw_path.partition(b"?")[0])
-        own_mark = functools.partial(mark, firing_id, method, fields["host"][1].decode(), path)
+        own_mark = functools.partial(mark, firing_id, self._method, fields["host"][1].decode(), path)
         request = httpx.Request(
-            method,
+            self._method,
             self._url,
             headers=[*fields.values()],
             stream=stream,
             extensions={**self._extensions, MARK: own_mark},
         )
-        request.method = method  # as it was written; the constructor makes it upper case
+        request.method = self._method  # as it was written; the constructor makes it upper case
         return request
 
 

@@ -10,19 +10,16 @@ import io
 import ssl
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import certifi
 import pycurl
 
+from alarm_mw.actions.curl.options import CurlOptions
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.types import Firing
 from alarm_mw.texts import uploaded
-
-if TYPE_CHECKING:  # it imports this module, when there is something to send by libcurl
-    from alarm_mw.actions.curl.action import CurlOptions
 
 #: libcurl's errors that no later attempt can mend.
 _FINAL = frozenset(
@@ -45,11 +42,6 @@ _PUBLISHES = frozenset({"mqtt", "mqtts"})
 
 #: They ask for the server's key, which is checked against what the user has accepted.
 _SSH = frozenset({"sftp", "scp"})
-
-
-def schemes() -> tuple[str, ...]:
-    """Return what the installed libcurl can send to."""
-    return tuple(pycurl.version_info()[8])
 
 
 class LibcurlSender:

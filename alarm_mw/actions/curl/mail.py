@@ -7,12 +7,12 @@ import base64
 import contextlib
 from collections.abc import Iterator, Sequence
 from email.message import EmailMessage
-from typing import TYPE_CHECKING
 
 import aiosmtplib
 
 from alarm_mw import texts
 from alarm_mw.actions.curl.mail_message import bare, compose, default_sender, own_name
+from alarm_mw.actions.curl.options import CurlOptions
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.masking import quoted, secrets_in
@@ -20,9 +20,6 @@ from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
-
-if TYPE_CHECKING:  # it imports this module, when there is a mail to send
-    from alarm_mw.actions.curl.action import CurlOptions
 
 #: How many characters of the first line a subject shows.
 MAX_SUBJECT = 200

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import pytest
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.actions.curl.http import Answer, judge, retry_after
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.types import Firing

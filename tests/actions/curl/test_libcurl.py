@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     from pyftpdlib.handlers import FTPHandler
     from pyftpdlib.servers import FTPServer
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.model.errors import ActionError, MissingError, OptionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing

@@ -17,7 +17,7 @@ import smtp_server
 import trustme
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.recipients import Recipients, Refusal

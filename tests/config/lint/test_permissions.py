@@ -10,7 +10,7 @@ from typing import Annotated
 
 import pytest
 
-from alarm_mw.actions.curl.action import CurlOptions
+from alarm_mw.actions.curl import CurlOptions
 from alarm_mw.actions.xmpp import XmppOptions
 from alarm_mw.config.lint.permissions import warn_of_exposed
 from alarm_mw.config.load import examine, from_keywords, read

@@ -11,7 +11,7 @@ import httpx
 import pytest
 from receivers import SCHEMAS, Services, serving
 
-from alarm_mw.actions.curl.action import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Place, Record, Texts

@@ -15,7 +15,7 @@ project = "alarm_mw"
 copyright = "the authors of alarm_mw"  # noqa: A001  # Sphinx's name
 version = release = VERSION
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers", "ways"]
 exclude_patterns = ["_build", "_ext"]
 
 myst_enable_extensions = ["substitution"]

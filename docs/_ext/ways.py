@@ -1,10 +1,8 @@
-"""The ways of a printed line and of a log call through the program, traced in a real run.
-
-The page on the architecture shows them.
-"""
+"""``{ways}``: the ways of a printed line and of a log call through the program, traced in a real run."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -17,6 +15,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+
+from reference import Generated, table
+from sphinx.application import Sphinx
 
 #: Seconds that the traced program may take.
 LIMIT = 60.0
@@ -36,7 +37,7 @@ _MILESTONES_OF_A_LOG_CALL = (
     "handler.AlarmHandler._send",
     "transports.records.RecordMaker.make",
     "transports.wire.encode",
-    "transports.unix._send",
+    "transports.unix.UnixTransport.send",
     "transports.wire.decode",
     "master.worker.thread.Worker.submit",
 )
@@ -182,9 +183,39 @@ def _receiver() -> Iterator[tuple[int, _Requests]]:
             thread.join()
 
 
+def modules_of(way: Sequence[str]) -> list[str]:
+    """Return the module of each function of a way."""
+    return [re.match(r"[a-z0-9_.]+(?=\.)", name)[0] for name in way]  # type: ignore[index]
+
+
 def report() -> Iterator[str]:
     """Return both ways, a line for each function, below a line with their counts."""
     for title, way in (("A printed line", way_of_a_print()), ("A log call", way_of_a_log_call())):
-        modules = {re.match(r"[a-z0-9_.]+(?=\.)", name)[0] for name in way}  # type: ignore[index]
-        yield f"{title}: {len(way)} functions in {len(modules)} modules"
+        yield f"{title}: {len(way)} functions in {len({*modules_of(way)})} modules"
         yield from (f"  {name}" for name in way)
+
+
+class Ways(Generated):
+    """Shows both ways, with the functions of a module that follow each other in one row."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a sentence and a table for each way."""
+        ways = (
+            ("A printed line, from the pipe to the webhook's request", way_of_a_print()),
+            ("A log call, from the handler to the worker thread", way_of_a_log_call()),
+        )
+        for title, way in ways:
+            modules = modules_of(way)
+            yield from ("", f"**{title}** ({len(way)} functions in {len({*modules})} modules):", "")
+            groups = itertools.groupby(zip(modules, way, strict=True), key=lambda pair: pair[0])
+            rows = (
+                (f"`{module}`", ", ".join(f"`{name.removeprefix(module + '.')}`" for _, name in pairs))
+                for module, pairs in groups
+            )
+            yield from table(("module", "functions, in this order"), rows)
+
+
+def setup(app: Sphinx) -> dict[str, object]:
+    """Add the directive (Sphinx's extension interface)."""
+    app.add_directive("ways", Ways)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

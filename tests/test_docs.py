@@ -19,10 +19,10 @@ from matrix_rows import PROGRAMS, SERVERS
 import alarm_mw
 from alarm_mw import actions, monitors, signals
 from alarm_mw.cli.main import main
-from alarm_mw.config.part import NUMBERS
+from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.settings import MetricsListener
-from alarm_mw.config.tables import tables
-from alarm_mw.config.tables.monitors import MONITOR_KEYS
+from alarm_mw.config.tables import rules, tables
+from alarm_mw.config.tables.tables import MONITOR_KEYS
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
@@ -131,8 +131,8 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
     sorted(
         {
             *NUMBERS,
-            *tables._RULE_KEYS,
-            *tables._ALARM_KEYS,
+            *rules.RULE_KEYS,
+            *tables.ALARM_KEYS,
             *MONITOR_KEYS,
             *Delivery.__struct_fields__,
             *tables.ROOT_KEYS,

@@ -14,7 +14,7 @@ from alarm_mw.actions.curl import CurlAction
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.actions.xmpp.action import XmppAction
 from alarm_mw.config.load import examine
-from alarm_mw.config.part import Part
+from alarm_mw.config.parts import Part
 from alarm_mw.config.report import Report
 from alarm_mw.config.sources import Sources
 from alarm_mw.config.tables.tables import read_tables

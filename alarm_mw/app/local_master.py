@@ -13,7 +13,7 @@ from alarm_mw import actions
 from alarm_mw.app.capture.own_prints import OwnPrints
 from alarm_mw.app.capture.stdio import StdioCapture
 from alarm_mw.app.capture.tee import Tees
-from alarm_mw.config.mules import refuse_mules
+from alarm_mw.config.processes import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.request_rules import Decision
 from alarm_mw.master.monitors import Monitors

@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from alarm_mw import actions, monitors
-from alarm_mw.config.rule_sets.data import RULE_SETS
+from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Action, Monitor, PluginOptions, secrets
 

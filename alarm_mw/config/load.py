@@ -17,14 +17,13 @@ from alarm_mw import actions, monitors
 from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed, warn_of_foreign
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.merge import merge
-from alarm_mw.config.part import FindAction, Part
+from alarm_mw.config.parts import Entry, FindAction, Part
 from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, fingerprint, noted, split_section
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.tables.tree import Origin, Path, Table, kind_of
 from alarm_mw.config.toml.document import read_toml
-from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.model.errors import ConfigError, Problem
 from alarm_mw.model.interfaces import Action, Monitor
 from alarm_mw.model.types import Syntax, Where
@@ -126,7 +125,7 @@ def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction
     parts = [read_tables(table, find_action) for table in tables if table is not None]
     if sources.ini_files or sources.flags:
         with held_off():  # a start with TOML alone need not wait for it
-            from alarm_mw.config.uwsgi.parts import read_uwsgi  # noqa: PLC0415
+            from alarm_mw.config.uwsgi.options import read_uwsgi  # noqa: PLC0415
         parts += read_uwsgi(sources, environ, find_action, report)
     return parts
 

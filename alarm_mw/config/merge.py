@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from msgspec import structs
 
-from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
+from alarm_mw.actions.mule import MuleOptions
+from alarm_mw.config.lint.suspicions import warn_of_hidden
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.mules import with_mules
-from alarm_mw.config.part import Declared, Part, Watched, Written
+from alarm_mw.config.parts import Declared, Part, Watched, Written
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Alarm, Settings, Upkeep, Watch
-from alarm_mw.config.tables.fallbacks import check_fallbacks
+from alarm_mw.delivery.fallback import cycle
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.keyvalue import did_you_mean
@@ -122,3 +122,42 @@ def _broken(rule: Rule, error: PatternError) -> tuple[Where, str]:
     column = rule.where.column and rule.where.column + error.position
     text = f"the regexp {rule.pattern!r} breaks at its character {error.position + 1}: {error.text}"
     return structs.replace(rule.where, column=column), text
+
+
+def check_fallbacks(alarms: Iterable[Declared], report: Report) -> None:
+    """Report names that no alarm has, and the first cycle."""
+    declared = {each.name: each for each in alarms}
+    fallbacks = {name: each.alarm.fallback for name, each in declared.items() if each.alarm is not None}
+    for name, others in fallbacks.items():
+        for other in others:
+            if other not in declared:
+                hint = did_you_mean(other, [*declared])
+                report.wrong(declared[name].where, f"alarm {name!r}: fallback: unknown alarm {other!r}{hint}")
+    if names := cycle(fallbacks):
+        way = " to ".join(map(repr, names))
+        text = f"alarm {names[0]!r}: fallback: the way leads from {way}, expected an end"
+        report.wrong(declared[names[0]].where, text)
+
+
+def with_mules(alarms: Iterable[Declared], mules: Sequence[str], report: Report) -> tuple[Alarm, ...]:
+    """Return the alarms with the mules that there are: a number that is too high becomes 0, any mule, as in uWSGI."""
+    return tuple(
+        _with_mule(alarm, alarm.options, len(mules), report, is_strict=declared.is_strict)
+        if isinstance(alarm.options, MuleOptions)
+        else alarm
+        for declared in alarms
+        if (alarm := declared.alarm) is not None
+    )
+
+
+def _with_mule(alarm: Alarm, options: MuleOptions, count: int, report: Report, *, is_strict: bool) -> Alarm:
+    what = f"alarm {alarm.name!r}"
+    if not count:
+        text = f"{what} needs a mule, and none is configured: expected --mule FILE or mule = FILE"
+        report.doubt(alarm.where, text, is_strict=is_strict)
+        return structs.replace(alarm, options=MuleOptions())
+    if options.mule <= count:
+        return alarm
+    text = f"{what}: invalid mule number {options.mule} ({count} mules available), fallback to 0, which is any mule"
+    report.warn(alarm.where, text)
+    return structs.replace(alarm, options=MuleOptions())

@@ -23,8 +23,8 @@ import alarm_mw
 from alarm_mw import actions, monitors
 from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
-from alarm_mw.config.part import NUMBERS
-from alarm_mw.config.rule_sets.data import RULE_SETS
+from alarm_mw.config.parts import NUMBERS
+from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Settings, Upkeep
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.delivery.outbox.stock import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from alarm_mw.config.load import examine
-from alarm_mw.config.part import FindAction
+from alarm_mw.config.parts import FindAction
 from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import OptionError

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.config.rule_sets.data import RULE_SETS
+from alarm_mw.config.rule_sets import RULE_SETS
 
 APP = """
 import time

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alarm_mw.config.rule_sets.data import RULE_SETS
+from alarm_mw.config.rule_sets import RULE_SETS
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,8 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import structs
 
-from alarm_mw.config.tables.structs import read_struct
-from alarm_mw.config.tables.tree import Table
+from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import RequestConditions

@@ -2,56 +2,43 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Mapping
 
+import msgspec
 from msgspec import structs
 
-from alarm_mw.config.alarm_args import read_alarm
-from alarm_mw.config.execution import read_execution_table
-from alarm_mw.config.mules import read_mule_table
-from alarm_mw.config.part import NUMBERS, Declared, FindAction, Part, Written, read_number
-from alarm_mw.config.rule_sets.rule_sets import read_set_table
-from alarm_mw.config.settings import Alarm, MetricsListener, Upkeep
-from alarm_mw.config.tables.alarm_names import alarm_names, optional_names
-from alarm_mw.config.tables.fallbacks import read_fallback_after
-from alarm_mw.config.tables.limits import read_alarm_rate, read_threshold
-from alarm_mw.config.tables.monitors import read_monitors
-from alarm_mw.config.tables.requests import read_request
-from alarm_mw.config.tables.structs import read_inner, read_struct
+from alarm_mw import monitors
+from alarm_mw.config.parts import NUMBERS, Declared, FindAction, Part, Watched, read_alarm, read_number
+from alarm_mw.config.processes import read_execution_table, read_mule_table
+from alarm_mw.config.settings import FALLBACK_AFTER, Alarm, MetricsListener, Upkeep, Watch
+from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
     check_options,
     is_uwsgi,
     read_labels,
-    read_rule_name,
     read_server_name,
     read_texts,
 )
-from alarm_mw.config.tables.tree import Table, kind_of, name_of
+from alarm_mw.config.tables.tree import (
+    Table,
+    alarm_names,
+    kind_of,
+    name_of,
+    optional_names,
+    read_flag,
+    read_inner,
+    read_struct,
+)
 from alarm_mw.delivery.outbox.stock import OutboxOptions
-from alarm_mw.delivery.policy import Delivery
-from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.delivery.policy import Delivery, Seconds
+from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.types import Rule, Syntax, Texts, Where
+from alarm_mw.model.interfaces import PluginOptions
+from alarm_mw.model.types import Texts
 
 #: The keys of an alarm's table beside those of its action.
-_ALARM_KEYS = frozenset(
+ALARM_KEYS = frozenset(
     {"action", "delivery", "limits", "optional", "fallback", "fallback_after", "labels", "title", "text"}
-)
-_RULE_KEYS = (
-    "name",
-    "pattern",
-    "exclude",
-    "alarms",
-    "level",
-    "logger",
-    "multiline",
-    "syntax",
-    "request",
-    "count",
-    "within",
-    "labels",
 )
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
@@ -69,8 +56,6 @@ ROOT_KEYS = (
     "execution",
     *Upkeep.__struct_fields__,
 )
-#: A regexp that is found nowhere.
-_NEVER = "(?!)"
 
 
 def read_tables(root: Table, find_action: FindAction) -> Part:
@@ -90,7 +75,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         part.fields["name"] = name
     part.labels = read_labels(root)
     part.alarms += _alarms(root, find_action)
-    part.rules += _rules(root)
+    part.rules += read_rules(root)
     part.monitors += read_monitors(root)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
@@ -160,7 +145,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction, default: Texts | N
 
 def _alarm_table(table: Table, name: str, find_action: FindAction, default: Texts | None) -> Alarm | None:
     delivery, limits = read_inner(Delivery, table, "delivery"), read_inner(Limits, table, "limits")
-    is_optional = _flag(table, "optional")
+    is_optional = read_flag(table, "optional")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
     plugin = table.plugin("action", "plugin")
     if plugin is None:
@@ -169,7 +154,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction, default: Text
         kind = find_action(plugin).Options
         texts = read_texts(table, kind, default)
         labels = () if "labels" in kind.__struct_fields__ else read_labels(table)
-        options = read_struct(kind, table, _ALARM_KEYS)
+        options = read_struct(kind, table, ALARM_KEYS)
     except OptionError as error:
         if is_optional and isinstance(error, MissingError):
             raise
@@ -178,103 +163,6 @@ def _alarm_table(table: Table, name: str, find_action: FindAction, default: Text
     if options is None or delivery is None or limits is None:
         return None
     return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels)
-
-
-def _rules(root: Table) -> list[Written]:
-    written: list[Written] = []
-    for table in root.tables("rules"):
-        written += read_set_table(table) if "rules" in table.values else [_rule(table)]
-    return written
-
-
-def _rule(table: Table) -> Written:
-    """Return the rule; in the place of what is wrong in it stands what does no harm."""
-    table.refuse_unknown(_RULE_KEYS)
-    key, excludes = _pattern_key(table)
-    # A rule on requests may do without a regexp: the empty one is found in every line.
-    pattern = _text(table, key) if key in table.values or "request" not in table.values else ""
-    rule = Rule(
-        _NEVER if pattern is None else pattern,
-        _alarm_names(table, excludes=excludes),
-        _syntax(table),
-        excludes=excludes,
-        multiline=_flag(table, "multiline"),
-        level=_level(table),
-        logger=_text(table, "logger"),
-        **read_threshold(table, excludes=excludes),
-        request=read_request(table),
-        where=_place(table, key),
-        name=read_rule_name(table),
-        labels=read_labels(table),
-    )
-    return Written(rule, table.where("alarms"))
-
-
-def _pattern_key(table: Table) -> tuple[str, bool]:
-    excludes = "exclude" in table.values
-    if excludes and "pattern" in table.values:
-        table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
-    if not {"exclude", "pattern", "request"} & table.values.keys():
-        table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request'")
-    return ("exclude" if excludes else "pattern"), excludes
-
-
-def _place(table: Table, key: str) -> Where:
-    """Return where the regexp begins, with its column where that is known."""
-    pattern = table.values.get(key)
-    if not isinstance(pattern, str):
-        return table.where()
-    where = table.where(key)
-    return Where(where.file, where.line, table.origin.column((*table.path, key), pattern))
-
-
-def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
-    if not excludes:
-        return alarm_names(table, "rule")
-    if "alarms" in table.values:
-        table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
-    return ()
-
-
-def _text(table: Table, key: str) -> str | None:
-    value = None if table.is_broken(key) else table.values.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    table.wrong(f"{key}: expected a string, got {kind_of(value)}", key)
-    return None
-
-
-def _flag(table: Table, key: str) -> bool:
-    value = table.values.get(key, False)
-    if isinstance(value, bool):
-        return value
-    table.wrong(f"{key}: expected true or false, got {kind_of(value)}", key)
-    return False
-
-
-def _syntax(table: Table) -> Syntax:
-    value = _text(table, "syntax")
-    if value is None:
-        return Syntax.PYTHON
-    if value in {*Syntax}:
-        return Syntax(value)
-    table.wrong(f"syntax: expected 'python' or 'pcre', got {value!r}", "syntax")
-    return Syntax.PYTHON
-
-
-def _level(table: Table) -> int | None:
-    """Return the number of a level that is given by its name in `logging`, or as a number."""
-    value = None if table.is_broken("level") else table.values.get("level")
-    if value is None:
-        return None
-    names = logging.getLevelNamesMapping()
-    if isinstance(value, str):
-        value = int(value) if re.fullmatch("[0-9]{1,9}", value) else names.get(value.upper(), value)
-    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
-        return value
-    got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
-    table.wrong(f"level: expected one of {', '.join(names)} or a number, got {got}", "level")
-    return None
 
 
 def read_upkeep(root: Table) -> dict[str, object]:
@@ -294,3 +182,58 @@ def read_metrics(root: Table) -> MetricsListener | None:
     """Return the table ``[metrics]``, or None where there is none, or a wrong one."""
     table = root.table("metrics", "metrics")
     return None if table is None else read_struct(MetricsListener, table)
+
+
+#: The keys of a monitor's table beside its options.
+MONITOR_KEYS = frozenset({"monitor", "alarms"})
+
+
+def read_monitors(root: Table) -> list[Watched]:
+    """Return the monitors of a file; what is wrong goes to the report of its tables."""
+    return [_watched(table) for table in root.tables("monitors")]
+
+
+def _watched(table: Table) -> Watched:
+    alarms = alarm_names(table, "monitor")
+    name = table.plugin("monitor", "monitor")
+    options = None if name is None else _options(table, name)
+    watch = None if name is None or options is None else Watch(name, alarms, options, table.where())
+    return Watched(watch, alarms, table.where("alarms"))
+
+
+def _options(table: Table, name: str) -> PluginOptions | None:
+    try:
+        return read_struct(monitors.find(name).Options, table, MONITOR_KEYS)
+    except OptionError as error:
+        table.origin.report.refused(table.where("monitor"), table.name, error)
+        return None
+
+
+def read_fallback_after(table: Table) -> float:
+    """Return the seconds after which an alarm that fails is delivered by another one."""
+    key = "fallback_after"
+    if key not in table.values or table.is_broken(key):
+        return FALLBACK_AFTER
+    try:
+        seconds: float = msgspec.convert(table.values[key], Seconds, strict=not table.is_from_environ(key))
+    except msgspec.ValidationError:
+        table.wrong(f"{key}: expected a number of seconds, 0 or more, got {table.values[key]!r}", key)
+        return FALLBACK_AFTER
+    if "fallback" not in table.values:
+        table.wrong(f"{key} without 'fallback', which names the alarm that delivers then", key)
+    return seconds
+
+
+def read_alarm_rate(root: Table) -> str | None:
+    """Return the rate of all alarms for humans, None where there is none."""
+    value = root.values.get("alarm_rate")
+    if value is None or root.is_broken("alarm_rate"):
+        return None
+    if not isinstance(value, str):
+        root.wrong(f"alarm_rate: expected a string such as '100/1h', got {kind_of(value)}", "alarm_rate")
+        return None
+    try:
+        read_rate(value)
+    except ValueError as error:
+        root.wrong(f"alarm_rate: {error}", "alarm_rate")
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from alarm_mw.config.tables.tree import Table, kind_of, name_of
+from alarm_mw.config.tables.tree import Table, kind_of, name_of, read_text
 from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Texts
 from alarm_mw.system.forks import held_off
@@ -44,7 +44,7 @@ def _label(labels: Table, name: str, value: object) -> tuple[str, str] | None:
 
 def read_server_name(root: Table) -> str:
     """Return the server's name, empty where it has none."""
-    name = _text(root, "name")
+    name = read_text(root, "name") or ""
     if name and not is_server_name(name):
         root.wrong(f"name: {SERVER_NAME}, got {name!r}", "name")
         return ""
@@ -62,7 +62,7 @@ def is_server_name(name: str) -> bool:
 
 def read_rule_name(table: Table) -> str:
     """Return the rule's name, empty where it has none."""
-    name = _text(table, "name")
+    name = read_text(table, "name") or ""
     if _HIDDEN.search(name):
         table.wrong("name: expected text without line ends and control characters", "name")
         return ""
@@ -74,7 +74,7 @@ def read_texts(table: Table, options: type[PluginOptions], default: Texts | None
 
     A key that its action has as an option of its own is the action's.
     """
-    texts = {key: _text(table, key) for key in ("title", "text") if key not in options.__struct_fields__}
+    texts = {key: read_text(table, key) or "" for key in ("title", "text") if key not in options.__struct_fields__}
     for key, value in texts.items():
         if value and not options.has_texts:
             table.wrong(f"{key}: this action has no text for people", key)
@@ -95,18 +95,10 @@ def check_options(alarms: Table, options: PluginOptions, name: str) -> None:
 
 def is_uwsgi(root: Table) -> bool:
     """Return whether alarms without templates send uWSGI's messages, byte for byte."""
-    value = _text(root, "messages")
+    value = read_text(root, "messages") or ""
     if value not in {"", *_MESSAGES}:
         root.wrong(f"messages: expected 'human' or 'uwsgi', got {value!r}", "messages")
     return value == _UWSGI
-
-
-def _text(table: Table, key: str) -> str:
-    value = "" if table.is_broken(key) else table.values.get(key, "")
-    if isinstance(value, str):
-        return value
-    table.wrong(f"{key}: expected a string, got {kind_of(value)}", key)
-    return ""
 
 
 def _check(table: Table, key: str, text: str, *path: str) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import msgspec
 
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.tables.tables import is_name
-from alarm_mw.config.toml.values import write_key, write_value
 from alarm_mw.model.errors import ConfigError, PatternError, Problem
 from alarm_mw.model.interfaces import Execution
 from alarm_mw.model.types import Rule, Syntax, Where
@@ -145,3 +145,46 @@ def _same_meaning(one: str, other: str) -> bool:
         return pcre.parse(one) == pcre.parse(other)
     except PatternError:
         return False
+
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+#: What a string in single quotes may hold: it has no escapes, so that regexps stay as they are.
+_LITERAL = re.compile(r"[^'\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def write_value(value: object) -> str:
+    """Return a string, number, boolean, array or table as the right side of ``key = value``.
+
+    Strings read back as they are, ``${`` included, which TOML files here write as ``$${``.
+    """
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return repr(value)
+        case str():
+            return _string(value.replace("${", "$${"))
+        case list() | tuple():
+            return f"[{', '.join(map(write_value, value))}]"
+        case Mapping():
+            return f"{{ {', '.join(f'{write_key(key)} = {write_value(inner)}' for key, inner in value.items())} }}"
+    raise ValueError(f"TOML has no value for {value!r}")
+
+
+def write_key(key: str) -> str:
+    """Return a key, in quotes where it must be."""
+    return key if _BARE.fullmatch(key) else _basic(key)
+
+
+def _string(text: str) -> str:
+    return f"'{text}'" if "\\" in text and _LITERAL.fullmatch(text) else _basic(text)
+
+
+def _basic(text: str) -> str:
+    if found := _SURROGATE.search(text):
+        byte = ord(found[0]) & 0xFF
+        raise ValueError(f"the byte 0x{byte:02x} is no UTF-8 there, and TOML holds nothing else")
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

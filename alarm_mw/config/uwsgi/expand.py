@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from msgspec import structs
 
+from alarm_mw.config.parts import Entry
 from alarm_mw.config.report import Report
 from alarm_mw.config.sources import MAX_TEXT, Budget, TooMuchError, UnreadableError, read_text
-from alarm_mw.config.uwsgi.entry import Entry
 
 #: Values that refer to themselves would grow for ever.
 _REPLACEMENTS = 100

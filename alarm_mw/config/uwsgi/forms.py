@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from alarm_mw.config.uwsgi.entry import Entry
+from alarm_mw.config.parts import Entry
 from alarm_mw.config.uwsgi.magic import MagicLine
 from alarm_mw.model.types import Where
 

@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 from msgspec import structs
 
+from alarm_mw.config.parts import Entry
 from alarm_mw.config.report import Report
 from alarm_mw.config.sources import Budget, TooMuchError, UnreadableError, read_text, split_section
 from alarm_mw.config.uwsgi import logic
-from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.config.uwsgi.expand import expand
 from alarm_mw.config.uwsgi.forms import FormError, form_of, parse_form
 from alarm_mw.config.uwsgi.magic import MagicLine, Table, file_table, host_table, magic_lines

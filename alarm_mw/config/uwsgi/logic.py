@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
+from alarm_mw.config.parts import Entry
 from alarm_mw.config.sources import MAX_KEYS, UnreadableError, read_text
-from alarm_mw.config.uwsgi.entry import Entry
 
 ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
 

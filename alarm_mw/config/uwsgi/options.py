@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from alarm_mw.config.alarm_args import read_alarm
-from alarm_mw.config.mules import MULE_OPTIONS, read_mule_option
-from alarm_mw.config.part import Declared, FindAction, Part, Written, read_number
-from alarm_mw.config.report import Report
-from alarm_mw.config.rule_sets.rule_sets import read_set_option
-from alarm_mw.config.settings import Alarm
-from alarm_mw.config.uwsgi.entry import Entry
-from alarm_mw.config.uwsgi.ini import STRUCTURE
+from alarm_mw import monitors
+from alarm_mw.config.parts import Declared, Entry, FindAction, Part, Watched, Written, read_alarm, read_number
+from alarm_mw.config.processes import (
+    MULE_OPTIONS,
+    PROCESS_OPTIONS,
+    read_execution,
+    read_mule_option,
+)
+from alarm_mw.config.report import Report, ordinal
+from alarm_mw.config.rule_sets import read_set_option
+from alarm_mw.config.settings import Alarm, Watch
+from alarm_mw.config.sources import Sources
+from alarm_mw.config.uwsgi.expand import expand
+from alarm_mw.config.uwsgi.ini import STRUCTURE, read_ini
 from alarm_mw.config.uwsgi.logic import is_block
-from alarm_mw.config.uwsgi.monitors import MONITORS, read_monitor
-from alarm_mw.config.uwsgi.process import PROCESS_OPTIONS
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.model.errors import OptionError
-from alarm_mw.model.keyvalue import comma_list, did_you_mean, split
+from alarm_mw.model.interfaces import Execution
+from alarm_mw.model.keyvalue import comma_list, did_you_mean, split, split_commas
 from alarm_mw.model.types import Rule, Syntax, Where
 
 ALIASES = {
@@ -34,6 +40,13 @@ ALIASES = {
     "segfault-alarm": "alarm-segfault",
     "alarm-metric": "metric-alarm",
     "alarms-list": "alarm-list",
+}
+#: The monitor behind each option.
+MONITORS = {
+    "alarm-fd": "fd",
+    "alarm-backlog": "backlog",
+    "alarm-segfault": "segfault",
+    "metric-alarm": "metric",
 }
 _RULES = frozenset({"log-alarm", "not-log-alarm"})
 _NUMBERS = {"alarm-freq": "alarm_freq", "alarm-msg-size": "alarm_msg_size"}
@@ -49,8 +62,9 @@ _LOGGING = frozenset(
         *("logfile-chown", "log-syslog", "log-socket", "log-drain", "daemonize", "daemonize2", "disable-logging"),
     }
 )
+SOCKET_TIMEOUT = "socket-timeout"
 #: What is accepted without a word.
-_SILENT = frozenset({*_NEEDLESS, *_LOGGING, *STRUCTURE, *PROCESS_OPTIONS})
+_SILENT = frozenset({*_NEEDLESS, *_LOGGING, *STRUCTURE, *PROCESS_OPTIONS, SOCKET_TIMEOUT})
 #: Seconds beyond a request's own time limit that an attempt at delivery may take.
 _LEEWAY = 5.0
 #: What a misspelt key may have meant; short names would be suggested for whatever key.
@@ -168,3 +182,68 @@ def _place(entry: Entry, pattern: str) -> Where:
     line = entry.source.rstrip(" \t\r")
     stands = bool(pattern) and line.endswith(" " + pattern)
     return Where(entry.where.file, entry.where.line, len(line) - len(pattern) + 1 if stands else 0)
+
+
+def read_socket_timeout(entries: Iterable[Entry], report: Report) -> float | None:
+    """Return the seconds that requests of alarms may take where these say nothing of it; the last one counts."""
+    timeout = None
+    for entry in entries:
+        if entry.option == SOCKET_TIMEOUT:
+            if re.fullmatch("[0-9]{1,9}", entry.value):
+                timeout = float(entry.value)
+            else:
+                report.wrong(entry.where, f"{entry.key}: expected a whole number of seconds, got {entry.value!r}")
+    return timeout
+
+
+def read_monitor(entry: Entry, option: str, report: Report) -> list[Watched]:
+    """Return the monitor of an option; what is wrong goes to `report`."""
+    names, args = _names_in_list(entry.value) if option == "metric-alarm" else _names_in_front(entry.value)
+    alarms = comma_list(names)
+    if not alarms:
+        report.wrong(entry.where, f"{entry.key}: the monitor names no alarm")
+    try:
+        options = monitors.find(MONITORS[option]).from_uwsgi(args)
+    except OptionError as error:
+        report.refused(entry.where, entry.key, error)
+        return [Watched(None, alarms, entry.where, is_strict=False)]
+    watch = Watch(MONITORS[option], alarms, options, entry.where)
+    return [Watched(watch, alarms, entry.where, is_strict=False)]
+
+
+def _names_in_front(value: str) -> tuple[str, str]:
+    """Split ``NAME REST``."""
+    names, _, rest = value.partition(" ")
+    return names, rest
+
+
+def _names_in_list(value: str) -> tuple[str, str]:
+    """Split the ``alarm=NAME`` off a list of ``key=value``."""
+    pairs = split_commas(value)
+    names = ",".join(text for key, text in pairs if key == "alarm")
+    others = [(f"{key}={text}" if key else text).replace(",", "\\,") for key, text in pairs if key != "alarm"]
+    return names, ",".join(others)
+
+
+def read_uwsgi(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:
+    """Return a part for each ini file, and one for the flags; what is wrong goes to `report`. Reads files."""
+    files = [read_ini(file, environ, report) for file in sources.ini_files]
+    flags = expand(_flag_entries(sources.flags), environ, report)
+    groups = [*files, flags]
+    entries = [entry for group in groups for entry in group]
+    timeout, execution = read_socket_timeout(entries, report), read_execution(entries, report)
+    parts = [
+        read_options(group, find_action, report, socket_timeout=timeout, folder=execution.chdir) for group in groups
+    ]
+    if execution != Execution():
+        parts[-1].fields["execution"] = execution
+    return parts
+
+
+def _flag_entries(flags: Iterable[tuple[str, str]]) -> list[Entry]:
+    seen: Counter[str] = Counter()
+    entries = []
+    for name, value in flags:
+        seen[name] += 1
+        entries.append(Entry(name, value, Where(f"--{name} ({ordinal(seen[name])})")))
+    return entries

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.part import FindAction
+from alarm_mw.config.parts import FindAction
 from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.tables.tables import read_tables

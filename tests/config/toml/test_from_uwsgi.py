@@ -13,8 +13,7 @@ from msgspec import structs
 from alarm_mw.config.load import examine
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.config.toml.from_uwsgi import to_toml
-from alarm_mw.config.toml.values import write_value
+from alarm_mw.config.toml.from_uwsgi import to_toml, write_value
 from alarm_mw.model.errors import ConfigError
 from alarm_mw.model.types import NOWHERE, Rule, Syntax
 from alarm_mw.patterns.syntax import pcre

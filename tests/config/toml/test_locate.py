@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from alarm_mw.config.tables.tree import Path
-from alarm_mw.config.toml.locate import locate
+from alarm_mw.config.toml.document import locate
 
 DOCUMENT = '''\
 # [not.a.table]

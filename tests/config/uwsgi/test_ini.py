@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alarm_mw.config.parts import Entry
 from alarm_mw.config.report import Report
 from alarm_mw.config.sources import split_section
-from alarm_mw.config.uwsgi.entry import Entry
 from alarm_mw.config.uwsgi.ini import parse, read_ini
 from alarm_mw.config.uwsgi.magic import magic_lines
 from alarm_mw.model.types import Where

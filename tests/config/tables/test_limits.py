@@ -1,4 +1,4 @@
-"""What holds alarms back, as it is configured."""
+"""What limits alarms: `alarm_rate`, and the threshold of a rule."""
 
 from __future__ import annotations
 

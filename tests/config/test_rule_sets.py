@@ -7,8 +7,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.config.rule_sets.data import RULE_SETS
-from alarm_mw.config.rule_sets.rule_sets import rules_of
+from alarm_mw.config.rule_sets import RULE_SETS, rules_of
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.types import Syntax
 

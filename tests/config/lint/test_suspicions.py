@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.lint.unreachable_rules import warn_of_hidden
+from alarm_mw.config.lint.suspicions import warn_of_hidden
 from alarm_mw.config.report import Report
 from alarm_mw.model.types import Rule, Syntax, Where
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
 import msgspec
 
 from alarm_mw.config.settings import Alarm, Watch
-from alarm_mw.model.interfaces import Action
+from alarm_mw.model.errors import OptionError
+from alarm_mw.model.interfaces import Action, secrets
+from alarm_mw.model.keyvalue import split
+from alarm_mw.model.masking import mask
 from alarm_mw.model.types import Rule, Where
 
 #: Looks up an action by its name; raises `OptionError`.
@@ -84,3 +88,34 @@ def read_number(name: str, value: object, *, is_text: bool) -> float:
     except msgspec.ValidationError:
         raise ValueError(f"expected {expected}, got {value!r}") from None
     return number
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """A key, its value and where it stands."""
+
+    key: str
+    value: str
+    where: Where
+    #: The line as it stands in the file, to find columns; empty where there is none.
+    source: str = ""
+
+    @property
+    def option(self) -> str:
+        """The key as the tables of options have it: ``-`` and ``_`` are the same."""
+        return self.key.replace("_", "-")
+
+
+def read_alarm(name: str, action: str, where: Where, find_action: FindAction) -> Alarm:
+    """Return the alarm of ``PLUGIN:ARGS``; raise `OptionError` when something is wrong with it."""
+    plugin, colon, args = action.partition(":")
+    if not colon:
+        raise OptionError("expected PLUGIN:ARGS, but there is no colon after the plugin's name")
+    if not re.fullmatch(r"[\w.-]+", plugin):
+        raise OptionError("expected PLUGIN:ARGS, but there is no plugin's name right before the first colon")
+    kind = find_action(plugin)
+    try:
+        return Alarm(name, plugin, kind.from_uwsgi(args), where=where)
+    except OptionError as error:
+        # Should it quote them.
+        hidden = [value for key, value in split(args) if key in secrets(kind.Options)]
+        raise OptionError(*(mask(text, hidden) for text in error.texts)) from None

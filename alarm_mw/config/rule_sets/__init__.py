@@ -1,1 +1,0 @@
-"""Ready rule sets, under the names of the servers."""

@@ -1,0 +1,182 @@
+"""Rules from tables: ``[[rules]]`` of a TOML file."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TypedDict
+
+from alarm_mw.config.parts import Written
+from alarm_mw.config.rule_sets import read_set_table
+from alarm_mw.config.tables.requests import read_request
+from alarm_mw.config.tables.texts import (
+    read_labels,
+    read_rule_name,
+)
+from alarm_mw.config.tables.tree import (
+    Table,
+    alarm_names,
+    kind_of,
+    read_flag,
+    read_text,
+)
+from alarm_mw.engine.flood_control.limits import MOST, read_duration
+from alarm_mw.model.types import Rule, Syntax, Where
+
+RULE_KEYS = (
+    "name",
+    "pattern",
+    "exclude",
+    "alarms",
+    "level",
+    "logger",
+    "multiline",
+    "syntax",
+    "request",
+    "count",
+    "within",
+    "labels",
+)
+
+#: A regexp that is found nowhere.
+_NEVER = "(?!)"
+
+
+def read_rules(root: Table) -> list[Written]:
+    """Return the rules of a file; what is wrong goes to the report of its tables."""
+    written: list[Written] = []
+    for table in root.tables("rules"):
+        written += read_set_table(table) if "rules" in table.values else [_rule(table)]
+    return written
+
+
+def _rule(table: Table) -> Written:
+    """Return the rule; in the place of what is wrong in it stands what does no harm."""
+    table.refuse_unknown(RULE_KEYS)
+    key, excludes = _pattern_key(table)
+    # A rule on requests may do without a regexp: the empty one is found in every line.
+    pattern = read_text(table, key) if key in table.values or "request" not in table.values else ""
+    rule = Rule(
+        _NEVER if pattern is None else pattern,
+        _alarm_names(table, excludes=excludes),
+        _syntax(table),
+        excludes=excludes,
+        multiline=read_flag(table, "multiline"),
+        level=_level(table),
+        logger=read_text(table, "logger"),
+        **read_threshold(table, excludes=excludes),
+        request=read_request(table),
+        where=_place(table, key),
+        name=read_rule_name(table),
+        labels=read_labels(table),
+    )
+    return Written(rule, table.where("alarms"))
+
+
+def _pattern_key(table: Table) -> tuple[str, bool]:
+    excludes = "exclude" in table.values
+    if excludes and "pattern" in table.values:
+        table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
+    if not {"exclude", "pattern", "request"} & table.values.keys():
+        table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request'")
+    return ("exclude" if excludes else "pattern"), excludes
+
+
+def _place(table: Table, key: str) -> Where:
+    """Return where the regexp begins, with its column where that is known."""
+    pattern = table.values.get(key)
+    if not isinstance(pattern, str):
+        return table.where()
+    where = table.where(key)
+    return Where(where.file, where.line, table.origin.column((*table.path, key), pattern))
+
+
+def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
+    if not excludes:
+        return alarm_names(table, "rule")
+    if "alarms" in table.values:
+        table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
+    return ()
+
+
+def _syntax(table: Table) -> Syntax:
+    value = read_text(table, "syntax")
+    if value is None:
+        return Syntax.PYTHON
+    if value in {*Syntax}:
+        return Syntax(value)
+    table.wrong(f"syntax: expected 'python' or 'pcre', got {value!r}", "syntax")
+    return Syntax.PYTHON
+
+
+def _level(table: Table) -> int | None:
+    """Return the number of a level that is given by its name in `logging`, or as a number."""
+    value = None if table.is_broken("level") else table.values.get("level")
+    if value is None:
+        return None
+    names = logging.getLevelNamesMapping()
+    if isinstance(value, str):
+        value = int(value) if re.fullmatch("[0-9]{1,9}", value) else names.get(value.upper(), value)
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
+    table.wrong(f"level: expected one of {', '.join(names)} or a number, got {got}", "level")
+    return None
+
+
+class Threshold(TypedDict):
+    """The fields of a rule that fires at the last of several matches."""
+
+    count: int
+    within: float
+
+
+def read_threshold(table: Table, *, excludes: bool) -> Threshold:
+    """Return the rule's threshold; in the place of what is wrong stands none."""
+    none = Threshold(count=1, within=0.0)
+    given = [key for key in ("count", "within") if key in table.values]
+    if not given:
+        return none
+    if excludes:
+        table.wrong(f"{given[0]!r} beside 'exclude': an exclusion ends the scan and fires nothing", given[0])
+        return none
+    count, within = _count(table), _within(table)
+    if count is None or within is None:
+        return none
+    if count > 1 and "within" not in table.values:
+        table.wrong("'count' without 'within', expected the time in which so many matches fire, such as '1m'", "count")
+    if "within" in given and count == 1:
+        table.wrong("'within' without a 'count' of 2 or more", "within")
+    return Threshold(count=count, within=within)
+
+
+def _count(table: Table) -> int | None:
+    value = table.values.get("count", 1)
+    if table.is_broken("count"):
+        return None
+    if isinstance(value, str) and table.is_from_environ("count") and value.isascii() and value.isdecimal():
+        value = int(value[:9])
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST:
+        return value
+    table.wrong(f"count: expected a whole number from 1 to {MOST}, got {_shown(value)}", "count")
+    return None
+
+
+def _within(table: Table) -> float | None:
+    if "within" not in table.values:
+        return 0.0
+    value = table.values["within"]
+    if table.is_broken("within"):
+        return None
+    if not isinstance(value, str | int | float) or isinstance(value, bool):
+        table.wrong(f"within: expected seconds, or a time such as '1m', got {kind_of(value)}", "within")
+        return None
+    try:
+        return read_duration(value)
+    except ValueError as error:
+        table.wrong(f"within: {error}", "within")
+        return None
+
+
+def _shown(value: object) -> str:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else kind_of(value)

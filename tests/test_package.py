@@ -57,7 +57,7 @@ NOT_FOR_A_START = frozenset(
     {"asyncio", "importlib.metadata", "httpx", "rich", "slixmpp", "starlette", "alarm_mw.delivery.lane"}
     | {
         "alarm_mw.patterns.syntax.pcre",
-        "alarm_mw.patterns.regexp",
+        "alarm_mw.patterns.bounded_pattern",
         "hyperscan",
         "regex",
         "dataclasses",
@@ -77,7 +77,7 @@ def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path:
     command = [sys.executable, "-c", UP_TO_THE_SERVER, "run", *options, "--", "true"]
     environ = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
     first, second = (subprocess.check_output(command, text=True, env=environ).split() for _ in range(2))
-    assert "alarm_mw.patterns.regexp" in first
+    assert "alarm_mw.patterns.bounded_pattern" in first
     assert NOT_FOR_A_START.intersection(second) == set()
 
 

@@ -7,16 +7,16 @@ from functools import partial
 from time import thread_time
 
 from alarm_mw.engine.antiloop import is_marked
-from alarm_mw.engine.flood_control.flood_control import Gate, Gatekeeper
+from alarm_mw.engine.flood_control.flood_control import FloodControl, Gate
 from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions
 from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
+from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import applies
-from alarm_mw.patterns.regexp import RULE_TIMEOUT
 
 #: A rule whose slow searches have taken so many seconds within `COST_WINDOW` seconds is not tried any more.
 MAX_COST = 0.5
@@ -59,7 +59,7 @@ class Engine:
         self._alarms = frozenset(left_out).union(alarms)
         #: For the next engine.
         self.memory = memory or Memory()
-        self._gatekeeper = Gatekeeper(
+        self._flood_control = FloodControl(
             dict.fromkeys(self._alarms, Limits()) | dict(limits or {}),
             self.memory,
             left_out=left_out,
@@ -120,7 +120,7 @@ class Engine:
 
     def held_over(self, waiting: Mapping[str, int], now: float) -> None:
         """Count what earlier processes have fired and not delivered, so many firings of each alarm, as sent now."""
-        self._gatekeeper.held_over(waiting, now + self.memory.offset)
+        self._flood_control.held_over(waiting, now + self.memory.offset)
 
     # Digests
 
@@ -138,7 +138,7 @@ class Engine:
         if due is None or (due > now and not at_end):
             return []
         self.memory.is_changed = True
-        return list(self._gatekeeper.tick(now + self.memory.offset, time, at_end=at_end))
+        return list(self._flood_control.tick(now + self.memory.offset, time, at_end=at_end))
 
     # Silences
 
@@ -174,7 +174,7 @@ class Engine:
         if plan is None or self.memory.echoes.expects_prints(now):
             return None
         alarms, skipped = plan
-        gate = self._gatekeeper.gate(alarms, now)
+        gate = self._flood_control.gate(alarms, now)
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
     def settled(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
@@ -195,7 +195,7 @@ class Engine:
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
         """Note that a gate has decided `n` lines, of which `first` was the first, and `last` the last one."""
         self.memory.is_changed = True
-        self._gatekeeper.hold(gate, first, last, n, now + self.memory.offset)
+        self._flood_control.hold(gate, first, last, n, now + self.memory.offset)
 
     def _plan(self, rules: tuple[int, ...], source: str) -> tuple[tuple[str, ...], Reason | None] | None:
         """Return the alarms of rules that match a printed line, and why it has none; None where rules count."""
@@ -290,7 +290,7 @@ class Engine:
             elif alarm not in firing:
                 decision = Held(alarm, Reason.BELOW_THRESHOLD)
             else:
-                decision = self._gatekeeper.decide(alarm, record, now, firing[alarm])
+                decision = self._flood_control.decide(alarm, record, now, firing[alarm])
             if isinstance(decision, Firing):
                 firings.append(decision)
             else:

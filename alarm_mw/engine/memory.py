@@ -10,7 +10,7 @@ import msgspec
 from alarm_mw.engine.antiloop import LoopGuard
 from alarm_mw.engine.echo import EchoGuard, SavedEchoes
 from alarm_mw.engine.flood_control.limiters import ALL, Rates, Repeats, SameMessage, Silences, Thresholds
-from alarm_mw.engine.flood_control.pending_digest import HeldBack, Untold
+from alarm_mw.engine.flood_control.pending_digest import PendingDigest, PendingDigests
 
 _FORMAT = 1
 
@@ -29,7 +29,7 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     rates: dict[str, list[float]] = {}
     thresholds: dict[str, list[float]] = {}
     silences: dict[str, tuple[float, str]] = {}
-    untold: dict[str, Untold] = {}
+    pending: dict[str, PendingDigest] = {}
     loops: dict[str, list[tuple[bytes, int]]] = {}
     echoes: SavedEchoes = SavedEchoes()
     #: What versions before 1.1 counted.
@@ -50,7 +50,7 @@ class Memory:
         self.rates = Rates(dict(saved.rates))
         self.thresholds = Thresholds(dict(saved.thresholds))
         self.silences = Silences(dict(saved.silences))
-        self.held_back = HeldBack(dict(saved.untold))
+        self.held_back = PendingDigests(dict(saved.pending))
         self.loops = LoopGuard(saved.loops)
         self.echoes = EchoGuard(saved.echoes)
         #: What each rule's slow searches have cost, in seconds, and since when that is counted; by the rule's text.
@@ -80,7 +80,7 @@ class Memory:
                 rates=self.rates.times,
                 thresholds=self.thresholds.times,
                 silences=self.silences.until,
-                untold=self.held_back.alarms,
+                pending=self.held_back.alarms,
                 loops=self.loops.dump(),
                 echoes=self.echoes.dump(),
                 costs=self.costs,

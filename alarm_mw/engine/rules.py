@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from alarm_mw.engine.conditions import CompiledConditions, key_of, no_header
 from alarm_mw.engine.messages import rule_text
+from alarm_mw.engine.request_rules import CompiledConditions, key_of, no_header
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Record, RequestConditions, Rule, Trigger
 from alarm_mw.patterns.access_log import read_line
@@ -14,7 +14,7 @@ from alarm_mw.patterns.literals import Literals
 from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
-    from alarm_mw.patterns.regexp import Regexp
+    from alarm_mw.patterns.bounded_pattern import BoundedPattern
 
 
 class CompiledRule:
@@ -24,7 +24,7 @@ class CompiledRule:
     and `literals` what it got for it.
     """
 
-    def __init__(self, rule: Rule, literals: Literals | None, regexp: Regexp | None = None) -> None:
+    def __init__(self, rule: Rule, literals: Literals | None, regexp: BoundedPattern | None = None) -> None:
         self.rule = rule
         #: Of these, each line that the rule may match holds one; empty: unknown. None: it is not for lines.
         self.literals = literals
@@ -51,7 +51,7 @@ class CompiledRule:
 
     @cached_property
     def search(self) -> Callable[[bytes], bool]:
-        """Return what tells whether the regexp matches somewhere in a line, with its newline (`Regexp.search`)."""
+        """Return the function that searches a line, with its newline, for the regexp (`BoundedPattern.search`)."""
         return self._regexp.search
 
     @cached_property
@@ -90,7 +90,7 @@ class CompiledRule:
         return CompiledRule(Rule(self._conditions.conditions.path or "", ()), None)
 
     @cached_property
-    def _regexp(self) -> Regexp:
+    def _regexp(self) -> BoundedPattern:
         return _read(self.rule)
 
 
@@ -103,11 +103,11 @@ def compile_rule(rule: Rule) -> CompiledRule:
         raise PatternError("groups are nested too deeply") from None
 
 
-def _read(rule: Rule) -> Regexp:
+def _read(rule: Rule) -> BoundedPattern:
     with held_off():
-        from alarm_mw.patterns.regexp import Regexp  # noqa: PLC0415  # 20 ms, and most regexps lie in the cache
+        from alarm_mw.patterns.bounded_pattern import BoundedPattern  # noqa: PLC0415  # 20 ms, and most regexps lie in the cache
 
-    return Regexp(rule)
+    return BoundedPattern(rule)
 
 
 def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from alarm_mw.patterns.request_pattern import trimmed
 from alarm_mw.patterns.tree import (
     NEWLINE,
     UPPER,
@@ -32,7 +33,6 @@ from alarm_mw.patterns.tree import (
     both_cases,
     codes,
 )
-from alarm_mw.patterns.trim import trimmed
 
 #: What may stand in one place: so many alternatives are followed, and so many together for a whole regexp.
 _MOST_OF_PLACE = 16

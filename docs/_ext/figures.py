@@ -20,7 +20,7 @@ from alarm_mw.engine.flood_control import limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE, WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
-from alarm_mw.patterns.regexp import RULE_TIMEOUT
+from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import watchdog
 from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan

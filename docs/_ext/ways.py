@@ -26,7 +26,7 @@ LIMIT = 60.0
 _MILESTONES_OF_A_PRINT = (
     "patterns.prefilter.Prefilter.scan",
     "master.worker.thread.Worker.submit",
-    "engine.flood_control.flood_control.Gatekeeper.decide",
+    "engine.flood_control.flood_control.FloodControl.decide",
     "delivery.outbox.store.Store.insert",
     "delivery.dispatcher.Dispatcher.offer",
     "delivery.lane.Lane.offer",

@@ -86,7 +86,7 @@ class Play:
     def __init__(self) -> None:
         self.outbox = Counted(":memory:")
         self.inbox = Inbox("a", self.outbox)
-        self.untold: list[Taken] = []
+        self.pending: list[Taken] = []
         self.fired: list[str] = []
         self.got: list[str] = []
 
@@ -95,16 +95,16 @@ class Play:
         return self.fired[-1]
 
     def fire(self) -> None:
-        self.untold.append(self.outbox.fire("b" + self._name(), self.fired[-1]))
+        self.pending.append(self.outbox.fire("b" + self._name(), self.fired[-1]))
 
     def hand_over(self) -> None:
         with self.outbox.transaction() as transaction:
             self.outbox.take_over(transaction, Firing(self._name(), "a", b"x\n", RECORD, 1.0))
 
     def tell(self) -> None:
-        for taken in self.untold[:1]:
+        for taken in self.pending[:1]:
             offer(self.inbox, taken)
-        del self.untold[:1]
+        del self.pending[:1]
 
     def wake(self) -> None:
         self.inbox.wake()

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.engine.conditions import class_names, key_of
-from alarm_mw.engine.request_rules import Decision
+from alarm_mw.engine.request_rules import Decision, class_names, key_of
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import RequestConditions as Asked
-from alarm_mw.patterns.quick import LEAST, QuickPattern
+from alarm_mw.patterns.request_pattern import LEAST, QuickPattern
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from alarm_mw.engine.conditions import key_of
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST, Engine
+from alarm_mw.engine.request_rules import key_of
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
+from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
-from alarm_mw.patterns.regexp import RULE_TIMEOUT
 
 ALARMS = ("a", "b", "c")
 _keys = (f"k{n}" for n in itertools.count())

@@ -6,14 +6,14 @@ import time
 
 import pytest
 
-from alarm_mw.engine.conditions import key_of
 from alarm_mw.engine.engine import MAX_COST, Engine
+from alarm_mw.engine.request_rules import key_of
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Reason, Record, RequestConditions, Rule
+from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.prefilter import Prefilter
-from alarm_mw.patterns.quick import QuickPattern
-from alarm_mw.patterns.regexp import RULE_TIMEOUT
+from alarm_mw.patterns.request_pattern import QuickPattern
 
 UPLOADS = RequestConditions(methods=("POST",), path="^/upload")
 ERRORS = RequestConditions(statuses=((500, 599),), access_log=True)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError, RuleTimeout
 from alarm_mw.model.types import Rule, Syntax
-from alarm_mw.patterns.regexp import RULE_TIMEOUT
+from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.safety import BUDGET, longest
 from alarm_mw.patterns.syntax import python as python_syntax
 from alarm_mw.patterns.syntax.render import render
@@ -269,6 +269,6 @@ def test_groups_that_are_nested_too_deeply_are_refused(monkeypatch: pytest.Monke
     def give_up(*_: object, **__: object) -> object:
         raise RecursionError
 
-    monkeypatch.setattr("alarm_mw.patterns.regexp.required_literals", give_up)
+    monkeypatch.setattr("alarm_mw.patterns.bounded_pattern.required_literals", give_up)
     with pytest.raises(PatternError, match="nested too deeply"):
         compile_rule(python("a"))

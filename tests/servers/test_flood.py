@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.engine.flood_control.pending_digest import Untold
+from alarm_mw.engine.flood_control.pending_digest import PendingDigest
 from alarm_mw.engine.memory import Memory
 
 LINES = 100_000
@@ -83,7 +83,7 @@ class Flood:
         lines = file.read_text().splitlines() if file.exists() else []
         return [(source, int(number)) for source, number in map(str.split, lines)]
 
-    def untold(self) -> Untold:
+    def pending(self) -> PendingDigest:
         """Return what the outbox holds of what nobody has been told yet."""
         database = sqlite3.connect(self._installation.state_dir / "outbox.db")
         ((saved,),) = database.execute("SELECT data FROM memory")
@@ -143,7 +143,7 @@ def test_a_killed_master_wakes_nobody_again(start: Callable[[str], Flood], until
     first = flood.status()["pid"]
     flood.pour(LINES)
     until(lambda: flood.row()["matched"] == LINES)
-    until(lambda: flood.untold().count == LINES - 1)
+    until(lambda: flood.pending().count == LINES - 1)
     flood.pour(LINES)
     until(lambda: flood.row()["matched"] > LINES)
     os.kill(first, signal.SIGKILL)
@@ -152,10 +152,10 @@ def test_a_killed_master_wakes_nobody_again(start: Callable[[str], Flood], until
     flood.end()
     assert flood.numbers() == list(range(2 * LINES + 1))
     assert flood.told() == [("stdout", 0)]
-    untold = flood.untold()
-    assert LINES <= untold.count <= 2 * LINES
-    assert untold.first == b"TERRIBLE ALARM number 1: the database is gone\n"
-    assert untold.last == b"TERRIBLE ALARM number %d: the database is gone\n" % (2 * LINES)
+    pending = flood.pending()
+    assert LINES <= pending.count <= 2 * LINES
+    assert pending.first == b"TERRIBLE ALARM number 1: the database is gone\n"
+    assert pending.last == b"TERRIBLE ALARM number %d: the database is gone\n" % (2 * LINES)
 
 
 def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood], until: Callable[..., None]) -> None:

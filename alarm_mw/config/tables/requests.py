@@ -14,7 +14,7 @@ from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import RequestConditions
-from alarm_mw.patterns.quick import QuickPattern
+from alarm_mw.patterns.request_pattern import QuickPattern
 
 #: RFC 9110, section 15: three digits, of which the first is 1 to 5; others are in use.
 _STATUS = re.compile(r"([1-9])xx|([1-9]\d\d)(?:-([1-9]\d\d))?")

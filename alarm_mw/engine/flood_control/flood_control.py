@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from alarm_mw.engine.flood_control.limiters import ALL
 from alarm_mw.engine.flood_control.limits import Limits, Rate, read_duration, read_rate
-from alarm_mw.engine.flood_control.pending_digest import Untold, text
+from alarm_mw.engine.flood_control.pending_digest import PendingDigest, text
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
@@ -38,7 +38,7 @@ class Gate(NamedTuple):
     message: bytes | None
 
 
-class Gatekeeper:
+class FloodControl:
     """The limiters of all alarms. `now` is in seconds of the memory's clock."""
 
     def __init__(
@@ -70,8 +70,8 @@ class Gatekeeper:
         if self._bounds[alarm].repeat_after:
             self._memory.repeats.fired(alarm, message, now)
         self._count(alarm, now)
-        untold = self._memory.held_back.take(alarm)
-        count, since = (untold.count, untold.since) if untold is not None else (0, None)
+        pending = self._memory.held_back.take(alarm)
+        count, since = (pending.count, pending.since) if pending is not None else (0, None)
         if record.context:
             message = cut(record.message + record.context, self._msg_size, record.size)
         key = f"{record.key}.{named(alarm)}"
@@ -119,27 +119,27 @@ class Gatekeeper:
 
     def tick(self, now: float, time: float, *, at_end: bool) -> Iterator[Firing]:
         """Fire the digests that are due; `time` is in seconds since the epoch."""
-        for alarm, untold in list(self._memory.held_back.alarms.items()):
-            if untold.due is None or (untold.due > now and not at_end):
+        for alarm, pending in list(self._memory.held_back.alarms.items()):
+            if pending.due is None or (pending.due > now and not at_end):
                 continue
             if alarm not in self._bounds:  # it is not configured any more
                 self._memory.held_back.take(alarm)
             elif at_end:
-                yield self._digest(alarm, untold, now, time)
+                yield self._digest(alarm, pending, now, time)
             elif (why := self._shut(alarm, now)) is not None:
-                untold.due = why.until
+                pending.due = why.until
             else:
-                yield self._digest(alarm, untold, now, time)
+                yield self._digest(alarm, pending, now, time)
 
-    def _digest(self, alarm: str, untold: Untold, now: float, time: float) -> Firing:
+    def _digest(self, alarm: str, pending: PendingDigest, now: float, time: float) -> Firing:
         self._memory.held_back.take(alarm)
         self._count(alarm, now)
-        message = cut(text(untold), self._msg_size)
+        message = cut(text(pending), self._msg_size)
         # Should it come back through the output, that is a round of a loop like any other.
         self._memory.loops.is_loop(alarm, message)
-        name = f"{untold.key}.{named(alarm)}.digest"
+        name = f"{pending.key}.{named(alarm)}.digest"
         record = Record(message, "digest", time, name)
-        return Firing(name, alarm, message, record, time, "", untold.count, untold.since, is_digest=True)
+        return Firing(name, alarm, message, record, time, "", pending.count, pending.since, is_digest=True)
 
     def _count(self, alarm: str, now: float) -> None:
         bounds = self._bounds[alarm]

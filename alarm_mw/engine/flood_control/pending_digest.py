@@ -16,7 +16,7 @@ SHOWN = 1024
 _WHAT_HOLDS: Mapping[str, str] = {Reason.SILENCED: "a silence"}
 
 
-class Untold(msgspec.Struct, array_like=True):
+class PendingDigest(msgspec.Struct, array_like=True):
     """What was held back of one alarm since its last message."""
 
     #: The key of the first record.
@@ -32,54 +32,54 @@ class Untold(msgspec.Struct, array_like=True):
     due: float | None = None
 
 
-class HeldBack:
+class PendingDigests:
     """Counts what was held back of each alarm since its last message."""
 
-    def __init__(self, alarms: dict[str, Untold] | None = None) -> None:
-        self.alarms: dict[str, Untold] = {} if alarms is None else alarms
+    def __init__(self, alarms: dict[str, PendingDigest] | None = None) -> None:
+        self.alarms: dict[str, PendingDigest] = {} if alarms is None else alarms
 
     def add(self, alarm: str, reason: Reason, first: Record, *, last: bytes, n: int = 1, due: float | None) -> None:
         """Note `n` more of which `first` is the first and `last` the last line, to be told at `due`."""
-        untold = self.alarms.get(alarm)
-        if untold is None:
+        pending = self.alarms.get(alarm)
+        if pending is None:
             shown = first.message[:SHOWN]
-            untold = self.alarms[alarm] = Untold(first.key, first.time, first.time, shown, shown, reasons={})
-        untold.count += n
-        untold.reasons[reason] = untold.reasons.get(reason, 0) + n
-        untold.until, untold.last = first.time, last[:SHOWN]
-        if due is not None and (untold.due is None or due < untold.due):
-            untold.due = due
+            pending = self.alarms[alarm] = PendingDigest(first.key, first.time, first.time, shown, shown, reasons={})
+        pending.count += n
+        pending.reasons[reason] = pending.reasons.get(reason, 0) + n
+        pending.until, pending.last = first.time, last[:SHOWN]
+        if due is not None and (pending.due is None or due < pending.due):
+            pending.due = due
 
-    def take(self, alarm: str) -> Untold | None:
+    def take(self, alarm: str) -> PendingDigest | None:
         """Return what is to be told of an alarm, and forget it."""
         return self.alarms.pop(alarm, None)
 
     def put_off(self, alarm: str, due: float) -> None:
         """Set when an alarm's digest is due, if it has one."""
-        untold = self.alarms.get(alarm)
-        if untold is not None and untold.due is not None:
-            untold.due = due
+        pending = self.alarms.get(alarm)
+        if pending is not None and pending.due is not None:
+            pending.due = due
 
     def due(self) -> float | None:
         """Return when the next one has to be told, None where none has to."""
-        return min((untold.due for untold in self.alarms.values() if untold.due is not None), default=None)
+        return min((pending.due for pending in self.alarms.values() if pending.due is not None), default=None)
 
 
-def text(untold: Untold) -> bytes:
+def text(pending: PendingDigest) -> bytes:
     """Return the message for people: how many, since when, by which reasons, the first line and the last one."""
-    since = datetime.fromtimestamp(untold.since, UTC)
-    head = f"{untold.count:,} more since {since:%Y-%m-%d %H:%M:%S} UTC"
-    if (span := round(untold.until - untold.since)) > 0:
+    since = datetime.fromtimestamp(pending.since, UTC)
+    head = f"{pending.count:,} more since {since:%Y-%m-%d %H:%M:%S} UTC"
+    if (span := round(pending.until - pending.since)) > 0:
         head += f", within {_duration(span)}"
-    head += f", held back by {_reasons(untold.reasons)}"
-    return b"\n".join([head.encode(), *_lines(untold)]) + b"\n"
+    head += f", held back by {_reasons(pending.reasons)}"
+    return b"\n".join([head.encode(), *_lines(pending)]) + b"\n"
 
 
-def _lines(untold: Untold) -> Iterable[bytes]:
-    first, last = (line.rstrip(b"\r\n") for line in (untold.first, untold.last))
+def _lines(pending: PendingDigest) -> Iterable[bytes]:
+    first, last = (line.rstrip(b"\r\n") for line in (pending.first, pending.last))
     if first != last:
         return b"first: " + first, b"last: " + last
-    return (b"first and last: " + first,) if untold.count > 1 else (first,)
+    return (b"first and last: " + first,) if pending.count > 1 else (first,)
 
 
 def _reasons(reasons: Mapping[str, int]) -> str:

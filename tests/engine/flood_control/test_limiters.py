@@ -86,10 +86,10 @@ def test_no_window_holds_more_messages_than_its_rate(
     _let_pass(limited, now, now + 1000.0, sent)
     times = [time for time, _ in sent]
     assert all(earlier + window <= later for earlier, later in zip(times, times[most:], strict=False))
-    untold = limited.memory.held_back.alarms
+    pending = limited.memory.held_back.alarms
     told = sum(firing.held_back + (not firing.is_digest) for _, firing in sent)
-    assert told + sum(each.count for each in untold.values()) == len(gaps)
-    assert not (digest and untold)
+    assert told + sum(each.count for each in pending.values()) == len(gaps)
+    assert not (digest and pending)
 
 
 def _let_pass(limited: Engine, now: float, until: float, sent: list[tuple[float, Firing]]) -> None:

@@ -7,10 +7,51 @@ characters is refused when the configuration is read, and of a longer text no mo
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from collections.abc import Sequence as AnySequence
 
 from alarm_mw.model.errors import PatternError
+from alarm_mw.patterns.tree import EMPTY, Choice, Mood, Node, Repeat, Sequence, choice, sequence
 from alarm_mw.system.forks import held_off
+
+
+def trimmed(node: Node) -> Node:
+    """Return the pattern without what is optional at its end and at its start."""
+    return _trimmed(_trimmed(node, -1), 0)
+
+
+def _trimmed(node: Node, side: int) -> Node:
+    match node:
+        case Sequence(items):
+            return _sequence(list(items), side)
+        case Choice(branches) if branches:
+            parts = [_trimmed(branch, side) for branch in branches]
+            return EMPTY if EMPTY in parts else choice(*parts)
+        case Repeat(mood=Mood.POSSESSIVE) if side == 0:
+            return node  # It may take what comes after it.
+        case Repeat(item, least):
+            return _repeat(item, least, side)
+    return node
+
+
+def _sequence(items: list[Node], side: int) -> Node:
+    while items:
+        kept = _trimmed(items.pop(side), side)
+        if kept != EMPTY:
+            return sequence(*items, kept) if side else sequence(kept, *items)
+    return EMPTY
+
+
+def _repeat(item: Node, least: int, side: int) -> Node:
+    """Return the fewest counts, the outermost of them trimmed."""
+    if least == 0:
+        return EMPTY
+    edge = _trimmed(item, side)
+    if least == 1 or edge == EMPTY:
+        return edge
+    rest = item if least == 2 else Repeat(item, least - 1, least - 1)  # noqa: PLR2004  # one more than the edge
+    return sequence(rest, edge) if side else sequence(edge, rest)
+
 
 #: Steps of a search: half a millisecond or so.
 STEPS = 100_000
@@ -60,7 +101,6 @@ def _shortened(pattern: str) -> str:
     """Return what finds the same and takes less time: ``upload`` for ``.*upload.*``, as people write it."""
     with held_off():  # as above
         from alarm_mw.patterns.syntax.python import understood  # noqa: PLC0415
-        from alarm_mw.patterns.trim import trimmed  # noqa: PLC0415
 
     _, tree = understood(pattern)
     shorter = pattern.removeprefix(".*").removesuffix(".*")
@@ -73,7 +113,7 @@ def _shortened(pattern: str) -> str:
     return shorter if is_same else pattern
 
 
-def any_of(patterns: Sequence[QuickPattern]) -> Callable[[str], object]:
+def any_of(patterns: AnySequence[QuickPattern]) -> Callable[[str], object]:
     """Return a search whose answer is true where one of the patterns matches; for texts within the `limit` of each."""
     joined = [pattern.pattern for pattern in patterns if not _refers(pattern.pattern)]
     searches = [pattern.search for pattern in patterns if _refers(pattern.pattern)]

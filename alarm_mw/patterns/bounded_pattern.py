@@ -42,7 +42,7 @@ RULE_TIMEOUT = 0.05
 Confirm = Callable[[bytes], bool | None]
 
 
-class Regexp:
+class BoundedPattern:
     """A regexp that was understood. May be used from any thread."""
 
     def __init__(self, rule: Rule) -> None:

@@ -10,10 +10,8 @@ import msgspec
 from msgspec import structs
 
 from alarm_mw.delivery.fallback import handed_over
-from alarm_mw.delivery.outbox.codec import decode
-from alarm_mw.delivery.outbox.stock import State
-from alarm_mw.delivery.outbox.store import Store
-from alarm_mw.delivery.outbox.transaction import Transaction
+from alarm_mw.delivery.outbox.entries import State, decode
+from alarm_mw.delivery.outbox.outbox import Outbox, Transaction
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Firing, Reason
 
@@ -99,8 +97,8 @@ class DeadLetters:
     Safe to use from any thread; every call may block for disk reads and writes. Raises `sqlite3.Error`.
     """
 
-    def __init__(self, store: Store, configured: Collection[str] = (), *, is_running: bool) -> None:
-        self._store = store
+    def __init__(self, outbox: Outbox, configured: Collection[str] = (), *, is_running: bool) -> None:
+        self._outbox = outbox
         self._configured = frozenset(configured)
         self._is_running = is_running
 
@@ -112,11 +110,11 @@ class DeadLetters:
             return self._list(order)
         refused = list(self._missing(order))
         # What is put back gets a higher number than any.
-        ((end,),) = self._store.query("SELECT COALESCE(MAX(seq), 0) FROM firings")
+        ((end,),) = self._outbox.query("SELECT COALESCE(MAX(seq), 0) FROM firings")
         count, last = 0, 0
         while rows := self._rows(order, after=last, end=cast("int", end)):
             last = rows[-1].seq
-            with self._store.transaction() as transaction:
+            with self._outbox.transaction() as transaction:
                 for row in rows:
                     if why_not := self._do(transaction, order, row):
                         refused.append(f"{row.seq}: {why_not}")
@@ -126,9 +124,9 @@ class DeadLetters:
 
     def _list(self, order: Order) -> Answer:
         where, arguments = self._where(order)
-        ((count,),) = self._store.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608  # our own words
+        ((count,),) = self._outbox.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608  # our own words
         newest = f"SELECT {_COLUMNS} FROM firings WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # our own words
-        rows = [_row(found) for found in self._store.query(newest, (*arguments, order.limit))]
+        rows = [_row(found) for found in self._outbox.query(newest, (*arguments, order.limit))]
         letters = tuple(_letter(row) for row in reversed(rows))
         return Answer(letters=letters, count=cast("int", count), refused=tuple(self._missing(order)))
 
@@ -136,17 +134,17 @@ class DeadLetters:
         """Yield a sentence for each number that is none of a letter, and each name that is none of an alarm."""
         for number in order.ids:
             where, arguments = self._where(Order(verb="list", ids=(number,)))
-            if not self._store.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # our own words
+            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # our own words
                 yield f"{number}: there is no such dead letter"
         for alarm in (name for name in order.alarms if name not in self._configured):
             where, arguments = self._where(structs.replace(order, alarms=(alarm,)))
-            if not self._store.query(f"SELECT 1 FROM firings WHERE {where} LIMIT 1", arguments):  # noqa: S608  # our own words
+            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where} LIMIT 1", arguments):  # noqa: S608  # our own words
                 yield f"{alarm}: no letter is of such an alarm{did_you_mean(alarm, self._configured)}"
 
     def _rows(self, order: Order, *, after: int, end: int) -> list[_Row]:
         where, arguments = self._where(order)
         sql = f"SELECT {_COLUMNS} FROM firings WHERE {where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608  # our own words
-        return [_row(found) for found in self._store.query(sql, (*arguments, after, end, PAGE))]
+        return [_row(found) for found in self._outbox.query(sql, (*arguments, after, end, PAGE))]
 
     def _where(self, order: Order) -> tuple[str, tuple[object, ...]]:
         """Return a condition of SQL, and its arguments."""
@@ -187,21 +185,21 @@ class DeadLetters:
     def _put_back(self, transaction: Transaction, row: _Row, firing: Firing) -> None:
         """Let it wait behind all others: its lane looks there."""
         self._remove(row)
-        self._store.detours += 1
-        self._store.insert(firing, row.blob, row.attempts)
+        self._outbox.detours += 1
+        self._outbox.insert(firing, row.blob, row.attempts)
         transaction.count(row.alarm, "retried")
 
     def _hand_over(self, transaction: Transaction, row: _Row, firing: Firing, to: str) -> None:
         if row.state is State.DEAD:
             transaction.count(row.alarm, "retried")
         transaction.count(row.alarm, State.HANDED_OVER)
-        self._store.move([row.seq], row.state, State.HANDED_OVER)
-        self._store.change("UPDATE firings SET state = ? WHERE seq = ?", (State.HANDED_OVER, row.seq))
-        self._store.take_over(transaction, handed_over(firing, to))
+        self._outbox.move([row.seq], row.state, State.HANDED_OVER)
+        self._outbox.change("UPDATE firings SET state = ? WHERE seq = ?", (State.HANDED_OVER, row.seq))
+        self._outbox.take_over(transaction, handed_over(firing, to))
 
     def _remove(self, row: _Row) -> None:
-        self._store.move([row.seq], row.state, None)
-        self._store.change("DELETE FROM firings WHERE seq = ?", (row.seq,))
+        self._outbox.move([row.seq], row.state, None)
+        self._outbox.change("DELETE FROM firings WHERE seq = ?", (row.seq,))
 
 
 def _row(found: tuple[object, ...]) -> _Row:

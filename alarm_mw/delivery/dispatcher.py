@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from alarm_mw.delivery.breaker import Failing, is_set_within
 from alarm_mw.delivery.fallback import Fallbacks
 from alarm_mw.delivery.lane import Lane, Shared
-from alarm_mw.delivery.outbox.outbox import Entry, Outbox, Taken
+from alarm_mw.delivery.outbox.entries import Entry, Taken
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.model.interfaces import Action

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from alarm_mw.delivery.outbox.outbox import Entry
+from alarm_mw.delivery.outbox.entries import Entry
 from alarm_mw.model.types import Firing
 
 

@@ -12,8 +12,8 @@ from alarm_mw.config.settings import FALLBACK_AFTER, Settings
 from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox, rescue
+from alarm_mw.delivery.outbox.entries import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
-from alarm_mw.delivery.outbox.stock import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import limiters
@@ -56,8 +56,8 @@ FIGURES: dict[str, str] = {
     "share": f"{outbox.SHARE}",
     "known_count": f"{rescue.KNOWN.count:,}",
     "known_size": f"{rescue.KNOWN.size // 2**20} MiB",
-    "flee_after": f"{memory_failover.FLEE_AFTER:g}",
-    "return_every": f"{memory_failover.RETURN_EVERY:g}",
+    "flee_after": f"{memory_failover.FAIL_OVER_AFTER:g}",
+    "return_every": f"{memory_failover.FAIL_BACK_EVERY:g}",
     "history": f"{HISTORY:,}",
     "gather": f"{GATHER * 1000:g}",
     "gathered": f"{GATHERED}",

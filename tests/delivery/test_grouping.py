@@ -6,7 +6,7 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.delivery.grouping import combined, grouped
-from alarm_mw.delivery.outbox.outbox import Entry
+from alarm_mw.delivery.outbox.entries import Entry
 from alarm_mw.model.types import Firing, Record
 
 

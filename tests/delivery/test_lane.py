@@ -8,7 +8,8 @@ import sqlite3
 import pytest
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox.outbox import Outbox, Settlement
+from alarm_mw.delivery.outbox.entries import Settlement
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record

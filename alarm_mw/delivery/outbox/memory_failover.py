@@ -12,10 +12,10 @@ from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection, State
 from alarm_mw.delivery.outbox.rescue import merge, open_file, sequence_of, statements_of, write_back, write_in
 
 #: Seconds for which writing must have failed before the copy is made: less than anybody tries again for.
-FLEE_AFTER = 1.0
+FAIL_OVER_AFTER = 1.0
 
 #: Seconds between two attempts to write it back.
-RETURN_EVERY = 5.0
+FAIL_BACK_EVERY = 5.0
 
 #: Seconds between two looks at the first bytes of the file.
 LOOK_EVERY = 1.0
@@ -33,7 +33,7 @@ _UNWRITABLE = frozenset(
 )
 
 
-class Refuge:
+class MemoryFailover:
     """The database that is in use: the file's, or the copy. Whoever calls it has the store's lock."""
 
     def __init__(self, opened: Opened, path: Path, now: Callable[[], float], journal: Journal | None = None) -> None:
@@ -44,7 +44,7 @@ class Refuge:
         self._path = path
         self._now = now
         self._failing_since: float | None = None
-        self._return_at = now() + RETURN_EVERY
+        self._fail_back_at = now() + FAIL_BACK_EVERY
         #: Whether the file holds what the copy knows nothing of.
         self.is_beside = opened.is_beside
         #: Whether the file holds dead letters that the copy lacks.
@@ -104,13 +104,13 @@ class Refuge:
         now = self._now()
         if self._failing_since is None:
             self._failing_since = now
-        return now - self._failing_since >= FLEE_AFTER
+        return now - self._failing_since >= FAIL_OVER_AFTER
 
-    def flee(self, copy: JournaledConnection, *, is_partial: bool) -> None:
+    def fail_over(self, copy: JournaledConnection, *, is_partial: bool) -> None:
         """Use the copy; `is_partial` says that the file could not be read for it."""
         self.database, self._is_partial = copy, is_partial
         self._record(copy, sequence_of(copy))
-        self._return_at = self._now() + RETURN_EVERY
+        self._fail_back_at = self._now() + FAIL_BACK_EVERY
 
     def replace(self, copy: JournaledConnection) -> str:
         """Use the copy and move the file aside; return in a sentence what became of it."""
@@ -124,16 +124,16 @@ class Refuge:
         self.database, self._is_partial = copy, False
         # Closed after it was moved: else SQLite would remove what another file has beside it.
         self._close_file()
-        self._return_at = self._now()
+        self._fail_back_at = self._now()
         return text
 
-    def is_return_due(self) -> bool:
+    def is_fail_back_due(self) -> bool:
         """Return whether it is time to try the file again."""
-        return self.is_open and self._now() >= self._return_at
+        return self.is_open and self._now() >= self._fail_back_at
 
-    def try_return(self) -> bool:
+    def fail_back(self) -> bool:
         """Write what has changed into the file; return True where that is in use from now on."""
-        self._return_at = self._now() + RETURN_EVERY
+        self._fail_back_at = self._now() + FAIL_BACK_EVERY
         try:
             self._file = self._file or open_file(self._path).database
             self._write(self._file)
@@ -186,12 +186,3 @@ def is_busy(error: sqlite3.Error) -> bool:
 def is_io_error(error: sqlite3.Error) -> bool:
     """Return whether a system call failed."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_IOERR
-
-
-def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
-    """Return what it means for people that the file cannot be written."""
-    return (
-        f"the outbox {path} cannot be written: {error}. Alarms go on from memory, and are written down as soon as that "
-        f"is possible: see that {path.parent} can be written and has free space. Should the server end before, what "
-        "has come meanwhile is lost, and what was delivered may come again"
-    )

@@ -7,7 +7,8 @@ import logging
 import sqlite3
 from collections.abc import Callable
 
-from alarm_mw.delivery.outbox.outbox import Outbox, Settlement
+from alarm_mw.delivery.outbox.entries import Settlement
+from alarm_mw.delivery.outbox.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

@@ -108,10 +108,10 @@ class Runtime:
         self._former = {name: alarm for name, (alarm, _) in former.items()}
         self._thread = LoopThread(self._settle)
         self.loop = self._thread.loop
-        self._worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._tell_loss)
+        self._worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._report_loss)
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
-        self.outbox.tell = self._tell_trouble
+        self.outbox.on_fault = self._report_fault
         self.outbox.on_arrival = self.dispatcher.wake
 
     def start(self) -> None:
@@ -181,12 +181,12 @@ class Runtime:
         await self.dispatcher.exchange(routes)
         await self.dispatcher.settle()
 
-    def _tell_trouble(self, text: str, key: str) -> None:
+    def _report_fault(self, text: str, key: str) -> None:
         """Tell people of the outbox, and have the worker look whether its file can be written again."""
         self.own_alarms.fire(text, key)
         self._worker.submit(Batch())
 
-    def _tell_loss(self, n: int) -> None:
+    def _report_loss(self, n: int) -> None:
         self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
 
     def submit(self, batch: Batch) -> None:

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 
 from alarm_mw import signals
-from alarm_mw.delivery.outbox.outbox import Outbox, Taken
+from alarm_mw.delivery.outbox.entries import Taken
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.threads import start_thread

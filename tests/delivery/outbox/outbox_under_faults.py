@@ -15,8 +15,9 @@ from typing import TypeVar
 
 from syscalls import Syscalls
 
-from alarm_mw.delivery.outbox.memory_failover import FLEE_AFTER, RETURN_EVERY
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Record
 
@@ -44,7 +45,7 @@ class Work:
             try:
                 return change()
             except sqlite3.Error:
-                self.now += FLEE_AFTER
+                self.now += FAIL_OVER_AFTER
         return change()
 
     def take(self, n: int) -> None:
@@ -98,9 +99,9 @@ def _run(path: Path, syscalls: Syscalls, fault: Callable[[], None], *, at_start:
     # What lies in a file that cannot be read is not seen until it can be.
     complaints = [] if at_start else list(work.complaints())
     failed = syscalls.stop()
-    work.now += RETURN_EVERY
+    work.now += FAIL_BACK_EVERY
     work.patiently(work.outbox.flush)
-    work.now += RETURN_EVERY
+    work.now += FAIL_BACK_EVERY
     work.patiently(work.outbox.flush)
     work.take(1)
     complaints += work.complaints()

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox.memory_failover import FLEE_AFTER, RETURN_EVERY
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
-from alarm_mw.delivery.outbox.stock import Amount
+from alarm_mw.delivery.outbox.entries import Amount, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Reason, Record
 
@@ -41,7 +41,7 @@ class Stage:
         self.clock = Clock()
         self.outbox = Outbox(path, now=self.clock)
         self.told: list[str] = []
-        self.outbox.tell = lambda text, _: self.told.append(text)
+        self.outbox.on_fault = lambda text, _: self.told.append(text)
         self.waiting: list[bytes] = []
         self.take(50)
         self.settle(10)
@@ -195,7 +195,7 @@ def test_tables_that_stay_away_are_damage(stage: Stage) -> None:
         database.execute("ALTER TABLE firings RENAME TO hidden")
     with pytest.raises(sqlite3.Error):
         stage.take()
-    stage.clock.now += FLEE_AFTER
+    stage.clock.now += FAIL_OVER_AFTER
     stage.waiting = []
     stage.take()
     assert stage.outbox.is_durable
@@ -213,7 +213,7 @@ def test_a_folder_that_is_gone_is_a_matter_for_memory(stage: Stage, tmp_path: Pa
     assert inner.found() == inner.waiting
     assert "from memory" in inner.outbox.fault
     folder.mkdir()
-    inner.clock.now += RETURN_EVERY
+    inner.clock.now += FAIL_BACK_EVERY
     inner.take()
     assert inner.outbox.is_durable
     inner.check()
@@ -249,7 +249,7 @@ def test_what_fires_beside_a_file_that_cannot_be_read_is_added_to_it(stage: Stag
     assert (stage.outbox.is_durable, stage.found()) == (False, stage.waiting)
     stage.path.rmdir()
     (tmp_path / "hidden").rename(stage.path)
-    stage.clock.now += RETURN_EVERY
+    stage.clock.now += FAIL_BACK_EVERY
     stage.take()
     assert stage.outbox.is_durable
     assert arrived == [{"a": 1}]

@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.delivery.outbox import journal as journal_module
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
 from alarm_mw.delivery.outbox.journal import Journal
-from alarm_mw.delivery.outbox.memory_failover import RETURN_EVERY
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Record
 
@@ -97,7 +98,7 @@ class Masters:
         assert imbalances(self.outbox.ledger.books(), self.outbox.count_waiting()) == []
 
     def return_to_file(self) -> None:
-        self.now += RETURN_EVERY
+        self.now += FAIL_BACK_EVERY
         self.outbox.flush()
         assert self.outbox.is_durable
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox.memory_failover import FLEE_AFTER, RETURN_EVERY
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
-from alarm_mw.delivery.outbox.stock import IN_MEMORY, ON_DISK, OutboxOptions
+from alarm_mw.delivery.outbox.entries import IN_MEMORY, ON_DISK, OutboxOptions, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Reason, Record
 
@@ -39,7 +39,7 @@ class Stage:
         self.clock = Clock()
         self.outbox = Outbox(path, now=self.clock)
         self.told: list[tuple[str, str]] = []
-        self.outbox.tell = lambda text, key: self.told.append((text, key))
+        self.outbox.on_fault = lambda text, key: self.told.append((text, key))
 
     def take(self, *messages: bytes, identity: str = "") -> list[bytes]:
         def book(one: Firing, is_new: bool) -> None:
@@ -99,10 +99,10 @@ def test_a_disk_that_fills_stops_no_alarm(stage: Stage, path: Path, full_disk: F
         stage.settle(DELIVERED, 3)
         stage.settle(REFUSED)
         assert stage.complaints() == []
-        stage.clock.now += RETURN_EVERY
+        stage.clock.now += FAIL_BACK_EVERY
         stage.outbox.flush()  # tries the file, in vain
         assert (stage.outbox.is_durable, stage.outbox.fault != "") == (False, True)
-    stage.clock.now += RETURN_EVERY
+    stage.clock.now += FAIL_BACK_EVERY
     stage.outbox.flush()
     assert (stage.outbox.is_durable, stage.outbox.fault) == (True, "")
     assert stage.complaints() == []
@@ -136,7 +136,7 @@ def test_a_file_that_is_well_is_left_alone(stage: Stage) -> None:
             blocker.execute("BEGIN IMMEDIATE")
             with pytest.raises(sqlite3.OperationalError):
                 stage.outbox.flush()
-        stage.clock.now += FLEE_AFTER
+        stage.clock.now += FAIL_OVER_AFTER
         stage.outbox.flush()
     assert (stage.outbox.is_durable, stage.told) == (True, [])
 
@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_read_either_costs_nothing(stage: Stage, path: Pat
         stage.flee()
         assert stage.take(b"meanwhile") == [b"meanwhile"]
     for _ in range(2):
-        stage.clock.now += RETURN_EVERY
+        stage.clock.now += FAIL_BACK_EVERY
         stage.outbox.flush()
     assert stage.outbox.is_durable
     assert stage.waiting() == [b"waits", b"meanwhile"]
@@ -248,10 +248,10 @@ def test_a_start_on_a_full_disk_goes_on_with_what_the_file_holds(filled: Path, f
         assert stage.take(b"new") == [b"new"]
         assert stage.waiting() == [b"waits", b"waits too", b"new"]
         stage.settle(DELIVERED)
-        stage.clock.now += RETURN_EVERY
+        stage.clock.now += FAIL_BACK_EVERY
         stage.outbox.flush()  # tries the file, in vain
         assert not stage.outbox.is_durable
-    stage.clock.now += RETURN_EVERY
+    stage.clock.now += FAIL_BACK_EVERY
     stage.outbox.flush()
     assert (stage.outbox.is_durable, stage.outbox.fault) == (True, "")
     assert stage.complaints() == []

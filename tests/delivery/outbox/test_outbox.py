@@ -20,10 +20,18 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.delivery.outbox.clock import SteadyClock
-from alarm_mw.delivery.outbox.codec import encode
-from alarm_mw.delivery.outbox.opening import open_database
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
-from alarm_mw.delivery.outbox.stock import IN_MEMORY, Amount, Bounds, OutboxOptions
+from alarm_mw.delivery.outbox.entries import (
+    IN_MEMORY,
+    Amount,
+    Bounds,
+    OutboxOptions,
+    Outcome,
+    Settlement,
+    State,
+    encode,
+)
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.rescue import open_database
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Reason, Record
@@ -274,7 +282,7 @@ def test_an_alarm_whose_receiver_is_down_silences_no_other() -> None:
     """Each alarm has a small share for itself in an outbox that others have filled, and people are told of it."""
     outbox = Outbox(":memory:", bounded(waiting=Amount(200, 10**6)))
     told: list[str] = []
-    outbox.tell = lambda text, key: told.append(f"{key}: {text}")
+    outbox.on_fault = lambda text, key: told.append(f"{key}: {text}")
     assert len(take(outbox, *(firing() for _ in range(300)))) == 200
     assert told[0].startswith("outbox full: the outbox is full: 100 firings were dropped")
     others = [firing("other") for _ in range(3)]
@@ -570,7 +578,8 @@ def test_an_age_that_cannot_be_corrected_is_no_obstacle(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.types import Firing, Record
 
 outbox, number = Outbox(Path(sys.argv[1])), 0

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from alarm_mw.delivery.outbox.outbox import Outbox, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Record

@@ -15,7 +15,7 @@ from waiting import until, wait_until
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.outbox import memory_failover
-from alarm_mw.delivery.outbox.store import CHECKPOINT_EVERY
+from alarm_mw.delivery.outbox.outbox import CHECKPOINT_EVERY
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
@@ -318,8 +318,8 @@ def test_a_file_that_can_be_written_again_is_used_though_nothing_happens(
     tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the last that was done was a delivery, memory does not stand in for the file until the next alarm."""
-    monkeypatch.setattr(memory_failover, "FLEE_AFTER", 0.0)
-    monkeypatch.setattr(memory_failover, "RETURN_EVERY", 0.01)
+    monkeypatch.setattr(memory_failover, "FAIL_OVER_AFTER", 0.0)
+    monkeypatch.setattr(memory_failover, "FAIL_BACK_EVERY", 0.01)
     runtime = start(Recorder(), tmp_path / "outbox.db")
     with full_disk():
         runtime.outbox.flush()

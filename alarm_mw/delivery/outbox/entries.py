@@ -1,12 +1,17 @@
-"""How much lies in the outbox, and how much may."""
+"""What lies in the outbox: firings with their states and outcomes, their bytes, and how much of each may lie there."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated
 
 import msgspec
+from msgspec import structs
+
+from alarm_mw.model.types import Firing, Reason
 
 
 class State(StrEnum):
@@ -103,3 +108,72 @@ def _bound(count: int | None, mib: int | None, default: Amount) -> Amount:
 def with_slack(bound: Amount) -> Amount:
     """Return a tenth more: so much may gather before it is cut back, which is work."""
     return Amount(bound.count + bound.count // 10, bound.size + bound.size // 10)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A firing in the outbox. `seq` grows with the order in which firings were taken."""
+
+    seq: int
+    firing: Firing
+    #: Failed attempts so far, in earlier processes too.
+    attempts: int = 0
+    #: Seconds for which it has been waiting in this process, when it was read.
+    since: float = 0.0
+    #: Seconds for which it was waiting before, by the clocks of earlier processes.
+    before: float = 0.0
+    #: When it was read, in `time.monotonic`'s seconds.
+    read_at: float = field(default_factory=time.monotonic, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a firing in the end."""
+
+    state: State
+    attempts: int
+    error: str = ""
+    reason: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of firings that were delivered, or not, as one."""
+
+    entries: Sequence[Entry]
+    outcome: Outcome
+    #: The firing of another alarm that takes their place.
+    successor: Firing | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What the outbox has taken, in order."""
+
+    entries: list[Entry]
+    #: How often something had come into it by another way by then.
+    detours: int
+
+
+#: Stands before a firing whose record has the same message, which is then written once. No MessagePack map begins so.
+SHARED = b"="
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(Firing)
+
+
+def encode(firing: Firing) -> bytes:
+    """Return a firing as bytes."""
+    if not firing.message or firing.message != firing.record.message:
+        return _encoder.encode(firing)
+    record = structs.replace(firing.record, message=b"")
+    return SHARED + _encoder.encode(structs.replace(firing, record=record))
+
+
+def decode(data: bytes) -> Firing:
+    """Return the firing that `encode` was given. Raises `ValueError` or `TypeError` for anything but its result."""
+    if data[:1] != SHARED:
+        return _decoder.decode(data)
+    firing = _decoder.decode(memoryview(data)[len(SHARED) :])
+    structs.force_setattr(firing.record, "message", firing.message)  # frozen, but nobody else has seen it yet
+    return firing

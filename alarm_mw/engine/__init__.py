@@ -1,1 +1,1 @@
-"""Decides what fires: pure, without threads, I/O or a clock."""
+"""Decides what fires. Pure: no threads, no I/O, no clock."""

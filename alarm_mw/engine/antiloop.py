@@ -1,11 +1,11 @@
-"""No loop: what alarm code wrote is not looked at, and text that keeps coming back is stopped."""
+"""Loop protection: lines written by alarm code are skipped, and text that keeps coming back is held back."""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container
 
-#: What uWSGI's alarm plugins, and ours, put at the start of their own lines.
+#: The prefix of lines written by uWSGI's alarm plugins, and by ours.
 ALARM_MARK = b"[uwsgi-alarm"
 
 #: How often a message may come back wrapped into a longer one before its alarm is held back.
@@ -23,16 +23,16 @@ def is_marked(message: bytes) -> bool:
 class LoopGuard:
     """Finds an alarm whose own output raises it again.
 
-    Such output holds the message that was fired, behind something else (`… - ALARM: MESSAGE`), which is fired and comes
-    back longer still. The depth of that nesting tells a loop from an application whose messages resemble each other;
-    one that only appends to its last message (`failed: a`, `failed: a, b`) is none.
+    Such output contains the message that was fired, with a prefix (`… - ALARM: MESSAGE`); it fires again and comes back
+    longer still. The nesting depth distinguishes a loop from an application with similar messages. Messages that only
+    grow at their end (`failed: a`, `failed: a, b`) are not a loop.
     """
 
     def __init__(self, recent: dict[str, list[tuple[bytes, int]]] | None = None) -> None:
         self._recent = {alarm: deque(seen, MEMORY) for alarm, seen in (recent or {}).items()}
 
     def keep_only(self, alarms: Container[str]) -> None:
-        """Forget all others."""
+        """Forget all other alarms."""
         self._recent = {alarm: seen for alarm, seen in self._recent.items() if alarm in alarms}
 
     def dump(self) -> dict[str, list[tuple[bytes, int]]]:
@@ -40,7 +40,7 @@ class LoopGuard:
         return {alarm: list(seen) for alarm, seen in self._recent.items()}
 
     def is_loop(self, alarm: str, message: bytes) -> bool:
-        """Note that `alarm` is about to fire with `message`; return True when it must not."""
+        """Record that `alarm` is about to fire with `message`; return True if it must not fire."""
         text = message.strip()
         recent = self._recent.setdefault(alarm, deque(maxlen=MEMORY))
         depth = 1 + max((depth for seen, depth in recent if text.find(seen, 1) > 0), default=-1)

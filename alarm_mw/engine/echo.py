@@ -1,8 +1,8 @@
-"""No echo: a record that is seen through the handler and through the output pipe, or by two sources, fires once.
+"""Echo detection: a record that is seen by the handler and in the output, or by two sources, fires once.
 
-A record that a handler or processor sent names the lines which it will also print. Whichever of the two comes first
-fires; the other one is an echo. Each announced line excuses one printed line, for a few seconds. Of the records that
-several sources make of one log call, the first one fires.
+A record from a handler or processor announces the lines that will also be printed for it. Whichever is seen first
+fires; the other one is an echo. Each announced line suppresses one printed line, for a few seconds. If several sources
+make records of one log call, the first record fires.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from msgspec import structs
 
 from alarm_mw.model.types import Record
 
-#: Seconds between the two appearances of a record: a console handler flushes at once, a pipe is read within moments.
+#: Maximum seconds between the two appearances of a record. Console handlers flush at once, and pipes are read quickly.
 WINDOW = 5.0
 
-#: How many lines are remembered, for each of the two orders.
+#: How many lines are remembered, for each of the two orders of arrival.
 CAPACITY = 50_000
 
-#: How many announcements without a known form are remembered; each is searched for in every line that fires.
+#: How many announcements without a known form are remembered. Each is searched for in every line that fires.
 LOOSE_CAPACITY = 256
 
 #: How many log calls are remembered.
 CALLS_CAPACITY = 4096
 
-#: How many bytes an announcement without a known form must have: a short text is in many lines, and an alarm that
-#: comes twice is better than one that does not come.
+#: Minimum bytes of an announcement without a known form. A short text occurs in many lines, and a duplicate alarm is
+#: better than a missing one.
 LOOSE_LENGTH = 8
 
-#: The sources that see what was printed.
+#: The sources that see printed lines.
 PRINTED = frozenset({"stdout", "stderr"})
 
 
-#: What is known of a line: how often it was counted, and when the last time.
+#: How often a line was counted, and when it was last counted.
 _Seen = dict[bytes, tuple[int, float]]
 #: An alarm, a line or the parts of one, and when it was seen.
 _Loose = tuple[str, tuple[bytes, ...], float]
@@ -68,7 +68,7 @@ class LineCounts:
         self.newest = max((time for _, time in self._seen.values()), default=-math.inf)
 
     def add(self, alarm: str, line: bytes, now: float, n: int = 1) -> None:
-        """Count a line, `n` times."""
+        """Count a line `n` times."""
         key = _digest(alarm, line)
         self._seen[key] = (self._fresh(key, now) + n, now)
         self.newest = now
@@ -76,7 +76,7 @@ class LineCounts:
             self._seen.popitem(last=False)
 
     def take(self, alarm: str, line: bytes, now: float) -> bool:
-        """Return whether the line was counted within `WINDOW` seconds, and count it off."""
+        """Return whether the line was counted within `WINDOW` seconds, and subtract one."""
         if now - self.newest >= WINDOW:
             return False
         key = _digest(alarm, line)
@@ -87,7 +87,7 @@ class LineCounts:
         return count > 0
 
     def _fresh(self, key: bytes, now: float) -> int:
-        """Take a count out; what was counted too long ago is none."""
+        """Remove and return a count; an expired count is 0."""
         count, since = self._seen.pop(key, (0, now))
         return count if now - since < WINDOW else 0
 
@@ -97,7 +97,7 @@ class LineCounts:
 
 
 def _digest(alarm: str, line: bytes) -> bytes:
-    # The same in every process, and nobody can make up two lines that share one.
+    # The same in every process, and collision-resistant.
     return hashlib.blake2b(b"%b\0%b" % (alarm.encode("utf-8", "surrogatepass"), line), digest_size=12).digest()
 
 
@@ -122,10 +122,11 @@ class Calls:
 
 
 def borne_out(record: Record) -> Record:
-    """Return the record with those announcements alone that its own message bears out.
+    """Return the record with only those announcements that its own message confirms.
 
-    An announced line holds the message's first line or is a part of the message, and so are all parts of a loose one.
-    A process that is not trusted can then hold a printed line back only by an alarm that says the same.
+    An announced line must contain the first line of the message or be part of the message; the same holds for every
+    part of a loose announcement. An untrusted process can then suppress a printed line only with an alarm that says the
+    same.
     """
     message = record.message
     first = next((line.strip() for line in message.splitlines() if line.strip()), b"")
@@ -137,7 +138,7 @@ def borne_out(record: Record) -> Record:
 
 
 class EchoGuard:
-    """Tells, for an alarm about to fire, whether it has fired for the same record already."""
+    """Detects whether an alarm that is about to fire has already fired for the same record."""
 
     def __init__(self, saved: SavedEchoes | None = None) -> None:
         saved = saved or SavedEchoes()
@@ -148,24 +149,24 @@ class EchoGuard:
         self._recent: deque[_Line] = deque(saved.recent, maxlen=LOOSE_CAPACITY)
 
     def dump(self) -> SavedEchoes:
-        """Return what `__init__` takes, to be encoded at once: it is written down with each firing, and not copied."""
+        """Return the state for `__init__`. Encode it at once: it is not a copy."""
         return SavedEchoes(
             self._announced.dump(), self._printed.dump(), tuple(self._loose), tuple(self._recent), self._calls.dump()
         )
 
     def expects_prints(self, now: float) -> bool:
-        """Return whether a printed line may be an echo at present."""
+        """Return whether a printed line can be an echo at present."""
         newest = max(self._announced.newest, self._loose[-1][2] if self._loose else -math.inf)
         return now - newest < WINDOW
 
     def note_printed(self, alarm: str, line: bytes, now: float, n: int) -> None:
-        """Note that `alarm` matched a printed line `n` times, none of which was an echo."""
+        """Record that `alarm` matched a printed line `n` times, none of them an echo."""
         line = line.rstrip(b"\r\n")
         self._printed.add(alarm, line, now, n)
         _append(self._recent, (alarm, line, now))
 
     def is_echo(self, alarm: str, record: Record, now: float) -> bool:
-        """Note that `alarm` matched `record`; return True when this is its second appearance."""
+        """Record that `alarm` matched `record`; return True if this is its second appearance."""
         if record.call and self._calls.is_known(alarm, record, now):
             return True
         if record.source in PRINTED:
@@ -202,7 +203,7 @@ class EchoGuard:
 
 
 def _append(entries: deque[_Entry], entry: _Entry) -> None:
-    """Append one, and forget those that are too old to count."""
+    """Append an entry and drop expired ones."""
     while entries and entry[2] - entries[0][2] >= WINDOW:
         entries.popleft()
     entries.append(entry)

@@ -1,4 +1,4 @@
-"""The engine decides: which rules match a record, which alarms fire, and why the others do not."""
+"""The engine decides which rules match a record, which alarms fire, and why the others do not."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import applies
 
-#: A rule whose slow searches have taken so many seconds within `COST_WINDOW` seconds is not tried any more.
+#: A rule is switched off when its slow searches took this many seconds within `COST_WINDOW` seconds.
 MAX_COST = 0.5
 COST_WINDOW = 60.0
 
-#: A search is slow when it takes so many seconds of the processor, or is cut off.
+#: A search is slow if it takes this many seconds of processor time, or is cut off.
 SLOW_SEARCH = 0.005
 
-#: How many combinations of rules are remembered with the alarms that they fire.
+#: How many combinations of rules are cached with the alarms that they fire.
 _PLANS = 1000
 
 
 class Engine:
-    """Rules in order, and what holds their alarms back. Pure: `now` comes in, values come out.
+    """The rules in order, with flood control for their alarms. Pure: `now` comes in, values come out.
 
-    `limits` are those of single alarms. `memory` is that of a former engine: its holds, counts and thresholds go on.
-    Everywhere `now` is in seconds of a clock that never goes back. `clock` tells the seconds for which this thread has
-    had the processor.
+    `limits` are the limits of single alarms. `memory` is the memory of an earlier engine: its holds, counts and
+    thresholds continue. `now` is always in seconds of a clock that never goes back. `clock` returns the processor time
+    of this thread in seconds.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Engine:
         self._rules = tuple(rules)
         self._names = tuple(_name(compiled.rule) for compiled in rules)
         self._by_conditions = by_conditions(rules)
-        #: Tells which rules may match a line.
+        #: Finds the rules that may match a line.
         self.prefilter = prefilter
         self._alarms = frozenset(left_out).union(alarms)
         #: For the next engine.
@@ -79,10 +79,10 @@ class Engine:
         candidates: Sequence[int] | None = None,
         certain: Container[int] = (),
     ) -> Verdict:
-        """Put a record to the rules.
+        """Apply the rules to a record.
 
-        `candidates` are the indexes of the rules that the prefilter left, ascending, and `certain` those of them that
-        are known to match. Without them the record is prefiltered here.
+        `candidates` are the indexes of the rules that passed the prefilter, in ascending order; `certain` are those of
+        them that are known to match. Without candidates the record is prefiltered here.
         """
         if is_marked(record.message):
             return Verdict(skipped=Reason.ALARM_MARK)
@@ -96,18 +96,18 @@ class Engine:
         return self._decide(matched, record, now + self.memory.offset, cut_off)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:
-        """Fire an alarm past the rules; what holds firings back holds for it as well."""
+        """Fire an alarm directly, without a rule. Flood control applies."""
         if alarm not in self._alarms:
             return Verdict(skipped=Reason.UNKNOWN_ALARM)
         return self._decide([], record, now + self.memory.offset, (), alarm)
 
     def is_switched_off(self, index: int) -> bool:
-        """Return whether a rule is not tried any more, because its regexp took too long too often."""
+        """Return whether a rule is switched off because its regexp took too long too often."""
         spent, _ = self.memory.costs.get(self._names[index], (0.0, 0.0))
         return round(spent, 6) >= MAX_COST
 
     def switched_off(self) -> list[Rule]:
-        """Return the rules that are not tried any more."""
+        """Return the rules that are switched off."""
         return [compiled.rule for index, compiled in enumerate(self._rules) if self.is_switched_off(index)]
 
     def rule(self, index: int) -> Rule:
@@ -115,24 +115,24 @@ class Engine:
         return self._rules[index].rule
 
     def forget_others(self) -> None:
-        """Forget what a former engine remembered of alarms and rules that this one does not have."""
+        """Forget what an earlier engine remembered about alarms and rules that this engine does not have."""
         self.memory.keep_only(self._alarms, frozenset(self._names))
 
     def held_over(self, waiting: Mapping[str, int], now: float) -> None:
-        """Count what earlier processes have fired and not delivered, so many firings of each alarm, as sent now."""
+        """Count firings that earlier processes did not deliver, by alarm, as sent now."""
         self._flood_control.held_over(waiting, now + self.memory.offset)
 
     # Digests
 
     def due(self) -> float | None:
-        """Return when `tick` has something to do, None where it has not."""
+        """Return when `tick` has something to do, or None."""
         due = self.memory.held_back.due()
         return None if due is None else due - self.memory.offset
 
     def tick(self, now: float, time: float, *, at_end: bool = False) -> list[Firing]:
-        """Return the digests that are due: messages that tell what was held back. `time` is since the epoch.
+        """Return the digests that are due, which report what was held back; `time` is in seconds since the epoch.
 
-        `at_end` those that would be due later as well, since nobody will remember them then.
+        With `at_end`, return digests that are due later as well, because nothing remembers them after the end.
         """
         due = self.due()
         if due is None or (due > now and not at_end):
@@ -143,31 +143,31 @@ class Engine:
     # Silences
 
     def silence(self, alarm: str, seconds: float, now: float, comment: str) -> None:
-        """Hold an alarm back for so long, whatever it would say; `comment` is for people."""
+        """Hold an alarm back for `seconds`, whatever its message; `comment` is for people."""
         now += self.memory.offset
         self.memory.silences.until[alarm] = (now + seconds, comment)
         self.memory.held_back.put_off(alarm, now + seconds)
         self.memory.is_changed = True
 
     def unsilence(self, alarm: str, now: float) -> None:
-        """End an alarm's silence; what it held back is due."""
+        """End an alarm's silence; its digest becomes due."""
         if self.memory.silences.until.pop(alarm, None) is not None:
             self.memory.held_back.put_off(alarm, now + self.memory.offset)
             self.memory.is_changed = True
 
     def silences(self, now: float) -> dict[str, tuple[float, str]]:
-        """Return for how many seconds each alarm is silenced yet, with the comment."""
+        """Return the remaining seconds of each silence, with its comment."""
         now += self.memory.offset
-        found = dict(self.memory.silences.until)  # a copy: it may be another thread that asks
+        found = dict(self.memory.silences.until)  # a copy, because another thread may call this
         return {alarm: (until - now, comment) for alarm, (until, comment) in found.items() if until > now}
 
     # Floods
 
     def gate(self, rules: tuple[int, ...], source: str, now: float) -> tuple[Gate, Verdict] | None:
-        """Return what becomes of every printed line that these rules are certain to match, where that can be told.
+        """Return the common verdict on all printed lines that match exactly these rules, or None if there is none.
 
-        It is what `evaluate` would say of each, until that or another method has changed the memory: for lines
-        without alarm code's mark, and none but ``Gate.message`` where that is not None.
+        It is what `evaluate` would return for each line until this or another method changes the memory. It applies to
+        lines without the mark of alarm code, and only to ``Gate.message`` if that is not None.
         """
         now += self.memory.offset
         plan = self._plan(rules, source)
@@ -178,9 +178,9 @@ class Engine:
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
     def settled(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
-        """Return which of the rules that may match a printed line do; None where that takes too long to tell.
+        """Return which of the candidate rules match a printed line, or None if finding out takes too long.
 
-        Of a rule on requests each line is judged by itself: its regexp says little.
+        For a rule on requests each line is evaluated by itself, because the regexp alone does not decide.
         """
         if any(self._rules[rule].rule.request is not None for rule in rules):
             return None
@@ -193,12 +193,12 @@ class Engine:
         return not self.is_switched_off(index) and self._timed(index, partial(self._rules[index].search, line))
 
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
-        """Note that a gate has decided `n` lines, of which `first` was the first, and `last` the last one."""
+        """Record that a gate decided `n` lines, from `first` to `last`."""
         self.memory.is_changed = True
         self._flood_control.hold(gate, first, last, n, now + self.memory.offset)
 
     def _plan(self, rules: tuple[int, ...], source: str) -> tuple[tuple[str, ...], Reason | None] | None:
-        """Return the alarms of rules that match a printed line, and why it has none; None where rules count."""
+        """Return the alarms of matching rules and, if there are none, the reason; None for rules with a count."""
         key = (rules, source)
         if key not in self._plans:
             if len(self._plans) >= _PLANS:
@@ -214,7 +214,7 @@ class Engine:
     def _scan(
         self, record: Record, candidates: Sequence[int], certain: Container[int]
     ) -> tuple[list[CompiledRule], tuple[int, ...], bool]:
-        """Return the rules that match and fire, the rules cut off, and whether one excluded the rest."""
+        """Return the rules that match and fire, the rules that were cut off, and whether a rule excluded the rest."""
         matched: list[CompiledRule] = []
         cut_off: list[int] = []
         lines = _lines(record.message)
@@ -232,7 +232,7 @@ class Engine:
         return matched, tuple(cut_off), False
 
     def _candidates(self, record: Record) -> Sequence[int]:
-        """Return the rules that may match: those that the prefilter finds, and those on this very request."""
+        """Return the rules that may match: those that the prefilter finds, and those on this request."""
         found = self.prefilter.candidates(record.message)
         if not record.held:
             return found
@@ -245,7 +245,7 @@ class Engine:
         )
 
     def _judge(self, index: int, verdict: Callable[[], bool], cut_off: list[int]) -> bool:
-        """Return a rule's verdict; of one that is switched off, or now cut off at its time limit, that it is none."""
+        """Return a rule's verdict; False if it is switched off or is cut off at its time limit."""
         if self.is_switched_off(index):
             return False
         try:
@@ -255,7 +255,7 @@ class Engine:
             return False
 
     def _timed(self, index: int, verdict: Callable[[], bool]) -> bool:
-        """Return a rule's verdict, and note what it has cost where that is much."""
+        """Return a rule's verdict, and record its cost if it was slow."""
         began = self._clock()
         try:
             found = verdict()
@@ -277,7 +277,7 @@ class Engine:
     def _decide(
         self, matched: Sequence[CompiledRule], record: Record, now: float, cut_off: tuple[int, ...], *direct: str
     ) -> Verdict:
-        """Fire or hold back the alarms of the rules that match, or those that are fired directly."""
+        """Fire or hold back the alarms of the matching rules, or those that are fired directly."""
         self.memory.is_changed = True
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
@@ -285,7 +285,7 @@ class Engine:
         firings: list[Firing] = []
         held: list[Held] = []
         for alarm in alarms:
-            if alarm in echoes:  # of which the recipient has been told
+            if alarm in echoes:  # the recipient already knows
                 decision: Firing | Held = Held(alarm, Reason.ECHO)
             elif alarm not in firing:
                 decision = Held(alarm, Reason.BELOW_THRESHOLD)
@@ -298,7 +298,7 @@ class Engine:
         return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off)
 
     def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, CompiledRule]:
-        """Return the alarms that fire, each with the first rule that says so."""
+        """Return the alarms that fire, each with the first rule that fires it."""
         firing: dict[str, CompiledRule] = {}
         for compiled in matched:
             rule = compiled.rule
@@ -314,17 +314,17 @@ class Engine:
 
 
 def _name(rule: Rule) -> str:
-    """Return what a rule is known by in the memory: the same in every process, and after changes of other rules."""
+    """Return the name of a rule in the memory: stable across processes and changes to other rules."""
     return f"{rule_text(rule)} {','.join(rule.alarms)}"
 
 
 def _alarms(rules: Sequence[CompiledRule]) -> tuple[str, ...]:
-    """Return the alarms of rules in their order, each once."""
+    """Return the alarms of rules in order, each once."""
     return tuple(dict.fromkeys(alarm for compiled in rules for alarm in compiled.rule.alarms))
 
 
 def _lines(message: bytes) -> tuple[bytes, ...]:
-    """Return the lines with their newlines; only LF ends a line, an empty message is one empty line."""
+    """Return the lines with their newlines. Only LF ends a line; an empty message is one empty line."""
     if message.find(b"\n", 0, -1) < 0:
         return (message,)
     lines = tuple(line + b"\n" for line in message.removesuffix(b"\n").split(b"\n"))

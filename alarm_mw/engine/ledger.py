@@ -13,52 +13,53 @@ from typing import Literal, TypedDict
 
 from alarm_mw.model.types import Reason
 
-#: Whose count (a source, an alarm or the master's own), its name, and the column, such as ``lines`` or
+#: Kind of owner (a source, an alarm or the master), its name, and the column, such as ``lines`` or
 #: ``held_back:echo``.
 Key = tuple[Literal["source", "alarm", "master"], str, str]
 
 _COLLECTIONS: Key = ("master", "", "collections")
 
-#: How many sources have rows of their own, and the row of all others: who sends records chooses their names.
+#: How many sources have rows of their own, and the row for all others: senders of records choose these names.
 MAX_SOURCES = 50
 OTHERS = "others"
 
-#: The largest count, as the outbox can keep it.
+#: The largest count that the outbox can store.
 MAX_COUNT = 2**63 - 1
 
 
 class SourceRow(TypedDict):
-    """What became of the lines of one source."""
+    """The counts of one source."""
 
     lines: int
     screened_out: int
     matched: int
     skipped: dict[str, int]
-    #: Lines that were too long, and judged by their first part only.
+    #: Lines that were too long, so only their first part was checked.
     oversized: int
-    #: Bytes that the output refused for good, as a full disk does.
+    #: Output bytes that could not be written, for example because the disk was full.
     lost_bytes: int
 
 
 class AlarmRow(TypedDict):
-    """What became of the matches of one alarm."""
+    """The counts of one alarm."""
 
     matched: int
-    #: Messages that tell of what was held back.
+    #: Messages that report what was held back.
     digests: int
     #: Firings of another alarm that has this one as its fallback, or that were retried as this one.
     taken_over: int
     fired: int
     held_back: dict[str, int]
-    #: Dead letters that were put back to be delivered.
+    #: Dead letters that were retried.
     retried: int
     delivered: int
     waiting: int
     dead: dict[str, int]
     dropped: dict[str, int]
-    #: Firings that another alarm delivers in the place of this one.
+    #: Firings that another alarm delivers instead.
     handed_over: int
-    #: Of those delivered: an earlier master was killed while it was delivering them, so that they may have come twice.
+    #: Among those delivered: firings that may have arrived twice, because an earlier master was killed while delivering
+    #: them.
     delivered_again: int
 
 
@@ -79,7 +80,7 @@ class Ledger:
         self._lock = threading.Lock()
 
     def source(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
-        """Add `n` to a column of a source; of those beyond `MAX_SOURCES`, to that of all others."""
+        """Add `n` to a column of a source; sources beyond `MAX_SOURCES` share one row."""
         if name not in self._sources:
             name = self._known(name)
         self._add(("source", name, column if reason is None else f"{column}:{reason}"), n)
@@ -89,19 +90,19 @@ class Ledger:
         self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
 
     def add(self, counts: Mapping[Key, int]) -> None:
-        """Add counts that are written down already."""
+        """Add counts that are already stored."""
         with self._lock:
             for key, n in counts.items():
                 self._counts[key] = self._counts.get(key, 0) + n
 
     @property
     def collections(self) -> int:
-        """How often what the application's processes have counted was entered; it is written down with the counts."""
+        """How often counts of the application's processes were entered; stored with the counts."""
         with self._lock:
             return self._counts.get(_COLLECTIONS, 0)
 
     def note_collection(self) -> None:
-        """Take note that it was entered."""
+        """Record that they were entered."""
         self._add(_COLLECTIONS, 1)
 
     def _known(self, name: str) -> str:
@@ -118,19 +119,19 @@ class Ledger:
                 self._changed.add(key)
 
     def take_changes(self) -> dict[Key, int]:
-        """Return the counts that changed since the last call, with their present values."""
+        """Return the counts that changed since the last call, with their current values."""
         with self._lock:
             changed = {key: self._counts[key] for key in self._changed}
             self._changed.clear()
             return changed
 
     def restore_changes(self, keys: Iterable[Key]) -> None:
-        """Take changes back that could not be written down, so that the next call returns them again."""
+        """Take back changes that could not be stored, so that the next call returns them again."""
         with self._lock:
             self._changed.update(keys)
 
     def books(self) -> Books:
-        """Return all rows as they stand."""
+        """Return all rows."""
         with self._lock:
             counts = dict(self._counts)
         books: Books = {"sources": {}, "alarms": {}}
@@ -167,7 +168,7 @@ def _alarm_row() -> AlarmRow:
 
 
 def _is_column(key: Key) -> bool:
-    """Return whether there is such a count: a file that was damaged may hold any text."""
+    """Return whether the key is valid; a damaged file may contain any text."""
     if key == _COLLECTIONS:
         return True
     scope, _, column = key
@@ -188,7 +189,7 @@ def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
         cells[name] = n
 
 
-#: What is fired beside what matches.
+#: Firings that do not come from matches.
 _BESIDE: tuple[tuple[Literal["digests", "taken_over"], str], ...] = (
     ("digests", "digests"),
     ("taken_over", "taken over"),
@@ -196,7 +197,7 @@ _BESIDE: tuple[tuple[Literal["digests", "taken_over"], str], ...] = (
 
 
 def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
-    """Return a sentence for every equation that does not hold; `waiting` is what really lies in the outbox."""
+    """Return a sentence for every equation that does not hold; `waiting` is the actual content of the outbox."""
     found = []
     for name, source in books["sources"].items():
         known = source["screened_out"] + source["matched"] + sum(source["skipped"].values())

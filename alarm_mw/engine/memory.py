@@ -1,4 +1,4 @@
-"""What an engine remembers, apart from its rules: given to the next engine, and written down for the next process."""
+"""The state of an engine apart from its rules: passed to the next engine, and stored for the next process."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class _Saved(msgspec.Struct, array_like=True, frozen=True):
-    """A memory as bytes."""
+    """The stored form of a memory."""
 
     format: int = _FORMAT
-    #: The two clocks when it was written: its own, and the seconds since the epoch.
+    #: Both clocks at the time of writing: the memory's own, and seconds since the epoch.
     now: float = 0.0
     time: float = 0.0
     last: dict[str, tuple[bytes, float]] = {}
@@ -32,18 +32,18 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     pending: dict[str, PendingDigest] = {}
     loops: dict[str, list[tuple[bytes, int]]] = {}
     echoes: SavedEchoes = SavedEchoes()
-    #: What versions before 1.1 counted.
+    #: Unused; kept so that stored memories can still be read.
     timeouts: dict[str, int] = {}
     costs: dict[str, tuple[float, float]] = {}
 
 
 class Memory:
-    """Belongs to one engine at a time, and to that engine's thread. Everything in it is bounded."""
+    """The state of one engine. Used by that engine's thread only. Everything in it is bounded."""
 
     def __init__(self, saved: _Saved = _Saved(), offset: float = 0.0) -> None:  # noqa: B008  # frozen
-        #: What is to be added to `time.monotonic` for the memory's own clock, which goes on over restarts.
+        #: Offset of the memory's clock to `time.monotonic`; the memory's clock continues over restarts.
         self.offset = offset
-        #: Whether it was changed since `dumps` was called last.
+        #: Whether it has changed since the last call of `dumps`.
         self.is_changed = False
         self.same_message = SameMessage(dict(saved.last))
         self.repeats = Repeats(saved.repeats)
@@ -53,11 +53,11 @@ class Memory:
         self.held_back = PendingDigests(dict(saved.pending))
         self.loops = LoopGuard(saved.loops)
         self.echoes = EchoGuard(saved.echoes)
-        #: What each rule's slow searches have cost, in seconds, and since when that is counted; by the rule's text.
+        #: The cost of each rule's slow searches in seconds, and the start of the window; by the rule's text.
         self.costs = dict(saved.costs)
 
     def keep_only(self, alarms: Collection[str], rules: Collection[str]) -> None:
-        """Forget alarms and rules that are not configured any more, and what was held back of them."""
+        """Forget alarms and rules that are no longer configured, and what was held back for them."""
         self.same_message.last = _only(self.same_message.last, alarms)
         self.repeats.keep_only(alarms)
         self.rates.times = _only(self.rates.times, {*alarms, ALL})
@@ -68,7 +68,7 @@ class Memory:
         self.costs = _only(self.costs, rules)
 
     def dumps(self, now: float, time: float) -> bytes:
-        """Return it as bytes; `now` is that of `time.monotonic`, `time` that of `time.time`."""
+        """Return the memory as bytes; `now` is `time.monotonic()`, `time` is `time.time()`."""
         now += self.offset
         self.is_changed = False
         return msgspec.msgpack.encode(
@@ -89,9 +89,9 @@ class Memory:
 
     @classmethod
     def loads(cls, saved: bytes, now: float, time: float) -> Memory:
-        """Return what `dumps` was given, older by the time that has passed since.
+        """Return the memory that `dumps` stored, aged by the time since then.
 
-        Raises `ValueError` for bytes that are none of this version's.
+        Raises `ValueError` for bytes in another format.
         """
         try:
             found = msgspec.msgpack.decode(saved, type=_Saved)
@@ -99,7 +99,7 @@ class Memory:
             raise ValueError(f"this is no memory of alarms: {error}") from None
         if found.format != _FORMAT:
             raise ValueError(f"this memory of alarms has format {found.format}, not {_FORMAT}")
-        # A wall clock that was put back must not make anything younger.
+        # Setting the wall clock back must not make anything younger.
         return cls(found, found.now + max(time - found.time, 0.0) - now)
 
 

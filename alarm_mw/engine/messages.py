@@ -1,4 +1,4 @@
-"""What a firing says: messages of a bounded length, regexps as text."""
+"""The text of a firing: messages of a bounded length, regexps as text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def shown(pattern: str) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """Return what a rule asks for as text: its regexp, and its conditions on requests."""
+    """Return a rule as text: its regexp and its conditions on requests."""
     if rule.request is None:
         return shown(rule.pattern)
     asked = " ".join(f"{name}={value}" for name, value in _asked(rule.request))
@@ -35,7 +35,7 @@ def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:
 
 
 def cut(message: bytes, size: int, whole: int = 0) -> bytes:
-    """Return the message in at most `size` bytes; one that had to be cut says how long it was.
+    """Return the message in at most `size` bytes; a cut message says how long it was.
 
     `whole` is not 0 for the first part of a line: it has so many bytes; below zero, more than so many.
     """
@@ -47,7 +47,7 @@ def cut(message: bytes, size: int, whole: int = 0) -> bytes:
     if len(note) > size:
         note = b""
     kept = message.removesuffix(newline)[: size - len(note)]
-    # A character of several bytes is not cut in two.
+    # Do not cut a multi-byte character in two.
     return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
 
 
@@ -59,13 +59,13 @@ def _is_text(message: bytes) -> bool:
     return True
 
 
-#: What does not stand for itself in an id.
+#: Characters that are escaped in an id.
 _ODD = re.compile(r"[^\w.~+-]", re.ASCII)
 
 
 @functools.lru_cache(maxsize=1024)
 def named(alarm: str) -> str:
-    """Return an alarm's name as a part of ids, which become headers and variables of commands; as in a URL."""
+    """Return an alarm's name, percent-encoded, for use in ids, which become headers and variables of commands."""
     return _ODD.sub(_escaped, alarm)
 
 

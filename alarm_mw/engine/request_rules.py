@@ -1,9 +1,10 @@
 """Which rules a request concerns, by the conditions of the configuration on method, path, status, duration and so on.
 
-The application's processes decide it, for every request, and make a record only where some rule's conditions hold.
-Two steps: `Decision.concerns` is a screen, told in a fraction of a microsecond without allocating anything; it may
-say yes too often, never no too often. `Decision.held` then names the conditions that hold. Of a path that is longer
-than its regexp may look at here, it says yes; the engine, which may take its time, has the last word on paths.
+The application's processes decide this for every request, and make a record only if the conditions of some rule hold.
+There are two steps: `Decision.concerns` is a prefilter that takes a fraction of a microsecond and allocates nothing; it
+may say yes too often, never no too often. `Decision.held` then returns the conditions that hold. A path that is too
+long for its regexp to be searched here counts as a match; the engine, which has more time, makes the final decision on
+paths.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from typing import Protocol
 from alarm_mw.model.types import RequestConditions
 from alarm_mw.patterns.request_pattern import QuickPattern, any_of
 
-#: Addresses of clients whose networks are remembered.
+#: How many client addresses are cached with their networks.
 CLIENTS = 1024
 
-#: Classes of which every exception is one: no regexp is meant for their names.
+#: Base classes of every exception: no regexp is meant for their names.
 _ROOTS = frozenset({object, BaseException, Exception})
 
-#: How deep exceptions are looked for in groups of groups.
+#: Maximum depth of nested exception groups that is searched.
 _DEPTH = 10
 
 #: Returns the value of a request header by its name in small letters; None where there is none.
@@ -32,7 +33,7 @@ Header = Callable[[str], str | None]
 
 
 class RequestFacts(Protocol):
-    """What is known of a request, from a middleware or an access log."""
+    """The facts of a request, from a middleware or an access log."""
 
     @property
     def method(self) -> str:
@@ -46,37 +47,37 @@ class RequestFacts(Protocol):
 
     @property
     def status(self) -> int | None:
-        """The response's; None where none was started."""
+        """The status of the response; None if none was started."""
         ...
 
     @property
     def duration(self) -> float | None:
-        """Seconds, so far; None where it is not known."""
+        """Seconds so far; None if unknown."""
         ...
 
     @property
     def request_size(self) -> int | None:
-        """Bytes of its body; None where that is not known."""
+        """Size of the body in bytes; None if unknown."""
         ...
 
     @property
     def response_size(self) -> int | None:
-        """Bytes of the response's body; None where that is not known."""
+        """Size of the response body in bytes; None if unknown."""
         ...
 
     @property
     def exception(self) -> BaseException | None:
-        """What the application raised to the server."""
+        """The exception that the application raised to the server."""
         ...
 
     @property
     def client(self) -> str:
-        """The client's address, without the port; empty where it is not known."""
+        """The client's address without the port; empty if unknown."""
         ...
 
     @property
     def disconnected(self) -> bool:
-        """The client has left before the response's end."""
+        """Whether the client disconnected before the end of the response."""
         ...
 
     @property
@@ -90,10 +91,10 @@ def no_header(_name: str) -> None:  # a Header
 
 
 class CompiledConditions:
-    """A rule's conditions, ready for use from any thread."""
+    """The compiled conditions of a rule. Usable from any thread."""
 
     def __init__(self, conditions: RequestConditions) -> None:
-        """Compile; raise `PatternError` where a regexp is wrong, or cannot be had in bounded time."""
+        """Compile the conditions; raise `PatternError` for a wrong regexp, or one without a bounded search time."""
         self.conditions = conditions
         self.key = key_of(conditions)
         self.path = None if conditions.path is None else QuickPattern(conditions.path)
@@ -102,7 +103,7 @@ class CompiledConditions:
         self._is_wanted_client = lru_cache(CLIENTS)(_networks(conditions.clients)) if conditions.clients else None
 
     def hold(self, request: RequestFacts, header: Header) -> bool:
-        """Return whether all of them hold; of a path that is too long to be judged here, whether they may."""
+        """Return whether all conditions hold, or may hold if the path is too long to be searched here."""
         return (
             self._fits_end(request)
             and self._fits_answer(request)
@@ -112,7 +113,7 @@ class CompiledConditions:
         )
 
     def _fits_end(self, request: RequestFacts) -> bool:
-        """Return whether the request is in the state that is asked for: ended in order or not, or under way."""
+        """Return whether the request is in the required state: ended, disconnected, or still running."""
         asked = self.conditions
         if asked.unfinished_after != request.unfinished_after or (asked.disconnected and not request.disconnected):
             return False
@@ -120,7 +121,7 @@ class CompiledConditions:
 
     def _fits_exception(self, request: RequestFacts) -> bool:
         error = request.exception
-        # Neither a request that was cancelled nor a worker that is told to exit.
+        # Neither a canceled request nor a worker that is told to exit.
         if not isinstance(error, Exception) or (request.disconnected and not self.conditions.disconnected):
             return False
         return self._exception is None or any(map(self._exception.matches_start, class_names(error)))
@@ -136,7 +137,7 @@ class CompiledConditions:
         )
 
     def _fits_status(self, request: RequestFacts) -> bool:
-        # Frameworks make a 500 of a client that has left. Nobody got it.
+        # Frameworks turn a disconnect into a 500 that nobody received.
         if request.status is None or (request.disconnected and not self.conditions.disconnected):
             return False
         return any(first <= request.status <= last for first, last in self.conditions.statuses)
@@ -146,7 +147,7 @@ class CompiledConditions:
 
 
 def key_of(conditions: RequestConditions) -> str:
-    """Return a short name of conditions, the same in every process."""
+    """Return a short key for conditions, the same in every process."""
     return hashlib.blake2b(repr(conditions).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
 
@@ -165,7 +166,7 @@ def _exceeds(value: float | None, limit: float | None) -> bool:
 
 
 def _networks(networks: Iterable[str]) -> Callable[[str], bool]:
-    """Return what tells whether an address is in one of these networks."""
+    """Return a function that tests whether an address is in one of these networks."""
     import ipaddress  # noqa: PLC0415  # loads what few configurations need
 
     wanted = [ipaddress.ip_network(network) for network in networks]
@@ -191,16 +192,16 @@ Concerns = Callable[[str, str, int | None, float, int, int, BaseException | None
 
 
 class Decision:
-    """All conditions on requests of a configuration. May be used from any thread; nothing in it blocks."""
+    """All conditions on requests of a configuration. Usable from any thread; does not block."""
 
     def __init__(self, conditions: Iterable[RequestConditions] = ()) -> None:
-        """Compile those that a middleware decides; raise `PatternError` where one cannot be had."""
+        """Compile the conditions that a middleware decides; raise `PatternError` for an unusable regexp."""
         #: Each once.
         self.conditions = tuple(dict.fromkeys(each for each in conditions if not each.access_log))
         self._compiled = tuple(map(CompiledConditions, self.conditions))
-        #: A screen for requests that have ended.
-        self.concerns = _screen([each for each in self._compiled if each.conditions.unfinished_after is None])
-        #: The limits at which a request that has not ended has to be put to `held`, in seconds, ascending.
+        #: A prefilter for requests that have ended.
+        self.concerns = _prefilter([each for each in self._compiled if each.conditions.unfinished_after is None])
+        #: The limits in seconds, ascending, at which `held` must be called for a request that has not ended.
         self.unfinished_after = tuple(
             sorted({each.unfinished_after for each in self.conditions if each.unfinished_after})
         )
@@ -210,7 +211,7 @@ class Decision:
         return bool(self._compiled)
 
     def held(self, request: RequestFacts, header: Header) -> tuple[str, ...]:
-        """Return the keys of the conditions that hold for `request`, as far as can be told here."""
+        """Return the keys of the conditions that hold for `request`, as far as this can be decided here."""
         return tuple([each.key for each in self._compiled if each.hold(request, header)])
 
     def slower_than(self, held: Sequence[str]) -> float | None:
@@ -219,11 +220,11 @@ class Decision:
         return max(limits, default=0.0) or None
 
 
-def _screen(compiled: Sequence[CompiledConditions]) -> Concerns:
-    """Return the first step of the decision, which asks what is rare first.
+def _prefilter(compiled: Sequence[CompiledConditions]) -> Concerns:
+    """Return the first step of the decision, which tests rare facts first.
 
-    Each of the conditions is looked for by what fewest requests have of all that they ask: an exception, a client that
-    left, a status of 400 or above, a duration, a size; else by method and path.
+    Each condition is indexed by the rarest fact that it requires: an exception, a disconnect, a status of 400 or above,
+    a duration, or a size; otherwise by method and path.
     """
     left = list(compiled)
     wants_errors = bool(_take(left, lambda asked: asked.exception is not None or asked.disconnected))
@@ -256,14 +257,14 @@ def _screen(compiled: Sequence[CompiledConditions]) -> Concerns:
 
 
 def _take(left: list[CompiledConditions], is_one: Callable[[RequestConditions], bool]) -> list[RequestConditions]:
-    """Take those for which `is_one` is true out of `left`."""
+    """Remove and return the conditions in `left` for which `is_one` is true."""
     taken = [each for each in left if is_one(each.conditions)]
     left[:] = [each for each in left if each not in taken]
     return [each.conditions for each in taken]
 
 
 def _take_least(left: list[CompiledConditions], limit: Callable[[RequestConditions], float | None]) -> float:
-    """Take those that have this limit out of `left`, and return the least of them; infinity where there is none."""
+    """Remove the conditions in `left` that have this limit, and return the lowest limit; infinity if there is none."""
     limits = map(limit, _take(left, lambda asked: limit(asked) is not None))
     return min((each for each in limits if each is not None), default=math.inf)
 
@@ -278,7 +279,7 @@ def _numbers(conditions: Iterable[RequestConditions]) -> frozenset[int | None]:
 
 
 def _by_method(compiled: Sequence[CompiledConditions]) -> dict[str, Callable[[str], object] | None]:
-    """Return what finds the paths of each method that is named, and of all others under an empty name."""
+    """Return a path search for each named method, and one for all other methods under an empty name."""
     methods = {"", *(method for each in compiled for method in each.conditions.methods)}
     return {
         method: _path_search([each for each in compiled if method in (each.conditions.methods or methods)])
@@ -287,7 +288,7 @@ def _by_method(compiled: Sequence[CompiledConditions]) -> dict[str, Callable[[st
 
 
 def _path_search(compiled: Sequence[CompiledConditions]) -> Callable[[str], object] | None:
-    """Return a search that is true for each path that one of them wants; None where they want nothing."""
+    """Return a search that is true for every path that some condition accepts; None if they accept any path."""
     paths = [each.path for each in compiled if each.path is not None]
     if len(paths) < len(compiled):
         return _always

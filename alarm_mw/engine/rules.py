@@ -1,4 +1,4 @@
-"""A rule ready for use: the literals that it requires, and whether it matches a line."""
+"""A compiled rule: the literals that it requires, and whether it matches a line."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 
 class CompiledRule:
-    """A rule that was understood. May be used from any thread.
+    """A rule that was parsed. Usable from any thread.
 
-    Without a regexp it is read when it is first needed; then the rule has to be one that `compile_rule` took before,
-    and `literals` what it got for it.
+    Without `regexp`, the regexp is parsed when it is first needed. The rule must then be one that `compile_rule`
+    accepted before, and `literals` the literals that it found.
     """
 
     def __init__(self, rule: Rule, literals: Literals | None, regexp: BoundedPattern | None = None) -> None:
         self.rule = rule
-        #: Of these, each line that the rule may match holds one; empty: unknown. None: it is not for lines.
+        #: Every line that the rule can match contains one of these; empty if unknown. None: the rule is not for lines.
         self.literals = literals
-        #: A printed line that it matches is put to no later rule.
+        #: No later rule is applied to a printed line that this one matches.
         self.ends_scan = rule.excludes and rule.request is None
         if regexp is not None:
             self._regexp = regexp
@@ -38,12 +38,12 @@ class CompiledRule:
 
     @cached_property
     def text(self) -> str:
-        """Return what the rule asks for, as text."""
+        """Return the rule as text."""
         return rule_text(self.rule)
 
     @cached_property
     def trigger(self) -> Trigger | None:
-        """Return what messages can say of the rule beside that; None where that is nothing."""
+        """Return further facts about the rule for messages; None if there are none."""
         rule = self.rule
         limit = None if rule.request is None else rule.request.slower_than
         trigger = Trigger(rule.name, dict(rule.labels), rule.count, rule.within if rule.count > 1 else 0.0, limit)
@@ -56,17 +56,16 @@ class CompiledRule:
 
     @cached_property
     def confirm(self) -> Callable[[bytes], bool | None]:
-        """Return what tells whether the rule matches a printed line; None where that could take long to tell.
+        """Return a function that decides whether the rule matches a printed line; None if that may take long.
 
-        Of a rule on requests each line is judged by itself: its regexp says little.
+        For a rule on requests each line is evaluated by itself, because the regexp alone does not decide.
         """
         return self._regexp.confirm if self.rule.request is None else lambda _line: None
 
     def fits(self, record: Record) -> bool:
-        """Return whether the record is of a request for which the rule's conditions hold; may take as long as `search`.
+        """Return whether the rule's conditions hold for the record's request; may take as long as `search`.
 
-        Most of a middleware's were decided in the application. What is left is a path that was too long to be searched
-        there.
+        The application decided most conditions already. Only a path that was too long to be searched there is left.
         """
         conditions = self._conditions
         if conditions.conditions.access_log:
@@ -95,7 +94,7 @@ class CompiledRule:
 
 
 def compile_rule(rule: Rule) -> CompiledRule:
-    """Return the rule ready for use; raise `PatternError` where its regexp is wrong or cannot be had."""
+    """Compile a rule; raise `PatternError` if its regexp is wrong or not supported."""
     try:
         regexp = _read(rule)
         return CompiledRule(rule, regexp.literals(), regexp)
@@ -111,7 +110,7 @@ def _read(rule: Rule) -> BoundedPattern:
 
 
 def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
-    """Return the places of the rules on requests, by the keys of their conditions."""
+    """Return the indexes of the rules on requests, by the keys of their conditions."""
     places: dict[str, list[int]] = {}
     for place, compiled in enumerate(rules):
         if compiled.rule.request is not None:

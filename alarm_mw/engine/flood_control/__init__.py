@@ -1,1 +1,1 @@
-"""Holds alarms back: limits, what they remember, and the digests that say what was held back."""
+"""Flood control: limits, their state, and the digests that report what was held back."""

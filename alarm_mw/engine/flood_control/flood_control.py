@@ -1,4 +1,4 @@
-"""Fires an alarm or holds it back, and tells later what was held back."""
+"""Fires an alarm or holds it back, and reports later what was held back."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from alarm_mw.model.types import Firing, Held, Reason, Record
 
 
 class _Bounds(NamedTuple):
-    """The limits of one alarm, ready for use."""
+    """The limits of one alarm."""
 
     rate: Rate | None
     repeat_after: float
@@ -24,14 +24,14 @@ class _Bounds(NamedTuple):
 
 
 class _Why(NamedTuple):
-    """Why a firing is held back, and when that reason ends, where it does."""
+    """Why a firing is held back, and when that ends, if it does."""
 
     reason: Reason
     until: float | None = None
 
 
 class Gate(NamedTuple):
-    """What holds back every further line of the same alarms, for as long as nothing fires and no time passes."""
+    """Holds back every further line of the same alarms until something fires or time passes."""
 
     held: tuple[Held, ...]
     #: The one message that is held back; None: any.
@@ -39,7 +39,7 @@ class Gate(NamedTuple):
 
 
 class FloodControl:
-    """The limiters of all alarms. `now` is in seconds of the memory's clock."""
+    """Applies the limits of all alarms. `now` is in seconds of the memory's clock."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class FloodControl:
         self._msg_size = alarm_msg_size
 
     def decide(self, alarm: str, record: Record, now: float, rule: CompiledRule | None) -> Firing | Held:
-        """Fire the alarm for a record, or hold it back; `rule` is None where it is fired directly."""
+        """Fire the alarm for a record, or hold it back; `rule` is None if it is fired directly."""
         message = cut(record.message, self._msg_size, record.size)
         why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
         if why is not None:
@@ -80,7 +80,7 @@ class FloodControl:
         return Firing(key, alarm, message, record, record.time, rule.text, count, since, trigger=rule.trigger)
 
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
-        """Return what holds all of these alarms back, whatever the message or for one message; None: nothing does."""
+        """Return the gate that holds all of these alarms back, for any message or for one; None if there is none."""
         held = []
         messages = set()
         for alarm in alarms:
@@ -94,21 +94,21 @@ class FloodControl:
         return Gate(tuple(held), messages.pop() if messages else None) if len(messages) <= 1 else None
 
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
-        """Note that a gate held `n` printed lines back."""
+        """Record that a gate held `n` printed lines back."""
         for held in gate.held:
             alarm, reason = held.alarm, held.reason
             why = self._shut(alarm, now) or _Why(reason)
             self._memory.held_back.add(alarm, reason, first, last=last, n=n, due=self._due(alarm, why, now))
-            # Of any other line, it does not matter in which of its two forms it comes first: both are held back.
+            # For any other line it does not matter which of its two forms comes first: both are held back.
             if reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
     def held_over(self, waiting: Mapping[str, int], now: float) -> None:
-        """Count what has waited for its receiver since an earlier process, so many of each alarm: it is sent now."""
+        """Count firings of an earlier process that are sent now, by alarm."""
         for_humans = 0
         for alarm, n in waiting.items():
             bounds = self._bounds.get(alarm)
-            if bounds is None:  # it is not configured any more
+            if bounds is None:  # no longer configured
                 continue
             if bounds.rate is not None:
                 self._memory.rates.held_over(alarm, n, now)
@@ -122,7 +122,7 @@ class FloodControl:
         for alarm, pending in list(self._memory.held_back.alarms.items()):
             if pending.due is None or (pending.due > now and not at_end):
                 continue
-            if alarm not in self._bounds:  # it is not configured any more
+            if alarm not in self._bounds:  # no longer configured
                 self._memory.held_back.take(alarm)
             elif at_end:
                 yield self._digest(alarm, pending, now, time)
@@ -135,7 +135,7 @@ class FloodControl:
         self._memory.held_back.take(alarm)
         self._count(alarm, now)
         message = cut(text(pending), self._msg_size)
-        # Should it come back through the output, that is a round of a loop like any other.
+        # If it comes back through the output, that is one round of a loop.
         self._memory.loops.is_loop(alarm, message)
         name = f"{pending.key}.{named(alarm)}.digest"
         record = Record(message, "digest", time, name)
@@ -149,7 +149,7 @@ class FloodControl:
             self._memory.rates.fired(ALL, now)
 
     def _shut(self, alarm: str, now: float) -> _Why | None:
-        """Return what holds the alarm back whatever its message is."""
+        """Return what holds the alarm back, whatever its message."""
         if alarm in self._left_out:
             return _Why(Reason.UNAVAILABLE)
         if (until := self._memory.silences.holds_until(alarm, now)) is not None:
@@ -171,7 +171,7 @@ class FloodControl:
         return _Why(Reason.LOOP) if self._memory.loops.is_loop(alarm, record.message) else None
 
     def _due(self, alarm: str, why: _Why, now: float) -> float | None:
-        """Return when what is held back now has to be told, None where the next firing does that."""
+        """Return when a digest for a firing held back now is due; None if the next firing reports it."""
         digest = self._bounds[alarm].digest if alarm in self._bounds else False
         if why.reason is Reason.SAME_MESSAGE and digest:
             return now + self._freq

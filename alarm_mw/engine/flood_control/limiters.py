@@ -1,4 +1,4 @@
-"""Limiters hold firings back. What they remember belongs to a `Memory`; what they allow comes in with each question.
+"""The limiters of flood control. Their state belongs to a `Memory`; the limits are passed with each call.
 
 `now` is in seconds of the memory's clock, which never goes back.
 """
@@ -20,9 +20,9 @@ ALL = ""
 
 
 class SameMessage:
-    """uWSGI's ``alarm-freq``: an alarm is not fired again with the same message as its last one within some seconds.
+    """uWSGI's ``alarm-freq``: an alarm does not fire again with the same message within a number of seconds.
 
-    Exactly as there: only the last message of an alarm is compared, repeats do not prolong the time, 0 turns it off.
+    As in uWSGI, only the last message of an alarm is compared, repeats do not extend the time, and 0 turns it off.
     """
 
     def __init__(self, last: dict[str, tuple[bytes, float]] | None = None) -> None:
@@ -30,36 +30,36 @@ class SameMessage:
         self.last: dict[str, tuple[bytes, float]] = {} if last is None else last
 
     def holds(self, alarm: str, message: bytes, freq: float, now: float) -> bool:
-        """Return whether this firing is to be held back."""
+        """Return whether to hold this firing back."""
         return (held := self.held(alarm, freq, now)) is not None and held == message
 
     def held(self, alarm: str, freq: float, now: float) -> bytes | None:
-        """Return the message that is held back at present."""
+        """Return the message that is currently held back."""
         last = self.last.get(alarm)
         return last[0] if last is not None and now - last[1] < freq else None
 
     def fired(self, alarm: str, message: bytes, now: float) -> None:
-        """Note that the alarm was fired."""
+        """Record a firing."""
         self.last[alarm] = (message, now)
 
 
 class Repeats:
-    """``repeat_after``: a message that was fired is not fired again for a time, whatever was fired in between.
+    """``repeat_after``: a message does not fire again for a time, whatever fired in between.
 
-    Repeats do not prolong the time. The last `REPEATS` messages of each alarm are remembered, by their digests.
+    Repeats do not extend the time. The last `REPEATS` messages of each alarm are remembered, by their digests.
     """
 
     def __init__(self, fired: dict[str, dict[bytes, float]] | None = None) -> None:
         self._fired = {alarm: OrderedDict(times) for alarm, times in (fired or {}).items()}
 
     def holds(self, alarm: str, message: bytes, repeat_after: float, now: float) -> bool:
-        """Return whether this firing is to be held back."""
+        """Return whether to hold this firing back."""
         times = self._fired.get(alarm)
         time = None if times is None else times.get(_digest(message))
         return time is not None and now - time < repeat_after
 
     def fired(self, alarm: str, message: bytes, now: float) -> None:
-        """Note that the alarm was fired."""
+        """Record a firing."""
         times = self._fired.setdefault(alarm, OrderedDict())
         key = _digest(message)
         times.pop(key, None)
@@ -68,7 +68,7 @@ class Repeats:
             times.popitem(last=False)
 
     def keep_only(self, alarms: Container[str]) -> None:
-        """Forget all others."""
+        """Forget all other alarms."""
         self._fired = {alarm: times for alarm, times in self._fired.items() if alarm in alarms}
 
     def dump(self) -> dict[str, dict[bytes, float]]:
@@ -81,17 +81,17 @@ def _digest(message: bytes) -> bytes:
 
 
 class Rates:
-    """``rate`` and ``alarm_rate``: in no span of so many seconds more than so many firings.
+    """``rate`` and ``alarm_rate``: the maximum number of firings per sliding interval.
 
-    Every firing of the last window is remembered, so that the promise is exact.
+    Every firing of the last interval is remembered, so the limit is exact.
     """
 
     def __init__(self, times: dict[str, list[float]] | None = None) -> None:
-        #: When firings were, under the alarm's name, or under `ALL`.
+        #: The times of firings, by alarm or under `ALL`.
         self.times: dict[str, list[float]] = {} if times is None else times
 
     def full_until(self, name: str, rate: Rate, now: float) -> float | None:
-        """Return when the next firing is allowed, None where that is now."""
+        """Return when the next firing is allowed; None if it is allowed now."""
         times = self.times.get(name, ())
         if len(times) < rate.count:
             return None
@@ -99,27 +99,27 @@ class Rates:
         return until if until > now else None
 
     def fired(self, name: str, now: float) -> None:
-        """Note a firing."""
+        """Record a firing."""
         times = self.times.setdefault(name, [])
         times.append(now)
         if len(times) > MOST:
             del times[0]
 
     def held_over(self, name: str, n: int, now: float) -> None:
-        """Note that the last `n` firings are not sent before now."""
+        """Record that the last `n` firings are sent only now."""
         if n:
             self.times.setdefault(name, [])[-n:] = [now] * min(n, MOST)
 
 
 class Thresholds:
-    """``count`` and ``within``: a rule fires at its Nth match within so many seconds, and then counts anew."""
+    """``count`` and ``within``: a rule fires at its Nth match within an interval, and then restarts at zero."""
 
     def __init__(self, times: dict[str, list[float]] | None = None) -> None:
-        #: When each rule has matched since it fired last, by the rule's text.
+        #: The matches of each rule since it last fired, by the rule's text.
         self.times: dict[str, list[float]] = {} if times is None else times
 
     def reached(self, rule: str, count: int, within: float, now: float) -> bool:
-        """Note a match, and return whether it is the one that fires."""
+        """Record a match, and return whether it fires."""
         times = self.times.setdefault(rule, [])
         del times[: bisect_left(times, now - within)]
         times.append(now)
@@ -130,14 +130,14 @@ class Thresholds:
 
 
 class Silences:
-    """Alarms that somebody has silenced until a time."""
+    """The silences of alarms."""
 
     def __init__(self, until: dict[str, tuple[float, str]] | None = None) -> None:
-        #: The end of each silence, and what was said about it.
+        #: The end and the comment of each silence.
         self.until: dict[str, tuple[float, str]] = {} if until is None else until
 
     def holds_until(self, alarm: str, now: float) -> float | None:
-        """Return when the alarm's silence ends; None where it is not silenced."""
+        """Return when the alarm's silence ends; None if it is not silenced."""
         end, _ = self.until.get(alarm, (now, ""))
         if end > now:
             return end

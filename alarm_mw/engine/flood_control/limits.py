@@ -1,4 +1,4 @@
-"""What an alarm may be held back for: the limits that a configuration sets, and how they are written."""
+"""The limits of an alarm in a configuration, and their notation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-#: The highest number of firings, or of matches, that is counted: each takes eight bytes of memory.
+#: The largest count of firings or matches. Each takes eight bytes of memory.
 MOST = 10_000
 
 #: The longest time, in seconds: thirty days.
@@ -19,14 +19,14 @@ _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 class Rate(msgspec.Struct, frozen=True):
-    """At most `count` in any `window` seconds."""
+    """At most `count` firings in any `window` seconds."""
 
     count: int
     window: float
 
 
 def read_duration(given: str | float) -> float:
-    """Return the seconds that a number, or ``90s``, ``10m``, ``1.5h`` or ``1d`` are.
+    """Return the seconds of a number, or of ``90s``, ``10m``, ``1.5h`` or ``1d``.
 
     Raises `ValueError` with a sentence for the user.
     """
@@ -39,7 +39,7 @@ def read_duration(given: str | float) -> float:
 
 
 def read_rate(text: str) -> Rate:
-    """Return what ``20/1h`` or ``20/h`` says; raise `ValueError` with a sentence."""
+    """Parse ``20/1h`` or ``20/h``; raise `ValueError` with a sentence for the user."""
     number, slash, time = text.partition("/")
     found = _DURATION.fullmatch(time)
     if not slash or found is None or _NUMBER.fullmatch(number) is None:
@@ -57,7 +57,7 @@ def _in_bounds(seconds: float, given: str | float) -> float:
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What holds an alarm back: every key of it may stand in the alarm's table, under ``limits``."""
+    """The limits of an alarm: the keys of its table ``limits``."""
 
     rate: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""What was held back and that nobody has been told of yet, and the message that tells."""
+"""Pending digests: what was held back and not yet reported, and the message that reports it."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ import msgspec
 
 from alarm_mw.model.types import Reason, Record
 
-#: How many bytes of a line are kept to be shown.
+#: How many bytes of a line are kept for display.
 SHOWN = 1024
 
-#: What has held something back, where that is called otherwise than the reason.
+#: Names for reasons in messages, where they differ from the reason.
 _WHAT_HOLDS: Mapping[str, str] = {Reason.SILENCED: "a silence"}
 
 
 class PendingDigest(msgspec.Struct, array_like=True):
-    """What was held back of one alarm since its last message."""
+    """What was held back for one alarm since its last message."""
 
     #: The key of the first record.
     key: str
-    #: When the first and the last one came, in seconds since the epoch.
+    #: When the first and the last one arrived, in seconds since the epoch.
     since: float
     until: float
     first: bytes
     last: bytes
     count: int = 0
     reasons: dict[str, int] = {}
-    #: When it has to be told, in seconds of the memory's clock; None: with the alarm's next message.
+    #: When the digest is due, in seconds of the memory's clock; None: reported with the alarm's next message.
     due: float | None = None
 
 
 class PendingDigests:
-    """Counts what was held back of each alarm since its last message."""
+    """Counts what was held back for each alarm since its last message."""
 
     def __init__(self, alarms: dict[str, PendingDigest] | None = None) -> None:
         self.alarms: dict[str, PendingDigest] = {} if alarms is None else alarms
 
     def add(self, alarm: str, reason: Reason, first: Record, *, last: bytes, n: int = 1, due: float | None) -> None:
-        """Note `n` more of which `first` is the first and `last` the last line, to be told at `due`."""
+        """Add `n` firings, from the line `first` to the line `last`, to be reported at `due`."""
         pending = self.alarms.get(alarm)
         if pending is None:
             shown = first.message[:SHOWN]
@@ -51,7 +51,7 @@ class PendingDigests:
             pending.due = due
 
     def take(self, alarm: str) -> PendingDigest | None:
-        """Return what is to be told of an alarm, and forget it."""
+        """Remove and return the pending digest of an alarm."""
         return self.alarms.pop(alarm, None)
 
     def put_off(self, alarm: str, due: float) -> None:
@@ -61,12 +61,12 @@ class PendingDigests:
             pending.due = due
 
     def due(self) -> float | None:
-        """Return when the next one has to be told, None where none has to."""
+        """Return when the next digest is due, or None."""
         return min((pending.due for pending in self.alarms.values() if pending.due is not None), default=None)
 
 
 def text(pending: PendingDigest) -> bytes:
-    """Return the message for people: how many, since when, by which reasons, the first line and the last one."""
+    """Return the message: how many, since when, for which reasons, the first and the last line."""
     since = datetime.fromtimestamp(pending.since, UTC)
     head = f"{pending.count:,} more since {since:%Y-%m-%d %H:%M:%S} UTC"
     if (span := round(pending.until - pending.since)) > 0:
@@ -90,7 +90,7 @@ def _reasons(reasons: Mapping[str, int]) -> str:
 
 
 def _duration(seconds: int) -> str:
-    """Return seconds in the two largest units that they have: ``2 h 5 min``."""
+    """Return seconds in their two largest units: ``2 h 5 min``."""
     parts: list[str] = []
     for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
         n, seconds = divmod(seconds, size)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import msgspec
+from rich.text import Text
 
-from alarm_mw.cli.asking import Command, placed
-from alarm_mw.cli.dead_desk import Desk, DeskError, desk, desks
-from alarm_mw.cli.dead_tables import show_letter, show_letters
-from alarm_mw.delivery.dead_letters import Answer, Order
+from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, running, state_dirs
+from alarm_mw.cli.console import console as make_console
+from alarm_mw.cli.console import table as make_table
+from alarm_mw.cli.servers import Command, placed
+from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Letter, Order
+from alarm_mw.delivery.outbox.database import UnusableError, open_existing
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status when there is no such server or outbox.
 NO_OUTBOX = 1
@@ -68,7 +81,7 @@ def list_(  # noqa: PLR0917  # the command line's options
     if all_servers:
         _list_all(order, as_json=as_json)
         return
-    answer = _ask(_desk(state_dir, socket_path), order)
+    answer = _ask(_server_or_exit(state_dir, socket_path), order)
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(answer), indent=2))
     else:
@@ -80,10 +93,10 @@ def _list_all(order: Order, *, as_json: bool) -> None:
     """Show those of all servers; of one that cannot be asked it is said, and the others are shown."""
     answers: dict[str, Answer] = {}
     errors = []
-    for each in desks(os.environ):
+    for each in known_servers(os.environ):
         try:
             answers[str(each.place)] = each.carry_out(order)
-        except DeskError as error:
+        except UnreachableError as error:
             errors.append(f"alarm-mw: {error}")
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(answers), indent=2))
@@ -109,7 +122,7 @@ def _show_all(answers: dict[str, Answer]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(number: int, state_dir: str | None, socket_path: str | None, as_json: bool) -> None:
     """Show one letter whole."""
-    answer = _ask(_desk(state_dir, socket_path), Order(verb="list", ids=(number,)))
+    answer = _ask(_server_or_exit(state_dir, socket_path), Order(verb="list", ids=(number,)))
     for letter in answer.letters:
         if as_json:
             click.echo(json.dumps(msgspec.to_builtins(letter), indent=2))
@@ -137,7 +150,7 @@ def retry(  # noqa: PLR0917  # the command line's options
     them, whatever the receiver has asked for.
     """
     order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
-    answer = _ask(_desk(state_dir, socket_path), order)
+    answer = _ask(_server_or_exit(state_dir, socket_path), order)
     n = answer.retried_now
     click.echo(f"{answer.count} put back" + (f"; {n} that wait{'s is' if n == 1 else ' are'} tried now" if n else ""))
     _end(answer)
@@ -155,7 +168,7 @@ def drop(  # noqa: PLR0917  # the command line's options
     socket_path: str | None,
 ) -> None:
     """Throw letters away for good."""
-    answer = _ask(_desk(state_dir, socket_path), _order("drop", ids, alarms, is_all=is_all, waiting=waiting))
+    answer = _ask(_server_or_exit(state_dir, socket_path), _order("drop", ids, alarms, is_all=is_all, waiting=waiting))
     click.echo(f"{answer.count} dropped")
     _end(answer)
 
@@ -170,18 +183,18 @@ def _order(
     return msgspec.convert({"verb": verb, "ids": ids, "alarms": alarms, "waiting": waiting, "to": to}, Order)
 
 
-def _desk(state_dir: str | None, socket_path: str | None) -> Desk:
+def _server_or_exit(state_dir: str | None, socket_path: str | None) -> Server:
     try:
-        return desk(Path(state_dir) if state_dir else None, socket_path, os.environ)
-    except DeskError as error:
+        return find_server(Path(state_dir) if state_dir else None, socket_path, os.environ)
+    except UnreachableError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(NO_OUTBOX)
 
 
-def _ask(chosen: Desk, order: Order) -> Answer:
+def _ask(chosen: Server, order: Order) -> Answer:
     try:
         return chosen.carry_out(order)
-    except DeskError as error:
+    except UnreachableError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(NO_OUTBOX)
 
@@ -190,3 +203,133 @@ def _end(answer: Answer) -> None:
     for sentence in answer.refused:
         click.echo(f"alarm-mw: {sentence}", err=True)
     sys.exit(REFUSED if answer.refused else 0)
+
+
+#: Bytes of a message or an error that a line of the list shows.
+SHOWN = 200
+
+
+def show_letters(answer: Answer) -> None:
+    """Print a table of the letters, and how many there are."""
+    console = make_console()
+    if answer.letters:
+        table = make_table("id", "alarm", "when", "why", "attempts", "message", "error")
+        for letter in answer.letters:
+            cells = (str(letter.id), letter.alarm, _when(letter), _why(letter), str(letter.attempts))
+            table.add_row(*map(_text, cells), _first_line(letter.message), _text(letter.error, SHOWN))
+        console.print(table)
+    more = answer.count - len(answer.letters)
+    letters = "1 letter" if answer.count == 1 else f"{answer.count} letters"
+    console.print(letters + (f", {more} older ones are not shown" if more else ""))
+
+
+def show_letter(letter: Letter) -> None:
+    """Print all that is known of a letter."""
+    facts = {
+        "id": str(letter.id),
+        "alarm": letter.alarm,
+        "state": letter.state,
+        "why": _why(letter),
+        "attempts": str(letter.attempts),
+        "error": letter.error,
+        "fired": _time(letter.taken),
+        "dead since": _time(letter.died) if letter.died else "",
+        "source": letter.source,
+        "rule": letter.rule,
+        "key": letter.key,
+    }
+    console = make_console()
+    for name, fact in facts.items():
+        if fact:
+            console.print(Text(f"{name + ':':12}", "bold") + _text(fact), soft_wrap=True)
+    for line in printable_lines(letter.message.encode("utf-8", "backslashreplace")):
+        console.print(Text(f"  {line}"), soft_wrap=True)
+
+
+def _first_line(message: str) -> Text:
+    """Return the first line, and how many follow it."""
+    first, *others = message.removesuffix("\n").split("\n")
+    shown = _text(first, SHOWN)
+    return shown + Text(f" [+{len(others)} line{'' if len(others) == 1 else 's'}]") if others else shown
+
+
+def _why(letter: Letter) -> str:
+    return letter.reason or letter.state
+
+
+def _when(letter: Letter) -> str:
+    return _time(letter.died or letter.taken)
+
+
+def _time(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+
+
+def _text(text: str, limit: int | None = None) -> Text:
+    return Text(printable(text.removesuffix("\n"), limit))
+
+
+class UnreachableError(Exception):
+    """Nobody can be asked, or whoever was asked cannot answer: a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One server's."""
+
+    #: A state directory, or a records socket.
+    place: Path
+    is_socket: bool = False
+
+    def carry_out(self, order: Order) -> Answer:
+        """Have it done; raise `UnreachableError`. Blocks."""
+        if self.is_socket:
+            return _online(str(self.place), order)
+        if not (self.place / OUTBOX_NAME).exists():
+            raise UnreachableError(f"there is no outbox in {self.place}")
+        try:
+            claimed = StateDir.claim(self.place)
+        except OSError as error:
+            raise UnreachableError(f"the state directory {self.place} cannot be used: {error.strerror}") from error
+        if claimed is None:  # its server runs
+            return _online(str(self.place / SOCKET_NAME), order)
+        try:
+            return _offline(self.place / OUTBOX_NAME, order)
+        finally:
+            os.close(claimed.lock)
+
+
+def find_server(state_dir: Path | None, socket: str | None, environ: Mapping[str, str]) -> Server:
+    """Return the one that is meant; raise `UnreachableError` where that is not one."""
+    if socket or (not state_dir and environ.get(SOCKET_VARIABLE)):
+        return Server(Path(socket or environ[SOCKET_VARIABLE]), is_socket=True)
+    if state_dir:
+        return Server(state_dir)
+    found = [Server(path.parent) for path in running(environ)] or known_servers(environ)
+    if not found:
+        raise UnreachableError("no server has a default state directory here; give --state-dir")
+    if len(found) > 1:
+        choices = "".join(f"\n  --state-dir {each.place}" for each in found)
+        raise UnreachableError(f"there are several servers, give one of{choices}")
+    return found[0]
+
+
+def known_servers(environ: Mapping[str, str]) -> list[Server]:
+    """Return those of all default state directories."""
+    return [Server(path) for path in state_dirs(environ)]
+
+
+def _online(socket: str, order: Order) -> Answer:
+    try:
+        answer = ask_patiently(socket, "/dead", method="POST", body=msgspec.json.encode(order))
+        return msgspec.convert(answer, Answer)
+    except (NotRunningError, msgspec.ValidationError) as error:
+        raise UnreachableError(str(error)) from error
+
+
+def _offline(path: Path, order: Order) -> Answer:
+    try:
+        with contextlib.closing(Outbox(path, opened=open_existing(path))) as outbox:
+            return DeadLetters(outbox, is_running=False).carry_out(order)
+    except (UnusableError, sqlite3.Error) as error:
+        raise UnreachableError(str(error)) from error

@@ -9,10 +9,9 @@ from typing import Final
 
 import click
 
-from alarm_mw.cli.garbage import none_collected
 from alarm_mw.model.version import VERSION
 
-#: The verbs, each in the module of its name, in the order of the help.
+#: The verbs in the order of the help, each in the module of its name except where `_MODULES` says otherwise.
 VERBS: Final = (
     "run",
     "check",
@@ -26,6 +25,7 @@ VERBS: Final = (
     "plugins",
     "migrate",
 )
+_MODULES: Final = {"unsilence": "silence"}
 
 
 class Verbs(click.Group):
@@ -39,8 +39,8 @@ class Verbs(click.Group):
         """Return the verb, or None where there is no such one."""
         if cmd_name not in VERBS:
             return None
-        with none_collected():
-            command = getattr(importlib.import_module(f"alarm_mw.cli.{cmd_name}"), cmd_name)
+        module = importlib.import_module(f"alarm_mw.cli.{_MODULES.get(cmd_name, cmd_name)}")
+        command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
 

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 import click
 
-from alarm_mw.cli.garbage import none_collected
 from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
@@ -99,8 +98,7 @@ def settings_or_exit(found: Sources) -> Settings:
 
 def loaded_or_exit(found: Sources) -> Loaded:
     """Do the same, but return the settings with where they come from."""
-    with none_collected():
-        examined, loaded = read(found, os.environ, time.time())
+    examined, loaded = read(found, os.environ, time.time())
     complain(examined.warnings, "warning: ")
     if problems := examined.problems or unmakable(examined.settings):
         complain(problems)

@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from alarm_mw.cli.asking import find, needing_answers, placed
 from alarm_mw.cli.options import BAD_CONFIG
+from alarm_mw.cli.servers import find, needing_answers, placed
 from alarm_mw.transports.control import ask_patiently
 
 #: Seconds for thousands of rules to be compiled, and for what is under way to be done.

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from alarm_mw.cli.asking import find, needing_answers, placed
+from alarm_mw.cli.servers import find, needing_answers, placed
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently
@@ -75,11 +75,11 @@ def order(
     if alarm is not None and alarm not in answer["alarms"]:
         click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(answer['alarms'])}", err=True)
         sys.exit(UNKNOWN)
-    for sentence in told(answer["silences"]) or ["no alarm is silenced"]:
+    for sentence in describe_silences(answer["silences"]) or ["no alarm is silenced"]:
         click.echo(sentence)
 
 
-def told(silences: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def describe_silences(silences: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return a sentence for each silence: until when, and what was said about it; nothing that a terminal obeys."""
     return [_shown(alarm, **silence) for alarm, silence in silences.items()]
 
@@ -88,3 +88,18 @@ def _shown(alarm: str, seconds: float, comment: str) -> str:
     end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
     text = f"alarm {alarm} is silenced until {end}" + (f": {comment}" if comment else "")
     return printable(text.encode("utf-8", "backslashreplace"))
+
+
+@click.command()
+@click.argument("alarm", required=False)
+@click.option("--all", "is_all", is_flag=True, help="All alarms of the server.")
+@placed
+def unsilence(alarm: str | None, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
+    """End the silence of an alarm of a running server.
+
+    What it has held back is told at once. Prints what is silenced still, and until when. Exit status 1 when no server
+    answers, 2 for an alarm that is not configured.
+    """
+    if alarm is None and not is_all:
+        raise click.UsageError("which alarm's silence is to end? Name it, or give --all")
+    order(alarm, 0.0, "", state_dir, socket_path, is_all=is_all)

@@ -15,10 +15,10 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from alarm_mw.cli.asking import all_running, find, needing_answers, placed
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
-from alarm_mw.cli.silence import told
+from alarm_mw.cli.servers import all_running, find, needing_answers, placed
+from alarm_mw.cli.silence import describe_silences
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
@@ -95,7 +95,7 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_running(alarm, since), style="yellow"), soft_wrap=True)
     if n := answer["letters"]:
         console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
-    for sentence in told(answer["silences"]):
+    for sentence in describe_silences(answer["silences"]):
         console.print(_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Which running server a command is about, and what is said where none answers."""
+"""Which running server a command is about, and what is printed where none answers."""
 
 from __future__ import annotations
 

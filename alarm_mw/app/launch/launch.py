@@ -14,8 +14,14 @@ from typing import NoReturn
 import click
 import msgspec
 
-from alarm_mw.app.launch.abandoned import abandoned, told
-from alarm_mw.app.launch.state import StateDir, named_state_dir, own_state_dir, state_home
+from alarm_mw.app.launch.state import (
+    StateDir,
+    abandoned,
+    describe_abandoned,
+    named_state_dir,
+    own_state_dir,
+    state_home,
+)
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, asks_for_deaths
@@ -114,7 +120,7 @@ def _claim(state_dir: str | None, name: str, command: Sequence[str]) -> StateDir
         raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
     if not state_dir:
         for path, waiting in abandoned(claimed.path, os.environ):
-            click.echo(f"alarm-mw: {told(path, waiting)}", err=True)
+            click.echo(f"alarm-mw: {describe_abandoned(path, waiting)}", err=True)
     return claimed
 
 

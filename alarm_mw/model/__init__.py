@@ -1,1 +1,1 @@
-"""What all others speak of: records and firings, the protocols of plugins, errors, the values of options."""
+"""Shared types: records and firings, plugin protocols, errors, option values."""

@@ -6,7 +6,7 @@
     ├── ConfigError       the configuration is wrong; carries every problem found
     ├── OptionError       the options of a plugin are wrong; becomes a ConfigError with its place
     │   └── MissingError  what a plugin needs is not installed; an alarm with ``optional = true`` is left out
-    ├── PatternError      a regexp is wrong, or asks for what cannot be had; becomes a ConfigError with its place
+    ├── PatternError      a regexp is wrong or not supported; becomes a ConfigError with its place
     ├── RuleTimeout       a regexp took too long on a line
     ├── ActionError       an action could not deliver; says whether a retry can help
     └── NotRunningError   no master answers where one was expected
@@ -22,7 +22,7 @@ from alarm_mw.model.types import Where
 
 
 class AlarmError(Exception):
-    """The root of all errors that this package raises on purpose."""
+    """The base class of all errors that this package raises on purpose."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -56,7 +56,7 @@ class MissingError(OptionError):
 
 
 class PatternError(AlarmError):
-    """A regexp is wrong, or asks for what cannot be had.
+    """A regexp is wrong or not supported.
 
     `text` is a sentence for the user; `position` is the index in the pattern as the user wrote it, or None.
     """
@@ -68,7 +68,7 @@ class PatternError(AlarmError):
 
 
 class RuleTimeout(AlarmError):  # noqa: N818  # the word for it in the configuration, the ledger and the log
-    """A regexp took too long on a line: whether it matches is not known."""
+    """A regexp took too long on a line, so it is unknown whether it matches."""
 
 
 class ActionError(AlarmError):

@@ -1,4 +1,4 @@
-"""What a plugin implements: one main method each. The plugins that ship use nothing else."""
+"""Plugin protocols with one main method each. The built-in plugins use nothing else."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 from alarm_mw.model.types import Death, Firing, Place, Texts
 
-#: Put into ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
+#: Use as ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
 SECRET = msgspec.Meta(extra={"secret": True})
 
 MASK = "********"
@@ -27,15 +27,15 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `ValueError` with a sentence for the user.
     """
 
-    #: Whether an action with such options speaks to a person, so that ``alarm_rate`` is about it.
+    #: Whether the action notifies a person, so that ``alarm_rate`` applies to it.
     for_humans: ClassVar[bool] = True
-    #: The options that are ``socket-timeout`` in uWSGI's files where they are not given, in seconds.
+    #: Options in seconds whose default in uWSGI's files is ``socket-timeout``.
     socket_timeouts: ClassVar[tuple[str, ...]] = ()
-    #: Whether an attempt has no time limit in uWSGI's files.
+    #: Whether attempts have no time limit if the alarm comes from uWSGI's files.
     is_unlimited_in_uwsgi: ClassVar[bool] = False
-    #: Whether an alarm with such options can have a `title` and a `text` of its own.
+    #: Whether the alarm can have its own `title` and `text`.
     has_texts: ClassVar[bool] = True
-    #: The options that are templates where the alarm has texts for people.
+    #: Options that are templates if the alarm has texts for people.
     templates: ClassVar[tuple[str, ...]] = ()
 
     def about(self) -> str:
@@ -43,7 +43,7 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return ""
 
     def warnings(self) -> tuple[str, ...]:
-        """Return a sentence for each thing that is allowed and probably not meant; `alarm-mw check` shows them."""
+        """Return warnings about values that are allowed but probably not intended; `alarm-mw check` shows them."""
         return ()
 
     def __repr__(self) -> str:
@@ -66,14 +66,14 @@ def secrets(options: type[PluginOptions]) -> frozenset[str]:
 
 
 class Processes(Protocol):
-    """The application's processes that an action can reach; its methods belong on the event loop."""
+    """The application's processes that an action can reach. Call its methods on the event loop."""
 
     async def raise_signal(self, number: int) -> bool:
-        """Have the handlers of uWSGI's signal `number` run, and return whether some process took it."""
+        """Run the handlers of uWSGI signal `number`, and return whether a process accepted it."""
         ...
 
     async def send_to_mule(self, mule: int, firing: Firing) -> None:
-        """Return when mule number `mule`, or any for 0, is done with the message; raise `ActionError`."""
+        """Return when mule number `mule`, or any mule for 0, has handled the message; raise `ActionError`."""
         ...
 
 
@@ -97,7 +97,7 @@ class PopenOptions(TypedDict):
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """As whom, where and with which variables commands and mules run; what is empty is inherited from the master."""
+    """User, directory and environment of commands and mules; empty values are inherited from the master."""
 
     uid: Annotated[str, msgspec.Meta(description="user, by name or number")] = ""
     gid: Annotated[str, msgspec.Meta(description="group, by name or number; supplementary groups are dropped")] = ""
@@ -123,11 +123,11 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         return int(self.gid) if self.gid.isdecimal() else grp.getgrnam(self.gid).gr_gid
 
     def environment(self, inherited: Mapping[str, str]) -> dict[str, str]:
-        """Return the environment that `inherited` becomes."""
+        """Return the environment made from `inherited`."""
         return {name: value for name, value in {**inherited, **self.env}.items() if name not in self.unenv}
 
     def popen_options(self) -> PopenOptions:
-        """Return the arguments of `subprocess.Popen` that have a process run so, its environment apart.
+        """Return the arguments for `subprocess.Popen`, without the environment.
 
         Only root can change the user and the group: both are ignored elsewhere, as in uWSGI.
         """
@@ -142,7 +142,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class ActionContext(msgspec.Struct, frozen=True):
-    """What an action may know of the program around it."""
+    """What an action may know of its surroundings."""
 
     #: The alarm's name.
     alarm: str
@@ -152,13 +152,13 @@ class ActionContext(msgspec.Struct, frozen=True):
     server_pid: Callable[[], int | None] = _unknown
     #: The workers and mules under ``alarm-mw run``, else None.
     processes: Processes | None = None
-    #: Writes bytes to the log where that needs no waiting, and returns whether it did; `write_log` may block.
+    #: Writes bytes to the log if that does not block, and returns whether it did; `write_log` may block.
     write_log_at_once: Callable[[bytes], bool] = _cannot
-    #: As whom and where commands run.
+    #: User and directory of commands.
     execution: Execution = Execution()
-    #: Where its messages come from.
+    #: The origin of its messages.
     place: Place = Place()
-    #: What it says to people; None: uWSGI's messages, byte for byte, as an ini file and flags want it.
+    #: Its texts for people; None: uWSGI's messages byte for byte, as for ini files and flags.
     texts: Texts | None = None
 
 
@@ -171,14 +171,14 @@ class Action(Protocol):
     """
 
     Options: ClassVar[type[PluginOptions]]
-    #: How many firings of one alarm may be under way at once; 1 keeps their order.
+    #: Maximum number of firings of one alarm in delivery at once; 1 keeps their order.
     concurrency: ClassVar[int]
 
     def __init__(self, options: PluginOptions, context: ActionContext) -> None: ...
 
     @classmethod
     def from_uwsgi(cls, args: str) -> PluginOptions:
-        """Return the options that stand after ``plugin:`` in uWSGI's syntax; raise `OptionError`."""
+        """Parse the options after ``plugin:`` in uWSGI's syntax; raise `OptionError`."""
         ...
 
     async def __aenter__(self) -> Self: ...
@@ -186,7 +186,7 @@ class Action(Protocol):
     async def __aexit__(self, *exc: object) -> None: ...
 
     def deliver(self, firing: Firing) -> Awaitable[None] | None:
-        """Return when the firing is delivered; raise `ActionError` when it is not.
+        """Deliver the firing and return; raise `ActionError` if it was not delivered.
 
         A coroutine function runs on the event loop; a plain function runs in a thread of its own and may block.
         """
@@ -195,24 +195,24 @@ class Action(Protocol):
 
 @runtime_checkable
 class Previewed(Protocol):
-    """An action that can say what it would send."""
+    """An action that can preview what it would send."""
 
     def preview(self, firing: Firing) -> str:
-        """Return what `deliver` would send, for people, with stars for secrets. Neither blocks nor sends."""
+        """Return what `deliver` would send, with secrets masked. Does not block and sends nothing."""
         ...
 
 
-#: Calls what it is given with every death while the context that it returns lasts.
+#: Calls the given function with every death while the returned context is open.
 WatchDeaths = Callable[[Callable[[Death], None]], AbstractContextManager[None]]
 
 
 def no_deaths(_: Callable[[Death], None]) -> AbstractContextManager[None]:
-    """Return a context in which nothing is told, where there is no server (`WatchDeaths`)."""
+    """Return an empty context, for use without a server (`WatchDeaths`)."""
     return nullcontext()
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing, in the place of what a context does not offer."""
+    """Do nothing: the default for what a context does not offer."""
 
 
 class MonitorContext(msgspec.Struct, frozen=True):
@@ -220,7 +220,7 @@ class MonitorContext(msgspec.Struct, frozen=True):
 
     #: The monitor's name in the configuration: ``fd``, ``backlog``, …
     monitor: str
-    #: Fires the monitor's alarms with this message, past the rules; returns at once. From any thread.
+    #: Fires the monitor's alarms with this message, without a rule. Does not block; callable from any thread.
     fire: Callable[[bytes], None]
     #: Returns the process id of the server under ``alarm-mw run``, else None.
     server_pid: Callable[[], int | None]
@@ -230,15 +230,15 @@ class MonitorContext(msgspec.Struct, frozen=True):
     metrics: Callable[[], Mapping[str, int]] = dict
     #: Adds a number to one of the application's metrics.
     add_to_metric: Callable[[str, int], None] = _ignore
-    #: Fires like `fire`; what comes again under the same key, after a restart of the master too, fires once.
+    #: Like `fire`, but fires once per key, also over restarts of the master.
     fire_once: Callable[[bytes, str], None] = _ignore
-    #: Calls back, on the event loop, with each death of one of the server's processes while the context lasts.
+    #: Calls back on the event loop with each death of a server process while the context is open.
     deaths: WatchDeaths = no_deaths
 
 
 @runtime_checkable
 class Monitor(Protocol):
-    """Waits for a condition that is not a line; made once per entry in the configuration."""
+    """Waits for a condition other than a line; created once per entry in the configuration."""
 
     Options: ClassVar[type[PluginOptions]]
 
@@ -246,12 +246,12 @@ class Monitor(Protocol):
 
     @classmethod
     def from_uwsgi(cls, args: str) -> PluginOptions:
-        """Return the options that stand behind the alarm's name in uWSGI's syntax; raise `OptionError`."""
+        """Parse the options after the alarm's name in uWSGI's syntax; raise `OptionError`."""
         ...
 
     async def run(self) -> None:
         """Watch, on the event loop, until cancelled.
 
-        An exception is logged, and the monitor is run again after a pause. One that returns has nothing left to watch.
+        An exception is logged, and the monitor is restarted after a pause. Return if there is nothing left to watch.
         """
         ...

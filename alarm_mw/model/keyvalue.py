@@ -1,4 +1,4 @@
-"""uWSGI's lists of ``key=value;key=value``, and the options made of them."""
+"""uWSGI's lists of ``key=value;key=value``, and the options parsed from them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def split(args: str) -> list[tuple[str, str]]:
 
 
 def split_url(args: str) -> dict[str, str]:
-    """Return the values of ``URL;key=value…`` by their keys: what has no key is the `url`, even one with a query."""
+    """Return the values of ``URL;key=value…`` by key; the part without a key is the `url`, even if it has a query."""
     return dict(map(_named, split(args)))
 
 
@@ -59,7 +59,7 @@ def comma_list(value: str) -> tuple[str, ...]:
 
 def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
     """Return `` (did you mean 'x'?)`` for the known word nearest to `word`, else nothing; `likeness` is at most 1."""
-    with held_off():  # only mistakes need it, and a start need not wait for it
+    with held_off():  # imported only for mistakes, to keep the start fast
         from difflib import get_close_matches  # noqa: PLC0415
 
     near = get_close_matches(word, list(known), 1, likeness)
@@ -67,7 +67,7 @@ def did_you_mean(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
 
 
 def choices(kind: object) -> str:
-    """Return ``expected 'a' or 'b'`` for a type that allows so many texts only; else nothing."""
+    """Return ``expected 'a' or 'b'`` for a type with a few allowed texts, otherwise an empty text."""
     info = msgspec.inspect.type_info(kind)
     if isinstance(info, msgspec.inspect.Metadata):
         info = info.type
@@ -78,7 +78,7 @@ def choices(kind: object) -> str:
 
 
 def build(options: type[T], values: Mapping[str, str]) -> T:
-    """Return `options` made of the texts in `values`; raise `OptionError` with everything that is wrong.
+    """Return `options` parsed from the texts in `values`; raise `OptionError` with every mistake.
 
     Numbers, booleans (``true``/``false``, ``yes``/``no``, ``on``/``off``, ``1``/``0``) and comma lists are read as the
     field's type wants them.
@@ -130,6 +130,6 @@ def _boolean(text: str) -> bool:
 
 
 def check_ca_file(path: str) -> None:
-    """Check that the file of trusted certificates is one, where one is named; raise `ValueError` where it is not."""
+    """Check that the named file of trusted certificates exists; raise `ValueError` if it does not."""
     if path and not os.path.isfile(path):
         raise ValueError(f"ca_file {path!r} is no file, or may not be looked at")

@@ -1,4 +1,4 @@
-"""Tells whether the running code is alarm code, whose records the rules do not look at."""
+"""Detects whether the running code is alarm code, whose records the rules ignore."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ OUR_LOGGER = "alarm_mw"
 _LENGTH = len(OUR_LOGGER)
 _ENDS = ("", ".")
 
-#: Looked up once: every record asks.
+#: Bound once, because every record uses it.
 _is_in_alarm_code = in_alarm_code.get
 
 
 def is_by_alarm(logger: str) -> bool:
-    """Return whether a record of this logger, made here and now, is made by alarm code."""
+    """Return whether a record of this logger, created now, comes from alarm code."""
     return _is_in_alarm_code() or (logger[:_LENGTH] == OUR_LOGGER and logger[_LENGTH : _LENGTH + 1] in _ENDS)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 
-@functools.cache  # a configuration may have ten thousand alarms
+@functools.cache  # because a configuration may have ten thousand alarms
 def _modules(path: tuple[str, ...]) -> frozenset[str]:
     return frozenset(module.name for module in pkgutil.iter_modules(path))
 
@@ -32,15 +32,15 @@ def _imported(module: str, name: str) -> object:
 class Registry(msgspec.Struct, Generic[P], frozen=True):
     """The plugins of one kind. The module or package ``x`` of their package has the class ``X`` + kind."""
 
-    #: What one is: ``action``, ``monitor``.
+    #: The kind of plugin: ``action`` or ``monitor``.
     kind: str
-    #: What messages call one.
+    #: The noun in messages.
     noun: str
     #: The name of the package of those that ship, and of the group of entry points in which others offer theirs.
     package: str
     #: The package's folders.
     path: tuple[str, ...]
-    #: What a class must have to be taken for one.
+    #: Attributes that a plugin class must have.
     interface: tuple[str, ...]
     #: What is to be said of names that are none, and that people give: of services and protocols.
     hints: Mapping[str, str] = {}
@@ -81,7 +81,7 @@ class Registry(msgspec.Struct, Generic[P], frozen=True):
             plugin = load()
         except ModuleNotFoundError as error:
             raise MissingError(self._missing(name, error.name or str(error))) from error
-        except (Exception, SystemExit) as error:  # the code of others, which may do anything
+        except (Exception, SystemExit) as error:  # foreign code may raise anything
             text = f"{self.noun} {name!r} cannot be loaded from {place}: {type(error).__name__}: {error}"
             raise OptionError(text) from error
         if absent := [part for part in self.interface if not hasattr(plugin, part)]:

@@ -1,11 +1,11 @@
-"""What others wrote made safe to show: in a log, on a terminal, in an error text, in the line of a request."""
+"""Makes foreign text safe to show in a log, on a terminal, in an error text or in the line of a request."""
 
 from __future__ import annotations
 
 import re
 
-#: What a terminal could obey or a reader could be misled by: control characters except the tab, what was not UTF-8,
-#: the marks that turn the direction of text around, and what XML cannot hold.
+#: Characters that could control a terminal or mislead a reader: control characters except the tab, bytes that were not
+#: UTF-8, bidirectional marks, and characters that XML cannot contain.
 _HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
 
 
@@ -13,7 +13,7 @@ def printable(given: bytes | str, limit: int | None = None) -> str:
     r"""Return `given` as one line of text that can be shown anywhere.
 
     Control characters and bytes that are not UTF-8 become ``\xNN``, other hidden characters ``\uNNNN``; a tab stays.
-    At most `limit` bytes, or characters of a text, are looked at; ``…`` stands for the rest.
+    At most `limit` bytes, or characters of a text, are shown; ``…`` replaces the rest.
     """
     cut = given if limit is None else given[:limit]
     shown = _HIDDEN.sub(_escape, cut if isinstance(cut, str) else cut.decode("utf-8", "surrogateescape"))
@@ -31,6 +31,6 @@ def _escape(match: re.Match[str]) -> str:
     if char.isascii():
         return f"\\x{ord(char):02x}"
     if "\udc80" <= char <= "\udcff":
-        # A byte that was not UTF-8: `surrogateescape` keeps it in the low half of the code.
+        # A byte that was not UTF-8: `surrogateescape` stores it in the low byte.
         return f"\\x{ord(char) & 0xFF:02x}"
     return f"\\u{ord(char):04x}"

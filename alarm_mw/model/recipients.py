@@ -1,4 +1,4 @@
-"""Who has got a firing, over several attempts: one that refuses does not keep it from the others."""
+"""Tracks which recipients got a firing over several attempts, so that one refusal does not affect the others."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from alarm_mw.model.types import Firing
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why one recipient has not got it, and whether it may later. Never holds a secret."""
+    """Why one recipient did not get a firing, and whether a retry can help. Never contains a secret."""
 
     text: str
     retry: bool
 
 
 class Recipients:
-    """The recipients of one alarm, whose firings come one after the other."""
+    """The recipients of one alarm with one firing at a time."""
 
     def __init__(self, everybody: Sequence[str], plugin: str, write_log: Callable[[bytes], None]) -> None:
         self._everybody = tuple(everybody)
@@ -30,19 +30,19 @@ class Recipients:
         self._has_reached = False
 
     def left(self, firing: Firing) -> tuple[str, ...]:
-        """Return who still has to get `firing`: everybody, unless the last attempt was at the same one.
+        """Return the recipients who still need `firing`: all of them, unless the last attempt was for the same firing.
 
-        Where nobody was left, everybody counts again: it was a dead letter, and somebody has put it back.
+        If nobody was left, all count again: the firing was a dead letter and is being retried.
         """
         if firing.id != self._firing or not self._left:
             self._firing, self._left, self._has_reached = firing.id, self._everybody, False
         return self._left
 
     def settle(self, refusals: Mapping[str, Refusal]) -> None:
-        """Take note of who did not get it.
+        """Record who did not get it.
 
-        Returns when at least one got it and nobody is left who may still; who refused for good is named in the log.
-        Raises `ActionError` otherwise.
+        Returns if at least one recipient got it and no retry can help the others; permanent refusals are logged. Raises
+        `ActionError` otherwise.
         """
         self._has_reached = self._has_reached or any(recipient not in refusals for recipient in self._left)
         self._left = tuple(recipient for recipient, refusal in refusals.items() if refusal.retry)

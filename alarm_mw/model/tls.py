@@ -1,4 +1,4 @@
-"""Which certificates are trusted: one answer for all actions."""
+"""Trusted certificates, the same for all actions."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from alarm_mw.model.errors import OptionError
 
 
 def client_context(*, ca_file: str = "", verify: bool = True) -> ssl.SSLContext:
-    """Return a context that trusts `ca_file` (PEM), else what the system trusts; with `verify` false anybody.
+    """Return a context that trusts `ca_file` (PEM), or what the system trusts, or with `verify` false any certificate.
 
-    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` are heeded, as everywhere in OpenSSL. Raises `OptionError`.
+    ``SSL_CERT_FILE`` and ``SSL_CERT_DIR`` apply, as everywhere in OpenSSL. Raises `OptionError`.
     """
     try:
         context = ssl.create_default_context(cafile=ca_file or None)

@@ -1,4 +1,4 @@
-"""The facts that travel through the program: frozen, slotted, without behaviour of their own."""
+"""The values that travel through the program: frozen, without behavior of their own."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import msgspec
 
 
 class Reason(enum.StrEnum):
-    """The named cause of everything that was not delivered; each one is counted in the ledger."""
+    """The cause of everything that was not delivered; each is counted in the ledger."""
 
     #: The line begins with ``[uwsgi-alarm``: it was written by alarm code.
     ALARM_MARK = "alarm_mark"
@@ -17,7 +17,7 @@ class Reason(enum.StrEnum):
     ALARM_ORIGIN = "alarm_origin"
     #: The rule's regexp took longer than its time limit on this line, and no other rule matched it.
     RULE_TIMEOUT = "rule_timeout"
-    #: The line passed unjudged: the screen failed on it, or no master could be started for a while.
+    #: The rules were not applied: the prefilter failed on the line, or no master could be started for a while.
     UNJUDGED = "unjudged"
     #: A ``not-log-alarm`` rule ended the scan before any rule had fired.
     EXCLUDED = "excluded"
@@ -27,40 +27,40 @@ class Reason(enum.StrEnum):
     NO_MASTER = "no_master"
     #: The same message as the alarm's last one, within ``alarm-freq`` seconds.
     SAME_MESSAGE = "same_message"
-    #: A message that the alarm has fired within its ``repeat_after``, whatever it fired in between.
+    #: The alarm fired the same message within its ``repeat_after``, whatever it fired in between.
     REPEAT = "repeat"
-    #: The alarm had fired as often as its ``rate`` allows.
+    #: The alarm reached its ``rate``.
     RATE = "rate"
-    #: All alarms for humans together had fired as often as ``alarm_rate`` allows.
+    #: All alarms for humans together reached ``alarm_rate``.
     ALARM_RATE = "alarm_rate"
-    #: The rule asks for ``count`` matches ``within`` a time, and this one was not yet the last of them.
+    #: The rule requires ``count`` matches ``within`` a time, and this match did not reach that count.
     BELOW_THRESHOLD = "below_threshold"
-    #: Somebody has silenced the alarm for a time.
+    #: The alarm is silenced.
     SILENCED = "silenced"
     #: The alarm's own text kept coming back.
     LOOP = "loop"
-    #: The same record was seen twice: through the handler and through the output pipe, or by two of our sources.
+    #: The same record was seen twice: by the handler and in the output, or by two sources.
     ECHO = "echo"
-    #: The alarm is optional, and what its action needs is not installed.
+    #: The alarm is optional, and a package or program that its action needs is not installed.
     UNAVAILABLE = "unavailable"
-    #: The outbox holds this very firing already (a master was replaced in between).
+    #: The outbox already contains this firing (a master was replaced in between).
     DUPLICATE = "duplicate"
     #: ``alarm()`` named an alarm that is not configured.
     UNKNOWN_ALARM = "unknown_alarm"
-    #: The receiver refused the message; trying again cannot help.
+    #: The receiver refused the message, and a retry cannot help.
     REFUSED = "refused"
-    #: Delivery was retried for ``give_up_after`` seconds in vain.
+    #: Delivery failed for ``give_up_after`` seconds.
     GAVE_UP = "gave_up"
-    #: What the outbox holds of the firing cannot be read, as after a fault of the disk.
+    #: The firing in the outbox cannot be read, for example after a disk fault.
     UNREADABLE = "unreadable"
     #: The outbox could not be written, so the firing was lost.
     OUTBOX_FAILED = "outbox_failed"
-    #: As many firings waited in the outbox as it may hold, so the firing was lost.
+    #: The outbox was full, so the firing was lost.
     OUTBOX_FULL = "outbox_full"
-    #: Somebody gave up what nobody delivered: ``alarm-mw dead drop``.
+    #: Dropped by ``alarm-mw dead drop``.
     DISCARDED = "discarded"
-    #: The process ended before the firing could be delivered (only where nothing is durable), or before the master had
-    #: read the record.
+    #: The process ended before the firing was delivered (only without a durable outbox), or before the master read the
+    #: record.
     SHUTDOWN = "shutdown"
 
 
@@ -123,7 +123,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RequestConditions(msgspec.Struct, frozen=True):
-    """What a rule asks of a request; all that is given must hold."""
+    """A rule's conditions on requests; all given conditions must hold."""
 
     #: In capitals; empty: any.
     methods: tuple[str, ...] = ()
@@ -131,11 +131,11 @@ class RequestConditions(msgspec.Struct, frozen=True):
     path: str | None = None
     #: First and last of each range of status codes; empty: any, and none.
     statuses: tuple[tuple[int, int], ...] = ()
-    #: It took more than so many seconds.
+    #: It took longer than this, in seconds.
     slower_than: float | None = None
-    #: Its body had more than so many bytes.
+    #: Its body is larger than this, in bytes.
     request_larger_than: int | None = None
-    #: The response's body had more than so many bytes.
+    #: The body of the response is larger than this, in bytes.
     response_larger_than: int | None = None
     #: The application raised an exception: a regexp of Python's, searched in the qualified names of its class and of
     #: that one's bases. Empty: any exception.
@@ -146,9 +146,9 @@ class RequestConditions(msgspec.Struct, frozen=True):
     clients: tuple[str, ...] = ()
     #: The client has left before the response's end.
     disconnected: bool = False
-    #: It was under way for so many seconds and had not ended; without it, only requests that have ended are asked.
+    #: It has been running for this many seconds without ending; None: the rule applies to finished requests.
     unfinished_after: float | None = None
-    #: Read from the lines of a server's access log, rather than told by a middleware.
+    #: Read from the lines of a server's access log rather than from a middleware.
     access_log: bool = False
 
 
@@ -166,44 +166,44 @@ class Rule(msgspec.Struct, frozen=True):
     level: int | None = None
     #: Only records of this logger and its children.
     logger: str | None = None
-    #: Fires at the last of so many matches …
+    #: Fires at this many matches …
     count: int = 1
-    #: … within so many seconds.
+    #: … within this many seconds.
     within: float = 0.0
     #: Only requests for which these conditions hold; the regexp may then be empty.
     request: RequestConditions | None = None
     where: Where = NOWHERE
-    #: What people call it; empty: nothing.
+    #: Its name for people; empty if it has none.
     name: str = ""
-    #: Names and values that its firings carry.
+    #: Labels of its firings.
     labels: tuple[tuple[str, str], ...] = ()
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a message can say of the rule that fired, beside its regexp."""
+    """Facts about the rule that fired, beside its regexp."""
 
     name: str = ""
     labels: Mapping[str, str] = {}
-    #: It fired at the last of so many matches …
+    #: It fired at this many matches …
     count: int = 1
-    #: … within so many seconds.
+    #: … within this many seconds.
     within: float = 0.0
-    #: The request took more than so many seconds.
+    #: The request took longer than this, in seconds.
     slower_than: float | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
-    """Where an alarm's messages come from."""
+    """The origin of an alarm's messages."""
 
     host: str = ""
-    #: The server's name, where it was given one.
+    #: The server's name, if it has one.
     name: str = ""
     #: Those of the configuration and of the alarm.
     labels: Mapping[str, str] = {}
 
 
 class Texts(msgspec.Struct, frozen=True):
-    """What an alarm says to people: templates in place of the default texts where they are not empty."""
+    """The texts of an alarm for people: templates that replace the default texts if they are not empty."""
 
     title: str = ""
     text: str = ""
@@ -226,13 +226,13 @@ class Firing(msgspec.Struct, frozen=True):
     held_back: int = 0
     #: When the first of them was held back, in seconds since the epoch.
     held_since: float | None = None
-    #: Nothing new has happened: the message tells of what was held back.
+    #: A digest: the message only reports what was held back.
     is_digest: bool = False
-    #: For how many firings it stands, where the alarm has a ``group_wait``.
+    #: How many firings it represents, if the alarm has a ``group_wait``.
     count: int = 1
-    #: The alarms that could not deliver it and handed it over, the first one first.
+    #: The alarms that could not deliver it and handed it over, in order.
     via: tuple[str, ...] = ()
-    #: Of a rule with a name, labels or a limit to tell of; None for all others.
+    #: For a rule with a name, labels or a limit; None otherwise.
     trigger: Trigger | None = None
 
     @property
@@ -255,26 +255,26 @@ class Verdict(msgspec.Struct, frozen=True):
     held: tuple[Held, ...] = ()
     #: Every alarm whose rule matched, in the order of the rules, each once.
     matched: tuple[str, ...] = ()
-    #: Why the record as a whole was not put to the rules, or ended in an exclusion.
+    #: Why the rules were not applied to the record, or that an exclusion ended the scan.
     skipped: Reason | None = None
     #: Indexes of the rules whose regexp was cut off at its time limit.
     cut_off: tuple[int, ...] = ()
 
 
 class Death(msgspec.Struct, frozen=True):
-    """How one of the server's processes ended, as far as that is known."""
+    """How a process of the server ended, as far as known."""
 
     #: Unique to this death and the same after a restart of the master.
     key: str
-    #: 0 where it is not known which process it was.
+    #: 0 if unknown.
     pid: int = 0
-    #: Its command line; empty where it is not known.
+    #: Its command line; empty if unknown.
     command: str = ""
-    #: Its exit status, or a signal's number below zero, as `subprocess` has it; None where it is not known.
+    #: Its exit status, or a negative signal number, as in `subprocess`; None if unknown.
     returncode: int | None = None
-    #: Was it the server itself, rather than a process below it?
+    #: Whether it was the server itself rather than one of its child processes.
     is_server: bool = False
-    #: The kernel killed it because memory ran out.
+    #: Whether the kernel's OOM killer killed it.
     out_of_memory: bool = False
-    #: What `faulthandler` wrote at its end, line by line; empty where that was nothing.
+    #: The lines that `faulthandler` wrote at its end; empty if none.
     dump: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Waits for conditions that are not lines: one module or package per monitor, named as in the configuration."""
+"""Monitors wait for conditions other than lines: one module or package each, named as in the configuration."""
 
 from __future__ import annotations
 

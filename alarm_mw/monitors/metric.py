@@ -11,12 +11,12 @@ import msgspec
 from alarm_mw.model.interfaces import MonitorContext, PluginOptions
 from alarm_mw.model.keyvalue import build, split_commas
 
-#: How the names of the ledger's columns begin.
+#: Prefixes of the names of ledger columns.
 LEDGER = ("source.", "alarm.")
 
 
 class MetricOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `metric` monitor can be told."""
+    """The options of the monitor `metric`."""
 
     key: Annotated[str, msgspec.Meta(min_length=1, description="the metric's name")]
     value: Annotated[int, msgspec.Meta(description="fires when the metric is as high, or higher")]
@@ -34,7 +34,7 @@ class MetricOptions(PluginOptions, frozen=True, kw_only=True):
     interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two looks")] = 1.0
 
     def __post_init__(self) -> None:
-        """Check that what is to be set back can be."""
+        """Check that `reset` names a metric that can be set."""
         if self.reset is not None and self.key.startswith(LEDGER):
             raise ValueError(f"reset: {self.key!r} is a column of the ledger, which only grows")
         if self.reset is not None and self.reset >= self.value:
@@ -42,9 +42,9 @@ class MetricOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class MetricMonitor:
-    """Fires when a metric reaches a value: one that the application counts, or a column of the ledger.
+    """Fires when a metric of the application or a column of the ledger reaches a value.
 
-    The message is the metric's name, as in uWSGI, where there is no `msg`.
+    Without `msg`, the message is the metric's name, as in uWSGI.
     """
 
     Options: ClassVar[type[PluginOptions]] = MetricOptions
@@ -60,27 +60,27 @@ class MetricMonitor:
         return build(MetricOptions, dict(split_commas(args)))
 
     async def run(self) -> None:
-        """Look at the metric, again and again."""
+        """Check the metric periodically."""
         while True:
             found = self._context.metrics().get(self._options.key, 0)
             text = self._threshold.look(found, time.monotonic())
             if text is not None:
                 self._context.fire(text.encode("utf-8", "surrogateescape"))
             if self._threshold.is_reached and self._options.reset is not None:
-                # By the difference: what is counted meanwhile is not lost.
+                # Subtract the difference, so that concurrent counts are not lost.
                 self._context.add_to_metric(self._options.key, self._options.reset - found)
                 self._threshold.was_reset()
             await asyncio.sleep(self._options.interval)
 
 
 class Threshold:
-    """Decides when a metric is told of. Pure: value and time come in, messages come out."""
+    """Decides when a metric fires. Pure: value and time come in, messages come out."""
 
     def __init__(self, options: MetricOptions) -> None:
         self._options = options
         self._told: float | None = None
         self._before: tuple[int, float] | None = None
-        #: Whether the metric was as high when it was last looked at.
+        #: Whether the metric had reached the value at the last check.
         self.is_reached = False
 
     def look(self, value: int, now: float) -> str | None:
@@ -95,7 +95,7 @@ class Threshold:
         return None
 
     def was_reset(self) -> None:
-        """Note that the metric was set back: it has not come down by itself."""
+        """Record that the metric was reset, so that this does not count as recovery."""
         self.is_reached = False
         self._before = None
 

@@ -27,31 +27,31 @@ _ALL = 100
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """A listen queue, and the server's descriptor of its socket, where it is the server's."""
+    """A listen queue, with the server's descriptor of its socket if the server owns it."""
 
     listener: Listener
     fd: int | None = None
 
     def __str__(self) -> str:
-        """Return what uWSGI calls it."""
+        """Return uWSGI's name for it."""
         fd = "" if self.fd is None else f" (fd: {self.fd})"
         return f'listen queue of socket "{self.listener.address}"{fd}'
 
     @property
     def state(self) -> str:
-        """How many connections wait, of how many that may."""
+        """The number of waiting connections and their limit."""
         return f"({self.listener.queued}/{self.listener.limit})"
 
 
 class Fullness:
-    """Remembers which queues were full, so that each is told of once, and once again when that is over."""
+    """Remembers which queues were full, so that each fires once, and once more when that is over."""
 
     def __init__(self, percent: int) -> None:
         self._percent = percent
         self._full: dict[int, Queue] = {}
 
     def look(self, queues: Iterable[Queue]) -> Iterator[str]:
-        """Yield a sentence for each queue that became full or ceased to be, or whose socket was closed meanwhile."""
+        """Yield a message for each queue that became full, is no longer full, or whose socket was closed."""
         before, self._full = self._full, {}
         for queue in queues:
             was_full = before.pop(queue.listener.inode, None) is not None
@@ -102,12 +102,12 @@ def serves(listener: Listener, wanted: str | tuple[str, int], file: tuple[int, i
     return listener.address in {join(each, port) for each in (host, "0.0.0.0", "::")}  # noqa: S104  # compared only
 
 
-#: After so many looks it is asked anew whose a socket is, though no socket is new: one may have been handed over.
+#: The owners of sockets are looked up again after this many checks, because a socket may have been passed on.
 ASK_ANEW = 10
 
 
 class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `backlog` monitor can be told."""
+    """The options of the monitor `backlog`."""
 
     sockets: Annotated[
         tuple[str, ...],
@@ -123,7 +123,7 @@ class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class BacklogMonitor:
-    """Fires when as many connections wait at a socket as may, and once more when that is over.
+    """Fires when a listen queue is full, and once more when that is over.
 
     Beyond that the kernel turns clients away. The sockets are those at which the server's processes listen, TCP or
     unix, found by themselves; in process, those of this process and its children. Named ones may be anybody's.
@@ -136,7 +136,7 @@ class BacklogMonitor:
         self._context = context
         self._fullness = Fullness(options.percent)
         self._wanted = [(name, named(name)) for name in options.sockets]
-        #: Whose sockets are looked for: under `run` the server's, and where there is none, this process's.
+        #: The process whose sockets are watched: the server under `run`, otherwise this process.
         self._in_process = context.server_pid() is None
         self._owned: dict[int, int] = {}
         self._seen: tuple[int | None, frozenset[int]] | None = None
@@ -148,7 +148,7 @@ class BacklogMonitor:
         return build(BacklogOptions, dict(split(args.strip())))
 
     async def run(self) -> None:
-        """Look at the queues, again and again."""
+        """Check the queues periodically."""
         with SocketDiagnosis() as diagnosis:
             while True:
                 for text in self._fullness.look(self._queues(diagnosis.listeners())):
@@ -165,7 +165,7 @@ class BacklogMonitor:
                 yield Queue(listener, fd)
 
     def _find_owned(self, inodes: frozenset[int]) -> None:
-        """Look into the processes, but only when a socket or the server is new: this costs more than all the rest."""
+        """Look up the owners of sockets, but only if a socket or the server is new: this is the most expensive step."""
         root = os.getpid() if self._in_process else self._context.server_pid()
         self._looks += 1
         if self._seen != (root, inodes) or self._looks % ASK_ANEW == 0:

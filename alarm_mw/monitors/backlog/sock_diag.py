@@ -20,7 +20,7 @@ _BUFFER = 256 * 1024
 #: Seconds to wait for the kernel, which answers at once.
 _PATIENCE = 2.0
 
-#: What a kernel says that was built without IPv6, or without unix_diag.
+#: Errors of a kernel that was built without IPv6 or unix_diag.
 _NOT_KNOWN = frozenset({errno.ENOENT, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT})
 
 
@@ -132,7 +132,7 @@ def error_number(payload: bytes) -> int:
 
 
 def listener(payload: bytes) -> Listener:
-    """Return what a ``SOCK_DIAG_BY_FAMILY`` message tells."""
+    """Parse a ``SOCK_DIAG_BY_FAMILY`` message."""
     return _unix_listener(payload) if payload[0] == socket.AF_UNIX else _inet_listener(payload)
 
 

@@ -17,7 +17,7 @@ _PATH = re.compile(r"(.*/.*?)(?::(\d{1,9}))?")
 
 
 class FdOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `fd` monitor can be told."""
+    """The options of the monitor `fd`."""
 
     message: Annotated[str, msgspec.Meta(min_length=1, description="what the alarm says")]
     fd: Annotated[
@@ -31,7 +31,7 @@ class FdOptions(PluginOptions, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Check that it is one or the other."""
+        """Check that exactly one of `fd` and `path` is given."""
         if (self.fd is None) == (self.path is None):
             raise ValueError("expected either 'fd' or 'path'")
         if self.fd is not None and self.fd < FIRST_FREE:
@@ -48,7 +48,7 @@ class FdOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class FdMonitor:
-    """Fires each time that something can be read, and reads it: several may watch one descriptor.
+    """Fires each time data can be read, and reads it. Several monitors may watch one descriptor.
 
     At its end, or when reading fails, this is logged, and a number is watched no more; what has a path is opened again
     after a pause. A FIFO does not end when its last writer leaves. A regular file is readable when it has grown.
@@ -77,7 +77,7 @@ class FdMonitor:
         raise OptionError(f"expected FD[:BYTES], a number or a path with a slash, got {place!r}")
 
     async def run(self) -> None:
-        """Watch until the end."""
+        """Watch until the end of the source."""
         place = self._options.path if self._options.fd is None else self._options.fd
         assert place is not None
         try:

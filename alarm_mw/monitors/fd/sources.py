@@ -1,4 +1,4 @@
-"""What the `fd` monitor reads from: a descriptor that was inherited, or something that has a path. Never blocks.
+"""The sources of the monitor `fd`: an inherited descriptor, or a path. Never blocks.
 
 An inherited descriptor is shared with who opened it and with the server, and so are its flags: it cannot be made
 non-blocking here. Each read asks the kernel not to wait instead, or goes over a description of our own.
@@ -20,10 +20,10 @@ from weakref import WeakKeyDictionary
 
 from alarm_mw.system.descriptors import FIRST_FREE
 
-#: Seconds between two reads of one source, so that one that never runs dry does not keep the loop busy.
+#: Seconds between two reads of one source, so that an endless source does not keep the loop busy.
 PAUSE = 0.001
 
-#: Seconds between two looks at what cannot be waited for.
+#: Seconds between two checks of a source that cannot be polled.
 LOOK_EVERY = 1.0
 
 #: A descriptor's number, or a path.
@@ -31,7 +31,7 @@ Place = int | str
 
 
 class _Reader:
-    """Reads one source on an event loop, and tells who listens."""
+    """Reads one source on an event loop and notifies its listeners."""
 
     def __init__(self, source: Source, size: int | None) -> None:
         self.listeners: list[Callable[[], None]] = []
@@ -115,7 +115,7 @@ class Source(Protocol):
 
     @property
     def descriptor(self) -> int | None:
-        """What poll(2) is asked about; None where it can only be looked at now and then."""
+        """The descriptor to poll; None if the source can only be checked periodically."""
         ...
 
     @property
@@ -124,11 +124,11 @@ class Source(Protocol):
         ...
 
     def read(self, size: int) -> bytes | None:
-        """Return what is there, nothing at its end, None where nothing is there yet; raise `OSError`."""
+        """Return the available data, empty at the end, None if there is none yet; raise `OSError`."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         ...
 
 
@@ -214,7 +214,7 @@ class PlainSource:
             return None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         os.close(self.descriptor)
 
 
@@ -237,7 +237,7 @@ class SocketSource:
         return data if data or self._has_end else b"\0"
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         self._socket.close()
 
 
@@ -258,5 +258,5 @@ class FileSource:
         return os.pread(self._file, 1, before) if end > before else None
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close it."""
         os.close(self._file)

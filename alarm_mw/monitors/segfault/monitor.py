@@ -17,7 +17,7 @@ SIGNALS = ("SIGSEGV", "SIGABRT", "SIGBUS", "SIGFPE", "SIGILL")
 
 
 class SegfaultOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `segfault` monitor can be told."""
+    """The options of the monitor `segfault`."""
 
     signals: Annotated[
         tuple[str, ...],
@@ -41,13 +41,13 @@ class SegfaultOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class SegfaultMonitor:
-    """Fires when a process of the server dies of a fatal signal, is killed for want of memory, or the server fails.
+    """Fires when a process of the server dies of a fatal signal, is killed by the OOM killer, or the server fails.
 
-    The message says which process it was and how it died, with the Python stacks of all its threads.
+    The message names the process and the cause of death, with the Python stacks of all threads.
     """
 
     Options: ClassVar[type[PluginOptions]] = SegfaultOptions
-    #: Has the master look for deaths (`MonitorContext.deaths`): in the output, and at the server's processes.
+    #: Enables the detection of deaths in the master (`MonitorContext.deaths`).
     asks_for_deaths: ClassVar[bool] = True
 
     def __init__(self, options: SegfaultOptions, context: MonitorContext) -> None:
@@ -71,7 +71,7 @@ class SegfaultMonitor:
 
 
 def matters(death: Death, options: SegfaultOptions) -> bool:
-    """Return whether the alarm is to be fired for a death."""
+    """Return whether to fire for a death."""
     if death.out_of_memory and options.out_of_memory:
         return True
     if death.returncode is not None and death.returncode > 0:
@@ -116,7 +116,7 @@ def _signal(death: Death) -> str:
 
 
 def _backtrace(dump: tuple[str, ...], options: SegfaultOptions) -> list[str]:
-    """Return the dump's lines in `faulthandler`'s own form, the guilty thread first, within the limits."""
+    """Return the dump's lines in `faulthandler`'s form, the crashed thread first, within the limits."""
     crash = parse_dump("\n".join(dump))
     lines = [BEGINNING.decode() + dump[0].partition(BEGINNING.decode())[2]]
     for thread in crash.threads[: options.threads]:

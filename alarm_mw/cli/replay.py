@@ -17,7 +17,6 @@ import msgspec
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Settings
-from alarm_mw.master.beside import beside
 from alarm_mw.master.streams.lines import count_lines
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Record, Rule, Verdict
@@ -79,7 +78,7 @@ class Rehearsal:
     def play(self, stream: IO[bytes]) -> Iterator[Match]:
         """Yield the lines of a stream that match."""
         passed = 0
-        for hits, lines in beside(self._look_through, _blocks(stream)):
+        for hits, lines in map(self._look_through, _blocks(stream)):
             for before, hit in hits:
                 verdict = self._engine.evaluate(Record(hit.line, "stdout", 0.0, ""), 0.0, hit.rules, hit.certain)
                 if verdict.matched:

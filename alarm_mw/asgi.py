@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
 from alarm_mw.app.middleware.exchange import Exchange
 from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
-from alarm_mw.transports.mark import ASGI_HEADER, is_ours
+from alarm_mw.transports.own_requests import ASGI_HEADER, is_ours
 
 if TYPE_CHECKING:  # an application on another framework must not load Starlette
     from starlette.types import ASGIApp, Message, Receive, Scope, Send

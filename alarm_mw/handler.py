@@ -11,8 +11,8 @@ from typing import TextIO, Unpack
 from alarm_mw.app import client, current_master
 from alarm_mw.app.capture.console import console_lines, handlers_of, logger_of
 from alarm_mw.app.client import Keywords
+from alarm_mw.app.current_master import attach
 from alarm_mw.app.log_calls import Showing, call_of, is_being_shown, logger_name
-from alarm_mw.app.prints import attach
 from alarm_mw.model.origin import OUR_LOGGER
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import as_fields

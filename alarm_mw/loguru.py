@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Protocol, TypedDict
 
 from alarm_mw.app import client, current_master
-from alarm_mw.app.prints import attach
+from alarm_mw.app.current_master import attach
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import as_fields, to_bytes
 

@@ -12,8 +12,8 @@ from typing import TypeVar, cast
 from structlog.contextvars import get_contextvars
 
 from alarm_mw.app import client, current_master
+from alarm_mw.app.current_master import attach
 from alarm_mw.app.log_calls import call_of, give_on, is_being_shown, logger_name
-from alarm_mw.app.prints import attach
 from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import as_fields, shown, to_bytes
 

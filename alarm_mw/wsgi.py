@@ -13,7 +13,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from alarm_mw.app.middleware.evaluation import RequestRules, made_by_alarm
 from alarm_mw.app.middleware.exchange import Exchange
 from alarm_mw.requests import Emit, RequestRule, content_length, unhandled_exception, upload_made
-from alarm_mw.transports.mark import ENVIRON_NAME, is_ours
+from alarm_mw.transports.own_requests import ENVIRON_NAME, is_ours
 
 if TYPE_CHECKING:  # exists for type checkers alone
     from _typeshed import OptExcInfo

@@ -23,7 +23,7 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import load
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.engine import Engine
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.evaluation import Judge

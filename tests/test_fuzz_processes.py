@@ -25,14 +25,13 @@ from alarm_mw.engine.ledger import Ledger
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.control.prometheus import OF_MASTER, Figures, exposition
 from alarm_mw.master.link import Link
-from alarm_mw.master.publisher import Publisher
+from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.model.types import RequestConditions, Rule
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.record_prefilter import RecordRules, record_rules
-from alarm_mw.supervisor.carriers.carrier import Carrier
+from alarm_mw.supervisor.carriers.carrier import PATIENCE, Carrier
 from alarm_mw.supervisor.carriers.carriers import Carriers
 from alarm_mw.supervisor.carriers.start import CarrierStart
-from alarm_mw.supervisor.carriers.watchdog import PATIENCE
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
 from alarm_mw.testing import RequestRecorder

@@ -11,9 +11,8 @@ from alarm_mw.app import current_master
 from alarm_mw.app.middleware import request_log
 from alarm_mw.model.origin import OUR_LOGGER, in_alarm_code, is_by_alarm
 from alarm_mw.model.types import Reason
-from alarm_mw.transports.client import Client
+from alarm_mw.transports.client import SCREENED, Client
 from alarm_mw.transports.records import to_bytes, to_text
-from alarm_mw.transports.tally import SCREENED
 
 log = logging.getLogger("alarm_mw")
 

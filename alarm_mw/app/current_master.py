@@ -1,4 +1,4 @@
-"""What this process knows of its master: the way to it, found or made at the first use, and anew in a forked child.
+"""What this process knows of its master: the client, made at the first use, and again in a forked child.
 
 Importing this starts nothing. The first record decides: where ``ALARM_MW_SOCKET`` is in the environment, as under
 ``alarm-mw run``, records go to that master; else what `configure` was given starts a worker thread here; else, inside
@@ -8,6 +8,7 @@ uWSGI, uWSGI's own master gets them.
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
@@ -16,7 +17,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from alarm_mw.app.middleware import request_watchdog
-from alarm_mw.app.prints import attach
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.system.forks import held_off
 from alarm_mw.transports.client import Client, Early, Late, Nowhere
@@ -28,7 +28,23 @@ from alarm_mw.transports.uwsgi import UwsgiClient, find_uwsgi
 if TYPE_CHECKING:
     from alarm_mw.config.settings import Settings
 
+
 log = logging.getLogger("alarm_mw")
+
+
+def attach() -> None:
+    """Under a master, let this process's unbuffered prints go out line by line.
+
+    Where ``PYTHONUNBUFFERED`` is set, as ``alarm-mw run`` does, Python writes a line and its newline apart, and the
+    lines of several workers run into each other. Written whole, they do not. Half a line, printed without a newline,
+    waits for its other half, as at a terminal.
+    """
+    stdout = sys.stdout
+    if SOCKET_VARIABLE in os.environ and isinstance(stdout, io.TextIOWrapper) and stdout.write_through:
+        stdout.reconfigure(line_buffering=True, write_through=False)
+        # Else half a line would be printed by the child as well.
+        os.register_at_fork(before=stdout.flush)
+
 
 #: Seconds that `shutdown` takes at most when the interpreter exits.
 EXIT_TIMEOUT = 5.0

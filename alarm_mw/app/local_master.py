@@ -10,28 +10,26 @@ import time
 import uuid
 
 from alarm_mw import actions
-from alarm_mw.app.capture.own_prints import OwnPrints
-from alarm_mw.app.capture.stdio import StdioCapture
+from alarm_mw.app.capture.stdio import OwnPrints, StdioCapture
 from alarm_mw.app.capture.tee import Tees
 from alarm_mw.config.processes import refuse_mules
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.request_rules import Decision
 from alarm_mw.master.monitors import Monitors
 from alarm_mw.master.runtime.runtime import FindAction, Runtime
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.streams.intake import StreamIntake
-from alarm_mw.master.streams.lines import longest_line
+from alarm_mw.master.streams.lines import Chunk, longest_line
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState, state_size
-from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.system.descriptors import has_no_writer, unread, write_all, write_at_once
+from alarm_mw.transports.client import Tally
 from alarm_mw.transports.records import RecordMaker
-from alarm_mw.transports.tally import Tally
 from alarm_mw.transports.wire import MetricChange
 
 log = logging.getLogger(__name__)

@@ -1,13 +1,53 @@
-"""The application's metrics, and the ledger's columns under names of the same kind."""
+"""The application's metrics, the file that keeps them for the next master, and the ledger's columns as metrics."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import msgspec
 
 from alarm_mw.engine.ledger import Books
-from alarm_mw.master.metrics_file import MetricsFile
 from alarm_mw.transports.wire import MetricChange
+
+log = logging.getLogger(__name__)
+
+
+class _Content(msgspec.Struct, frozen=True):
+    run_id: str
+    values: dict[str, int]
+
+
+class MetricsFile:
+    """The file at `path`. What another run has left in it does not count: metrics begin at 0 with each server."""
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self._path = path
+        self._run_id = run_id
+        self._has_failed = False
+
+    def load(self) -> dict[str, int]:
+        """Return what an earlier master of this run has left; nothing where there is no such file."""
+        try:
+            content = msgspec.json.decode(self._path.read_bytes(), type=_Content)
+        except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+            return {}
+        return content.values if content.run_id == self._run_id else {}
+
+    def save(self, values: Mapping[str, int]) -> None:
+        """Write them down, whole or not at all; may block for the time of a write. The first failure is logged."""
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        try:
+            fresh.touch(mode=0o600)
+            fresh.write_bytes(msgspec.json.encode(_Content(self._run_id, dict(values))))
+            fresh.replace(self._path)
+        except OSError as error:
+            if not self._has_failed:
+                self._has_failed = True
+                log.warning("metrics cannot be kept for the next master: %s", error)
+
 
 #: How many metrics there may be: their names come from the application, and a name made of data would have no end.
 MAX_METRICS = 10_000

@@ -21,7 +21,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
-from alarm_mw.master.control import dead_letters
+from alarm_mw.master.control import api
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
@@ -29,24 +29,22 @@ from alarm_mw.master.control.status import Answers, Silenced, Status, figures, i
 from alarm_mw.master.crashes.desk import CrashDesk
 from alarm_mw.master.crashes.tap import CrashTap
 from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
-from alarm_mw.master.metrics import Metrics
-from alarm_mw.master.metrics_file import MetricsFile
+from alarm_mw.master.metrics import Metrics, MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules.processes import Mules
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.places import Places
-from alarm_mw.master.publisher import Publisher
+from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.master.records.receiver import Receiver
 from alarm_mw.master.records.regions import Regions
-from alarm_mw.master.reload import Reloader
-from alarm_mw.master.restart import needs_restart
+from alarm_mw.master.reload import Reloader, needs_restart
 from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.streams.intake import StreamIntake
 from alarm_mw.master.streams.lines import longest_line
 from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState, state_size
-from alarm_mw.master.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Silence
 from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
@@ -119,7 +117,7 @@ class MasterProcess:
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
-        dead = functools.partial(dead_letters.carry_out, self._runtime)
+        dead = functools.partial(api.carry_out, self._runtime)
         answers = Answers(self._status, self._figures, self._reloader.reload, self._silence, dead)
         self._control = ControlServer(path, answers)
         self._metrics_port = MetricsPort(self._figures)

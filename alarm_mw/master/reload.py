@@ -1,22 +1,33 @@
-"""Reads the configuration again, and has a good one taken over; a bad one changes nothing."""
+"""Reloads the configuration: a valid one takes effect, an invalid one changes nothing."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypedDict
 
 from msgspec import structs
 
 from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.report import Examined, format_report
+from alarm_mw.config.settings import Settings, asks_for_deaths
 from alarm_mw.config.sources import fingerprint
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError
+from alarm_mw.supervisor.plan import STACKS, Plan
 
 log = logging.getLogger(__name__)
+
+
+def needs_restart(settings: Settings, plan: Plan) -> Iterator[str]:
+    """Yield a sentence for each thing in a configuration that takes effect only when the server is restarted."""
+    if asks_for_deaths(settings.monitors) and STACKS not in plan.server_env:
+        yield "needs a restart: crashes are not watched, since no monitor asked for that when the server was started"
+    for number in sorted(settings.descriptors.difference(plan.master_fds)):
+        yield f"needs a restart: descriptor {number} was not open at the start and is not watched"
+
 
 #: Seconds between looks at whether a file has changed, where ``reload = "auto"`` asks for it.
 LOOK_EVERY = 1.0

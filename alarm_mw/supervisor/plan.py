@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from alarm_mw.supervisor.descriptors import content, memory_file
 
+#: Lets Python processes write their stacks when they crash; it counts from their start on.
+STACKS = "PYTHONFAULTHANDLER"
+
 
 class Plan(NamedTuple):
     """Everything that was checked before the server starts."""

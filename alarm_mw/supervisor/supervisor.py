@@ -10,9 +10,9 @@ import time
 from contextlib import suppress
 from typing import NoReturn
 
+from alarm_mw.supervisor.carriers.carrier import patience_of
 from alarm_mw.supervisor.carriers.carriers import Carriers
 from alarm_mw.supervisor.carriers.start import CarrierStart
-from alarm_mw.supervisor.carriers.watchdog import patience_of
 from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.process import children, end_as
 from alarm_mw.supervisor.records import RecordsSocket

@@ -22,7 +22,7 @@ import os
 import socket
 from collections.abc import Mapping
 
-from alarm_mw.transports.tally import TALLY_SIZE, Tally, Words, enter, name_of, places_of
+from alarm_mw.transports.client import TALLY_SIZE, Tally, Words, enter, name_of, places_of
 from alarm_mw.transports.wire import MAX_PACKET, Counts, is_countable
 
 log = logging.getLogger(__name__)

@@ -21,11 +21,11 @@ from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE, WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
-from alarm_mw.supervisor.carriers import watchdog
+from alarm_mw.supervisor.carriers import carrier
 from alarm_mw.supervisor.carriers.carriers import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
-from alarm_mw.transports import mark
+from alarm_mw.transports import own_requests
 from alarm_mw.transports.own_requests import WINDOW as OWN_WINDOW
 from alarm_mw.transports.shared import SPILL_SIZE
 from alarm_mw.transports.wire import MAX_MESSAGE
@@ -43,7 +43,7 @@ FIGURES: dict[str, str] = {
     "alarm_freq": f"{Settings().alarm_freq:g}",
     "alarm_msg_size": f"{Settings().alarm_msg_size:,}",
     "body_limit": f"{BODY_LIMIT:,}",
-    "mark_valid": f"{mark.VALID:g}",
+    "mark_valid": f"{own_requests.VALID:g}",
     "max_file": f"{sources.MAX_FILE // 1024**2}",
     "max_files": f"{sources.MAX_FILES:,}",
     "max_keys": f"{sources.MAX_KEYS:,}",
@@ -91,6 +91,6 @@ FIGURES: dict[str, str] = {
     "dead_disk": _amount(ON_DISK, State.DEAD),
     "dead_memory": _amount(IN_MEMORY, State.DEAD),
     "waiting_disk": _amount(ON_DISK, State.WAITING),
-    "watchdog": f"{watchdog.PATIENCE:g}",
+    "watchdog": f"{carrier.PATIENCE:g}",
     "waiting_memory": _amount(IN_MEMORY, State.WAITING),
 }

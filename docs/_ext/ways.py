@@ -25,7 +25,7 @@ LIMIT = 60.0
 #: Where a line is looked at or handed on. Its way are the functions that are open at the first call of each.
 _MILESTONES_OF_A_PRINT = (
     "patterns.prefilter.Prefilter.scan",
-    "master.worker.thread.Worker.submit",
+    "master.worker.worker.Worker.submit",
     "engine.flood_control.flood_control.FloodControl.decide",
     "delivery.outbox.outbox.Outbox.insert",
     "delivery.dispatcher.Dispatcher.offer",
@@ -39,7 +39,7 @@ _MILESTONES_OF_A_LOG_CALL = (
     "transports.wire.encode",
     "transports.unix.UnixTransport.send",
     "transports.wire.decode",
-    "master.worker.thread.Worker.submit",
+    "master.worker.worker.Worker.submit",
 )
 
 #: Installed as `sitecustomize` in every process of the run: notes what is open whenever a milestone is called.

@@ -17,7 +17,7 @@ from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.worker.batch import Batch, Lines
-from alarm_mw.master.worker.thread import Worker
+from alarm_mw.master.worker.worker import Worker
 from alarm_mw.model.types import Reason, Record, Rule
 from alarm_mw.patterns.prefilter import Hit, Prefilter
 from alarm_mw.transports.own_requests import own_requests

@@ -15,8 +15,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.master import reload
 from alarm_mw.master.link import environ_of_start
-from alarm_mw.master.reload import Reloader
-from alarm_mw.master.restart import needs_restart
+from alarm_mw.master.reload import Reloader, needs_restart
 from alarm_mw.model.errors import ConfigError, Problem
 from alarm_mw.model.types import Where
 from alarm_mw.supervisor.plan import Plan

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.model.types import Record, Rule
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.transports.mark import HEADER, mark
+from alarm_mw.transports.own_requests import HEADER, mark
 
 BIN = Path(sys.executable).parent
 

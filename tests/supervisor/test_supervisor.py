@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from alarm_mw.supervisor.carriers.carrier import PATIENCE
 from alarm_mw.supervisor.carriers.carriers import Carriers
 from alarm_mw.supervisor.carriers.start import CarrierStart
-from alarm_mw.supervisor.carriers.watchdog import PATIENCE
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
 from alarm_mw.supervisor.streams import Stream

@@ -10,7 +10,7 @@ import pytest
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.publisher import Publisher
+from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.model.types import RequestConditions, Rule
 from alarm_mw.patterns.record_prefilter import RecordRules, record_rules
 from alarm_mw.transports.places import notice_path, published_path

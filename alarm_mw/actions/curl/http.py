@@ -28,8 +28,7 @@ from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
 from alarm_mw.requests import FIRST_SERVER_ERROR
-from alarm_mw.transports.mark import mark
-from alarm_mw.transports.own_requests import own_requests
+from alarm_mw.transports.own_requests import mark, own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
 BODY_LIMIT = 65_536

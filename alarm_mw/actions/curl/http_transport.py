@@ -17,7 +17,7 @@ import h11
 import httpx
 
 from alarm_mw.actions.curl.addresses import connect
-from alarm_mw.transports.mark import HEADER
+from alarm_mw.transports.own_requests import HEADER
 
 #: Bytes of an answer's head, or of a chunk's, that may come before it is given up.
 HEAD_LIMIT = 100 * 1024

@@ -1,4 +1,4 @@
-"""Reads what this process prints, in the process itself and below Python: on file descriptors 1 and 2."""
+"""Captures what this process prints, below Python, on file descriptors 1 and 2: through a relay process."""
 
 from __future__ import annotations
 
@@ -6,16 +6,99 @@ import contextlib
 import ctypes
 import errno
 import fcntl
+import logging
 import mmap
 import os
+import signal
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
+from alarm_mw.app.capture.console import console_lines
 from alarm_mw.app.capture.relay import REPORT
-from alarm_mw.app.capture.relay_process import shared_file, spawn
+from alarm_mw.engine.echo import LineCounts
+from alarm_mw.model.origin import is_by_alarm
 from alarm_mw.system.descriptors import has_no_writer, is_open, lead_to_one_place, unread, write_all
+from alarm_mw.system.forks import new_lock
+
+_RELAY = Path(__file__).with_name("relay.py")
+
+
+def shared_file() -> BinaryIO:
+    """Return an unnamed file of a page of zeros."""
+    if hasattr(os, "memfd_create"):
+        file: BinaryIO = os.fdopen(os.memfd_create("alarm-mw-relay"), "w+b")
+    else:
+        file = tempfile.TemporaryFile()  # noqa: SIM115  # the caller closes it
+    file.truncate(mmap.PAGESIZE)
+    return file
+
+
+def spawn(descriptors: list[int]) -> int:
+    """Start the relay with copies of `descriptors` and return its process id."""
+    first = max(descriptors) + 1
+    numbers = range(first, first + len(descriptors))
+    actions = [(os.POSIX_SPAWN_DUP2, *pair) for pair in zip(descriptors, numbers, strict=True)]
+    python = _python()
+    return os.posix_spawn(
+        python,
+        [python, "-I", "-S", str(_RELAY), *map(str, numbers)],
+        os.environ,
+        file_actions=actions,
+        # Until it ignores them itself.
+        setsigmask=(signal.SIGINT, signal.SIGHUP, signal.SIGTERM),
+    )
+
+
+def _python() -> str:
+    """Return a Python interpreter: where Python is embedded, `sys.executable` is something else."""
+    if "python" in Path(sys.executable or "").name:
+        return sys.executable
+    return str(Path(sys.exec_prefix, "bin", "python3"))
+
+
+#: All own lines are remembered under one name.
+_OURS = ""
+
+
+class OwnPrints:
+    """Learns of each record where it is made: `logging` has no other place that all of them pass."""
+
+    def __init__(self) -> None:
+        self._lines = LineCounts()
+        #: Any thread logs or prints.
+        self._lock = new_lock()
+        self._before: Callable[..., logging.LogRecord] = logging.getLogRecordFactory()
+
+    def start(self) -> None:
+        """Begin to learn."""
+        self._before = logging.getLogRecordFactory()
+        logging.setLogRecordFactory(self._make)
+
+    def stop(self) -> None:
+        """End; a factory that was set since then stays."""
+        if logging.getLogRecordFactory() == self._make:
+            logging.setLogRecordFactory(self._before)
+
+    def takes(self, line: bytes) -> bool:
+        """Return whether a printed line is one of ours; each record excuses its lines once."""
+        with self._lock:
+            return self._lines.take(_OURS, line.rstrip(b"\r\n"), time.monotonic())
+
+    def _make(self, *args: object, **kwargs: object) -> logging.LogRecord:
+        record = self._before(*args, **kwargs)
+        # `makeLogRecord` gives the name afterwards.
+        if is_by_alarm(record.name or ""):
+            for line in console_lines(record, certain=False):
+                with self._lock:
+                    self._lines.add(_OURS, line, time.monotonic())
+        return record
+
 
 _STDOUT, _STDERR = 1, 2
 

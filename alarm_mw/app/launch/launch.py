@@ -25,10 +25,9 @@ from alarm_mw.app.launch.state import (
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, asks_for_deaths
-from alarm_mw.master.publisher import Publisher
-from alarm_mw.master.restart import STACKS
+from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import record_rules
-from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.supervisor.start import start
 from alarm_mw.system.descriptors import is_open
 from alarm_mw.system.directories import check_directory

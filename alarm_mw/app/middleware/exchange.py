@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 
 from alarm_mw.app.middleware import request_log, request_watchdog
-from alarm_mw.app.middleware.evaluation import RequestRules
-from alarm_mw.app.middleware.needs import Needs
+from alarm_mw.app.middleware.evaluation import Needs, RequestRules
 from alarm_mw.app.middleware.request_log import RequestLog
 from alarm_mw.requests import Request, tells_disconnect
 

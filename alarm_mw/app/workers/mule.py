@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from alarm_mw.app.prints import attach
+from alarm_mw.app.current_master import attach
 from alarm_mw.app.workers import mules, uwsgi_module
 from alarm_mw.system.linux import PR_SET_PDEATHSIG, prctl
 from alarm_mw.system.permissions import other_writers

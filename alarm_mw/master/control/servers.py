@@ -18,7 +18,7 @@ from alarm_mw.system.peers import GuardedSocket, is_owners
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
-    from alarm_mw.master.control.quiet_server import QuietServer
+    from alarm_mw.master.control.http_server import QuietServer
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ class LazyServer:
         await self._server.serve(sockets=[self._listener])
 
     def _made(self) -> QuietServer:
-        from alarm_mw.master.control.quiet_server import server_of  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
+        from alarm_mw.master.control.http_server import server_of  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
 
         return server_of(self._make_app(), BACKLOG)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import shlex
 import signal
 import threading
@@ -17,17 +18,33 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from alarm_mw.master.crashes.death_book import DeathBook
-from alarm_mw.master.crashes.pace import Pace
 from alarm_mw.master.crashes.process_watch import ProcessWatch
 from alarm_mw.master.crashes.tap import StreamLine
-from alarm_mw.master.restart import STACKS
 from alarm_mw.model.types import Death
 from alarm_mw.monitors.segfault.crashdump import is_beginning
-from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.exits import OomKills, is_dumping_core
 from alarm_mw.system.processes import newest_pid
 
 log = logging.getLogger(__name__)
+
+
+class Pace:
+    """Pure: times are in seconds, of any clock that does not jump."""
+
+    def __init__(self, lively: float, quiet: float, calm: float) -> None:
+        """Pause for `lively` seconds, and for `quiet` ones when nothing has happened for `calm` seconds."""
+        self._lively, self._quiet, self._calm = lively, quiet, calm
+        self._happened = -math.inf
+
+    def note(self, now: float) -> None:
+        """Note that something has happened."""
+        self._happened = now
+
+    def pause(self, now: float) -> float:
+        """Return the seconds until the next question."""
+        return self._lively if now < self._happened + self._calm else self._quiet
+
 
 #: Seconds between questions whether there is any new process: one that dies before it is watched has no number. The
 #: second is for when no process of the server has begun or ended for `CALM` seconds: each question wakes the machine.

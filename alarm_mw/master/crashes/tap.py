@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from alarm_mw.master.streams.chunk import Chunk
-from alarm_mw.master.streams.line_prefilter import LinePrefilter
+from alarm_mw.master.streams.lines import Chunk
+from alarm_mw.master.streams.reader import LinePrefilter
 from alarm_mw.monitors.segfault.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from alarm_mw.master.link import environ_of_start
-from alarm_mw.master.threads import start_thread
+from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.model.interfaces import Execution
 from alarm_mw.system.permissions import descends
 

@@ -27,13 +27,13 @@ from msgspec import structs
 
 from alarm_mw.engine.echo import borne_out
 from alarm_mw.master.records.regions import FdStore, Regions
-from alarm_mw.master.threads import start_thread
+from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Reason
 from alarm_mw.system.peers import Peer, belongs_to_run, peer_of, process_of, refusal, share_of_descriptors
 from alarm_mw.system.permissions import is_shared
+from alarm_mw.transports.client import enter
 from alarm_mw.transports.shared import GREETING, Region, is_greeting
-from alarm_mw.transports.tally import enter
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
 
 log = logging.getLogger(__name__)

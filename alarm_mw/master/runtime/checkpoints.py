@@ -8,7 +8,7 @@ from pathlib import Path
 
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.master.threads import start_thread
+from alarm_mw.master.runtime.threads import start_thread
 
 log = logging.getLogger(__name__)
 

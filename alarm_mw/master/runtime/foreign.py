@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from typing import Self
 
 from alarm_mw.delivery.calls import Call
-from alarm_mw.master.threads import LateExecutor, run_loop, settle_loop, start_thread
+from alarm_mw.master.runtime.threads import LateExecutor, run_loop, settle_loop, start_thread
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing
 

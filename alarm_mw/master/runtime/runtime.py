@@ -26,17 +26,66 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.checkpoints import Checkpoints
-from alarm_mw.master.runtime.loop_thread import CALL_TIMEOUT, LoopThread
 from alarm_mw.master.runtime.making import make_action, place_of
-from alarm_mw.master.runtime.own_alarms import OwnAlarms
-from alarm_mw.master.worker.batch import Batch, Silence
-from alarm_mw.master.worker.memory_writer import read_memory
-from alarm_mw.master.worker.thread import Worker
+from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread
+from alarm_mw.master.worker.batch import Batch, Item, Silence
+from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
 from alarm_mw.model.types import NOWHERE, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.transports.records import RecordMaker, to_bytes
 
 log = logging.getLogger(__name__)
+
+#: The source of such records; no record of an application has it.
+SOURCE = "alarm_mw"
+
+#: Seconds in which nothing more is fired under the same key.
+EVERY = 3600.0
+
+#: How many keys are known at once; the oldest is forgotten.
+MAX_KEYS = 100
+
+
+class OwnAlarms:
+    """Fires past the rules, so that no text of ours can raise another one. Safe to use from any thread; never blocks.
+
+    `names` are the alarms, none for an installation that reads the log; they may be replaced at any time.
+    """
+
+    def __init__(
+        self, submit: Callable[[Batch], None], names: tuple[str, ...], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.names = names
+        self._submit = submit
+        self._now = now
+        self._records = RecordMaker()
+        self._fired: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def fire(self, text: str, key: str) -> bool:
+        """Fire ``alarm_mw: TEXT``, at most once in `EVERY` seconds for each `key`; return whether it was fired.
+
+        `text` is a sentence for people, without the program's name and without secrets. Whoever calls this has written
+        the same into the log.
+        """
+        if not self.names or not self._is_due(key):
+            return False
+        record = self._records.make(b"alarm_mw: %s\n" % to_bytes(text), source=SOURCE)
+        self._submit(Batch([Item(record, alarm) for alarm in self.names]))
+        return True
+
+    def _is_due(self, key: str) -> bool:
+        now = self._now()
+        with self._lock:
+            if now - self._fired.get(key, -EVERY) < EVERY:
+                return False
+            self._fired.pop(key, None)
+            if len(self._fired) >= MAX_KEYS:
+                del self._fired[next(iter(self._fired))]
+            self._fired[key] = now
+            return True
+
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.prefilter import Hit

@@ -15,15 +15,31 @@ import select
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
-from alarm_mw.master.streams.chunk import Chunk, Tally
-from alarm_mw.master.streams.line_prefilter import LinePrefilter
-from alarm_mw.master.streams.lines import MAX_LINE, LineCutter, Piece, count_lines
+from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, Piece, Tally, count_lines
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
 from alarm_mw.patterns.prefilter import Hit
 
 logger = logging.getLogger(__name__)
+
+
+class LinePrefilter(Protocol):
+    """Finds the lines that some rule may match."""
+
+    @property
+    def rule_set(self) -> object:
+        """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
+        ...
+
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        """Return the hits in `data`, which holds whole lines; the last may lack its newline.
+
+        `base` is where in the stream the data begins.
+        """
+        ...
+
 
 #: How long a stopped reader waits for its sink where the source does not keep what was read from it, in seconds.
 LAST_WAIT = 1.0

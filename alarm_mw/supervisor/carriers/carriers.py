@@ -4,17 +4,44 @@ from __future__ import annotations
 
 import math
 import os
+import resource
 import signal
 import time
 from collections import Counter
 from contextlib import suppress
 
-from alarm_mw.supervisor.carriers.carrier import Carrier, Message
-from alarm_mw.supervisor.carriers.connections import Connections
+from alarm_mw.supervisor.carriers.carrier import Carrier, Message, Watchdog
 from alarm_mw.supervisor.carriers.start import CarrierStart, start_relay
-from alarm_mw.supervisor.carriers.watchdog import Watchdog
 from alarm_mw.supervisor.descriptors import complain
 from alarm_mw.supervisor.streams import Stream
+
+#: How many descriptors are for streams and masters, where there are not many.
+_OTHERS = 64
+
+
+class Connections:
+    """Descriptors that a master leaves with the supervisor, each under a token, for the next master."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, int] = {}
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        #: The rest is for streams and masters. Of each process there is a connection, and the memory that it shares.
+        self.limit = max(most // 2, most - _OTHERS)
+
+    def keep(self, token: str, fd: int) -> None:
+        """Take a descriptor in; beyond the limit it is closed, and its records live and die with their master."""
+        self.drop(token)
+        if len(self.held) < self.limit:
+            self.held[token] = fd
+        else:
+            os.close(fd)
+
+    def drop(self, token: str) -> None:
+        """Close the descriptor of a connection that has ended."""
+        fd = self.held.pop(token, None)
+        if fd is not None:
+            os.close(fd)
+
 
 #: A master that dies sooner after it said "ready", in seconds, has failed.
 EARLY = 1.0

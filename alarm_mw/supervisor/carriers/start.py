@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from alarm_mw.supervisor.carriers.carrier import Carrier
+from alarm_mw.supervisor.carriers.carrier import PATIENCE_AT_START, Carrier, Watchdog
 from alarm_mw.supervisor.carriers.relay import Relay
-from alarm_mw.supervisor.carriers.watchdog import PATIENCE_AT_START, Watchdog
 from alarm_mw.supervisor.descriptors import close_all_but, hand_down
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.process import fork, spawn

@@ -19,7 +19,7 @@ from alarm_mw.actions.curl import CurlAction, CurlOptions
 from alarm_mw.actions.curl.http import Answer, judge, retry_after
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.types import Firing
-from alarm_mw.transports.mark import HEADER, is_ours
+from alarm_mw.transports.own_requests import HEADER, is_ours
 
 Make = Callable[..., Firing]
 Reply = Callable[..., bytes]

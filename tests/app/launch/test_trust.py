@@ -13,7 +13,7 @@ from alarm_mw.app.launch.state import StateDir
 from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.master.publisher import Publisher
+from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import RecordRules
 from alarm_mw.system.directories import LOCK_NAME
 from alarm_mw.transports.places import published_path

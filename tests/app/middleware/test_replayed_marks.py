@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.transports.mark import ASGI_HEADER, ENVIRON_NAME, mark
+from alarm_mw.transports.own_requests import ASGI_HEADER, ENVIRON_NAME, mark
 
 #: Returns the lines that a request raises, which has this mark, method and path.
 Ask = Callable[[str, str, str], list[str]]

@@ -12,14 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.master.crashes import desk as crashes
+from alarm_mw.master.crashes import desk
 from alarm_mw.master.crashes.death_book import DeathBook
-from alarm_mw.master.crashes.desk import CrashDesk
+from alarm_mw.master.crashes.desk import CrashDesk, Pace
 from alarm_mw.master.crashes.tap import StreamLine
-from alarm_mw.master.restart import STACKS
 from alarm_mw.model.types import Death
-from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.exits import OomKills
+
+
+def test_what_happens_is_followed_closely_for_a_while() -> None:
+    """Before the first event, and when the last one is long ago, questions are seldom."""
+    pace = Pace(0.1, 0.5, 10.0)
+    pauses = [pace.pause(0.0)]
+    for happened in (1.0, 5.0):
+        pace.note(happened)
+        pauses += [pace.pause(happened), pace.pause(happened + 9.9)]
+    assert [*pauses, pace.pause(15.0)] == [0.5, 0.1, 0.1, 0.1, 0.1, 0.5]
+
 
 LIMIT = 10.0
 DUMP = [
@@ -113,7 +123,7 @@ def test_children_of_the_server_are_watched(tmp_path: Path) -> None:
 
 def test_a_process_that_does_not_live_for_long_has_its_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is watched as soon as it is there, rather than at the next look at all of them."""
-    monkeypatch.setattr(crashes, "LOOK_EVERY", 3600.0)
+    monkeypatch.setattr(desk, "LOOK_EVERY", 3600.0)
     program = (
         "import signal, subprocess\n"
         "input()\n"
@@ -152,7 +162,7 @@ def test_deaths_are_looked_for_after_a_look_that_failed(tmp_path: Path, monkeypa
         child.kill()
         await told.one()
 
-    monkeypatch.setattr(crashes, "newest_pid", newest_pid)
+    monkeypatch.setattr(desk, "newest_pid", newest_pid)
     assert len(play(tmp_path, scenario)) == 1
 
 

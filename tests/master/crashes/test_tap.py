@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.master.crashes.tap import CrashTap, StreamLine
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.patterns.prefilter import Hit
 
 HEADER = b"Fatal Python error: Segmentation fault\n"

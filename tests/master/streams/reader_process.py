@@ -9,7 +9,7 @@ import re
 import socket
 import sys
 
-from alarm_mw.master.streams.chunk import Chunk
+from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState
 from alarm_mw.patterns.prefilter import Hit

@@ -7,9 +7,8 @@ import math
 import pytest
 
 from alarm_mw.master.streams import intake as streams
-from alarm_mw.master.streams.chunk import Chunk
 from alarm_mw.master.streams.intake import StreamIntake
-from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.patterns.prefilter import Hit
 

@@ -21,8 +21,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from alarm_mw.master.streams.chunk import Chunk
-from alarm_mw.master.streams.lines import MAX_LINE
+from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.patterns.prefilter import Hit

@@ -1,4 +1,4 @@
-"""HTTP for a few callers at a time: who says nothing makes way for who comes."""
+"""uvicorn's server for a process with few callers: a bound on connections, and no polling. Import it with the first."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import logging
 from email.utils import formatdate
 
+import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
@@ -58,3 +60,37 @@ class BoundedProtocol(H11Protocol):
     def is_answering(self) -> bool:
         """Whether a request has come whole, and is not answered yet."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+
+class QuietServer(uvicorn.Server):
+    """Wakes up for callers and for its end only, where uvicorn's looks ten times a second at the clock."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.server_state = self._state = ClosableState()
+        self._is_over = asyncio.Event()
+
+    def end(self) -> None:
+        """Let `serve` return soon."""
+        self.should_exit = True
+        self._state.is_closing = True
+        self._is_over.set()
+
+    async def main_loop(self) -> None:
+        """Wait for the end; `BoundedProtocol` does what a tick of uvicorn's would."""
+        await self._is_over.wait()
+
+
+def server_of(app: ASGIApp, backlog: int) -> QuietServer:
+    """Return a server for `app`, at whose listener so many callers may be connecting at once."""
+    config = uvicorn.Config(
+        app,
+        http=BoundedProtocol,
+        backlog=backlog,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    return QuietServer(config)

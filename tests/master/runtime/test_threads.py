@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from alarm_mw.master.threads import LateExecutor, start_thread
+from alarm_mw.master.runtime.threads import LateExecutor, start_thread
 from alarm_mw.model.origin import in_alarm_code
 
 
@@ -57,7 +57,7 @@ def test_calls_are_made_even_at_the_end_of_the_interpreter() -> None:
     """In an atexit function, where the standard executor refuses, names are still resolved and actions still run."""
     program = (
         "import atexit\n"
-        "from alarm_mw.master.threads import LateExecutor\n"
+        "from alarm_mw.master.runtime.threads import LateExecutor\n"
         "executor = LateExecutor()\n"
         "atexit.register(lambda: print(executor.submit(divmod, 7, 2).result(10)))\n"
     )

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from alarm_mw.master.control.quiet_server import server_of
+from alarm_mw.master.control.http_server import server_of
 
 
 def answer(_: Request) -> PlainTextResponse:

@@ -72,6 +72,10 @@ class MemoryFailover:
             fault = self._watch.damage()
         return fault
 
+    def look_again(self) -> None:
+        """Look at the first bytes of the file with the next `fault`, however short ago that was done."""
+        self._look_at = 0.0
+
     def _watch_file(self) -> None:
         with contextlib.suppress(OSError):  # then it is not watched
             if self._watch is None:

@@ -282,6 +282,7 @@ class Outbox:
         with self._lock:
             if self.has_file and not self.regain():
                 log.error("the outbox %s still cannot be written: what was kept in memory is lost", self.path)
+            self._failover.look_again()
             try:
                 self.flush()
             except sqlite3.Error as error:

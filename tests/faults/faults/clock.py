@@ -9,7 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from faults.ground import Ground, wait_until
+from faults.ground import Ground
 from faults.receiver import Receiver
 from faults.row import Row, judge
 
@@ -64,5 +64,5 @@ def jumps(folder: Path, times: int) -> list[Row]:
                 clock.move(0)
                 ground.raise_alarms()
             hook.up()
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted")
         return [judge("clock an hour forwards and back", times, ground.outbox(), ground.accepted, hook.received)]

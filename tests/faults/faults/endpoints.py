@@ -75,7 +75,7 @@ def receivers(folder: Path, times: int) -> list[Row]:
         with ground.running():
             for _ in range(times):
                 ground.raise_alarms()
-            wait_until(lambda: well.has(ground.accepted), what="all at the receiver that is well")
+            well.wait_for(ground.accepted, "all at the receiver that is well")
             wait_until(lambda: _fail(ground, {*urls, NOWHERE} - {"well", "redirects"}), what="failures")
             memory = _peak(ground.masters()[0])
             renew()
@@ -87,7 +87,7 @@ def receivers(folder: Path, times: int) -> list[Row]:
         with Receiver().serving() as found:  # a name that is not there is put right by who looks after it
             ground.configure({**urls, NOWHERE: found.url})
             with ground.running():
-                wait_until(lambda: found.has(ground.accepted), what="what could not be resolved")
+                found.wait_for(ground.accepted, "what could not be resolved")
             endpoints.append(Endpoint(NOWHERE, "endpoint whose name cannot be resolved", found))
             rows = [
                 judge(one.fault, times, ground.outbox(), ground.accepted, one.receiver.received, one.alarm)
@@ -97,7 +97,7 @@ def receivers(folder: Path, times: int) -> list[Row]:
 
 
 def _wait_for_recovery(endpoint: Endpoint, accepted: set[int]) -> None:
-    wait_until(lambda: endpoint.receiver.has(accepted), what=f"recovery of the {endpoint.fault}")
+    endpoint.receiver.wait_for(accepted, f"recovery of the {endpoint.fault}")
 
 
 def _fail(ground: Ground, alarms: set[str]) -> bool:

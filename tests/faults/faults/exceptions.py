@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import json
 import os
 import signal
@@ -31,11 +32,17 @@ MODULES = (
 
 KINDS = ("RuntimeError", "OSError", "MemoryError", "SystemExit", "KeyboardInterrupt")
 
-#: Seconds for a statement to be reached; many are only for what seldom happens.
-REACHED = 3.0
+#: Seconds for a statement to be reached, by a master that starts on a busy machine, too.
+REACHED = 10.0
 
 #: Seconds for which a master has to live, so that the next one is not the last of many that die early.
 STEADY = EARLY + 0.1
+
+#: So many masters in a row may die early, fewer than lead to output without a master.
+EARLY_DEATHS = 3
+
+#: How often a master is killed, and alarms are raised, while the statements that are reached are noted.
+NOTED = 3
 
 #: What `sitecustomize` is told by.
 INJECTED = Path(__file__).parent.parent / "injected"
@@ -56,33 +63,60 @@ def _lines(file: Path) -> Iterator[int]:
 
 
 def exceptions(folder: Path, times: int) -> list[Row]:
-    """Raise an exception at one statement after the other, each in a master of its own, under load."""
+    """Raise an exception at one statement after the other, each in a master of its own, under load.
+
+    A statement is chosen from those that masters under load come to; the others are for what seldom happens.
+    """
     seed = new_seed()
     chance = Random(seed)
-    chosen = statements()
-    chance.shuffle(chosen)
-    raised = 0
     with Receiver().serving() as hook:
         ground = Ground(folder, {"a": hook.url})
         order = ground.folder / "order"
         path = os.pathsep.join(filter(None, [str(INJECTED), os.environ.get("PYTHONPATH")]))
         ground.environ.update(PYTHONPATH=path, ALARM_MW_INJECT=str(order))
         with ground.running():
-            with ground.under_load(pause=0.01):
-                for file, line in chosen[:times]:
-                    order.write_text(json.dumps({"file": file, "line": line, "kind": chance.choice(KINDS)}))
-                    raised += _is_raised(ground, order)
-            wait_until(lambda: hook.has(ground.accepted), what=f"all that was accepted, seed {seed}")
-        name = f"exception in a thread of the master ({raised} of {times} statements were reached)"
-        return [judge(name, times, ground.outbox(), ground.accepted, hook.received)]
+            with ground.under_load(pause=0.1):
+                chosen = _reached(ground, order)
+                chance.shuffle(chosen)
+                chosen = chosen[:times]
+                raised = sum(
+                    _is_raised(ground, order, file, line, chance.choice(KINDS), is_steady=n % EARLY_DEATHS == 0)
+                    for n, (file, line) in enumerate(chosen)
+                )
+            hook.wait_for(ground.accepted, f"all that was accepted, seed {seed}")
+        name = "exception in a thread of the master"
+        return [judge(name, raised, ground.outbox(), ground.accepted, hook.received)]
 
 
-def _is_raised(ground: Ground, order: Path) -> bool:
+def _reached(ground: Ground, order: Path) -> list[tuple[str, int]]:
+    """Return the statements that masters come to which start, work, read their configuration again, and die."""
+    known = statements()
+    order.write_text(json.dumps({"files": sorted({file for file, _ in known})}))
+    for _ in range(NOTED):
+        _kill_master(ground)
+        ground.ready()
+        os.kill(ground.supervisor, signal.SIGHUP)
+        os.kill(ground.workers()[0], signal.SIGKILL)
+        ground.raise_alarms(100)
+    order.unlink()
+    noted = {tuple(json.loads(line)) for line in order.with_suffix(".reached").read_text().splitlines()}
+    return [place for place in known if place in noted]
+
+
+def _kill_master(ground: Ground) -> None:
+    for master in ground.masters():
+        with contextlib.suppress(ProcessLookupError):  # it was about to die of the last exception
+            os.kill(master, signal.SIGKILL)
+
+
+def _is_raised(ground: Ground, order: Path, file: str, line: int, kind: str, *, is_steady: bool) -> bool:
     """Replace the master by one that raises, and return whether it did so; it is replaced in any case."""
     taken = order.with_suffix(".taken")
-    master = ground.ready()
-    threading.Event().wait(STEADY)
-    os.kill(master, signal.SIGKILL)
+    ground.ready()
+    if is_steady:
+        threading.Event().wait(STEADY)
+    order.write_text(json.dumps({"file": file, "line": line, "kind": kind}))
+    _kill_master(ground)
     wait_until(lambda: not order.exists(), what="a master that raises")
     try:
         wait_until(lambda: not taken.exists(), REACHED)

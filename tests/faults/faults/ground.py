@@ -23,7 +23,7 @@ from alarm_mw.transports.places import SOCKET_NAME
 from faults.row import Outbox
 
 #: Seconds for anything that should happen soon.
-PATIENCE = 45.0
+PATIENCE = 90.0
 
 #: Seconds for a start: ten thousand alarms and rules take their time on a busy machine.
 START = 240.0

@@ -60,7 +60,7 @@ def master(folder: Path, times: int) -> list[Row]:
                         _pause(SLOW)
                         os.kill(before[0], signal.SIGKILL)
                     _wait_for_another_master(ground, before)
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted")
         return [judge("SIGKILL of the master", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -76,7 +76,7 @@ def worker(folder: Path, times: int) -> list[Row]:
                     before = set(ground.workers())
                     os.kill(chance.choice(sorted(before)), signal.SIGKILL)
                     _wait_for_another_worker(ground, before)
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted")
         return [judge("SIGKILL of a worker", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -91,7 +91,7 @@ def supervisor(folder: Path, times: int) -> list[Row]:
                 ground.kill_supervisor()
         with ground.running():
             ground.raise_alarms()
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted")
         return [judge("SIGKILL of the supervisor", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -114,6 +114,6 @@ def everything(folder: Path, times: int) -> list[Row]:
             accepted |= ground.printed()
         with ground.running():
             accepted |= ground.raise_alarms()
-            wait_until(lambda: hook.has(accepted), what="all that was accepted")
+            hook.wait_for(accepted, "all that was accepted")
             wait_until(lambda: waiting <= {one for ids in hook.received.values() for one in ids}, what="what waited")
         return [judge("SIGKILL of all of them at once", times, ground.outbox(), accepted, hook.received)]

@@ -9,7 +9,10 @@ import ssl
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from faults.ground import wait_until
 
 NUMBER = re.compile(rb"TERRIBLE ALARM (\d+)")
 
@@ -116,6 +119,24 @@ class Receiver:
         assert found, body
         with self._lock:
             self.received[int(found[1])][key] += 1
+
+    def wait_for(self, numbers: set[int], what: str) -> None:
+        """Wait until all of these have come, for as long as more of them come."""
+        missing = self._missing(numbers)
+        while missing:
+            try:
+                wait_until(partial(self._has_more, numbers, len(missing)))
+            except TimeoutError:
+                some = ", ".join(map(str, sorted(missing)[:20]))
+                raise TimeoutError(f"{what}: {len(missing)} of {len(numbers)} have not come: {some}") from None
+            missing = self._missing(numbers)
+
+    def _has_more(self, numbers: set[int], missing: int) -> bool:
+        return len(self._missing(numbers)) < missing
+
+    def _missing(self, numbers: set[int]) -> set[int]:
+        with self._lock:
+            return numbers - self.received.keys()
 
     def has(self, numbers: set[int]) -> bool:
         with self._lock:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from faults.ground import START, Ground, wait_until
+from faults.ground import Ground, wait_until
 from faults.receiver import Receiver
 from faults.row import Row, judge
 
@@ -43,7 +43,7 @@ def many(folder: Path, times: int) -> list[Row]:
             ground.ready()
             for _ in range(times):  # all at once would be more than the socket of a process holds
                 ground.raise_alarms(MANY)
-                wait_until(lambda: hook.has(ground.accepted), START, what="all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted")
         outbox = ground.outbox()
     own = {name: book["delivered"] for name, book in outbox.books["alarms"].items() if name != "a"}
     name = f"{times * MANY:,} alarms, each with a rule of its own"
@@ -68,6 +68,6 @@ def _backtracking(folder: Path, times: int, pattern: str, said: str = "") -> Row
         with ground.running():
             for _ in range(times):
                 ground.raise_alarms()
-            wait_until(lambda: hook.has(ground.accepted), what="all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted")
             wait_until(lambda: said in ground.errors(), what="the rule named in the log")
         return judge(f"regexp `{pattern}`", times, ground.outbox(), ground.accepted, hook.received)

@@ -1,4 +1,7 @@
-"""Found by a master process on its PYTHONPATH: raises an exception where a file says, once."""
+"""Found by a master process on its PYTHONPATH: raises an exception where a file says, once.
+
+Without a statement in the file, it notes the statements that the threads come to.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from types import FrameType
 from typing import Any
 
 ORDER = Path(os.environ.get("ALARM_MW_INJECT", os.devnull))
+TAKEN = ORDER.with_suffix(".taken")
+REACHED = ORDER.with_suffix(".reached")
 
 KINDS = {kind.__name__: kind for kind in (RuntimeError, OSError, MemoryError, SystemExit, KeyboardInterrupt)}
 
@@ -23,10 +28,28 @@ def inject(file: str, line: int, kind: str) -> None:
         return in_file if frame.f_code.co_filename == file else None
 
     def in_file(frame: FrameType, event: str, _: object) -> Any:
-        if event == "line" and frame.f_lineno == line and ORDER.with_suffix(".taken").exists():
+        if event == "line" and frame.f_lineno == line and TAKEN.exists():
             with contextlib.suppress(FileNotFoundError):  # another thread was first
-                ORDER.with_suffix(".taken").unlink()
+                TAKEN.unlink()
                 raise KINDS[kind](f"injected at {file}:{line}")
+        return in_file
+
+    threading.settrace(trace)
+
+
+def note(files: list[str]) -> None:
+    """Write down each statement of these files that a thread comes to."""
+    wanted, seen = frozenset(files), set[tuple[str, int]]()
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        return in_file if frame.f_code.co_filename in wanted else None
+
+    def in_file(frame: FrameType, event: str, _: object) -> Any:
+        place = (frame.f_code.co_filename, frame.f_lineno)
+        if event == "line" and place not in seen:
+            seen.add(place)
+            with REACHED.open("a", encoding="utf-8") as reached:
+                reached.write(json.dumps(place) + "\n")
         return in_file
 
     threading.settrace(trace)
@@ -34,5 +57,8 @@ def inject(file: str, line: int, kind: str) -> None:
 
 if "alarm_mw.master" in sys.orig_argv and ORDER.is_file():
     order = json.loads(ORDER.read_text())
-    ORDER.rename(ORDER.with_suffix(".taken"))
-    inject(**order)
+    if "files" in order:
+        note(**order)
+    else:
+        ORDER.rename(TAKEN)
+        inject(**order)

@@ -148,6 +148,18 @@ def test_what_is_known_to_wait_lies_in_a_new_file(
     stage.check()
 
 
+def test_damage_right_before_the_end_is_noticed(stage: Stage) -> None:
+    """A file that is overwritten after the last look at it is begun anew when the outbox is closed."""
+    stage.clock.now += 2.0
+    stage.take()
+    _garbage(stage)
+    stage.outbox.close()
+    with closing(sqlite3.connect(stage.path)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    stage.outbox = Outbox(stage.path, now=stage.clock)
+    stage.check()
+
+
 @pytest.mark.parametrize("page", range(12))
 @pytest.mark.parametrize("seed", range(3))
 def test_any_page_may_be_overwritten(stage: Stage, page: int, seed: int) -> None:

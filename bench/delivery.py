@@ -1,4 +1,4 @@
-"""Web hooks a second: through the durable outbox of ``alarm-mw run``, and by those who keep nothing.
+"""Webhooks a second: through the durable outbox of ``alarm-mw run``, and by those who keep nothing.
 
 ``python bench/delivery.py``, with the options of `harness`. Ours is measured from the moment at which the application
 begins to print its burst, one line for each, until the last of them has been received; what each says is written to
@@ -25,7 +25,7 @@ from hooks import Hook, receiving
 from pipeline import Writing, until
 
 METRICS = {
-    "hooks": Metric("web hooks/s", more=True),
+    "hooks": Metric("webhooks/s", more=True),
     "seconds": Metric("until the last is received, s"),
     "processor": Metric("processor, µs each"),
 }
@@ -56,7 +56,7 @@ def sections(options: Options) -> Iterator[Section]:
             f"{module} is not installed" for module, _ in contestants.values() if not importlib.util.find_spec(module)
         ]
         peer = "http.client, one connection kept"
-        yield Section(f"A burst of {burst:,} web hooks", METRICS, cases, peer=peer, notes=notes, warm_up=1)
+        yield Section(f"A burst of {burst:,} webhooks", METRICS, cases, peer=peer, notes=notes, warm_up=1)
 
 
 def ours(config: Path, writing: Writing, folder: Path, hook: Hook) -> dict[str, float | None]:

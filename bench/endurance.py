@@ -1,7 +1,7 @@
 """What a long run leaves behind: the master's memory, descriptors and threads while much passes.
 
 ``python bench/endurance.py``, with the options of `harness`. First 10 GB of output in writes of 64 KB, through
-``alarm-mw run`` into a pipe that is read; then 100,000 lines that each fire a web hook, all of which must arrive. The
+``alarm-mw run`` into a pipe that is read; then 100,000 lines that each fire a webhook, all of which must arrive. The
 figures stand beside how much had passed by then: what grows with it, leaks.
 """
 
@@ -35,7 +35,7 @@ def sections(options: Options) -> Iterator[Section]:
         stream = cache(partial(_stream, folder, round(gigabytes * 1e9)))
         yield _section(f"{gigabytes:g} GB of output, 1,000 rules", stream, gigabytes, "GB")
         firings = options.pick(full=100_000, quick=10_000, tiny=100)
-        yield _section(f"{firings:,} web hooks", cache(partial(_firings, folder, firings, hook)), firings, "web hooks")
+        yield _section(f"{firings:,} webhooks", cache(partial(_firings, folder, firings, hook)), firings, "webhooks")
 
 
 def _section(title: str, samples: Callable[[], Sequence[Figures]], amount: float, unit: str) -> Section:

@@ -181,7 +181,7 @@ GOALS: Sequence[Goal] = (
         unit=" µs",
     ),
     Goal(
-        "web hooks through the outbox, a second",
+        "webhooks through the outbox, a second",
         2500,
         Place("delivery", "A burst", "alarm-mw run, durable outbox", "hooks"),
         least=True,
@@ -192,8 +192,8 @@ GOALS: Sequence[Goal] = (
         Place("delivery", "A burst", "alarm-mw run, durable outbox", "seconds"),
         unit=" s",
     ),
-    Goal("from the line to a web hook, median", 1.0, _way("alarm-mw run, curl:"), unit=" ms"),
-    Goal("from the line to a web hook, p99", 3.0, _way("alarm-mw run, curl:", "p99"), unit=" ms"),
+    Goal("from the line to a webhook, median", 1.0, _way("alarm-mw run, curl:"), unit=" ms"),
+    Goal("from the line to a webhook, p99", 3.0, _way("alarm-mw run, curl:", "p99"), unit=" ms"),
     Goal("`log:`, median, × uWSGI", 2, _way("alarm-mw run, log:"), _way("uWSGI, log:")),
     Goal("`mule:`, median, × uWSGI", 2, _way("alarm-mw run, mule:"), _way("uWSGI, mule:")),
     Goal("`cmd:`, median", 2.0, _way("alarm-mw run, cmd:"), unit=" ms"),
@@ -222,16 +222,16 @@ GOALS: Sequence[Goal] = (
         _long("10 GB", "after 1 GB", "memory"),
     ),
     Goal(
-        "100,000 web hooks: descriptors, more than after 10,000",
+        "100,000 webhooks: descriptors, more than after 10,000",
         0,
-        _long("100,000", "after 100,000 web hooks", "descriptors"),
-        less=_long("100,000", "after 10,000 web hooks", "descriptors"),
+        _long("100,000", "after 100,000 webhooks", "descriptors"),
+        less=_long("100,000", "after 10,000 webhooks", "descriptors"),
     ),
     Goal(
-        "100,000 web hooks: threads, more than after 10,000",
+        "100,000 webhooks: threads, more than after 10,000",
         0,
-        _long("100,000", "after 100,000 web hooks", "threads"),
-        less=_long("100,000", "after 10,000 web hooks", "threads"),
+        _long("100,000", "after 100,000 webhooks", "threads"),
+        less=_long("100,000", "after 10,000 webhooks", "threads"),
     ),
 )
 

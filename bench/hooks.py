@@ -11,7 +11,7 @@ from typing import IO
 
 
 class Hook:
-    """A running receiver of web hooks."""
+    """A running receiver of webhooks."""
 
     def __init__(self, lines: IO[str]) -> None:
         self._lines = lines

@@ -1,4 +1,4 @@
-"""A web hook's receiver: answers every POST at once, and writes down what it was and when.
+"""A webhook's receiver: answers every POST at once, and writes down what it was and when.
 
 A line for each on standard output: the number that the body ends in, or 0, and the moment by the monotonic clock, both
 in nanoseconds. The first line is its port. It ends with its standard input.

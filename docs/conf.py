@@ -16,7 +16,7 @@ copyright = "the authors of alarm_mw"  # noqa: A001  # Sphinx's name
 version = release = VERSION
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "measured", "reference", "servers", "ways"]
-exclude_patterns = ["_build", "_ext"]
+exclude_patterns = ["_build", "_ext", "_static"]
 
 myst_enable_extensions = ["substitution"]
 myst_heading_anchors = 3
@@ -30,3 +30,5 @@ autodoc_typehints = "none"
 html_theme = "furo"
 html_title = f"alarm_mw {version}"
 html_theme_options = {"navigation_with_keys": True}
+html_static_path = ["_static"]
+html_css_files = ["wide.css"]

@@ -26,7 +26,8 @@ class MetricOptions(PluginOptions, frozen=True, kw_only=True):
     ] = ""
     reset: Annotated[int | None, msgspec.Meta(description="what the application's metric is set to then")] = None
     rate: Annotated[
-        float, msgspec.Meta(ge=0, description="fire again after so many seconds while it is as high; 0: once")
+        float,
+        msgspec.Meta(ge=0, description="seconds after which it fires again while the value is reached; 0: fire once"),
     ] = 0.0
     over: Annotated[
         str, msgspec.Meta(description="the message when the metric has come down by itself; none if empty")

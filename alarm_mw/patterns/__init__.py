@@ -1,1 +1,1 @@
-"""What is known of a regexp: its syntax and tree, its worst case, its literals, and the prefilter of all rules."""
+"""Regexps: their syntax and tree, their worst case, their literals, and the prefilter of all rules."""

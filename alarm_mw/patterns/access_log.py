@@ -1,4 +1,4 @@
-r"""Reads requests from the lines of access logs, as servers write them by default.
+r"""Parses requests from the lines of access logs in the servers' default formats.
 
 Two forms: the quoted request line that Apache's "common" format began, with what each server puts around it ::
 
@@ -14,8 +14,8 @@ and uWSGI's own::
     [pid: 30383|app: 0|req: 2/2] 127.0.0.1 () {24 vars in 273 bytes} [Tue Nov 24 18:27:18 2026] GET /bad?x=1 =>
     generated 6 bytes in 1 msecs (HTTP/1.1 503) 2 headers in 81 bytes (1 switches on core 0)
 
-A line is what a client could make of it: hypercorn, granian and Werkzeug write quotes and blanks of a path as they are.
-The first place in a line that looks like a request counts.
+Clients can influence these lines: hypercorn, granian and Werkzeug write quotes and blanks of a path unescaped. The
+first place in a line that looks like a request counts.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import msgspec
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import RequestConditions
 
-#: Werkzeug colours a terminal's lines.
+#: Werkzeug colors lines on a terminal.
 _COLOUR = r"(?:\x1b\[[0-9;]*m)*"
 
 _CLIENT = r"(?:(?<![^\s])(?P<client>[0-9A-Fa-f.:\[\]]{2,60}) - (?:\S+ \[[^\]\n]*\] )?)?"
@@ -46,16 +46,16 @@ _UWSGI = re.compile(
 
 _IPV4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+")
 
-#: How nginx, Apache and gunicorn write what would end the quotes.
+#: How nginx, Apache and gunicorn escape quotes.
 _ESCAPED = re.compile(r'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
 
-#: How many characters of a line are looked at: the longest request line that gunicorn takes, and what stands before it.
-#: A line may be made of beginnings of requests, each of which is followed to the end.
+#: How many characters of a line are parsed: the longest request line that gunicorn accepts, and what precedes it.
+#: A hostile line may contain many beginnings of requests, each of which is followed to its end.
 LONGEST = 4_500
 
 
 class LoggedRequest(msgspec.Struct, frozen=True):
-    """A request as an access log tells of it (`RequestFacts`)."""
+    """A request in an access log (`RequestFacts`)."""
 
     method: str
     path: str
@@ -63,7 +63,7 @@ class LoggedRequest(msgspec.Struct, frozen=True):
     duration: float | None
     response_size: int | None
     client: str
-    # What an access log does not tell.
+    # Facts that an access log does not contain.
     request_size: None = None
     exception: None = None
     disconnected: bool = False
@@ -71,7 +71,7 @@ class LoggedRequest(msgspec.Struct, frozen=True):
 
 
 def read_line(line: str) -> LoggedRequest | None:
-    """Return the request that a line of an access log tells of, None where it is no such line."""
+    """Return the request in a line of an access log; None if it is not such a line."""
     line = line[:LONGEST]
     if (found := _QUOTED.search(line)) is not None:
         millis, size = found["millis"], found["size"]
@@ -94,14 +94,14 @@ def read_line(line: str) -> LoggedRequest | None:
 def path_of(target: str) -> str:
     r"""Return the path of a request's target as a middleware shows it: decoded, and what cannot be seen as ``\x1b``."""
     target = _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], target)
-    if "://" in target[:8]:  # as to a proxy (RFC 9112, section 3.2.2)
+    if "://" in target[:8]:  # absolute form, as sent to a proxy (RFC 9112, section 3.2.2)
         target = "/" + target.partition("://")[2].partition("/")[2]
     path = unquote(target.partition("?")[0], errors="backslashreplace")
     return printable(path)
 
 
 def _host(client: str, *, has_port: bool) -> str:
-    """Return the address without its port, which only IPv4's cannot be taken for a part of."""
+    """Return the address without its port; for IPv6 the port is indistinguishable, and stays."""
     if has_port:
         client = client.rpartition(":")[0]
     elif (found := _IPV4_WITH_PORT.fullmatch(client)) is not None:
@@ -110,9 +110,9 @@ def _host(client: str, *, has_port: bool) -> str:
 
 
 def pattern_for(conditions: RequestConditions) -> str:
-    """Return a regexp that is found in every line of an access log for which the conditions can hold.
+    """Return a regexp that matches every line of an access log for which the conditions can hold.
 
-    It is what the screen looks for, so it asks for as much as can be told there: methods and status codes.
+    The prefilter uses it, so it requires as much as possible: methods and status codes.
     """
     method = "|".join(map(re.escape, conditions.methods)) or r"[A-Z][A-Z-]*"
     status = _statuses(conditions.statuses)

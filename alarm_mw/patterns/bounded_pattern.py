@@ -1,13 +1,13 @@
-"""A rule's regexp: what reads it, and its verdict on a line in bounded time.
+"""A rule's regexp: parsed, and searched for in a line within a time limit.
 
-How a regexp is run, so that no line can hold the thread:
+How a regexp is run, so that no line can block the thread:
 
-1. The tree of the pattern tells its worst case (`safety`). Up to the length at which that stays within a budget,
-   Python's `re` runs it: for most patterns that is every line that there is.
-2. Beyond, the `regex` package does, with a time limit of `RULE_TIMEOUT`, on a pattern in which Python's meaning is
-   spelled out (`render`), so that its answer is that of `re`. Past the limit `RuleTimeout` is raised.
+1. The tree of the pattern gives its worst case (`safety`). Python's `re` searches lines up to the length at which the
+   worst case stays within a budget. For most patterns this covers every line.
+2. The `regex` package searches longer lines, with a time limit of `RULE_TIMEOUT`. It gets a pattern in which Python's
+   meaning is spelled out (`render`), so its answer is that of `re`. Past the limit `RuleTimeout` is raised.
 
-A regexp is compiled when a line is first put to it, but where only that tells whether it is valid.
+A regexp is compiled at its first use, unless compiling is the only way to find out whether it is valid.
 """
 
 from __future__ import annotations
@@ -31,22 +31,22 @@ from alarm_mw.system.forks import cached_property, held_off
 if TYPE_CHECKING:
     import regex
 
-#: About as many steps as `re` makes in five milliseconds: for so long the thread that reads a stream may ask a regexp.
+#: About as many steps as `re` makes in five milliseconds, the limit for a search in the thread that reads a stream.
 QUICK = 1_000_000
 
 #: Seconds that a regexp may take for one line.
 RULE_TIMEOUT = 0.05
 
 
-#: Tells whether a line matches; None where that could take long to tell.
+#: Decides whether a line matches; returns None if that could take long.
 Confirm = Callable[[bytes], bool | None]
 
 
 class BoundedPattern:
-    """A regexp that was understood. May be used from any thread."""
+    """A parsed regexp. Usable from any thread."""
 
     def __init__(self, rule: Rule) -> None:
-        """Read the regexp of a rule; raise `PatternError` where it is wrong."""
+        """Parse the regexp of a rule; raise `PatternError` if it is wrong."""
         self._rule = rule
         if rule.syntax is Syntax.PCRE:
             self._tree = pcre.parse(rule.pattern)
@@ -58,7 +58,7 @@ class BoundedPattern:
                 self._text_pattern = compiled
 
     def literals(self) -> Literals | None:
-        """Return the literals that each matching line holds; None of a rule whose records name it themselves."""
+        """Return the literals that every matching line contains; None for a rule whose records name it themselves."""
         rule = self._rule
         if rule.request is None:
             return required_literals(self._tree, multiline=rule.multiline)
@@ -68,26 +68,26 @@ class BoundedPattern:
         # A status is rarer than a method.
         asked = structs.replace(rule.request, methods=()) if rule.request.statuses else rule.request
         found = found or required_literals(python.parse(pattern_for(asked)))
-        # That a line is found never says that the conditions hold.
+        # Finding a line does not mean that the conditions hold.
         return tuple(structs.replace(literal, certain=False) for literal in found)
 
     def _compile(self) -> None:
-        """Raise `PatternError` where Python refuses what PCRE's regexp became."""
+        """Raise `PatternError` if Python rejects the translated PCRE regexp."""
         try:
             if self._needs_regex:
                 _ = self._bounded_text_pattern if self._tree.text else self._bounded_bytes_pattern
             else:
                 _ = self._bytes_pattern
         except re.error as error:  # Its position is one in another pattern, the rendered one.
-            raise PatternError(f"this cannot be had in Python: {error.msg}") from None
+            raise PatternError(f"not supported by Python's re: {error.msg}") from None
 
     @cached_property
     def confirm(self) -> Confirm:
-        """Return what tells whether the regexp matches somewhere in a line; None where that could take long."""
+        """Return a function that decides whether a line contains a match; it returns None if that could take long."""
         if self._needs_regex:
             return lambda _line: None
         quickest = self._longest
-        # Called for most lines of a flood: they have nothing to look up.
+        # Called for most lines of a flood, so everything is bound here.
         if self._tree.text:
             search_text = self._text_pattern.search
 
@@ -116,12 +116,12 @@ class BoundedPattern:
 
     @cached_property
     def _longest(self) -> int:
-        """How many characters `re` may search, which lets no other thread run; -1 where it cannot have the pattern."""
+        """How many characters `re`, which holds the GIL, may search; -1 if it does not support the pattern."""
         return -1 if self._needs_regex else longest(self._tree, QUICK)
 
     @cached_property
     def _needs_regex(self) -> bool:
-        """Whether it is PCRE's and holds what only the `regex` package has."""
+        """Whether it is a PCRE regexp that only the `regex` package supports."""
         if self._rule.syntax is not Syntax.PCRE:
             return False
         return self._tree.text or any(isinstance(part, NATIVE) for part in walk(self._tree.root))

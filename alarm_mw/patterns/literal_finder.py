@@ -1,8 +1,8 @@
-"""Finds literals in bytes: all in one pass by Hyperscan's literal matcher, or one after the other by `bytes.find`.
+"""Finds literals in bytes: all in one pass with Hyperscan's literal matcher, or one by one with `bytes.find`.
 
-Hyperscan is used for literals only (``literal=True``): its builds after 0.7.21 miss matches of regexps
-(https://github.com/VectorCamp/vectorscan/issues/358), but none of literals, and it compiles a thousand in 15 ms. Any
-thread may use a finder; other threads run meanwhile.
+Hyperscan is used for literals only (``literal=True``): builds after 0.7.21 miss matches of regexps
+(https://github.com/VectorCamp/vectorscan/issues/358) but not of literals, and a thousand literals compile in 15 ms.
+Finders are usable from any thread and release the GIL.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from typing import Any, Protocol
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.system.forks import held_off
 
-#: A find is an end offset, shifted by so many bits, and the number of a literal.
+#: A find is an end offset, shifted by this many bits, plus the number of a literal.
 LITERAL_BITS = 24
 
-#: A chunk with more finds than these, and than so many for each of its lines, is searched line by line.
+#: A chunk with more finds than this, and more than this many per line, is searched line by line.
 MOST_FINDS = 1000
 FINDS_OF_A_LINE = 8
 
@@ -29,7 +29,7 @@ FINDS_OF_A_LINE = 8
 Note = Callable[[int, int, int, int, object], bool]
 
 
-#: Makes a finder of some literals.
+#: Builds a finder.
 MakeFinder = Callable[[Sequence[Literal]], "LiteralFinder"]
 
 
@@ -37,11 +37,11 @@ class LiteralFinder(Protocol):
     """Finds literals."""
 
     def find(self, data: bytes) -> list[int] | None:
-        """Return the finds in many lines, in any order, each literal at least once a line; None where they are many."""
+        """Return the finds in many lines, in any order, each literal at least once per line; None if too many."""
         ...
 
     def found_in(self, line: bytes) -> list[int]:
-        """Return the numbers of the literals that are in one line."""
+        """Return the numbers of the literals in one line."""
         ...
 
     def finds_any(self, data: bytes) -> bool:
@@ -50,7 +50,7 @@ class LiteralFinder(Protocol):
 
 
 class PlainFinder:
-    """Looks for one literal after the other. Nothing has to be installed for it."""
+    """Searches for one literal after the other. Needs no package."""
 
     def __init__(self, literals: Sequence[Literal]) -> None:
         self._literals = [(number, each.text, each.ignores_case) for number, each in enumerate(literals)]
@@ -70,7 +70,7 @@ class PlainFinder:
         return finds
 
     def found_in(self, line: bytes) -> list[int]:
-        """Return the numbers of the literals that are in one line."""
+        """Return the numbers of the literals in one line."""
         small = line.lower() if self._ignores_case else line
         return [number for number, text, ignores_case in self._literals if text in (small if ignores_case else line)]
 
@@ -81,10 +81,10 @@ class PlainFinder:
 
 
 class HyperscanFinder:
-    """Looks for all literals in one pass."""
+    """Searches for all literals in one pass."""
 
     def __init__(self, literals: Sequence[Literal]) -> None:
-        """Compile; raise `ImportError` where Hyperscan is missing, or is not for this processor."""
+        """Compile the literals; raise `ImportError` if Hyperscan is missing or does not support this processor."""
         with held_off():
             hyperscan: Any = importlib.import_module("hyperscan")
         self._new_scratch = hyperscan.Scratch
@@ -105,7 +105,7 @@ class HyperscanFinder:
         _live.add(self)
 
     def find(self, data: bytes) -> list[int] | None:
-        """Return the finds in many lines, or None where they are many."""
+        """Return the finds in many lines, or None if there are too many."""
         most = MOST_FINDS
         finds: list[int] = []
         append = finds.append
@@ -122,7 +122,7 @@ class HyperscanFinder:
         return finds if self._scan(data, note) else None
 
     def found_in(self, line: bytes) -> list[int]:
-        """Return the numbers of the literals that are in one line."""
+        """Return the numbers of the literals in one line."""
         return self._plain.found_in(line)
 
     def finds_any(self, data: bytes) -> bool:
@@ -130,19 +130,19 @@ class HyperscanFinder:
         return not self._scan(data, _stop)
 
     def _scan(self, data: bytes, note: Note) -> bool:
-        """Scan, and return whether the scan came to its end; where it cannot run, it did not."""
+        """Scan, and return whether the scan completed; False if it could not run."""
         try:
             scratch = self._local.scratch
-        except AttributeError:  # It serves one scan at a time.
+        except AttributeError:  # A scratch serves one scan at a time.
             scratch = self._local.scratch = self._new_scratch(self._database)
         try:
             self._database.scan(data, note, 0, None, scratch)
-        except self._error:  # Stopped by `note`; or the scratch is in use, by what a signal interrupted.
+        except self._error:  # Stopped by `note`, or the scratch is in use by a scan that a signal interrupted.
             return False
         return True
 
     def forget_scratches(self) -> None:
-        """Leave alone, in a forked child, a scratch that was in use at the fork."""
+        """In a forked child, drop a scratch that was in use at the fork."""
         self._local = threading.local()
 
 

@@ -1,7 +1,7 @@
-"""The literals that a regexp requires: texts of which each line that it matches holds at least one.
+"""The literals that a regexp requires: every line that it matches contains at least one of them.
 
-They are what the prefilter looks for. A literal may stand in lines that the regexp does not match; a line that the
-regexp matches never lacks all of them. A node that is not known here requires nothing.
+The prefilter searches for them. A line that contains a literal need not match, but a line that matches always contains
+one. A node type that is unknown here requires nothing.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from alarm_mw.patterns.tree import (
     codes,
 )
 
-#: What may stand in one place: so many alternatives are followed, and so many together for a whole regexp.
+#: The maximum number of alternatives in one place, and in a whole regexp.
 _MOST_OF_PLACE = 16
 _MOST = 64
 
-#: A set of so many characters is followed.
+#: The maximum size of a character set that is expanded.
 _MOST_OF_SET = 4
 
-#: A repeat's first texts count, up to so many bytes of them.
+#: The maximum number of bytes that are taken from a repetition.
 _LONGEST_REPEAT = 64
 
-#: Bits of rarity that twice as many alternatives have to be worth.
+#: Bits of rarity that doubling the number of alternatives must gain.
 _COST = 4
 
-#: A literal of fewer bytes stands in nearly every line.
+#: A literal of fewer bytes occurs in nearly every line.
 SHORTEST = 2
 
-#: The only characters beyond ASCII that are the same as ASCII letters when case is ignored.
+#: The only characters beyond ASCII that equal ASCII letters when case is ignored.
 _TWINS = {"i": ("\u0130", "\u0131"), "k": ("\u212a",), "s": ("\u017f",)}
 
-#: Pairs of bytes that are frequent in logs, by the samples of Loghub and by access logs.
+#: Byte pairs that are frequent in logs, from the Loghub samples and access logs.
 _FREQUENT = frozenset(
     b"n |er| 1|: | 2|ec|or| s|.1|d |co|ti|0 |] |on|ss| c|in|ro|un| f|om|sh|c |se| [|ot|no|t |re|il|]:|ed|us|te|at|"
     b"es| a|en|th|GE|ET|T |NF|FO|IN|HT|TT|TP|P/|1.|/1|00|20|10".split(b"|")
@@ -66,36 +66,36 @@ _LESS_FREQUENT = frozenset(
 
 
 class Literal(msgspec.Struct, frozen=True, array_like=True):
-    """A text that is looked for."""
+    """A text to search for."""
 
     text: bytes
-    #: ASCII letters count in any case; the text has small ones.
+    #: ASCII letters match in either case; the text is in lowercase.
     ignores_case: bool = False
-    #: It counts at the start of a line only.
+    #: It counts only at the start of a line.
     at_start: bool = False
-    #: Whoever finds it has found a match.
+    #: Finding it is a match.
     certain: bool = False
 
 
-#: What a rule requires; nothing: each line has to be judged.
+#: The literals that a rule requires; empty: the rule must be tried on every line.
 Literals = tuple[Literal, ...]
 EVERY_LINE: Literals = ()
 
 
 class _Alternatives(NamedTuple):
-    """Texts of which every match holds one."""
+    """Alternative texts of which every match contains one."""
 
-    #: The higher, the fewer lines are thought to hold one.
+    #: The higher, the fewer lines are expected to contain one.
     rarity: float
     texts: frozenset[bytes]
 
 
 class _Found(NamedTuple):
-    """What is known of a node."""
+    """The facts about a node."""
 
-    #: All texts that it can be; None where they are many, or not known.
+    #: All texts that it can match; None if there are too many or they are unknown.
     all_texts: frozenset[bytes] | None
-    #: The texts of which each match begins, and ends, with one.
+    #: The texts with which every match begins and ends.
     begins: frozenset[bytes]
     ends: frozenset[bytes]
     #: The best alternatives that are required within it.
@@ -115,9 +115,9 @@ _STARTS = frozenset({Anchor.START, Anchor.LINE_START, Anchor.INNER_LINE_START})
 
 
 def required_literals(tree: Tree, *, multiline: bool = False) -> Literals:
-    """Return the best literals that a regexp requires, none where every line has to be judged.
+    """Return the best literals that a regexp requires; empty if it must be tried on every line.
 
-    `multiline`: it is searched in messages of several lines.
+    `multiline`: the regexp is searched for in messages of several lines.
     """
     anchored, root = _without_start(trimmed(tree.root))
     reader = _Reader(ignores_case=False)
@@ -140,7 +140,7 @@ def required_literals(tree: Tree, *, multiline: bool = False) -> Literals:
 
 
 def _without_start(root: Node) -> tuple[bool, Node]:
-    """Return whether a regexp is found at the start of a line only, and the regexp without that."""
+    """Return whether a regexp matches only at the start of a line, and the regexp without that anchor."""
     match root:
         case Sequence((At(anchor), *rest)) if anchor in _STARTS:
             return True, Sequence(tuple(rest)) if len(rest) != 1 else rest[0]
@@ -148,20 +148,20 @@ def _without_start(root: Node) -> tuple[bool, Node]:
 
 
 def _without_longer(texts: frozenset[bytes], *, anchored: bool) -> list[bytes]:
-    """Return the texts without those that hold another one."""
+    """Return the texts without those that contain another one."""
     if anchored:
         return sorted(texts)
     return sorted(text for text in texts if not any(other in text for other in texts if other is not text))
 
 
 class _Reader:
-    """Reads one tree for the texts in it, as they are or in small letters."""
+    """Collects the texts of one tree, as they are or in lowercase."""
 
     def __init__(self, *, ignores_case: bool) -> None:
         self.ignores_case = ignores_case
-        #: What is found says all there is to say.
+        #: Whether the literals are exact.
         self.is_exact = True
-        #: Some letter may stand there in both cases.
+        #: Whether some letter may occur in both cases.
         self.sees_both_cases = False
 
     def best(self, root: Node) -> _Alternatives:
@@ -177,7 +177,7 @@ class _Reader:
         if found.all_texts is None:
             return found.required
         alternatives = self._alternatives(found.all_texts)
-        if found.required.rarity > alternatives.rarity:  # of what is looked at ahead or behind
+        if found.required.rarity > alternatives.rarity:  # lookaround
             return found.required
         return alternatives
 
@@ -294,7 +294,7 @@ def _rarity_of(alternatives: _Alternatives) -> float:
 
 @lru_cache(4096)
 def _texts(node: Chars, *, ignores_case: bool) -> tuple[frozenset[bytes] | None, bool, bool]:
-    """Return the texts of a set, None where they are many; whether they are all; whether a letter has both cases."""
+    """Return the texts of a set (None if too many), whether they are complete, and whether a letter has both cases."""
     members, others = node.members, node.others
     if ignores_case:
         members = members & ~UPPER | (members & UPPER) << 32
@@ -319,7 +319,7 @@ def _is_alone(character: str) -> bool:
 
 
 def _product(starts: frozenset[bytes], ends: frozenset[bytes]) -> frozenset[bytes] | None:
-    """Return each start followed by each end; None where these are many."""
+    """Return every start followed by every end; None if there are too many."""
     if ends == _EMPTY:
         return starts
     if len(starts) * len(ends) > _MOST_OF_PLACE:
@@ -328,7 +328,7 @@ def _product(starts: frozenset[bytes], ends: frozenset[bytes]) -> frozenset[byte
 
 
 def _rarity(text: bytes) -> float:
-    """Return about how many bits of information it is that a text stands in a line."""
+    """Return the approximate information, in bits, of a line containing the text."""
     rarity = 4
     for at in range(len(text) - 1):
         pair = text[at : at + 2]
@@ -337,6 +337,6 @@ def _rarity(text: bytes) -> float:
 
 
 def _twins_in(texts: Iterable[bytes]) -> list[str]:
-    """Return the characters beyond ASCII that may stand for letters of texts where case is ignored."""
+    """Return the characters beyond ASCII that may match letters of the texts when case is ignored."""
     letters = frozenset().union(*texts)
     return [twin for letter, twins in _TWINS.items() if ord(letter) in letters for twin in twins]

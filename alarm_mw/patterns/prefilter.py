@@ -1,8 +1,9 @@
-"""The prefilter: which lines some rule may match, told for all rules in one pass.
+"""The prefilter finds the lines that some rule may match, for all rules in one pass.
 
-Each rule requires literals (`literals`). Those of all rules are looked for at once; only a line that holds a rule's
-literal is put to the rule's own regexp. So nearly every line costs one pass of Hyperscan's literal matcher and nothing
-else. It may say yes too often, never no too often. Any thread may use a prefilter; nothing in it blocks.
+Each rule requires literals (`literals`). The literals of all rules are searched for at once, and a rule's own regexp is
+tried only on lines that contain one of its literals. Nearly every line therefore costs one pass of Hyperscan's literal
+matcher and nothing else. The prefilter may report too many lines, never too few. Usable from any thread; does not
+block.
 """
 
 from __future__ import annotations
@@ -19,8 +20,8 @@ from alarm_mw.patterns.record_prefilter import RecordPrefilter, record_rules
 
 _LITERAL_MASK = (1 << LITERAL_BITS) - 1
 
-#: Regexps are asked for so many seconds of a chunk; whether the rest of it matches is left to the engine. One search
-#: more may take another five milliseconds, and then `StreamIntake` waits for the engine: 0.05 s in all.
+#: Seconds per chunk for searching with regexps; the rest of the chunk is left to the engine. One more search
+#: may take another five milliseconds, and then `StreamIntake` waits for the engine: 0.05 s in all.
 PATIENCE = 0.02
 
 #: How many combinations of literals are remembered.
@@ -28,25 +29,25 @@ MOST_PLANS = 1000
 
 
 class Hit(NamedTuple):
-    """A line in which rules may match; there may be a million of them in a few seconds."""
+    """A line in which rules may match. There may be a million of them in a few seconds."""
 
-    #: Where its first byte is in the data, or in what `Prefilter.scan` was told that the data is a part of.
+    #: The offset of its first byte in the data, plus the base given to `Prefilter.scan`.
     start: int
-    #: With its newline, where it has one.
+    #: The line, with its newline if it has one.
     line: bytes
     #: The numbers of the rules that may match, ascending.
     rules: tuple[int, ...]
-    #: Those among them that do match: they need no verdict.
+    #: Those among them that certainly match.
     certain: tuple[int, ...] = ()
 
     @property
     def end(self) -> int:
-        """Where it ends, after its newline."""
+        """The offset after its newline."""
         return self.start + len(self.line)
 
 
 class PrefilteredRule(Protocol):
-    """A rule with what it requires, such as a `CompiledRule`."""
+    """A rule with the literals that it requires, such as a `CompiledRule`."""
 
     rule: Rule
     literals: Literals | None
@@ -54,24 +55,24 @@ class PrefilteredRule(Protocol):
 
     @property
     def confirm(self) -> Callable[[bytes], bool | None]:
-        """What tells whether the rule matches a printed line; None where that could take long to tell."""
+        """A function that decides whether the rule matches a printed line; it returns None if that could take long."""
         ...
 
 
 class _Plan(NamedTuple):
-    """What becomes of a line in which some literals are."""
+    """What to do with a line that contains certain literals."""
 
     #: The rules that require one of them, ascending, and those that they make certain.
     rules: tuple[int, ...]
     certain: tuple[int, ...]
-    #: The literals that count only at the line's start.
+    #: The literals that count only at the start of a line.
     at_start: tuple[int, ...]
     #: Each rule, whether it is certain, and whether it ends the scan where it matches.
     asked: tuple[tuple[int, bool, bool], ...]
 
 
 class Prefilter:
-    """All rules at once; a rule's number is its place among them."""
+    """The prefilter of all rules. A rule's number is its index."""
 
     def __init__(
         self,
@@ -80,10 +81,10 @@ class Prefilter:
     ) -> None:
         self._rules = tuple(rules)
         looked_for = [(number, rule.literals) for number, rule in enumerate(rules) if rule.literals is not None]
-        #: The rules that have to be judged on every line.
+        #: The rules that must be tried on every line.
         self.judges_every_line = tuple(number for number, literals in looked_for if not literals)
         self._all = tuple(number for number, _ in looked_for)
-        #: Those that ask for no level and no logger, which a printed line does not have.
+        #: The rules without a level or a logger, which printed lines do not have.
         self._of_prints = frozenset(
             number for number in self._all if rules[number].rule.level is None and rules[number].rule.logger is None
         )
@@ -95,14 +96,15 @@ class Prefilter:
         self._literals = tuple(requiring)
         self._requiring = tuple(map(tuple, requiring.values()))
         self._finder: LiteralFinder = make_finder(self._literals)
-        #: The rules that a literal makes certain where a line holds no other one, and how the line has to begin.
+        #: The rules that a literal makes certain if the line contains no other literal, and the required start of the
+        #: line.
         self._alone = tuple(
             (tuple(rule for rule in numbers if rule in self._of_prints), literal.text if literal.at_start else b"")
             if literal.certain and not (literal.at_start and literal.ignores_case)
             else ((), b"")
             for literal, numbers in requiring.items()
         )
-        #: What confirms each rule; it is compiled when it is first asked.
+        #: The functions that confirm each rule, compiled at first use.
         self._confirm: list[Callable[[bytes], bool | None]] = [
             partial(self._first_confirm, number) for number in range(len(rules))
         ]
@@ -112,14 +114,14 @@ class Prefilter:
 
     @property
     def rule_set(self) -> object:
-        """What the numbers of the rules belong to: this very prefilter."""
+        """The owner of the rule numbers: this prefilter."""
         return self
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         """Return the printed lines of a chunk in which some rule may match, in order.
 
-        `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is looked for
-        line by line. `base` is where the data is in the stream.
+        `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is searched
+        for line by line. `base` is the offset of the data in the stream.
         """
         finds = None if self._every_print else self._finder.find(data)
         if finds is None:
@@ -127,7 +129,7 @@ class Prefilter:
         return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else []
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
-        """Return the numbers of the rules that may match a record: one of its lines, or it all (multiline)."""
+        """Return the numbers of the rules that may match one of a record's lines, or the whole record (multiline)."""
         if not message:
             return self._all
         found = {rule for literal in self._finder.found_in(message) for rule in self._requiring[literal]}
@@ -141,7 +143,7 @@ class Prefilter:
 
     def _hits(self, data: bytes, finds: list[int], base: int, until: float) -> list[Hit]:
         """Return the lines around the finds."""
-        # In a flood every line is one: there is no call in here that most lines could do without.
+        # In a flood every line is a hit, so this loop avoids every unnecessary call.
         finds.sort()
         new, alone = tuple.__new__, self._alone
         hits: list[Hit] = []
@@ -154,45 +156,45 @@ class Prefilter:
                     others += (other,)
                 continue
             if others:
-                self._judge(base + start, data[start:end], (literal, *others), hits, until)
+                self._check(base + start, data[start:end], (literal, *others), hits, until)
                 others = ()
             elif end:
                 certain, beginning = alone[literal]
                 if certain and data.startswith(beginning, start):
                     hits.append(new(Hit, (base + start, data[start:end], certain, certain)))
                 else:
-                    self._judge(base + start, data[start:end], (literal,), hits, until)
+                    self._check(base + start, data[start:end], (literal,), hits, until)
             literal = find & _LITERAL_MASK
             start, end = end, data.find(b"\n", end) + 1 or len(data)
             if at >= end:
                 start = data.rfind(b"\n", end, at) + 1 or end
                 end = data.find(b"\n", at) + 1 or len(data)
-        self._judge(base + start, data[start:end], (literal, *others), hits, until)
+        self._check(base + start, data[start:end], (literal, *others), hits, until)
         return hits
 
     def _line_by_line(self, data: bytes, base: int, until: float) -> list[Hit]:
-        """Return the hits of a chunk in which every line is looked at by itself."""
+        """Return the hits of a chunk, searching each line separately."""
         hits: list[Hit] = []
         start = 0
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
             line = data[start:end]
-            self._judge(base + start, line, tuple(self._finder.found_in(line)), hits, until)
+            self._check(base + start, line, tuple(self._finder.found_in(line)), hits, until)
             start = end
         return hits
 
-    def _judge(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> None:
-        """Add the hit of a line with these literals, if it is one: put it to the rules that are quick to answer."""
+    def _check(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> None:
+        """Add the hit of a line with these literals, unless the rules that are quick to check reject it."""
         rules, certain, at_start, asked = self._plans.get(found) or self._new_plan(found)
         if at_start:
             kept = tuple([literal for literal in found if literal not in at_start or self._begins(line, literal)])
             if kept != found:
-                self._judge(start, line, kept, hits, until)
+                self._check(start, line, kept, hits, until)
                 return
         if rules != certain and monotonic() < until:
             rules, certain = self._confirmed(line, asked)
         if rules:
-            # What `Hit` itself would call.
+            # The same as `Hit(…)`, without a Python call.
             hits.append(tuple.__new__(Hit, (start, line, rules, certain)))
 
     def _first_confirm(self, rule: int, line: bytes) -> bool | None:
@@ -218,7 +220,7 @@ class Prefilter:
     def _confirmed(
         self, line: bytes, asked: Iterable[tuple[int, bool, bool]]
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Return those of the rules that match or may match, and those that do, up to one that ends the scan."""
+        """Return the rules that match or may match, and those that match, up to the first that ends the scan."""
         matching: list[int] = []
         sure: list[int] = []
         confirm = self._confirm

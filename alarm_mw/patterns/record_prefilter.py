@@ -1,8 +1,8 @@
-"""The prefilter of the application's records: tells of a record's text whether any rule may match it.
+"""The prefilter for the application's records: decides from a record's text whether any rule may match it.
 
-Nearly every log call ends here. So the literals are looked for in the text itself, without making bytes of it, and
-without letting other threads run meanwhile: a thread that has let others run waits for them afterwards, 15 µs a record
-in a server with eight threads. Nothing here has a lock, and a forked child goes on with it.
+Nearly every log call ends here. The literals are therefore searched for in the text itself, without encoding it, and
+without releasing the GIL: a thread that releases the GIL has to wait for it afterwards, which costs 15 µs per record in
+a server with eight threads. There is no lock in here, and a forked child can continue to use it.
 """
 
 from __future__ import annotations
@@ -17,43 +17,43 @@ from alarm_mw.model.types import Rule
 from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal, Literals
 
-#: Up to so many literals are looked for one after the other: that is faster than one pass for all.
+#: Up to this many literals are searched for one by one, which is faster than one pass for all.
 FEW = 16
 
-#: A longer text is searched by the finder of streams: it is so much faster there that other threads may run.
+#: A longer text is searched by the finder for streams, which is so much faster that releasing the GIL pays.
 SHORT = 2000
 
-#: The level and the logger that a rule asks for.
+#: The level and the logger that a rule requires.
 Condition = tuple[int | None, str | None]
 
-#: Tells whether any rule may match a record, by its text without a newline at the end.
+#: Decides whether any rule may match a record, from its text without a final newline.
 MayMatch = Callable[[str], bool]
 
 
 def applies(least: int | None, parent: str | None, level: int | None, logger: str) -> bool:
-    """Return whether a rule that asks for a level and a logger applies to records of `level` and `logger`."""
+    """Return whether a rule that requires `least` and `parent` applies to records of `level` and `logger`."""
     if least is not None and (level is None or level < least):
         return False
     return parent is None or logger == parent or logger.startswith(parent + ".")
 
 
 class RecordRules(msgspec.Struct, frozen=True, array_like=True):
-    """What has to be known of all rules to tell which records none of them can match."""
+    """The facts about all rules that are needed to reject records."""
 
-    #: None: some rule requires no literal, and each record goes to it.
+    #: None: some rule requires no literal, so every record passes.
     literals: tuple[Literal, ...] | None = ()
     conditions: tuple[Condition, ...] = ()
 
 
 class RequiringRule(Protocol):
-    """A rule with what it requires, such as a `CompiledRule`."""
+    """A rule with the literals that it requires, such as a `CompiledRule`."""
 
     rule: Rule
     literals: Literals | None
 
 
 def record_rules(rules: Iterable[RequiringRule]) -> RecordRules:
-    """Return what has to be known of rules."""
+    """Return these facts for some rules."""
     looked_for = [(rule.rule, rule.literals) for rule in rules if rule.literals is not None]
     conditions = dict.fromkeys((rule.level, rule.logger) for rule, _ in looked_for)
     is_known = all(literals for _, literals in looked_for)
@@ -62,18 +62,18 @@ def record_rules(rules: Iterable[RequiringRule]) -> RecordRules:
 
 
 class RecordPrefilter:
-    """The prefilter of an application's process. May be used from any thread; nothing in it blocks."""
+    """The prefilter of an application's process. Usable from any thread; does not block."""
 
     def __init__(self, rules: RecordRules) -> None:
         self.rules = rules
-        #: Some rule asks for no level and no logger.
+        #: Whether some rule requires neither a level nor a logger.
         self.takes_any = (None, None) in rules.conditions
-        #: Some rule applies to every record of this level and above; and what the rules for one logger ask for.
+        #: The level from which some rule applies to every logger, and the requirements of the rules for single loggers.
         self._least = min(
             (level for level, logger in rules.conditions if level is not None and logger is None), default=math.inf
         )
         self._of_loggers = tuple(condition for condition in rules.conditions if condition[1] is not None)
-        #: Whether any rule may match a record's text. Made for the first one.
+        #: Decides whether any rule may match a record's text. Built at first use.
         self.may_match: MayMatch = self._may_match_first
 
     def _may_match_first(self, text: str) -> bool:
@@ -84,12 +84,12 @@ class RecordPrefilter:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""
         if self.takes_any or (level is not None and level >= self._least):
             return True
-        # To ask `any` of none would take a third of such a log call.
+        # `any` of an empty sequence would take a third of such a log call.
         return bool(self._of_loggers) and any(applies(*asked, level, logger) for asked in self._of_loggers)
 
 
 def _text_search(literals: Sequence[Literal] | None) -> MayMatch:
-    """Return what tells whether any of the literals is in a text; always, where they are None."""
+    """Return a function that decides whether a text contains any of the literals; always true if they are None."""
     if literals is None:
         return lambda _: True
     if not literals:
@@ -98,7 +98,7 @@ def _text_search(literals: Sequence[Literal] | None) -> MayMatch:
     may_match_ascii = _few(literals) if len(literals) <= FEW else _many(literals)
 
     def may_match(text: str) -> bool:
-        # What is beyond ASCII may be written in another way once it is bytes.
+        # Characters beyond ASCII may be encoded in different ways.
         if may_match_ascii is not None and len(text) <= SHORT and text.isascii():
             return may_match_ascii(text)
         try:
@@ -110,7 +110,7 @@ def _text_search(literals: Sequence[Literal] | None) -> MayMatch:
 
 
 def _few(literals: Iterable[Literal]) -> MayMatch:
-    """Return what looks for a few literals in a text of ASCII."""
+    """Return a search for a few literals in ASCII text."""
     texts = [(each.text.decode(), each.ignores_case) for each in literals if each.text.isascii()]
     same = tuple(text for text, ignores_case in texts if not ignores_case)
     small = tuple(text for text, ignores_case in texts if ignores_case)

@@ -69,7 +69,7 @@ class QuickPattern:
     __slots__ = ("limit", "pattern", "search")
 
     def __init__(self, pattern: str) -> None:
-        """Compile; raise `PatternError` where the regexp is wrong, or cannot be had in bounded time."""
+        """Compile; raise `PatternError` if the regexp is wrong or has no bounded search time."""
         with held_off():  # what most configurations do not need, and a start need not wait for
             from alarm_mw.patterns.safety import longest  # noqa: PLC0415
             from alarm_mw.patterns.syntax.python import understood  # noqa: PLC0415

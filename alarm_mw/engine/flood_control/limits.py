@@ -61,7 +61,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
     rate: Annotated[
         str | None,
-        msgspec.Meta(description="at most so many messages in any so long a time, such as `20/1h` or `1/30s`"),
+        msgspec.Meta(description="maximum number of messages per interval, such as `20/1h` or `1/30s`"),
     ] = None
     repeat_after: Annotated[
         str | float | None,

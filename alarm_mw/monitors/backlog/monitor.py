@@ -103,7 +103,7 @@ def serves(listener: Listener, wanted: str | tuple[str, int], file: tuple[int, i
 
 
 #: The owners of sockets are looked up again after this many checks, because a socket may have been passed on.
-ASK_ANEW = 10
+REFRESH_OWNERS = 10
 
 
 class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
@@ -168,7 +168,7 @@ class BacklogMonitor:
         """Look up the owners of sockets, but only if a socket or the server is new: this is the most expensive step."""
         root = os.getpid() if self._in_process else self._context.server_pid()
         self._looks += 1
-        if self._seen != (root, inodes) or self._looks % ASK_ANEW == 0:
+        if self._seen != (root, inodes) or self._looks % REFRESH_OWNERS == 0:
             self._seen = (root, inodes)
             self._owned = {} if root is None else sockets_of_family(root)
 

@@ -252,7 +252,7 @@ class FileSource:
         self._position = position
 
     def read(self, size: int) -> bytes | None:  # noqa: ARG002  # a Source's
-        """Return the first byte of what the file has grown by, None when it has not; one that shrank begins anew."""
+        """Return the first byte added to the file, None if there is none; read a truncated file from its start."""
         end = os.fstat(self._file).st_size
         before, self._position = self._position, end
         return os.pread(self._file, 1, before) if end > before else None

@@ -71,7 +71,7 @@ class Groups:
         number = self._number(target, at, self.count)
         if number not in self._closed:
             raise PatternError(
-                f"there is no group {target!r} before this (references to later or open groups cannot be had)", at
+                f"there is no group {target!r} before this (references to later or open groups are not supported)", at
             )
         self._wanted.setdefault(number, at)
         return number
@@ -90,7 +90,7 @@ class Groups:
             return count + number if target.startswith("+") else number
         numbers = self._names.get(target, [])
         if len(numbers) > 1:
-            raise PatternError(f"several groups have the name {target!r}: a reference to them cannot be had", at)
+            raise PatternError(f"several groups have the name {target!r}: a reference to them is not supported", at)
         return numbers[0] if numbers else -1
 
     def resolve(self, root: Node) -> Node:
@@ -101,7 +101,7 @@ class Groups:
         """
         for number, at in self._wanted.items():
             if len(self._closed[number]) > 1:
-                raise PatternError(f"several groups have the number {number}: a reference to them cannot be had", at)
+                raise PatternError(f"several groups have the number {number}: a reference to them is not supported", at)
         self._targets = [self._target(*call) for call in self._calls]
         self._items = {0: root} | {number: groups[0].item for number, groups in self._closed.items()}
         self._refuse_endless()
@@ -110,7 +110,7 @@ class Groups:
             self._native = set(self._targets)
         for number in self._native - {0}:
             if len(self._closed[number]) > 1:
-                raise PatternError(f"several groups have the number {number}: such a call of one cannot be had")
+                raise PatternError(f"several groups have the number {number}: such a call of one is not supported")
         return self._resolve(root)
 
     def _target(self, target: str, at: int, count: int) -> int:

@@ -256,7 +256,7 @@ def _callout(scan: Scanner) -> Node:
     start = scan.at - 3
     text = scan.until(")", "the callout")
     if text.strip(_DIGITS):
-        raise PatternError("callouts with text cannot be had", start)
+        raise PatternError("callouts with text are not supported", start)
     return EMPTY
 
 
@@ -267,7 +267,7 @@ def _verb(scan: Scanner) -> Node | None:
         return None
     name = found[1]
     if name == "SKIP" and ":" in found[0]:
-        raise PatternError("(*SKIP) with a name cannot be had", scan.at)
+        raise PatternError("(*SKIP) with a name is not supported", scan.at)
     scan.at = found.end()
     if name in {"PRUNE", "SKIP"}:
         return Native(f"(*{name})", EMPTY)

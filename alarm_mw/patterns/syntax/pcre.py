@@ -2,7 +2,7 @@ r"""PCRE's syntax, as a `Tree`: what uWSGI's ``log-alarm`` understands. See pcre
 
 Where the two versions of PCRE differ, it is PCRE 8 that is meant, which Debian's uWSGI is linked with; what only
 PCRE2 has is taken as well. Without ``(*UTF8)`` at the start, one character is one byte, and without ``(*UCP)`` ``\w``,
-``\d`` and the POSIX classes are ASCII. What cannot be had (``(*COMMIT)``, conditions on recursion, …) raises
+``\d`` and the POSIX classes are ASCII. What is not supported (``(*COMMIT)``, conditions on recursion, …) raises
 `PatternError`; nothing changes its meaning in silence. Only groups that something refers to are kept.
 """
 
@@ -132,7 +132,7 @@ class _Parser:
             root = sequence(self._places.not_first, root)
         if "(*" in self._scan.data and _confined_verb(root):
             raise PatternError(
-                "such a verb cannot be had in an atomic group, an assertion or a recursion", self._verb_at
+                "such a verb is not supported in an atomic group, an assertion or a recursion", self._verb_at
             )
         return root
 
@@ -285,7 +285,7 @@ class _Parser:
             return self._groups.call(scan.until(")", "the call"), start)
         changed = letters(scan, options)
         if changed is None or not scan.take(":"):
-            raise PatternError("this kind of group is not known, or cannot be had", start)
+            raise PatternError("unknown or unsupported kind of group", start)
         return self._plain(changed, start)
 
     def _closed(self, node: Node, start: int) -> Node:
@@ -316,7 +316,7 @@ class _Parser:
     def _condition(self, options: Options, start: int) -> Node:
         scan = self._scan
         if self._behind:
-            raise PatternError("a condition within a lookbehind cannot be had", start)
+            raise PatternError("a condition within a lookbehind is not supported", start)
         for token in ("?=", "?!", "?<=", "?<!"):
             if scan.take(token):
                 look = self._look(token[1:], options, start)
@@ -332,7 +332,7 @@ class _Parser:
         if name[:1] in {"<", "'"}:
             name = name[1:-1]
         elif name.startswith(("R", "VERSION", "?")):
-            raise PatternError("conditions other than a group or an assertion cannot be had", start)
+            raise PatternError("conditions other than a group or an assertion are not supported", start)
         number = self._groups.closed(name, start)
         return Condition(number, *self._yes_no(options, start))
 
@@ -353,7 +353,7 @@ class _Parser:
             return Atomic(self._plain(options, start))
         if name in _WORDY and scan.take(":"):
             return self._look(_WORDY[name], options, start)
-        raise PatternError(f"the verb (*{name}) cannot be had" + (" here" if name in _ONLY_FIRST else ""), start)
+        raise PatternError(f"the verb (*{name}) is not supported" + (" here" if name in _ONLY_FIRST else ""), start)
 
 
 def _confined_verb(node: Node, *, confined: bool = False) -> bool:
@@ -408,7 +408,7 @@ class Escapes:
             case "X":
                 return self._grapheme()
             case "C" if alphabet.unicode:
-                raise PatternError("\\C cannot be had after (*UTF8): it would split characters", start)
+                raise PatternError("\\C is not supported after (*UTF8): it would split characters", start)
             case "C":
                 return Chars(ALL_BYTES)
             case "p" | "P":
@@ -429,7 +429,7 @@ class Escapes:
 
     def _not_newline(self, start: int) -> Node:
         if self._scan.here == "{" and self._braces_ahead() is None:
-            raise PatternError("\\N{…} cannot be had: write the character itself, or \\x{…} after (*UTF8)", start)
+            raise PatternError("\\N{…} is not supported: write the character itself, or \\x{…} after (*UTF8)", start)
         return self._places.dot
 
     def _braces_ahead(self) -> tuple[int, int | None] | None:

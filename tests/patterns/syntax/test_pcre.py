@@ -286,7 +286,7 @@ def test_what_pcre_does_not_find_is_not_found(pattern: str, subject: bytes) -> N
         ("(?(R)a)", 0, "conditions"),
         ("(*ACCEPT)", 0, "verb"),
         ("a(*UTF8)", 1, "here"),
-        ("(*COMMIT)", 0, "verb (*COMMIT) cannot be had"),
+        ("(*COMMIT)", 0, "verb (*COMMIT) is not supported"),
         ("(*SKIP:n)", 0, "with a name"),
         ("x(?>a(*SKIP)b)", 5, "in an atomic group"),
         (r"(*UTF8)\C", 7, "split"),

@@ -27,7 +27,7 @@ _MILESTONES_OF_A_PRINT = (
     "patterns.prefilter.Prefilter.scan",
     "master.worker.worker.Worker.submit",
     "engine.flood_control.flood_control.FloodControl.decide",
-    "delivery.outbox.outbox.Outbox.insert",
+    "delivery.outbox.outbox.Outbox.take",
     "delivery.dispatcher.Dispatcher.offer",
     "delivery.lane.Lane.offer",
     "delivery.lane.Lane._start",

@@ -152,7 +152,7 @@ def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:
 
 def sight(runtime: Runtime) -> Sight:
     """Look at a master (`SelfCheck`); what the ledger has not written down is written. May block for a write."""
-    fault, waiting = runtime.checkpoints.fault, None
+    fault, waiting = runtime.checkpointer.fault, None
     try:
         runtime.outbox.flush()
         books, waiting = _steady_books(runtime)

@@ -18,6 +18,7 @@ from alarm_mw import actions
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
+from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
@@ -25,9 +26,8 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
-from alarm_mw.master.runtime.checkpoints import Checkpoints
 from alarm_mw.master.runtime.making import make_action, place_of
-from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread
+from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thread
 from alarm_mw.master.worker.batch import Batch, Item, Silence
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
@@ -147,7 +147,9 @@ class Runtime:
         self.outbox.limit(settings.outbox)
         if under_way is not None:
             self.outbox.resume(under_way)
-        self.checkpoints = Checkpoints(self.outbox)
+        #: Works for an outbox with a file.
+        self.checkpointer = Checkpointer(Path(self.outbox.path))
+        self._checkpointing: threading.Thread | None = None
         #: What is in force.
         self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
         self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
@@ -165,7 +167,10 @@ class Runtime:
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
-        self.checkpoints.start()
+        if self.outbox.has_file:
+            self._checkpointing = start_thread("checkpointer", self.checkpointer.run)
+            self.outbox.on_growth = self.checkpointer.request
+            self.outbox.on_replacement = self.checkpointer.renew
         self._thread.start()
         self.call(self._start_lanes(), START_TIMEOUT)
         self._worker.start()
@@ -291,7 +296,7 @@ class Runtime:
         delivered = self._deliver_rest(deadline) and is_worked_off
         end = max(deadline, time.monotonic()) + GRACE
         self._thread.end(end)
-        self.checkpoints.stop(_left(end))
+        self._stop_checkpointer(_left(end))
         self._close_outbox(end)
         return delivered
 
@@ -339,6 +344,13 @@ class Runtime:
     def spawn(self, coroutine: Coroutine[None, None, object]) -> None:
         """Run a coroutine on the loop, and do not wait; see `LoopThread.spawn`."""
         self._thread.spawn(coroutine)
+
+    def _stop_checkpointer(self, timeout: float) -> None:
+        self.checkpointer.stop()
+        if self._checkpointing is not None:
+            self._checkpointing.join(timeout)
+            if self._checkpointing.is_alive():
+                log.warning("the disk blocks the outbox's checkpoint, which is left behind")
 
     def _close_outbox(self, deadline: float) -> None:
         try:

@@ -223,7 +223,7 @@ def test_its_thread_does_what_is_wanted_and_ends(path: Path, tmp_path: Path) -> 
     outbox, checkpointer = Outbox(path), Checkpointer(path)
     with working(checkpointer):
         take(outbox, 20)
-        checkpointer.want()
+        checkpointer.request()
         wait_until(lambda: in_the_file(path, tmp_path) == 20)
     outbox.close()
     assert not Path(f"{path}-wal").exists()
@@ -233,7 +233,7 @@ def test_its_thread_tries_again_what_has_failed(path: Path) -> None:
     """A fault ends by itself, though nothing is written."""
     checkpointer = Checkpointer(path, retry_every=0.001)
     with working(checkpointer):
-        checkpointer.want()
+        checkpointer.request()
         wait_until(lambda: checkpointer.fault)
         with closing(Outbox(path)):
             wait_until(lambda: not checkpointer.fault)

@@ -1,4 +1,4 @@
-"""``alarm-mw check``: tells everything that is wrong with configuration files, and starts nothing."""
+"""``alarm-mw check``: reports every mistake in configuration files, and starts nothing."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from alarm_mw.master.runtime.making import unmakable
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
 @click.pass_context
 def check(context: click.Context, files: tuple[str, ...]) -> None:
-    """Check configuration files and tell everything that is wrong.
+    """Check configuration files and report every mistake.
 
-    A FILE that ends in .ini is uWSGI's, one that ends in .toml is TOML; of any other the content decides. Several
-    files are checked together, as they would be used together.
+    A FILE that ends in .ini is read as uWSGI's, one that ends in .toml as TOML; for any other file the content decides.
+    Several files are checked together, as they would be used together.
 
-    Prints a line "file:line: …" for each mistake and "file:line: warning: …" for what should be looked at, then a
-    summary. The exit status is 0 when the configuration can be used, else 2.
+    Prints a line "file:line: …" for each mistake and "file:line: warning: …" for each warning, then a summary. The exit
+    status is 0 if the configuration can be used, else 2.
     """
     examined = examine(Sources.of_files(files, is_strict=True), os.environ)
     if not examined.problems:

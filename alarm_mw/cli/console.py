@@ -1,4 +1,4 @@
-"""Tables for people: nothing in them is cut off, and where no terminal sets a width they take what they need."""
+"""Tables for the terminal: no cell is cut off, and without a terminal the width is unlimited."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ UNLIMITED = 10_000
 
 
 def console() -> Console:
-    """Return what prints to the standard output."""
+    """Return a console that prints to the standard output."""
     is_limited = sys.stdout.isatty() or "COLUMNS" in os.environ
     return Console(width=None if is_limited else UNLIMITED)
 
 
 def table(*headers: str) -> Table:
-    """Return a table that breaks what is too wide for the terminal."""
+    """Return a table that wraps what is too wide for the terminal."""
     return Table(*(Column(header, overflow="fold") for header in headers))

@@ -1,4 +1,4 @@
-"""``alarm-mw dead``: dead letters are looked at, put back, dropped."""
+"""``alarm-mw dead``: lists, retries and drops dead letters, of a running server or in a state directory."""
 
 from __future__ import annotations
 
@@ -28,40 +28,45 @@ from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
-#: The exit status when there is no such server or outbox.
+#: The exit status if there is no such server or outbox.
 NO_OUTBOX = 1
 
-#: The exit status when something could not be done to some letter.
+#: The exit status if an operation was refused for a letter.
 REFUSED = 3
 
 
 def _choosing(command: Command) -> Command:
-    """Add what says which letters are meant."""
+    """Add the arguments and options that select letters."""
     ids = click.argument("ids", nargs=-1, type=int)
-    every = click.option("--all", "is_all", is_flag=True, help="All of them.")
+    every = click.option("--all", "is_all", is_flag=True, help="All letters.")
     return ids(every(_filtered(command)))
 
 
 def _filtered(command: Command) -> Command:
-    alarms = click.option("--alarm", "alarms", multiple=True, help="Only those of this alarm; may be repeated.")
-    waiting = click.option("--waiting", is_flag=True, help="Also what waits and nobody delivers.")
+    alarms = click.option("--alarm", "alarms", multiple=True, help="Only letters of this alarm. Repeatable.")
+    waiting = click.option("--waiting", is_flag=True, help="Also waiting firings that no server delivers.")
     return alarms(waiting(command))
 
 
 @click.group()
 def dead() -> None:
-    """Look at dead letters, put them back to be delivered, or drop them.
+    """List, retry, or drop dead letters.
 
-    Works with a running server, and on the state directory of one that does not run. Needs neither --state-dir nor
-    --socket where there is only one. Exit status 1 when there is none, 3 when something was refused.
+    Works with a running server and with the state directory of a stopped one. --state-dir and --socket are not needed
+    if there is only one server. The exit status is 1 if there is none, 3 if an operation was refused.
     """
 
 
 @dead.command("list")
 @_filtered
 @placed
-@click.option("--limit", type=click.IntRange(min=1), default=1000, help="The newest so many. [default: 1000]")
-@click.option("--all-servers", is_flag=True, help="Those of all servers with a default state directory.")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    help="Show this many, the newest. [default: 1000]",
+)
+@click.option("--all-servers", is_flag=True, help="Letters of all servers with a default state directory.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(  # noqa: PLR0917  # the command line's options
     alarms: tuple[str, ...],
@@ -72,10 +77,10 @@ def list_(  # noqa: PLR0917  # the command line's options
     all_servers: bool,
     as_json: bool,
 ) -> None:
-    """Show dead letters, the newest last.
+    """List dead letters, newest last.
 
-    With --waiting also what waits and nobody delivers: for an alarm that is configured no more, or in the state
-    directory of a server that does not run.
+    With --waiting, also list waiting firings that no server delivers: those of an alarm that is no longer configured,
+    or those in the state directory of a stopped server.
     """
     order = Order(verb="list", alarms=alarms, waiting=waiting, limit=limit)
     if all_servers:
@@ -90,7 +95,7 @@ def list_(  # noqa: PLR0917  # the command line's options
 
 
 def _list_all(order: Order, *, as_json: bool) -> None:
-    """Show those of all servers; of one that cannot be asked it is said, and the others are shown."""
+    """List the letters of all servers; report the servers that cannot be asked."""
     answers: dict[str, Answer] = {}
     errors = []
     for each in known_servers(os.environ):
@@ -113,7 +118,7 @@ def _show_all(answers: dict[str, Answer]) -> None:
         click.echo(f"{place}:")
         show_letters(answer)
     if not found:
-        click.echo(f"no letters; {len(answers)} state director{'y was' if len(answers) == 1 else 'ies were'} looked at")
+        click.echo(f"no letters in {len(answers)} state director{'y' if len(answers) == 1 else 'ies'}")
 
 
 @dead.command()
@@ -121,7 +126,7 @@ def _show_all(answers: dict[str, Answer]) -> None:
 @placed
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def show(number: int, state_dir: str | None, socket_path: str | None, as_json: bool) -> None:
-    """Show one letter whole."""
+    """Show one letter in full."""
     answer = _ask(_server_or_exit(state_dir, socket_path), Order(verb="list", ids=(number,)))
     for letter in answer.letters:
         if as_json:
@@ -133,7 +138,7 @@ def show(number: int, state_dir: str | None, socket_path: str | None, as_json: b
 
 @dead.command()
 @_choosing
-@click.option("--as", "to", metavar="ALARM", default="", help="Let this alarm deliver them, in place of their own.")
+@click.option("--as", "to", metavar="ALARM", default="", help="Deliver them by this alarm instead of their own.")
 @placed
 def retry(  # noqa: PLR0917  # the command line's options
     ids: tuple[int, ...],
@@ -144,15 +149,17 @@ def retry(  # noqa: PLR0917  # the command line's options
     state_dir: str | None,
     socket_path: str | None,
 ) -> None:
-    """Put letters back to be delivered: at once by a running server, else at its next start.
+    """Retry letters: immediately if the server is running, else at its next start.
 
-    Their time for retries begins anew. A running server also tries at once what else waits for the alarms that deliver
-    them, whatever the receiver has asked for.
+    Their time limit for retries restarts. A running server also immediately retries everything else that waits for the
+    same alarms, even if the receiver asked for a pause.
     """
     order = _order("retry", ids, alarms, is_all=is_all, waiting=waiting, to=to)
     answer = _ask(_server_or_exit(state_dir, socket_path), order)
     n = answer.retried_now
-    click.echo(f"{answer.count} put back" + (f"; {n} that wait{'s is' if n == 1 else ' are'} tried now" if n else ""))
+    click.echo(
+        f"{answer.count} put back" + (f"; {n} waiting firing{' is' if n == 1 else 's are'} tried now" if n else "")
+    )
     _end(answer)
 
 
@@ -167,7 +174,7 @@ def drop(  # noqa: PLR0917  # the command line's options
     state_dir: str | None,
     socket_path: str | None,
 ) -> None:
-    """Throw letters away for good."""
+    """Drop letters permanently."""
     answer = _ask(_server_or_exit(state_dir, socket_path), _order("drop", ids, alarms, is_all=is_all, waiting=waiting))
     click.echo(f"{answer.count} dropped")
     _end(answer)
@@ -177,9 +184,9 @@ def _order(
     verb: str, ids: tuple[int, ...], alarms: tuple[str, ...], *, is_all: bool, waiting: bool, to: str = ""
 ) -> Order:
     if not (ids or alarms or is_all):
-        raise click.UsageError("no letters are named: give their IDs, --alarm, or --all")
+        raise click.UsageError("no letters selected: give their IDs, --alarm, or --all")
     if ids and is_all:
-        raise click.UsageError("both IDs and --all, expected one of them")
+        raise click.UsageError("both IDs and --all given, expected one of them")
     return msgspec.convert({"verb": verb, "ids": ids, "alarms": alarms, "waiting": waiting, "to": to}, Order)
 
 
@@ -224,7 +231,7 @@ def show_letters(answer: Answer) -> None:
 
 
 def show_letter(letter: Letter) -> None:
-    """Print all that is known of a letter."""
+    """Print every detail of a letter."""
     facts = {
         "id": str(letter.id),
         "alarm": letter.alarm,
@@ -247,7 +254,7 @@ def show_letter(letter: Letter) -> None:
 
 
 def _first_line(message: str) -> Text:
-    """Return the first line, and how many follow it."""
+    """Return the first line, and the number of further lines."""
     first, *others = message.removesuffix("\n").split("\n")
     shown = _text(first, SHOWN)
     return shown + Text(f" [+{len(others)} line{'' if len(others) == 1 else 's'}]") if others else shown
@@ -270,19 +277,19 @@ def _text(text: str, limit: int | None = None) -> Text:
 
 
 class UnreachableError(Exception):
-    """Nobody can be asked, or whoever was asked cannot answer: a sentence for people."""
+    """No server can be asked, or it cannot answer; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """One server's."""
+    """A server's dead letters, by the server itself or by its state directory."""
 
     #: A state directory, or a records socket.
     place: Path
     is_socket: bool = False
 
     def carry_out(self, order: Order) -> Answer:
-        """Have it done; raise `UnreachableError`. Blocks."""
+        """Carry out the order; raise `UnreachableError`. Blocks."""
         if self.is_socket:
             return _online(str(self.place), order)
         if not (self.place / OUTBOX_NAME).exists():
@@ -300,7 +307,7 @@ class Server:
 
 
 def find_server(state_dir: Path | None, socket: str | None, environ: Mapping[str, str]) -> Server:
-    """Return the one that is meant; raise `UnreachableError` where that is not one."""
+    """Return the server that is meant; raise `UnreachableError` unless there is exactly one."""
     if socket or (not state_dir and environ.get(SOCKET_VARIABLE)):
         return Server(Path(socket or environ[SOCKET_VARIABLE]), is_socket=True)
     if state_dir:
@@ -315,7 +322,7 @@ def find_server(state_dir: Path | None, socket: str | None, environ: Mapping[str
 
 
 def known_servers(environ: Mapping[str, str]) -> list[Server]:
-    """Return those of all default state directories."""
+    """Return the servers of all default state directories."""
     return [Server(path) for path in state_dirs(environ)]
 
 

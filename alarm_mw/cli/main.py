@@ -29,14 +29,14 @@ _MODULES: Final = {"unsilence": "silence"}
 
 
 class Verbs(click.Group):
-    """Loads a verb's module when it is called: `run` is in a hurry, and needs nothing of the others."""
+    """Loads a verb's module when the verb is called, so that `run` does not load the others."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  # click's signature
         """Return the verbs' names."""
         return list(VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002  # click's signature
-        """Return the verb, or None where there is no such one."""
+        """Return the verb's command, or None if there is no such verb."""
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"alarm_mw.cli.{_MODULES.get(cmd_name, cmd_name)}")
@@ -45,11 +45,11 @@ class Verbs(click.Group):
         return command
 
 
-# Python looks for garbage among all that was loaded once more when it ends, which takes 10 ms.
+# At exit, Python runs a garbage collection over all loaded objects, which takes 10 ms.
 atexit.register(gc.freeze)
 
 
 @click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(VERSION, prog_name="alarm-mw")
 def main() -> None:
-    """Alarms for Python web applications: any line an app prints or logs can wake a person."""
+    """Alarms for Python web applications: any line that an app prints or logs can raise an alarm."""

@@ -1,4 +1,4 @@
-"""``alarm-mw migrate``: prints the TOML that means the same as uWSGI's ini file."""
+"""``alarm-mw migrate``: converts a uWSGI ini file to TOML."""
 
 from __future__ import annotations
 
@@ -17,12 +17,14 @@ from alarm_mw.model.errors import ConfigError
 @click.command()
 @click.argument("file", metavar="FILE[:SECTION]")
 def migrate(file: str) -> None:
-    """Print the TOML that means the same as uWSGI's ini FILE.
+    """Convert the uWSGI ini FILE to equivalent TOML and print it.
 
-    All that the file says of alarms is there: alarms with their options, passwords too, rules, monitors, mules and
-    numbers. What `$(VARIABLE)`, `%(name)` and `@(file)` stand for is written out. Regexps go on being PCRE on bytes.
+    The output contains everything that the file says about alarms: alarms with their options, including passwords,
+    rules, monitors, mules and numbers. `$(VARIABLE)`, `%(name)` and `@(file)` are replaced by their values. Regexps
+    stay PCRE on bytes.
 
-    Nothing is printed and the exit status is 2 where the file has mistakes, or something that TOML cannot hold.
+    If the file has mistakes, or contains something that TOML cannot represent, nothing is printed and the exit status
+    is 2.
     """
     try:
         settings = load(Sources(ini_files=(file,)), os.environ)

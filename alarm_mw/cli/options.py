@@ -1,4 +1,4 @@
-"""The options that say where a configuration comes from, the same for every verb."""
+"""The options that name a configuration, the same for every verb."""
 
 from __future__ import annotations
 
@@ -26,30 +26,33 @@ _FLAGS = "alarm_mw.flags"
 UWSGI_FLAGS = {
     "alarm": ("'NAME PLUGIN:OPTS'", "An alarm, as in uWSGI. Repeatable."),
     "log-alarm": ("'NAME[,NAME] REGEXP'", "Fire these alarms for lines that match. Repeatable."),
-    "not-log-alarm": ("'NAME REGEXP'", "Lines that match end the search, in the order given. Repeatable."),
-    "rules": ("'NAME[,NAME] SET'", "Fire these alarms for what servers say: gunicorn, uvicorn, … Repeatable."),
-    "alarm-freq": ("SECONDS", "Hold the same message of an alarm back for so long (default 3)."),
-    "alarm-msg-size": ("BYTES", "Cut longer messages (default 8192)."),
+    "not-log-alarm": (
+        "'NAME REGEXP'",
+        "Stop the search at lines that match, in the order given. Repeatable.",
+    ),
+    "rules": ("'NAME[,NAME] SET'", "Fire these alarms by ready rules for a server: gunicorn, uvicorn, … Repeatable."),
+    "alarm-freq": ("SECONDS", "Suppress an alarm's repeated message for this time (default 3)."),
+    "alarm-msg-size": ("BYTES", "Truncate longer messages (default 8192)."),
     "mule": ("FILE_OR_MODULE", "Run this program as a mule, for alarms mule:N. Repeatable."),
-    "alarm-fd": ("'NAME FD[:BYTES] MESSAGE'", "Fire when a descriptor or path can be read. Repeatable."),
+    "alarm-fd": ("'NAME FD[:BYTES] MESSAGE'", "Fire when a descriptor or path becomes readable. Repeatable."),
     "alarm-backlog": ("NAME", "Fire when a listen queue of the server is full. Repeatable."),
-    "alarm-segfault": ("NAME", "Fire when a process of the server dies of a crash. Repeatable."),
+    "alarm-segfault": ("NAME", "Fire when a process of the server crashes. Repeatable."),
     "metric-alarm": ("'key=…,value=…,alarm=NAME'", "Fire when a metric reaches a value. Repeatable."),
 }
 
 _CONFIG_HELP = (
-    "A TOML file. Repeatable. [default, where no option says anything of alarms: the files that the variable "
-    "ALARM_MW_CONFIG names, separated by commas, else alarm-mw.toml or uwsgi.ini in the working directory]"
+    "A TOML file. Repeatable. [default, if no option configures alarms: the files named in the variable "
+    "ALARM_MW_CONFIG, separated by commas, else alarm-mw.toml or uwsgi.ini in the working directory]"
 )
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 class ConfiguredCommand(click.Command):
-    """A command with configuration options, which keeps the order of uWSGI's flags among each other."""
+    """A command with configuration options, which keeps the order of uWSGI's flags."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Note the flags in their order, then let click parse."""
+        """Save the flags in their order, then let click parse."""
         ctx.meta[_FLAGS] = tuple(self._ordered_flags(list(args)))
         return super().parse_args(ctx, args)
 
@@ -80,7 +83,7 @@ def config_options(command: F) -> F:
 
 
 def sources(toml_files: Sequence[str], ini_files: Sequence[str], *, is_strict: bool = False) -> Sources:
-    """Return what the command line names, else what is found; files with their absolute paths: they are read again."""
+    """Return the sources on the command line, else those that are found, with absolute paths for a reload."""
     flags = click.get_current_context().meta.get(_FLAGS, ())
     if not (toml_files or ini_files or flags):
         return Sources.found(os.environ, str(Path.cwd()), is_strict=is_strict)
@@ -92,12 +95,12 @@ def _absolute(files: Sequence[str]) -> tuple[str, ...]:
 
 
 def settings_or_exit(found: Sources) -> Settings:
-    """Return the settings; where something is wrong, print every problem and exit with 2."""
+    """Return the settings; if there are problems, print all of them and exit with 2."""
     return loaded_or_exit(found).settings
 
 
 def loaded_or_exit(found: Sources) -> Loaded:
-    """Do the same, but return the settings with where they come from."""
+    """Return the settings with their sources; if there are problems, print all of them and exit with 2."""
     examined, loaded = read(found, os.environ, time.time())
     complain(examined.warnings, "warning: ")
     if problems := examined.problems or unmakable(examined.settings):

@@ -1,4 +1,4 @@
-"""``alarm-mw plugins``: the actions and the monitors, with each one's options."""
+"""``alarm-mw plugins``: lists actions and monitors with their options."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Action, Monitor, PluginOptions, secrets
 
-#: What TOML calls the plain types.
+#: TOML's names of the plain types.
 TOML_TYPES: dict[type[msgspec.inspect.Type], str] = {
     msgspec.inspect.StrType: "string",
     msgspec.inspect.BoolType: "boolean",
@@ -73,7 +73,7 @@ def _options(options: type[PluginOptions]) -> Iterator[dict[str, Any]]:
 
 
 def _kind(kind: msgspec.inspect.Type) -> tuple[str, str]:
-    """Return what TOML calls a type, and what its metadata says of it."""
+    """Return TOML's name of a type, and the description in its metadata."""
     match kind:
         case msgspec.inspect.Metadata():
             return _kind(kind.type)[0], str((kind.extra_json_schema or {}).get("description", ""))

@@ -1,4 +1,4 @@
-"""``alarm-mw reload``: has a running master read its configuration again."""
+"""``alarm-mw reload``: reloads the configuration of a running server."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from alarm_mw.cli.options import BAD_CONFIG
 from alarm_mw.cli.servers import find, needing_answers, placed
 from alarm_mw.transports.control import ask_patiently
 
-#: Seconds for thousands of rules to be compiled, and for what is under way to be done.
+#: Seconds in which thousands of rules are compiled and the current work is finished.
 TIMEOUT = 120.0
 
 
 @click.command()
 @placed
 def reload(state_dir: str | None, socket_path: str | None) -> None:
-    """Have a running server's alarms take up a changed configuration.
+    """Reload the configuration of a running server's alarms.
 
-    The files and flags that `run` was given are read again, and checked as `alarm-mw check` does. A good
-    configuration is in force when this command ends: no line, no firing and no count is lost for it, and the server
-    does not notice. A bad one changes nothing.
+    The files and flags that were given to `run` are read and checked again. A valid configuration is in force when this
+    command returns; no line, firing or count is lost, and the server does not notice. An invalid one changes nothing.
 
-    Prints what `alarm-mw check` prints, and what needs a restart of the server. Needs no options where only one server
-    runs. Exit status 1 when none answers, 2 when the configuration was refused.
+    Prints what `alarm-mw check` prints, and what needs a restart of the server. No options are needed if only one
+    server is running. The exit status is 1 if no server answers, 2 if the configuration was refused.
     """
     with needing_answers():
         answer = ask_patiently(find(state_dir, socket_path), "/reload", method="POST", timeout=TIMEOUT)

@@ -1,4 +1,4 @@
-"""``alarm-mw replay``: puts logs to the rules, and fires nothing."""
+"""``alarm-mw replay``: evaluates the rules on logs, and fires nothing."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Record, Rule, Verdict
 from alarm_mw.patterns.prefilter import Hit
 
-#: How much is read at a time, in bytes: what a processor has near at hand.
+#: Bytes that are read at a time: as much as fits into a processor's cache.
 BLOCK = 256 * 1024
 
 
 @click.command(cls=ConfiguredCommand)
 @config_options
-@click.option("--json", "as_json", is_flag=True, help="A JSON object for each line that matches.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object for each line that matches.")
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 def replay(
     toml_files: tuple[str, ...],
@@ -36,14 +36,14 @@ def replay(
     as_json: bool,
     files: tuple[str, ...],
 ) -> None:  # click's way
-    """Put the lines of logs to the rules and show what they would have fired; "-" is the standard input.
+    """Evaluate the rules on logs and show what would have fired; "-" is the standard input.
 
-    A log that gzip, xz or bzip2 has compressed is decompressed; one of zstd as well where the package "zstandard" is
+    Logs compressed by gzip, xz or bzip2 are decompressed; those compressed by zstd too if the package "zstandard" is
     installed.
 
-    All lines count as printed at one moment, so that an alarm's same message twice in a row is held back; give
-    --alarm-freq 0 to see each of them. A rule that asks for what a line of a file does not have, such as a level, is
-    named on the standard error: it matches none of them.
+    All lines count as printed at the same moment, so an alarm's repeated message is held back; give --alarm-freq 0 to
+    see every one. Rules that require what a line of a file does not have, such as a level, match nothing; they are
+    named on the standard error.
     """
     settings = settings_or_exit(sources(toml_files, ini_files))
     for rule in settings.rules:
@@ -70,7 +70,7 @@ class Match(msgspec.Struct, frozen=True):
 
 
 class Rehearsal:
-    """A configuration's engine, without a clock and without anything behind it."""
+    """A configuration's engine, with a stopped clock and without actions."""
 
     def __init__(self, settings: Settings) -> None:
         self._engine = engine_of(settings)
@@ -86,7 +86,7 @@ class Rehearsal:
             passed += lines
 
     def _look_through(self, block: bytes) -> tuple[list[tuple[int, Hit]], int]:
-        """Return the hits of a block, each with the number of lines before it, and how many lines there are."""
+        """Return the hits of a block, each with the number of lines before it, and the number of lines."""
         hits, lines, at = [], 0, 0
         for hit in self._engine.prefilter.scan(block):
             lines += count_lines(block[at : hit.start])
@@ -96,7 +96,7 @@ class Rehearsal:
 
 
 def decompressed(stream: IO[bytes]) -> IO[bytes]:
-    """Return a log as text, by how it begins: as it is, or decompressed.
+    """Return a log as text, decompressed if its first bytes say so.
 
     Raises `ValueError` for a kind of compression that cannot be read here.
     """
@@ -104,7 +104,9 @@ def decompressed(stream: IO[bytes]) -> IO[bytes]:
     start = buffered.peek(6)
     for magic, name in _UNREADABLE.items():
         if start.startswith(magic):
-            raise ValueError(f'it is compressed by {name}: decompress it, and give "-" to read the standard input')
+            raise ValueError(
+                f'compressed by {name}, which is not supported: decompress it, and give "-" to read the standard input'
+            )
     for magic, opened in _READERS.items():
         if start.startswith(magic):
             return opened(buffered)
@@ -115,7 +117,7 @@ def _zstd(stream: IO[bytes]) -> IO[bytes]:
     try:
         import zstandard  # noqa: PLC0415  # an extra
     except ModuleNotFoundError:
-        raise ValueError("it is compressed by zstd: pip install zstandard") from None
+        raise ValueError("compressed by zstd: pip install zstandard") from None
     return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
 
 
@@ -139,11 +141,15 @@ _UNREADABLE = {
 
 
 def _missing(rule: Rule) -> str:
-    """Return why no line of a file can match; empty where one can."""
+    """Return why no line of a file can match; empty if one can."""
     if rule.request is not None and not rule.request.access_log:
-        return "it asks for requests, which only the middleware sees"
+        return "it requires a request, which only the middleware sees"
     asked = [name for name, value in (("level", rule.level), ("logger", rule.logger)) if value is not None]
-    return f"it asks for the {' and the '.join(asked)} of a log record, which a line of a file has not" if asked else ""
+    return (
+        f"it requires the {' and the '.join(asked)} of a log record, which a line of a file does not have"
+        if asked
+        else ""
+    )
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""``alarm-mw run``: a server's command, with alarms."""
+"""``alarm-mw run``: runs a server with alarms."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 
-#: What is said where there is nothing to do.
+#: Printed if no alarm is configured.
 NO_ALARM = (
-    "alarm-mw: no alarm is configured, the output just passes; name one as in --alarm 'hook curl:https://example.org/' "
-    "--log-alarm 'hook ^ERROR', or give --config FILE"
+    "alarm-mw: no alarm is configured, the output just passes; configure one, as in "
+    "--alarm 'hook curl:https://example.org/' --log-alarm 'hook ^ERROR', or give --config FILE"
 )
 
 
@@ -22,17 +22,17 @@ NO_ALARM = (
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False),
-    help="Where the outbox is kept. [default: one per server in the XDG state directory]",
+    help="Directory of the outbox. [default: one per server in the XDG state directory]",
 )
 @click.option(
     "--socket",
     "socket_path",
     type=click.Path(dir_okay=False),
-    help="The socket for the server's processes. [default: in the state directory]",
+    help="Socket for the server's processes. [default: in the state directory]",
 )
-@click.option("--name", default="", help="What people call the server: in messages, and its state directory's name.")
-@click.option("--buffered", is_flag=True, help="Leave Python's buffering of the server's output as it is.")
-@click.option("--strict", "is_strict", is_flag=True, help="Do not start where `alarm-mw check` would say no.")
+@click.option("--name", default="", help="Name of the server, in messages and of its state directory.")
+@click.option("--buffered", is_flag=True, help="Do not set PYTHONUNBUFFERED for the server.")
+@click.option("--strict", "is_strict", is_flag=True, help="Do not start if `alarm-mw check` reports a problem.")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(  # noqa: PLR0917  # the command line's options
     toml_files: tuple[str, ...],
@@ -44,13 +44,13 @@ def run(  # noqa: PLR0917  # the command line's options
     is_strict: bool,
     command: tuple[str, ...],
 ) -> None:
-    """Run a server, and let every line that it prints or logs raise alarms.
+    """Run a server whose printed and logged lines can raise alarms.
 
     \b
     alarm-mw run --alarm "mail cmd:mail -s Alarm me@example.org" \\
                  --log-alarm "mail ^TERRIBLE ALARM" -- gunicorn app:app
 
-    The server's output passes through unchanged; signals reach it, and its exit status is ours.
+    The server's output passes through unchanged, signals are forwarded to it, and its exit status is returned.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     if name and not is_server_name(name):
         click.echo(f"alarm-mw: --name: {SERVER_NAME}, got {name!r}", err=True)

@@ -17,10 +17,10 @@ from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
-#: The exit status when no master answers.
+#: The exit status if no master answers.
 NO_MASTER = 1
 
-#: Seconds to wait for what a server is called, where several run.
+#: Seconds to wait for a server's name, if several are running.
 TIMEOUT_OF_NAMES = 1.0
 
 _NAME = "alarm_mw.name"
@@ -29,18 +29,18 @@ Command = Callable[..., None]
 
 
 def placed(command: Command) -> Command:
-    """Add the options that say which server is meant: `state_dir` and `socket_path`."""
+    """Add the options that select a server: `state_dir` and `socket_path`."""
     state = click.option(
         "--state-dir",
         type=click.Path(file_okay=False),
         callback=_of_name,
-        help="The state directory that `run` was given.",
+        help="State directory that was given to `run`.",
     )
     socket = click.option(
-        "--socket", "socket_path", type=click.Path(dir_okay=False), help="The socket that `run` was given."
+        "--socket", "socket_path", type=click.Path(dir_okay=False), help="Socket that was given to `run`."
     )
     name = click.option(
-        "--name", expose_value=False, is_eager=True, callback=_note_name, help="The name that `run` was given."
+        "--name", expose_value=False, is_eager=True, callback=_note_name, help="Name that was given to `run`."
     )
     return state(socket(name(command)))
 
@@ -50,28 +50,30 @@ def _note_name(context: click.Context, _parameter: click.Parameter, value: str |
 
 
 def _of_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the state directory that was given, else that of the server's name."""
+    """Return the given state directory, else that of the server's name."""
     name = context.meta.get(_NAME)
     return str(state_home(os.environ) / name) if name and value is None else value
 
 
 def find(state_dir: str | None, socket_path: str | None) -> str:
-    """Return the records socket of the master that is meant; raise `NotRunningError` where that is not one."""
+    """Return the records socket of the selected master; raise `NotRunningError` unless there is exactly one."""
     if socket_path or state_dir:
         return socket_path or str(Path(str(state_dir)) / SOCKET_NAME)
     if inherited := os.environ.get(SOCKET_VARIABLE):
         return inherited
     found = [str(path) for path in running(os.environ)]
     if not found:
-        raise NotRunningError("no server runs under `alarm-mw run` with a default state directory; give --state-dir")
+        raise NotRunningError(
+            "no server is running under `alarm-mw run` with a default state directory; give --state-dir"
+        )
     if len(found) > 1:
         choices = "".join(f"\n  --state-dir {os.path.dirname(path)}{_described(path)}" for path in found)
-        raise NotRunningError(f"several servers run, give one of{choices}")
+        raise NotRunningError(f"several servers are running, give one of{choices}")
     return found[0]
 
 
 def _described(socket_path: str) -> str:
-    """Return a server's command and its working directory in parentheses; nothing where that is not to be had."""
+    """Return a server's command and its working directory in parentheses; empty if unknown."""
     try:
         folder = Path("/proc") / str(ask(socket_path, "/status", timeout=TIMEOUT_OF_NAMES)["server_pid"])
         command = shlex.join(os.fsdecode(folder.joinpath("cmdline").read_bytes()).removesuffix("\0").split("\0"))
@@ -81,13 +83,13 @@ def _described(socket_path: str) -> str:
 
 
 def all_running() -> list[str]:
-    """Return the records sockets of all servers that run; raise `NotRunningError` where there is none."""
+    """Return the records sockets of all running servers; raise `NotRunningError` if there is none."""
     return [str(path) for path in running(os.environ)] or [find(None, None)]
 
 
 @contextmanager
 def needing_answers() -> Iterator[None]:
-    """Exit with `NO_MASTER`, and say why, where no master answers."""
+    """Exit with `NO_MASTER` and print why, if no master answers."""
     try:
         yield
     except NotRunningError as error:

@@ -1,4 +1,4 @@
-"""``alarm-mw silence``: holds an alarm back for a time."""
+"""``alarm-mw silence`` and ``alarm-mw unsilence``: hold an alarm back for a time, and end that."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def duration(text: str) -> float:
 
 @click.command()
 @click.argument("alarm", required=False)
-@click.option("--for", "seconds", type=duration, metavar="TIME", help="How long: 90s, 10m, 2h, 1d.")
+@click.option("--for", "seconds", type=duration, metavar="TIME", help="Duration: 90s, 10m, 2h, 1d.")
 @click.option("--all", "is_all", is_flag=True, help="All alarms of the server.")
-@click.option("--comment", default="", help="Why, and by whom; `alarm-mw status` shows it.")
+@click.option("--comment", default="", help="Reason and author; shown by `alarm-mw status`.")
 @placed
 def silence(  # noqa: PLR0917  # the command line's options
     alarm: str | None,
@@ -41,27 +41,27 @@ def silence(  # noqa: PLR0917  # the command line's options
     state_dir: str | None,
     socket_path: str | None,
 ) -> None:
-    """Hold an alarm of a running server back for a time, as for a deployment; without arguments, list the silences.
+    """Silence an alarm of a running server for a time, such as a deployment; without arguments, list the silences.
 
-    Whatever it would have sent is counted, as `silenced`, and told in one message when the time is over. A silence
-    outlives the master, and takes the place of one that the alarm has already. Prints what is silenced now, and until
-    when. Needs no options where only one server runs. Exit status 1 when none answers, 2 for an alarm that is not
-    configured.
+    Suppressed messages are counted as `silenced`, and one message reports them when the silence ends. A silence
+    survives a restart of the master and replaces an earlier silence of the alarm. Prints the silences with their end.
+    No options are needed if only one server is running. The exit status is 1 if no server answers, 2 for an alarm that
+    is not configured.
     """
     is_list = alarm is None and not is_all
     if is_list and (seconds is not None or comment):
-        raise click.UsageError("which alarm is to be silenced? Name it, or give --all")
+        raise click.UsageError("no alarm given: name one, or give --all")
     if seconds is None and not is_list:
-        raise click.UsageError("for how long? Give --for, as in --for 2h")
+        raise click.UsageError("no duration given: give --for, as in --for 2h")
     order(alarm, seconds or 0.0, comment, state_dir, socket_path, is_all=is_all)
 
 
 def order(
     alarm: str | None, seconds: float, comment: str, state_dir: str | None, socket_path: str | None, *, is_all: bool
 ) -> None:
-    """Have a master silence an alarm or all, or end the silences for 0 seconds, and print what is silenced then.
+    """Have a master silence an alarm or all (0 seconds: end the silence), and print the silences.
 
-    Exits where that cannot be had.
+    Exits if no server answers or the alarm is not configured.
     """
     if alarm is not None and is_all:
         raise click.UsageError("give the name of an alarm or --all, not both")
@@ -73,14 +73,14 @@ def order(
             query = urllib.parse.urlencode({"alarm": name, "seconds": seconds, "comment": comment})
             answer = ask_patiently(socket_file, f"/silence?{query}", method="POST")
     if alarm is not None and alarm not in answer["alarms"]:
-        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there is {', '.join(answer['alarms'])}", err=True)
+        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there are: {', '.join(answer['alarms'])}", err=True)
         sys.exit(UNKNOWN)
     for sentence in describe_silences(answer["silences"]) or ["no alarm is silenced"]:
         click.echo(sentence)
 
 
 def describe_silences(silences: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each silence: until when, and what was said about it; nothing that a terminal obeys."""
+    """Return a sentence for each silence, with its end and its comment; without control characters."""
     return [_shown(alarm, **silence) for alarm, silence in silences.items()]
 
 
@@ -97,9 +97,9 @@ def _shown(alarm: str, seconds: float, comment: str) -> str:
 def unsilence(alarm: str | None, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
     """End the silence of an alarm of a running server.
 
-    What it has held back is told at once. Prints what is silenced still, and until when. Exit status 1 when no server
-    answers, 2 for an alarm that is not configured.
+    One message reports what was suppressed. Prints the remaining silences with their end. The exit status is 1 if no
+    server answers, 2 for an alarm that is not configured.
     """
     if alarm is None and not is_all:
-        raise click.UsageError("which alarm's silence is to end? Name it, or give --all")
+        raise click.UsageError("no alarm given: name one, or give --all")
     order(alarm, 0.0, "", state_dir, socket_path, is_all=is_all)

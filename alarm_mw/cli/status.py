@@ -1,4 +1,4 @@
-"""``alarm-mw status``: the ledger of a running master."""
+"""``alarm-mw status``: shows the ledger of a running master."""
 
 from __future__ import annotations
 
@@ -22,27 +22,28 @@ from alarm_mw.cli.silence import describe_silences
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
-#: The exit status when the ledger does not balance.
+#: The exit status if the ledger does not balance.
 IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
-#: Said below the tables where something was counted there.
+#: Shown below the tables if they are not zero.
 RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over", "delivered_again")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
-#: How many alarms for which nothing has matched are named.
+#: Maximum number of alarms listed for which nothing has matched.
 MOST_UNMATCHED = 20
 
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-@click.option("--prometheus", "as_prometheus", is_flag=True, help="As Prometheus reads it, for a textfile collector.")
-@click.option("--all", "is_all", is_flag=True, help="Every server that runs with a default state directory.")
+@click.option("--prometheus", "as_prometheus", is_flag=True, help="In Prometheus' format, for a textfile collector.")
+@click.option("--all", "is_all", is_flag=True, help="All running servers with a default state directory.")
 @placed
 def status(as_json: bool, as_prometheus: bool, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
-    """Show what became of every line and every alarm of a running server.
+    """Show the ledger of a running server: what happened to every line and every alarm.
 
-    Needs no options where only one server runs. Exit status 1 when none answers, 3 when the ledger does not balance.
+    No options are needed if only one server is running. The exit status is 1 if no server answers, 3 if the ledger does
+    not balance.
     """
     if is_all:
         _show_all(as_json=as_json, as_prometheus=as_prometheus)
@@ -60,9 +61,9 @@ def status(as_json: bool, as_prometheus: bool, is_all: bool, state_dir: str | No
 
 
 def _show_all(*, as_json: bool, as_prometheus: bool) -> NoReturn:
-    """Show all servers, one after the other, or as one array; and exit."""
+    """Show all servers, one after the other or as one array, and exit."""
     if as_prometheus:
-        raise click.UsageError("--all and --prometheus do not go together: the names of the figures would be the same")
+        raise click.UsageError("--all and --prometheus cannot be combined: the names of the metrics would be the same")
     with needing_answers():
         answers = [ask_patiently(socket_file, "/status") for socket_file in all_running()]
     if as_json:
@@ -108,8 +109,8 @@ def _replaced(n: int) -> str:
 
 
 def _refused(lines: list[str]) -> list[str]:
-    """Return why what was read last is not in force."""
-    return ["what was read since is refused:", *(f"  {line}" for line in lines)] if lines else []
+    """Return why the configuration that was read last is not in force."""
+    return ["a later configuration was refused:", *(f"  {line}" for line in lines)] if lines else []
 
 
 def _unmatched(alarms: list[str]) -> str:
@@ -119,7 +120,7 @@ def _unmatched(alarms: list[str]) -> str:
 
 def _configuration(in_force: dict[str, Any]) -> str:
     n = in_force["generation"]
-    again = f", read again {n} time{'' if n == 1 else 's'}" if n else ""
+    again = f", reloaded {n} time{'' if n == 1 else 's'}" if n else ""
     files = ", ".join(
         _near(file) + ("" if is_same else " (changed since: `alarm-mw reload`)")
         for file, is_same in in_force["files"].items()
@@ -129,7 +130,7 @@ def _configuration(in_force: dict[str, Any]) -> str:
 
 
 def _near(file: str) -> str:
-    """Return a path as one who is in the working directory would write it."""
+    """Return a path relative to the working directory, if it is below it."""
     with contextlib.suppress(OSError, ValueError):  # the directory is gone; the file is not below it
         return str(Path(file).relative_to(Path.cwd()))
     return file
@@ -137,11 +138,11 @@ def _near(file: str) -> str:
 
 def _failing(alarm: str, failing: dict[str, Any]) -> str:
     since, next_at = (datetime.fromtimestamp(failing[at], UTC).astimezone() for at in ("since", "next_at"))
-    pace = ", tried by one firing at a time" if failing["is_open"] else ""
-    if failing["next_at"] > time.time():  # else it is being made
+    pace = ", tried with one firing at a time" if failing["is_open"] else ""
+    if failing["next_at"] > time.time():  # otherwise the attempt is under way
         pace += f", next at {next_at:%H:%M:%S}"
     n = failing["failures"]
-    times = f"{n} attempt{'' if n == 1 else 's'} in vain since {since:%Y-%m-%d %H:%M:%S}"
+    times = f"{n} failed attempt{'' if n == 1 else 's'} since {since:%Y-%m-%d %H:%M:%S}"
     return f"alarm {alarm}: {times}{pace}: {failing['error']}"
 
 
@@ -151,7 +152,7 @@ def _running(alarm: str, since: float) -> str:
 
 
 def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]]) -> Table:
-    """Return the numbers, which fit into a terminal of 80 columns; what they consist of is said below."""
+    """Return the table of totals, which fits into a terminal of 80 columns."""
     table = make_table(name, *(column.replace("_", " ") for column in columns))
     for column in table.columns[1:]:
         column.no_wrap = True
@@ -165,12 +166,12 @@ def _total(value: int | dict[str, int]) -> int:
 
 
 def _details(name: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
-    """Yield a sentence for each row that has reasons, or counts of what is rare."""
+    """Yield a sentence for each row that has reasons or rare counts."""
     for row_name, row in rows.items():
         reasons = {column: value for column, value in row.items() if isinstance(value, dict) and value}
         parts = [f"{column.replace('_', ' ')}: {_reasons(value)}" for column, value in reasons.items()]
         parts += [f"{column.replace('_', ' ')}: {row[column]}" for column in RARE_COLUMNS if row.get(column)]
-        if row.get("retried"):  # what became of them then is counted as well
+        if row.get("retried"):  # the outcome of the retry is counted as well
             parts.append(f"dead letters that were retried since: {row['retried']}")
         if parts:
             yield f"{name} {row_name}: {'; '.join(parts)}"
@@ -181,5 +182,5 @@ def _reasons(counts: dict[str, int]) -> str:
 
 
 def _text(text: str, style: str = "") -> Text:
-    """Return what may hold names of an application's choice as it is: no markup, and nothing that a terminal obeys."""
+    """Return text that may contain names from the application, without markup and control characters."""
     return Text(printable(text), style)

@@ -1,4 +1,4 @@
-"""``alarm-mw test``: fires one alarm for real, and waits for the outcome."""
+"""``alarm-mw test``: fires one alarm and waits for the outcome."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.transports.records import RecordMaker, to_bytes
 
-#: The exit status when the alarm was not delivered.
+#: The exit status if the alarm was not delivered.
 NOT_DELIVERED = 1
 
 
@@ -36,7 +36,7 @@ NOT_DELIVERED = 1
 def test(  # noqa: PLR0917  # the command line's options
     toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float, dry_run: bool, name: str, message: str
 ) -> None:
-    """Fire ALARM with MESSAGE for real and wait for the outcome: exit status 0 when it was delivered, else 1."""
+    """Fire ALARM with MESSAGE and wait for the outcome. The exit status is 0 if it was delivered, else 1."""
     settings = settings_or_exit(sources(toml_files, ini_files))
     names = [each.name for each in settings.alarms]
     if name not in names:
@@ -46,11 +46,11 @@ def test(  # noqa: PLR0917  # the command line's options
     if dry_run:
         click.echo(preview(settings, name, message))
         return
-    sys.exit(0 if Trial(settings, name).fire(message, timeout) else NOT_DELIVERED)
+    sys.exit(0 if TestFiring(settings, name).fire(message, timeout) else NOT_DELIVERED)
 
 
 def preview(settings: Settings, name: str, message: str) -> str:
-    """Return what an alarm would send for a message, with stars for secrets."""
+    """Return what an alarm would send for a message, with secrets masked."""
     alarm = next(each for each in settings.alarms if each.name == name)
     context = ActionContext(name, write_stderr, place=place_of(alarm, settings.name), texts=alarm.texts)
     action = actions.find(alarm.plugin)(alarm.options, context)
@@ -61,8 +61,8 @@ def preview(settings: Settings, name: str, message: str) -> str:
     return "\n".join(printable_lines(firing.message))
 
 
-class Trial:
-    """Fires one alarm, and tells what happens."""
+class TestFiring:
+    """Fires one alarm, and prints what happens."""
 
     def __init__(self, settings: Settings, alarm: str) -> None:
         self._alarm = alarm
@@ -95,7 +95,7 @@ class Trial:
             if error is None:
                 click.echo(f"{self._alarm}: delivered")
                 return True
-            last = f": {error}"  # what will be tried again, the log tells
+            last = f": {error}"  # the log reports further attempts
             if self._is_dead:
                 click.echo(f"{self._alarm}: not delivered{last}", err=True)
                 return False

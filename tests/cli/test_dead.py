@@ -73,7 +73,7 @@ def test_servers_without_letters_are_only_counted(tmp_path: Path) -> None:
     make_state(tmp_path)
     dead(tmp_path, "drop", "--all")
     result = dead(tmp_path, "list", "--all-servers")
-    assert (result.exit_code, result.stdout) == (0, "no letters; 1 state directory was looked at\n")
+    assert (result.exit_code, result.stdout) == (0, "no letters in 1 state directory\n")
 
 
 def test_a_letter_is_shown_whole(tmp_path: Path) -> None:

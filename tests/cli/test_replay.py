@@ -72,8 +72,8 @@ def test_a_compressed_log_is_decompressed(compress: Callable[[bytes], bytes], fr
         (lzma.compress(b"ERR 1\n" * 9)[:-9], "end-of-stream marker was reached"),
         (lzma.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "corrupt|Corrupt"),
         (bz2.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "Invalid data stream"),
-        (b"PK\x03\x04rest", "compressed by zip: decompress it"),
-        (b"\x1f\x9drest", "compressed by compress: decompress it"),
+        (b"PK\x03\x04rest", "compressed by zip, which is not supported: decompress it"),
+        (b"\x1f\x9drest", "compressed by compress, which is not supported: decompress it"),
     ],
 )
 def test_what_cannot_be_decompressed_is_an_error(data: bytes, why: str, tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_the_order_of_flags_is_the_order_of_rules() -> None:
 
 
 def test_rules_that_no_line_can_match_are_named(tmp_path: Path) -> None:
-    """Whoever looks for the reason why an alarm did not fire is not led to believe that the regexp is wrong."""
+    """A rule that cannot match here is named, so that its regexp is not suspected."""
     toml = tmp_path / "a.toml"
     toml.write_text(
         "alarms.a = 'log:'\n"
@@ -119,16 +119,16 @@ def test_rules_that_no_line_can_match_are_named(tmp_path: Path) -> None:
         "[[rules]]\nrequest = { status = '5xx', access_log = true }\nalarms = 'a'\n"
     )
     result = replay("--config", str(toml), "-", given="ERR\n")
-    told = [line.partition(": this rule matches nothing here: it asks for ") for line in result.stderr.splitlines()]
-    assert (result.stdout, [what for _, _, what in told]) == (
+    shown = [line.partition(": this rule matches nothing here: it requires ") for line in result.stderr.splitlines()]
+    assert (result.stdout, [what for _, _, what in shown]) == (
         "",
         [
-            "the level and the logger of a log record, which a line of a file has not",
-            "the logger of a log record, which a line of a file has not",
-            "requests, which only the middleware sees",
+            "the level and the logger of a log record, which a line of a file does not have",
+            "the logger of a log record, which a line of a file does not have",
+            "a request, which only the middleware sees",
         ],
     )
-    assert told[0][0].startswith(f"{toml}:")
+    assert shown[0][0].startswith(f"{toml}:")
 
 
 def test_text_is_safe_to_show(tmp_path: Path) -> None:

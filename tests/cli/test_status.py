@@ -169,9 +169,9 @@ def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
     with answering(tmp_path, {**ANSWER, "failing": {"jabber": jabber, "hook": hook}}):
         result = status(tmp_path, "--socket", str(tmp_path / "s"))
     assert result.exit_code == 0
-    shown = f"tried by one firing at a time, next at {time.strftime('%H:%M:%S', time.localtime(later))}: refused"
-    assert re.search(rf"alarm jabber: 7 attempts in vain since (1970|1969)-\S+ \S+, {shown}", result.stdout)
-    assert re.search(r"alarm hook: 1 attempt in vain since \S+ \S+: 500", result.stdout)
+    shown = f"tried with one firing at a time, next at {time.strftime('%H:%M:%S', time.localtime(later))}: refused"
+    assert re.search(rf"alarm jabber: 7 failed attempts since (1970|1969)-\S+ \S+, {shown}", result.stdout)
+    assert re.search(r"alarm hook: 1 failed attempt since \S+ \S+: 500", result.stdout)
     assert "\x1b[2J" not in result.stdout
 
 
@@ -190,13 +190,13 @@ def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pyt
     files = {str(tmp_path / "alarm-mw.toml"): True, "/etc/uwsgi.ini": False}
     shown = show(tmp_path, configuration={**CONFIGURATION, "generation": 2, "files": files})
     (line,) = (line for line in shown.splitlines() if line.startswith("configuration of "))
-    assert line.endswith(", read again 2 times: alarm-mw.toml, /etc/uwsgi.ini (changed since: `alarm-mw reload`)")
+    assert line.endswith(", reloaded 2 times: alarm-mw.toml, /etc/uwsgi.ini (changed since: `alarm-mw reload`)")
 
 
 def test_a_configuration_that_was_refused_is_told_of(tmp_path: Path) -> None:
     """Whoever has changed a file that is read by itself sees why it is not in force, until it is."""
     shown = show(tmp_path, configuration={**CONFIGURATION, "refused": ["a.toml:1: no [b]", "1 problem"]})
-    assert "what was read since is refused:\n  a.toml:1: no [b]\n  1 problem\n" in shown
+    assert "a later configuration was refused:\n  a.toml:1: no [b]\n  1 problem\n" in shown
 
 
 def test_an_attempt_that_takes_long_is_named(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_what_waits_for_its_next_attempt_can_be_tried_at_once(
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
-    assert said == "0 put back; 1 that waits is tried now\n"
+    assert said == "0 put back; 1 waiting firing is tried now\n"
     assert (folder / "out.txt").read_text() == "TERRIBLE ALARM\n"
 
 

@@ -144,10 +144,10 @@ def _count_waiting(path: Path) -> int:
 
 
 def describe_abandoned(path: Path, waiting: int) -> str:
-    """Return a sentence for whoever starts a server."""
+    """Return a sentence for the person who starts a server."""
     wait, them = ("firing waits", "it") if waiting == 1 else ("firings wait", "them")
     return (
-        f"{waiting} {wait} in {path}, for a server that was started by another command or elsewhere: "
+        f"{waiting} {wait} in {path}, for a server that was started by another command or in another directory: "
         f"`alarm-mw run --state-dir {path} …` delivers {them}, "
         f"`alarm-mw dead drop --all --waiting --state-dir {path}` drops {them}"
     )

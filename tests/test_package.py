@@ -81,6 +81,12 @@ def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path:
     assert NOT_FOR_A_START.intersection(second) == set()
 
 
+def test_a_master_loads_no_web_framework_before_somebody_asks() -> None:
+    """Most masters answer nothing over HTTP for hours: what answers is imported with the first request."""
+    program = "import sys, alarm_mw.master.process; print(*{'starlette', 'uvicorn', 'jinja2'} & sys.modules.keys())"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
+
+
 def test_the_supervisor_begins_with_little() -> None:
     """A dead master is replaced the sooner, and there is one supervisor for each server."""
     program = """

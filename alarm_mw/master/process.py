@@ -21,11 +21,20 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
-from alarm_mw.master.control import api
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
-from alarm_mw.master.control.status import Answers, Silenced, Status, figures, in_force, sight, silenced, status
+from alarm_mw.master.control.status import (
+    Answers,
+    Silenced,
+    Status,
+    carry_out,
+    figures,
+    in_force,
+    sight,
+    silenced,
+    status,
+)
 from alarm_mw.master.crashes.desk import CrashDesk
 from alarm_mw.master.crashes.tap import CrashTap
 from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
@@ -117,7 +126,7 @@ class MasterProcess:
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
-        dead = functools.partial(api.carry_out, self._runtime)
+        dead = functools.partial(carry_out, self._runtime)
         answers = Answers(self._status, self._figures, self._reloader.reload, self._silence, dead)
         self._control = ControlServer(path, answers)
         self._metrics_port = MetricsPort(self._figures)

@@ -8,8 +8,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
+import msgspec
+from msgspec import structs
+
 from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
+from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
@@ -173,3 +177,42 @@ def _steady_books(runtime: Runtime) -> tuple[Books, dict[str, int]]:
     """Read ledger and outbox at one moment, between two transactions."""
     with runtime.outbox.still():
         return runtime.books()
+
+
+def carry_out(runtime: Runtime, order: bytes) -> bytes:
+    """Return the JSON of an `Answer` to that of an `Order`; what is put back, and what waits, is tried at once.
+
+    May block for the time of disk reads and writes; from any thread.
+    """
+    return msgspec.json.encode(_answer(runtime, order))
+
+
+def _answer(runtime: Runtime, text: bytes) -> Answer:
+    names = runtime.dispatcher.names()
+    try:
+        order = msgspec.json.decode(text, type=Order)
+        retried_now = _retried_now(runtime, order) if order.verb == "retry" else 0
+        answer = DeadLetters(runtime.outbox, names, is_running=True).carry_out(order)
+    except msgspec.DecodeError as error:
+        return Answer(refused=(f"the master does not understand the command: {error}",))
+    except sqlite3.Error as error:
+        return Answer(refused=(f"the outbox cannot be used: {error}",))
+    runtime.dispatcher.wake(names)
+    return structs.replace(answer, retried_now=retried_now)
+
+
+def _retried_now(runtime: Runtime, order: Order) -> int:
+    """Try what waits for the alarms of an order now, and return how many firings that is."""
+    alarms = runtime.dispatcher.names() & _meant(runtime, order)
+    runtime.dispatcher.retry_now(alarms)
+    waiting = runtime.outbox.count_waiting()
+    return sum(waiting.get(alarm, 0) for alarm in alarms)
+
+
+def _meant(runtime: Runtime, order: Order) -> set[str]:
+    if order.to:
+        return {order.to}
+    if order.ids:
+        found = DeadLetters(runtime.outbox, is_running=True).carry_out(structs.replace(order, verb="list"))
+        return {letter.alarm for letter in found.letters}
+    return {*order.alarms} or runtime.dispatcher.names()

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from alarm_mw.patterns.screen import Hit
 from corpus import NEEDLE, access_lines, configuration, patterns
 from harness import Case, Metric, Options, Section, run
 from pipeline import Writing, below_us, until
@@ -28,6 +27,7 @@ from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.evaluation import Judge
 from alarm_mw.model.types import Record
+from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
 

@@ -31,7 +31,7 @@ class AlarmMiddleware:
     `ValueError` for another number.
     """
 
-    __slots__ = ("_rules", "app")
+    __slots__ = ("app", "rules")
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class AlarmMiddleware:
         last_lines: int = 0,
     ) -> None:
         self.app = app
-        self._rules = RequestRules("asgi", rules, emit, last_lines)
+        self.rules = RequestRules("asgi", rules, emit, last_lines)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection, as `app` does."""
@@ -56,7 +56,7 @@ class AlarmMiddleware:
             with made_by_alarm("asgi"):
                 await self.app(scope, receive, send)
             return
-        rules, app = self._rules, self.app
+        rules, app = self.rules, self.app
         needs = rules.current_needs()
         exchange = AsgiExchange(
             rules,

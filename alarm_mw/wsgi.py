@@ -32,7 +32,7 @@ class AlarmMiddleware:
     `ValueError` for another number.
     """
 
-    __slots__ = ("_rules", "app")
+    __slots__ = ("app", "rules")
 
     def __init__(
         self,
@@ -43,14 +43,14 @@ class AlarmMiddleware:
         last_lines: int = 0,
     ) -> None:
         self.app = app
-        self._rules = RequestRules("wsgi", rules, emit, last_lines)
+        self.rules = RequestRules("wsgi", rules, emit, last_lines)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Handle one request, as `app` does."""
         if ENVIRON_NAME in environ and is_by_alarm(environ):
             with made_by_alarm("wsgi"):
                 return self.app(environ, start_response)
-        rules, app = self._rules, self.app
+        rules, app = self.rules, self.app
         path: str = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
         needs = rules.current_needs()
         exchange = WsgiExchange(

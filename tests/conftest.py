@@ -18,8 +18,10 @@ import pytest
 import trustme
 from hypothesis import settings
 from prosody_server import Prosody, missing
+from waiting import LEFTOVER_LIMIT
 
 from alarm_mw import AlarmHandler, shutdown
+from alarm_mw.transports import unix
 
 # No deadline: how long an example takes says how busy the machine is. `--hypothesis-profile=long` is for an evening.
 settings.register_profile("short", deadline=None)
@@ -34,9 +36,6 @@ if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # as under `nohup`; a han
 
 # What programs that the tests start keep for their next start is not to be found by the next test.
 os.environ["XDG_CACHE_HOME"] = os.devnull
-
-#: Seconds for what a test has stopped to be gone.
-PATIENCE = 3.0
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
@@ -83,7 +82,7 @@ def leaves_nothing_behind() -> Iterator[None]:
     gc.freeze()  # so that only what the test makes is searched at its end: all the rest takes a tenth of a second
     before = set(threading.enumerate()), _children(), _descriptors()
     yield
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + LEFTOVER_LIMIT
     pause = threading.Event()
     while found := _leftovers(*before):
         if time.monotonic() > deadline:
@@ -146,6 +145,12 @@ def logged() -> Iterator[None]:
     log.removeHandler(handler)
     log.setLevel(logging.NOTSET)
     shutdown()
+
+
+@pytest.fixture
+def reconnects_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no time pass between two attempts to reach a master."""
+    monkeypatch.setattr(unix, "RECONNECT_PAUSE", 0.0)
 
 
 @contextmanager

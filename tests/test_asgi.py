@@ -148,7 +148,7 @@ def test_what_can_be_read_once_reaches_the_application(make: Callable[[], object
 
     watched = seen.watch(app)
     if closely:
-        watched._rules.follow(Decision([RequestConditions(request_larger_than=1, response_larger_than=1)]))
+        watched.rules.follow(Decision([RequestConditions(request_larger_than=1, response_larger_than=1)]))
     run(watched, http_scope(headers=make(), client=iter(["192.0.2.7", 1]), server=iter(["a", 80])))
     assert got == [[HOST, LENGTH], ["192.0.2.7", 1], ["a", 80]]
     assert seen.request.client == "192.0.2.7"
@@ -177,7 +177,7 @@ def test_a_mistake_of_the_server_is_the_applications_business(mistake: Scope, se
         await ok(scope, receive, send)
 
     watched = seen.watch(app)
-    watched._rules.follow(Decision([RequestConditions(request_larger_than=1)]))
+    watched.rules.follow(Decision([RequestConditions(request_larger_than=1)]))
     run(watched, http_scope(**mistake))
     assert got == [http_scope(**mistake)]
     assert seen.request.client == ""
@@ -425,7 +425,7 @@ def test_requests_at_the_same_time_keep_their_facts_apart(seen: Seen) -> None:
 def asking(app: ASGIApp, seen: Seen, *conditions: RequestConditions, last_lines: int = 0) -> AlarmMiddleware:
     """Return the middleware as a configuration with these conditions would have it."""
     middleware = AlarmMiddleware(app, [seen.rule], seen.emit, last_lines=last_lines)
-    middleware._rules.follow(Decision(conditions))
+    middleware.rules.follow(Decision(conditions))
     return middleware
 
 

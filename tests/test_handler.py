@@ -343,7 +343,7 @@ def screened_out() -> dict[str, int]:
     """Return what this process has counted of log records and not told its master yet."""
     client = current_master.current()
     assert isinstance(client, LocalClient)
-    return client._tally.take()["logging"]
+    return client.tally.take()["logging"]
 
 
 def test_one_call_through_two_handlers_fires_once(alarms: Alarms, logger: logging.Logger) -> None:

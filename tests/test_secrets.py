@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw import signals
 from alarm_mw.actions.xmpp import client
@@ -29,9 +30,6 @@ SECRET = "S3CR3T-0123456789-t0k3n"
 
 #: What may be left of it where it was cut or encoded.
 TRACES = ("S3CR3T", "t0k3n", "UzNDUjNU")
-
-#: Seconds for every alarm to have failed once.
-PATIENCE = 60.0
 
 
 def _http(peer: socket.socket) -> None:
@@ -143,7 +141,7 @@ class Failures:
 
     def wait_for(self, names: set[str]) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: names <= set(self.errors), PATIENCE), names - set(self.errors)
+            assert self._changed.wait_for(lambda: names <= set(self.errors), LIMIT), names - set(self.errors)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # handshakes that the end has cut off

@@ -595,7 +595,7 @@ def test_a_newline_in_the_path_forges_no_second_line(seen: Seen) -> None:
 def asking(app: WSGIApplication, seen: Seen, *conditions: RequestConditions, last_lines: int = 0) -> AlarmMiddleware:
     """Return the middleware as a configuration with these conditions would have it."""
     middleware = AlarmMiddleware(app, [seen.rule], seen.emit, last_lines=last_lines)
-    middleware._rules.follow(Decision(conditions))
+    middleware.rules.follow(Decision(conditions))
     return middleware
 
 

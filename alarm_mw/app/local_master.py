@@ -58,7 +58,7 @@ class LocalClient:
         refuse_mules(settings)
         self._stderr = 2
         self._alarm_msg_size = settings.alarm_msg_size
-        self._tally = Tally()
+        self.tally = Tally()
         self._own_prints = OwnPrints()
         self._tees = Tees()
         self._prints = RecordMaker()
@@ -66,19 +66,19 @@ class LocalClient:
         self._capture: StdioCapture | None = None
         self._readers: list[tuple[StreamReader, threading.Thread]] = []
         self._decision = Decision(rule.request for rule in settings.rules if rule.request is not None)
-        self._runtime = Runtime(
+        self.runtime = Runtime(
             settings,
             write_log=self._write_log,
             write_log_at_once=lambda data: write_at_once(self._stderr, data),
             find_action=find_action,
         )
-        self._runtime.start()
-        self._monitors = Monitors(settings.monitors, self._runtime, write_log=self._write_log)
+        self.runtime.start()
+        self._monitors = Monitors(settings.monitors, self.runtime, write_log=self._write_log)
         self._monitors.start()
 
     def prefilter(self) -> RecordPrefilter:
         """Return what tells which records no rule can match."""
-        return self._runtime.prefilter.records
+        return self.runtime.prefilter.records
 
     def decision(self) -> Decision:
         """Return which requests concern a rule."""
@@ -88,32 +88,32 @@ class LocalClient:
         """Give a record to the worker thread."""
         if self._is_over:
             return False
-        if self._runtime.backlog() >= CAPACITY:
-            self._tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
+        if self.runtime.backlog() >= CAPACITY:
+            self.tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
             return False
-        self._runtime.submit(Batch((Item(record, alarm),), self._tally.take()))
+        self.runtime.submit(Batch((Item(record, alarm),), self.tally.take()))
         return True
 
     def count(self, source: str, outcome: str, n: int = 1) -> None:
         """Count lines; the worker learns of them with the next record."""
-        self._tally.add(source, outcome, n)
+        self.tally.add(source, outcome, n)
 
     def change_metric(self, change: MetricChange) -> bool:
         """Give a change to the worker thread."""
-        if self._runtime.backlog() >= CAPACITY:
+        if self.runtime.backlog() >= CAPACITY:
             return False
-        self._runtime.submit(Batch(metrics=(change,)))
+        self.runtime.submit(Batch(metrics=(change,)))
         return True
 
     def metrics(self) -> dict[str, int]:
         """Return the metrics, with every change that was made before."""
         self.settle(METRICS_TIMEOUT)
-        return self._runtime.metrics.values()
+        return self.runtime.metrics.values()
 
     def settle(self, timeout: float) -> bool:
         """Wait until the worker is done with what was submitted before; return whether it was in `timeout` seconds."""
         done = threading.Event()
-        self._runtime.submit(Batch(done=done.set))
+        self.runtime.submit(Batch(done=done.set))
         return done.wait(timeout)
 
     def prints_are_read(self) -> bool:
@@ -128,8 +128,8 @@ class LocalClient:
             self._end_capture(self._capture, timeout)
         with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` tells of it
             self._monitors.stop()
-        self._runtime.submit(Batch(counts=self._tally.take()))
-        delivered = self._runtime.stop(timeout)
+        self.runtime.submit(Batch(counts=self.tally.take()))
+        delivered = self.runtime.stop(timeout)
         self._own_prints.stop()
         if self._capture is not None:
             # Not before the last action has written to its log.
@@ -139,7 +139,7 @@ class LocalClient:
     def forget(self) -> None:
         """Keep the parent's runtime as it is, and out of reach."""
         self._is_over = True
-        _inherited.append(self._runtime)
+        _inherited.append(self.runtime)
 
     def capture_stdio(self) -> None:
         """Read what this process prints."""
@@ -151,10 +151,10 @@ class LocalClient:
         self._tees.start(self._see_print)
         intake = StreamIntake(
             uuid.uuid4().hex[:12],
-            self._runtime.submit,
+            self.runtime.submit,
             self._own_prints.takes,
-            self._runtime.hold_back,
-            self._runtime.is_judging,
+            self.runtime.hold_back,
+            self.runtime.is_judging,
         )
         longest = longest_line(self._alarm_msg_size)
         for name, copy in capture.copies.items():
@@ -162,7 +162,7 @@ class LocalClient:
                 name,
                 copy,
                 None,
-                prefilter=self._runtime.prefilter,
+                prefilter=self.runtime.prefilter,
                 hand_over=functools.partial(self._hand_over, intake),
                 state=StreamState(bytearray(state_size(longest))),
                 longest=longest,
@@ -176,7 +176,7 @@ class LocalClient:
             intake(chunk)
         except Exception:
             log.exception("%s: %d lines pass unjudged", chunk.stream, chunk.lines)
-            self._tally.add(chunk.stream, f"skipped:{Reason.UNJUDGED}", chunk.lines)
+            self.tally.add(chunk.stream, f"skipped:{Reason.UNJUDGED}", chunk.lines)
 
     def _see_print(self, stream: str, line: bytes) -> None:
         if self._is_over:
@@ -194,7 +194,7 @@ class LocalClient:
             # Where a child goes on printing, the copy has no end.
             reader.stop()
             thread.join(JOIN_TIMEOUT)
-        self._tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
+        self.tally.add("stdout", f"skipped:{Reason.QUEUE_FULL}", capture.dropped)
 
     def _write_log(self, data: bytes) -> None:
         write_all(self._stderr, data)

@@ -67,7 +67,7 @@ class Engine:
             alarm_freq=alarm_freq,
             alarm_msg_size=alarm_msg_size,
         )
-        self._plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
+        self.plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
         self._clock = clock
         #: By the memory's clock.
         self._now = self.memory.offset
@@ -200,14 +200,14 @@ class Engine:
     def _plan(self, rules: tuple[int, ...], source: str) -> tuple[tuple[str, ...], Reason | None] | None:
         """Return the alarms of matching rules and, if there are none, the reason; None for rules with a count."""
         key = (rules, source)
-        if key not in self._plans:
-            if len(self._plans) >= _PLANS:
-                self._plans.clear()
+        if key not in self.plans:
+            if len(self.plans) >= _PLANS:
+                self.plans.clear()
             matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
             counts = any(compiled.rule.count > 1 for compiled in matched)
             skipped = Reason.EXCLUDED if excluded and not matched else None
-            self._plans[key] = None if counts else (_alarms(matched), skipped)
-        return self._plans[key]
+            self.plans[key] = None if counts else (_alarms(matched), skipped)
+        return self.plans[key]
 
     # One record
 

@@ -84,10 +84,11 @@ def _open(number: int) -> tuple[Stream, int]:
     source, end, terminal = _way_from_server(number)
     sink = fcntl.fcntl(number, fcntl.F_DUPFD_CLOEXEC, FIRST_FREE)
     state = os.memfd_create("alarm-mw-state")
-    return Stream(_NAMES[number], source, sink, state, terminal, _transit(sink)), end
+    return Stream(_NAMES[number], source, sink, state, terminal, transit_to(sink)), end
 
 
-def _transit(sink: int) -> tuple[int, int] | None:
+def transit_to(sink: int) -> tuple[int, int] | None:
+    """Return both ends of the pipe through which output goes into a file; None where it needs none."""
     # Nothing can be moved into a file that is set to append: it is written to, and needs no such pipe.
     is_append = fcntl.fcntl(sink, fcntl.F_GETFL) & os.O_APPEND
     return os.pipe() if stat.S_ISREG(os.fstat(sink).st_mode) and not is_append else None

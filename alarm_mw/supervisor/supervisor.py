@@ -38,7 +38,7 @@ class Supervisor:
         self._carriers = carriers
         self._shutdown_timeout = shutdown_timeout
         self._notify = notify
-        self._signals = signal_fd()
+        self.signals = signal_fd()
         self._leads_session = os.getsid(0) == os.getpid()
         #: As in `subprocess`: the exit status, or a signal's number below zero.
         self._returncode: int | None = None
@@ -53,7 +53,7 @@ class Supervisor:
         self._carriers.announce(f"server {self._server}")
         self._carriers.start_master()
         self._reap()  # where this process had other threads, one of them may have been told of a death
-        while not self._is_over(time.monotonic()):
+        while not self.is_over(time.monotonic()):
             self._turn()
         self._finish()
         assert self._returncode is not None
@@ -70,8 +70,8 @@ class Supervisor:
 
     def _turn(self) -> None:
         self._wait()
-        for arrived in read_signals(self._signals):
-            self._handle(arrived)
+        for arrived in read_signals(self.signals):
+            self.handle(arrived)
         if self._notify is not None:
             self._notify.pass_on()
         self._carriers.listen()
@@ -79,7 +79,7 @@ class Supervisor:
 
     def _wait(self) -> None:
         waiting = select.poll()
-        waiting.register(self._signals, select.POLLIN)
+        waiting.register(self.signals, select.POLLIN)
         if self._notify is not None:
             waiting.register(self._notify, select.POLLIN)
         carrier = self._carriers.current
@@ -95,7 +95,8 @@ class Supervisor:
             waits.append(_TICK)
         return min(waits) * 1000 if waits else None
 
-    def _handle(self, arrived: Arrived) -> None:
+    def handle(self, arrived: Arrived) -> None:
+        """Do what a signal asks for."""
         if arrived.number == signal.SIGCHLD:
             self._reap()
             return
@@ -117,11 +118,11 @@ class Supervisor:
         return is_sent_to_us_alone(arrived, leads_session=self._leads_session)
 
     def _forward(self, number: int) -> None:
-        for pid in {self._server} if self._returncode is None else self._heirs():
+        for pid in {self._server} if self._returncode is None else self.heirs():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, number)
 
-    def _heirs(self) -> set[int]:
+    def heirs(self) -> set[int]:
         """Return what the server left behind: a gunicorn that took over, a daemon."""
         carrier = self._carriers.current
         return children() - ({carrier.pid} if carrier is not None else set())
@@ -132,18 +133,19 @@ class Supervisor:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if pid == 0:
                     break
-                self._ended(pid, status)
+                self.ended(pid, status)
         if self._returncode is not None:
             self._look_for_heirs()
 
     def _look_for_heirs(self) -> None:
-        heirs = self._heirs()
+        heirs = self.heirs()
         self._has_heirs = bool(heirs)
         if heirs and self._server not in heirs:
             self._server = min(heirs)
             self._carriers.announce(f"server {self._server}")
 
-    def _ended(self, pid: int, status: int) -> None:
+    def ended(self, pid: int, status: int) -> None:
+        """Note that a child has ended, with the status that ``waitpid`` gives."""
         carrier = self._carriers.current
         returncode = os.waitstatus_to_exitcode(status)
         if carrier is not None and pid == carrier.pid:
@@ -152,7 +154,8 @@ class Supervisor:
             self._returncode = returncode
             self._carriers.announce(f"exited {self._returncode}")
 
-    def _is_over(self, now: float) -> bool:
+    def is_over(self, now: float) -> bool:
+        """Return whether the server has ended, and its output with it; `now` is ``time.monotonic()``."""
         if self._returncode is None:
             return False
         if not self._carriers.streams:

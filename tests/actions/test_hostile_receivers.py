@@ -27,7 +27,7 @@ from alarm_mw.model.types import Firing
 Make = Callable[..., Firing]
 
 #: Seconds that a whole attempt may take in these tests.
-LIMIT = 0.3
+TIMEOUT = 0.3
 
 #: Bytes that an endless answer may cost us.
 ROOM = 48 * 1024 * 1024
@@ -98,7 +98,7 @@ def test_an_endless_web_hook_is_left(
 ) -> None:
     """Whatever a web hook sends without an end, an attempt ends in time, in little memory, with a short error."""
     # What has a size is cut by it, whatever the time.
-    timeout = 30.0 if b"1000000000" in opening else LIMIT
+    timeout = 30.0 if b"1000000000" in opening else TIMEOUT
     with endless(opening, again, wait) as port, little_memory():
         error = attempt(CurlOptions(url=f"http://127.0.0.1:{port}/", timeout=timeout), make_firing(), context)
     assert len(str(error)) < 300
@@ -112,7 +112,7 @@ def test_an_endless_mail_server_is_left(
 ) -> None:
     """A greeting without an end costs one attempt."""
     with endless(opening, again) as port, little_memory():
-        options = CurlOptions(url=f"smtp://127.0.0.1:{port}", mail_to=("a@example.org",), timeout=LIMIT)
+        options = CurlOptions(url=f"smtp://127.0.0.1:{port}", mail_to=("a@example.org",), timeout=TIMEOUT)
         error = attempt(options, make_firing(), context)
     assert len(str(error)) < 300
 

@@ -32,7 +32,7 @@ def outbox(tmp_path: Path) -> Iterator[Outbox]:
     outbox.close()
     again = Outbox(tmp_path / "outbox.db")
     assert imbalances(again.ledger.books(), again.count_waiting()) == []
-    assert again._stock == outbox._stock
+    assert again.stock == outbox.stock
     again.close()
 
 

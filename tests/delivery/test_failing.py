@@ -10,6 +10,7 @@ from typing import ClassVar, Literal, Self
 
 import pytest
 from msgspec import structs
+from waiting import LIMIT
 
 from alarm_mw import signals
 from alarm_mw.delivery import breaker as breaker_module
@@ -22,9 +23,6 @@ from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions
-
-#: Seconds for anything that should happen soon, on a busy machine.
-PATIENCE = 60.0
 
 QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 SLOW = Delivery(backoff_first=1000.0, backoff_max=1000.0)
@@ -66,7 +64,7 @@ class Receiver:
         self.taken.append(one)
 
     async def until(self, is_so: Callable[[Self], bool]) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(LIMIT):
             while not is_so(self):
                 self.changed.clear()
                 await self.changed.wait()
@@ -114,7 +112,7 @@ class Stage:
     def row(self, alarm: str) -> dict[str, object]:
         return {column: n for column, n in self.outbox.ledger.books()["alarms"][alarm].items() if n}
 
-    async def drain(self, timeout: float = PATIENCE) -> bool:
+    async def drain(self, timeout: float = LIMIT) -> bool:
         return await self.dispatcher.drain(timeout, wait_for_retries=True)
 
     async def __aenter__(self) -> Self:
@@ -240,7 +238,7 @@ def test_the_next_attempt_can_be_had_now(failures: int) -> None:
             await receiver.until(lambda it: len(it.tries) == failures)
             receiver.error = ActionError("busy", retry=True, after=1000.0)
             with signals.failed.connected_to(note):
-                await asyncio.wait_for(failed.wait(), PATIENCE)
+                await asyncio.wait_for(failed.wait(), LIMIT)
             assert 900.0 < stage.dispatcher.failing()["a"]["next_at"] - time.time() < 1100.0
             stage.dispatcher.retry_now(["a", "b", "gone"])
             await receiver.until(lambda it: len(it.tries) == failures + 2)
@@ -262,7 +260,7 @@ def test_what_cannot_be_opened_is_tried_again_now_as_well(monkeypatch: pytest.Mo
             stage.put(*numbered("a", 1))
             await receiver.until(lambda it: len(it.tries) == 1)
             receiver.error = None
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LIMIT):
                 while not receiver.taken:
                     stage.dispatcher.retry_now(["a"])
                     await asyncio.sleep(0.01)  # until it rests
@@ -320,7 +318,7 @@ def test_the_first_way_is_probed_and_taken_again() -> None:
             assert await stage.drain()
             assert len(mail.taken) == 200
             jabber.error = None
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(LIMIT):
                 number = 200
                 while not jabber.taken:
                     stage.put(firing("jabber", number))
@@ -476,12 +474,13 @@ def test_a_group_that_was_waiting_at_a_kill_waits_no_longer(tmp_path: Path) -> N
 
     async def scene() -> None:
         receiver = Receiver()
-        dispatcher = Dispatcher(Outbox(path), {"a": Route(receiver, Delivery(group_wait=60.0))})
+        again = Outbox(path)
+        dispatcher = Dispatcher(again, {"a": Route(receiver, Delivery(group_wait=60.0))})
         dispatcher.start()
         await receiver.until(lambda it: bool(it.taken))
         await dispatcher.stop()
         assert receiver.texts == ["0 [2 more in 2.0 s, the last:]\n2"]
-        dispatcher._outbox.close()
+        again.close()
 
     asyncio.run(scene())
 

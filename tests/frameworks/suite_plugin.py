@@ -64,14 +64,14 @@ SIZES = Decision([RequestConditions(response_larger_than=1, request_larger_than=
 def around_wsgi(app: WSGIApplication) -> WSGIApplication:
     """Return the app in two middlewares, of which the outer one looks closely."""
     outer = wsgi.AlarmMiddleware(wsgi.AlarmMiddleware(app, emit=_discard), RULES, _discard, last_lines=20)
-    outer._rules.follow(SIZES)
+    outer.rules.follow(SIZES)
     return outer
 
 
 def around_asgi(app: Any) -> Any:
     """Return the app in two middlewares, of which the outer one looks closely."""
     outer = asgi.AlarmMiddleware(asgi.AlarmMiddleware(app, emit=_discard), RULES, _discard, last_lines=20)
-    outer._rules.follow(SIZES)
+    outer.rules.follow(SIZES)
     return outer
 
 

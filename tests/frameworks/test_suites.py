@@ -19,11 +19,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from waiting import SUITE_LIMIT
 
 HERE = Path(__file__).parent
-
-#: Seconds for one suite on a busy machine.
-PATIENCE = 240.0
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def run_both(suite: Suite, source: Path, directory: Path, tests: Sequence[str]) 
         start(suite, source, report, wrapped, tests) for report, wrapped in zip(reports, ["", suite.name], strict=True)
     ]
     for run in runs:
-        run.wait(PATIENCE)
+        run.wait(SUITE_LIMIT)
     plain, wrapped = (Outcomes(**json.loads(report.read_text(encoding="utf-8"))) for report in reports)
     return plain, wrapped
 
@@ -184,14 +182,14 @@ def differing(plain: Outcomes, wrapped: Outcomes) -> list[str]:
     return sorted(test for test in tests if plain.outcomes.get(test) != wrapped.outcomes.get(test))
 
 
-@pytest.mark.timeout(2 * PATIENCE)
+@pytest.mark.timeout(2 * SUITE_LIMIT)
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_frameworks_own_tests_do_not_notice_the_middleware(suite: Suite, shelf: Path, tmp_path: Path) -> None:
     """Every test of the framework passes, fails or is skipped with the middleware around its apps as without it."""
     compare(suite, source_of(suite.name, shelf, tmp_path), tmp_path)
 
 
-@pytest.mark.timeout(2 * PATIENCE)
+@pytest.mark.timeout(2 * SUITE_LIMIT)
 def test_loggings_own_tests_do_not_notice_the_handler(tmp_path: Path) -> None:
     """Every test of CPython's `logging` has the same outcome with an `AlarmHandler` that sees each record first."""
     if importlib.util.find_spec("test.test_logging") is None and "CI" not in os.environ:

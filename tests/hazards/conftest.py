@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
-
-#: Seconds for a program to end.
-PATIENCE = 100.0
 
 LOGGING = """
 import logging, os, sys
@@ -59,7 +57,7 @@ class Hazard:
             env={**os.environ, "HOME": str(self._directory)},
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=LIMIT,
             check=False,
         )
         self.errors = done.stderr

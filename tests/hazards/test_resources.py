@@ -13,6 +13,8 @@ import pytest
 #: Takes every descriptor there is, logs, gives them back, and logs until that arrives.
 NO_DESCRIPTORS = """
 import resource, socket
+from alarm_mw.transports import unix
+unix.RECONNECT_PAUSE = 0.0
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
 taken = []
 try:
@@ -20,8 +22,6 @@ try:
 except OSError: pass
 for n in range(3): logger.error("TERRIBLE %d", n)
 for each in taken: each.close()
-from alarm_mw.app import current_master
-current_master.current()._transport._not_before = 0.0
 logger.error("TERRIBLE last")
 """
 

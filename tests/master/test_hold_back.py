@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox.outbox import Outbox
@@ -16,13 +17,12 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.rules import compile_rule
+from alarm_mw.master.worker import evaluation
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.worker import Worker
 from alarm_mw.model.types import Reason, Record, Rule
 from alarm_mw.patterns.prefilter import Hit, Prefilter
-from alarm_mw.transports.own_requests import own_requests
-
-LIMIT = 10.0
+from alarm_mw.transports.own_requests import OwnRequests
 
 
 def record_of(hit: Hit) -> Record:
@@ -115,16 +115,26 @@ def disk_is_slow(stage: Stage) -> Iterator[None]:
 
 @contextmanager
 def worker_is_busy(stage: Stage) -> Iterator[None]:
-    """Have the engine, as the worker's thread does."""
-    with stage.worker._turn:
-        yield
+    """Have its thread in the middle of a batch."""
+    begun, end = threading.Event(), threading.Event()
+
+    def slow_record(hit: Hit) -> Record:
+        begun.set()
+        end.wait(LIMIT)
+        return record_of(hit)
+
+    lines = stage.batch(b"ERR slow\n").lines
+    assert lines
+    stage.worker.submit(Batch(lines=Lines(lines.stream, lines.hits, slow_record, lines.rule_set)))
+    assert begun.wait(LIMIT)
+    yield
+    end.set()
 
 
 @contextmanager
 def others_wait(stage: Stage) -> Iterator[None]:
     """Submit a batch before."""
-    with stage.worker._turn:
-        stage.worker.submit(Batch())
+    with worker_is_busy(stage):
         stage.worker.submit(Batch())
         yield
 
@@ -132,17 +142,18 @@ def others_wait(stage: Stage) -> Iterator[None]:
 @contextmanager
 def other_rules_come(stage: Stage) -> Iterator[None]:
     """Have an engine wait to take over."""
-    stage.worker._next_engine = stage.engine
-    yield
-    stage.worker._next_engine = None
+    with worker_is_busy(stage):
+        assert not stage.worker.exchange(stage.engine, 0.0)
+        yield
 
 
 @contextmanager
 def own_request_is_expected(_stage: Stage) -> Iterator[None]:
     """Expect a line of the server's about a request that an alarm has made."""
-    own_requests.add("POST", "/hook")
-    yield
-    own_requests._made.clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "own_requests", expected := OwnRequests())
+        expected.add("POST", "/hook")
+        yield
 
 
 Hindrance = Callable[[Stage], AbstractContextManager[None]]

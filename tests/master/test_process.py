@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from alarm_mw.config.load import load, to_json
 from alarm_mw.config.sources import Sources
@@ -23,8 +23,6 @@ from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import GRACE
 from alarm_mw.transports.control import ask_patiently, read_patiently
 from alarm_mw.transports.places import control_path
-
-LIMIT = 30.0
 
 
 class Master:

@@ -8,11 +8,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.model.interfaces import Monitor, MonitorContext, PluginOptions
-
-#: Seconds for anything that should happen soon.
-PATIENCE = 10.0
 
 
 class Stage:
@@ -28,11 +26,11 @@ class Stage:
 
     async def next(self) -> str:
         """Wait for the next message."""
-        return (await asyncio.wait_for(self.fired.get(), PATIENCE)).decode("utf-8", "surrogateescape")
+        return (await asyncio.wait_for(self.fired.get(), LIMIT)).decode("utf-8", "surrogateescape")
 
     async def end(self) -> None:
         """Wait for the monitor to end by itself; raise what it raised."""
-        await asyncio.wait_for(asyncio.shield(self.tasks[0]), PATIENCE)
+        await asyncio.wait_for(asyncio.shield(self.tasks[0]), LIMIT)
 
     def server_pid(self) -> int | None:
         self.asked.put_nowait("server_pid")
@@ -47,7 +45,7 @@ class Stage:
         while not self.asked.empty():
             self.asked.get_nowait()
         for _ in range(times):
-            await asyncio.wait_for(self.asked.get(), PATIENCE)
+            await asyncio.wait_for(self.asked.get(), LIMIT)
 
     def add_to_metric(self, name: str, value: int) -> None:
         self.values[name] = self.values.get(name, 0) + value

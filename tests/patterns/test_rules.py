@@ -246,7 +246,7 @@ def test_characters_are_those_of_re(pattern: str) -> None:
 def test_what_can_never_match_is_known_as_such() -> None:
     """``(?!)`` matches nowhere, and is nothing in the tree where Python's parser says so: from 3.12 on."""
     assert not compile_rule(python("(?!)")).search(b"a\n")
-    assert python_syntax._node("FAILURE", (), re.NOFLAG) == NOTHING
+    assert python_syntax.to_node("FAILURE", (), re.NOFLAG) == NOTHING
 
 
 def test_letters_are_the_same_in_any_case_as_they_are_for_re() -> None:

@@ -12,17 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from waiting import wait_until
+from waiting import END_LIMIT, wait_until
 
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
-
-#: Seconds for anything that should happen soon.
-PATIENCE = 60.0
-
-#: Seconds for a server to end that a test has left running; then it is killed.
-END_PATIENCE = 10.0
 
 
 class Installation:
@@ -83,7 +77,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     family = _descendants(process.pid)
     process.terminate()
     try:
-        process.wait(END_PATIENCE)
+        process.wait(END_LIMIT)
     except subprocess.TimeoutExpired:
         for pid in (process.pid, *family):
             with contextlib.suppress(ProcessLookupError):

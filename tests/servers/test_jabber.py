@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from slixmpp import ClientXMPP
-
-#: Seconds for whatever is waited for.
-LIMIT = 30.0
+from waiting import LIMIT
 
 PROGRAM = """
 import os, signal

@@ -194,7 +194,7 @@ if sys.argv[1] == "run":
     sys.stdin.read()
 else:
     assert done.wait(60)
-    runtime = current_master.current()._runtime
+    runtime = current_master.current().runtime
     alarm_mw.shutdown()
     with open("books.json", "w") as file:
         json.dump(runtime.outbox.ledger.books(), file)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from waiting import LIMIT
 
 #: Every handler writes down its signal and who it is. A request raises the signal that it names.
 APP = """
@@ -58,8 +59,6 @@ uwsgi.register_signal(2, "workers", note)
 
 NUMBERS = range(1, 10)
 
-#: Seconds for all workers to be there on a busy machine, and to answer a signal.
-PATIENCE = 60.0
 A_WHILE = 2.0
 
 
@@ -134,7 +133,7 @@ class Running:
                 pids.update(self._pids_of_workers(before))
             return bool(pids)
 
-        self.until(are_there, PATIENCE)
+        self.until(are_there, LIMIT)
         return pids
 
     def _pids_of_workers(self, before: int) -> set[int]:

@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
-from waiting import until
-
-#: Seconds for it to start, and to end.
-PATIENCE = 10
+from waiting import LIMIT, until
 
 
 class SmtpServer(threading.Thread):
@@ -51,7 +48,7 @@ class SmtpServer(threading.Thread):
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self.join(PATIENCE)
+        self.join(LIMIT)
 
 
 @contextmanager
@@ -59,7 +56,7 @@ def serving(make: Callable[[], SMTP], tls: ssl.SSLContext | None = None) -> Iter
     """Run an SMTP server, and give its port."""
     server = SmtpServer(make, tls)
     server.start()
-    assert server.ready.wait(PATIENCE)
+    assert server.ready.wait(LIMIT)
     try:
         yield server.port
     finally:

@@ -1,4 +1,4 @@
-"""Waits for what nobody tells of, and can only be asked for again and again: never for long."""
+"""The limits that tests wait with, and waiting for what can only be asked for again and again."""
 
 from __future__ import annotations
 
@@ -7,8 +7,18 @@ import threading
 import time
 from collections.abc import Callable
 
-#: Seconds.
-LIMIT = 60.0
+#: Seconds for anything to happen. On an idle machine all of it takes less than a second or two: what reaches the limit
+#: is a failure. It is this long for machines that have ten times as much to do as they can.
+LIMIT = 90.0
+
+#: Seconds for a whole test suite of a framework, and for what a test has stopped to be gone.
+SUITE_LIMIT = 240.0
+LEFTOVER_LIMIT = 10.0
+
+#: Seconds that a server which a test has asked to end may take before it is killed.
+END_LIMIT = 10.0
+
+#: Seconds between two looks.
 PAUSE = 0.02
 
 

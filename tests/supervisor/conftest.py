@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.supervisor.plan import Plan
 
-LIMIT = 20.0
 FAKE_MASTER = Path(__file__).with_name("fake_master.py")
 MARK = "ALARM_MW_TEST_RUN"
 

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.supervisor.notify import NotifySocket, is_sent_for_server, without_main_pid
-
-LIMIT = 20.0
 
 #: As a server does it, with the descriptor of a file.
 TELLING = """

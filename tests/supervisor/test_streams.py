@@ -121,9 +121,9 @@ def test_descriptors(supervise_python: Any, tmp_path: Path) -> None:
 def test_way_into_a_file(tmp_path: Path) -> None:
     """Into a file leads one more pipe, whose content is unread output; not into one that is set to append."""
     with (tmp_path / "log").open("ab") as log:
-        assert streams._transit(log.fileno()) is None
+        assert streams.transit_to(log.fileno()) is None
     with (tmp_path / "log").open("wb") as log:
-        transit = streams._transit(log.fileno())
+        transit = streams.transit_to(log.fileno())
     assert transit is not None
     source, end = os.pipe()
     stream = Stream("stdout", source, -1, -1, terminal=False, transit=transit)

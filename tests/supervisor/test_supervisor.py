@@ -36,7 +36,7 @@ def test_output_held_by_a_stranger(supervise_python: Any) -> None:
 class Childless(Supervisor):
     """Has no children but its own; those of the test session are not its heirs."""
 
-    def _heirs(self) -> set[int]:
+    def heirs(self) -> set[int]:
         return set()
 
 
@@ -52,13 +52,13 @@ class Ended:
         inherited = Inherited(frozenset(), ignores_children=False)
         self.carriers = Carriers(CarrierStart(plan, -1, self.listening, inherited, patience=PATIENCE), [stream])
         self.supervisor = Childless(NO_SUCH_PID, self.carriers, shutdown_timeout=0)
-        self.supervisor._returncode = 0
+        self.supervisor.ended(NO_SUCH_PID, 0)
 
     def close(self) -> None:
         self.listening.close()
         for stream in self.carriers.streams:
             stream.close()
-        for fd in (self.writing, self.supervisor._signals):
+        for fd in (self.writing, self.supervisor.signals):
             os.close(fd)
 
 
@@ -81,30 +81,30 @@ def test_no_descriptors_left(supervise: Any) -> None:
 
 def test_time_limit(ended: Ended) -> None:
     """Open output without anything in it is waited for, but not for ever."""
-    assert not ended.supervisor._is_over(100)
-    assert not ended.supervisor._is_over(100 + DRAIN - 0.1)
-    assert ended.supervisor._is_over(100 + DRAIN)
+    assert not ended.supervisor.is_over(100)
+    assert not ended.supervisor.is_over(100 + DRAIN - 0.1)
+    assert ended.supervisor.is_over(100 + DRAIN)
 
 
 def test_slow_reader(ended: Ended) -> None:
     """Output that waits for a slow reader is not cut off by a time limit; its time begins when it was read."""
     os.write(ended.writing, b"unread")
-    assert not ended.supervisor._is_over(100)
-    assert not ended.supervisor._is_over(100 + 10 * DRAIN)
+    assert not ended.supervisor.is_over(100)
+    assert not ended.supervisor.is_over(100 + 10 * DRAIN)
     os.read(ended.source, 100)
-    assert not ended.supervisor._is_over(200)
-    assert ended.supervisor._is_over(200 + DRAIN)
+    assert not ended.supervisor.is_over(200)
+    assert ended.supervisor.is_over(200 + DRAIN)
 
 
 def test_slow_reader_and_an_end_asked_for(ended: Ended) -> None:
     """Somebody who asks for an end does not wait for a slow reader."""
     os.write(ended.writing, b"unread")
-    ended.supervisor._handle(Arrived(signal.SIGTERM, 0))
-    assert not ended.supervisor._is_over(100)
-    assert ended.supervisor._is_over(100 + DRAIN)
+    ended.supervisor.handle(Arrived(signal.SIGTERM, 0))
+    assert not ended.supervisor.is_over(100)
+    assert ended.supervisor.is_over(100 + DRAIN)
 
 
 def test_no_output_left(ended: Ended) -> None:
     """Nothing is waited for when all output has ended."""
-    ended.carriers._end_stream("stdout")
-    assert ended.supervisor._is_over(100)
+    ended.carriers.end_stream("stdout")
+    assert ended.supervisor.is_over(100)

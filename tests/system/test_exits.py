@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.system.exits import (
     MAX_COMMAND,
@@ -22,8 +23,6 @@ from alarm_mw.system.exits import (
     status_of_zombie,
 )
 
-LIMIT = 10_000
-
 
 @contextmanager
 def ended(program: str) -> Iterator[tuple[int, int]]:
@@ -33,7 +32,7 @@ def ended(program: str) -> Iterator[tuple[int, int]]:
     try:
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
-        assert poll.poll(LIMIT)
+        assert poll.poll(LIMIT * 1000)
         yield pidfd, child.pid
     finally:
         child.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -117,10 +118,10 @@ def test_a_fork_waits_for_no_thread_that_does_not_come_out(monkeypatch: pytest.M
     holder = threading.Thread(target=hold)
     holder.start()
     assert begun.wait(30)
-    forks._before_fork()
-    assert lock not in forks._forking.held
-    assert free in forks._forking.held
-    forks._after_fork()
+    pid = os.fork()
+    if pid == 0:
+        os._exit(free.acquire(blocking=False) and not lock.acquire(blocking=False))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
     assert not lock.acquire(blocking=False)
     over.set()
     holder.join()

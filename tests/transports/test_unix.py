@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -98,39 +99,77 @@ def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:
     shared.close()
 
 
-def test_what_is_sent_while_another_thread_connects_is_left_to_it(path: Path, transport: UnixTransport) -> None:
-    """Nobody waits for a thread that is connecting, and gets no processor for a while: it sends theirs as well."""
-    with listen(path) as listener, ThreadPoolExecutor(1) as pool:
-        with transport._connecting:
-            assert [pool.submit(transport.send, packet).result(5) for packet in (b"1", b"2")] == [None, None]
-        assert transport.send(b"3") is None
-        with accept(listener) as connection:
-            assert [connection.recv(10) for _ in range(3)] == [b"1", b"2", b"3"]
+class SlowMemory(SharedMemory):
+    """Keeps a thread that connects from coming to its end."""
+
+    def __init__(self) -> None:
+        super().__init__("token")
+        self.is_connecting, self.go_on = threading.Event(), threading.Event()
+
+    def introduce(self, connection: socket.socket) -> None:
+        self.is_connecting.set()
+        assert self.go_on.wait(5)
+        super().introduce(connection)
 
 
-def test_what_is_left_is_sent_by_whoever_finds_nobody_connecting(path: Path, transport: UnixTransport) -> None:
-    """A packet does not wait for the next one: the thread that was connecting looks once more after it has ended."""
-    with listen(path) as listener:
-        transport._left.append(b"left")
-        transport._send_left()
-        with accept(listener) as connection:
-            assert connection.recv(10) == b"left"
+class Slow:
+    """A transport with which another thread is connecting, to send ``0``."""
+
+    def __init__(self, path: Path, lost: list[object]) -> None:
+        self.path, self.listener = path, listen(path)
+        self._shared = SlowMemory()
+        self.transport = UnixTransport(str(path), lambda *packet: lost.append(packet), self._shared)
+        self._pool = ThreadPoolExecutor(1)
+        self._first = self._pool.submit(self.transport.send, b"0")
+        assert self._shared.is_connecting.wait(5)
+
+    def connect(self) -> None:
+        """Let the other thread go on, and wait for it."""
+        self._shared.go_on.set()
+        self._first.result(5)
+
+    def leave(self) -> None:
+        """Be a master that has ended."""
+        self.path.unlink()
+        self.listener.close()
+
+    def close(self) -> None:
+        self._shared.go_on.set()
+        self.listener.close()
+        self._pool.shutdown()
+        self.transport.close()
+        self._shared.close()
 
 
-def test_what_was_left_and_cannot_be_sent_either_is_told(transport: UnixTransport, lost: list[object]) -> None:
+@pytest.fixture
+def slow(path: Path, lost: list[object]) -> Iterator[Slow]:
+    opened = Slow(path, lost)
+    yield opened
+    opened.close()
+
+
+def test_what_is_sent_while_another_thread_connects_is_left_to_it(slow: Slow) -> None:
+    """Nobody waits for a thread that is connecting: it sends theirs as well, before it ends."""
+    assert [slow.transport.send(packet) for packet in (b"1", b"2")] == [None, None]
+    slow.connect()
+    with accept(slow.listener) as connection:
+        assert [connection.recv(10) for _ in range(3)] == [b"0", b"1", b"2"]
+
+
+def test_what_was_left_and_cannot_be_sent_either_is_told(slow: Slow, lost: list[object]) -> None:
     """A packet that was taken is never lost in silence."""
-    with transport._connecting:
-        assert transport.send(b"x") is None
-    assert transport.send(b"y") is Reason.NO_MASTER
+    assert slow.transport.send(b"x") is None
+    slow.leave()
+    slow.connect()
     assert lost == [(b"x", Reason.NO_MASTER)]
 
 
-def test_no_more_is_left_than_has_room(transport: UnixTransport, lost: list[object]) -> None:
+def test_no_more_is_left_than_has_room(slow: Slow, lost: list[object]) -> None:
     """A thread that never ends connecting costs records, not memory."""
-    with transport._connecting:
-        reasons = [transport.send(b"x") for _ in range(MAX_LEFT + 1)]
+    reasons = [slow.transport.send(b"x") for _ in range(MAX_LEFT + 1)]
     assert reasons == [*[None] * MAX_LEFT, Reason.QUEUE_FULL]
-    transport.send(b"y")
+    slow.leave()
+    slow.connect()
     assert len(lost) == MAX_LEFT
 
 

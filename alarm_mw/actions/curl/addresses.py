@@ -21,7 +21,7 @@ Info = tuple[int, int, int, str, tuple[Any, ...]]
 
 async def connect(host: str, port: int) -> socket.socket:
     """Return a connected socket, which does not block. Raises `OSError`."""
-    return await connect_to_first(_alternating(await _found(host, port)))
+    return await connect_to_first(alternating(await _found(host, port)))
 
 
 async def connect_to_first(infos: Sequence[Info]) -> socket.socket:
@@ -85,7 +85,7 @@ async def _found(host: str, port: int) -> Sequence[Info]:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
 
 
-def _alternating(infos: Sequence[Info]) -> list[Info]:
+def alternating(infos: Sequence[Info]) -> list[Info]:
     """Return the addresses of one family between those of another: often all of one cannot be reached."""
     seen: Counter[int] = Counter()
     places = []

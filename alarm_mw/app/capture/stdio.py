@@ -143,7 +143,8 @@ class StdioCapture:
         self._streams: list[_Stream] = []
         self._captured: set[str] = set()
         self._pid = 0
-        self._relay: int | None = None
+        #: The process id of the relay, while there is one.
+        self.relay: int | None = None
         self._report: mmap.mmap | None = None
         self._dropped = 0
         self._stopping = False
@@ -207,7 +208,7 @@ class StdioCapture:
             passed += [source, streams[-1].original, offered]
         with shared_file() as report:
             memory = mmap.mmap(report.fileno(), mmap.PAGESIZE)
-            self._relay = spawn([report.fileno(), *passed])
+            self.relay = spawn([report.fileno(), *passed])
         for stream, (writer, offered) in zip(streams, writers, strict=True):
             for number in stream.numbers:
                 os.dup2(writer, number)
@@ -297,15 +298,15 @@ class StdioCapture:
         return not all(has_no_writer(stream.source) for stream in self._streams)
 
     def _has_ended(self) -> bool:
-        if self._relay is not None:
+        if self.relay is not None:
             try:
-                ended, _ = os.waitpid(self._relay, os.WNOHANG)
+                ended, _ = os.waitpid(self.relay, os.WNOHANG)
             except ChildProcessError:
                 # Somebody waits for every child of this process.
-                ended = self._relay
+                ended = self.relay
             if ended:
-                self._relay = None
-        return self._relay is None
+                self.relay = None
+        return self.relay is None
 
     def _is_passed_on(self, number: int) -> bool:
         # In this order: the relay says that it is busy before it empties the source.

@@ -50,14 +50,14 @@ class Overdue:
         self._changed = threading.Event()
         self._thread: threading.Thread | None = None
         #: When the thread looks again; a request that is due earlier wakes it.
-        self._looks_at = -math.inf
+        self.looks_at = -math.inf
 
     def add(self, running: Running) -> None:
         """Watch a request until it is removed. Neither blocks nor raises, but for starting the thread."""
         self._running[id(running)] = running
         if self._thread is None:
             self._start()
-        elif running.due < self._looks_at:
+        elif running.due < self.looks_at:
             self._changed.set()
 
     def remove(self, running: Running) -> None:
@@ -82,11 +82,11 @@ class Overdue:
     def _watch(self) -> None:
         while self._has_work():
             # Until the look is over, every new request wakes the thread.
-            self._looks_at = math.inf
+            self.looks_at = math.inf
             self._changed.clear()
-            self._looks_at = self._look(time.monotonic())
-            if self._looks_at < math.inf:
-                self._changed.wait(min(max(self._looks_at - time.monotonic(), 0.0), threading.TIMEOUT_MAX))
+            self.looks_at = self._look(time.monotonic())
+            if self.looks_at < math.inf:
+                self._changed.wait(min(max(self.looks_at - time.monotonic(), 0.0), threading.TIMEOUT_MAX))
 
     def _has_work(self) -> bool:
         """Return whether something is running; where nothing is, the next request starts another thread."""

@@ -91,7 +91,7 @@ class Checkpointer:
 def _move(moving: sqlite3.Connection, reading: sqlite3.Connection) -> None:
     pages, before = 0, -1
     for _ in range(PASSES):
-        with _kept(reading):
+        with kept_open(reading):
             # Passive: others may write meanwhile, and their pages are not moved.
             ((_, pages, _),) = moving.execute("PRAGMA wal_checkpoint(PASSIVE)")
         if pages == before:
@@ -100,7 +100,7 @@ def _move(moving: sqlite3.Connection, reading: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _kept(reading: sqlite3.Connection) -> Iterator[None]:
+def kept_open(reading: sqlite3.Connection) -> Iterator[None]:
     """Keep the log from restarting, which it cannot while there is a reader.
 
     Otherwise SQLite before 3.51.3 may take part of the new log for moved (sqlite.org/wal.html, "The WAL-Reset Bug").

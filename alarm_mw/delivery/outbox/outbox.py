@@ -200,11 +200,11 @@ class Outbox:
         #: How many rows had been changed in the database then.
         self._rows = 0
         self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
-        self._bounds = self._bounds_wanted(self._default_bounds())
+        self.bounds = self._bounds_wanted(self._default_bounds())
         #: Days for which history is kept; None for any time.
         self._history_days: float | None = None
         self._forget_at = 0.0
-        self._stock = self._read_stock()
+        self.stock = self.read_stock()
         self._believe_ages()
         #: The ledger as it was written down last.
         self._written = self._read_ledger()
@@ -227,7 +227,7 @@ class Outbox:
         """Keep so much from now on; what is too much makes way with the next change."""
         with self._lock:
             self._bounds_wanted = options.bounds
-            self._bounds = options.bounds(self._default_bounds())
+            self.bounds = options.bounds(self._default_bounds())
             self._history_days = options.history_days
             self._forget_at = 0.0
 
@@ -275,7 +275,7 @@ class Outbox:
 
     def count_letters(self) -> int:
         """Return how many dead letters lie in it."""
-        return self._stock[State.DEAD].count
+        return self.stock[State.DEAD].count
 
     def close(self) -> None:
         """Write everything down and close the database; log it when the former is impossible."""
@@ -299,7 +299,7 @@ class Outbox:
                 self.regain()
             self._known.begin()
             try:
-                with Transaction(self._database, self.ledger, self._stock) as transaction:
+                with Transaction(self._database, self.ledger, self.stock) as transaction:
                     yield transaction
             except sqlite3.Error as error:
                 if self._make_do(error):
@@ -336,7 +336,7 @@ class Outbox:
         seq = cursor.lastrowid
         if cursor.rowcount <= 0 or seq is None:
             return None
-        self._stock[State.WAITING] += Amount(1, len(blob))
+        self.stock[State.WAITING] += Amount(1, len(blob))
         self._last = max(self._last, seq)
         if self.has_file:
             self._known.add((seq, firing.id, firing.alarm, State.WAITING, blob, attempts, "", "", now, 0.0, 0.0))
@@ -362,9 +362,9 @@ class Outbox:
             sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608  # our own words
             ((count, size),) = self.query(sql, tuple(page))
             amount = Amount(cast("int", count), cast("int", size))
-            self._stock[before] -= amount
+            self.stock[before] -= amount
             if after is not None:
-                self._stock[after] += amount
+                self.stock[after] += amount
 
     def resume(self, under_way: UnderWay) -> None:
         """Go on where a master was killed: what it had delivered is settled; what it had begun may come twice.
@@ -472,8 +472,8 @@ class Outbox:
                 (State.DROPPED, reason, self._now(), State.WAITING),
             )
             self._known.clear()
-            self._stock[State.DROPPED] += self._stock[State.WAITING]
-            self._stock[State.WAITING] = Amount()
+            self.stock[State.DROPPED] += self.stock[State.WAITING]
+            self.stock[State.WAITING] = Amount()
             self._prune(State.DROPPED)
             for alarm, n in dropped.items():
                 transaction.count(alarm, State.DROPPED, n, reason=reason)
@@ -484,7 +484,7 @@ class Outbox:
 
     def _has_share(self, alarm: str) -> bool:
         """Return whether so little of an alarm waits that it finds room in an outbox which others have filled."""
-        share = self._bounds[State.WAITING].count // SHARE
+        share = self.bounds[State.WAITING].count // SHARE
         sql = "SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1 OFFSET ?"
         return share > 0 and not self.query(sql, (State.WAITING, alarm, share - 1))
 
@@ -492,7 +492,7 @@ class Outbox:
         self._refused += n
         now = time.monotonic()
         if now - self._warned_at >= WARN_EVERY:
-            bound = self._bounds[State.WAITING]
+            bound = self.bounds[State.WAITING]
             text = (
                 f"the outbox is full: {self._refused} firings were dropped, and more will be until some are delivered. "
                 f"At most {bound.count:,}, or {bound.size:,} bytes of them, may wait. `alarm-mw status` tells which "
@@ -588,7 +588,7 @@ class Outbox:
         text = f"the outbox {self.path} is damaged: {what}. {self._failover.replace(copy)}"
         lost = self._count_lost()
         self._moved()
-        waiting = self._stock[State.WAITING].count
+        waiting = self.stock[State.WAITING].count
         text += f", and a new one is begun, with {waiting:,} firings that wait"
         if lost:
             text += f"; {lost:,} more could not be read, and are counted as dropped"
@@ -621,7 +621,7 @@ class Outbox:
         return rescued(file, self._known, self._written, self._saved, self._last, is_all_known=self._knows_all())
 
     def _knows_all(self) -> bool:
-        return len(self._known) == self._stock[State.WAITING].count
+        return len(self._known) == self.stock[State.WAITING].count
 
     def _count_lost(self) -> int:
         """Count what should wait and does not as dropped, and what waits and should not as put back."""
@@ -648,29 +648,29 @@ class Outbox:
     def _moved(self) -> None:
         """Take note that another database is in use."""
         self._rows = self._database.total_changes
-        self._stock = self._read_stock()
-        self._bounds = self._bounds_wanted(self._default_bounds())
+        self.stock = self.read_stock()
+        self.bounds = self._bounds_wanted(self._default_bounds())
 
     def _has_room(self, blob: bytes) -> bool:
-        return (self._stock[State.WAITING] + Amount(1, len(blob))).fits(self._bounds[State.WAITING])
+        return (self.stock[State.WAITING] + Amount(1, len(blob))).fits(self.bounds[State.WAITING])
 
     def _prune(self, state: State) -> None:
         """Cut a state's firings back to their bound, the oldest first; now and then, all history to its days."""
         if self._history_days is not None and self._now() >= self._forget_at:
             self._forget(self._now() - self._history_days * DAY)
             self._forget_at = self._now() + FORGET_EVERY
-        bound = self._bounds[state]
-        if self._stock[state].fits(with_slack(bound)):
+        bound = self.bounds[state]
+        if self.stock[state].fits(with_slack(bound)):
             return
         rows = self.query("SELECT seq, LENGTH(firing) FROM firings WHERE state = ? ORDER BY seq", (state,))
         doomed = []
         for seq, size in rows:
-            if self._stock[state].fits(bound):
+            if self.stock[state].fits(bound):
                 break
-            self._stock[state] -= Amount(1, cast("int", size))
+            self.stock[state] -= Amount(1, cast("int", size))
             doomed.append((seq,))
         else:  # none is left, whatever was believed
-            self._stock[state] = Amount()
+            self.stock[state] = Amount()
         self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
 
     def _forget(self, before: float) -> None:
@@ -679,7 +679,7 @@ class Outbox:
             where = "WHERE state = ? AND done < ?"
             sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # our own words
             ((count, size),) = self.query(sql, (state, before))
-            self._stock[state] -= Amount(cast("int", count), cast("int", size))
+            self.stock[state] -= Amount(cast("int", count), cast("int", size))
             self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608  # our own words
 
     def _believe_ages(self) -> None:
@@ -690,7 +690,8 @@ class Outbox:
                 (self._opened, State.WAITING, self._opened),
             )
 
-    def _read_stock(self) -> Stock:
+    def read_stock(self) -> Stock:
+        """Count what the database holds: what `stock` says without counting."""
         rows = self.query("SELECT state, COUNT(*), SUM(LENGTH(firing)) FROM firings GROUP BY state")
         found = {state: Amount(cast("int", count), cast("int", size)) for state, count, size in rows}
         return {state: found.get(state, Amount()) for state in State}

@@ -81,7 +81,8 @@ class Subscribers:
         self._server: asyncio.Server | None = None
         self._table = SignalTable()
         self._queue = MuleQueue()
-        self._joined = asyncio.Event()
+        #: Set when a process has subscribed.
+        self.joined = asyncio.Event()
         self._connections: set[_Connection] = set()
         self._numbers = itertools.count(1)
         #: How many connections are taken.
@@ -108,8 +109,8 @@ class Subscribers:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(JOIN_PATIENCE):
                 while not self._table.targets(number):
-                    self._joined.clear()
-                    await self._joined.wait()
+                    self.joined.clear()
+                    await self.joined.wait()
         targets = self._table.targets(number)
         took = await asyncio.gather(*(self._raise_for(number, target) for target in targets))
         return any(took)
@@ -194,7 +195,7 @@ class Subscribers:
         if connection.member is None:
             connection.member = self._table.join(packet, connection.peer.pid, self._server_pid())
         connection.member.signals = packet.signals
-        self._joined.set()
+        self.joined.set()
 
     def _end(self, connection: _Connection) -> None:
         if connection.member is not None:

@@ -40,9 +40,10 @@ class SocketDiagnosis:
     def listeners(self) -> list[Listener]:
         """Return all listening TCP and unix sockets; raise `OSError`. Takes some microseconds for each of them."""
         requests = (inet_request(socket.AF_INET), inet_request(socket.AF_INET6), unix_request())
-        return [found for request in requests for found in self._dump(request)]
+        return [found for request in requests for found in self.dump(request)]
 
-    def _dump(self, request: bytes) -> Iterator[Listener]:
+    def dump(self, request: bytes) -> Iterator[Listener]:
+        """Yield the listening sockets that the kernel names in its answer to one request; raises `OSError`."""
         self._netlink.sendto(request, (0, 0))
         while True:
             for kind, payload in messages(self._netlink.recv(_BUFFER)):

@@ -86,10 +86,11 @@ def parse(pattern: str) -> Tree:
 
 
 def _sequence(items: Iterable[Item], flags: re.RegexFlag) -> Node:
-    return sequence(*(_node(str(name), argument, flags) for name, argument in items))
+    return sequence(*(to_node(str(name), argument, flags) for name, argument in items))
 
 
-def _node(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401, PLR0911  # re's trees have no types
+def to_node(name: str, argument: Any, flags: re.RegexFlag) -> Node:  # noqa: ANN401, PLR0911  # re's trees have no types
+    """Return the node for an operation of `re`'s parser, by its name; ``FAILURE`` is new in Python 3.12."""
     match name:
         case "LITERAL" | "NOT_LITERAL" | "ANY" | "IN" | "RANGE" | "CATEGORY":
             return _chars(name, argument, flags)

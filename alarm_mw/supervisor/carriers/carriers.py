@@ -129,7 +129,7 @@ class Carriers:
             case Message("unjudged", subject):
                 self._note_unjudged(*subject.partition(" ")[::2])
             case Message("eof" | "broken", name):
-                self._end_stream(name)
+                self.end_stream(name)
             case Message("drop", token):
                 self._connections.drop(token)
 
@@ -143,7 +143,8 @@ class Carriers:
             carrier.tell(f"unjudged {name} {n}")
         self._unjudged.clear()
 
-    def _end_stream(self, name: str) -> None:
+    def end_stream(self, name: str) -> None:
+        """Close a stream that has come to its end."""
         for stream in [stream for stream in self.streams if stream.name == name]:
             self.streams.remove(stream)
             stream.close()

@@ -9,11 +9,11 @@ import socket
 from collections.abc import Iterator
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.actions.curl import addresses
 from alarm_mw.actions.curl.addresses import Info, connect, connect_to_first
 
-LIMIT = 30.0
 #: More turns of the event loop than it takes to connect on loopback.
 TURNS = 40
 
@@ -95,7 +95,7 @@ def test_why_none_could_be_reached_is_told(nobody: Info) -> None:
 def test_addresses_of_two_kinds_take_turns() -> None:
     """Where all of the first kind cannot be reached, the second is not tried last."""
     found: list[Info] = [(family, 1, 6, "", (name, 1)) for family, name in ((10, "a"), (10, "b"), (2, "c"), (2, "d"))]
-    assert [each[4][0] for each in addresses._alternating(found)] == ["a", "c", "b", "d"]
+    assert [each[4][0] for each in addresses.alternating(found)] == ["a", "c", "b", "d"]
 
 
 def test_whenever_it_is_given_up_nothing_is_left_open(server: socket.socket, nobody: Info) -> None:

@@ -18,7 +18,7 @@ from prosody_server import PASSWORD, Prosody
 from slixmpp import JID, ClientXMPP
 from slixmpp.stanza import Message, Presence
 from slixmpp.xmlstream import ET
-from waiting import until
+from waiting import LIMIT, until
 
 from alarm_mw import actions
 from alarm_mw.actions.xmpp import XmppAction, XmppOptions
@@ -29,9 +29,6 @@ from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
 
 Make = Callable[..., Firing]
-
-#: Seconds that anything here may take.
-LIMIT = 30
 
 
 class Log(Protocol):

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Self
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.app.capture.stdio import StdioCapture
 
-LIMIT = 20.0
 ROOT = Path(__file__).parents[3]
 
 
@@ -89,8 +89,8 @@ class Captured:
 
     @property
     def relay(self) -> int:
-        assert self.capture._relay is not None
-        return self.capture._relay
+        assert self.capture.relay is not None
+        return self.capture.relay
 
     def read(self) -> None:
         for name, copy in self.capture.copies.items():

@@ -8,12 +8,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from alarm_mw.app.middleware.request_watchdog import Overdue, Running
-
-#: Seconds for what is to happen at once.
-PATIENCE = 10.0
 
 
 class Told:
@@ -32,7 +29,7 @@ class Told:
 
     def wait_for(self, count: int) -> list[float]:
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.limits) >= count, PATIENCE)
+            assert self._changed.wait_for(lambda: len(self.limits) >= count, LIMIT)
             return list(self.limits)
 
 
@@ -84,7 +81,7 @@ def test_every_limit_is_told_in_turn(request_watchdog: Overdue, told: Told) -> N
 def test_a_shorter_limit_is_not_held_up_by_a_longer_one(request_watchdog: Overdue, told: Told) -> None:
     """A thread that waits for a request with an hour's limit wakes for one that comes later and has less."""
     request_watchdog.add(Running([3600.0], told))
-    wait_until(lambda: request_watchdog._looks_at > time.monotonic() + 1000)
+    wait_until(lambda: request_watchdog.looks_at > time.monotonic() + 1000)
     request_watchdog.add(Running([0.01], told))
     assert told.wait_for(1) == [0.01]
 
@@ -114,7 +111,7 @@ def test_many_threads_at_once_start_one_watcher_and_lose_no_request(request_watc
     barrier = threading.Barrier(8)
 
     def serve(part: list[Told]) -> None:
-        barrier.wait(PATIENCE)
+        barrier.wait(LIMIT)
         for each in part:
             passing = Running([0.001], lambda _: None)
             request_watchdog.add(passing)
@@ -126,7 +123,7 @@ def test_many_threads_at_once_start_one_watcher_and_lose_no_request(request_watc
     for server in servers:
         server.start()
     for server in servers:
-        server.join(PATIENCE)
+        server.join(LIMIT)
     for each in tolds:
         each.wait_for(1)
     wait_until(lambda: threads() == [])

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.uwsgi import magic
 from alarm_mw.config.uwsgi.magic import MagicLine, file_table, host_table, magic_lines
 
 TABLE = {"%": "%", "(": "%(", "d": "/etc/", "n": "app"}
@@ -87,7 +86,7 @@ def test_file_variables(tmp_path: Path) -> None:
 
 def test_path_hash_is_that_of_uwsgi() -> None:
     """%j is what uWSGI 2.0.21 says for /tmp/uw/t.ini."""
-    assert magic._hash("/tmp/uw/t.ini") == "551DADE3"
+    assert file_table("/tmp/uw/t.ini", "", {})["j"] == "551DADE3"
 
 
 def test_outermost_file_keeps_its_upper_case_variables(tmp_path: Path) -> None:
@@ -121,10 +120,12 @@ def test_a_working_directory_that_is_gone(tmp_path: Path, monkeypatch: pytest.Mo
     assert host_table()["v"] == ""
 
 
-def test_user_without_a_name() -> None:
+#: A user id and a group id that no name belongs to.
+NAMELESS = 2**31 - 7
+
+
+def test_user_without_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
     """A user id that no name belongs to, as in many containers, is its number."""
-
-    def nobody() -> str:
-        raise KeyError
-
-    assert magic._name(nobody, 1234) == "1234"
+    monkeypatch.setattr(os, "getuid", lambda: NAMELESS)
+    monkeypatch.setattr(os, "getgid", lambda: NAMELESS)
+    assert (host_table()["U"], host_table()["G"]) == (str(NAMELESS), str(NAMELESS))

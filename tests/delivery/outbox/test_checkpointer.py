@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 
 import pytest
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 from alarm_mw.delivery.outbox import checkpointer as checkpointing
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
@@ -23,7 +23,6 @@ from alarm_mw.model.types import Firing, Record
 FullDisk = Callable[[], AbstractContextManager[None]]
 
 PAGE = 4096
-PATIENCE = 30.0
 
 _numbers = itertools.count()
 
@@ -131,7 +130,7 @@ def test_nobody_who_writes_is_turned_away(outbox: Outbox, path: Path, tmp_path: 
             settle(outbox)
     finally:
         is_over.set()
-        thread.join(PATIENCE)
+        thread.join(LIMIT)
     assert outbox.ledger.books()["alarms"]["a"]["delivered"] == 300
     assert checkpointer.fault == ""
     Checkpointer(path).work()
@@ -146,7 +145,7 @@ def test_the_log_does_not_begin_anew_while_it_works(outbox: Outbox, path: Path) 
     with (
         closing(sqlite3.connect(path)) as moving,
         closing(sqlite3.connect(path, isolation_level=None)) as reading,
-        checkpointing._kept(reading),
+        checkpointing.kept_open(reading),
     ):
         assert moving.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[0] == 0
         before = log_size(path)
@@ -214,7 +213,7 @@ def working(checkpointer: Checkpointer) -> Iterator[None]:
         yield
     finally:
         checkpointer.stop()
-        thread.join(PATIENCE)
+        thread.join(LIMIT)
         assert not thread.is_alive()
 
 

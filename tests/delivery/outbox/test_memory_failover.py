@@ -184,10 +184,10 @@ def test_memory_is_bounded(stage: Stage, full_disk: FullDisk, options: OutboxOpt
         bound = options.bounds(ON_DISK)[State.WAITING]
     with full_disk():
         stage.flee()
-        assert stage.outbox._bounds[State.WAITING] == bound
-        assert stage.outbox._bounds[State.DEAD] == ON_DISK[State.DEAD]
+        assert stage.outbox.bounds[State.WAITING] == bound
+        assert stage.outbox.bounds[State.DEAD] == ON_DISK[State.DEAD]
     assert stage.outbox.regain()
-    assert options is not None or stage.outbox._bounds == ON_DISK
+    assert options is not None or stage.outbox.bounds == ON_DISK
 
 
 def test_a_file_that_cannot_be_read_either_costs_nothing(stage: Stage, path: Path, full_disk: FullDisk) -> None:

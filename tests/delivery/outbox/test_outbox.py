@@ -638,7 +638,7 @@ def test_history_is_kept_for_its_days(path: Path) -> None:
         ("delivered", 1),
         ("waiting", 1),
     ]
-    assert outbox._stock == outbox._read_stock()
+    assert outbox.stock == outbox.read_stock()
     assert complaints(outbox) == []
     outbox.close()
 

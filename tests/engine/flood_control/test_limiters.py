@@ -425,7 +425,7 @@ def test_the_combinations_of_rules_remembered_are_bounded() -> None:
     many = engine(*(Rule("x", ("a",)) for _ in range(12)), a=Limits(rate="1/1h"))
     for n in range(1, 1 << 11):
         many.gate(tuple(rule for rule in range(12) if n >> rule & 1), "stdout", 0.0)
-    assert len(many._plans) <= 1000
+    assert len(many.plans) <= 1000
 
 
 @given(st.lists(st.sampled_from([b"x A\n", b"x B\n", b"y A\n", b"xz\n", b"xy\n"]), max_size=30), st.integers(0, 3))

@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from faults.ground import ALARM, PATIENCE, RULE, START, wait_until
+from waiting import LIMIT
+
+from faults.ground import ALARM, RULE, START, wait_until
 from faults.receiver import Receiver
 from faults.row import Outbox, Row, judge
 
@@ -142,7 +144,7 @@ def _run(program: str, raised: set[int]) -> tuple[Outbox, Mapping[int, Counter[s
             try:
                 wait_until(lambda: hook.has(raised) or process.poll() is not None, START, what="all that was raised")
             finally:
-                process.communicate(timeout=PATIENCE)
+                process.communicate(timeout=LIMIT)
         assert process.returncode == 0, (folder / "errors").read_text()
         return Outbox.read(folder / "state" / "outbox.db"), hook.received
 

@@ -16,14 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ports import free_port
+from waiting import LIMIT
 
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
 from faults.row import Outbox
-
-#: Seconds for anything that should happen soon.
-PATIENCE = 90.0
 
 #: Seconds for a start: ten thousand alarms and rules take their time on a busy machine.
 START = 240.0
@@ -68,7 +66,7 @@ alarms = {alarms}
 """
 
 
-def wait_until(condition: Callable[[], object], timeout: float = PATIENCE, what: str = "") -> None:
+def wait_until(condition: Callable[[], object], timeout: float = LIMIT, what: str = "") -> None:
     """Wait until `condition` holds; what it looks at belongs to other processes, so it is asked again and again."""
     pause, deadline = threading.Event(), time.monotonic() + timeout
     while not condition():
@@ -141,7 +139,7 @@ class Ground:
     def stop(self) -> None:
         assert self._process is not None
         self._process.terminate()
-        assert self._process.wait(PATIENCE) == 0, self.errors()
+        assert self._process.wait(LIMIT) == 0, self.errors()
 
     def _clean_up(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -180,7 +178,7 @@ class Ground:
 
     def wait_for_the_end(self, pids: Sequence[int]) -> None:
         assert self._process is not None
-        self._process.wait(PATIENCE)
+        self._process.wait(LIMIT)
         wait_until(lambda: not any(map(_lives, pids)), what="the end of all processes")
 
     # What is said
@@ -207,7 +205,7 @@ class Ground:
         return raised
 
     def _get(self, query: str) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LIMIT)
         try:
             connection.request("GET", f"/?{query}")
             return connection.getresponse().status

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.master.crashes import desk
 from alarm_mw.master.crashes.death_book import DeathBook
@@ -19,6 +20,13 @@ from alarm_mw.master.crashes.tap import StreamLine
 from alarm_mw.model.types import Death
 from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.exits import OomKills
+
+DUMP = [
+    StreamLine(0, "Fatal Python error: Segmentation fault"),
+    StreamLine(40, "Current thread 0x01 (most recent call first):"),
+    StreamLine(90, "Extension modules: a (total: 1)"),
+]
+WAITING = "print(7, flush=True); input()"
 
 
 def test_what_happens_is_followed_closely_for_a_while() -> None:
@@ -29,15 +37,6 @@ def test_what_happens_is_followed_closely_for_a_while() -> None:
         pace.note(happened)
         pauses += [pace.pause(happened), pace.pause(happened + 9.9)]
     assert [*pauses, pace.pause(15.0)] == [0.5, 0.1, 0.1, 0.1, 0.1, 0.5]
-
-
-LIMIT = 10.0
-DUMP = [
-    StreamLine(0, "Fatal Python error: Segmentation fault"),
-    StreamLine(40, "Current thread 0x01 (most recent call first):"),
-    StreamLine(90, "Extension modules: a (total: 1)"),
-]
-WAITING = "print(7, flush=True); input()"
 
 
 class Told:

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.master.mules import subscribers
 from alarm_mw.master.mules.subscribers import Subscribers
@@ -37,10 +38,6 @@ from alarm_mw.transports.subscription import (
     frame,
 )
 
-#: Seconds for anything that should happen soon.
-PATIENCE = 10.0
-
-
 #: Of workers; no process has such a number.
 pids = itertools.count(10_000_000)
 
@@ -61,7 +58,7 @@ class Hub:
         #: Who the next ones to connect are: another worker each, where the test names nobody.
         self.callers: deque[Peer] = deque()
         self.subscribers = Subscribers(path, lambda: None, mule_number, self.identify)
-        self.begin(self.subscribers.start()).result(PATIENCE)
+        self.begin(self.subscribers.start()).result(LIMIT)
 
     def identify(self, _: socket.socket) -> Peer:
         return self.callers.popleft() if self.callers else Peer(next(pids), os.geteuid())
@@ -77,8 +74,8 @@ class Hub:
         return self.begin(self.subscribers.send_to_mule(mule, Firing(f"id-{message[:9]!r}", "a", message, record, 1.0)))
 
     def stop(self) -> None:
-        self.begin(self.subscribers.stop()).result(PATIENCE)
-        self.begin(_settle()).result(PATIENCE)
+        self.begin(self.subscribers.stop()).result(LIMIT)
+        self.begin(_settle()).result(LIMIT)
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
@@ -138,19 +135,19 @@ def test_a_slow_handler_keeps_nobody_waiting(hub: Hub, connect: Callable[..., Co
     """A signal is delivered when it was taken; the next one for one worker goes to a free one."""
     first = connect(register("worker"))
     raised = hub.raise_signal(17)
-    signal = first.receive(PATIENCE)
+    signal = first.receive(LIMIT)
     assert signal == Raised(1, 17, "worker")
     assert not raised.done()
     first.send(Taken(1))
-    assert raised.result(PATIENCE) is True
+    assert raised.result(LIMIT) is True
     # The second one is known to be there when it has taken the signal that it alone has asked for.
     second = connect(Register(0, frozenset({(17, "worker"), (18, "worker")})))
     for number, signal_number in enumerate((18, 17), 2):
         other = hub.raise_signal(signal_number)
-        assert second.receive(PATIENCE) == Raised(number, signal_number, "worker")
+        assert second.receive(LIMIT) == Raised(number, signal_number, "worker")
         second.send(Taken(number))
         second.send(Ran(number))
-        assert other.result(PATIENCE) is True
+        assert other.result(LIMIT) is True
 
 
 def test_a_worker_that_ran_its_handler_is_free_again(hub: Hub, connect: Callable[..., Connection]) -> None:
@@ -159,26 +156,26 @@ def test_a_worker_that_ran_its_handler_is_free_again(hub: Hub, connect: Callable
     connect(register("worker"))
     for number in (1, 2):
         raised = hub.raise_signal(17)
-        assert first.receive(PATIENCE) == Raised(number, 17, "worker")
+        assert first.receive(LIMIT) == Raised(number, 17, "worker")
         first.send(Taken(number))
         first.send(Ran(number))
-        assert raised.result(PATIENCE) is True
+        assert raised.result(LIMIT) is True
 
 
 def test_a_signal_goes_on_to_another_when_its_worker_dies(hub: Hub, connect: Callable[..., Connection]) -> None:
     """A worker that was killed before it took the signal is replaced by one that lives."""
     first = connect(register("worker"))
     raised = hub.raise_signal(17)
-    assert first.receive(PATIENCE) == Raised(1, 17, "worker")
+    assert first.receive(LIMIT) == Raised(1, 17, "worker")
     second = connect(register("worker"))
     second.send(Register(0, frozenset({(17, "worker"), (18, "worker")})))
     taken = hub.raise_signal(18)
-    assert second.receive(PATIENCE) == Raised(2, 18, "worker")
+    assert second.receive(LIMIT) == Raised(2, 18, "worker")
     first.hang_up()
-    assert second.receive(PATIENCE) == Raised(3, 17, "worker")
+    assert second.receive(LIMIT) == Raised(3, 17, "worker")
     second.send(Taken(2))
     second.send(Taken(3))
-    assert (raised.result(PATIENCE), taken.result(PATIENCE)) == (True, True)
+    assert (raised.result(LIMIT), taken.result(LIMIT)) == (True, True)
 
 
 def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -190,7 +187,7 @@ def test_a_worker_may_leave_at_any_moment(tmp_path: Path, monkeypatch: pytest.Mo
         await hub.start()
         with Connection(str(tmp_path / "subscribers")) as worker:
             worker.send(register("worker"))
-            await hub._joined.wait()
+            await hub.joined.wait()
         for _ in range(turns):
             await asyncio.sleep(0)
         try:
@@ -205,28 +202,28 @@ def test_a_signal_waits_a_moment_for_who_connects_again(hub: Hub, connect: Calla
     """After a master was replaced, its workers need a moment to find the new one."""
     raised = hub.raise_signal(17)
     worker = connect(register("workers"))
-    assert worker.receive(PATIENCE) == Raised(1, 17, "workers")
+    assert worker.receive(LIMIT) == Raised(1, 17, "workers")
     worker.send(Taken(1))
-    assert raised.result(PATIENCE) is True
+    assert raised.result(LIMIT) is True
 
 
 def test_a_signal_that_nobody_asked_for_is_not_taken(hub: Hub, connect: Callable[..., Connection]) -> None:
     """The answer says so, for the lane to try again or to give up."""
     connect(register("worker9"))
-    assert hub.raise_signal(17).result(PATIENCE) is False
+    assert hub.raise_signal(17).result(LIMIT) is False
 
 
 def test_a_mule_that_waits_gets_a_message_and_is_done_with_it(hub: Hub, connect: Callable[..., Connection]) -> None:
     """The message is delivered with the next question, or with the word that there is none."""
     mule = connect(Ask(1), mule=1)
     first = hub.send(1, b"one")
-    assert mule.receive(PATIENCE) == Message("id-b'one'", b"one")
+    assert mule.receive(LIMIT) == Message("id-b'one'", b"one")
     second = hub.send(0, b"two")
     mule.send(Ask(1, "id-b'one'"))
-    assert mule.receive(PATIENCE) == Message("id-b'two'", b"two")
-    assert first.result(PATIENCE) is None
+    assert mule.receive(LIMIT) == Message("id-b'two'", b"two")
+    assert first.result(LIMIT) is None
     mule.send(Done("id-b'two'"))
-    assert second.result(PATIENCE) is None
+    assert second.result(LIMIT) is None
 
 
 def test_a_long_message_arrives_whole(hub: Hub, connect: Callable[..., Connection]) -> None:
@@ -234,29 +231,29 @@ def test_a_long_message_arrives_whole(hub: Hub, connect: Callable[..., Connectio
     mule = connect(Ask(1), mule=1)
     message = bytes(range(256)) * 20_000
     sent = hub.send(1, message)
-    answer = mule.receive(PATIENCE)
+    answer = mule.receive(LIMIT)
     assert isinstance(answer, Message)
     assert answer.message == message
     mule.send(Done(answer.id))
-    assert sent.result(PATIENCE) is None
+    assert sent.result(LIMIT) is None
 
 
 def test_a_mule_is_told_when_its_time_is_over(hub: Hub, connect: Callable[..., Connection]) -> None:
     """And a message that comes later is for the next question."""
     mule = connect(Ask(1, timeout=0.01), mule=1)
-    assert mule.receive(PATIENCE) == Nothing()
+    assert mule.receive(LIMIT) == Nothing()
     sent = hub.send(1, b"late")
-    mule.send(Ask(1, timeout=PATIENCE))
-    assert mule.receive(PATIENCE) == Message("id-b'late'", b"late")
+    mule.send(Ask(1, timeout=LIMIT))
+    assert mule.receive(LIMIT) == Message("id-b'late'", b"late")
     mule.send(Done("id-b'late'"))
-    assert sent.result(PATIENCE) is None
+    assert sent.result(LIMIT) is None
 
 
 @pytest.mark.parametrize("garbage", [b"\x00\x00\x00\x02{}", b"GET / HTTP/1.1\r\n\r\n", b"\x00\x00\x00\x01\xc1"])
 def test_strangers_are_sent_away(hub: Hub, garbage: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """What is no packet of ours closes its connection, with a line in the log, and nothing else."""
     with socket.socket(socket.AF_UNIX) as stranger, caplog.at_level(logging.WARNING):
-        stranger.settimeout(PATIENCE)
+        stranger.settimeout(LIMIT)
         stranger.connect(str(hub.path))
         stranger.sendall(garbage)
         assert stranger.recv(1) == b""
@@ -267,11 +264,11 @@ def test_words_without_a_question_do_no_harm(hub: Hub, connect: Callable[..., Co
     """A process that acknowledges what it never got is ignored."""
     worker = connect(Taken(5), Ran(5), Done("x"), register("worker"), Taken(7))
     raised = hub.raise_signal(17)
-    signal = worker.receive(PATIENCE)
+    signal = worker.receive(LIMIT)
     assert isinstance(signal, Raised)
     worker.send(Taken(signal.id))
     worker.send(Taken(signal.id))
-    assert raised.result(PATIENCE) is True
+    assert raised.result(LIMIT) is True
 
 
 @pytest.mark.parametrize(
@@ -284,19 +281,19 @@ def test_nobody_takes_what_is_for_a_mule(
     """Only the process that the master has started as that mule, by what the kernel says of it, gets its messages."""
     sent = hub.send(1, b"for the mule")
     with pytest.raises(ConnectionResetError):
-        connect(packet, mule=mule).receive(PATIENCE)
+        connect(packet, mule=mule).receive(LIMIT)
     assert "none of ours" in caplog.text
     true = connect(Ask(1), mule=1)
-    assert true.receive(PATIENCE) == Message("id-b'for the m'", b"for the mule")
+    assert true.receive(LIMIT) == Message("id-b'for the m'", b"for the mule")
     true.send(Done("id-b'for the m'"))
-    assert sent.result(PATIENCE) is None
+    assert sent.result(LIMIT) is None
 
 
 def test_who_asks_again_before_the_answer_is_sent_away(hub: Hub, connect: Callable[..., Connection]) -> None:
     """Each question would take memory, and a timer; with the connection both are gone."""
-    mule = connect(Ask(1, timeout=PATIENCE), Ask(1, timeout=PATIENCE), mule=1)
+    mule = connect(Ask(1, timeout=LIMIT), Ask(1, timeout=LIMIT), mule=1)
     with pytest.raises(ConnectionResetError):
-        mule.receive(PATIENCE)
+        mule.receive(LIMIT)
 
 
 def test_a_worker_that_lies_about_its_handlers_gets_no_more_than_others(
@@ -305,19 +302,19 @@ def test_a_worker_that_lies_about_its_handlers_gets_no_more_than_others(
     """One that says again and again that they have returned does not become the one with the least to do."""
     honest = connect(register("worker"))
     raised = hub.raise_signal(17)
-    assert honest.receive(PATIENCE) == Raised(1, 17, "worker")
+    assert honest.receive(LIMIT) == Raised(1, 17, "worker")
     honest.send(Taken(1))
     honest.send(Ran(1))
-    assert raised.result(PATIENCE) is True
+    assert raised.result(LIMIT) is True
     liar = connect(Register(0, frozenset({(17, "worker"), (18, "worker2")})), *[Ran(1)] * 100)
     known = hub.raise_signal(18)
-    assert liar.receive(PATIENCE) == Raised(2, 18, "worker2")
+    assert liar.receive(LIMIT) == Raised(2, 18, "worker2")
     liar.send(Taken(2))
-    assert known.result(PATIENCE) is True
+    assert known.result(LIMIT) is True
     raised = hub.raise_signal(17)
-    assert honest.receive(PATIENCE) == Raised(3, 17, "worker")
+    assert honest.receive(LIMIT) == Raised(3, 17, "worker")
     honest.send(Taken(3))
-    assert raised.result(PATIENCE) is True
+    assert raised.result(LIMIT) is True
 
 
 def test_a_process_gets_few_connections_and_one_that_has_ended_makes_room(
@@ -330,7 +327,7 @@ def test_a_process_gets_few_connections_and_one_that_has_ended_makes_room(
     def caller(peer: Peer) -> socket.socket:
         hub.callers.append(peer)
         made = stack.enter_context(socket.socket(socket.AF_UNIX))
-        made.settimeout(PATIENCE)
+        made.settimeout(LIMIT)
         made.connect(str(hub.path))
         return made
 
@@ -345,7 +342,7 @@ def test_a_process_gets_few_connections_and_one_that_has_ended_makes_room(
         assert gone.recv(1) == b""
         raised = hub.raise_signal(17)
         assert caller(Peer(os.getppid(), me.user)).recv(1) == b""
-        assert raised.result(PATIENCE) is False
+        assert raised.result(LIMIT) is False
     hub.stop()
 
 

@@ -234,9 +234,11 @@ def test_an_action_that_does_not_end_cannot_hold_the_end_up(caplog: pytest.LogCa
 def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.LogCaptureFixture) -> None:
     """The end comes in time though a coroutine blocks its event loop, and the log says so."""
     blocked, release = threading.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
 
     class Blocking(RecordingAction):
         async def deliver(self, firing: Firing) -> None:
+            loops.append(asyncio.get_running_loop())
             blocked.set()
             release.wait(60.0)  # a plugin's mistake
 
@@ -249,8 +251,7 @@ def test_an_action_that_blocks_the_loop_cannot_hold_the_end_up(caplog: pytest.Lo
     assert books["alarms"]["a"]["dropped"] == {Reason.SHUTDOWN: 1}
     assert imbalances(books, {}) == []
     release.set()
-    left_behind = runtime._current.alarms["a"][1].action._loop  # type: ignore[attr-defined]  # what a program's end would take with it
-    left_behind.call_soon_threadsafe(left_behind.stop)
+    loops[0].call_soon_threadsafe(loops[0].stop)  # a program's end would take it away
     for thread in threading.enumerate():
         if thread.name == "alarm-mw-plugin-a":
             thread.join(30.0)
@@ -307,8 +308,7 @@ def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCapture
     """Without its event loop the runtime goes on counting, and ends in time."""
     runtime = Runtime(Settings(), write_log=lambda _: None)
     runtime.start()
-    thread = runtime._thread._thread
-    assert thread
+    (thread,) = (thread for thread in threading.enumerate() if thread.name == "alarm-mw-loop")
 
     def spoil() -> None:
         other = os.open(os.devnull, os.O_RDONLY)

@@ -20,13 +20,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT
 
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.patterns.prefilter import Hit
 
-LIMIT = 20.0
 ROOT = Path(__file__).parents[3]
 READER = Path(__file__).with_name("reader_process.py")
 
@@ -133,7 +133,11 @@ Open = Callable[..., Stream]
 
 
 def open_stream(
-    regexp: bytes = b"ALARM", state: StreamState | None = None, sink: int | None = None, longest: int = MAX_LINE
+    regexp: bytes = b"ALARM",
+    state: StreamState | None = None,
+    sink: int | None = None,
+    longest: int = MAX_LINE,
+    hand_over: Callable[[Chunk], None] | None = None,
 ) -> Stream:
     source, write = os.pipe()
     read, end = os.pipe()
@@ -145,7 +149,7 @@ def open_stream(
         source,
         end if sink is None else sink,
         prefilter=RegexpScreen(regexp),
-        hand_over=chunks.put,
+        hand_over=hand_over or chunks.put,
         state=state,
         longest=longest,
         on_end=lambda _: ended.set(),
@@ -186,7 +190,6 @@ def test_a_line_is_handed_over_and_comes_out(stream_of: Open) -> None:
 
 def test_a_hit_is_handed_over_before_its_bytes_go_out() -> None:
     """Whoever sees a line in the output can rely on its alarm having been taken."""
-    stream = open_stream()
     release = threading.Event()
     handed: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
 
@@ -194,7 +197,7 @@ def test_a_hit_is_handed_over_before_its_bytes_go_out() -> None:
         handed.put(chunk)
         release.wait(LIMIT)
 
-    stream.reader._hand_over = hand_over
+    stream = open_stream(hand_over=hand_over)
     stream.start()
     os.write(stream.write, b"ALARM\n")
     handed.get(timeout=LIMIT)
@@ -335,12 +338,11 @@ def test_a_failing_screen_does_not_stop_the_output(stream_of: Open) -> None:
 
 def test_what_cannot_be_handed_over_waits_for_the_next_reader() -> None:
     """Whatever is raised while hits are handed over, no line is passed on unjudged."""
-    stream = open_stream()
 
     def refuse(chunk: Chunk) -> None:
         raise RuntimeError("no worker")
 
-    stream.reader._hand_over = refuse
+    stream = open_stream(hand_over=refuse)
     os.write(stream.write, b"ALARM\n")
     with pytest.raises(RuntimeError, match="no worker"):
         stream.reader.run()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import cast
 
 import pytest
@@ -11,11 +10,12 @@ import pytest
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.rules import compile_rule
+from alarm_mw.master.worker import evaluation
 from alarm_mw.master.worker.batch import Batch, Item, Lines
 from alarm_mw.master.worker.evaluation import Judge, Judged
 from alarm_mw.model.types import Reason, Record, Rule, Verdict
 from alarm_mw.patterns.prefilter import Hit, Prefilter
-from alarm_mw.transports.own_requests import own_requests
+from alarm_mw.transports.own_requests import OwnRequests
 
 RULES = (
     Rule("skip", (), excludes=True),
@@ -84,13 +84,15 @@ def test_a_flood_is_judged_as_its_lines_are(alarm_freq: float) -> None:
 
 
 @pytest.fixture
-def own_request() -> Iterator[None]:
-    own_requests.add("POST", "/hook")
-    yield
-    own_requests._made.clear()
+def expected(monkeypatch: pytest.MonkeyPatch) -> OwnRequests:
+    """Expect the line of one request that an alarm has made."""
+    requests = OwnRequests()
+    requests.add("POST", "/hook")
+    monkeypatch.setattr(evaluation, "own_requests", requests)
+    return requests
 
 
-@pytest.mark.usefixtures("own_request")
+@pytest.mark.usefixtures("expected")
 def test_the_access_line_of_an_own_request_is_found_in_a_flood() -> None:
     """A line about a request that an alarm has made raises none, however many lines there are around it."""
     stage = Stage()
@@ -99,14 +101,13 @@ def test_the_access_line_of_an_own_request_is_found_in_a_flood() -> None:
     assert (held["a", Reason.RATE], len(fired)) == (99, 1)
 
 
-def test_where_many_own_requests_are_expected_each_line_is_looked_at(own_request: None) -> None:
+def test_where_many_own_requests_are_expected_each_line_is_looked_at(expected: OwnRequests) -> None:
     """A flood of alarms that make requests of this machine is judged the slow way, and rightly."""
     for n in range(10):
-        own_requests.add("GET", f"/{n}")
+        expected.add("GET", f"/{n}")
     stage = Stage()
     stage.see(*[b"ERR\n"] * 50)
     assert stage.made == 50
-    assert own_request is None
 
 
 class Refused:

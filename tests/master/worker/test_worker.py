@@ -101,11 +101,11 @@ class Stage:
         self.path = Path(path)
         self.outbox = Outbox(path)
         self.woken: list[set[str]] = []
-        engine = Engine(
+        self.engine = Engine(
             rules, Prefilter(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, limits={"a": limits or Limits()}
         )
         self.worker = Worker(
-            engine, self.outbox, lambda taken: self.woken.append({entry.firing.alarm for entry in taken.entries})
+            self.engine, self.outbox, lambda taken: self.woken.append({entry.firing.alarm for entry in taken.entries})
         )
         self.worker.start()
 
@@ -143,7 +143,7 @@ def test_counts_are_told_to_be_written_when_they_are(stage: Stage) -> None:
 
 def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """What an earlier process has switched off stays off, and nobody has to guess why."""
-    memory = stage.worker._engine.memory
+    memory = stage.engine.memory
     memory.costs["ERR a"] = (MAX_COST, 0.0)
     rule = compile_rule(Rule("ERR", ("a",)))
     engine = Engine([rule], Prefilter([rule]), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=memory)
@@ -156,7 +156,7 @@ def test_a_rule_that_was_switched_off_is_named_at_each_start(stage: Stage, caplo
 def test_lines_that_another_screen_has_found_are_judged_by_the_present_rules(stage: Stage) -> None:
     """The numbers of former rules say nothing: each line is put to the rules in force, and what was fired is known."""
     stage.work(item(b"ERR same\n"))
-    former = stage.worker._engine
+    former = stage.engine
     rules = [compile_rule(Rule("NEW", ("a",))), compile_rule(Rule("ERR", ("a",)))]
     engine = Engine(rules, Prefilter(rules), ["a"], alarm_freq=3.0, alarm_msg_size=8192, memory=former.memory)
     assert stage.worker.exchange(engine, 10.0)

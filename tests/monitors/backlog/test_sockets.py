@@ -56,6 +56,6 @@ def test_sockets_that_do_not_listen_are_left_out() -> None:
 def test_a_kernel_that_knows_less() -> None:
     """A family that the kernel was built without has no sockets; a request that it refuses is an error."""
     with SocketDiagnosis() as diagnosis:
-        assert list(diagnosis._dump(inet_request(socket.AF_APPLETALK))) == []
+        assert list(diagnosis.dump(inet_request(socket.AF_APPLETALK))) == []
         with pytest.raises(OSError, match="Invalid argument"):
-            list(diagnosis._dump(inet_request(200)))
+            list(diagnosis.dump(inet_request(200)))

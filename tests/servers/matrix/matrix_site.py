@@ -17,6 +17,7 @@ from typing import Any
 
 from matrix_rows import Program, Row
 from ports import free_port
+from waiting import LIMIT
 
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
@@ -27,8 +28,6 @@ SAID = re.compile(rb"TERRIBLE ALARM (\w+) (\d+) of (\d+): (\d+)")
 #: Seconds between the requests of a client, while servers are reloaded below it.
 PACE = 0.05
 
-#: Seconds for a server to end on a busy machine.
-PATIENCE = 60
 
 Said = tuple[str, int]
 
@@ -131,7 +130,7 @@ class Site:
 
     def wait(self) -> int:
         """Return the server's exit status, when it has ended."""
-        return self._process.wait(PATIENCE)
+        return self._process.wait(LIMIT)
 
     def stop(self) -> int:
         """Ask the server to stop, and return its exit status."""

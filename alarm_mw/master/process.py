@@ -50,6 +50,7 @@ from alarm_mw.master.reload import Reloader, needs_restart
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.late import LateChunks
 from alarm_mw.master.streams.lines import longest_line
 from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
@@ -64,6 +65,9 @@ from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.shared import token_of
 
 log = logging.getLogger(__name__)
+
+#: What the names of memory files begin with that have the late chunks of a stream.
+LATE = "late-"
 
 #: The descriptor of the standard error, which is the log.
 STDERR = 2
@@ -85,6 +89,11 @@ class MasterProcess:
         if inheritance.last_end:
             log.warning("the master before this one: %s; this one takes its place", inheritance.last_end)
         self._streams = inheritance.streams
+        names = {name for name in inheritance.files if name.startswith(LATE)}  # a stream may have ended since
+        self._late = {
+            name.removeprefix(LATE): LateChunks(inheritance.files.get(name), functools.partial(self._link.leave, name))
+            for name in sorted(names | {LATE + stream.name for stream in self._streams})
+        }
         self._state_dir = Path(str(plan.settings["state_dir"]))
         for descriptor in plan.master_fds:
             os.set_inheritable(descriptor, False)
@@ -235,8 +244,13 @@ class MasterProcess:
     def _start_readers(self, prefilter: Prefilter) -> None:
         runtime = self._runtime
         intake = StreamIntake(
-            self._plan.run_id, runtime.submit, hold_back=runtime.hold_back, is_judging=runtime.is_judging
+            self._plan.run_id,
+            runtime.submit,
+            hold_back=runtime.hold_back,
+            is_judging=runtime.is_judging,
+            late=self._late,
         )
+        intake.resume(prefilter)
         for stream in self._streams:
             reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import logging
 import threading
 import time
 import zlib
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+from alarm_mw.master.streams.late import LateChunk, LateChunks
 from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Prefilter
+
+log = logging.getLogger(__name__)
 
 #: Seconds that output waits at most until the alarms in it are in the outbox.
 PATIENCE = 0.25
@@ -26,10 +29,6 @@ _LOOK_EVERY = 0.005
 #: Lines within so many seconds of the last may be a flood that is held back; to find out takes a single one 0.1 ms.
 FLOOD = 0.005
 
-#: How many chunks may wait for the worker, should the disk be slower than that. The lines of more are counted as
-#: `Reason.QUEUE_FULL`, unjudged.
-WAITING = 64
-
 _ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (
     f"skipped:{reason}" for reason in (Reason.ALARM_ORIGIN, Reason.UNJUDGED, Reason.QUEUE_FULL)
 )
@@ -39,7 +38,7 @@ class StreamIntake:
     """Hands chunks to the worker, and waits a little until their firings are written down.
 
     So long the chunk's bytes stay in the pipe, where the next master would find them; but output never waits for
-    long, whatever rules and disk do.
+    long, whatever rules and disk do: what passes before is kept in `late`, by streams, for the next master.
     """
 
     def __init__(
@@ -49,6 +48,8 @@ class StreamIntake:
         is_own: Callable[[bytes], bool] | None = None,
         hold_back: Callable[[Batch], bool] = lambda _: False,
         is_judging: Callable[[], bool] = lambda: False,
+        *,
+        late: Mapping[str, LateChunks] | None = None,
     ) -> None:
         self._run_id = run_id
         self._submit = submit
@@ -58,8 +59,8 @@ class StreamIntake:
         self._is_judging = is_judging
         #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
-        #: For each stream, locks of batches that were not waited for, held until these are worked off; for its reader.
-        self._under_way: dict[str, deque[threading.Lock]] = {}
+        #: For each stream, the chunks that were not waited for.
+        self._late = dict(late or {})
         #: When lines of a stream came last, in seconds since the epoch.
         self._came: dict[str, float] = {}
 
@@ -67,8 +68,8 @@ class StreamIntake:
         """Take a chunk; may block for `PATIENCE` seconds, for `VERDICT_PATIENCE` where the rules are slow."""
         hits = chunk.hits if self._is_own is None else self._foreign(chunk.hits, self._is_own)
         counts = _counts(chunk, len(chunk.hits) - len(hits))
-        under_way = self._under_way.setdefault(chunk.stream, deque())
-        if hits and not _has_room(under_way):
+        late = self._late.setdefault(chunk.stream, LateChunks())
+        if hits and not late.has_room():
             counts["lines"] += len(hits)
             counts[_QUEUE_FULL] = len(hits)
             hits = ()
@@ -77,14 +78,22 @@ class StreamIntake:
             return
         now = time.time()
         lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk, now), chunk.rule_set)
-        may_be_held = self._comes_fast(chunk.stream, now) and not under_way
+        may_be_held = self._comes_fast(chunk.stream, now) and not late
         if may_be_held and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
             return
         is_under_way = threading.Lock()
         is_under_way.acquire()
         self._submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
-        if (under_way and self._is_judging()) or not self._waited_for(is_under_way):
-            under_way.append(is_under_way)
+        if (late and self._is_judging()) or not self._waited_for(is_under_way):
+            late.add(chunk, is_under_way)
+
+    def resume(self, prefilter: Prefilter) -> None:
+        """Have the worker judge the chunks that it was not done with in a former master. Called before all others."""
+        for stream, late in self._late.items():
+            for kept, is_hopeless, done in late.inherited():
+                chunk = _judged_again(stream, kept, None if is_hopeless else prefilter)
+                lines = Lines(stream, chunk.hits, functools.partial(self._record, chunk, time.time()), chunk.rule_set)
+                self._submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines))
 
     def _waited_for(self, is_under_way: threading.Lock) -> bool:
         """Return whether the worker has written a chunk's firings down in time."""
@@ -113,11 +122,20 @@ class StreamIntake:
         return Record(hit.line + b"\n" if size else hit.line, chunk.stream, now, key, size=size)
 
 
-def _has_room(under_way: deque[threading.Lock]) -> bool:
-    """Return whether the worker keeps up: of what it has not worked off, no more than so much is kept."""
-    while under_way and not under_way[0].locked():
-        under_way.popleft()
-    return len(under_way) < WAITING
+def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> Chunk:
+    """Return a chunk with the hits of today's rules; None for `prefilter`: it is not to be judged any more."""
+    hits: list[Hit] | None = None
+    rule_set = None
+    if prefilter is None:
+        log.error("%s: %d lines pass unjudged: each master ended before it was done with them", stream, len(kept.hits))
+    else:
+        rule_set = prefilter.rule_set
+        try:
+            hits = [hit for start, line in kept.hits for hit in prefilter.scan(line, start)]
+        except Exception:
+            log.exception("%s: the prefilter failed on what a former master has left; it passes unjudged", stream)
+    unjudged = kept.unjudged if hits is not None else kept.unjudged + len(kept.hits)
+    return Chunk(stream, kept.lines, tuple(hits or ()), kept.oversized, unjudged, kept.lost, rule_set, kept.sizes)
 
 
 def _counts(chunk: Chunk, own: int) -> dict[str, int]:

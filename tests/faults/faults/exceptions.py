@@ -20,15 +20,7 @@ from faults.row import Row, judge
 from faults.seeds import new_seed
 
 #: Where threads of the master are at work.
-MODULES = (
-    "streams/reader",
-    "streams/intake",
-    "records/receiver",
-    "records/regions",
-    "worker/thread",
-    "runtime/loop_thread",
-    "threads",
-)
+ROOMS = ("streams", "records", "worker", "runtime")
 
 KINDS = ("RuntimeError", "OSError", "MemoryError", "SystemExit", "KeyboardInterrupt")
 
@@ -49,9 +41,10 @@ INJECTED = Path(__file__).parent.parent / "injected"
 
 
 def statements() -> list[tuple[str, int]]:
-    """Return the file and the line of each statement in a function of these modules."""
-    folder = Path(alarm_mw.__file__).parent / "master"
-    return [(str(file), line) for file in (folder / f"{name}.py" for name in MODULES) for line in _lines(file)]
+    """Return the file and the line of each statement in a function of these rooms."""
+    master = Path(alarm_mw.__file__).parent / "master"
+    files = [file for room in ROOMS for file in sorted((master / room).glob("*.py"))]
+    return [(str(file), line) for file in files for line in _lines(file)]
 
 
 def _lines(file: Path) -> Iterator[int]:

@@ -18,8 +18,8 @@ from faults.row import Row, judge
 #: Seconds within which a kill follows what it waits for.
 SOON = 1.5
 
-#: Seconds for which a disk is slow: less than output waits for the outbox, which nobody promises to wait for longer.
-SLOW = 0.15
+#: Seconds for which a disk is slow: more than output waits for the outbox.
+SLOW = 0.6
 
 chance = SystemRandom()
 

@@ -8,6 +8,7 @@ import pytest
 
 from alarm_mw.master.streams import intake as streams
 from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.late import WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.patterns.prefilter import Hit
@@ -55,7 +56,7 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     batches: list[Batch] = []
     intake = StreamIntake("run", batches.append)
     chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
-    for _ in range(streams.WAITING + 1):
+    for _ in range(WAITING + 1):
         intake(chunk)
     assert batches[-1].lines is None
     assert batches[-1].done is None

@@ -1,0 +1,157 @@
+"""Chunks that were passed on before the worker was done with them, in memory that outlives the master.
+
+Output does not wait for long. Should the master be killed then, the next one finds these lines nowhere else: what has
+been passed on is not in the source any more, and what they fire is not in the outbox yet.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import struct
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+
+import msgspec
+
+from alarm_mw.master.streams.lines import Chunk
+
+log = logging.getLogger(__name__)
+
+#: How many chunks may wait for the worker, should the disk be slower than that.
+WAITING = 64
+
+#: So many masters in a row may end before they are done with the same chunks; then these are not judged any more.
+MOST_TRIES = 10
+
+#: Bytes of the file that nobody needs, after which what is needed is moved to its beginning.
+UNNEEDED = 2**20
+
+#: What the file begins with: where what is needed begins and ends, and how many masters have begun with it.
+_HEAD = struct.Struct("3q")
+_SIZE = struct.Struct("I")
+
+
+class LateChunk(msgspec.Struct, array_like=True, frozen=True):
+    """A chunk as it is kept: what its lines match is for the next master to find out."""
+
+    lines: int
+    oversized: int
+    unjudged: int
+    lost: int
+    #: Each with its place in the stream.
+    hits: list[tuple[int, bytes]]
+    sizes: dict[int, int]
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(LateChunk)
+
+
+class LateChunks:
+    """The late chunks of one stream, for the thread of its reader.
+
+    `inherited` is the file's descriptor where a former master has left one. `hand_over` gives a new one to whoever
+    outlives this process; without it nothing is kept.
+    """
+
+    def __init__(self, inherited: int | None = None, hand_over: Callable[[int], object] | None = None) -> None:
+        self._hand_over = hand_over
+        self._fd = inherited
+        #: Of each chunk, a lock that is held until the worker is done with it, and where it ends in the file.
+        self._locks: deque[tuple[threading.Lock, int]] = deque()
+        self._begin = self._end = _HEAD.size
+        self._tries = 0
+        self._inherited: list[tuple[LateChunk, int]] = []
+        if inherited is not None and len(head := os.pread(inherited, _HEAD.size, 0)) == _HEAD.size:
+            self._begin, self._end, self._tries = _HEAD.unpack(head)
+            self._inherited = list(self._kept(inherited))
+            self._tries += bool(self._inherited)
+            self._write_head(inherited)
+
+    def __bool__(self) -> bool:
+        """Return whether the worker has not done all that was added, nor all that was inherited."""
+        self._forget_done()
+        return bool(self._locks)
+
+    def has_room(self) -> bool:
+        """Return whether the worker keeps up."""
+        self._forget_done()
+        return len(self._locks) < WAITING
+
+    def inherited(self) -> Iterator[tuple[LateChunk, bool, Callable[[], None]]]:
+        """Yield what the former master has left, whether too many have tried it, and what to call when it is judged."""
+        chunks, self._inherited = self._inherited, []
+        for chunk, end in chunks:
+            lock = threading.Lock()
+            lock.acquire()
+            self._locks.append((lock, end))
+            yield chunk, self._tries > MOST_TRIES, lock.release
+
+    def add(self, chunk: Chunk, lock: threading.Lock) -> None:
+        """Keep a chunk until somebody releases the lock."""
+        try:
+            fd = self._file()
+            if fd is not None:
+                self._append(fd, chunk)
+        except OSError as error:  # such as no descriptors or no memory
+            log.error("%s: lines are lost should this process be killed now: %s", chunk.stream, error.strerror)
+        self._locks.append((lock, self._end))
+
+    def _append(self, fd: int, chunk: Chunk) -> None:
+        if self._begin - _HEAD.size > max(UNNEEDED, self._end - self._begin):
+            self._move_to_the_beginning(fd)
+        hits = [(hit.start, hit.line) for hit in chunk.hits]
+        kept = LateChunk(chunk.lines, chunk.oversized, chunk.unjudged, chunk.lost, hits, dict(chunk.sizes))
+        data = _encoder.encode(kept)
+        self._write(fd, _SIZE.pack(len(data)) + data, self._end)
+        self._end += _SIZE.size + len(data)
+        self._write_head(fd)
+
+    def _file(self) -> int | None:
+        if self._fd is None and self._hand_over is not None:
+            self._fd = os.memfd_create("alarm-mw-late")
+            self._write_head(self._fd)
+            self._hand_over(self._fd)
+        return self._fd
+
+    def _move_to_the_beginning(self, fd: int) -> None:
+        """Move what is needed to where nothing is; until the head is written, the former place counts."""
+        moved = self._begin - _HEAD.size
+        self._write(fd, os.pread(fd, self._end - self._begin, self._begin), _HEAD.size)
+        self._begin, self._end = _HEAD.size, self._end - moved
+        self._write_head(fd)
+        os.ftruncate(fd, self._end)
+        self._locks = deque((lock, end - moved) for lock, end in self._locks)
+
+    def _forget_done(self) -> None:
+        begin = self._begin
+        while self._locks and not self._locks[0][0].locked():
+            begin = self._locks.popleft()[1]
+        if begin != self._begin and self._fd is not None:
+            self._begin, self._tries = begin, 0
+            if not self._locks:
+                self._begin = self._end = _HEAD.size
+            with contextlib.suppress(OSError):  # then the next master sees lines that it knows
+                self._write_head(self._fd)
+
+    def _kept(self, fd: int) -> Iterator[tuple[LateChunk, int]]:
+        at = self._begin
+        while at < self._end:
+            (size,) = _SIZE.unpack(os.pread(fd, _SIZE.size, at))
+            at += _SIZE.size
+            chunk = _decoder.decode(os.pread(fd, size, at))
+            at += size
+            yield chunk, at
+
+    def _write_head(self, fd: int) -> None:
+        os.pwrite(fd, _HEAD.pack(self._begin, self._end, self._tries), 0)
+
+    @staticmethod
+    def _write(fd: int, data: bytes, at: int) -> None:
+        block = memoryview(data)
+        while block:
+            written = os.pwrite(fd, block, at)
+            block, at = block[written:], at + written

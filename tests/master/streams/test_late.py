@@ -1,0 +1,181 @@
+"""Lines that were passed on before the worker was done with them, and a master that is killed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+from collections.abc import Iterator, Sequence
+
+import pytest
+
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.master.streams import intake as streams
+from alarm_mw.master.streams.intake import StreamIntake
+from alarm_mw.master.streams.late import MOST_TRIES, UNNEEDED, LateChunks
+from alarm_mw.master.streams.lines import MAX_LINE, Chunk
+from alarm_mw.master.worker.batch import Batch
+from alarm_mw.model.types import Record, Rule
+from alarm_mw.patterns.prefilter import Hit, Prefilter
+
+PREFILTER = Prefilter([compile_rule(Rule("ALARM", ("a",)))])
+
+
+class Successors:
+    """Masters that follow each other; what they leave behind is held as by the supervisor."""
+
+    def __init__(self, stack: contextlib.ExitStack) -> None:
+        self._stack = stack
+        self._held: int | None = None
+        self.batches: list[Batch] = []
+        self.start()
+
+    def start(self) -> None:
+        """Let another master take over."""
+        inherited = None if self._held is None else self._dup(self._held)
+        self.late = LateChunks(inherited, self._hold)
+        self.batches.clear()
+        self.intake = StreamIntake("run", self.batches.append, late={"stdout": self.late})
+
+    def _hold(self, descriptor: int) -> None:
+        self._held = self._dup(descriptor)
+        self._stack.callback(os.close, descriptor)
+
+    def _dup(self, descriptor: int) -> int:
+        copy = os.dup(descriptor)
+        self._stack.callback(os.close, copy)
+        return copy
+
+    @property
+    def size(self) -> int:
+        """How long the file is that they leave to each other."""
+        assert self._held is not None
+        return os.fstat(self._held).st_size
+
+
+@pytest.fixture
+def masters(monkeypatch: pytest.MonkeyPatch) -> Iterator[Successors]:
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    with contextlib.ExitStack() as stack:
+        yield Successors(stack)
+
+
+def chunk_of(number: int, *more: bytes) -> Chunk:
+    lines = [b"ALARM %d\n" % number, *more]
+    hits = tuple(Hit(100 * number + n, line, (0,)) for n, line in enumerate(lines))
+    return Chunk("stdout", len(hits) + 1, hits, lost=1)
+
+
+def records(batches: Sequence[Batch]) -> list[Record]:
+    return [batch.lines.record(hit) for batch in batches if batch.lines is not None for hit in batch.lines.hits]
+
+
+def finish(batch: Batch) -> None:
+    assert batch.done is not None
+    batch.done()
+
+
+def test_the_next_master_judges_what_was_passed_on(masters: Successors) -> None:
+    """What the worker was not done with has the same keys in the next master, and the same counts."""
+    for number in range(3):
+        masters.intake(chunk_of(number))
+    finish(masters.batches[0])
+    before = records(masters.batches[1:])
+    counts = [batch.counts for batch in masters.batches[1:]]
+    masters.intake(chunk_of(3))  # it sees that the first is done
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    again = records(masters.batches)
+    assert [(record.key, record.message) for record in again[:2]] == [(one.key, one.message) for one in before]
+    assert [batch.counts for batch in masters.batches[:2]] == counts
+    assert len(again) == 3
+
+
+def test_what_is_done_is_forgotten(masters: Successors) -> None:
+    """What the worker is done with is not left to the next master, be it that a former one has left it."""
+    masters.intake(chunk_of(0))
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    masters.intake(chunk_of(1))
+    assert masters.late
+    for batch in masters.batches:
+        finish(batch)
+    assert not masters.late
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    assert masters.batches == []
+
+
+def test_the_rules_of_the_next_master_hold(masters: Successors) -> None:
+    """A line that no rule of the next master may match is counted as screened out."""
+    masters.intake(chunk_of(0, b"WARNING\n"))
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    (batch,) = masters.batches
+    assert [record.message for record in records([batch])] == [b"ALARM 0\n"]
+    assert (batch.counts["stdout"]["lines"], batch.counts["stdout"]["screened_out"]) == (2, 2)
+
+
+def test_a_long_line_keeps_its_length(masters: Successors) -> None:
+    """The length of a line of which only the first part is judged is known to the next master."""
+    hits = (Hit(0, b"ALARM".ljust(MAX_LINE), (0,)),)
+    masters.intake(Chunk("stdout", 1, hits, sizes={0: MAX_LINE + 5}))
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    (record,) = records(masters.batches)
+    assert record.size == MAX_LINE + 5
+
+
+def test_lines_that_end_each_master_are_given_up(masters: Successors, caplog: pytest.LogCaptureFixture) -> None:
+    """After so many masters that were not done with them, the lines are counted as unjudged, and the log says so."""
+    masters.intake(chunk_of(0))
+    for _ in range(MOST_TRIES):
+        masters.start()
+        masters.intake.resume(PREFILTER)
+        assert len(records(masters.batches)) == 1
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    (batch,) = masters.batches
+    assert records([batch]) == []
+    assert batch.counts["stdout"]["skipped:unjudged"] == 1
+    assert "1 lines pass unjudged" in caplog.text
+
+
+class BrokenPrefilter(Prefilter):
+    """A prefilter that fails."""
+
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        raise RuntimeError("no")
+
+
+def test_a_prefilter_that_fails_keeps_no_master_from_its_start(masters: Successors) -> None:
+    """Lines on which the prefilter fails are counted as unjudged."""
+    masters.intake(chunk_of(0))
+    masters.start()
+    masters.intake.resume(BrokenPrefilter([]))
+    (batch,) = masters.batches
+    assert batch.counts["stdout"]["skipped:unjudged"] == 1
+
+
+def test_the_memory_is_bounded(masters: Successors) -> None:
+    """A worker that is always late, and never done with everything, does not let the memory grow."""
+    filler = b"ALARM".ljust(50_000) + b"\n"
+    for number in range(100):
+        masters.intake(chunk_of(number, filler))
+        finish(masters.batches[-2] if number else Batch(done=int))
+    assert masters.size < UNNEEDED + 4 * len(filler)
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    assert [record.message for record in records(masters.batches)] == [b"ALARM 98\n", filler, b"ALARM 99\n", filler]
+
+
+def test_output_passes_where_nothing_can_be_kept(masters: Successors, caplog: pytest.LogCaptureFixture) -> None:
+    """Without a descriptor for the memory, output passes and is judged as ever; the log says what a kill would cost."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        masters.intake(chunk_of(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(records(masters.batches)) == 1
+    assert "lines are lost should this process be killed now" in caplog.text

@@ -1,4 +1,4 @@
-"""Dead letters: looked at, put back to be delivered, dropped. So is what waits and nobody delivers."""
+"""Lists, retries or drops dead letters, and waiting firings whose alarm is not configured."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from alarm_mw.delivery.outbox.outbox import Outbox, Transaction
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Firing, Reason
 
-#: Letters are counted, put back and dropped so many at a time, each time in one transaction.
+#: Maximum number of letters in one transaction.
 PAGE = 500
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is to be done with which letters."""
+    """What to do with which letters."""
 
     verb: Literal["list", "retry", "drop"]
     #: Numbers of letters; none for all.
     ids: tuple[int, ...] = ()
     #: Only those of these alarms; none for all.
     alarms: tuple[str, ...] = ()
-    #: What waits and nobody delivers as well; a letter that is named by its number may be one of those anyway.
+    #: Include waiting firings whose alarm is not configured; a letter named by its number may always be one.
     waiting: bool = False
-    #: The alarm that is to deliver them, in the place of their own.
+    #: The alarm that delivers them in place of their own.
     to: str = ""
-    #: The newest so many are listed.
+    #: Maximum number of letters to list, the newest.
     limit: int = 1000
 
 
@@ -40,31 +40,31 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int
     alarm: str
-    #: ``dead``; ``waiting`` for one that nobody delivers.
+    #: ``dead``; ``waiting`` for one whose alarm is not configured.
     state: str
     reason: str
     error: str
     attempts: int
-    #: Seconds since the epoch: when it was taken into the outbox, and when it became a dead letter, 0 for not yet.
+    #: Seconds since the epoch: when it was taken into the outbox, and when it became a dead letter; 0 for never.
     taken: float
     died: float
-    #: What was to be delivered; undecodable bytes are escaped.
+    #: The message, with undecodable bytes escaped.
     message: str
     rule: str
     source: str
-    #: The firing's own, by which receivers know it.
+    #: The firing's id, as receivers know it.
     key: str
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found or done."""
+    """The result of an order."""
 
     letters: tuple[Letter, ...] = ()
-    #: How many there are, or to how many it was done.
+    #: The number of letters that were found or changed.
     count: int = 0
-    #: How many waited for their next attempt, which is made now.
+    #: The number of waiting firings whose next attempt is made now.
     retried_now: int = 0
-    #: A sentence for each that could not be had.
+    #: A sentence for each letter that was refused.
     refused: tuple[str, ...] = ()
 
 
@@ -92,7 +92,7 @@ _COLUMNS = "seq, alarm, state, firing, attempts, error, reason, taken, done"
 
 
 class DeadLetters:
-    """Those of an outbox. `configured` are the alarms that are delivered; none for an outbox that nobody works on.
+    """The dead letters of an outbox. `configured` are the alarms of the master that uses it, if there is one.
 
     Safe to use from any thread; every call may block for disk reads and writes. Raises `sqlite3.Error`.
     """
@@ -103,13 +103,13 @@ class DeadLetters:
         self._is_running = is_running
 
     def carry_out(self, order: Order) -> Answer:
-        """Do it, and say what was done."""
+        """Carry out an order, and return the result."""
         if order.to and self._is_running and order.to not in self._configured:
             return Answer(refused=(f"there is no alarm {order.to!r}",))
         if order.verb == "list":
             return self._list(order)
         refused = list(self._missing(order))
-        # What is put back gets a higher number than any.
+        # Letters that are put back get higher numbers.
         ((end,),) = self._outbox.query("SELECT COALESCE(MAX(seq), 0) FROM firings")
         count, last = 0, 0
         while rows := self._rows(order, after=last, end=cast("int", end)):
@@ -124,30 +124,30 @@ class DeadLetters:
 
     def _list(self, order: Order) -> Answer:
         where, arguments = self._where(order)
-        ((count,),) = self._outbox.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608  # our own words
-        newest = f"SELECT {_COLUMNS} FROM firings WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # our own words
+        ((count,),) = self._outbox.query(f"SELECT COUNT(*) FROM firings WHERE {where}", arguments)  # noqa: S608  # no user input
+        newest = f"SELECT {_COLUMNS} FROM firings WHERE {where} ORDER BY seq DESC LIMIT ?"  # noqa: S608  # no user input
         rows = [_row(found) for found in self._outbox.query(newest, (*arguments, order.limit))]
         letters = tuple(_letter(row) for row in reversed(rows))
         return Answer(letters=letters, count=cast("int", count), refused=tuple(self._missing(order)))
 
     def _missing(self, order: Order) -> Iterator[str]:
-        """Yield a sentence for each number that is none of a letter, and each name that is none of an alarm."""
+        """Yield a sentence for each number without a letter, and each name without an alarm."""
         for number in order.ids:
             where, arguments = self._where(Order(verb="list", ids=(number,)))
-            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # our own words
+            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where}", arguments):  # noqa: S608  # no user input
                 yield f"{number}: there is no such dead letter"
         for alarm in (name for name in order.alarms if name not in self._configured):
             where, arguments = self._where(structs.replace(order, alarms=(alarm,)))
-            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where} LIMIT 1", arguments):  # noqa: S608  # our own words
+            if not self._outbox.query(f"SELECT 1 FROM firings WHERE {where} LIMIT 1", arguments):  # noqa: S608  # no user input
                 yield f"{alarm}: no letter is of such an alarm{did_you_mean(alarm, self._configured)}"
 
     def _rows(self, order: Order, *, after: int, end: int) -> list[_Row]:
         where, arguments = self._where(order)
-        sql = f"SELECT {_COLUMNS} FROM firings WHERE {where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608  # our own words
+        sql = f"SELECT {_COLUMNS} FROM firings WHERE {where} AND seq > ? AND seq <= ? ORDER BY seq LIMIT ?"  # noqa: S608  # no user input
         return [_row(found) for found in self._outbox.query(sql, (*arguments, after, end, PAGE))]
 
     def _where(self, order: Order) -> tuple[str, tuple[object, ...]]:
-        """Return a condition of SQL, and its arguments."""
+        """Return an SQL condition and its arguments."""
         states: list[str] = ["state = ?"]
         arguments: list[object] = [State.DEAD]
         if order.waiting or order.ids:
@@ -162,7 +162,7 @@ class DeadLetters:
         return " AND ".join(parts), tuple(arguments)
 
     def _do(self, transaction: Transaction, order: Order, row: _Row) -> str:
-        """Carry an order out on one letter; return why it cannot be, empty for no reason."""
+        """Carry out an order on one letter; return why that is impossible, or an empty string."""
         if order.verb == "drop":
             self._drop(transaction, row)
             return ""
@@ -183,7 +183,7 @@ class DeadLetters:
         self._remove(row)
 
     def _put_back(self, transaction: Transaction, row: _Row, firing: Firing) -> None:
-        """Let it wait behind all others: its lane looks there."""
+        """Put a letter behind all waiting firings, where its lane looks."""
         self._remove(row)
         self._outbox.detours += 1
         self._outbox.insert(firing, row.blob, row.attempts)

@@ -1,4 +1,4 @@
-"""How hard to try: time limits, backoff and when to give up."""
+"""The delivery policy of an alarm: time limits, backoff, grouping and when to give up."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 #: The shortest pause between two attempts, in seconds, whatever is configured.
 SHORTEST = 0.01
 
-#: Seconds for which a firing is tried after a restart at least, or half of `give_up_after` where that is less.
+#: Minimum seconds for which a firing is tried after a restart, or half of `give_up_after` where that is less.
 GRACE = 60.0
 
 
@@ -44,10 +44,10 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ValueError("group_by without group_wait, which says for how many seconds firings are gathered")
 
     def age(self, before: float, since: float) -> float:
-        """Return for how many seconds a firing has been waiting, as far as `give_up_after` is concerned.
+        """Return the age of a firing in seconds, for `give_up_after`.
 
-        It waits for `since` seconds in this process; earlier ones say that it was `before` seconds then, by clocks that
-        may have been wrong: that alone leaves it a last `GRACE`.
+        It waits for `since` seconds in this process, and waited `before` seconds by the clocks of earlier ones, which
+        may have been wrong: `before` alone leaves it a last `GRACE`.
         """
         return min(before, max(self.give_up_after - GRACE, self.give_up_after / 2)) + since
 

@@ -1,4 +1,4 @@
-"""The outbox's database: its schema, and its file, which is begun anew where it is broken."""
+"""The outbox's database: its schema, and how its file is opened, watched and moved aside."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-#: Seconds to wait at the opening for another process that has locked the file, such as a backup.
+#: Seconds to wait, when opening, for another process that has locked the file, such as a backup.
 OPEN_TIMEOUT = 5.0
 
-#: Milliseconds to wait for such a process later: the event loop waits as well.
+#: Milliseconds to wait for such a process later: the event loop waits too.
 BUSY_TIMEOUT = 200
 
-#: Pages of 4 KB in the log after which the next transaction moves them into the file itself, which waits for the disk.
-#: It comes to that where there is no `Checkpointer`, or while so much is written that it never sees all of it moved.
+#: Pages of 4 KB in the log after which the next transaction makes a checkpoint itself, and waits for the disk. That
+#: happens without a `Checkpointer`, or while so much is written that the log never restarts.
 AUTOCHECKPOINT = 6_000
 
 #: The number of the schema below, kept in the file; a file with a higher one is not touched.
@@ -46,7 +46,7 @@ CREATE TABLE IF NOT EXISTS ledger (
 CREATE TABLE IF NOT EXISTS memory (one INTEGER PRIMARY KEY CHECK (one = 1), data BLOB NOT NULL);
 """
 
-#: From each version to the next one; what has no time yet gets the present one.
+#: From each version to the next one; rows without a time get the present one.
 _UPGRADES = {
     1: """
 ALTER TABLE firings ADD COLUMN taken REAL NOT NULL DEFAULT 0;
@@ -72,7 +72,7 @@ _SUFFIXES = ("", "-wal", "-shm")
 
 
 class UnusableError(Exception):
-    """What is asked for cannot be had of this file."""
+    """The file is missing or cannot be used."""
 
 
 def is_broken(error: sqlite3.Error) -> bool:
@@ -82,15 +82,15 @@ def is_broken(error: sqlite3.Error) -> bool:
 
 
 def is_foreign(error: sqlite3.Error) -> bool:
-    """Return whether the file may have other tables than ours, or text that is none."""
-    # What cannot be decoded has no code.
+    """Return whether the file may have other tables than ours, or undecodable text."""
+    # Undecodable text has no code.
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) == sqlite3.SQLITE_ERROR
 
 
 class Watch:
-    """Notices that a database's files are not any more what was opened.
+    """Detects that a database's files were replaced since they were opened.
 
-    Keeps the file open: to close it would end the locks that SQLite has on it (sqlite.org/howtocorrupt.html, 2.2).
+    Keeps the file open: closing it would release SQLite's locks on it (sqlite.org/howtocorrupt.html, 2.2).
     """
 
     def __init__(self, path: Path) -> None:
@@ -99,7 +99,7 @@ class Watch:
         self._seen = self._look()
 
     def refresh(self) -> None:
-        """Take the files to be right as they are now. Raises `OSError`."""
+        """Accept the files as they are now. Raises `OSError`."""
         self._seen = self._look()
         if os.fstat(self._fd).st_ino != self._seen[0]:
             fresh = os.open(self._names[0], os.O_RDONLY | os.O_CLOEXEC)
@@ -107,14 +107,14 @@ class Watch:
             self._fd = fresh
 
     def fault(self) -> str:
-        """Return what has become of the files, empty for nothing. Takes two system calls."""
+        """Return what has happened to the files; empty for nothing. Takes two system calls."""
         found = self._look()
         if found == self._seen or None in found:
             return ""
         return "it was deleted" if 0 in found else "another file has taken its place"
 
     def damage(self) -> str:
-        """Return what is wrong with the first bytes, which SQLite does not read again; empty for nothing."""
+        """Return what is wrong with the first bytes, which SQLite does not reread; empty for nothing."""
         try:
             head = os.pread(self._fd, len(_MAGIC), 0)
         except OSError:
@@ -122,11 +122,11 @@ class Watch:
         return "" if head == _MAGIC else "it was overwritten"
 
     def close(self) -> None:
-        """Let go of the file, after the last connection to it was closed."""
+        """Close the file, after the last connection to it was closed."""
         os.close(self._fd)
 
     def _look(self) -> list[int | None]:
-        """Return the inode of each file, 0 for one that is missing, None where that cannot be found out."""
+        """Return the inode of each file, 0 for one that is missing, None where that is unknown."""
         return [_inode(name) for name in self._names]
 
 
@@ -140,7 +140,7 @@ def _inode(name: str) -> int | None:
 
 
 class BrokenError(sqlite3.DatabaseError):
-    """The file is there and cannot be used, today or later."""
+    """The file exists and can never be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,11 +148,11 @@ class Opened:
     """A database with our schema."""
 
     database: sqlite3.Connection
-    #: Whether there is a file to which all that it holds belongs.
+    #: Whether it has a file.
     has_file: bool
-    #: Whether it is a copy of that file, in memory, since the file cannot be written.
+    #: Whether it is a copy of the file in memory, because the file cannot be written.
     is_copy: bool = False
-    #: Whether it is empty, in memory, since the file cannot be read either.
+    #: Whether it began empty in memory, because the file cannot be read either.
     is_beside: bool = False
     #: What is wrong with the file, in a sentence; empty for nothing.
     fault: str = ""
@@ -183,20 +183,20 @@ def open_existing(path: Path) -> Opened:
 
 @contextlib.contextmanager
 def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a file that cannot be written, to read it; nobody else can open it meanwhile. Raises `sqlite3.Error`."""
-    # One that is not there is not made.
+    """Open a file that cannot be written for reading, exclusively. Raises `sqlite3.Error`."""
+    # A missing file is not created.
     name = f"{path.absolute().as_uri()}?mode=rw"
     with contextlib.closing(sqlite3.connect(name, uri=True, isolation_level=None, timeout=OPEN_TIMEOUT)) as database:
-        # Else it would need a file beside it, for which there may be no space (sqlite.org/wal.html#noshm).
+        # Otherwise it would need a second file, for which there may be no space (sqlite.org/wal.html#noshm).
         database.execute("PRAGMA locking_mode=EXCLUSIVE")
         yield database
 
 
 def move_aside(path: Path) -> Path | None:
-    """Rename the files so that they still are one database, and return its new path; None where there is none."""
+    """Rename the files of a database together, and return its new path; None where there is none."""
     aside = path.with_name(f"{path.name}.broken-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     was_there = False
-    for suffix in reversed(_SUFFIXES):  # should it fail in between, the next start finds the database still broken
+    for suffix in reversed(_SUFFIXES):  # if this fails midway, the next start still finds a broken database
         part = path.with_name(path.name + suffix)
         if part.exists():
             part.rename(aside.with_name(aside.name + suffix))
@@ -205,7 +205,7 @@ def move_aside(path: Path) -> Path | None:
 
 
 def open_new(path: Path) -> sqlite3.Connection:
-    """Open a database that is whole. Raises `sqlite3.Error`."""
+    """Open an intact database. Raises `sqlite3.Error`."""
     database = connect(path)
     try:
         prepare(database)
@@ -216,12 +216,12 @@ def open_new(path: Path) -> sqlite3.Connection:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a database, without a look at it."""
+    """Open a database without checking it."""
     return sqlite3.connect(str(path), isolation_level=None, check_same_thread=False, timeout=OPEN_TIMEOUT)
 
 
 def prepare(database: sqlite3.Connection) -> None:
-    """Make it ours. Raises `BrokenError` for a file that has to make way, `sqlite3.Error` for other faults."""
+    """Create or upgrade the schema. Raises `BrokenError` where the file is to be replaced, or `sqlite3.Error`."""
     try:
         _upgrade(database, _check(database))
         _set_up(database)
@@ -238,7 +238,7 @@ def _set_up(database: sqlite3.Connection) -> None:
     )
     database.execute("SELECT scope, name, col, n FROM ledger LIMIT 0")
     database.execute("SELECT one, data FROM memory LIMIT 0")
-    # Written even where it is there already: a file that cannot be written is found out now.
+    # Written even where it is set already: a file that cannot be written is detected now.
     database.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {VERSION}; COMMIT;")
     database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT}")
     database.execute(f"PRAGMA wal_autocheckpoint = {AUTOCHECKPOINT}")

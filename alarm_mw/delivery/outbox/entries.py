@@ -15,7 +15,7 @@ from alarm_mw.model.types import Firing, Reason
 
 
 class State(StrEnum):
-    """Where a firing is on its way."""
+    """The state of a firing."""
 
     WAITING = "waiting"
     DELIVERED = "delivered"
@@ -48,10 +48,10 @@ Bounds = Mapping[State, Amount]
 
 MIB = 2**20
 
-#: How many firings that are done are kept, the newest of them: a history, and the memory that finds duplicates.
+#: How many settled firings are kept, the newest: as history, and to find duplicates.
 HISTORY = 10_000
 
-#: A file may hold this much. Of what is done, dead letters are kept longest: somebody may want to know.
+#: The limits of a file. Of what is settled, dead letters are kept longest.
 ON_DISK: Bounds = {
     State.WAITING: Amount(100_000, 256 * MIB),
     State.DEAD: Amount(2 * HISTORY, 128 * MIB),
@@ -60,7 +60,7 @@ ON_DISK: Bounds = {
     State.HANDED_OVER: Amount(HISTORY, 64 * MIB),
 }
 
-#: The memory of the application's process may hold this much.
+#: The limits of an outbox in the application's memory.
 IN_MEMORY: Bounds = {
     State.WAITING: Amount(20_000, 64 * MIB),
     State.DEAD: Amount(2 * HISTORY, 16 * MIB),
@@ -75,7 +75,7 @@ _Mib = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 
 
 class OutboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The table ``[outbox]``: how much may lie in it. What is not said is as suits a file or memory."""
+    """The table ``[outbox]``: its limits. Missing keys have the defaults of a file or of memory."""
 
     waiting: Annotated[_Count | None, msgspec.Meta(description="firings that may wait")] = None
     waiting_mib: Annotated[_Mib | None, msgspec.Meta(description="MiB of them")] = None
@@ -92,7 +92,7 @@ class OutboxOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     ] = None
 
     def bounds(self, defaults: Bounds) -> Bounds:
-        """Return the bound of each state, those of `defaults` where nothing is said."""
+        """Return the limit of each state, from `defaults` where a key is missing."""
         said = {
             State.WAITING: (self.waiting, self.waiting_mib),
             State.DEAD: (self.dead, self.dead_mib),
@@ -106,17 +106,17 @@ def _bound(count: int | None, mib: int | None, default: Amount) -> Amount:
 
 
 def with_slack(bound: Amount) -> Amount:
-    """Return a tenth more: so much may gather before it is cut back, which is work."""
+    """Return a tenth more: evicting less often saves work."""
     return Amount(bound.count + bound.count // 10, bound.size + bound.size // 10)
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A firing in the outbox. `seq` grows with the order in which firings were taken."""
+    """A firing in the outbox. `seq` grows in the order in which firings were taken."""
 
     seq: int
     firing: Firing
-    #: Failed attempts so far, in earlier processes too.
+    #: Failed attempts so far, including those of earlier processes.
     attempts: int = 0
     #: Seconds for which it has been waiting in this process, when it was read.
     since: float = 0.0
@@ -128,7 +128,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a firing in the end."""
+    """The final outcome of a firing."""
 
     state: State
     attempts: int
@@ -138,24 +138,24 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What became of firings that were delivered, or not, as one."""
+    """The outcome of firings that were handled as one."""
 
     entries: Sequence[Entry]
     outcome: Outcome
-    #: The firing of another alarm that takes their place.
+    #: The firing of another alarm that replaces them.
     successor: Firing | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """What the outbox has taken, in order."""
+    """The firings that the outbox has taken, in order."""
 
     entries: list[Entry]
-    #: How often something had come into it by another way by then.
+    #: The outbox's `detours` at that time.
     detours: int
 
 
-#: Stands before a firing whose record has the same message, which is then written once. No MessagePack map begins so.
+#: Precedes a firing whose record has the same message, which is then stored once. No MessagePack map begins with it.
 SHARED = b"="
 
 _encoder = msgspec.msgpack.Encoder()
@@ -175,5 +175,5 @@ def decode(data: bytes) -> Firing:
     if data[:1] != SHARED:
         return _decoder.decode(data)
     firing = _decoder.decode(memoryview(data)[len(SHARED) :])
-    structs.force_setattr(firing.record, "message", firing.message)  # frozen, but nobody else has seen it yet
+    structs.force_setattr(firing.record, "message", firing.message)  # frozen, but not shared yet
     return firing

@@ -1,4 +1,4 @@
-"""What a database in memory has taken, in a memory file that outlives the master: a kill costs nothing of it."""
+"""Keeps the transactions of a database in memory in a memory file that outlives the master, even when it is killed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import msgspec
 
 log = logging.getLogger(__name__)
 
-#: Bytes beyond which the journal is written anew, as short as what it amounts to.
+#: Bytes beyond which the journal is compacted.
 LIMIT = 64 * 2**20
 
-#: What the file begins with: its token, its kind, and where its last transaction ends.
+#: The head of the file: its token, its kind, and the end of its last transaction.
 _HEAD = struct.Struct("3q")
 _SIZE = struct.Struct("I")
 
@@ -29,9 +29,9 @@ _decoder = msgspec.msgpack.Decoder(list[tuple[str, list[tuple[Any, ...]]]])
 
 
 class Journal:
-    """Transactions in a memory file; `hand_over` gives a new one's descriptor to whoever outlives this process.
+    """Transactions in a memory file; `hand_over` gives a new file's descriptor to the supervisor.
 
-    Its token stands in the outbox's file when all of it is written there. Whoever calls has the store's lock.
+    The outbox's file holds its token once all of it is written there. Callers hold the outbox's lock.
     """
 
     def __init__(self, inherited: int | None, hand_over: Callable[[int], object]) -> None:
@@ -39,14 +39,14 @@ class Journal:
         self._fd = inherited
         self._token, self._kind, self._end = 0, 0, 0
         self._limit = LIMIT
-        #: Whether it has to wait for a file that cannot be read now; nothing is added meanwhile.
+        #: Whether it waits for a file that cannot be read now; nothing is added meanwhile.
         self.is_held = False
         if inherited is not None and len(head := os.pread(inherited, _HEAD.size, 0)) == _HEAD.size:
             self._token, self._kind, self._end = _HEAD.unpack(head)
 
     @property
     def token(self) -> int:
-        """The number by which a file shows that it has all of this; 0 for an empty journal."""
+        """The number that a file holds once it has all of this; 0 for an empty journal."""
         return self._token
 
     @property
@@ -56,11 +56,11 @@ class Journal:
 
     @property
     def is_long(self) -> bool:
-        """Whether it is time to write it anew."""
+        """Whether it is to be compacted."""
         return self._end > self._limit
 
     def begin(self, statements: Iterable[Statement] = (), *, is_beside: bool = False) -> None:
-        """Begin anew with one transaction; until that is complete the former journal counts."""
+        """Start a new journal with one transaction; until that is complete, the former one is valid."""
         if self.is_held:
             return
         former, self._fd = self._fd, None
@@ -68,7 +68,7 @@ class Journal:
             self._fd = os.memfd_create("alarm-mw-outbox")
             self._token, self._kind, self._end = secrets.randbits(31) | 1, int(is_beside), _HEAD.size
             self.append(list(statements))
-        except OSError as error:  # no memory, or files may not grow at all
+        except OSError as error:  # no memory, or a limit on file sizes
             log.error("what the outbox keeps in memory is lost with this process: %s", error)
             self.clear()
             return
@@ -79,7 +79,7 @@ class Journal:
         self._hand_over(self._fd)
 
     def append(self, statements: list[Statement]) -> None:
-        """Add a transaction, whole or not at all. Raises `OSError` where there is no memory for it."""
+        """Add a transaction atomically. Raises `OSError` where there is no memory for it."""
         if self._fd is None or self.is_held:
             return
         data = msgspec.msgpack.encode(statements)
@@ -92,7 +92,7 @@ class Journal:
         self._end = at
 
     def clear(self) -> None:
-        """Forget all of it: it is written into the file."""
+        """Delete everything: it is written into the file."""
         self.is_held = False
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
@@ -100,13 +100,13 @@ class Journal:
         self._token, self._end = 0, 0
 
     def close(self) -> None:
-        """Leave it to whoever has the descriptor that was handed over."""
+        """Close it here; the supervisor keeps its descriptor."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd = None
 
     def replay(self, database: sqlite3.Connection) -> None:
-        """Make all changes in another database. Raises `sqlite3.Error`."""
+        """Apply all changes to another database. Raises `sqlite3.Error`."""
         database.execute("BEGIN")
         for statements in self._transactions():
             for sql, rows in statements:
@@ -122,7 +122,7 @@ class Journal:
 
 
 class JournaledConnection(sqlite3.Connection):
-    """A database in memory whose transactions are written into a journal, from `record` on."""
+    """A database in memory that writes its transactions into a journal, once `record` was called."""
 
     _journal: Journal | None = None
     _statements: list[Statement]

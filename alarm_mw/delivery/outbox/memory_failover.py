@@ -1,4 +1,4 @@
-"""While the outbox's file cannot be written, a copy of it in memory takes its place; later that is written back."""
+"""While the outbox's file cannot be written, a copy in memory replaces it, and is written back later."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from alarm_mw.delivery.outbox.database import Opened, Watch, is_broken, is_forei
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection, Statement
 from alarm_mw.delivery.outbox.rescue import merge, open_file, sequence_of, statements_of, write_back, write_in
 
-#: Seconds for which writing must have failed before the copy is made: less than anybody tries again for.
+#: Seconds for which writes must have failed before the copy is made: shorter than any caller's retries.
 FAIL_OVER_AFTER = 1.0
 
-#: Seconds between two attempts to write it back.
+#: Seconds between attempts to write it back.
 FAIL_BACK_EVERY = 5.0
 
-#: Seconds between two looks at the first bytes of the file.
+#: Seconds between checks of the first bytes of the file.
 LOOK_EVERY = 1.0
 
-#: What SQLite says where the disk is at fault, or somebody who locks the file, and not what is in it.
+#: SQLite's codes for a disk that fails or a file that is locked, but whose content is intact.
 _UNWRITABLE = frozenset(
     {
         sqlite3.SQLITE_FULL,
@@ -34,7 +34,7 @@ _UNWRITABLE = frozenset(
 
 
 class MemoryFailover:
-    """The database that is in use: the file's, or the copy. Whoever calls it has the store's lock."""
+    """The database in use: the file's, or the copy. Callers hold the outbox's lock."""
 
     def __init__(self, opened: Opened, path: Path, now: Callable[[], float], journal: Journal | None = None) -> None:
         self.database: sqlite3.Connection = opened.database
@@ -45,7 +45,7 @@ class MemoryFailover:
         self._now = now
         self._failing_since: float | None = None
         self._fail_back_at = now() + FAIL_BACK_EVERY
-        #: Whether the file holds what the copy knows nothing of.
+        #: Whether the file holds firings that the copy has never seen.
         self.is_beside = opened.is_beside
         #: Whether the file holds dead letters that the copy lacks.
         self._is_partial = False
@@ -63,7 +63,7 @@ class MemoryFailover:
         return self.database is not self._file
 
     def fault(self) -> str:
-        """Return why the file is not any more what was opened, empty where it is."""
+        """Return why the file is no longer the one that was opened; empty where it is."""
         if self._watch is None or self.is_open:
             return ""
         fault, now = self._watch.fault(), self._now()
@@ -73,7 +73,7 @@ class MemoryFailover:
         return fault
 
     def look_again(self) -> None:
-        """Look at the first bytes of the file with the next `fault`, however short ago that was done."""
+        """Check the first bytes of the file in the next `fault`, even if they were checked a moment ago."""
         self._look_at = 0.0
 
     def _watch_file(self) -> None:
@@ -83,14 +83,14 @@ class MemoryFailover:
             self._watch.refresh()
 
     def _record(self, copy: JournaledConnection, statements: Iterable[Statement] | None) -> None:
-        """Let the journal go on with what changes in a copy; begin it with these statements where there are any."""
+        """Record the changes of a copy in the journal, which is restarted with these statements if there are any."""
         if self._journal is not None:
             if statements is not None:
                 self._journal.begin(statements, is_beside=self.is_beside)
             copy.record(self._journal)
 
     def shorten_journal(self) -> None:
-        """Write the journal anew where it has grown too long."""
+        """Compact the journal where it has grown too long."""
         if self.is_open and self._journal is not None and self._journal.is_long:
             self._journal.begin(statements_of(self.database, is_partial=self._is_partial), is_beside=self.is_beside)
 
@@ -99,11 +99,11 @@ class MemoryFailover:
         self._failing_since = None
 
     def failed(self, error: sqlite3.Error) -> bool:
-        """Note that a transaction was not written; return True where it is time for a copy."""
+        """Note that a transaction was not written; return whether to fail over to a copy."""
         is_transient = getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNWRITABLE or is_foreign(error)
         if self.is_open or not is_transient:
             return False
-        if not (is_busy(error) or is_foreign(error)):  # what the kernel has said once of a disk, it may not say again
+        if not (is_busy(error) or is_foreign(error)):  # the kernel may report a disk error only once
             return True
         now = self._now()
         if self._failing_since is None:
@@ -111,13 +111,13 @@ class MemoryFailover:
         return now - self._failing_since >= FAIL_OVER_AFTER
 
     def fail_over(self, copy: JournaledConnection, *, is_partial: bool) -> None:
-        """Use the copy; `is_partial` says that the file could not be read for it."""
+        """Use the copy; `is_partial` means that the file could not be read for it."""
         self.database, self._is_partial = copy, is_partial
         self._record(copy, sequence_of(copy))
         self._fail_back_at = self._now() + FAIL_BACK_EVERY
 
     def replace(self, copy: JournaledConnection) -> str:
-        """Use the copy and move the file aside; return in a sentence what became of it."""
+        """Use the copy and move the file aside; return what was done with the file, in a sentence."""
         self._record(copy, statements_of(copy))
         try:
             aside = move_aside(self._path)
@@ -126,17 +126,17 @@ class MemoryFailover:
         else:
             text = f"It was moved to {aside}" if aside is not None else "Nothing is left of it"
         self.database, self._is_partial = copy, False
-        # Closed after it was moved: else SQLite would remove what another file has beside it.
+        # Closed after it was moved: otherwise SQLite would remove the side files of a new one.
         self._close_file()
         self._fail_back_at = self._now()
         return text
 
     def is_fail_back_due(self) -> bool:
-        """Return whether it is time to try the file again."""
+        """Return whether to try the file again."""
         return self.is_open and self._now() >= self._fail_back_at
 
     def fail_back(self) -> bool:
-        """Write what has changed into the file; return True where that is in use from now on."""
+        """Write all changes into the file; return whether the file is in use again."""
         self._fail_back_at = self._now() + FAIL_BACK_EVERY
         try:
             self._file = self._file or open_file(self._path).database
@@ -145,7 +145,7 @@ class MemoryFailover:
             return False
         except sqlite3.Error as error:
             if is_broken(error) or is_foreign(error) or is_io_error(error):
-                self._close_file()  # it is looked at from the beginning when it is opened the next time
+                self._close_file()  # it is checked completely when it is opened the next time
             return False
         if self._journal is not None:
             self._journal.clear()
@@ -183,7 +183,7 @@ class MemoryFailover:
 
 
 def is_busy(error: sqlite3.Error) -> bool:
-    """Return whether it may be over in a moment: somebody has locked the file."""
+    """Return whether another process has locked the file, which may end soon."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_BUSY
 
 

@@ -1,4 +1,4 @@
-"""The outbox: firings wait here until they are delivered, and the ledger's counts are written down with them.
+"""The outbox keeps firings until they are delivered, and writes the ledger's counts together with them.
 
 SQLite in both forms: a file under a master process, memory in-process. What one transaction took survives the death
 of the process; what the file cannot take (disk full) raises, and the caller counts it. What is too much to wait is
@@ -57,21 +57,21 @@ from alarm_mw.system.forks import new_lock
 
 log = logging.getLogger(__name__)
 
-#: One part in so many of what may wait is each alarm's own: what one receiver does not take silences no other alarm.
+#: One part in `SHARE` of the outbox is reserved for each alarm: one that cannot be delivered silences no other.
 SHARE = 100
 
-#: Seconds between two lines in the log that say that the outbox is full.
+#: Seconds between two log lines that say that the outbox is full.
 WARN_EVERY = 60.0
 
-#: Seconds in a day, and between two looks for history that is too old.
+#: Seconds in a day, and between two deletions of expired history.
 DAY = 86_400.0
 FORGET_EVERY = 600.0
 
-#: After so many changed rows it is time for a checkpoint: some 50 single firings, a thousand pages of 4 KB. With many
-#: more of them, whoever writes meanwhile waits for the disk after all.
+#: Number of changed rows after which a checkpoint is due: about 50 single firings, or a thousand pages of 4 KB. With
+#: many more, writers would have to wait for the disk.
 CHECKPOINT_EVERY = 500
 
-#: How many firings a statement names at most; SQLite has a limit.
+#: Maximum number of firings in one statement; SQLite has a limit.
 MOST_AT_ONCE = 500
 
 
@@ -80,11 +80,11 @@ T = TypeVar("T")
 
 
 class ReplacedError(sqlite3.DatabaseError):
-    """The file was at fault, and another one or memory has taken its place: what failed can be tried again at once."""
+    """The file failed and was replaced by another one or by memory: the change can be repeated at once."""
 
 
 def tried_twice(change: Callable[Concatenate[Outbox, P], T]) -> Callable[Concatenate[Outbox, P], T]:
-    """Make a change once more where the file was at fault (`ReplacedError`)."""
+    """Repeat a change once after `ReplacedError`."""
 
     @functools.wraps(change)
     def changing(outbox: Outbox, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -98,7 +98,7 @@ def tried_twice(change: Callable[Concatenate[Outbox, P], T]) -> Callable[Concate
 
 
 def _ignore(text: str, key: str) -> None:
-    """Say nothing: the log has it."""
+    """Do nothing: the fault is logged anyway."""
 
 
 _UPSERT = "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col) DO UPDATE SET n = excluded.n"
@@ -107,8 +107,8 @@ _UPSERT = "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col)
 class Transaction:
     """BEGIN … COMMIT.
 
-    When it fails, the stock is as it was, and what `count` was told is not counted. Other changes of the ledger stay,
-    and are written down by the next transaction.
+    When it fails, the stock is as before, and the counts of `count` are dropped. Other changes of the ledger stay, and
+    are written by the next transaction.
     """
 
     def __init__(self, database: sqlite3.Connection, ledger: Ledger, stock: Stock) -> None:
@@ -117,7 +117,7 @@ class Transaction:
         self._stock = stock
         self._stock_before = dict(stock)
         self._counts: list[tuple[str, str, int, Reason | None]] = []
-        #: What of the ledger was written down, at the end.
+        #: The changes of the ledger that were written, once it has ended.
         self.written: dict[Key, int] = {}
 
     def __enter__(self) -> Self:
@@ -160,9 +160,8 @@ class Transaction:
 class Outbox:
     """Safe to use from any thread; every call may block for the time of a disk write.
 
-    Where `path` cannot be written, it works in memory, and says so in the log; what it takes there goes into `journal`
-    as well, which a later process may be given. `bounds` tells how much may be kept in
-    each state, by default what suits a file or memory.
+    While `path` cannot be written, it works in memory, and logs that; what it takes then also goes into `journal`, for
+    the next process. `bounds` are the limits of each state, by default those of a file or of memory.
     """
 
     def __init__(
@@ -183,21 +182,21 @@ class Outbox:
                 if journal is not None:
                     opened = restored(Path(path), opened, journal)
         self._failover = MemoryFailover(opened, Path(path), self._now, journal)
-        #: Whether there is a file to which all that it holds belongs, be it that it cannot be written at present.
+        #: Whether it has a file, even one that cannot be written at present.
         self.has_file = opened.has_file
-        #: How often something was to wait that `Outbox.take` has not taken.
+        #: How often firings began to wait without `take`.
         self.detours = 0
         #: What is or was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
-        #: Told of what goes wrong: a sentence for people, and a key under which it is the same again. May not block.
+        #: Called with each fault: a sentence for people, and a key that is the same for the same fault. Must not block.
         self.on_fault: Callable[[str, str], object] = _ignore
-        #: Called when it is time for a checkpoint. May not block.
+        #: Called when a checkpoint is due. Must not block.
         self.on_growth: Callable[[], object] = lambda: None
-        #: Called when another file has taken the place of the one that was opened. May not block.
+        #: Called when another file has replaced the one that was opened. Must not block.
         self.on_replacement: Callable[[], object] = lambda: None
-        #: Told which alarms have firings that nobody has offered. May not block.
+        #: Called with the alarms of firings that were not offered to their lanes. Must not block.
         self.on_arrival: Callable[[Iterable[str]], object] = lambda _: None
-        #: How many rows had been changed in the database then.
+        #: The number of changed rows at the last checkpoint.
         self._rows = 0
         self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
         self.bounds = self._bounds_wanted(self._default_bounds())
@@ -205,13 +204,13 @@ class Outbox:
         self._history_days: float | None = None
         self._forget_at = 0.0
         self.stock = self.read_stock()
-        self._believe_ages()
-        #: The ledger as it was written down last.
+        self._restore_ages()
+        #: The ledger as it was last written.
         self._written = self._read_ledger()
         self.ledger = Ledger(self._written)
         #: The highest number of a firing.
         self._last = self._read_last()
-        #: What is being delivered, for the next master; None where there will be none.
+        #: The firings being delivered, for the next master; None where there will be none.
         self.under_way: UnderWay | None = None
         #: The numbers of firings that an earlier master may have delivered.
         self._again: frozenset[int] = frozenset()
@@ -224,7 +223,7 @@ class Outbox:
             self._count_lost()
 
     def limit(self, options: OutboxOptions) -> None:
-        """Keep so much from now on; what is too much makes way with the next change."""
+        """Apply new limits; what exceeds them is evicted with the next change."""
         with self._lock:
             self._bounds_wanted = options.bounds
             self.bounds = options.bounds(self._default_bounds())
@@ -233,11 +232,11 @@ class Outbox:
 
     @property
     def is_durable(self) -> bool:
-        """Whether what it holds outlives the process."""
+        """Whether its content outlives the process."""
         return self.has_file and not self._failover.is_open
 
     def regain(self) -> bool:
-        """Write what was kept in memory into the file, where that is possible now; return whether it is durable."""
+        """Write what was kept in memory into the file, if possible; return whether the outbox is durable."""
         with self._lock:
             if self._failover.is_open and self._fail_back():
                 self.fault = ""
@@ -245,15 +244,15 @@ class Outbox:
             return self.is_durable
 
     def memory(self) -> bytes | None:
-        """Return what the limiters remembered when that was written down last."""
+        """Return the state of the limiters as it was last written."""
         rows = self.query("SELECT data FROM memory")
         return cast("bytes", rows[0][0]) if rows else None
 
     @contextlib.contextmanager
     def still(self, timeout: float = -1) -> Iterator[None]:
-        """Let no transaction begin or end while the context lasts.
+        """Allow no transaction to begin or end while the context lasts.
 
-        Raises `TimeoutError` when one was under way for all of `timeout` seconds; -1 waits for ever.
+        Raises `TimeoutError` when one was under way for all of `timeout` seconds; -1 waits without limit.
         """
         if not self._lock.acquire(timeout=timeout):
             raise TimeoutError(f"the outbox was in use for {timeout:g} seconds")
@@ -264,7 +263,7 @@ class Outbox:
 
     @tried_twice
     def flush(self) -> None:
-        """Write the ledger down, and something in any case. Raises `sqlite3.Error` when that is impossible."""
+        """Write the ledger, and at least something. Raises `sqlite3.Error` when that fails."""
         with self.transaction():
             self.change(f"PRAGMA user_version = {VERSION}")
 
@@ -274,11 +273,11 @@ class Outbox:
         return {cast("str", alarm): cast("int", n) for alarm, n in rows}
 
     def count_letters(self) -> int:
-        """Return how many dead letters lie in it."""
+        """Return the number of dead letters."""
         return self.stock[State.DEAD].count
 
     def close(self) -> None:
-        """Write everything down and close the database; log it when the former is impossible."""
+        """Write everything and close the database; a failed write is logged."""
         with self._lock:
             if self.has_file and not self.regain():
                 log.error("the outbox %s still cannot be written: what was kept in memory is lost", self.path)
@@ -302,14 +301,14 @@ class Outbox:
                 with Transaction(self._database, self.ledger, self.stock) as transaction:
                     yield transaction
             except sqlite3.Error as error:
-                if self._make_do(error):
+                if self._recover(error):
                     raise ReplacedError(str(error)) from error
                 raise
             self._known.commit()
             self._written.update(transaction.written)
             self._failover.worked()
             self._failover.shorten_journal()
-            self._look_at_growth()
+            self._check_growth()
 
     def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """Return the rows of a SELECT. Raises `sqlite3.Error`."""
@@ -318,16 +317,16 @@ class Outbox:
                 return self._database.execute(sql, arguments).fetchall()
             except sqlite3.Error as error:
                 is_hopeless = self._database.in_transaction or not (is_broken(error) or is_io_error(error))
-                if is_hopeless or not self._make_do(error):
+                if is_hopeless or not self._recover(error):
                     raise
                 return self._database.execute(sql, arguments).fetchall()
 
     def change(self, sql: str, arguments: tuple[object, ...] = ()) -> None:
-        """Run a statement that changes rows, within a transaction; their amounts are the caller's to move."""
+        """Run a statement that changes rows, within a transaction; the caller adjusts the amounts."""
         self._database.execute(sql, arguments)
 
     def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> int | None:
-        """Let a firing wait, within a transaction; return its number, or None where one with its id is known."""
+        """Add a waiting firing, within a transaction; return its number, or None where its id is known."""
         now = self._now()
         cursor = self._database.execute(
             "INSERT OR IGNORE INTO firings (id, alarm, state, firing, attempts, taken) VALUES (?, ?, ?, ?, ?, ?)",
@@ -343,7 +342,7 @@ class Outbox:
         return seq
 
     def take_over(self, transaction: Transaction, firing: Firing) -> None:
-        """Let a firing wait that takes the place of another alarm's."""
+        """Add a waiting firing that replaces one of another alarm."""
         transaction.count(firing.alarm, "taken_over")
         self.detours += 1
         if self.insert(firing, encode(firing)) is not None:
@@ -352,14 +351,14 @@ class Outbox:
             transaction.count(firing.alarm, "held_back", reason=Reason.DUPLICATE)
 
     def move(self, seqs: Sequence[int], before: State, after: State | None) -> None:
-        """Count firings among those of another state, within a transaction; None takes them out."""
+        """Move the amounts of firings to another state, within a transaction; None removes them."""
         if before is State.WAITING:
             self._known.remove(seqs)
         for begin in range(0, len(seqs), MOST_AT_ONCE):
             page = seqs[begin : begin + MOST_AT_ONCE]
             marks = ", ".join("?" * len(page))
-            # Fewer rows than numbers where somebody has emptied the table by hand.
-            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608  # our own words
+            # There are fewer rows than numbers where the table was emptied by hand.
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings WHERE seq IN ({marks})"  # noqa: S608  # no user input
             ((count, size),) = self.query(sql, tuple(page))
             amount = Amount(cast("int", count), cast("int", size))
             self.stock[before] -= amount
@@ -367,7 +366,7 @@ class Outbox:
                 self.stock[after] += amount
 
     def resume(self, under_way: UnderWay) -> None:
-        """Go on where a master was killed: what it had delivered is settled; what it had begun may come twice.
+        """Continue after a killed master: what it had delivered is settled; what it was delivering may come twice.
 
         Raises `sqlite3.Error`.
         """
@@ -386,13 +385,12 @@ class Outbox:
     def take(
         self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None
     ) -> Taken:
-        """Write firings down, in one transaction with the ledger, and return those that wait in it now.
+        """Write firings in one transaction with the ledger, and return those that wait now.
 
-        `memory` takes the place of what the limiters remembered; None leaves that as it is.
+        `memory` replaces the state of the limiters; None leaves it as it is.
 
-        `book(firing, is_new)` is called for each before the ledger is written, to enter it there as fired when it is
-        new. New ones that the outbox has no room for are counted here, as dropped. Raises `sqlite3.Error` when nothing
-        could be written.
+        `book(firing, is_new)` is called for each before the ledger is written, to count it there. New firings beyond
+        the limits are counted here, as dropped. Raises `sqlite3.Error` when nothing was written.
         """
         entries = []
         refused: set[str] = set()
@@ -433,15 +431,15 @@ class Outbox:
                     return entries
 
     def has_waiting(self, alarm: str) -> bool:
-        """Return whether a firing of an alarm waits."""
+        """Return whether a firing of this alarm waits."""
         return bool(self.query("SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1", (State.WAITING, alarm)))
 
     @tried_twice
     def settle(self, *settlements: Settlement) -> None:
-        """Write down what became of firings, in one transaction with the ledger.
+        """Write the outcomes of firings, in one transaction with the ledger.
 
-        A successor waits from then on, whatever the bound, since it takes up the room that the others leave. Raises
-        `sqlite3.Error` when nothing could be written; then nothing is counted, and it may be tried again.
+        A successor waits from then on, regardless of the limit, since it takes the place of the others. Raises
+        `sqlite3.Error` when nothing was written; then nothing is counted, and the call may be repeated.
         """
         with self.transaction() as transaction:
             for outcome, group in itertools.groupby(settlements, attrgetter("outcome")):
@@ -454,7 +452,7 @@ class Outbox:
 
     @tried_twice
     def note_failure(self, entries: Iterable[Entry], attempts: int, error: str) -> None:
-        """Write down how many attempts have failed, so that the next process knows. Raises `sqlite3.Error`."""
+        """Write the number of failed attempts for the next process. Raises `sqlite3.Error`."""
         now = self._now()
         with self.transaction():
             self._database.executemany(
@@ -464,7 +462,7 @@ class Outbox:
 
     @tried_twice
     def drop_waiting(self, reason: Reason) -> dict[str, int]:
-        """Give up what waits, and return how much of each alarm that was."""
+        """Drop all waiting firings, and return their number by alarm."""
         with self.transaction() as transaction:
             dropped = self.count_waiting()
             self._database.execute(
@@ -483,7 +481,7 @@ class Outbox:
         return bool(self.query("SELECT 1 FROM firings WHERE id = ?", (firing.id,)))
 
     def _has_share(self, alarm: str) -> bool:
-        """Return whether so little of an alarm waits that it finds room in an outbox which others have filled."""
+        """Return whether an alarm may add firings to a full outbox, because few of its own wait."""
         share = self.bounds[State.WAITING].count // SHARE
         sql = "SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1 OFFSET ?"
         return share > 0 and not self.query(sql, (State.WAITING, alarm, share - 1))
@@ -495,7 +493,7 @@ class Outbox:
             bound = self.bounds[State.WAITING]
             text = (
                 f"the outbox is full: {self._refused} firings were dropped, and more will be until some are delivered. "
-                f"At most {bound.count:,}, or {bound.size:,} bytes of them, may wait. `alarm-mw status` tells which "
+                f"At most {bound.count:,}, or {bound.size:,} bytes of them, may wait. `alarm-mw status` shows which "
                 "alarm cannot be delivered, and why"
             )
             log.error("%s", text)
@@ -513,7 +511,7 @@ class Outbox:
     def _write_outcome(
         self, transaction: Transaction, seqs: Sequence[int], alarms: Mapping[str, int], outcome: Outcome
     ) -> None:
-        """Write down what became of these firings; `alarms` tells how many of each alarm they are."""
+        """Write the outcome of these firings; `alarms` is their number by alarm."""
         self.move(seqs, State.WAITING, outcome.state)
         columns = (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", self._now())
         self._database.executemany(
@@ -532,7 +530,7 @@ class Outbox:
             transaction.count(cast("str", alarm), "delivered_again")
 
     def _read(self, rows: Sequence[tuple[int, bytes, int, float]]) -> tuple[list[Entry], list[tuple[int, str]]]:
-        """Return what can be read, and the numbers and errors of the rest."""
+        """Return the readable entries, and the numbers and errors of the others."""
         now = self._now()
         entries: list[Entry] = []
         unreadable: list[tuple[int, str]] = []
@@ -549,13 +547,13 @@ class Outbox:
         return self._failover.database
 
     def _default_bounds(self) -> Bounds:
-        """Return what suits where it lies; dead letters of a file are not to make way for a disk that is full."""
+        """Return the limits of a file or of memory; a full disk must not evict the dead letters of a file."""
         if not self.has_file:
             return IN_MEMORY
         return {**ON_DISK, State.WAITING: IN_MEMORY[State.WAITING]} if self._failover.is_open else ON_DISK
 
-    def _make_do(self, error: sqlite3.Error) -> bool:
-        """Go on without the file where it is at fault; return whether what failed can be tried again at once."""
+    def _recover(self, error: sqlite3.Error) -> bool:
+        """Continue without the file where it fails; return whether the change can be repeated at once."""
         if not self.is_durable:
             return False
         if is_broken(error):
@@ -569,7 +567,7 @@ class Outbox:
         return self._fail_over(error) and not is_busy(error)
 
     def _fail_over(self, error: sqlite3.Error) -> bool:
-        """Go on from a copy in memory; return False where there is nothing to copy."""
+        """Continue with a copy in memory; return False where there is nothing to copy."""
         is_partial = False
         try:
             copy = copied(self._database)
@@ -578,18 +576,18 @@ class Outbox:
                 return False
             copy, is_partial = self._rescued(None), True
         self._failover.fail_over(copy, is_partial=is_partial)
-        self._moved()
+        self._reload()
         self._report(unwritable(Path(self.path), error))
         return True
 
     def _replace(self, what: str) -> None:
-        """Begin a new file with what is known, and with what can be read of the old one, which is moved aside."""
+        """Move the file aside, and start a new one with what is known and what can be read of the old one."""
         copy = self._rescued(self._database)
         text = f"the outbox {self.path} is damaged: {what}. {self._failover.replace(copy)}"
         lost = self._count_lost()
-        self._moved()
+        self._reload()
         waiting = self.stock[State.WAITING].count
-        text += f", and a new one is begun, with {waiting:,} firings that wait"
+        text += f", and a new one is started with {waiting:,} waiting firings"
         if lost:
             text += f"; {lost:,} more could not be read, and are counted as dropped"
         if self._fail_back():
@@ -600,10 +598,10 @@ class Outbox:
         self.on_replacement()
 
     def _fail_back(self) -> bool:
-        """Put the file in use again where it can be written; return whether that was so."""
+        """Use the file again if it can be written; return whether it can."""
         if not self._failover.fail_back():
             return False
-        self._moved()
+        self._reload()
         if self._failover.is_beside:
             self._failover.is_beside = False
             written = self._read_ledger()
@@ -624,7 +622,7 @@ class Outbox:
         return len(self._known) == self.stock[State.WAITING].count
 
     def _count_lost(self) -> int:
-        """Count what should wait and does not as dropped, and what waits and should not as put back."""
+        """Correct the ledger by the firings that wait: missing ones count as dropped, extra ones as retried."""
         rows = Ledger(self._written).books()["alarms"].items()
         differences = difference({alarm: row["waiting"] for alarm, row in rows}, self.count_waiting())
         for alarm, n in differences.items():
@@ -639,14 +637,14 @@ class Outbox:
         log.error("%s", fault)
         self.on_fault(fault, "outbox")
 
-    def _look_at_growth(self) -> None:
+    def _check_growth(self) -> None:
         rows = self._database.total_changes
         if rows - self._rows >= CHECKPOINT_EVERY and self.is_durable:
             self._rows = rows
             self.on_growth()
 
-    def _moved(self) -> None:
-        """Take note that another database is in use."""
+    def _reload(self) -> None:
+        """Read the amounts of the database that is now in use."""
         self._rows = self._database.total_changes
         self.stock = self.read_stock()
         self.bounds = self._bounds_wanted(self._default_bounds())
@@ -655,7 +653,7 @@ class Outbox:
         return (self.stock[State.WAITING] + Amount(1, len(blob))).fits(self.bounds[State.WAITING])
 
     def _prune(self, state: State) -> None:
-        """Cut a state's firings back to their bound, the oldest first; now and then, all history to its days."""
+        """Evict the oldest firings of a state beyond its limit, and from time to time all expired history."""
         if self._history_days is not None and self._now() >= self._forget_at:
             self._forget(self._now() - self._history_days * DAY)
             self._forget_at = self._now() + FORGET_EVERY
@@ -669,22 +667,22 @@ class Outbox:
                 break
             self.stock[state] -= Amount(1, cast("int", size))
             doomed.append((seq,))
-        else:  # none is left, whatever was believed
+        else:  # none is left, whatever the amounts said
             self.stock[state] = Amount()
         self._database.executemany("DELETE FROM firings WHERE seq = ?", doomed)
 
     def _forget(self, before: float) -> None:
-        """Take out what was done before that time, but dead letters."""
+        """Delete what was settled before that time, except dead letters."""
         for state in (State.DELIVERED, State.DROPPED, State.HANDED_OVER):
             where = "WHERE state = ? AND done < ?"
-            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # our own words
+            sql = f"SELECT COUNT(*), COALESCE(SUM(LENGTH(firing)), 0) FROM firings {where}"  # noqa: S608  # no user input
             ((count, size),) = self.query(sql, (state, before))
             self.stock[state] -= Amount(cast("int", count), cast("int", size))
-            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608  # our own words
+            self.change(f"DELETE FROM firings {where}", (state, before))  # noqa: S608  # no user input
 
-    def _believe_ages(self) -> None:
-        """Take what waits to be at least as old as it was known to be: the clock may have been set back since."""
-        with contextlib.suppress(sqlite3.Error):  # such as a full disk; then some is younger than it is
+    def _restore_ages(self) -> None:
+        """Make waiting firings at least as old as they were known to be: the clock may have been set back."""
+        with contextlib.suppress(sqlite3.Error):  # such as a full disk; then some appear younger than they are
             self._database.execute(
                 "UPDATE firings SET taken = ? - age WHERE state = ? AND taken > ? - age",
                 (self._opened, State.WAITING, self._opened),

@@ -1,4 +1,4 @@
-"""Copies of an outbox: in memory while its file cannot be written, and of what is left of one that is damaged."""
+"""Opens the outbox, and copies it: into memory while its file cannot be written, or from a damaged file."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ log = logging.getLogger(__name__)
 #: A firing as it lies in the outbox, all columns in their order.
 Row = tuple[int, str, str, str, bytes, int, str, str, float, float, float]
 
-#: So many waiting firings are kept in memory beside the file, with all that is written down with them.
+#: How many waiting firings are also kept in memory, and their bytes.
 KNOWN = Amount(10_000, 8 * 2**20)
 
-#: Seconds for which a damaged file is read; nothing can be taken meanwhile.
+#: Seconds for which a damaged file is read; no firing can be taken meanwhile.
 SALVAGE_LIMIT = 2.0
 
 #: How many rows are read at a time; one by one where some of them cannot be read.
 BLOCK = 500
 
-#: What is done is history: of it only the ids are taken along, by which duplicates are found.
+#: Of settled firings only the ids are copied, to find duplicates.
 _TAKEN_ALONG = """
 SELECT seq, id, alarm, state, CASE WHEN state IN ('waiting', 'dead') THEN firing ELSE x'' END,
     attempts, error, reason, taken, age, done FROM firings
@@ -54,7 +54,7 @@ _LAST = "SELECT seq FROM sqlite_sequence WHERE name = 'firings'"
 _STATES = frozenset(State)
 _TYPES = (int, str, str, str, bytes, int, str, str, float, float, float)
 
-#: Where the highest number cannot be read, they are looked for below this one.
+#: Where the highest number cannot be read, firings are searched below this one.
 UNKNOWN_LAST = 1_000_000
 
 _READ = (
@@ -64,9 +64,9 @@ _READ = (
 
 
 class KnownWaiting:
-    """Copies of the firings that wait, as many as `KNOWN` allows: what a damaged file holds may be unreadable.
+    """Copies of the waiting firings, as many as `KNOWN` allows: those in a damaged file may be unreadable.
 
-    Changes count when `commit` is called.
+    Changes take effect with `commit`.
     """
 
     def __init__(self) -> None:
@@ -85,15 +85,15 @@ class KnownWaiting:
         self._added.append(row)
 
     def remove(self, seqs: Iterable[int]) -> None:
-        """Note that firings do not wait any more."""
+        """Note that firings no longer wait."""
         self._removed.extend(seqs)
 
     def clear(self) -> None:
-        """Note that none waits any more."""
+        """Note that no firing waits."""
         self._removed.extend(self._rows)
 
     def commit(self) -> None:
-        """Let the changes count."""
+        """Apply the changes."""
         for row in self._added:
             if len(self._rows) < KNOWN.count and self._size + len(row[4]) <= KNOWN.size:
                 self._rows[row[0]] = row
@@ -104,13 +104,13 @@ class KnownWaiting:
         self.begin()
 
     def fill(self, rows: Iterable[Row]) -> None:
-        """Take in what waits in a file that was opened."""
+        """Add the waiting firings of a file that was opened."""
         for row in rows:
             self.add(row)
         self.commit()
 
     def rows(self) -> list[Row]:
-        """Return them, in no order."""
+        """Return all copies, in no order."""
         return list(self._rows.values())
 
     def __len__(self) -> int:
@@ -134,9 +134,9 @@ def copied(file: sqlite3.Connection) -> JournaledConnection:
 
 
 def statements_of(memory: sqlite3.Connection, *, is_partial: bool = False) -> Iterator[Statement]:
-    """Yield what makes a file the same as a copy; where `is_partial`, the copy has none of the file's dead letters."""
+    """Yield what makes a file equal to a copy; where `is_partial`, the copy lacks the file's dead letters."""
     states = "('waiting')" if is_partial else "('waiting', 'dead')"
-    yield f"DELETE FROM firings WHERE state IN {states}", [()]  # noqa: S608  # our own words
+    yield f"DELETE FROM firings WHERE state IN {states}", [()]  # noqa: S608  # no user input
     yield INSERT_FIRING, memory.execute(_WRITTEN_BACK).fetchall()
     yield from _statements_of_rest(memory)
 
@@ -144,7 +144,7 @@ def statements_of(memory: sqlite3.Connection, *, is_partial: bool = False) -> It
 def write_back(
     memory: sqlite3.Connection, file: sqlite3.Connection, *, is_partial: bool = False, token: int = 0
 ) -> None:
-    """Write all of a copy into a file, which gets the token of the copy's journal; `is_partial` as above."""
+    """Write a copy into a file, with the token of the copy's journal; `is_partial` as above."""
     with _transaction(file):
         for sql, rows in statements_of(memory, is_partial=is_partial):
             file.executemany(sql, rows)
@@ -170,7 +170,7 @@ def _transaction(file: sqlite3.Connection) -> Iterator[None]:
 
 
 def open_beside(now: float) -> JournaledConnection:
-    """Open an empty database in memory, whose numbers are higher than any of a file that cannot be read now."""
+    """Open an empty database in memory, with higher numbers than those of a file that cannot be read now."""
     memory = open_memory(JournaledConnection)
     _set_sequence(memory, int(now * 1000))
     return memory
@@ -196,7 +196,7 @@ def merge(memory: sqlite3.Connection, file: sqlite3.Connection, token: int = 0) 
 
 
 def write_in(database: sqlite3.Connection, journal: Journal) -> None:
-    """Make the changes of a journal in a database that holds what they were made on. Raises `sqlite3.Error`."""
+    """Apply a journal to the database that it was recorded for. Raises `sqlite3.Error`."""
     memory = open_beside(0.0) if journal.is_beside else copied(database)
     with contextlib.closing(memory):
         journal.replay(memory)
@@ -207,46 +207,46 @@ def write_in(database: sqlite3.Connection, journal: Journal) -> None:
 
 
 def _set_sequence(database: sqlite3.Connection, last: int) -> None:
-    # Lanes know up to which number they have looked: none must come again.
+    # Lanes remember the highest number that they have read: none may be used twice.
     database.execute("DELETE FROM sqlite_sequence")
     database.execute("INSERT INTO sqlite_sequence VALUES ('firings', ?)", (last,))
 
 
 def sequence_of(database: sqlite3.Connection) -> Iterator[Statement]:
-    """Yield what gives another database the same numbers for what comes."""
+    """Yield what continues the numbering in another database."""
     yield "DELETE FROM sqlite_sequence", [()]
     yield "INSERT INTO sqlite_sequence VALUES (?, ?)", database.execute("SELECT * FROM sqlite_sequence").fetchall()
 
 
 def _statements_of_rest(source: sqlite3.Connection) -> Iterator[Statement]:
-    """Yield what copies all but the firings."""
+    """Yield what copies everything except the firings."""
     yield "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT * FROM ledger").fetchall()
     yield "INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT * FROM memory").fetchall()
     yield from sequence_of(source)
 
 
 def open_file(path: Path) -> Opened:
-    """Open a file, or begin a new one in the place of one that is broken, with what can be read of it; that is logged.
+    """Open a file; replace a broken one by a new one with what can be read of it, and log that.
 
     Raises `sqlite3.Error` or `OSError` where it cannot be written. May block for `OPEN_TIMEOUT` seconds, and for as
     long as it takes to read the file once, or twice where it is broken.
     """
-    # Messages are nobody else's business; SQLite gives the files beside it the same mode.
+    # Messages are private; SQLite gives its side files the same mode.
     path.touch(mode=0o600)
     database = connect(path)
     try:
         prepare(database)
     except BrokenError as error:
         _read_through(path)
-        # Moved before it is closed: that would tidy up beside it.
+        # Moved before it is closed: closing would remove its side files.
         with contextlib.closing(database):
             rest = _left(database)
             aside = move_aside(path)
         with contextlib.closing(rest):
             ((waiting,),) = rest.execute("SELECT COUNT(*) FROM firings WHERE state = 'waiting'")
             fault = (
-                f"the outbox {path} cannot be read: {error}. It was moved to {aside}, and a new one is begun, with "
-                f"{waiting:,} firings that wait: what else waited in it is not delivered"
+                f"the outbox {path} cannot be read: {error}. It was moved to {aside}, and a new one is started with "
+                f"{waiting:,} waiting firings; others that waited in it are not delivered"
             )
             log.error("%s", fault)
             fresh = open_new(path)
@@ -259,14 +259,14 @@ def open_file(path: Path) -> Opened:
 
 
 def _read_through(path: Path) -> None:
-    """Raise `OSError` where the disk cannot be read: SQLite may take that for damage."""
+    """Raise `OSError` where the disk cannot be read: SQLite may mistake that for damage."""
     with path.open("rb", buffering=0) as file:
         while file.read(2**20):
             pass
 
 
 def _left(file: sqlite3.Connection) -> JournaledConnection:
-    """Return a copy of what can be read of a damaged file; the ledger begins at zero where some of it cannot be."""
+    """Return a copy of the readable part of a damaged file; the ledger starts at zero where part of it is lost."""
     counts = {
         cast("Key", tuple(key)): cast("int", n)
         for *key, n in _readable(file, "SELECT scope, name, col, n FROM ledger") or ()
@@ -284,7 +284,7 @@ def _left(file: sqlite3.Connection) -> JournaledConnection:
 
 
 def _readable(file: sqlite3.Connection, sql: str) -> list[tuple[object, ...]] | None:
-    """Return all rows of a query; None where some of them cannot be read."""
+    """Return all rows of a query; None where some are unreadable."""
     try:
         return file.execute(sql).fetchall()
     except (sqlite3.Error, UnicodeError):
@@ -300,10 +300,10 @@ def rescued(
     *,
     is_all_known: bool,
 ) -> JournaledConnection:
-    """Return a new database in memory with what is known, and with what else can be read of the file.
+    """Return a new database in memory with what is known, and what else is readable in the file.
 
     `counts` are those of the ledger, `memory` is what the limiters remember, `last` the highest number of a firing.
-    Where `is_all_known`, a firing that the file believes to wait, and that is not among the known ones, is done.
+    Where `is_all_known`, a firing that waits in the file and is not known is settled.
     """
     database = open_memory(JournaledConnection)
     database.execute("BEGIN")
@@ -343,7 +343,7 @@ def _is_sound(row: Row) -> bool:
 
 
 def difference(counts: Mapping[str, int], found: Mapping[str, int]) -> dict[str, int]:
-    """Return by how many firings more should wait of each alarm than are found, below zero for too many."""
+    """Return how many waiting firings of each alarm are missing; a negative number for extra ones."""
     missing = Counter(counts)
     missing.subtract(found)
     return {alarm: n for alarm, n in missing.items() if n}
@@ -352,8 +352,8 @@ def difference(counts: Mapping[str, int], found: Mapping[str, int]) -> dict[str,
 def open_database(path: Path | Literal[":memory:"], now: float) -> Opened:
     """Open a database with our schema.
 
-    Never raises for what is wrong with the file, but logs it and says so: no alarm must be refused because
-    of that. May block for `OPEN_TIMEOUT` seconds, twice, and for as long as it takes to read the file twice.
+    Never raises for a faulty file, but logs and reports the fault: no alarm may be refused because of it.
+    May block for `OPEN_TIMEOUT` seconds, twice, and for as long as it takes to read the file twice.
     """
     if path == ":memory:":
         return Opened(open_memory(), has_file=False)
@@ -366,7 +366,7 @@ def open_database(path: Path | Literal[":memory:"], now: float) -> Opened:
 
 
 def opened_without(path: Path, error: sqlite3.Error | OSError, now: float) -> Opened:
-    """Return a copy of a file that cannot be written; where it cannot be read either, an empty database."""
+    """Return a copy of a file that cannot be written; an empty database where it cannot be read either."""
     try:
         with reading(path) as file:
             copy = copied(file) if _is_begun(file) else open_memory(JournaledConnection)
@@ -381,9 +381,9 @@ def opened_without(path: Path, error: sqlite3.Error | OSError, now: float) -> Op
 
 
 def restored(path: Path, opened: Opened, journal: Journal) -> Opened:
-    """Return what was opened, with what a master that was killed had in memory.
+    """Return the opened database with what a killed master had in memory.
 
-    Where that cannot be added to it, the journal is held until it can.
+    Where that cannot be added yet, the journal is held until it can.
     """
     if not journal.token:
         return opened
@@ -415,7 +415,7 @@ def _is_begun(file: sqlite3.Connection) -> bool:
 
 
 def unwritable(path: Path, error: sqlite3.Error | OSError) -> str:
-    """Return what it means for people that the file cannot be written."""
+    """Return the message for a file that cannot be written."""
     return (
         f"the outbox {path} cannot be written: {error}. Alarms go on from memory, and are written down as soon as that "
         f"is possible: see that {path.parent} can be written and has free space. Should the server end before, what "

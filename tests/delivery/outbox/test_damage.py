@@ -144,7 +144,7 @@ def test_what_is_known_to_wait_lies_in_a_new_file(
     (line,) = caplog.messages
     assert stage.told == [line]
     assert str(stage.path) in line
-    assert "a new one is begun, with" in line
+    assert "a new one is started with" in line
     stage.check()
 
 

@@ -70,7 +70,7 @@ def in_process(engine: Engine, file: Path) -> dict[str, float | None]:
             pass
 
     with file.open("rb") as source:
-        reader = StreamReader("stdout", source.fileno(), None, screen=engine.screen, hand_over=judge)
+        reader = StreamReader("stdout", source.fileno(), None, prefilter=engine.prefilter, hand_over=judge)
         began = time.process_time()
         reader.run()
         used = time.process_time() - began

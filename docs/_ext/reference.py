@@ -89,7 +89,7 @@ class MonitorOptions(PluginOptionsTable):
 def _option(option: Mapping[str, Any]) -> tuple[str, ...]:
     default = option["default"]
     shown = f"`{default.removeprefix('default ')}`" if default.startswith("default ") else default
-    meaning = f"{option['help']}; masked wherever it could be shown" if option["secret"] else option["help"]
+    meaning = f"{option['help']}; masked wherever it is shown" if option["secret"] else option["help"]
     return f"`{option['name']}`", option["type"], shown, meaning
 
 
@@ -110,7 +110,7 @@ class RequestConditionKeys(Generated):
         """Return a table of the fields of `RequestKeys`."""
         info = msgspec.inspect.type_info(RequestKeys)
         assert isinstance(info, msgspec.inspect.StructType)
-        return table(("key", "holds where"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+        return table(("key", "condition"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
 
 
 class DeliveryKeys(Generated):
@@ -180,7 +180,7 @@ class PrometheusMetrics(Generated):
         rows = [(*facts, "source", column) for column, facts in prometheus.OF_SOURCES.items()]
         rows += [(*facts, "alarm", column) for column, facts in prometheus.OF_ALARMS.items()]
         shown = [(f"`{name}`", f"`{{{_labels(label, column)}}}`", text) for name, text, label, column in rows]
-        yield from table(("metric", "labels", "what it counts"), shown)
+        yield from table(("metric", "labels", "meaning"), shown)
         yield ""
         yield from (f"- `{name}`: {text}" for name, text in prometheus.OF_MASTER.items())
 
@@ -213,7 +213,7 @@ class Reasons(Generated):
     def lines(self) -> Iterator[str]:
         """Return a table of the members of `Reason`."""
         comments = _comments("alarm_mw.model.types", "Reason")
-        return table(("reason", "why"), ((f"`{reason}`", comments[reason.name]) for reason in Reason))
+        return table(("reason", "meaning"), ((f"`{reason}`", comments[reason.name]) for reason in Reason))
 
 
 class CommandHelp(Generated):
@@ -236,7 +236,7 @@ class RuleSets(Generated):
     def lines(self) -> Iterator[str]:
         """Return a table of the rules."""
         rows = ((f"`{name}.{rule.name}`", rule.meaning) for name, rules in RULE_SETS.items() for rule in rules)
-        return table(("rule", "what has happened"), rows)
+        return table(("rule", "event"), rows)
 
 
 def _comments(module: str, scope: str) -> dict[str, str]:
@@ -252,7 +252,7 @@ class TemplateNames(Generated):
         """Return a table of the names."""
         rows = [(f"`{{{name}}}`", meaning) for name, (meaning, _) in templates.NAMES.items()]
         rows += [(f"`{{{group}.NAME}}`", meaning) for group, (meaning, _) in templates.GROUPS.items()]
-        return table(("name", "what it is"), rows)
+        return table(("name", "value"), rows)
 
 
 class TemplateFilters(Generated):
@@ -265,7 +265,7 @@ class TemplateFilters(Generated):
             (f"`{name}:{'80' if is_number else 'TEXT'}`", meaning)
             for name, (meaning, is_number, _) in templates.FILTERS_WITH.items()
         ]
-        return table(("filter", "what it makes of a value"), rows)
+        return table(("filter", "result"), rows)
 
 
 class Modules(Generated):
@@ -277,7 +277,7 @@ class Modules(Generated):
         for folder in sorted({file.parent for file in root.rglob("*.py")}):
             yield from ("", f"**{folder.relative_to(root.parent)}/**: {_first_line(folder / '__init__.py')}", "")
             files = sorted(file for file in folder.glob("*.py") if file.name != "__init__.py")
-            yield from table(("module", "what it is"), ((f"`{file.name}`", _first_line(file)) for file in files))
+            yield from table(("module", "subject"), ((f"`{file.name}`", _first_line(file)) for file in files))
 
 
 def _first_line(file: Path) -> str:

@@ -22,7 +22,7 @@ class TestedServers(Generated):
     def lines(self) -> Iterator[str]:
         """Return the table."""
         versions = pinned((REPOSITORY / "constraints.txt").read_text(encoding="utf-8"))
-        head = ("server", "version", "what happens to it", "command")
+        head = ("server", "version", "events", "command")
         yield from table(head, (cells(row, versions) for row in (*SERVERS, *PROGRAMS)))
 
 

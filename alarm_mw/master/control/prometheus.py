@@ -16,40 +16,40 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 #: The ledger's columns for each source: the metric's name and what it counts.
 OF_SOURCES: Mapping[str, tuple[str, str]] = {
-    "lines": ("alarm_mw_lines_total", "Lines that came in."),
-    "screened_out": ("alarm_mw_screened_out_total", "Lines that no rule matches."),
-    "matched": ("alarm_mw_matched_lines_total", "Lines that some rule matches, and alarms past the rules."),
-    "skipped": ("alarm_mw_skipped_total", "Lines that were not put to the rules, or excluded by one."),
-    "oversized": ("alarm_mw_oversized_total", "Lines of which only the first part was judged."),
-    "lost_bytes": ("alarm_mw_lost_bytes_total", "Bytes that our own output refused for good."),
+    "lines": ("alarm_mw_lines_total", "Lines received."),
+    "screened_out": ("alarm_mw_screened_out_total", "Lines that no rule matched."),
+    "matched": ("alarm_mw_matched_lines_total", "Lines that some rule matched, and alarms fired without a rule."),
+    "skipped": ("alarm_mw_skipped_total", "Lines that were not checked by the rules, or excluded by one."),
+    "oversized": ("alarm_mw_oversized_total", "Lines of which only the first part was checked."),
+    "lost_bytes": ("alarm_mw_lost_bytes_total", "Output bytes that could not be written."),
 }
 
 #: The same for each alarm.
 OF_ALARMS: Mapping[str, tuple[str, str]] = {
-    "matched": ("alarm_mw_matches_total", "What asked for this alarm."),
-    "digests": ("alarm_mw_digests_total", "Messages that tell of what was held back."),
-    "fired": ("alarm_mw_fired_total", "Firings that were to be delivered."),
-    "held_back": ("alarm_mw_held_back_total", "Firings that were not to be delivered."),
-    "delivered": ("alarm_mw_delivered_total", "Firings that were delivered."),
-    "waiting": ("alarm_mw_waiting", "Firings that wait in the outbox."),
+    "matched": ("alarm_mw_matches_total", "Matches and calls that asked for this alarm."),
+    "digests": ("alarm_mw_digests_total", "Messages that report what was held back."),
+    "fired": ("alarm_mw_fired_total", "Firings accepted for delivery."),
+    "held_back": ("alarm_mw_held_back_total", "Firings held back on purpose."),
+    "delivered": ("alarm_mw_delivered_total", "Firings delivered."),
+    "waiting": ("alarm_mw_waiting", "Firings waiting in the outbox."),
     "dead": ("alarm_mw_dead_letters_total", "Firings that could not be delivered."),
-    "dropped": ("alarm_mw_dropped_total", "Firings that were lost."),
-    "handed_over": ("alarm_mw_handed_over_total", "Firings that another alarm delivers in the place of this one."),
+    "dropped": ("alarm_mw_dropped_total", "Firings lost."),
+    "handed_over": ("alarm_mw_handed_over_total", "Firings that another alarm delivers instead of this one."),
     "delivered_again": (
         "alarm_mw_delivered_again_total",
-        "Delivered firings that may have come twice, since a master was killed.",
+        "Delivered firings that may have come twice because a master was killed.",
     ),
-    "taken_over": ("alarm_mw_taken_over_total", "Firings of other alarms that this one delivers."),
-    "retried": ("alarm_mw_retried_total", "Dead letters that were put back to be delivered."),
+    "taken_over": ("alarm_mw_taken_over_total", "Firings that this alarm delivers instead of another one."),
+    "retried": ("alarm_mw_retried_total", "Dead letters that were retried."),
 }
 
 #: Of the master.
 OF_MASTER: Mapping[str, str] = {
     "alarm_mw_imbalances": "Equations of the ledger that do not hold.",
-    "alarm_mw_findings": "What the master finds wrong with itself.",
+    "alarm_mw_findings": "Problems that the master finds in its self-check.",
     "alarm_mw_backlog": "Batches that wait for the rules.",
-    "alarm_mw_reloads": "How often the configuration was read again and taken over since the start.",
-    "alarm_mw_configuration_timestamp_seconds": "When the configuration in force was read.",
+    "alarm_mw_reloads": "Successful reloads of the configuration since the start.",
+    "alarm_mw_configuration_timestamp_seconds": "Time at which the current configuration was loaded.",
 }
 
 #: The application's own metrics are named so, with what Prometheus does not allow in a name replaced by ``_``.

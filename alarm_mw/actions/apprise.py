@@ -35,7 +35,7 @@ class AppriseOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `apprise` action can be told."""
 
     url: Annotated[
-        tuple[str, ...] | str, SECRET, Meta(description="an Apprise URL, or several: `ntfy://…`, `tgram://…`, …")
+        tuple[str, ...] | str, SECRET, Meta(description="an Apprise URL or a list of them: `ntfy://…`, `tgram://…`, …")
     ]
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ def _service(url: str) -> NotifyBase | None:
 
 
 class AppriseAction:
-    """Sends the message to services by Apprise, in a thread. One that failed is tried again, and the others are not."""
+    """Sends the message to services with Apprise. After a failure, only the services that failed are tried again."""
 
     Options: ClassVar[type[PluginOptions]] = AppriseOptions
     concurrency: ClassVar[int] = 1

@@ -22,15 +22,16 @@ class MuleOptions(PluginOptions, frozen=True, kw_only=True):
     has_texts: ClassVar[bool] = False
 
     mule: Annotated[
-        int, msgspec.Meta(ge=0, description="the mule's number, from 1; 0 is any, and so is one that does not exist")
+        int,
+        msgspec.Meta(ge=0, description="the mule's number, from 1; 0, or a number that does not exist, means any mule"),
     ] = 0
 
 
 class MuleAction:
-    """Hands the message to a mule, where `alarm_mw.mule_get_msg()` returns its very bytes.
+    """Passes the message to a mule, where `alarm_mw.mule_get_msg()` returns its exact bytes.
 
-    Delivered when the mule is done with it: when it asks for the next one. What a mule that was killed had not done is
-    given to its successor.
+    The message is delivered when the mule asks for the next one. If the mule is killed before that, its successor gets
+    the message.
     """
 
     Options: ClassVar[type[PluginOptions]] = MuleOptions

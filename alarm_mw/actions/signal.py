@@ -42,10 +42,10 @@ class SignalOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class SignalAction:
-    """Raises uWSGI's signal N: the handlers run in the processes that asked for it; or signals the server's process.
+    """Raises signal N as uWSGI does: handlers run in the processes that registered for it. Or signals the server.
 
-    In the master, the signal is sent as the blinker signal `alarm_mw.signals.uwsgi`. A signal is delivered when the
-    processes that it is for have taken it. One that nobody has asked for is a dead letter.
+    In the master, the blinker signal `alarm_mw.signals.uwsgi` is sent as well. A signal is delivered when its target
+    processes have accepted it. A signal that no process registered for becomes a dead letter.
     """
 
     Options: ClassVar[type[PluginOptions]] = SignalOptions

@@ -129,11 +129,11 @@ _OWN = "ALARM_MW_"
 class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
     """What the `speech` action can be told."""
 
-    voice: Annotated[str, Meta(description="the voice, as the program names it; its own choice if empty")] = ""
-    rate: Annotated[int, Meta(ge=0, le=1000, description="words a minute; 0 is the program's own choice")] = 0
+    voice: Annotated[str, Meta(description="the voice, as the program names it; the program's default if empty")] = ""
+    rate: Annotated[int, Meta(ge=0, le=1000, description="words per minute; 0 means the program's default")] = 0
     file: Annotated[str, Meta(description="a WAV file to write instead of speaking; the next message replaces it")] = ""
-    length: Annotated[int, Meta(ge=1, le=10_000, description="characters that are spoken; the rest is not")] = 250
-    timeout: Annotated[float, Meta(gt=0, description="seconds that a message may take; then it is cut off")] = 25.0
+    length: Annotated[int, Meta(ge=1, le=10_000, description="maximum number of characters that are spoken")] = 250
+    timeout: Annotated[float, Meta(gt=0, description="time limit of a message in seconds; then it is cut off")] = 25.0
 
     def __post_init__(self) -> None:
         """Check what would fail at the first alarm. Raises `MissingError` where no program speaks."""
@@ -154,10 +154,10 @@ class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class SpeechAction:
-    """Says the message aloud: `espeak-ng`, on macOS `say`, on Windows its own voice (SAPI).
+    """Speaks the message, with `espeak-ng`, on macOS with `say`, on Windows with its own voice (SAPI).
 
-    The message is on the program's standard input, without what a voice could take for a command. What could not be
-    said is not tried again: hours later it would only confuse.
+    The message is passed on the program's standard input, without anything that a voice could read as a command. A
+    failed message is not tried again, because hours later it would only confuse.
     """
 
     Options: ClassVar[type[PluginOptions]] = SpeechOptions

@@ -19,20 +19,20 @@ class MetricOptions(PluginOptions, frozen=True, kw_only=True):
     """The options of the monitor `metric`."""
 
     key: Annotated[str, msgspec.Meta(min_length=1, description="the metric's name")]
-    value: Annotated[int, msgspec.Meta(description="fires when the metric is as high, or higher")]
+    value: Annotated[int, msgspec.Meta(description="fires when the metric reaches or exceeds this value")]
     msg: Annotated[
         str,
-        msgspec.Meta(description="the message; `{value}` and `{rate}`, the growth in a second, are put in"),
+        msgspec.Meta(description="the message; `{value}` and `{rate}` (growth per second) are filled in"),
     ] = ""
-    reset: Annotated[int | None, msgspec.Meta(description="what the application's metric is set to then")] = None
+    reset: Annotated[int | None, msgspec.Meta(description="value to which the application's metric is then set")] = None
     rate: Annotated[
         float,
-        msgspec.Meta(ge=0, description="seconds after which it fires again while the value is reached; 0: fire once"),
+        msgspec.Meta(ge=0, description="seconds after which it fires again while the value is reached; 0 means once"),
     ] = 0.0
     over: Annotated[
-        str, msgspec.Meta(description="the message when the metric has come down by itself; none if empty")
+        str, msgspec.Meta(description="the message when the metric has come down by itself; no message if empty")
     ] = ""
-    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two looks")] = 1.0
+    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two checks")] = 1.0
 
     def __post_init__(self) -> None:
         """Check that `reset` names a metric that can be set."""

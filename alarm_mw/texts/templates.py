@@ -113,8 +113,8 @@ FILTERS_WITH: dict[str, tuple[str, bool, Callable[[str, str], str]]] = {
     "truncate": ("cut to this number of characters", True, _truncate),
     "lines": ("cut to this number of lines", True, _lines),
     "default": ("this text if the value is empty", False, lambda value, text: value or text),
-    "prefix": ("this text in front, unless the value is empty", False, lambda value, text: f"{text}{value}" if value else ""),
-    "suffix": ("this text behind, unless the value is empty", False, lambda value, text: f"{value}{text}" if value else ""),
+    "prefix": ("this text before it, unless it is empty", False, lambda value, text: f"{text}{value}" if value else ""),
+    "suffix": ("this text after it, unless it is empty", False, lambda value, text: f"{value}{text}" if value else ""),
 }
 
 

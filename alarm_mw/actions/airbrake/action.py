@@ -30,16 +30,20 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
     has_texts: ClassVar[bool] = False
 
-    url: Annotated[str, SECRET, Meta(description="where notices go: `http://` or `https://`")]
-    apikey: Annotated[str, SECRET, Meta(description="the project's key; of v3 it may be the URL's `key`")] = ""
-    env: Annotated[str, Meta(description="name of the environment, such as `production`; the version if empty")] = ""
-    subject: Annotated[str, Meta(description="the error's message where the line has no backtrace")] = ""
-    api: Annotated[
-        Literal["", "v2", "v3"], Meta(description="`v2` is XML, `v3` JSON; by the URL if empty: `/api/v3/` is v3")
+    url: Annotated[str, SECRET, Meta(description="the receiver of notices: `http://` or `https://`")]
+    apikey: Annotated[
+        str, SECRET, Meta(description="the project's key; with v3 it may be the parameter `key` of the URL")
     ] = ""
-    timeout: Annotated[Seconds, Meta(description="seconds that a whole request may take; 0 is no limit")] = 4.0
-    conn_timeout: Annotated[Seconds, Meta(description="seconds that connecting may take; 0 is no limit")] = 4.0
-    ssl: Annotated[bool, Meta(description="accepted, as in uWSGI; an `https://` URL is what asks for TLS")] = False
+    env: Annotated[str, Meta(description="name of the environment, such as `production`; the version if empty")] = ""
+    subject: Annotated[str, Meta(description="the error's message if the line has no backtrace")] = ""
+    api: Annotated[
+        Literal["", "v2", "v3"], Meta(description="`v2` is XML, `v3` is JSON; if empty, a URL with `/api/v3/` is v3")
+    ] = ""
+    timeout: Annotated[Seconds, Meta(description="time limit of a request in seconds; 0 means no limit")] = 4.0
+    conn_timeout: Annotated[Seconds, Meta(description="time limit of connecting in seconds; 0 means no limit")] = 4.0
+    ssl: Annotated[bool, Meta(description="accepted as in uWSGI, without effect; an `https://` URL selects TLS")] = (
+        False
+    )
     ssl_insecure: Annotated[bool, Meta(description="accept any certificate")] = False
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
 
@@ -67,9 +71,9 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class AirbrakeAction:
-    """Reports the message as an error, with the frames of the backtrace that it holds.
+    """Reports the message as an error, with the frames of its backtrace.
 
-    A crash of C, a Python traceback and a dump of `faulthandler` are understood.
+    Crashes of C code, Python tracebacks and dumps of `faulthandler` are recognized.
     """
 
     Options: ClassVar[type[PluginOptions]] = AirbrakeOptions

@@ -55,11 +55,13 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
 
     is_unlimited_in_uwsgi: ClassVar[bool] = True
 
-    command: Annotated[str, msgspec.Meta(description="what `/bin/sh -c` runs; the message is on its standard input")]
+    command: Annotated[
+        str, msgspec.Meta(description="the command for `/bin/sh -c`; the message is on its standard input")
+    ]
     retry_on: Annotated[
         tuple[int | Literal["signal"], ...] | Literal["any"],
         msgspec.Meta(
-            description="exit statuses after which the command runs again, `signal` for the death by one, or `any`"
+            description="exit statuses after which the command runs again; `signal` for a death by a signal; or `any`"
         ),
     ] = (os.EX_TEMPFAIL, "signal")
 
@@ -81,12 +83,9 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class CmdAction:
-    """Runs a shell command: the message on stdin and nowhere else, facts of the alarm in ``ALARM_…`` variables.
+    """Runs a shell command with the message on its standard input and the facts in ``ALARM_…`` variables.
 
-    Exit status 0 is delivered. Any other is a failure. What is tried again says `retry_on`, by default 75
-    (``EX_TEMPFAIL`` of sysexits.h), for a command may have done half of its work before it failed, so running it twice
-    must be its own wish; and the death by a signal, since that is the machine's doing (memory ran out, a shutdown), and
-    not the command's verdict. Not 126 and 127: a file that cannot be run or is not there needs a person.
+    Exit status 0 means delivered, any other status a failure. `retry_on` says which of them are retried.
     """
 
     Options: ClassVar[type[PluginOptions]] = CmdOptions

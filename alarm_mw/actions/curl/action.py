@@ -31,9 +31,9 @@ class Sender(Protocol):
 
 
 class CurlAction:
-    """Sends the message with one request, PUT unless told otherwise, or with one mail; by libcurl whatever else it can.
+    """Calls a webhook, sends an email, or uses any other protocol that libcurl supports.
 
-    The firing's id goes with it, as ``Idempotency-Key`` or ``Message-ID``, so that a receiver can tell a retry.
+    The firing's id is sent as ``Idempotency-Key`` or ``Message-ID``, so that a receiver can recognize a retry.
     """
 
     Options: ClassVar[type[PluginOptions]] = CurlOptions

@@ -57,27 +57,31 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
 
     url: Annotated[
-        str, SECRET, Meta(description="where to: `http://`, `https://`, `smtp://`, `smtps://`, or another of curl's")
+        str,
+        SECRET,
+        Meta(description="the receiver: `http://`, `https://`, `smtp://`, `smtps://`, or another scheme of curl"),
     ]
     method: Annotated[
         str, Meta(description="the HTTP method, sent as written; `PUT` if empty, `POST` with a `format`")
     ] = ""
-    auth_user: Annotated[str, Meta(description="user name; the URL's own if empty")] = ""
+    auth_user: Annotated[str, Meta(description="user name; if empty, the one in the URL")] = ""
     auth_pass: Annotated[str, SECRET, Meta(description="password")] = ""
-    timeout: Annotated[Seconds, Meta(description="seconds that a whole request may take; 0 is no limit")] = 4.0
-    conn_timeout: Annotated[Seconds, Meta(description="seconds that connecting may take; 0 is no limit")] = 4.0
-    ssl: Annotated[bool, Meta(description="mail, FTP: insist on STARTTLS")] = False
+    timeout: Annotated[Seconds, Meta(description="time limit of a request in seconds; 0 means no limit")] = 4.0
+    conn_timeout: Annotated[Seconds, Meta(description="time limit of connecting in seconds; 0 means no limit")] = 4.0
+    ssl: Annotated[bool, Meta(description="email and FTP: require STARTTLS")] = False
     ssl_insecure: Annotated[bool, Meta(description="accept any certificate")] = False
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
-    subject: Annotated[str, Meta(description="subject of the mail; over HTTP a `Subject:` line before the message")] = (
-        ""
-    )
-    mail_from: Annotated[str, Meta(description="the mail's sender")] = ""
+    subject: Annotated[
+        str, Meta(description="subject of the email; with HTTP a `Subject:` line before the message")
+    ] = ""
+    mail_from: Annotated[str, Meta(description="sender of the email")] = ""
     mail_to: Annotated[
-        tuple[str, ...], Meta(description="recipients of the mail; over HTTP a `To:` line before the message")
+        tuple[str, ...], Meta(description="recipients of the email; with HTTP a `To:` line before the message")
     ] = ()
-    headers: Annotated[dict[str, str], SECRET, Meta(description="more HTTP headers")] = field(default_factory=dict)
-    format: Annotated[Format, Meta(description="the form that the receiver wants")] = ""
+    headers: Annotated[dict[str, str], SECRET, Meta(description="additional HTTP headers")] = field(
+        default_factory=dict
+    )
+    format: Annotated[Format, Meta(description="the format that the receiver expects")] = ""
     key: Annotated[str, SECRET, Meta(description="PagerDuty's routing key, or Opsgenie's API key")] = ""
     json: Annotated[
         dict[str, object] | list[object] | str,

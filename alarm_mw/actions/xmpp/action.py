@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class XmppAction:
-    """Sends the message to accounts and rooms, and says it is delivered when the server has it.
+    """Sends the message to Jabber (XMPP) accounts and rooms. It is delivered when the server has accepted it.
 
-    It logs in at the start and stays online, so that the account's presence tells whether the application runs; it
-    comes back by itself when the server was away.
+    The account logs in at the start and stays online, so that its presence shows whether the application runs. It
+    reconnects by itself.
     """
 
     Options: ClassVar[type[PluginOptions]] = XmppOptions

@@ -21,16 +21,16 @@ class XmppOptions(PluginOptions, frozen=True, kw_only=True):
     password: Annotated[str, SECRET, Meta(description="the account's password")]
     to: Annotated[tuple[str, ...], Meta(description="accounts that get the message")] = ()
     rooms: Annotated[tuple[str, ...], Meta(description="rooms that get the message: `room@domain`")] = ()
-    nick: Annotated[str, Meta(description="name in the rooms; the account's own if empty")] = ""
-    resource: Annotated[str, Meta(description="resource; the server chooses if empty")] = ""
+    nick: Annotated[str, Meta(description="name in the rooms; the account's name if empty")] = ""
+    resource: Annotated[str, Meta(description="resource; chosen by the server if empty")] = ""
     host: Annotated[str, Meta(description="server to connect to; found by DNS if empty")] = ""
     port: Annotated[int, Meta(ge=0, le=65535, description="TCP port; 0 is 5222, or 5223 with `tls=direct`")] = 0
     tls: Annotated[
         Literal["required", "direct", "optional", "off"],
-        Meta(description="`required`: STARTTLS or nothing; `direct`: TLS from the first byte; `optional`; `off`"),
+        Meta(description="`required`: STARTTLS only; `direct`: TLS from the first byte; `optional`; `off`"),
     ] = "required"
     tls_verify: Annotated[bool, Meta(description="whether the server's certificate must be trusted")] = True
-    ssl_insecure: Annotated[bool, Meta(description="the opposite of `tls_verify`, as `curl` calls it")] = False
+    ssl_insecure: Annotated[bool, Meta(description="the opposite of `tls_verify`, as in `curl`")] = False
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
 
     def __post_init__(self) -> None:

@@ -111,10 +111,12 @@ class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
 
     sockets: Annotated[
         tuple[str, ...],
-        msgspec.Meta(description="`ADDRESS:PORT`, `:PORT`, path or `@NAME` of each; by default all of the server's"),
+        msgspec.Meta(
+            description="`ADDRESS:PORT`, `:PORT`, path or `@NAME` of each socket; by default all of the server's"
+        ),
     ] = ()
-    percent: Annotated[int, msgspec.Meta(ge=1, le=100, description="how full a queue has to be")] = 100
-    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two looks")] = 1.0
+    percent: Annotated[int, msgspec.Meta(ge=1, le=100, description="fill level in percent at which it fires")] = 100
+    interval: Annotated[float, msgspec.Meta(ge=0.01, le=3600, description="seconds between two checks")] = 1.0
 
     def __post_init__(self) -> None:
         """Check that the names can be those of sockets."""
@@ -123,10 +125,10 @@ class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class BacklogMonitor:
-    """Fires when a listen queue is full, and once more when that is over.
+    """Fires when a listen queue is full, and again when that is over.
 
-    Beyond that the kernel turns clients away. The sockets are those at which the server's processes listen, TCP or
-    unix, found by themselves; in process, those of this process and its children. Named ones may be anybody's.
+    A full queue rejects clients. By default all TCP and unix sockets on which the server's processes
+    listen are monitored; in process, those of this process and its children. Named sockets may belong to any process.
     """
 
     Options: ClassVar[type[PluginOptions]] = BacklogOptions

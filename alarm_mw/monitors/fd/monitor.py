@@ -19,15 +19,15 @@ _PATH = re.compile(r"(.*/.*?)(?::(\d{1,9}))?")
 class FdOptions(PluginOptions, frozen=True, kw_only=True):
     """The options of the monitor `fd`."""
 
-    message: Annotated[str, msgspec.Meta(min_length=1, description="what the alarm says")]
+    message: Annotated[str, msgspec.Meta(min_length=1, description="the message of the alarm")]
     fd: Annotated[
         int | None, msgspec.Meta(description="the number of a descriptor that is open when the program starts")
     ] = None
     path: Annotated[
-        str | None, msgspec.Meta(description="in the place of `fd`: a FIFO, a unix socket, a device or a file")
+        str | None, msgspec.Meta(description="instead of `fd`: a FIFO, a unix socket, a device or a file")
     ] = None
     bytes: Annotated[
-        int | None, msgspec.Meta(description="how much is read for each alarm; 1 by default, 8 of an eventfd")
+        int | None, msgspec.Meta(description="bytes to read for each alarm; 1 by default, 8 for an eventfd")
     ] = None
 
     def __post_init__(self) -> None:
@@ -50,8 +50,9 @@ class FdOptions(PluginOptions, frozen=True, kw_only=True):
 class FdMonitor:
     """Fires each time data can be read, and reads it. Several monitors may watch one descriptor.
 
-    At its end, or when reading fails, this is logged, and a number is watched no more; what has a path is opened again
-    after a pause. A FIFO does not end when its last writer leaves. A regular file is readable when it has grown.
+    At the end of the data, or if reading fails, a message is logged. A descriptor is then no longer watched; a path is
+    opened again after a pause. A FIFO does not end when its last writer leaves. A regular file is readable when it has
+    grown.
     """
 
     Options: ClassVar[type[PluginOptions]] = FdOptions

@@ -21,17 +21,19 @@ class SegfaultOptions(PluginOptions, frozen=True, kw_only=True):
 
     signals: Annotated[
         tuple[str, ...],
-        msgspec.Meta(description="the signals of which a process must have died; `SIGKILL` may be among them"),
+        msgspec.Meta(description="the fatal signals that count; may include `SIGKILL`"),
     ] = SIGNALS
     out_of_memory: Annotated[
-        bool, msgspec.Meta(description="fires when the kernel has killed a process because memory ran out")
+        bool, msgspec.Meta(description="fire when the kernel killed a process because memory ran out")
     ] = True
     exits: Annotated[
         Literal["none", "server", "all"],
-        msgspec.Meta(description="whose exit status other than 0 fires: nobody's, the server's own, any process's"),
+        msgspec.Meta(description="whose nonzero exit status fires: nobody's, the server's own, or any process's"),
     ] = "server"
-    threads: Annotated[int, msgspec.Meta(ge=1, description="how many threads are shown, the guilty one first")] = 50
-    frames: Annotated[int, msgspec.Meta(ge=1, description="how many frames of a thread are shown")] = 50
+    threads: Annotated[
+        int, msgspec.Meta(ge=1, description="maximum number of threads shown, the crashed one first")
+    ] = 50
+    frames: Annotated[int, msgspec.Meta(ge=1, description="maximum number of frames shown per thread")] = 50
 
     def __post_init__(self) -> None:
         """Check the signals' names."""

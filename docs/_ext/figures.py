@@ -18,7 +18,8 @@ from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
-from alarm_mw.master.streams.intake import PATIENCE, WAITING
+from alarm_mw.master.streams.intake import PATIENCE
+from alarm_mw.master.streams.late import WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import carrier

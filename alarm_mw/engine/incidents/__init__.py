@@ -1,0 +1,6 @@
+"""Incidents: rules with a life, from the first match to the end. Pure.
+
+- `incident`: the values: an incident, what each alarm was last told of it, the marks that hold messages back.
+- `reconcile`: compares an incident with what each alarm was told, and returns what must be sent now.
+- `tracker`: finds the incident of a match, moves it through its states, and keeps its deadlines.
+"""

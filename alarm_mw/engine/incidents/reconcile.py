@@ -1,0 +1,136 @@
+"""Compares an incident with what each alarm was last told of it, and returns what must be sent now. Pure.
+
+It runs at every event and at every deadline. Silences that end, restarts and repeated resolve lines need no code of
+their own: whatever the reason for looking again, the answer follows from the state and from what was told.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
+
+
+class Notification(NamedTuple):
+    """A message about an incident, to be sent to one alarm now."""
+
+    #: Identifies the message: the same when it is made again after a crash.
+    id: str
+    alarm: str
+    status: Status
+
+
+class Held(NamedTuple):
+    """A message that a mark holds back."""
+
+    alarm: str
+    mark: Mark
+
+
+class Outcome(NamedTuple):
+    """What follows from an incident's state."""
+
+    notifications: tuple[Notification, ...] = ()
+    #: Messages that a mark holds back, each reported once.
+    held: tuple[Held, ...] = ()
+    #: When something changes without another event; None where nothing does.
+    due: float | None = None
+
+
+class _Decision(NamedTuple):
+    """What follows for one alarm."""
+
+    status: Status | None = None
+    mark: Mark | None = None
+    due: float | None = None
+
+
+_NOTHING = _Decision()
+
+
+def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
+    """Return what each alarm must be told now, and note in `incident` that it was told.
+
+    The caller writes the incident and the messages in one transaction, or neither.
+    """
+    notifications: list[Notification] = []
+    held: list[Held] = []
+    due: list[float] = []
+    for step in _steps(incident):
+        decision = _decide(incident, step, marks, now)
+        if decision.due is not None:
+            due.append(decision.due)
+        if decision.mark is None:
+            incident.held.pop(step.alarm, None)
+        elif incident.held.get(step.alarm) is not decision.mark:
+            incident.held[step.alarm] = decision.mark
+            held.append(Held(step.alarm, decision.mark))
+        if decision.status is not None:
+            incident.sequence += 1
+            incident.notified[step.alarm] = Notified(decision.status, incident.episode, now)
+            name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
+            notifications.append(Notification(name, step.alarm, decision.status))
+    return Outcome(tuple(notifications), tuple(held), min(due, default=None))
+
+
+def _steps(incident: Incident) -> list[Step]:
+    """Return the first step of each alarm: it is told once, however often the escalation names it."""
+    steps: dict[str, Step] = {}
+    for step in incident.steps:
+        earlier = steps.get(step.alarm)
+        if earlier is None or step.after < earlier.after:
+            steps[step.alarm] = step
+    return list(steps.values())
+
+
+def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
+    told = incident.notified.get(step.alarm)
+    if incident.state is State.RESOLVED:
+        return _end(step, told, marks, now)
+    if incident.state is not State.FIRING:
+        return _NOTHING
+    if marks.flapping:
+        return _flapping(step, told, marks, now)
+    if told is None or not told.is_open or told.episode != incident.episode:
+        return _begin(incident, step, marks, now)
+    if not step.repeat_interval:
+        return _NOTHING
+    return _unless_marked(Status.REMINDER, told.time + step.repeat_interval, step, marks, now)
+
+
+def _begin(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
+    status = Status.ESCALATED if step.after else Status.FIRING
+    return _unless_marked(status, incident.fired + step.after, step, marks, now)
+
+
+def _unless_marked(status: Status, when: float, step: Step, marks: Marks, now: float) -> _Decision:
+    """Send a message at `when`, unless a mark holds it back then."""
+    if now < when:
+        return _Decision(due=when)
+    found = marks.of(step.alarm, now)
+    return _Decision(status) if found is None else _Decision(mark=found[0], due=found[1])
+
+
+def _flapping(step: Step, told: Notified | None, marks: Marks, now: float) -> _Decision:
+    """Say once that it flaps, to those who would be told of each episode."""
+    if told is not None and told.status is Status.FLAPPING:
+        return _Decision(mark=Mark.FLAPPING)
+    found = marks.of(step.alarm, now)
+    if found is not None and found[0] is not Mark.FLAPPING:
+        return _Decision(mark=found[0], due=found[1])
+    return _NOTHING if step.after and told is None else _Decision(Status.FLAPPING)
+
+
+def _end(step: Step, told: Notified | None, marks: Marks, now: float) -> _Decision:
+    """Tell the end to those who were told the beginning.
+
+    Neither silence nor inhibition nor acknowledgement holds the end back: whoever was woken learns that it is over.
+    It waits for the end of a mute interval, and of the flapping.
+    """
+    if told is None or not told.is_open:
+        return _NOTHING
+    if marks.flapping:
+        return _Decision(mark=Mark.FLAPPING)
+    if marks.muted_until > now:
+        return _Decision(mark=Mark.MUTED, due=marks.muted_until)
+    return _Decision(Status.RESOLVED) if step.send_resolved else _NOTHING

@@ -1,0 +1,288 @@
+"""Finds the incident of a match, moves incidents through their states, and keeps their deadlines.
+
+`now` is in seconds since the epoch of a clock that never jumps and that goes on over restarts: clock steps move no
+deadline. Every method that changes an incident returns a `Change`, which the caller writes down together with the
+messages in one transaction.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from alarm_mw.engine.incidents.incident import (
+    OTHER,
+    Acknowledgement,
+    EndedBy,
+    Incident,
+    Key,
+    Marks,
+    State,
+    Step,
+    incident_id,
+)
+from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
+
+
+class Flap(msgspec.Struct, frozen=True):
+    """How many changes between firing and resolved, within how many seconds, are flapping."""
+
+    count: int
+    within: float
+
+
+class IncidentRule(msgspec.Struct, frozen=True):
+    """What a rule with a life says of its incidents."""
+
+    name: str
+    #: The alarms, with their escalation.
+    steps: tuple[Step, ...]
+    #: Fires at the last of so many matches of one key …
+    count: int = 1
+    #: … within so many seconds.
+    within: float = 0.0
+    #: Seconds without a match after which it is resolved; 0: never.
+    resolve_after: float = 0.0
+    #: Seconds that it goes on firing after what resolves it, unless it matches again.
+    keep_firing_for: float = 0.0
+    labels: Mapping[str, str] = {}
+    flap: Flap | None = None
+    #: How many incidents it may have. The one that was quiet for the longest makes room; where none is, matches of
+    #: further keys count for one incident, `OTHER`.
+    max_keys: int = 10_000
+
+
+class Change(NamedTuple):
+    """An incident that has changed, and the messages that follow."""
+
+    incident: Incident
+    outcome: Outcome
+    #: The match counts for the incident "other", since its rule has too many keys.
+    is_overflow: bool = False
+    #: The incident that made room for it: it was over, or had not begun to fire.
+    evicted: str = ""
+
+
+def _unmarked(_: Incident, __: float) -> Marks:
+    return Marks()
+
+
+class Tracker:
+    """The incidents of a configuration. Belongs to one thread; bounded by the rules' `max_keys`."""
+
+    def __init__(
+        self,
+        rules: Iterable[IncidentRule],
+        incidents: Iterable[Incident] = (),
+        marks: Callable[[Incident, float], Marks] = _unmarked,
+    ) -> None:
+        """Go on with `incidents` of a former tracker; `marks` says what holds an incident's messages back.
+
+        Call `start` before anything else.
+        """
+        self._rules = {rule.name: rule for rule in rules}
+        self._marks = marks
+        self._incidents = {incident.id: incident for incident in incidents}
+        self._serial = max((incident.serial for incident in self._incidents.values()), default=0)
+        #: How many incidents each rule has, and those that may be evicted, the one that was quiet for longest first.
+        self._keys: dict[str, int] = {}
+        self._evictable: dict[str, dict[str, None]] = {}
+        #: When each incident is to be looked at next; what stands in the heap and not here is void.
+        self._due: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        for incident in self._incidents.values():
+            self._keys[incident.rule] = self._keys.get(incident.rule, 0) + 1
+
+    def start(self, now: float) -> list[Change]:
+        """Resolve the incidents of rules that are gone, and look at all others: their rules may have changed."""
+        return [
+            self._end(incident, EndedBy.REMOVED, now)
+            if incident.is_open and incident.rule not in self._rules
+            else self._look(incident, now)
+            for incident in list(self._incidents.values())
+        ]
+
+    def __iter__(self) -> Iterator[Incident]:
+        return iter(list(self._incidents.values()))
+
+    def get(self, incident: str) -> Incident | None:
+        """Return the incident of this id."""
+        return self._incidents.get(incident)
+
+    def match(self, rule: str, key: Key, now: float, n: int = 1) -> Change:
+        """Count `n` matches of a rule for a key; open its incident, or the next episode, where that is enough."""
+        incident, is_overflow, evicted = self._find(self._rules[rule], key, now)
+        incident.ends = None
+        if incident.state is State.RESOLVED:
+            incident.state, incident.count, incident.pending = State.PENDING, 0, []
+        if not incident.count:
+            incident.opened = now
+        incident.count += n
+        incident.last = now
+        if incident.state is State.PENDING and self._reaches_count(incident, now, n):
+            self._fire(incident, now)
+        return self._look(incident, now)._replace(is_overflow=is_overflow, evicted=evicted)
+
+    def resolve(self, rule: str, key: Key, now: float) -> Change | None:
+        """End the incident of a key, where one is open, by what its rule says that it is over."""
+        incident = self._incidents.get(incident_id(rule, key))
+        if incident is None or not incident.is_open:
+            return None
+        keep = self._rules[rule].keep_firing_for
+        if not keep:
+            return self._end(incident, EndedBy.LINE, now)
+        if incident.ends is None:
+            incident.ends = now + keep
+        return self._look(incident, now)
+
+    def resolve_by_hand(self, incident: str, now: float) -> Change | None:
+        """End an open incident, by the word of an operator."""
+        found = self._incidents.get(incident)
+        return self._end(found, EndedBy.OPERATOR, now) if found is not None and found.is_open else None
+
+    def acknowledge(self, incident: str, ack: Acknowledgement | None, now: float) -> Change | None:
+        """Take on an open incident's episode, or, with None, give it back."""
+        found = self._incidents.get(incident)
+        if found is None or not found.is_open:
+            return None
+        found.ack = ack
+        return self._look(found, now)
+
+    def look(self, now: float, *, at: Iterable[Incident] | None = None) -> list[Change]:
+        """Look at incidents whose marks may have changed: a silence begins or ends, another incident inhibits them."""
+        return [self._look(incident, now) for incident in (self if at is None else at)]
+
+    def due(self) -> float | None:
+        """Return when `tick` has something to do, None where it has not."""
+        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        return self._heap[0][0] if self._heap else None
+
+    def tick(self, now: float) -> list[Change]:
+        """Do what is due."""
+        changes = []
+        while (due := self.due()) is not None and due <= now:
+            _, name = heapq.heappop(self._heap)
+            del self._due[name]
+            changes.append(self._tick(self._incidents[name], now))
+        return changes
+
+    def postpone(self, seconds: float) -> None:
+        """Move the deadlines by which silence is observed: this long, nothing could be observed."""
+        for incident in self._incidents.values():
+            incident.last += seconds
+
+    # One incident
+
+    def _find(self, rule: IncidentRule, key: Key, now: float) -> tuple[Incident, bool, str]:
+        """Return the incident of a key, whether it is "other" in its place, and which one made room for it."""
+        name, evicted = incident_id(rule.name, key), ""
+        if (found := self._incidents.get(name)) is not None:
+            return found, False, evicted
+        if self._keys.get(rule.name, 0) >= rule.max_keys:
+            evicted = self._evict(rule.name)
+            if not evicted:
+                key = OTHER
+                name = incident_id(rule.name, key)
+                if (found := self._incidents.get(name)) is not None:
+                    return found, True, evicted
+        self._serial = max(self._serial + 1, int(now * 1e6))
+        self._incidents[name] = Incident(name, self._serial, rule.name, key, {**rule.labels, **dict(key)})
+        self._keys[rule.name] = self._keys.get(rule.name, 0) + 1
+        return self._incidents[name], key is OTHER, evicted
+
+    def _evict(self, rule: str) -> str:
+        """Forget the incident that was quiet for the longest, and return its id; empty where all are open."""
+        name = next(iter(self._evictable.get(rule, ())), "")
+        if name:
+            del self._evictable[rule][name], self._incidents[name]
+            self._due.pop(name, None)
+            self._keys[rule] -= 1
+        return name
+
+    def _note_use(self, incident: Incident) -> None:
+        """Put an incident that may be evicted behind the others, and keep one that is open."""
+        evictable = self._evictable.setdefault(incident.rule, {})
+        evictable.pop(incident.id, None)
+        if not incident.is_open and not any(told.is_open for told in incident.notified.values()):
+            evictable[incident.id] = None
+
+    def _reaches_count(self, incident: Incident, now: float, n: int) -> bool:
+        rule = self._rules[incident.rule]
+        if rule.count <= 1:
+            return True
+        recent = [time for time in incident.pending if now - time < rule.within] + [now] * min(n, rule.count)
+        incident.pending = recent[-rule.count :]
+        return len(incident.pending) >= rule.count
+
+    def _fire(self, incident: Incident, now: float) -> None:
+        rule = self._rules[incident.rule]
+        incident.state = State.FIRING
+        incident.episode += 1
+        incident.fired = now
+        incident.ended = incident.ended_by = incident.ack = None
+        incident.steps, incident.pending = rule.steps, []
+        self._note_transition(incident, now)
+
+    def _end(self, incident: Incident, by: EndedBy, now: float) -> Change:
+        incident.state = State.RESOLVED
+        incident.ends, incident.ended, incident.ended_by, incident.ack = None, now, by, None
+        self._note_transition(incident, now)
+        return self._look(incident, now)
+
+    def _note_transition(self, incident: Incident, now: float) -> None:
+        rule = self._rules.get(incident.rule)
+        if rule is None or rule.flap is None:
+            incident.transitions = []
+            return
+        recent = [time for time in incident.transitions if now - time < rule.flap.within]
+        incident.transitions = [*recent, now][-rule.flap.count :]
+        if len(incident.transitions) >= rule.flap.count and incident.flapping_since is None:
+            incident.flapping_since = now
+
+    def _tick(self, incident: Incident, now: float) -> Change:
+        if incident.ends is not None and incident.ends <= now:
+            return self._end(incident, EndedBy.LINE, now)
+        timeout = self._timeout(incident)
+        if timeout is not None and timeout <= now:
+            return self._end(incident, EndedBy.TIMEOUT, now)
+        return self._look(incident, now)
+
+    def _timeout(self, incident: Incident) -> float | None:
+        rule = self._rules.get(incident.rule)
+        if rule is None or not rule.resolve_after or not incident.is_open:
+            return None
+        return incident.last + rule.resolve_after
+
+    def _flapping_until(self, incident: Incident) -> float | None:
+        """Return when an incident that flaps is quiet, unless it changes before."""
+        rule = self._rules.get(incident.rule)
+        if incident.flapping_since is None or rule is None or rule.flap is None or not incident.transitions:
+            return None
+        return incident.transitions[-1] + rule.flap.within
+
+    def _look(self, incident: Incident, now: float) -> Change:
+        """Find out what follows from the incident's state, and when to look again."""
+        quiet = self._flapping_until(incident)
+        if quiet is None or quiet <= now:
+            incident.flapping_since = quiet = None
+        marks = msgspec.structs.replace(
+            self._marks(incident, now),
+            flapping=quiet is not None,
+            acknowledged_until=incident.ack.until if incident.ack is not None else 0.0,
+        )
+        outcome = reconcile(incident, marks, now)
+        self._note_use(incident)
+        times = (outcome.due, quiet, self._timeout(incident), incident.ends)
+        self._schedule(incident, min((time for time in times if time is not None), default=None))
+        return Change(incident, outcome)
+
+    def _schedule(self, incident: Incident, due: float | None) -> None:
+        if due is None:
+            self._due.pop(incident.id, None)
+        elif self._due.get(incident.id) != due:
+            self._due[incident.id] = due
+            heapq.heappush(self._heap, (due, incident.id))

@@ -26,8 +26,8 @@ from alarm_mw.config.tables.tables import MONITOR_KEYS
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
-from alarm_mw.engine.ledger import AlarmRow, SourceRow
-from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_SOURCES
+from alarm_mw.engine.ledger import AlarmRow, RuleRow, SourceRow
+from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_RULES, OF_SOURCES
 from alarm_mw.model.types import Reason
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -90,13 +90,17 @@ def test_every_reason_is_explained(reason: Reason, built: dict[str, str]) -> Non
     assert row.split("|")[2].strip()
 
 
-@pytest.mark.parametrize("column", [*SourceRow.__annotations__, *AlarmRow.__annotations__])
+@pytest.mark.parametrize("column", [*SourceRow.__annotations__, *AlarmRow.__annotations__, *RuleRow.__annotations__])
 def test_every_column_of_the_ledger_is_explained(column: str, built: dict[str, str]) -> None:
     """The page on the ledger names each of its columns."""
     assert f'"{column}"' in built["ledger"]
 
 
-METRICS = [*(name for name, _ in (*OF_SOURCES.values(), *OF_ALARMS.values())), *OF_MASTER, "alarm_mw_build_info"]
+METRICS = [
+    *(name for name, _ in (*OF_SOURCES.values(), *OF_ALARMS.values(), *OF_RULES.values())),
+    *OF_MASTER,
+    "alarm_mw_build_info",
+]
 
 
 @pytest.mark.parametrize("metric", METRICS)

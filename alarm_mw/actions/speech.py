@@ -213,7 +213,7 @@ class SpeechAction:
 def _spoken(firing: Firing, context: ActionContext) -> bytes:
     """Return what is said: the alarm's text, else the title alone, for nobody listens to a traceback."""
     if context.texts is None:
-        return firing.message
+        return texts.said(firing)
     message = texts.message_for(firing, context)
     return (message.own_text() or message.title()).encode()
 

@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable, Sequence
 
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.settings import Settings, limits_of
+from alarm_mw.config.settings import Notify, Settings, limits_of
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import read_rate
 from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.types import IncidentOptions, Rule
 from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.system.forks import held_off
 
 
-def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
+def has_incidents(settings: Settings) -> bool:
+    """Return whether some rule has incidents."""
+    return any(rule.incident is not None for rule in settings.rules)
+
+
+def engine_of(settings: Settings, memory: Memory | None = None, clock: Callable[[], float] | None = None) -> Engine:
     """Return a new engine with its prefilter; takes some tenths of a second for a thousand rules that are new.
 
-    `memory` is that of the engine before it.
+    `memory` is that of the engine before it. `clock` is the one of incidents, be it that there are only earlier ones.
     """
     rules = LiteralCache.of_user(os.environ).compiled(settings.rules)
-    return Engine(
+    engine = Engine(
         rules,
         Prefilter(rules),
         [alarm.name for alarm in settings.alarms],
@@ -28,4 +38,44 @@ def engine_of(settings: Settings, memory: Memory | None = None) -> Engine:
         alarm_rate=None if settings.alarm_rate is None else read_rate(settings.alarm_rate),
         limits={alarm.name: limits_of(alarm) for alarm in settings.alarms},
         memory=memory,
+    )
+    if clock is not None or has_incidents(settings):
+        _add_incidents(engine, settings, rules, clock or time.time)
+    return engine
+
+
+def _add_incidents(
+    engine: Engine, settings: Settings, rules: Sequence[CompiledRule], clock: Callable[[], float]
+) -> None:
+    with held_off():  # few configurations have some
+        from alarm_mw.engine.incidents.incident import Step  # noqa: PLC0415
+        from alarm_mw.engine.incidents.incidents import Incidents  # noqa: PLC0415
+        from alarm_mw.engine.incidents.tracker import IncidentRule  # noqa: PLC0415
+
+    notify = {alarm.name: alarm.notify for alarm in settings.alarms}
+
+    def tracked(rule: Rule, options: IncidentOptions) -> IncidentRule:
+        told = {name: notify.get(name, Notify()) for name in rule.alarms}
+        steps = [Step(name, options.after.get(name, 0.0), how.send_resolved, how.seconds) for name, how in told.items()]
+        return IncidentRule(
+            rule.name,
+            tuple(steps),
+            rule.count,
+            rule.within,
+            options.resolve_after,
+            options.keep_firing_for,
+            dict(rule.labels),
+            options.key,
+            options.flap,
+            options.max_keys,
+        )
+
+    engine.incidents = Incidents(
+        {each.rule.name: each for each in rules if each.rule.incident is not None},
+        [tracked(rule, rule.incident) for rule in settings.rules if rule.incident is not None],
+        alarms=[alarm.name for alarm in settings.alarms],
+        alarm_msg_size=settings.alarm_msg_size,
+        admit=lambda alarm: engine.admit(alarm, time.monotonic()),
+        clock=clock,
+        time=time.time,
     )

@@ -12,6 +12,7 @@ from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.parts import Declared, Part, Watched, Written
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Alarm, Settings, Upkeep, Watch
+from alarm_mw.config.tables.incidents import check_incidents
 from alarm_mw.delivery.fallback import cycle
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError
@@ -27,6 +28,8 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
     rules = tuple(rule for each in written if (rule := _checked_rule(each, alarms, report)) is not None)
+    for rule, problem in check_incidents(rules):
+        report.wrong(rule.where, problem)
     if len(rules) < len(written) or not cache.knows(rules):
         _check_patterns([each.rule for each in written], cache, report)
     watched = [monitor for part in parts for monitor in part.monitors]

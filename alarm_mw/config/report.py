@@ -71,7 +71,8 @@ def _summary(examined: Examined) -> str:
         return ", ".join([_count(len(examined.problems), "problem"), *warnings])
     settings = examined.settings
     monitors = [_count(len(settings.monitors), "monitor")] if settings.monitors else []
-    parts = [_count(len(settings.alarms), "alarm"), _count(len(settings.rules), "rule"), *monitors, *warnings]
+    rules = sum(not rule.resolves for rule in settings.rules)
+    parts = [_count(len(settings.alarms), "alarm"), _count(rules, "rule"), *monitors, *warnings]
     return f"ok: {', '.join(parts)}"
 
 

@@ -11,7 +11,7 @@ import msgspec
 from alarm_mw import monitors
 from alarm_mw.delivery.outbox.entries import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
-from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.engine.flood_control.limits import Limits, read_duration
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
 from alarm_mw.model.types import NOWHERE, Rule, Texts, Where
@@ -68,6 +68,28 @@ def host_and_port(address: str) -> tuple[str, int]:
 FALLBACK_AFTER = 60.0
 
 
+class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an alarm is told of incidents: the table ``notify`` of an alarm."""
+
+    send_resolved: Annotated[bool, msgspec.Meta(description="tell it when an incident is over")] = True
+    repeat_interval: Annotated[
+        str | float | None,
+        msgspec.Meta(description="remind it of an incident that goes on, so often: seconds, or a time such as `4h`"),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.repeat_interval is not None:
+            try:
+                read_duration(self.repeat_interval)
+            except ValueError as error:
+                raise ValueError(f"repeat_interval: {error}") from None
+
+    @property
+    def seconds(self) -> float:
+        """Seconds between reminders; 0: none."""
+        return 0.0 if self.repeat_interval is None else read_duration(self.repeat_interval)
+
+
 class Alarm(msgspec.Struct, frozen=True):
     """A name, an action and its options, and how hard to try."""
 
@@ -86,6 +108,7 @@ class Alarm(msgspec.Struct, frozen=True):
     texts: Texts | None = None
     #: Names and values that its messages carry.
     labels: tuple[tuple[str, str], ...] = ()
+    notify: Notify = msgspec.field(default_factory=Notify)
 
 
 class Watch(msgspec.Struct, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from functools import partial
 from time import thread_time
+from typing import TYPE_CHECKING
 
 from alarm_mw.engine.antiloop import is_marked
 from alarm_mw.engine.flood_control.flood_control import FloodControl, Gate
@@ -17,6 +18,9 @@ from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import applies
+
+if TYPE_CHECKING:  # few configurations need it
+    from alarm_mw.engine.incidents.incidents import Incidents
 
 #: A rule is switched off when its slow searches took this many seconds within `COST_WINDOW` seconds.
 MAX_COST = 0.5
@@ -69,6 +73,8 @@ class Engine:
         )
         self.plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
         self._clock = clock
+        #: Of the rules that have some; None where there are none.
+        self.incidents: Incidents | None = None
         #: By the memory's clock.
         self._now = self.memory.offset
 
@@ -117,6 +123,13 @@ class Engine:
     def forget_others(self) -> None:
         """Forget what an earlier engine remembered about alarms and rules that this engine does not have."""
         self.memory.keep_only(self._alarms, frozenset(self._names))
+
+    def admit(self, alarm: str, now: float) -> tuple[Reason, float | None] | None:
+        """Count a message to an alarm that is told of an incident.
+
+        Where a silence or a rate holds it back, return that and the seconds until it ends instead.
+        """
+        return self._flood_control.admit(alarm, now + self.memory.offset)
 
     def held_over(self, waiting: Mapping[str, int], now: float) -> None:
         """Count firings that earlier processes did not deliver, by alarm, as sent now."""
@@ -204,7 +217,7 @@ class Engine:
             if len(self.plans) >= _PLANS:
                 self.plans.clear()
             matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
-            counts = any(compiled.rule.count > 1 for compiled in matched)
+            counts = any(rule.count > 1 or rule.incident or rule.resolves for rule in (each.rule for each in matched))
             skipped = Reason.EXCLUDED if excluded and not matched else None
             self.plans[key] = None if counts else (_alarms(matched), skipped)
         return self.plans[key]
@@ -281,10 +294,15 @@ class Engine:
         self.memory.is_changed = True
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
-        firing = dict[str, CompiledRule | None].fromkeys(direct) | self._firing_rules(matched, echoes, now)
         firings: list[Firing] = []
         held: list[Held] = []
-        for alarm in alarms:
+        stateless, is_resolve = alarms, False
+        if self.incidents is not None and not direct:
+            matched, of_incidents, is_resolve = self._split(matched, record, now)
+            self._follow(of_incidents, record, echoes, firings, held)
+            stateless = _alarms(matched)
+        firing = dict[str, CompiledRule | None].fromkeys(direct) | self._firing_rules(matched, echoes, now)
+        for alarm in stateless:
             if alarm in echoes:  # the recipient already knows
                 decision: Firing | Held = Held(alarm, Reason.ECHO)
             elif alarm not in firing:
@@ -295,7 +313,53 @@ class Engine:
                 firings.append(decision)
             else:
                 held.append(decision)
-        return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off)
+        return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off, is_resolve)
+
+    def _split(
+        self, matched: Sequence[CompiledRule], record: Record, now: float
+    ) -> tuple[list[CompiledRule], list[CompiledRule], bool]:
+        """Return the rules without and with incidents, and whether one of them ends some.
+
+        A line that also matches the rule itself ends nothing, and neither does an echo.
+        """
+        opened = {each.rule.name for each in matched if each.rule.incident is not None}
+        plain: list[CompiledRule] = []
+        of_incidents: list[CompiledRule] = []
+        is_resolve = False
+        for each in matched:
+            if name := each.rule.resolves:
+                is_resolve = True
+                if name not in opened and not self.memory.echoes.is_echo(f"{name}\0resolve", record, now):
+                    of_incidents.append(each)
+            else:
+                (plain if each.rule.incident is None else of_incidents).append(each)
+        return plain, of_incidents, is_resolve
+
+    def _follow(
+        self,
+        matched: Sequence[CompiledRule],
+        record: Record,
+        echoes: Container[str],
+        firings: list[Firing],
+        held: list[Held],
+    ) -> None:
+        """Put a record to the incidents of the rules that it matches."""
+        incidents = self.incidents
+        if not matched or incidents is None:
+            return
+        lines, is_new = _lines(record.message), incidents.is_new(record)
+        for compiled in matched:
+            searched = (record.message,) if compiled.rule.multiline else lines
+            if not is_new:
+                held += [Held(alarm, Reason.DUPLICATE) for alarm in compiled.rule.alarms]
+            elif compiled.rule.resolves:
+                firings += incidents.resolve(compiled, searched, record)
+            elif any(alarm in echoes for alarm in compiled.rule.alarms):
+                held += [Held(alarm, Reason.ECHO) for alarm in compiled.rule.alarms]
+            else:
+                found = incidents.match(compiled, searched, record)
+                firings += found.firings
+                held += found.held
 
     def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, CompiledRule]:
         """Return the alarms that fire, each with the first rule that fires it."""

@@ -1,21 +1,23 @@
 """The ledger: every line and every firing is counted, and the counts must add up.
 
 For each source:  ``lines = screened_out + matched + skipped (by reason)``
-For each alarm:   ``matched + digests + taken_over = fired + held_back (by reason)``
+For each alarm:   ``matched + digests + taken_over + delayed + reminders + escalated + resolved
+                  = fired + held_back (by reason)``
                   ``fired + retried = delivered + waiting + dead (by reason) + dropped (by reason) + handed_over``
+For each rule with incidents:  ``opened = resolved (by cause) + open``
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Literal, TypedDict
 
 from alarm_mw.model.types import Reason
 
 #: Kind of owner (a source, an alarm or the master), its name, and the column, such as ``lines`` or
 #: ``held_back:echo``.
-Key = tuple[Literal["source", "alarm", "master"], str, str]
+Key = tuple[Literal["source", "alarm", "master", "rule"], str, str]
 
 _COLLECTIONS: Key = ("master", "", "collections")
 
@@ -48,6 +50,14 @@ class AlarmRow(TypedDict):
     digests: int
     #: Firings of another alarm that has this one as its fallback, or that were retried as this one.
     taken_over: int
+    #: Messages that an incident has begun, where that was held back at first.
+    delayed: int
+    #: Messages that an incident still goes on.
+    reminders: int
+    #: Messages of an incident by a later step of an escalation.
+    escalated: int
+    #: Messages that an incident is over.
+    resolved: int
     fired: int
     held_back: dict[str, int]
     #: Dead letters that were retried.
@@ -63,11 +73,23 @@ class AlarmRow(TypedDict):
     delivered_again: int
 
 
+class RuleRow(TypedDict):
+    """What became of the incidents of one rule."""
+
+    opened: int
+    #: By cause.
+    resolved: dict[str, int]
+    #: Those that are firing.
+    open: int
+
+
 class Books(TypedDict):
     """The ledger at one moment."""
 
     sources: dict[str, SourceRow]
     alarms: dict[str, AlarmRow]
+    #: Those with incidents, by their names.
+    rules: dict[str, RuleRow]
 
 
 class Ledger:
@@ -88,6 +110,10 @@ class Ledger:
     def alarm(self, name: str, column: str, n: int = 1, *, reason: Reason | None = None) -> None:
         """Add `n` to a column of an alarm."""
         self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
+
+    def rule(self, name: str, column: str) -> None:
+        """Add one to a column of a rule with incidents."""
+        self._add(("rule", name, column), 1)
 
     def add(self, counts: Mapping[Key, int]) -> None:
         """Add counts that are already stored."""
@@ -134,12 +160,16 @@ class Ledger:
         """Return all rows."""
         with self._lock:
             counts = dict(self._counts)
-        books: Books = {"sources": {}, "alarms": {}}
+        books: Books = {"sources": {}, "alarms": {}, "rules": {}}
         for (scope, name, column), n in sorted(counts.items()):
             if scope == "source":
                 _set(books["sources"].setdefault(name, _source_row()), column, n)
             elif scope == "alarm":
                 _set(books["alarms"].setdefault(name, _alarm_row()), column, n)
+            elif scope == "rule":
+                _set(books["rules"].setdefault(name, _rule_row()), column, n)
+        for rule in books["rules"].values():
+            rule["open"] = rule["opened"] - sum(rule["resolved"].values())
         for row in books["alarms"].values():
             gone = row["delivered"] + sum(row["dead"].values()) + sum(row["dropped"].values()) + row["handed_over"]
             row["waiting"] = row["fired"] + row["retried"] - gone
@@ -155,6 +185,10 @@ def _alarm_row() -> AlarmRow:
         "matched": 0,
         "digests": 0,
         "taken_over": 0,
+        "delayed": 0,
+        "reminders": 0,
+        "escalated": 0,
+        "resolved": 0,
         "fired": 0,
         "held_back": {},
         "retried": 0,
@@ -167,19 +201,31 @@ def _alarm_row() -> AlarmRow:
     }
 
 
+def _rule_row() -> RuleRow:
+    return {"opened": 0, "resolved": {}, "open": 0}
+
+
+#: What a row of each scope is at first.
+_ROWS: Mapping[str, Callable[[], Mapping[str, object]]] = {
+    "source": _source_row,
+    "alarm": _alarm_row,
+    "rule": _rule_row,
+}
+
+
 def _is_column(key: Key) -> bool:
     """Return whether the key is valid; a damaged file may contain any text."""
     if key == _COLLECTIONS:
         return True
     scope, _, column = key
-    if scope not in ("source", "alarm"):
-        return key == _COLLECTIONS
-    row: Mapping[str, object] = dict(_source_row() if scope == "source" else _alarm_row())
+    if scope not in _ROWS:
+        return False
+    row = _ROWS[scope]()
     name, _, reason = column.partition(":")
     return name in row and isinstance(row[name], dict) == bool(reason)
 
 
-def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
+def _set(row: SourceRow | AlarmRow | RuleRow, column: str, n: int) -> None:
     name, _, reason = column.partition(":")
     cells: dict[str, int | dict[str, int]] = row  # type: ignore[assignment]  # the columns are the row's own keys
     cell = cells[name]
@@ -190,22 +236,30 @@ def _set(row: SourceRow | AlarmRow, column: str, n: int) -> None:
 
 
 #: Firings that do not come from matches.
-_BESIDE: tuple[tuple[Literal["digests", "taken_over"], str], ...] = (
+_BESIDE: tuple[tuple[Literal["digests", "taken_over", "delayed", "reminders", "escalated", "resolved"], str], ...] = (
     ("digests", "digests"),
     ("taken_over", "taken over"),
+    ("delayed", "delayed"),
+    ("reminders", "reminders"),
+    ("escalated", "escalated"),
+    ("resolved", "resolved"),
 )
 
 
 def imbalances(books: Books, waiting: Mapping[str, int]) -> list[str]:
     """Return a sentence for every equation that does not hold; `waiting` is the actual content of the outbox."""
     found = []
+    for name, rule in books["rules"].items():
+        known = sum(rule["resolved"].values()) + rule["open"]
+        if rule["opened"] != known:
+            found.append(f"rule {name}: {rule['opened']} incidents were opened, {known} are accounted for")
     for name, source in books["sources"].items():
         known = source["screened_out"] + source["matched"] + sum(source["skipped"].values())
         if source["lines"] != known:
             found.append(f"source {name}: {source['lines']} lines came in, {known} are accounted for")
     for name, alarm in books["alarms"].items():
         known = alarm["fired"] + sum(alarm["held_back"].values())
-        if alarm["matched"] + alarm["digests"] + alarm["taken_over"] != known:
+        if alarm["matched"] + sum(alarm[column] for column, _ in _BESIDE) != known:
             others = (f" and {alarm[column]} {word}" for column, word in _BESIDE if alarm[column])
             found.append(f"alarm {name}: {alarm['matched']} matches{''.join(others)}, {known} are accounted for")
         if alarm["waiting"] != waiting.get(name, 0):

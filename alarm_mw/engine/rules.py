@@ -55,6 +55,15 @@ class CompiledRule:
         return self._regexp.search
 
     @cached_property
+    def group_names(self) -> frozenset[str]:
+        """Return the names of the regexp's groups."""
+        return self._regexp.group_names
+
+    def groups(self, lines: Iterable[bytes]) -> dict[str, str]:
+        """Return the named groups of the first match in any of the lines."""
+        return next((found for line in lines if (found := self._regexp.groups(line)) is not None), {})
+
+    @cached_property
     def confirm(self) -> Callable[[bytes], bool | None]:
         """Return a function that decides whether the rule matches a printed line; None if that may take long.
 

@@ -37,6 +37,14 @@ class Reason(enum.StrEnum):
     BELOW_THRESHOLD = "below_threshold"
     #: The alarm is silenced.
     SILENCED = "silenced"
+    #: The match belongs to an incident of which the alarm was told before, or will be by a later step.
+    ONGOING = "ongoing"
+    #: Somebody has acknowledged the incident.
+    ACKNOWLEDGED = "acknowledged"
+    #: The incident begins and ends so often that single messages are held back.
+    FLAPPING = "flapping"
+    #: The rule has as many incidents as its ``max_keys`` allows, so the match counts for its incident "other".
+    KEY_OVERFLOW = "key_overflow"
     #: The alarm's own text kept coming back.
     LOOP = "loop"
     #: The same record was seen twice: by the handler and in the output, or by two sources.
@@ -152,6 +160,28 @@ class RequestConditions(msgspec.Struct, frozen=True):
     access_log: bool = False
 
 
+class Flap(msgspec.Struct, frozen=True):
+    """How many changes between firing and resolved, within how many seconds, are flapping."""
+
+    count: int
+    within: float
+
+
+class IncidentOptions(msgspec.Struct, frozen=True):
+    """What a rule says of its incidents; a rule with them has a name."""
+
+    #: Named groups of the regexp, and fields of the record: each combination of values is an incident.
+    key: tuple[str, ...] = ()
+    max_keys: int = 10_000
+    #: Seconds without a match after which an incident is resolved; 0: never.
+    resolve_after: float = 0.0
+    #: Seconds that it goes on firing after a resolve line, unless it matches again.
+    keep_firing_for: float = 0.0
+    flap: Flap | None = None
+    #: When alarms of the rule's escalation are told, in seconds after the incident began to fire; others at once.
+    after: Mapping[str, float] = {}
+
+
 class Rule(msgspec.Struct, frozen=True):
     """A regexp and conditions, and the alarms that it fires."""
 
@@ -177,6 +207,40 @@ class Rule(msgspec.Struct, frozen=True):
     name: str = ""
     #: Labels of its firings.
     labels: tuple[tuple[str, str], ...] = ()
+    #: None: each match is a message of its own.
+    incident: IncidentOptions | None = None
+    #: A match ends incidents of this rule, and fires nothing; empty: an ordinary rule.
+    resolves: str = ""
+
+
+class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a message says of its incident. Times are in seconds since the epoch."""
+
+    #: The same for all episodes of a rule and a key.
+    id: str
+    #: ``firing``, ``reminder``, ``escalated``, ``flapping`` or ``resolved``.
+    status: str
+    #: From 1.
+    episode: int
+    #: What messages of one episode have in common.
+    thread: str
+    #: When it had its first match, and when it began to fire.
+    started: float
+    key: Mapping[str, str] = {}
+    #: How many matches it has had so far, and when the last one was.
+    count: int = 0
+    last: float = 0.0
+    ended: float | None = None
+    #: ``line``, ``timeout``, ``operator`` or ``removed``.
+    ended_by: str = ""
+    #: The line that ended it.
+    end: str = ""
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    #: The alarms that were told of the episode before.
+    told: tuple[str, ...] = ()
+    #: The ledger's column of the message: ``matched`` for one that a match has made.
+    column: str = "matched"
 
 
 class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -190,6 +254,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     within: float = 0.0
     #: The request took longer than this, in seconds.
     slower_than: float | None = None
+    #: None for a rule without incidents.
+    incident: IncidentNotice | None = None
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -259,6 +325,8 @@ class Verdict(msgspec.Struct, frozen=True):
     skipped: Reason | None = None
     #: Indexes of the rules whose regexp was cut off at its time limit.
     cut_off: tuple[int, ...] = ()
+    #: It matched what ends incidents.
+    is_resolve: bool = False
 
 
 class Death(msgspec.Struct, frozen=True):

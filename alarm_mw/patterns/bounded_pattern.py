@@ -114,6 +114,20 @@ class BoundedPattern:
             return self._bytes_pattern.search(line) is not None
         return _search_in_time(self._bounded_bytes_pattern, line)
 
+    def groups(self, line: bytes) -> dict[str, str] | None:
+        """Return the named groups of the first match in a line, None where there is none; for Python's regexps.
+
+        Of a line that `re` must not search whole, its beginning is searched.
+        """
+        text = line.decode("utf-8", "surrogateescape")[: max(self._longest, 0)]
+        found = self._text_pattern.search(text)
+        return None if found is None else {name: value or "" for name, value in found.groupdict().items()}
+
+    @cached_property
+    def group_names(self) -> frozenset[str]:
+        """Return the names of its groups; none for PCRE's."""
+        return frozenset() if self._rule.syntax is Syntax.PCRE else frozenset(self._text_pattern.groupindex)
+
     @cached_property
     def _longest(self) -> int:
         """How many characters `re`, which holds the GIL, may search; -1 if it does not support the pattern."""

@@ -33,5 +33,13 @@ def message_for(firing: Firing, context: ActionContext, title: str = "") -> Mess
 def uploaded(firing: Firing, context: ActionContext) -> bytes:
     """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
     if context.texts is None or not context.texts.text:
-        return firing.message
+        return said(firing)
     return message_for(firing, context).own_text().encode() + b"\n"
+
+
+def said(firing: Firing) -> bytes:
+    """Return the very bytes of the message, behind a word where it is not the first one about its incident."""
+    notice = None if firing.trigger is None else firing.trigger.incident
+    if notice is None or notice.status == "firing":
+        return firing.message
+    return notice.status.upper().encode() + b" " + firing.message

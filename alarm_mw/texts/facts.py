@@ -9,11 +9,12 @@ import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 import msgspec
 
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, Place, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Place, Trigger
 
 #: Fields of a request's record that the text tells in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
@@ -79,9 +80,22 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     #: The same for events that differ in times, numbers and ids alone.
     fingerprint: str = ""
-    #: ``firing``, ``reminder``, ``escalated`` or ``resolved``.
+    #: ``firing``, ``reminder``, ``escalated``, ``flapping`` or ``resolved``.
     status: str = "firing"
+    #: The incident's id, and what its messages have in common until it is over.
     incident: str = ""
+    thread: str = ""
+    #: When the incident began, in seconds since the epoch, and how many matches it has had.
+    started: float | None = None
+    matches: int = 0
+    #: What ended it: ``line``, ``timeout``, ``operator`` or ``removed``; and the line, or who did it.
+    ended_by: str = ""
+    end: str = ""
+    #: Who has acknowledged it, and when.
+    acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    #: The alarms that were told before.
+    told: tuple[str, ...] = ()
     #: When the incident ended, in seconds since the epoch.
     ended: float | None = None
     #: The page that shows it.
@@ -179,7 +193,25 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         held_since=firing.held_since,
         is_digest=firing.is_digest,
         via=firing.via,
+        **({} if trigger.incident is None else _of_incident(trigger.incident)),
     )
+
+
+def _of_incident(notice: IncidentNotice) -> dict[str, Any]:
+    """Return the facts of a message's incident."""
+    return {
+        "status": notice.status,
+        "incident": notice.id,
+        "thread": notice.thread,
+        "started": notice.started,
+        "matches": notice.count,
+        "ended": notice.ended if notice.status == "resolved" else None,
+        "ended_by": notice.ended_by,
+        "end": printable(notice.end, NAME),
+        "acknowledged_by": printable(notice.acknowledged_by, NAME),
+        "acknowledged_at": notice.acknowledged_at,
+        "told": notice.told,
+    }
 
 
 def _fields(fields: Mapping[str, str]) -> dict[str, str]:

@@ -54,10 +54,38 @@ def card_of(facts: Facts) -> Card:
 
 
 def _sentences(facts: Facts) -> Iterator[str]:
-    if facts.threshold > 1:
+    if facts.started is not None and facts.status != "firing":
+        yield _life(facts, facts.started)
+    elif facts.threshold > 1:
         yield f"{facts.threshold} matches within {span(facts.within)} (threshold {facts.threshold})"
     if facts.duration is not None and facts.limit is not None:
         yield f"took {span(facts.duration)}, limit {span(facts.limit)}"
+
+
+def _life(facts: Facts, started: float) -> str:
+    """Return how long an incident lasts, how often it has matched, what ended it, and who knows of it."""
+    lasted = span(max((facts.time if facts.ended is None else facts.ended) - started, 0.0))
+    matches = f"{facts.matches:,} match{'' if facts.matches == 1 else 'es'}"
+    known = "nobody has acknowledged it"
+    if facts.acknowledged_at is not None:
+        known = f"acknowledged by {facts.acknowledged_by} after {span(max(facts.acknowledged_at - started, 0.0))}"
+    if facts.status == "resolved":
+        parts = [f"lasted {lasted}", matches, _end(facts), known if facts.acknowledged_by else ""]
+    elif facts.status == "flapping":
+        parts = ["it begins and ends so often that single messages are held back", f"first {clock(started)}"]
+    else:
+        before = f"told before: {', '.join(facts.told)}" if facts.status == "escalated" and facts.told else ""
+        parts = [f"firing for {lasted}", matches, known, before]
+    return ", ".join(filter(None, parts))
+
+
+def _end(facts: Facts) -> str:
+    """Return what ended an incident."""
+    if facts.ended_by == "line":
+        return f'ended by "{cut_line(facts.end.strip(), FACT)}"'
+    by = f" by {facts.end}" if facts.end else ""
+    words = {"timeout": "ended by quiet", "operator": f"resolved by hand{by}", "removed": "its rule was removed"}
+    return words.get(facts.ended_by, "")
 
 
 def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -75,8 +103,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     level = facts.level_name
     if level and level.lower() != facts.severity and not facts.headline.startswith(level):
         yield "level", level
-    if facts.rule:
-        yield "rule", cut_line(facts.rule, FACT)
+    yield from filter(lambda fact: fact[1], (("incident", facts.incident), ("rule", cut_line(facts.rule, FACT))))
     for name, value in facts.labels.items():
         if name not in {"app", "severity"} and facts.fields.get(name) != value:
             yield name, value
@@ -107,7 +134,14 @@ def body_lines(card: Card) -> list[str]:
 
 
 #: Facts that read as words rather than as fields.
-_WORDS = {"request": "", "process": "process ", "logger": "logger ", "rule": "rule ", "time": ""}
+_WORDS = {
+    "request": "",
+    "process": "process ",
+    "logger": "logger ",
+    "rule": "rule ",
+    "incident": "incident ",
+    "time": "",
+}
 
 
 def shorten(text: str, limit: int) -> str:

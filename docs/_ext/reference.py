@@ -25,7 +25,8 @@ from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
-from alarm_mw.config.settings import MetricsListener, Settings, Upkeep
+from alarm_mw.config.settings import MetricsListener, Notify, Settings, Upkeep
+from alarm_mw.config.tables.incidents import IncidentKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.delivery.outbox.entries import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import Delivery
@@ -99,6 +100,26 @@ class LimitKeys(Generated):
     def lines(self) -> Iterator[str]:
         """Return a table of the fields of `Limits`."""
         info = msgspec.inspect.type_info(Limits)
+        assert isinstance(info, msgspec.inspect.StructType)
+        return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+
+
+class IncidentKeyTable(Generated):
+    """``{incidents}``: the keys of a rule that are about its incidents."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `IncidentKeys`."""
+        info = msgspec.inspect.type_info(IncidentKeys)
+        assert isinstance(info, msgspec.inspect.StructType)
+        return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+
+
+class NotifyKeys(Generated):
+    """``{notify}``: the keys of an alarm's ``notify`` table."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `Notify`."""
+        info = msgspec.inspect.type_info(Notify)
         assert isinstance(info, msgspec.inspect.StructType)
         return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
 
@@ -179,6 +200,7 @@ class PrometheusMetrics(Generated):
         """Return a table of the metrics with their labels."""
         rows = [(*facts, "source", column) for column, facts in prometheus.OF_SOURCES.items()]
         rows += [(*facts, "alarm", column) for column, facts in prometheus.OF_ALARMS.items()]
+        rows += [(*facts, "rule", column) for column, facts in prometheus.OF_RULES.items()]
         shown = [(f"`{name}`", f"`{{{_labels(label, column)}}}`", text) for name, text, label, column in rows]
         yield from table(("metric", "labels", "meaning"), shown)
         yield ""
@@ -186,6 +208,8 @@ class PrometheusMetrics(Generated):
 
 
 def _labels(label: str, column: str) -> str:
+    if label == "rule":
+        return "rule, reason" if column == "resolved" else label
     return f"{label}, reason" if column in ("skipped", "held_back", "dead", "dropped") else label
 
 
@@ -302,6 +326,8 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "execution": ExecutionKeys,
     "requests": RequestConditionKeys,
     "limits": LimitKeys,
+    "incidents": IncidentKeyTable,
+    "notify": NotifyKeys,
     "numbers": Numbers,
     "outbox-keys": OutboxKeys,
     "upkeep": UpkeepKeys,

@@ -90,4 +90,4 @@ def test_collections_are_no_row() -> None:
     ledger.note_collection()
     ledger.note_collection()
     assert Ledger(ledger.take_changes()).collections == ledger.collections == 2
-    assert ledger.books() == {"sources": {}, "alarms": {}}
+    assert ledger.books() == {"sources": {}, "alarms": {}, "rules": {}}

@@ -13,6 +13,7 @@ from alarm_mw.actions.airbrake.backtrace import Backtrace, Frame, parse
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing
 from alarm_mw.model.version import VERSION
+from alarm_mw.texts import said
 
 NAME = "alarm-mw"
 #: The package, as a package URL (purl).
@@ -73,7 +74,7 @@ class Notice:
 
 def notice_of(firing: Firing, subject: str, environment: str, system: System) -> Notice:
     """Return what is to be told of `firing`; `subject` is the message where there is no backtrace."""
-    lines = printable_lines(firing.message)
+    lines = printable_lines(said(firing))
     found = parse("\n".join(lines))
     params = {"pid": found.pid} if found.pid else {}
     # Errbit refuses a notice without frames.

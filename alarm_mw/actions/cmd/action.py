@@ -14,7 +14,7 @@ import msgspec
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, IncidentNotice
 from alarm_mw.system.forks import held_off
 from alarm_mw.texts import uploaded
 
@@ -179,6 +179,20 @@ def environment(firing: Firing, context: ActionContext) -> dict[str, str]:
     return context.execution.environment(inherited) | facts
 
 
+def _of_incident(notice: IncidentNotice | None) -> dict[str, object | None]:
+    if notice is None:
+        return {}
+    return {
+        "STATUS": notice.status,
+        "INCIDENT": notice.id,
+        "EPISODE": notice.episode,
+        "KEY": ",".join(f"{name}={value}" for name, value in notice.key.items()) or None,
+        "STARTED": f"{notice.started:.6f}",
+        "ENDED": None if notice.ended is None else f"{notice.ended:.6f}",
+        "MATCHES": notice.count,
+    }
+
+
 def _facts(firing: Firing, context: ActionContext) -> dict[str, object]:
     record, place, trigger = firing.record, context.place, firing.trigger
     labels = {**place.labels, **(trigger.labels if trigger else {})}
@@ -197,6 +211,7 @@ def _facts(firing: Firing, context: ActionContext) -> dict[str, object]:
         "COUNT": firing.count,
         "INSTEAD_OF": ",".join(firing.via) or None,
         "HELD_BACK": firing.held_back,
+        **_of_incident(trigger.incident if trigger else None),
         "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
     }
     facts |= {f"LABEL_{name.upper()}": value for name, value in labels.items()}

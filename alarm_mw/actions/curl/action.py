@@ -132,7 +132,7 @@ class WebBody(NamedTuple):
 def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> WebBody:
     """Return what is sent over HTTP: the very bytes of the message where nobody asks for a text for people."""
     if not (options.format or options.json) and context.texts is None:
-        return WebBody({}, head(options) + firing.message)
+        return WebBody({}, head(options) + texts.said(firing))
     with held_off():
         from alarm_mw.actions.curl.formats.requests import body_of  # noqa: PLC0415  # 10 ms, for those who want a format
 

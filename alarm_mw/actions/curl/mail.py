@@ -102,10 +102,12 @@ def sender_of(options: CurlOptions) -> str:
 def mail_of(firing: Firing, options: CurlOptions, context: ActionContext) -> EmailMessage:
     """Return the mail for a firing."""
     if context.texts is None:
-        subject, text = options.subject or f"alarm {firing.alarm}", "\n".join(printable_lines(firing.message))
+        subject, text = options.subject or f"alarm {firing.alarm}", "\n".join(printable_lines(texts.said(firing)))
     else:
         message = texts.message_for(firing, context, options.subject)
         subject, text = message.short_title(MAX_SUBJECT), message.below(MAX_SUBJECT)
+        if message.facts.status == "resolved":
+            subject = f"[RESOLVED] {subject.removeprefix('RESOLVED ')}"
     return compose(firing, sender_of(options), options.mail_to, subject, text)
 
 

@@ -22,7 +22,7 @@ def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str
     """Return the mail (RFC 5322) for `firing`. Subject and text are `printable`, so that no value makes a header.
 
     ``Message-ID`` comes from the firing's id, so that a retry is the same mail; ``Auto-Submitted`` (RFC 3834) keeps
-    holiday notices from answering.
+    holiday notices from answering; ``References`` puts the mails about one episode of an incident into one thread.
     """
     mail = EmailMessage(policy=_POLICY)
     mail["From"] = sender
@@ -30,6 +30,9 @@ def compose(firing: Firing, sender: str, recipients: Sequence[str], subject: str
     mail["Subject"] = subject
     mail["Date"] = datetime.fromtimestamp(firing.time, UTC)
     mail["Message-ID"] = f"<{firing.id}@{bare(sender).rpartition('@')[2]}>"
+    if firing.trigger is not None and firing.trigger.incident is not None:
+        # No mail has this id: all of an episode hang below it.
+        mail["References"] = f"<{firing.trigger.incident.thread}@{bare(sender).rpartition('@')[2]}>"
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(f"{text}\n")
     return mail

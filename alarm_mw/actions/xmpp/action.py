@@ -75,5 +75,5 @@ def _text(firing: Firing, context: ActionContext) -> str:
     if context.texts is not None:
         text = texts.message_for(firing, context).text()
     else:
-        text = "\n".join(printable_lines(firing.message))
+        text = "\n".join(printable_lines(texts.said(firing)))
     return text or "(an empty line)"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
 from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
+from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Escalation, read_escalations, read_incident
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
     read_labels,
@@ -36,6 +38,7 @@ RULE_KEYS = (
     "count",
     "within",
     "labels",
+    *INCIDENT_KEYS,
 )
 
 #: A regexp that is found nowhere.
@@ -45,12 +48,13 @@ _NEVER = "(?!)"
 def read_rules(root: Table) -> list[Written]:
     """Return the rules of a file; what is wrong goes to the report of its tables."""
     written: list[Written] = []
+    escalations = read_escalations(root)
     for table in root.tables("rules"):
-        written += read_set_table(table) if "rules" in table.values else [_rule(table)]
+        written += read_set_table(table) if "rules" in table.values else _rule(table, escalations)
     return written
 
 
-def _rule(table: Table) -> Written:
+def _rule(table: Table, escalations: Mapping[str, Escalation]) -> list[Written]:
     """Return the rule; in the place of what is wrong in it stands what does no harm."""
     table.refuse_unknown(RULE_KEYS)
     key, excludes = _pattern_key(table)
@@ -58,7 +62,7 @@ def _rule(table: Table) -> Written:
     pattern = read_text(table, key) if key in table.values or "request" not in table.values else ""
     rule = Rule(
         _NEVER if pattern is None else pattern,
-        _alarm_names(table, excludes=excludes),
+        () if "escalation" in table.values and "alarms" not in table.values else _alarm_names(table, excludes=excludes),
         _syntax(table),
         excludes=excludes,
         multiline=read_flag(table, "multiline"),
@@ -70,7 +74,7 @@ def _rule(table: Table) -> Written:
         name=read_rule_name(table),
         labels=read_labels(table),
     )
-    return Written(rule, table.where("alarms"))
+    return [Written(each, table.where("alarms")) for each in read_incident(table, rule, escalations)]
 
 
 def _pattern_key(table: Table) -> tuple[str, bool]:

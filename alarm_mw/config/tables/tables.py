@@ -10,7 +10,7 @@ from msgspec import structs
 from alarm_mw import monitors
 from alarm_mw.config.parts import NUMBERS, Declared, FindAction, Part, Watched, read_alarm, read_number
 from alarm_mw.config.processes import read_execution_table, read_mule_table
-from alarm_mw.config.settings import FALLBACK_AFTER, Alarm, MetricsListener, Upkeep, Watch
+from alarm_mw.config.settings import FALLBACK_AFTER, Alarm, MetricsListener, Notify, Upkeep, Watch
 from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
     check_options,
@@ -38,7 +38,7 @@ from alarm_mw.model.types import Texts
 
 #: The keys of an alarm's table beside those of its action.
 ALARM_KEYS = frozenset(
-    {"action", "delivery", "limits", "optional", "fallback", "fallback_after", "labels", "title", "text"}
+    {"action", "delivery", "limits", "optional", "fallback", "fallback_after", "labels", "title", "text", "notify"}
 )
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
@@ -54,6 +54,7 @@ ROOT_KEYS = (
     "outbox",
     "metrics",
     "execution",
+    "escalations",
     *Upkeep.__struct_fields__,
 )
 
@@ -146,6 +147,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction, default: Texts | N
 def _alarm_table(table: Table, name: str, find_action: FindAction, default: Texts | None) -> Alarm | None:
     delivery, limits = read_inner(Delivery, table, "delivery"), read_inner(Limits, table, "limits")
     is_optional = read_flag(table, "optional")
+    notify = read_inner(Notify, table, "notify")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
     plugin = table.plugin("action", "plugin")
     if plugin is None:
@@ -160,9 +162,11 @@ def _alarm_table(table: Table, name: str, find_action: FindAction, default: Text
             raise
         table.origin.report.refused(table.where("action"), table.name, error)
         return None
-    if options is None or delivery is None or limits is None:
+    if options is None or delivery is None or limits is None or notify is None:
         return None
-    return Alarm(name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels)
+    return Alarm(
+        name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels, notify
+    )
 
 
 def read_upkeep(root: Table) -> dict[str, object]:

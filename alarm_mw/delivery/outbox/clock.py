@@ -1,8 +1,12 @@
-"""A clock for what is written down: it tells the time of day, and does not jump while the process lives."""
+"""Clocks for what is written down: they do not jump, whatever becomes of the system's time of day."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
 
 
 class SteadyClock:
@@ -14,3 +18,59 @@ class SteadyClock:
     def __call__(self) -> float:
         """Return seconds since the epoch."""
         return time.monotonic() + self._offset
+
+
+class Reading(msgspec.Struct, frozen=True, array_like=True):
+    """What a `LastingClock` showed at one moment, and the system's clocks beside it."""
+
+    now: float
+    #: Seconds since the machine has started, suspension included; and which start that was.
+    since_boot: float
+    boot: str
+    wall: float
+
+
+def boot_id() -> str:
+    """Return what tells one start of the machine from another; empty where that is not known."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
+
+
+def since_boot() -> float:
+    """Return the seconds since the machine has started, suspension included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+class LastingClock:
+    """Goes on from a reading of a former process, by the time that has really passed since.
+
+    That is exact within one start of the machine. Beyond, the time of day tells, which may have been set back: then no
+    time has passed. A clock without a former reading begins with the time of day.
+    """
+
+    def __init__(
+        self,
+        before: Reading | None = None,
+        wall: Callable[[], float] = time.time,
+        boot_clock: Callable[[], float] = since_boot,
+        boot: str | None = None,
+    ) -> None:
+        self._wall, self._boot_clock = wall, boot_clock
+        self._boot = boot_id() if boot is None else boot
+        at = boot_clock()
+        #: Seconds since the former reading.
+        self.gap = 0.0
+        if before is not None:
+            is_same_boot = self._boot != "" and before.boot == self._boot
+            self.gap = max(at - before.since_boot if is_same_boot else wall() - before.wall, 0.0)
+        self._offset = (wall() if before is None else before.now + self.gap) - at
+
+    def __call__(self) -> float:
+        """Return seconds since the epoch, as they would be had the time of day never been set."""
+        return self._boot_clock() + self._offset
+
+    def read(self) -> Reading:
+        """Return what a later process goes on from."""
+        return Reading(self(), self._boot_clock(), self._boot, self._wall())

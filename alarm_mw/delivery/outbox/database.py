@@ -44,7 +44,18 @@ CREATE TABLE IF NOT EXISTS ledger (
     PRIMARY KEY (scope, name, col)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS memory (one INTEGER PRIMARY KEY CHECK (one = 1), data BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS incidents (
+    id TEXT PRIMARY KEY, rule TEXT NOT NULL, state TEXT NOT NULL, data BLOB NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS events (
+    seq INTEGER PRIMARY KEY, time REAL NOT NULL, incident TEXT NOT NULL, data BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS judged (seq INTEGER PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS observed (name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 """
+
+#: The tables of incidents, which most outboxes have empty.
+OF_INCIDENTS = ("incidents", "events", "judged", "observed")
 
 #: From each version to the next one; rows without a time get the present one.
 _UPGRADES = {

@@ -196,6 +196,8 @@ class Outbox:
         self.on_replacement: Callable[[], object] = lambda: None
         #: Called with the alarms of firings that were not offered to their lanes. Must not block.
         self.on_arrival: Callable[[Iterable[str]], object] = lambda _: None
+        #: How often what it held of incidents may have been lost with its file.
+        self.losses = 0
         #: The number of changed rows at the last checkpoint.
         self._rows = 0
         self._bounds_wanted: Callable[[Bounds], Bounds] = lambda default: bounds or default
@@ -325,6 +327,11 @@ class Outbox:
         """Run a statement that changes rows, within a transaction; the caller adjusts the amounts."""
         self._database.execute(sql, arguments)
 
+    def change_all(self, sql: str, rows: Sequence[tuple[object, ...]]) -> None:
+        """Run a statement for each of the rows, within a transaction."""
+        if rows:
+            self._database.executemany(sql, rows)
+
     def insert(self, firing: Firing, blob: bytes, attempts: int = 0) -> int | None:
         """Add a waiting firing, within a transaction; return its number, or None where its id is known."""
         now = self._now()
@@ -383,11 +390,16 @@ class Outbox:
 
     @tried_twice
     def take(
-        self, firings: Sequence[Firing], book: Callable[[Firing, bool], None], memory: bytes | None = None
+        self,
+        firings: Sequence[Firing],
+        book: Callable[[Firing, bool], None],
+        memory: bytes | None = None,
+        also: Callable[[Outbox], None] | None = None,
     ) -> Taken:
         """Write firings in one transaction with the ledger, and return those that wait now.
 
-        `memory` replaces the state of the limiters; None leaves it as it is.
+        `memory` replaces the state of the limiters; None leaves it as it is. `also` writes what else belongs to the
+        same transaction; if that is repeated, it is called again.
 
         `book(firing, is_new)` is called for each before the ledger is written, to count it there. New firings beyond
         the limits are counted here, as dropped. Raises `sqlite3.Error` when nothing was written.
@@ -398,6 +410,8 @@ class Outbox:
             if memory is not None:
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
                 self._saved = memory
+            if also is not None:
+                also(self)
             for firing in firings:
                 blob = encode(firing)
                 if not (self._has_room(blob) or self._has_share(firing.alarm)):
@@ -429,6 +443,10 @@ class Outbox:
                 self._bury(alarm, unreadable)
                 if entries or not unreadable:
                     return entries
+
+    def has_incidents(self) -> bool:
+        """Return whether incidents are written down."""
+        return bool(self.query("SELECT 1 FROM incidents LIMIT 1"))
 
     def has_waiting(self, alarm: str) -> bool:
         """Return whether a firing of this alarm waits."""
@@ -575,6 +593,7 @@ class Outbox:
             if not self._knows_all():
                 return False
             copy, is_partial = self._rescued(None), True
+            self.losses += 1
         self._failover.fail_over(copy, is_partial=is_partial)
         self._reload()
         self._report(unwritable(Path(self.path), error))
@@ -583,6 +602,7 @@ class Outbox:
     def _replace(self, what: str) -> None:
         """Move the file aside, and start a new one with what is known and what can be read of the old one."""
         copy = self._rescued(self._database)
+        self.losses += 1
         text = f"the outbox {self.path} is damaged: {what}. {self._failover.replace(copy)}"
         lost = self._count_lost()
         self._reload()

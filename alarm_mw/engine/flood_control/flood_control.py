@@ -103,6 +103,14 @@ class FloodControl:
             if reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
+    def admit(self, alarm: str, now: float) -> tuple[Reason, float | None] | None:
+        """Count a message, whatever it says, or return what holds it back, with the seconds until that ends."""
+        why = self._shut(alarm, now)
+        if why is None:
+            self._count(alarm, now)
+            return None
+        return why.reason, None if why.until is None else max(why.until - now, 0.0)
+
     def held_over(self, waiting: Mapping[str, int], now: float) -> None:
         """Count firings of an earlier process that are sent now, by alarm."""
         for_humans = 0

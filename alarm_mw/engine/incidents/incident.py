@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import msgspec
+
+from alarm_mw.model.types import Record
 
 #: Fields of a record and named groups of a regexp, in the order of the rule's `key`.
 Key = tuple[tuple[str, str], ...]
@@ -48,6 +50,9 @@ class Mark(enum.StrEnum):
     ACKNOWLEDGED = enum.auto()
     FLAPPING = enum.auto()
     MUTED = enum.auto()
+    RATE = enum.auto()
+    ALARM_RATE = enum.auto()
+    UNAVAILABLE = enum.auto()
 
 
 class EndedBy(enum.StrEnum):
@@ -61,8 +66,6 @@ class EndedBy(enum.StrEnum):
     REMOVED = enum.auto()
     #: Somebody resolved it by hand.
     OPERATOR = enum.auto()
-    #: It was evicted, since the rule's `max_keys` were reached.
-    EVICTED = enum.auto()
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
@@ -138,6 +141,10 @@ class Incident(msgspec.Struct, array_like=True):
     pending: list[float] = []
     #: When it was noticed to be flapping.
     flapping_since: float | None = None
+    #: The record with which it began to fire, shortened.
+    first: Record | None = None
+    #: What ended the episode: the line, or who did it.
+    end: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -154,6 +161,8 @@ class Marks(msgspec.Struct, frozen=True):
     inhibited: bool = False
     muted_until: float = 0.0
     flapping: bool = False
+    #: Asked last for each message but an end: counts the message, or returns what else holds it back.
+    admit: Callable[[str], tuple[Mark, float | None] | None] = lambda _alarm: None
 
     def of(self, alarm: str, now: float) -> tuple[Mark, float | None] | None:
         """Return the first mark that holds a message to `alarm` back, with its end where that is known; else None."""
@@ -168,7 +177,7 @@ class Marks(msgspec.Struct, frozen=True):
             return Mark.FLAPPING, None
         if self.muted_until > now:
             return Mark.MUTED, self.muted_until
-        return None
+        return self.admit(alarm)
 
 
 def incident_id(rule: str, key: Key) -> str:

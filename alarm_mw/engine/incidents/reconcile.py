@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import msgspec
+
 from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
 
 
@@ -68,6 +70,8 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
         if decision.status is not None:
             incident.sequence += 1
             incident.notified[step.alarm] = Notified(decision.status, incident.episode, now)
+            if step.repeat_interval and incident.is_open:
+                due.append(now + step.repeat_interval)
             name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
             notifications.append(Notification(name, step.alarm, decision.status))
     return Outcome(tuple(notifications), tuple(held), min(due, default=None))
@@ -85,10 +89,8 @@ def _steps(incident: Incident) -> list[Step]:
 
 def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
     told = incident.notified.get(step.alarm)
-    if incident.state is State.RESOLVED:
+    if incident.state is not State.FIRING:  # one that is pending again may still owe the end of its last episode
         return _end(step, told, marks, now)
-    if incident.state is not State.FIRING:
-        return _NOTHING
     if marks.flapping:
         return _flapping(step, told, marks, now)
     if told is None or not told.is_open or told.episode != incident.episode:
@@ -115,10 +117,10 @@ def _flapping(step: Step, told: Notified | None, marks: Marks, now: float) -> _D
     """Say once that it flaps, to those who would be told of each episode."""
     if told is not None and told.status is Status.FLAPPING:
         return _Decision(mark=Mark.FLAPPING)
-    found = marks.of(step.alarm, now)
-    if found is not None and found[0] is not Mark.FLAPPING:
-        return _Decision(mark=found[0], due=found[1])
-    return _NOTHING if step.after and told is None else _Decision(Status.FLAPPING)
+    if step.after and (told is None or not told.is_open):
+        return _NOTHING
+    found = msgspec.structs.replace(marks, flapping=False).of(step.alarm, now)
+    return _Decision(Status.FLAPPING) if found is None else _Decision(mark=found[0], due=found[1])
 
 
 def _end(step: Step, told: Notified | None, marks: Marks, now: float) -> _Decision:

@@ -25,13 +25,7 @@ from alarm_mw.engine.incidents.incident import (
     incident_id,
 )
 from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
-
-
-class Flap(msgspec.Struct, frozen=True):
-    """How many changes between firing and resolved, within how many seconds, are flapping."""
-
-    count: int
-    within: float
+from alarm_mw.model.types import Flap, Record
 
 
 class IncidentRule(msgspec.Struct, frozen=True):
@@ -49,6 +43,7 @@ class IncidentRule(msgspec.Struct, frozen=True):
     #: Seconds that it goes on firing after what resolves it, unless it matches again.
     keep_firing_for: float = 0.0
     labels: Mapping[str, str] = {}
+    key: tuple[str, ...] = ()
     flap: Flap | None = None
     #: How many incidents it may have. The one that was quiet for the longest makes room; where none is, matches of
     #: further keys count for one incident, `OTHER`.
@@ -64,6 +59,12 @@ class Change(NamedTuple):
     is_overflow: bool = False
     #: The incident that made room for it: it was over, or had not begun to fire.
     evicted: str = ""
+    has_begun: bool = False
+    has_ended: bool = False
+
+
+#: Of a further match of an incident that is firing.
+NOTHING = Outcome()
 
 
 def _unmarked(_: Incident, __: float) -> Marks:
@@ -97,13 +98,17 @@ class Tracker:
             self._keys[incident.rule] = self._keys.get(incident.rule, 0) + 1
 
     def start(self, now: float) -> list[Change]:
-        """Resolve the incidents of rules that are gone, and look at all others: their rules may have changed."""
+        """Resolve the incidents of rules that are gone or have another key, and look at all others."""
         return [
             self._end(incident, EndedBy.REMOVED, now)
-            if incident.is_open and incident.rule not in self._rules
+            if incident.is_open and not self._has_rule(incident)
             else self._look(incident, now)
             for incident in list(self._incidents.values())
         ]
+
+    def _has_rule(self, incident: Incident) -> bool:
+        rule = self._rules.get(incident.rule)
+        return rule is not None and (incident.key == OTHER or tuple(name for name, _ in incident.key) == rule.key)
 
     def __iter__(self) -> Iterator[Incident]:
         return iter(list(self._incidents.values()))
@@ -112,25 +117,39 @@ class Tracker:
         """Return the incident of this id."""
         return self._incidents.get(incident)
 
-    def match(self, rule: str, key: Key, now: float, n: int = 1) -> Change:
-        """Count `n` matches of a rule for a key; open its incident, or the next episode, where that is enough."""
+    def match(self, rule: str, key: Key, now: float, record: Record | None = None) -> Change:
+        """Count a match of a rule for a key; open its incident, or the next episode, where that is enough."""
         incident, is_overflow, evicted = self._find(self._rules[rule], key, now)
+        if incident.state is State.FIRING and incident.ends is None:
+            # Most matches of a flood: only its end moves away, which `tick` finds out.
+            incident.count += 1
+            incident.last = now
+            return Change(incident, NOTHING, is_overflow)
         incident.ends = None
         if incident.state is State.RESOLVED:
             incident.state, incident.count, incident.pending = State.PENDING, 0, []
         if not incident.count:
             incident.opened = now
-        incident.count += n
+        incident.count += 1
         incident.last = now
-        if incident.state is State.PENDING and self._reaches_count(incident, now, n):
+        has_begun = incident.state is State.PENDING and self._reaches_count(incident, now)
+        if has_begun:
+            incident.first = record
             self._fire(incident, now)
-        return self._look(incident, now)._replace(is_overflow=is_overflow, evicted=evicted)
+        return self._look(incident, now)._replace(is_overflow=is_overflow, evicted=evicted, has_begun=has_begun)
 
-    def resolve(self, rule: str, key: Key, now: float) -> Change | None:
-        """End the incident of a key, where one is open, by what its rule says that it is over."""
+    def resolve(self, rule: str, key: Key, now: float, line: str = "") -> Change | None:
+        """End the incident of a key, where there is one, by a line that says that it is over.
+
+        One that is pending begins to count anew.
+        """
         incident = self._incidents.get(incident_id(rule, key))
-        if incident is None or not incident.is_open:
+        if incident is None or incident.state is State.RESOLVED:
             return None
+        if incident.state is State.PENDING:
+            incident.count, incident.pending = 0, []
+            return self._look(incident, now)
+        incident.end = line
         keep = self._rules[rule].keep_firing_for
         if not keep:
             return self._end(incident, EndedBy.LINE, now)
@@ -138,10 +157,13 @@ class Tracker:
             incident.ends = now + keep
         return self._look(incident, now)
 
-    def resolve_by_hand(self, incident: str, now: float) -> Change | None:
+    def resolve_by_hand(self, incident: str, now: float, by: str = "") -> Change | None:
         """End an open incident, by the word of an operator."""
         found = self._incidents.get(incident)
-        return self._end(found, EndedBy.OPERATOR, now) if found is not None and found.is_open else None
+        if found is None or not found.is_open:
+            return None
+        found.end = by
+        return self._end(found, EndedBy.OPERATOR, now)
 
     def acknowledge(self, incident: str, ack: Acknowledgement | None, now: float) -> Change | None:
         """Take on an open incident's episode, or, with None, give it back."""
@@ -170,6 +192,17 @@ class Tracker:
             changes.append(self._tick(self._incidents[name], now))
         return changes
 
+    def forget(self, before: float) -> list[str]:
+        """Forget incidents that are over, and had their last match before that time; return their ids."""
+        forgotten = []
+        for names in self._evictable.values():
+            for name in list(names):
+                if self._incidents[name].last >= before:
+                    break
+                self._drop(name)
+                forgotten.append(name)
+        return forgotten
+
     def postpone(self, seconds: float) -> None:
         """Move the deadlines by which silence is observed: this long, nothing could be observed."""
         for incident in self._incidents.values():
@@ -190,7 +223,8 @@ class Tracker:
                 if (found := self._incidents.get(name)) is not None:
                     return found, True, evicted
         self._serial = max(self._serial + 1, int(now * 1e6))
-        self._incidents[name] = Incident(name, self._serial, rule.name, key, {**rule.labels, **dict(key)})
+        labels = {**rule.labels, **{name: value for name, value in key if value}}
+        self._incidents[name] = Incident(name, self._serial, rule.name, key, labels)
         self._keys[rule.name] = self._keys.get(rule.name, 0) + 1
         return self._incidents[name], key is OTHER, evicted
 
@@ -198,10 +232,14 @@ class Tracker:
         """Forget the incident that was quiet for the longest, and return its id; empty where all are open."""
         name = next(iter(self._evictable.get(rule, ())), "")
         if name:
-            del self._evictable[rule][name], self._incidents[name]
-            self._due.pop(name, None)
-            self._keys[rule] -= 1
+            self._drop(name)
         return name
+
+    def _drop(self, name: str) -> None:
+        rule = self._incidents.pop(name).rule
+        del self._evictable[rule][name]
+        self._due.pop(name, None)
+        self._keys[rule] -= 1
 
     def _note_use(self, incident: Incident) -> None:
         """Put an incident that may be evicted behind the others, and keep one that is open."""
@@ -210,12 +248,12 @@ class Tracker:
         if not incident.is_open and not any(told.is_open for told in incident.notified.values()):
             evictable[incident.id] = None
 
-    def _reaches_count(self, incident: Incident, now: float, n: int) -> bool:
+    def _reaches_count(self, incident: Incident, now: float) -> bool:
         rule = self._rules[incident.rule]
         if rule.count <= 1:
             return True
-        recent = [time for time in incident.pending if now - time < rule.within] + [now] * min(n, rule.count)
-        incident.pending = recent[-rule.count :]
+        recent = [time for time in incident.pending if now - time <= rule.within]
+        incident.pending = [*recent, now][-rule.count :]
         return len(incident.pending) >= rule.count
 
     def _fire(self, incident: Incident, now: float) -> None:
@@ -224,14 +262,15 @@ class Tracker:
         incident.episode += 1
         incident.fired = now
         incident.ended = incident.ended_by = incident.ack = None
+        incident.end = ""
         incident.steps, incident.pending = rule.steps, []
         self._note_transition(incident, now)
 
     def _end(self, incident: Incident, by: EndedBy, now: float) -> Change:
         incident.state = State.RESOLVED
-        incident.ends, incident.ended, incident.ended_by, incident.ack = None, now, by, None
+        incident.ends, incident.ended, incident.ended_by = None, now, by
         self._note_transition(incident, now)
-        return self._look(incident, now)
+        return self._look(incident, now)._replace(has_ended=True)
 
     def _note_transition(self, incident: Incident, now: float) -> None:
         rule = self._rules.get(incident.rule)

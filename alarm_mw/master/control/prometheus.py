@@ -41,6 +41,17 @@ OF_ALARMS: Mapping[str, tuple[str, str]] = {
     ),
     "taken_over": ("alarm_mw_taken_over_total", "Firings that this alarm delivers instead of another one."),
     "retried": ("alarm_mw_retried_total", "Dead letters that were retried."),
+    "delayed": ("alarm_mw_delayed_total", "Messages that an incident has begun, which was held back at first."),
+    "reminders": ("alarm_mw_reminders_total", "Messages that an incident goes on."),
+    "escalated": ("alarm_mw_escalated_total", "Messages of incidents by a later step of an escalation."),
+    "resolved": ("alarm_mw_resolved_total", "Messages that an incident is over."),
+}
+
+#: Of each rule with incidents.
+OF_RULES: Mapping[str, tuple[str, str]] = {
+    "opened": ("alarm_mw_incidents_opened_total", "Incidents that have begun, each episode of one."),
+    "resolved": ("alarm_mw_incidents_ended_total", "Incidents that have ended."),
+    "open": ("alarm_mw_incidents", "Incidents that are firing."),
 }
 
 #: Of the master.
@@ -86,6 +97,8 @@ class _Families:
     def collect(self) -> Iterator[Metric]:
         yield from _ledger(OF_SOURCES, "source", self.figures.books["sources"])
         yield from _ledger(OF_ALARMS, "alarm", self.figures.books["alarms"])
+        if self.figures.books["rules"]:
+            yield from _ledger(OF_RULES, "rule", self.figures.books["rules"])
         yield from _master(self.figures)
         yield from _app(self.figures.app)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from alarm_mw import signals
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.types import Firing
+from alarm_mw.texts import said
 from alarm_mw.transports.subscription import Message
 
 #: A message that was in the hands of so many mules that died may be what kills them: it is refused.
@@ -100,7 +101,7 @@ class MuleQueue:
             offer.done.set_exception(ActionError(text, retry=False))
 
     def _offer(self, mule: int, firing: Firing) -> Offer:
-        offer = Offer(next(self._order), mule, Message(firing.id, firing.message))
+        offer = Offer(next(self._order), mule, Message(firing.id, said(firing)))
         self._offers[firing.id] = offer
         self._put(offer)
         return offer

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from msgspec import structs
 
 from alarm_mw import actions
-from alarm_mw.config.build import engine_of
+from alarm_mw.config.build import engine_of, has_incidents
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
@@ -24,6 +24,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.ledger import Books
+from alarm_mw.engine.memory import Memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.making import make_action, place_of
@@ -33,7 +34,11 @@ from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
 from alarm_mw.model.types import NOWHERE, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.system.forks import held_off
 from alarm_mw.transports.records import RecordMaker, to_bytes
+
+if TYPE_CHECKING:
+    from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +155,10 @@ class Runtime:
         #: Works for an outbox with a file.
         self.checkpointer = Checkpointer(Path(self.outbox.path))
         self._checkpointing: threading.Thread | None = None
+        #: Writes incidents down; None as long as there are none.
+        self._incidents: IncidentKeeper | None = None
         #: What is in force.
-        self._current = Prepared(settings, engine_of(settings, read_memory(self.outbox)), alarms)
+        self._current = Prepared(settings, self._engine(settings, read_memory(self.outbox)), alarms)
         self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
         #: Its methods belong on the event loop.
         self.dispatcher = Dispatcher(self.outbox, _routes(alarms), _routes(former))
@@ -160,6 +167,7 @@ class Runtime:
         self._thread = LoopThread(self._settle)
         self.loop = self._thread.loop
         self._worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._report_loss)
+        self._worker.incidents = self._incidents
         #: Tells people what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
         self.outbox.on_fault = self._report_fault
@@ -210,7 +218,15 @@ class Runtime:
         before = self._current.alarms if settings.execution == self._current.settings.execution else {}
         kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
         made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings.execution)
-        return Prepared(settings, engine_of(settings, self._current.engine.memory), {**made, **kept})
+        return Prepared(settings, self._engine(settings, self._current.engine.memory), {**made, **kept})
+
+    def _engine(self, settings: Settings, memory: Memory) -> Engine:
+        """Return an engine with incidents, where its rules have some or an earlier engine's had."""
+        if self._incidents is None and (has_incidents(settings) or self.outbox.has_incidents()):
+            with held_off():
+                from alarm_mw.master.worker.incident_keeper import IncidentKeeper  # noqa: PLC0415  # few have some
+            self._incidents = IncidentKeeper(self.outbox)
+        return engine_of(settings, memory, None if self._incidents is None else self._incidents.clock)
 
     def exchange(self, fresh: Prepared) -> None:
         """Put a configuration in the place of the present one. Not on the event loop; waits for the present batch.
@@ -226,6 +242,7 @@ class Runtime:
             self.spawn(self._keep_lanes(_routes(self._current.alarms)))  # if it was exchanged at the last moment
             raise
         self._current = fresh
+        self._worker.incidents = self._incidents
         self._worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
@@ -277,7 +294,12 @@ class Runtime:
 
     def books(self) -> tuple[Books, dict[str, int]]:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""
-        return self.outbox.ledger.books(), self.outbox.count_waiting()
+        books = self.outbox.ledger.books()
+        if self._incidents is not None:
+            firing = self._incidents.count_firing()
+            for name in books["rules"].keys() | firing.keys():
+                books["rules"].setdefault(name, {"opened": 0, "resolved": {}, "open": 0})["open"] = firing.get(name, 0)
+        return books, self.outbox.count_waiting()
 
     @property
     def metrics(self) -> Metrics:

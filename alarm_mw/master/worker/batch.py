@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from alarm_mw.model.types import Record
+from alarm_mw.model.types import Firing, Record
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
+
+if TYPE_CHECKING:  # few configurations have incidents
+    from alarm_mw.engine.incidents.incidents import Incidents
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,5 +64,7 @@ class Batch(msgspec.Struct, frozen=True):
     lines: Lines | None = None
     #: Come before them.
     silence: Silence | None = None
+    #: What somebody asks of incidents, before the items; returns the messages that follow.
+    order: Callable[[Incidents], Sequence[Firing]] | None = None
     #: Called when the counts are in the outbox, with `Ledger.collections` one higher. May not block.
     written: Callable[[], object] | None = None

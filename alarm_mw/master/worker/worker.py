@@ -8,6 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox.entries import Taken
@@ -19,6 +20,9 @@ from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.master.worker.evaluation import Judge, Judged
 from alarm_mw.model.types import Firing, Reason
+
+if TYPE_CHECKING:  # few configurations have incidents
+    from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +103,8 @@ class Worker:
         on_loss: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._engine = engine
+        #: Writes the incidents of engines down; None as long as none has had any.
+        self.incidents: IncidentKeeper | None = None
         self._outbox = outbox
         #: Given what the outbox has taken.
         self._offer = offer
@@ -193,6 +199,9 @@ class Worker:
 
     def _run(self) -> None:
         running = True
+        if self._engine.incidents is not None:
+            with self._turn:
+                self._process([], firings=self._adopt_incidents())
         while running:
             batches, running = self._next_batches()
             with self._turn:
@@ -228,37 +237,63 @@ class Worker:
     def _due(self) -> float | None:
         """Return when counts must be written down or a digest is due; None when there is neither."""
         flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
-        return min((due for due in (flush, self._engine.due()) if due is not None), default=None)
+        incidents = None if self.incidents is None else self.incidents.due()
+        return min((due for due in (flush, self._engine.due(), incidents) if due is not None), default=None)
 
     def _is_flush_due(self, now: float) -> bool:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
 
-    def _process(self, batches: Sequence[Batch], *, at_end: bool = False) -> None:
+    def _adopt_incidents(self) -> list[Firing]:
+        """Go on with the incidents of the engine before this one; return the messages that follow."""
+        assert self.incidents is not None
+        return [] if self._engine.incidents is None else self.incidents.adopt(self._engine.incidents)
+
+    def _process(self, batches: Sequence[Batch], *, at_end: bool = False, firings: Sequence[Firing] = ()) -> None:
+        """Work batches off; `firings` come before what they bring."""
+        before = list(firings)
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
             self._engine.forget_others()
             self._judge = Judge(self._engine, is_replaceable=self._outbox.has_file)
             self._judge.tell_switched_off()
+            if self._engine.incidents is not None:
+                before += self._adopt_incidents()
         now = time.monotonic()
         self._silence(batches, now)
+        if self.incidents is not None:
+            before += self._of_incidents(batches)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
         each = bool(signals.held_back.receivers)
         self.is_judging = True
         judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
         self.is_judging = False
-        firings = [*digests, *(firing for found in judged for firing in found.verdict.firings)]
+        firings = [*before, *digests, *(firing for found in judged for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():
             # Whoever looks at the books meanwhile sees them before or after, and balanced.
             for batch in batches:
                 self.metrics.change(batch.metrics)
             self._book(batches, judged, now)
-            new = self._take(firings, booked) if firings or at_end or self._is_flush_due(now) else NOTHING
+            is_urgent = self.incidents is not None and self.incidents.collect()
+            is_due = firings or at_end or is_urgent or self._is_flush_due(now)
+            new = self._take(firings, booked) if is_due else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
             new = self._take_later(firings, booked) if firings or not at_end else NOTHING
         self._announce_fired(new)
         self._announce_held(judged)
+
+    def _of_incidents(self, batches: Sequence[Batch]) -> list[Firing]:
+        """Return the messages of incidents that are due, or that people have caused."""
+        assert self.incidents is not None
+        firings = self.incidents.tick()
+        if self._engine.incidents is not None:
+            for batch in batches:
+                if batch.order is not None:
+                    firings += batch.order(self._engine.incidents)
+            if any(batch.silence is not None for batch in batches):
+                firings += self._engine.incidents.look()
+        return firings
 
     def _silence(self, batches: Sequence[Batch], now: float) -> None:
         for silence in filter(None, (batch.silence for batch in batches)):
@@ -287,7 +322,7 @@ class Worker:
         record, verdict, n = found
         ledger = self._outbox.ledger
         ledger.source(record.source, "lines", n)
-        if verdict.matched:
+        if verdict.matched or verdict.is_resolve:
             ledger.source(record.source, "matched", n)
         elif verdict.skipped:
             ledger.source(record.source, "skipped", n, reason=verdict.skipped)
@@ -299,7 +334,10 @@ class Worker:
 
     def _book_firing(self, firing: Firing, *, is_new: bool) -> None:
         ledger = self._outbox.ledger
-        ledger.alarm(firing.alarm, "digests" if firing.is_digest else "matched")
+        column = "digests" if firing.is_digest else "matched"
+        if firing.trigger is not None and firing.trigger.incident is not None:
+            column = firing.trigger.incident.column
+        ledger.alarm(firing.alarm, column)
         if is_new:
             ledger.alarm(firing.alarm, "fired")
         else:
@@ -314,12 +352,15 @@ class Worker:
                 self._book_firing(firing, is_new=is_new)
 
         try:
-            new = self._outbox.take(firings, book, self._memory.due())
+            also = None if self.incidents is None else self.incidents.write
+            new = self._outbox.take(firings, book, self._memory.due(), also)
         except sqlite3.Error as error:
             log.error("the outbox cannot be written: %s", error)
             self._memory.failed()
             return None
         self._unwritten_since = self._since_when_away()
+        if self.incidents is not None:
+            self.incidents.written()
         written, self._unwritten = self._unwritten, []
         for call in written:
             call()

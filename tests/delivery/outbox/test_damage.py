@@ -237,7 +237,7 @@ def test_a_damaged_file_is_read_as_far_as_possible_at_the_start(tmp_path: Path) 
     stage = Stage(tmp_path / "outbox.db")
     stage.outbox.close()
     with stage.path.open("r+b") as file:
-        file.seek(8 * PAGE)
+        file.seek(12 * PAGE)
         file.write(bytes(4 * PAGE))
     with closing(Outbox(stage.path)) as outbox:
         found = [entry.firing.message for entry in outbox.waiting("a", after=0, limit=999)]

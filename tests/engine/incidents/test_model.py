@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, Key, Marks, Status, Step, incident_id
-from alarm_mw.engine.incidents.tracker import Change, Flap, IncidentRule, Tracker
+from alarm_mw.engine.incidents.tracker import Change, IncidentRule, Tracker
+from alarm_mw.model.types import Flap
 
 KEYS: list[Key] = [(("db", name),) for name in "abc"]
 ALARMS = ("mail", "sms", "boss")
@@ -42,6 +43,7 @@ class Incidents(RuleBasedStateMachine):
             keep_firing_for=keep,
             flap=flap,
             max_keys=max_keys,
+            key=("db",),
         )
         self.tracker = Tracker([self.rule], (), self.marks)
         self.tracker.start(self.now)
@@ -136,6 +138,8 @@ class Incidents(RuleBasedStateMachine):
                 free = not (silenced or acked or self.inhibited or self.muted_until > self.now)
                 if is_due and free and incident.flapping_since is None:
                     assert step.alarm in told, f"{step.alarm} was not told"
+                    if step.repeat_interval:
+                        assert self.now - told[step.alarm].time < step.repeat_interval, "was not reminded"
 
     def teardown(self) -> None:
         """When every silence is over and every incident is resolved, whoever was told that it began knows its end."""
@@ -151,4 +155,4 @@ class Incidents(RuleBasedStateMachine):
 
 
 TestIncidents = Incidents.TestCase
-TestIncidents.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestIncidents.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)

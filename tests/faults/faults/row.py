@@ -73,7 +73,7 @@ class Outbox:
             ((verdict,),) = database.execute("PRAGMA integrity_check")
             assert verdict == "ok", verdict
             if not database.execute("SELECT 1 FROM sqlite_schema WHERE name = 'memory'").fetchall():
-                return cls({"sources": {}, "alarms": {}}, {}, {})  # its master has died before it was made
+                return cls({"sources": {}, "alarms": {}, "rules": {}}, {}, {})  # its master has died before it was made
             ledger = database.execute("SELECT scope, name, col, n FROM ledger").fetchall()
             firings = database.execute("SELECT id, alarm, state FROM firings").fetchall()
         counts = cast("dict[Key, int]", {(scope, name, column): n for scope, name, column, n in ledger})

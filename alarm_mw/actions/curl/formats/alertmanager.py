@@ -62,7 +62,7 @@ def _webhook(message: Message, size: int) -> dict[str, object]:
         "status": status,
         "labels": labels,
         "annotations": annotations,
-        "startsAt": rfc3339(facts.time),
+        "startsAt": rfc3339(facts.time if facts.started is None else facts.started),
         "endsAt": NO_TIME if facts.ended is None else rfc3339(facts.ended),
         "generatorURL": facts.url,
         "fingerprint": _fingerprint(labels),
@@ -103,7 +103,7 @@ def _alerts(message: Message, size: int) -> list[dict[str, object]]:
     alert: dict[str, object] = {
         "labels": labels_of(message),
         "annotations": _annotations(message, size),
-        "startsAt": rfc3339(facts.time),
+        "startsAt": rfc3339(facts.time if facts.started is None else facts.started),
     }
     if facts.ended is not None:
         alert["endsAt"] = rfc3339(facts.ended)

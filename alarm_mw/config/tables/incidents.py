@@ -1,0 +1,191 @@
+"""What rules say of incidents, from tables: the keys of a rule, and ``[escalations.NAME]``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import structs
+
+from alarm_mw.config.tables.tree import Table, read_struct
+from alarm_mw.engine.flood_control.limits import MOST, read_duration
+from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.types import Flap, IncidentOptions, Rule
+
+Duration = str | float
+
+#: The keys of a rule of which one makes incidents of its matches.
+ENDS = ("resolve", "resolve_after")
+
+#: After how many seconds each alarm of an escalation is told.
+Escalation = Mapping[str, float]
+
+_MAX_KEYS = 1_000_000
+_AT_ONCE = (0, "0s")
+
+
+class FlapKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``flap`` of a rule."""
+
+    count: Annotated[int, msgspec.Meta(ge=2, le=MOST, description="so many changes between firing and resolved …")]
+    within: Annotated[Duration, msgspec.Meta(description="… within so long a time are flapping")]
+
+
+class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The keys of a rule that are about its incidents."""
+
+    key: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="named groups of the regexp and fields of the record; each combination of their values is an "
+            "incident of its own. Without it, the rule has one incident"
+        ),
+    ] = ()
+    max_keys: Annotated[
+        int,
+        msgspec.Meta(
+            ge=1,
+            le=_MAX_KEYS,
+            description="how many incidents the rule may have. Beyond, the one that was quiet for the longest is "
+            "forgotten; where all are firing, further keys share the incident `other`",
+        ),
+    ] = 10_000
+    resolve: Annotated[
+        str | None, msgspec.Meta(description="a regexp; a line in which it is found ends the incident of its key")
+    ] = None
+    resolve_after: Annotated[
+        Duration | None, msgspec.Meta(description="seconds, or a time such as `30m`, without a match that end it")
+    ] = None
+    keep_firing_for: Annotated[
+        Duration | None,
+        msgspec.Meta(description="how long it goes on after a resolve line, should it match again in that time"),
+    ] = None
+    flap: Annotated[
+        FlapKeys | None,
+        msgspec.Meta(
+            description='`{ count = 4, within = "30m" }`: so many changes between firing and resolved within so long '
+            "a time are told as `flapping`, once, and as `resolved` when it was quiet for as long"
+        ),
+    ] = None
+    escalation: Annotated[
+        str | None, msgspec.Meta(description="the name of a table `[escalations.NAME]`, whose alarms are told as well")
+    ] = None
+
+
+INCIDENT_KEYS = IncidentKeys.__struct_fields__
+
+
+class StepKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A step of an escalation."""
+
+    after: Annotated[Duration, msgspec.Meta(description="how long after the incident has begun to fire")]
+    alarms: Annotated[tuple[str, ...], msgspec.Meta(description="the alarms that are told then")]
+
+
+def read_escalations(root: Table) -> dict[str, Escalation]:
+    """Return the escalations by their names; what is wrong goes to the report of their tables."""
+    table = root.table("escalations", "escalations")
+    found: dict[str, Escalation] = {}
+    for name in table.values if table is not None else ():
+        inner = table.table(name, f"escalation {name!r}") if table is not None else None
+        if inner is not None:
+            found[name] = _steps(inner)
+    return found
+
+
+def _steps(table: Table) -> Escalation:
+    table.refuse_unknown(["steps"])
+    steps: dict[str, float] = {}
+    for step in table.tables("steps"):
+        read = read_struct(StepKeys, step)
+        if read is None:
+            continue
+        after = 0.0 if read.after in _AT_ONCE else _seconds(step, "after", read.after)
+        for alarm in read.alarms:
+            steps[alarm] = min(after, steps.get(alarm, after))
+    if not table.values.get("steps"):
+        table.wrong('no step, expected steps = [{ after = "15m", alarms = ["…"] }]')
+    return dict(sorted(steps.items(), key=lambda step: step[1]))
+
+
+def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation]) -> tuple[Rule, ...]:
+    """Return a rule with what its table says of incidents, and the rule that finds the lines that end them."""
+    values = {key: value for key, value in table.values.items() if key in INCIDENT_KEYS}
+    if not values:
+        return (rule,)
+    if rule.excludes:
+        table.wrong(f"{next(iter(values))!r} beside 'exclude': an exclusion fires nothing", next(iter(values)))
+        return (rule,)
+    keys = read_struct(IncidentKeys, structs.replace(table, values=values))
+    if keys is None:
+        return (rule,)
+    if not any(key in values for key in ENDS):
+        first = next(iter(values))
+        table.wrong(f"{first!r} is about incidents: it needs what ends them, 'resolve' or 'resolve_after'", first)
+    if not rule.name:
+        table.wrong("a rule with incidents needs a 'name'")
+    after = _escalation(table, keys.escalation, escalations)
+    options = IncidentOptions(
+        keys.key,
+        keys.max_keys,
+        _seconds(table, "resolve_after", keys.resolve_after),
+        _seconds(table, "keep_firing_for", keys.keep_firing_for),
+        None if keys.flap is None else Flap(keys.flap.count, _seconds(table, "flap", keys.flap.within)),
+        {name: seconds for name, seconds in after.items() if seconds and name not in rule.alarms},
+    )
+    if keys.keep_firing_for is not None and keys.resolve is None:
+        table.wrong("'keep_firing_for' without 'resolve', which it follows", "keep_firing_for")
+    alarms = tuple(dict.fromkeys((*rule.alarms, *after)))
+    ours = structs.replace(rule, alarms=alarms, incident=options)
+    if keys.resolve is None:
+        return (ours,)
+    if missing := _groups(rule.pattern).intersection(keys.key) - _groups(keys.resolve):
+        names = ", ".join(sorted(missing))
+        table.wrong(f"resolve: it has no group {names}, by which it would know the incident that it ends", "resolve")
+    where = table.where("resolve")
+    place = structs.replace(where, column=table.origin.column((*table.path, "resolve"), keys.resolve))
+    ending = Rule(keys.resolve, (), rule.syntax, multiline=rule.multiline, logger=rule.logger, where=place)
+    return ours, structs.replace(ending, resolves=rule.name)
+
+
+def _groups(pattern: str) -> set[str]:
+    """Return the names of a regexp's groups; none of one that is wrong, which is found elsewhere."""
+    try:
+        return {*re.compile(pattern).groupindex}
+    except re.error:
+        return set()
+
+
+def _escalation(table: Table, name: str | None, escalations: Mapping[str, Escalation]) -> Escalation:
+    if name is None:
+        return {}
+    if name not in escalations:
+        hint = did_you_mean(name, list(escalations))
+        table.wrong(f"escalation: there is no [escalations.{name}]{hint}", "escalation")
+    return escalations.get(name, {})
+
+
+def _seconds(table: Table, key: str, value: Duration | None) -> float:
+    """Return seconds, 0 for none and for what is wrong, which is noted."""
+    if value is None:
+        return 0.0
+    try:
+        return read_duration(value)
+    except ValueError as error:
+        table.wrong(f"{key}: {error}", key)
+        return 0.0
+
+
+def check_incidents(rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
+    """Return rules with a sentence for what is wrong with them among the others: names that two have, groups."""
+    found: list[tuple[Rule, str]] = []
+    owners: dict[str, Rule] = {}
+    for rule in rules:
+        if rule.incident is None:
+            continue
+        first = owners.setdefault(rule.name, rule)
+        if first is not rule:
+            found.append((rule, f"a second rule {rule.name!r} with incidents; the first is at {first.where}"))
+    return found

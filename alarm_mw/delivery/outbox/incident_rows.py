@@ -1,0 +1,76 @@
+"""Incidents in the outbox: a row for each, their history, and which records they have seen.
+
+Written in the transaction of the firings that follow from them: after a kill, none is told twice or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import msgspec
+
+from alarm_mw.delivery.outbox.clock import Reading
+from alarm_mw.delivery.outbox.outbox import DAY, Outbox
+from alarm_mw.engine.incidents.incident import Incident, State
+from alarm_mw.engine.incidents.incidents import SEEN, Changes, Event, Saved
+
+#: How many events are kept at most.
+EVENTS = 100_000
+
+_encode = msgspec.msgpack.Encoder().encode
+_incident = msgspec.msgpack.Decoder(Incident)
+_event = msgspec.msgpack.Decoder(Event)
+_places = msgspec.msgpack.Decoder(dict[str, int])
+_reading = msgspec.msgpack.Decoder(Reading)
+
+
+def load(outbox: Outbox) -> tuple[Saved, Reading | None]:
+    """Return what a former process has written down, and when that was. Raises `sqlite3.Error` and `ValueError`."""
+    rows = outbox.query("SELECT data FROM incidents")
+    seen = outbox.query("SELECT record FROM judged ORDER BY seq")
+    observed = {name: data for name, data in outbox.query("SELECT name, data FROM observed")}  # noqa: C416  # for mypy
+    incidents = tuple(_incident.decode(cast("bytes", data)) for (data,) in rows)
+    places = _places.decode(cast("bytes", observed["places"])) if "places" in observed else {}
+    reading = _reading.decode(cast("bytes", observed["clock"])) if "clock" in observed else None
+    return Saved(incidents, tuple(cast("str", record) for (record,) in seen), places), reading
+
+
+def write(outbox: Outbox, changes: Changes, reading: Reading) -> None:
+    """Write down what has changed, within a transaction of the outbox."""
+    outbox.change_all(
+        "INSERT OR REPLACE INTO incidents VALUES (?, ?, ?, ?)",
+        [(each.id, each.rule, str(each.state), _encode(each)) for each in changes.incidents],
+    )
+    outbox.change_all("DELETE FROM incidents WHERE id = ?", [(name,) for name in changes.forgotten])
+    outbox.change_all(
+        "INSERT INTO events (time, incident, data) VALUES (?, ?, ?)",
+        [(each.time, each.incident, _encode(each)) for each in changes.events],
+    )
+    outbox.change_all("INSERT INTO judged (record) VALUES (?)", [(key,) for key in changes.seen])
+    if changes.seen:
+        outbox.change("DELETE FROM judged WHERE seq <= (SELECT MAX(seq) FROM judged) - ?", (SEEN,))
+    if changes.events:
+        outbox.change("DELETE FROM events WHERE seq <= (SELECT MAX(seq) FROM events) - ?", (EVENTS,))
+    observed: Mapping[str, bytes] = {"clock": _encode(reading), "places": _encode(changes.places)}
+    outbox.change_all("INSERT OR REPLACE INTO observed VALUES (?, ?)", list(observed.items()))
+
+
+def forget_events(outbox: Outbox, days: float, now: float) -> None:
+    """Forget what has happened more than so many days before `now`, in seconds since the epoch."""
+    with outbox.transaction():
+        outbox.change("DELETE FROM events WHERE time < ?", (now - days * DAY,))
+
+
+def events(outbox: Outbox, since: float, incident: str = "") -> list[Event]:
+    """Return what has happened since a time, in seconds since the epoch, the oldest first; to all or one incident."""
+    rows = outbox.query(
+        "SELECT data FROM events WHERE time >= ? AND (? = '' OR incident = ?) ORDER BY seq", (since, incident, incident)
+    )
+    return [_event.decode(cast("bytes", data)) for (data,) in rows]
+
+
+def count_firing(outbox: Outbox) -> dict[str, int]:
+    """Return how many incidents of each rule are firing."""
+    rows = outbox.query("SELECT rule, COUNT(*) FROM incidents WHERE state = ? GROUP BY rule", (str(State.FIRING),))
+    return {cast("str", rule): cast("int", n) for rule, n in rows}

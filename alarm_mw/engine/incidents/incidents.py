@@ -1,0 +1,389 @@
+"""The incidents of an engine: matches and deadlines in, firings and what has to be written down out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+from msgspec import structs
+
+from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, Key, Mark, Marks, State, Status, key_of
+from alarm_mw.engine.incidents.reconcile import Notification
+from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
+from alarm_mw.engine.messages import cut, named
+from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.types import Firing, Held, IncidentNotice, Reason, Record, Trigger
+
+#: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
+MESSAGE = 1024
+FIELDS = 20
+VALUE = 200
+
+#: How many records that concerned an incident are remembered by their keys. After the death of a master, the next one
+#: sees again what was not yet acknowledged, which is far less.
+SEEN = 20_000
+
+#: The key of a line of an output stream: where it was seen, and its place there.
+_PLACE = re.compile(r"(.+)\.(\d+)\.[0-9a-f]{8}")
+
+_NO_TRIGGER = Trigger()
+
+#: What a match may have an alarm told.
+_BEGINNINGS = frozenset({Status.FIRING, Status.FLAPPING})
+
+#: The ledger's columns of other messages.
+_COLUMNS = {Status.REMINDER: "reminders", Status.ESCALATED: "escalated", Status.RESOLVED: "resolved"}
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that has happened to an incident, for its history."""
+
+    #: Seconds since the epoch.
+    time: float
+    incident: str
+    rule: str
+    key: Mapping[str, str]
+    episode: int
+    #: ``opened``, ``resolved``, ``acknowledged``, ``unacknowledged``, or the status of a message.
+    kind: str
+    #: The alarm of a message, the cause of an end, or who acknowledged it and why.
+    text: str = ""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What a former process has written down."""
+
+    incidents: tuple[Incident, ...] = ()
+    #: Keys of the records that it had judged.
+    seen: tuple[str, ...] = ()
+    #: The last place that it had seen of each output stream.
+    places: Mapping[str, int] = {}
+
+
+class Changes(NamedTuple):
+    """What has to be written down, in one transaction with the firings."""
+
+    incidents: tuple[Incident, ...]
+    forgotten: tuple[str, ...]
+    events: tuple[Event, ...]
+    seen: tuple[str, ...]
+    places: Mapping[str, int]
+    #: By rule: how many incidents have begun, and how many have ended, by cause.
+    counts: tuple[tuple[str, str], ...]
+
+
+class Matched(NamedTuple):
+    """What follows from a match."""
+
+    firings: list[Firing]
+    held: list[Held]
+
+
+class SeenRecords:
+    """Which records have been judged: a master's successor sees again what the former one had not acknowledged."""
+
+    def __init__(self, keys: Iterable[str] = (), places: Mapping[str, int] | None = None) -> None:
+        self._keys = dict.fromkeys(keys)
+        self.places = dict(places or {})
+        #: Those that are not written down yet.
+        self.fresh: list[str] = []
+
+    def is_new(self, record: Record) -> bool:
+        """Return whether a record was not judged before, and remember it."""
+        found = _PLACE.fullmatch(record.key)
+        if found is not None:
+            return self._is_behind(found[1], int(found[2]))
+        if record.key in self._keys:
+            return False
+        self._keys[record.key] = None
+        self.fresh.append(record.key)
+        if len(self._keys) > SEEN:
+            del self._keys[next(iter(self._keys))]
+        return True
+
+    def _is_behind(self, stream: str, place: int) -> bool:
+        """Return whether a line comes behind all that were seen: those of a stream come in order."""
+        if place <= self.places.get(stream, -1):
+            return False
+        if stream not in self.places and len(self.places) >= SEEN:
+            del self.places[next(iter(self.places))]
+        self.places[stream] = place
+        return True
+
+
+class Incidents:
+    """Belongs to one engine, and to its thread."""
+
+    def __init__(
+        self,
+        rules: Mapping[str, CompiledRule],
+        tracked: Iterable[IncidentRule],
+        *,
+        alarms: Collection[str],
+        alarm_msg_size: int,
+        admit: Callable[[str], tuple[Reason, float | None] | None],
+        clock: Callable[[], float],
+        time: Callable[[], float],
+    ) -> None:
+        """Call `start` before anything else.
+
+        `rules` are those with incidents, by their names. `admit` counts a message to an alarm, or returns what holds
+        it back and until when. `clock` never jumps and goes on over restarts; `time` is the time of day.
+        """
+        self._rules = rules
+        self._tracked = tuple(tracked)
+        self._alarms = frozenset(alarms)
+        self._msg_size = alarm_msg_size
+        self._admit = admit
+        self._clock = clock
+        self._time = time
+        self._seen = SeenRecords()
+        self.tracker = Tracker(self._tracked, (), self._marks)
+        self._changed: dict[str, Incident] = {}
+        self._forgotten: list[str] = []
+        self._events: list[Event] = []
+        self._counts: list[tuple[str, str]] = []
+        #: Whether something has changed that must be written down before its records are acknowledged.
+        self.is_urgent = False
+
+    def start(self, saved: Saved) -> list[Firing]:
+        """Go on with what a former process has written down; return the messages that follow."""
+        self._seen = SeenRecords(saved.seen, saved.places)
+        self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
+        return self._all(self.tracker.start(self._clock()))
+
+    def go_on(self, former: Incidents) -> list[Firing]:
+        """Take the place of `former` in this process; return the messages that follow from other rules."""
+        self._seen = former._seen  # of its own class
+        self._clock = former._clock  # as above
+        self.tracker = Tracker(self._tracked, former.tracker, self._marks)
+        return self._all(self.tracker.start(self._clock()))
+
+    # What a record leads to
+
+    def match(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> Matched:
+        """Count a match of a rule, and return what its alarms are told now, and why the others are not."""
+        rule = compiled.rule
+        assert rule.incident is not None
+        key = self._key(compiled, rule.incident.key, lines, record)
+        change = self.tracker.match(rule.name, key, self._clock(), _shortened(record))
+        firings = self._note(change, record)
+        told = {each.alarm for each in change.outcome.notifications if each.status in _BEGINNINGS}
+        return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in told])
+
+    def resolve(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> list[Firing]:
+        """End the incident that a resolve line means, where there is one."""
+        name = compiled.rule.resolves
+        options = self._rules[name].rule.incident
+        assert options is not None
+        key = self._key(compiled, options.key, lines, record)
+        change = self.tracker.resolve(name, key, self._clock(), record.text[:MESSAGE])
+        return [] if change is None else self._note(change)
+
+    def is_new(self, record: Record) -> bool:
+        """Return whether a record was not judged before, by a former process perhaps."""
+        return self._seen.is_new(record)
+
+    def _key(self, compiled: CompiledRule, names: Collection[str], lines: Iterable[bytes], record: Record) -> Key:
+        if not names:
+            return ()
+        groups = compiled.groups(lines) if compiled.group_names.intersection(names) else {}
+        key = key_of(names, {**record.fields, **groups})
+        return tuple((name, value[:VALUE]) for name, value in key)
+
+    def _held(self, change: Change, alarm: str) -> Held:
+        """Return why an alarm is not told of a match."""
+        incident = change.incident
+        if change.is_overflow:
+            return Held(alarm, Reason.KEY_OVERFLOW)
+        if incident.state is State.PENDING:
+            return Held(alarm, Reason.BELOW_THRESHOLD)
+        mark = incident.held.get(alarm)
+        return Held(alarm, Reason.ONGOING if mark is None else Reason(mark.value))
+
+    # Deadlines and people
+
+    def due(self) -> float | None:
+        """Return in how many seconds `tick` has something to do, None where it has not."""
+        due = self.tracker.due()
+        return None if due is None else max(due - self._clock(), 0.0)
+
+    def tick(self) -> list[Firing]:
+        """Return the messages that are due."""
+        return self._all(self.tracker.tick(self._clock()))
+
+    def look(self) -> list[Firing]:
+        """Return the messages that are due since a silence has begun or ended."""
+        return self._all(self.tracker.look(self._clock()))
+
+    def acknowledge(self, incident: str, by: str, seconds: float, comment: str) -> list[Firing] | None:
+        """Take on an open incident for so long; None where there is none of this id."""
+        now = self._clock()
+        change = self.tracker.acknowledge(incident, Acknowledgement(by, now, now + seconds, comment), now)
+        if change is None:
+            return None
+        self._add_event(change.incident, "acknowledged", f"{by}: {comment}" if comment else by)
+        return self._note(change)
+
+    def unacknowledge(self, incident: str, by: str) -> list[Firing] | None:
+        """Give an incident back; None where there is no open one of this id."""
+        change = self.tracker.acknowledge(incident, None, self._clock())
+        if change is None:
+            return None
+        self._add_event(change.incident, "unacknowledged", by)
+        return self._note(change)
+
+    def resolve_by_hand(self, incident: str, by: str) -> list[Firing] | None:
+        """End an incident; None where there is no open one of this id."""
+        change = self.tracker.resolve_by_hand(incident, self._clock(), by)
+        return None if change is None else self._note(change)
+
+    def forget(self, seconds: float) -> None:
+        """Forget incidents that are over, and were quiet for so long."""
+        self._forgotten += self.tracker.forget(self._clock() - seconds)
+
+    def wall(self, moment: float) -> float:
+        """Return a moment of the incidents' clock in seconds since the epoch."""
+        return self._time() - (self._clock() - moment)
+
+    # What has to be written down
+
+    def take_changes(self) -> Changes:
+        """Return what has changed since the last call."""
+        changes = Changes(
+            tuple(self._changed.values()),
+            tuple(self._forgotten),
+            tuple(self._events),
+            tuple(self._seen.fresh),
+            dict(self._seen.places),
+            tuple(self._counts),
+        )
+        self._changed, self._forgotten, self._events, self._counts, self._seen.fresh = {}, [], [], [], []
+        self.is_urgent = False
+        return changes
+
+    def note_all(self) -> None:
+        """Have all of them written down with the next changes: what was written is lost."""
+        self._changed = {incident.id: incident for incident in self.tracker}
+
+    def open_by_rule(self) -> dict[str, int]:
+        """Return how many incidents of each rule are firing."""
+        counts: dict[str, int] = {}
+        for incident in self.tracker:
+            if incident.is_open:
+                counts[incident.rule] = counts.get(incident.rule, 0) + 1
+        return counts
+
+    def _all(self, changes: Iterable[Change]) -> list[Firing]:
+        return [firing for change in changes for firing in self._note(change)]
+
+    def _note(self, change: Change, record: Record | None = None) -> list[Firing]:
+        """Note what a change means, and return its messages; `record` is that of the match."""
+        incident = change.incident
+        self._changed[incident.id] = incident
+        self.is_urgent = self.is_urgent or change.outcome is not NOTHING
+        if change.evicted:
+            self._forgotten.append(change.evicted)
+            self._changed.pop(change.evicted, None)
+        if change.has_begun:
+            self._counts.append((incident.rule, "opened"))
+            self._add_event(incident, "opened", "" if record is None else record.text[:VALUE])
+        if change.has_ended:
+            self._counts.append((incident.rule, f"resolved:{incident.ended_by}"))
+            self._add_event(incident, "resolved", f"{incident.ended_by} {incident.end[:VALUE]}".rstrip())
+        if not change.outcome.notifications:
+            return []
+        now_told = {each.alarm for each in change.outcome.notifications}
+        known = incident.notified.items()
+        told = tuple(name for name, last in known if last.episode == incident.episode and name not in now_told)
+        for each in change.outcome.notifications:
+            self._add_event(incident, str(each.status), each.alarm)
+        is_match = record is not None
+        shown = record if change.has_begun else None
+        return [self._firing(incident, each, shown, told, is_match) for each in change.outcome.notifications]
+
+    def _add_event(self, incident: Incident, kind: str, text: str) -> None:
+        key = dict(incident.key)
+        self._events.append(Event(self._time(), incident.id, incident.rule, key, incident.episode, kind, text))
+
+    def _firing(
+        self,
+        incident: Incident,
+        notification: Notification,
+        record: Record | None,
+        told: tuple[str, ...],
+        is_match: bool,  # noqa: FBT001  # private
+    ) -> Firing:
+        """Return a message; `record` is that of the match with which the incident has begun, where that was now."""
+        now = self._time()
+        is_begin = notification.status in _BEGINNINGS
+        if record is None or not is_begin:
+            record = self._record(incident, notification, now)
+        column = "matched" if is_match and is_begin else _COLUMNS.get(notification.status, "delayed")
+        notice = self._notice(incident, str(notification.status), told, column)
+        compiled = self._rules.get(incident.rule)
+        trigger = structs.replace(
+            _NO_TRIGGER if compiled is None or compiled.trigger is None else compiled.trigger,
+            name=incident.rule,
+            labels=incident.labels,
+            incident=notice,
+        )
+        message = cut(record.message + record.context, self._msg_size, record.size)
+        text = "" if compiled is None else compiled.text
+        name = f"{notification.id}.{named(notification.alarm)}"
+        return Firing(name, notification.alarm, message, record, record.time, text, trigger=trigger)
+
+    def _record(self, incident: Incident, notification: Notification, now: float) -> Record:
+        """Return the record of a message that no match has made: that of the first match, as of now."""
+        first = incident.first or Record(b"", "incident", now, "")
+        return structs.replace(first, source="incident", time=now, key=notification.id)
+
+    def _notice(self, incident: Incident, status: str, told: tuple[str, ...], column: str) -> IncidentNotice:
+        """Return what a message says of an incident."""
+        ack = incident.ack
+        return IncidentNotice(
+            incident.id,
+            status,
+            incident.episode,
+            f"{incident.id}-{incident.serial:x}-{incident.episode}",
+            self.wall(incident.opened),
+            dict(incident.key),
+            incident.count,
+            self.wall(incident.last),
+            None if incident.ended is None else self.wall(incident.ended),
+            "" if incident.ended_by is None else str(incident.ended_by),
+            incident.end,
+            "" if ack is None else ack.by,
+            None if ack is None else self.wall(ack.time),
+            told,
+            column,
+        )
+
+    def _marks(self, _: Incident, __: float) -> Marks:
+        return Marks(admit=self._mark)
+
+    def _mark(self, alarm: str) -> tuple[Mark, float | None] | None:
+        if alarm not in self._alarms:
+            return Mark.UNAVAILABLE, None
+        why = self._admit(alarm)
+        if why is None:
+            return None
+        reason, seconds = why
+        return Mark(reason.value), None if seconds is None else self._clock() + seconds
+
+
+def _shortened(record: Record) -> Record:
+    """Return a record in a bounded size, as an incident keeps it."""
+    fields = dict(list(record.fields.items())[:FIELDS])
+    return Record(
+        record.message[:MESSAGE],
+        record.source,
+        record.time,
+        record.key,
+        record.pid,
+        record.level,
+        record.logger[:VALUE],
+        {name[:VALUE]: value[:VALUE] for name, value in fields.items()},
+    )

@@ -1,0 +1,100 @@
+"""Between the incidents of an engine and the outbox: what has changed is written with the firings that follow."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+import time
+
+from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.delivery.outbox.clock import LastingClock
+from alarm_mw.delivery.outbox.outbox import DAY, Outbox
+from alarm_mw.engine.incidents.incidents import Changes, Incidents, Saved
+from alarm_mw.model.types import Firing
+
+log = logging.getLogger(__name__)
+
+#: Seconds after which the present time is written down, and deadlines are looked at, while incidents have some: no
+#: timer of the system goes on while the machine is suspended.
+LOOK_EVERY = 5.0
+
+#: Seconds between two looks for what is too old.
+FORGET_EVERY = 3600.0
+
+
+class IncidentKeeper:
+    """Belongs to the worker's thread, apart from `clock`."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._incidents: Incidents | None = None
+        self._saved, before = Saved(), None
+        try:
+            self._saved, before = incident_rows.load(outbox)
+        except (ValueError, sqlite3.Error) as error:
+            log.error("the incidents of the former process are forgotten: %s", error)
+        #: What the incidents of all engines go by.
+        self.clock = LastingClock(before)
+        self._unwritten: list[Changes] = []
+        self._looked_at = time.monotonic()
+        self._losses = outbox.losses
+        self._forget_at = 0.0
+        #: Days for which history is kept.
+        self.history_days = 90.0
+
+    def adopt(self, incidents: Incidents) -> list[Firing]:
+        """Go on with another engine's incidents; return the messages that follow."""
+        former, self._incidents = self._incidents, incidents
+        return incidents.start(self._saved) if former is None else incidents.go_on(former)
+
+    def due(self) -> float | None:
+        """Return when to call `tick`, in the seconds of `time.monotonic`; None where there is no deadline."""
+        due = None if self._incidents is None else self._incidents.due()
+        if due is None:
+            return None
+        return min(time.monotonic() + due, self._looked_at + LOOK_EVERY)
+
+    def tick(self) -> list[Firing]:
+        """Return the messages that are due."""
+        if self._incidents is None:
+            return []
+        now = time.monotonic()
+        if now >= self._forget_at:
+            self._forget_at = now + FORGET_EVERY
+            self._incidents.forget(self.history_days * DAY)
+            if self._outbox.has_file:
+                incident_rows.forget_events(self._outbox, self.history_days, time.time())
+        if self._outbox.losses != self._losses:
+            self._losses = self._outbox.losses
+            self._incidents.note_all()
+        return self._incidents.tick()
+
+    def collect(self) -> bool:
+        """Take what has changed, and count it; return whether that has to be written at once."""
+        if self._incidents is None:
+            return False
+        now = time.monotonic()
+        is_due = self._incidents.is_urgent or (self.due() is not None and now >= self._looked_at + LOOK_EVERY)
+        if is_due:
+            self._looked_at = now
+        changes = self._incidents.take_changes()
+        for rule, column in changes.counts:
+            self._outbox.ledger.rule(rule, column)
+        if self._outbox.has_file and (is_due or changes.incidents or changes.forgotten or changes.seen):
+            self._unwritten.append(changes)
+        return is_due
+
+    def write(self, outbox: Outbox) -> None:
+        """Write what has changed, within a transaction; call `written` behind it."""
+        for changes in self._unwritten:
+            incident_rows.write(outbox, changes, self.clock.read())
+
+    def written(self) -> None:
+        """Take note that it was written."""
+        self._unwritten.clear()
+
+    def count_firing(self) -> dict[str, int]:
+        """Return how many incidents of each rule really are firing. From any thread."""
+        if self._outbox.has_file:
+            return incident_rows.count_firing(self._outbox)
+        return {} if self._incidents is None else self._incidents.open_by_rule()

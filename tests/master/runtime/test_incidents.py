@@ -1,0 +1,312 @@
+"""Incidents in a runtime: from lines to messages, over restarts, reloads and kills of the process."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+from waiting import wait_until
+
+from alarm_mw.config.settings import Alarm, Notify, Settings
+from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.delivery.policy import Delivery
+from alarm_mw.engine.ledger import imbalances
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.master.worker.batch import Batch, Item, Silence
+from alarm_mw.model.types import Flap, IncidentOptions, Record, Rule
+from alarm_mw.testing import Recorder
+from alarm_mw.testing.recorder import NoOptions
+
+_numbers = itertools.count()
+
+DB = Rule(r"lost (?P<db>\S+)", ("a",), name="db", labels=(("severity", "critical"),), incident=IncidentOptions(("db",)))
+BACK = Rule(r"back (?P<db>\S+)", (), resolves="db")
+
+
+def alarm(name: str, notify: Notify = Notify()) -> Alarm:  # noqa: B008  # frozen
+    return Alarm(name, "recording", NoOptions(), Delivery(backoff_first=0.001), notify=notify)
+
+
+def settings(options: IncidentOptions | None = None, *, names: str = "a", notify: Notify = Notify()) -> Settings:  # noqa: B008  # frozen
+    rule = DB if options is None else structs.replace(DB, incident=options, alarms=tuple(names))
+    return Settings(tuple(alarm(name, notify) for name in names), (rule, BACK))
+
+
+class House:
+    """A runtime, and what its alarms were told."""
+
+    def __init__(self, configuration: Settings, path: Path | None = None) -> None:
+        self.recorder = Recorder()
+        self.runtime = Runtime(
+            configuration, outbox=path or ":memory:", write_log=lambda _: None, find_action=self.recorder.find
+        )
+        self.runtime.start()
+
+    def see(self, *lines: str, key: str = "") -> None:
+        """Put lines to the rules, and wait until they were judged."""
+        done = threading.Event()
+        records = [Record(f"{line}\n".encode(), "logging", 1.0, key or f"k{next(_numbers)}") for line in lines]
+        self.runtime.submit(Batch([Item(record) for record in records], done=done.set))
+        assert done.wait(10)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return alarm, status and key of each message so far."""
+        return [
+            (firing.alarm, notice.status, ",".join(notice.key.values()))
+            for firing in self.recorder.wait_for(0)
+            if firing.trigger is not None and (notice := firing.trigger.incident) is not None
+        ]
+
+    def wait_for(self, *told: tuple[str, str, str]) -> None:
+        wait_until(lambda: self.told() == list(told), 10)
+        assert self.told() == list(told)
+
+    def stop(self) -> None:
+        with self.runtime.outbox.still():
+            assert imbalances(*self.runtime.books()) == []
+        self.runtime.stop(5)
+
+
+def test_each_key_is_an_incident() -> None:
+    """Of each, the beginning is told once and the end once; other matches are counted."""
+    house = House(settings())
+    house.see("lost eu", "lost us", "lost eu", "back eu", "back eu", "back asia")
+    house.wait_for(("a", "firing", "eu"), ("a", "firing", "us"), ("a", "resolved", "eu"))
+    books, _ = house.runtime.books()
+    assert books["rules"]["db"] == {"opened": 2, "resolved": {"line": 1}, "open": 1}
+    assert books["alarms"]["a"]["held_back"] == {"ongoing": 1}
+    assert books["sources"]["logging"]["matched"] == 6
+    house.stop()
+
+
+def test_the_end_says_what_it_ends() -> None:
+    """It has the line and the labels of the beginning, and the line that ended it."""
+    house = House(settings())
+    house.see("lost eu", "back eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    end = house.recorder.wait_for(0)[1]
+    assert end.trigger is not None
+    assert end.trigger.incident is not None
+    assert (end.message, dict(end.trigger.labels)) == (b"lost eu\n", {"severity": "critical", "db": "eu"})
+    assert (end.trigger.incident.end, end.trigger.incident.ended_by) == ("back eu", "line")
+    house.stop()
+
+
+def test_the_next_match_opens_the_next_episode() -> None:
+    """Equal messages of two episodes are both sent: `alarm_freq` is about stateless rules."""
+    house = House(settings())
+    house.see("lost eu", "back eu", "lost eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "firing", "eu"))
+    assert len({firing.id for firing in house.recorder.wait_for(0)}) == 3
+    house.stop()
+
+
+def test_a_threshold_counts_each_key() -> None:
+    """`count` matches of one key fire; a resolve line before begins the count anew."""
+    rules = (structs.replace(DB, count=2, within=60.0), BACK)
+    house = House(structs.replace(settings(), rules=rules))
+    house.see("lost eu", "lost us", "back eu", "lost eu")
+    assert house.told() == []
+    house.see("lost us", "lost eu")
+    house.wait_for(("a", "firing", "us"), ("a", "firing", "eu"))
+    house.stop()
+
+
+def test_quiet_resolves() -> None:
+    """Without a match for `resolve_after`, an incident is over."""
+    house = House(settings(IncidentOptions(("db",), resolve_after=0.2)))
+    house.see("lost eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    assert house.runtime.books()[0]["rules"]["db"]["resolved"] == {"timeout": 1}
+    house.stop()
+
+
+def test_an_escalation_reaches_further_alarms_in_time() -> None:
+    """A later step is told while the incident goes on, and of the end; not of one that was over before."""
+    house = House(settings(IncidentOptions(("db",), after={"b": 0.3}), names="ab"))
+    house.see("lost us", "back us", "lost eu")
+    begin = [("a", "firing", "us"), ("a", "resolved", "us"), ("a", "firing", "eu"), ("b", "escalated", "eu")]
+    house.wait_for(*begin)
+    house.see("back eu")
+    wait_until(lambda: len(house.told()) == 6, 10)
+    assert sorted(house.told()[4:]) == [("a", "resolved", "eu"), ("b", "resolved", "eu")]
+    house.stop()
+
+
+def test_reminders_come_until_the_end() -> None:
+    """An incident that goes on is told again after each `repeat_interval`."""
+    house = House(settings(notify=Notify(repeat_interval=0.2)))
+    house.see("lost eu")
+    wait_until(lambda: len(house.told()) >= 3, 10)
+    assert house.told()[:3] == [("a", "firing", "eu"), ("a", "reminder", "eu"), ("a", "reminder", "eu")]
+    house.stop()
+
+
+def test_a_silence_holds_beginnings_back_and_no_ends() -> None:
+    """Who was told before a silence learns of the end in it; what fires on is told behind it (alertmanager#226)."""
+    house = House(settings())
+    house.see("lost eu")
+    house.runtime.silence(Silence("a", 3600.0))
+    house.see("lost us", "lost asia", "back eu", "back asia")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    house.runtime.silence(Silence("a", 0.0))
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "firing", "us"))
+    row = house.runtime.books()[0]["alarms"]["a"]
+    assert (row["delayed"], row["resolved"], row["held_back"]["silenced"]) == (1, 1, 2)
+    house.stop()
+
+
+def test_flapping_is_told_once() -> None:
+    """An incident that begins and ends too often is told as flapping, and no more until it is quiet."""
+    house = House(settings(IncidentOptions(("db",), flap=Flap(3, 3600.0))))
+    house.see(*["lost eu", "back eu"] * 5)
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "flapping", "eu"))
+    assert house.runtime.books()[0]["alarms"]["a"]["held_back"] == {"flapping": 3}
+    house.stop()
+
+
+def test_too_many_keys_share_one_incident() -> None:
+    """Beyond `max_keys` that all fire, a key counts for the incident "other", with its reason."""
+    house = House(settings(IncidentOptions(("db",), max_keys=2)))
+    house.see("lost a", "lost b", "lost c", "lost d")
+    house.wait_for(("a", "firing", "a"), ("a", "firing", "b"), ("a", "firing", "other"))
+    assert house.runtime.books()[0]["alarms"]["a"]["held_back"] == {"key_overflow": 1}
+    house.stop()
+
+
+def test_a_restart_tells_nothing_again(tmp_path: Path) -> None:
+    """The next process goes on where the former was: no second beginning, and the end of what was told."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu", "lost us")
+    house.wait_for(("a", "firing", "eu"), ("a", "firing", "us"))
+    house.stop()
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu", "back eu")
+    house.wait_for(("a", "resolved", "eu"))
+    assert house.runtime.books()[0]["rules"]["db"]["open"] == 1
+    house.stop()
+
+
+def test_a_record_that_comes_again_counts_once(tmp_path: Path) -> None:
+    """What a killed process had judged, the next one sees again: that is no next episode."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu", key="p:1")
+    house.see("back eu", key="p:2")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    house.stop()
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu", key="p:1")
+    house.see("lost us")
+    house.wait_for(("a", "firing", "us"))
+    assert house.runtime.books()[0]["alarms"]["a"]["held_back"] == {"duplicate": 1}
+    house.stop()
+
+
+def test_a_rule_that_goes_resolves_its_incidents(tmp_path: Path) -> None:
+    """On a reload, and at a start without it; one with another key as well."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu", "lost us")
+    fresh = structs.replace(settings(), rules=(structs.replace(DB, incident=IncidentOptions(("host",))), BACK))
+    house.runtime.exchange(house.runtime.prepare(fresh))
+    wait_until(lambda: len(house.told()) == 4, 10)
+    house.see("lost eu")
+    house.wait_for(*house.told()[:4], ("a", "firing", ""))
+    house.stop()
+    house = House(structs.replace(settings(), rules=()), tmp_path / "outbox.db")
+    house.wait_for(("a", "resolved", ""))
+    assert house.runtime.books()[0]["rules"]["db"]["resolved"] == {"removed": 3}
+    house.stop()
+
+
+def test_incidents_come_with_a_reload() -> None:
+    """A configuration without any may be followed by one with them, and the reverse."""
+    plain = structs.replace(settings(), rules=(Rule("lost", ("a",)),))
+    house = House(plain)
+    house.see("lost x")
+    house.runtime.exchange(house.runtime.prepare(settings()))
+    house.see("lost eu")
+    house.wait_for(("a", "firing", "eu"))
+    house.runtime.exchange(house.runtime.prepare(plain))
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    house.stop()
+
+
+def test_an_outbox_that_was_taken_away_gets_them_again(tmp_path: Path) -> None:
+    """Another file has all incidents, not only those that change."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu")
+    for file in tmp_path.glob("outbox.db*"):
+        file.unlink()
+    house.see("lost us")
+    house.see("lost us")
+    house.runtime.outbox.flush()
+    wait_until(lambda: incident_rows.count_firing(house.runtime.outbox) == {"db": 2}, 10)
+    house.stop()
+
+
+def test_incidents_that_cannot_be_read_are_forgotten(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """They are named in the log, and alarms go on."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu")
+    with house.runtime.outbox.transaction():
+        house.runtime.outbox.change("UPDATE incidents SET data = x'00'")
+    house.runtime.stop(5)
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost us")
+    house.wait_for(("a", "firing", "us"))
+    assert "the incidents of the former process are forgotten" in caplog.text
+    house.runtime.stop(5)
+
+
+PROGRAM = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_incidents import House, settings
+house = House(settings(), Path(sys.argv[1]))
+print("ready", flush=True)
+for line in sys.stdin:
+    key, _, text = line.strip().partition(" ")
+    house.see(text, key=key)
+    print("done", flush=True)
+"""
+
+
+def _killed_in(path: Path, lines: Sequence[str], at: int) -> None:
+    """Put lines to a process, and kill it when it was given number `at` of them."""
+    here = Path(__file__)
+    environ = {**os.environ, "PYTHONPATH": str(here.parents[2] / "services") + os.pathsep + str(here.parent)}
+    command = [sys.executable, "-c", PROGRAM, str(path), str(here.parent)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        for line in lines[:at]:
+            print(line, file=child.stdin, flush=True)
+            assert child.stdout.readline() == "done\n"
+        print(*lines[at : at + 1], file=child.stdin, flush=True)
+        child.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("at", range(5))
+def test_a_kill_at_any_line_tells_each_thing_once(tmp_path: Path, at: int) -> None:
+    """Killed while it judges any of the lines, all of which come again: one id for each beginning and each end."""
+    lines = ["r:1 lost eu", "r:2 lost us", "r:3 back eu", "r:4 lost eu", "r:5 back us"]
+    path = tmp_path / "outbox.db"
+    _killed_in(path, lines, at)
+    house = House(settings(), path)
+    for line in lines:
+        key, _, text = line.partition(" ")
+        house.see(text, key=key)
+    house.runtime.call(house.runtime.dispatcher.drain(10.0, wait_for_retries=True), 20)
+    ids = [row for (row,) in house.runtime.outbox.query("SELECT id FROM firings")]
+    assert len(ids) == len({*ids}) == 5
+    house.stop()

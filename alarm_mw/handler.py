@@ -14,7 +14,6 @@ from alarm_mw.app.client import Keywords
 from alarm_mw.app.current_master import attach
 from alarm_mw.app.log_calls import Showing, call_of, is_being_shown, logger_name
 from alarm_mw.model.origin import OUR_LOGGER
-from alarm_mw.transports.client import Client
 from alarm_mw.transports.records import as_fields
 
 SOURCE = "logging"
@@ -75,7 +74,19 @@ class AlarmHandler(logging.Handler):
             name = record.name if isinstance(record.name, str) else logger_name(record)
             screened = client.screened(SOURCE, record.levelno, name, show, record)
             if screened is not None:
-                self._send(*screened, record, name)
+                way, message = screened
+                way.submit(
+                    current_master.this.records.make(
+                        message,
+                        source=SOURCE,
+                        level=record.levelno,
+                        logger=name,
+                        fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
+                        time=record.created,
+                        echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
+                        call=call_of(record),
+                    )
+                )
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
             self.handleError(record)
 
@@ -85,20 +96,6 @@ class AlarmHandler(logging.Handler):
             return _plain(record)
         with Showing(record):
             return self.format(record)
-
-    def _send(self, way: Client, message: bytes, record: logging.LogRecord, logger: str) -> None:
-        way.submit(
-            current_master.this.records.make(
-                message,
-                source=SOURCE,
-                level=record.levelno,
-                logger=logger,
-                fields=None if _STANDARD.issuperset(vars(record)) else as_fields(_extra(record)),
-                time=record.created,
-                echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
-                call=call_of(record),
-            )
-        )
 
 
 def _plain(record: logging.LogRecord) -> str:

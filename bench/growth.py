@@ -25,7 +25,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.worker.batch import Batch, Lines
-from alarm_mw.master.worker.evaluation import Judge
+from alarm_mw.master.worker.evaluator import Judge
 from alarm_mw.model.types import Record
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.control import ask_patiently

@@ -166,7 +166,7 @@ def test_no_failure_shows_a_secret(
         try:
             maker = RecordMaker()
             items = tuple(Item(maker.make(b"terrible\n", source="api"), name) for name in sorted(names))
-            runtime.submit(Batch(items))
+            runtime.worker.submit(Batch(items))
             failures.wait_for(names)
             told = status(runtime, str(tmp_path), None, in_force(Loaded(settings), ()), ())
             shown = [json.dumps(told), str(figures(runtime, Loaded(settings), ())), repr(settings)]

@@ -88,10 +88,10 @@ class LocalClient:
         """Give a record to the worker thread."""
         if self._is_over:
             return False
-        if self.runtime.backlog() >= CAPACITY:
+        if self.runtime.worker.backlog() >= CAPACITY:
             self.tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
             return False
-        self.runtime.submit(Batch((Item(record, alarm),), self.tally.take()))
+        self.runtime.worker.submit(Batch((Item(record, alarm),), self.tally.take()))
         return True
 
     def count(self, source: str, outcome: str, n: int = 1) -> None:
@@ -100,20 +100,20 @@ class LocalClient:
 
     def change_metric(self, change: MetricChange) -> bool:
         """Give a change to the worker thread."""
-        if self.runtime.backlog() >= CAPACITY:
+        if self.runtime.worker.backlog() >= CAPACITY:
             return False
-        self.runtime.submit(Batch(metrics=(change,)))
+        self.runtime.worker.submit(Batch(metrics=(change,)))
         return True
 
     def metrics(self) -> dict[str, int]:
         """Return the metrics, with every change that was made before."""
         self.settle(METRICS_TIMEOUT)
-        return self.runtime.metrics.values()
+        return self.runtime.worker.metrics.values()
 
     def settle(self, timeout: float) -> bool:
         """Wait until the worker is done with what was submitted before; return whether it was in `timeout` seconds."""
         done = threading.Event()
-        self.runtime.submit(Batch(done=done.set))
+        self.runtime.worker.submit(Batch(done=done.set))
         return done.wait(timeout)
 
     def prints_are_read(self) -> bool:
@@ -128,7 +128,7 @@ class LocalClient:
             self._end_capture(self._capture, timeout)
         with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` tells of it
             self._monitors.stop()
-        self.runtime.submit(Batch(counts=self.tally.take()))
+        self.runtime.worker.submit(Batch(counts=self.tally.take()))
         delivered = self.runtime.stop(timeout)
         self._own_prints.stop()
         if self._capture is not None:
@@ -151,10 +151,8 @@ class LocalClient:
         self._tees.start(self._see_print)
         intake = StreamIntake(
             uuid.uuid4().hex[:12],
-            self.runtime.submit,
+            self.runtime.worker,
             self._own_prints.takes,
-            self.runtime.hold_back,
-            self.runtime.is_judging,
         )
         longest = longest_line(self._alarm_msg_size)
         for name, copy in capture.copies.items():

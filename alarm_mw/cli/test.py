@@ -79,7 +79,8 @@ class TestFiring:
         ):
             runtime.start()
             try:
-                runtime.submit(Batch((Item(RecordMaker().make(to_bytes(message) + b"\n", source="api"), self._alarm),)))
+                record = RecordMaker().make(to_bytes(message) + b"\n", source="api")
+                runtime.worker.submit(Batch((Item(record, self._alarm),)))
                 return self._wait(time.monotonic() + timeout)
             finally:
                 runtime.stop(0.0)

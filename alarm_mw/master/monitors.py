@@ -98,7 +98,7 @@ class Monitors:
         def fire_once(message: bytes, key: str) -> None:
             record = self._records.make(message, source="monitor", fields={"monitor": watch.monitor})
             record = structs.replace(record, key=key) if key else record
-            self._runtime.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
+            self._runtime.worker.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
 
         def fire(message: bytes) -> None:
             fire_once(message, "")
@@ -134,10 +134,10 @@ class Monitors:
             pause = min(2 * pause, PAUSE_MAX)
 
     def _metrics(self) -> Mapping[str, int]:
-        return {**self._runtime.metrics.values(), **ledger_metrics(self._runtime.outbox.ledger.books())}
+        return {**self._runtime.worker.metrics.values(), **ledger_metrics(self._runtime.outbox.ledger.books())}
 
     def _add_to_metric(self, name: str, value: int) -> None:
-        self._runtime.metrics.change([MetricChange(name, value)])
+        self._runtime.worker.metrics.change([MetricChange(name, value)])
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

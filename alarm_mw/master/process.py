@@ -126,7 +126,7 @@ class MasterProcess:
         regions = Regions(self._link, lambda: self._runtime.outbox.ledger.collections, inheritance.regions)
         self._receiver = Receiver(
             listener,
-            self._runtime.submit,
+            self._runtime.worker.submit,
             self._link,
             inheritance.connections,
             regions,
@@ -195,7 +195,7 @@ class MasterProcess:
                 self._runtime.spawn(self._reloader.reload())
             case ["unjudged", stream, lines] if lines.isdecimal():
                 counts = {"lines": int(lines), f"skipped:{Reason.UNJUDGED}": int(lines)}
-                self._runtime.submit(Batch(counts={stream: counts}))
+                self._runtime.worker.submit(Batch(counts={stream: counts}))
         if self._desk is not None:
             self._desk.hear_supervisor(words)
 
@@ -245,9 +245,7 @@ class MasterProcess:
         runtime = self._runtime
         intake = StreamIntake(
             self._plan.run_id,
-            runtime.submit,
-            hold_back=runtime.hold_back,
-            is_judging=runtime.is_judging,
+            runtime.worker,
             late=self._late,
         )
         intake.resume(prefilter)
@@ -255,7 +253,7 @@ class MasterProcess:
             reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))
             self._log_writer.watch(reader, stream.sink)
-            self._threads.append(start_thread(f"reader-{stream.name}", functools.partial(_read, reader, stream)))
+            self._threads.append(start_thread(f"reader-{stream.name}", reader.run))
 
     def _stop_readers(self) -> None:
         for reader, _ in self._readers:
@@ -281,6 +279,7 @@ class MasterProcess:
             longest=longest,
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),
+            on_exit=functools.partial(_close, stream),
         )
         return reader, tap
 
@@ -342,9 +341,8 @@ class MasterProcess:
         return self._reloader.loaded.settings.upkeep.self_check > 0
 
 
-def _read(reader: StreamReader, stream: StreamFds) -> None:
-    """Read a stream; behind its end, nothing of it stays open here: a broken pipe must reach the server."""
-    reader.run()
+def _close(stream: StreamFds) -> None:
+    """Leave nothing of a stream open here: a broken pipe must reach the server."""
     for descriptor in (stream.source, stream.sink, *(stream.transit or ())):
         os.close(descriptor)
 

@@ -57,7 +57,11 @@ class RemoteClient:
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Send a record; what could not be sent is counted."""
-        reason = self._send(Packet(record, alarm))
+        data = encode(Packet(record, alarm))
+        if len(data) > MAX_PACKET:
+            # A message twice in an alarm is better than none, and so is one without its fields and its context.
+            data = encode(Packet(structs.replace(record, echoes=(), loose_echo=(), fields={}, context=b""), alarm))
+        reason = self._transport.send(data)
         if reason is not None:
             self.count(record.source, f"skipped:{reason}")
         return reason is None
@@ -101,7 +105,7 @@ class RemoteClient:
 
     def _send_metrics(self) -> None:
         while changes := self._next_changes():
-            if self._send(Packet(metrics=changes)) is not None:
+            if self._transport.send(encode(Packet(metrics=changes))) is not None:
                 self._unsent.extendleft(reversed(changes))
                 return
 
@@ -113,14 +117,6 @@ class RemoteClient:
             while len(changes) < MAX_CHANGES:
                 changes.append(self._unsent.popleft())
         return tuple(changes)
-
-    def _send(self, packet: Packet) -> Reason | None:
-        data = encode(packet)
-        if len(data) > MAX_PACKET and packet.record is not None:
-            # A message twice in an alarm is better than none, and so is one without its fields and its context.
-            record = structs.replace(packet.record, echoes=(), loose_echo=(), fields={}, context=b"")
-            data = encode(Packet(record, packet.alarm))
-        return self._transport.send(data)
 
     def _lose(self, data: bytes, reason: Reason) -> None:
         """Count what was left to a thread that could not send it either."""

@@ -34,7 +34,7 @@ _MILESTONES_OF_A_PRINT = (
     "actions.curl.http_transport.Connection.exchange",
 )
 _MILESTONES_OF_A_LOG_CALL = (
-    "handler.AlarmHandler._send",
+    "handler.AlarmHandler.emit",
     "transports.records.RecordMaker.make",
     "transports.wire.encode",
     "transports.unix.UnixTransport.send",

@@ -114,7 +114,7 @@ def burst(alarm: str, port: int = 0) -> Burst:
         runtime.start()
         try:
             items = [Item(Record(b"ERR %d\n" % n, "stdout", 1.0, f"k{n}", pid=1)) for n in range(COUNT)]
-            runtime.submit(Batch(items))
+            runtime.worker.submit(Batch(items))
             _wait_until_delivered(runtime)
         finally:
             runtime.stop(1.0)

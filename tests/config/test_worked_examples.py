@@ -152,7 +152,7 @@ def only(settings: Settings, *names: str) -> Settings:
 def fire(settings: Settings, alarm: str, message: bytes) -> None:
     """Fire one alarm past the rules, without the others, whose servers are far away; return when it is delivered."""
     with running(only(settings, alarm)) as runtime:
-        runtime.submit(Batch([Item(Record(message, "stdout", 1.0, f"k{next(_numbers)}"), alarm)]))
+        runtime.worker.submit(Batch([Item(Record(message, "stdout", 1.0, f"k{next(_numbers)}"), alarm)]))
         _wait_until_delivered(runtime, alarm)
 
 
@@ -312,7 +312,7 @@ def test_jabber_gets_the_line_that_a_rule_matches(
     settings = load(*at(new_prosody()))
     with running(only(settings, "jabber", "say")) as runtime:
         line = b"TERRIBLE ALARM! The world exploded!!!\n"
-        runtime.submit(Batch([Item(Record(line, "stdout", 1.0, f"k{next(_numbers)}"))]))
+        runtime.worker.submit(Batch([Item(Record(line, "stdout", 1.0, f"k{next(_numbers)}"))]))
         _wait_until_delivered(runtime, "jabber")
         _wait_until_delivered(runtime, "say")
 

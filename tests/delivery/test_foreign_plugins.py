@@ -121,7 +121,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def send(runtime: Runtime, count: int) -> None:
     records = [Record(b"ERR %d\n" % n, "stdout", 1.0, f"k{next(_numbers)}") for n in range(count)]
-    runtime.submit(Batch([Item(record) for record in records]))
+    runtime.worker.submit(Batch([Item(record) for record in records]))
 
 
 def row(runtime: Runtime) -> AlarmRow:

@@ -17,7 +17,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.worker import evaluation
+from alarm_mw.master.worker import evaluator
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.master.worker.worker import Worker
 from alarm_mw.model.types import Reason, Record, Rule
@@ -151,7 +151,7 @@ def other_rules_come(stage: Stage) -> Iterator[None]:
 def own_request_is_expected(_stage: Stage) -> Iterator[None]:
     """Expect a line of the server's about a request that an alarm has made."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "own_requests", expected := OwnRequests())
+        patch.setattr(evaluator, "own_requests", expected := OwnRequests())
         expected.add("POST", "/hook")
         yield
 

@@ -120,7 +120,7 @@ def status(
         "alarms": dict(books["alarms"]),
         "unmatched": [name for name in runtime.alarm_names if name not in books["alarms"]],
         "silences": silenced(runtime),
-        "metrics": runtime.metrics.values(),
+        "metrics": runtime.worker.metrics.values(),
         "failing": runtime.dispatcher.failing(),
         "long_since": runtime.dispatcher.long_since(),
         "letters": runtime.outbox.count_letters(),
@@ -131,7 +131,7 @@ def status(
 
 def silenced(runtime: Runtime) -> dict[str, Silenced]:
     """Return the silences that last, by alarm."""
-    silences = runtime.silences().items()
+    silences = runtime.worker.silences().items()
     return {alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in silences}
 
 
@@ -141,11 +141,11 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figu
     master = {
         "alarm_mw_imbalances": len(imbalances(books, waiting)) if waiting is not None else 0,
         "alarm_mw_findings": len(unreadable) + len(_findings(runtime, findings)),
-        "alarm_mw_backlog": runtime.backlog(),
+        "alarm_mw_backlog": runtime.worker.backlog(),
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
-    return Figures(books, master, runtime.metrics.values(), VERSION)
+    return Figures(books, master, runtime.worker.metrics.values(), VERSION)
 
 
 def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:
@@ -162,7 +162,7 @@ def sight(runtime: Runtime) -> Sight:
         books, waiting = _steady_books(runtime)
     except sqlite3.Error as error:
         fault, books = str(error), runtime.outbox.ledger.books()
-    return Sight(books, waiting, fault, runtime.backlog())
+    return Sight(books, waiting, fault, runtime.worker.backlog())
 
 
 def _readable_books(runtime: Runtime) -> tuple[Books, dict[str, int] | None, list[str]]:

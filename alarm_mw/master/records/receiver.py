@@ -282,10 +282,13 @@ class Receiver:
         """Work off what waits on these connections, as long as anybody does that."""
         waiting = deque(ready)
         while waiting and not self._has_given_up:
-            self._serve_some(waiting)
+            some = self._peek_some(waiting)
+            if self._hand_over([packet for found in some for packet in _admitted(found.packets, found.connection)]):
+                for found in some:
+                    self._take_off(found)
 
-    def _serve_some(self, waiting: deque[_Connection]) -> None:
-        """Do so for the first of them, until they bring `MAX_BYTES` together."""
+    def _peek_some(self, waiting: deque[_Connection]) -> list[_Found]:
+        """Return what waits on the first of these connections, until that is `MAX_BYTES`."""
         looked: list[_Found] = []
         size = 0
         while waiting and size < MAX_BYTES:
@@ -296,9 +299,7 @@ class Receiver:
                 found = _with_region(found, region)
             looked.append(found)
             size += sum(map(len, found.packets))
-        if self._hand_over([packet for found in looked for packet in _admitted(found.packets, found.connection)]):
-            for found in looked:
-                self._take_off(found)
+        return looked
 
     def _take_off(self, found: _Found) -> None:
         connection = found.connection

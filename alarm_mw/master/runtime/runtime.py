@@ -166,10 +166,11 @@ class Runtime:
         self._former = {name: alarm for name, (alarm, _) in former.items()}
         self._thread = LoopThread(self._settle)
         self.loop = self._thread.loop
-        self._worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._report_loss)
-        self._worker.incidents = self._incidents
+        #: Takes batches from any thread.
+        self.worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._report_loss)
+        self.worker.incidents = self._incidents
         #: Tells people what is wrong with the program itself.
-        self.own_alarms = OwnAlarms(self._worker.submit, settings.own_alarms)
+        self.own_alarms = OwnAlarms(self.worker.submit, settings.own_alarms)
         self.outbox.on_fault = self._report_fault
         self.outbox.on_arrival = self.dispatcher.wake
 
@@ -181,7 +182,7 @@ class Runtime:
             self.outbox.on_replacement = self.checkpointer.renew
         self._thread.start()
         self.call(self._start_lanes(), START_TIMEOUT)
-        self._worker.start()
+        self.worker.start()
         if self.outbox.fault:
             self.own_alarms.fire(self.outbox.fault, "outbox")
         for name, n in self.outbox.count_waiting().items():
@@ -242,8 +243,8 @@ class Runtime:
             self.spawn(self._keep_lanes(_routes(self._current.alarms)))  # if it was exchanged at the last moment
             raise
         self._current = fresh
-        self._worker.incidents = self._incidents
-        self._worker.exchange(fresh.engine, CALL_TIMEOUT)
+        self.worker.incidents = self._incidents
+        self.worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
         self.spawn(self.dispatcher.settle())
@@ -255,18 +256,10 @@ class Runtime:
     def _report_fault(self, text: str, key: str) -> None:
         """Tell people of the outbox, and have the worker look whether its file can be written again."""
         self.own_alarms.fire(text, key)
-        self._worker.submit(Batch())
+        self.worker.submit(Batch())
 
     def _report_loss(self, n: int) -> None:
         self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
-
-    def submit(self, batch: Batch) -> None:
-        """Give a batch to the worker; returns at once."""
-        self._worker.submit(batch)
-
-    def hold_back(self, batch: Batch) -> bool:
-        """Work a batch off at once where all of its lines are held back (`Worker.hold_back`); never waits."""
-        return self._worker.hold_back(batch)
 
     def silence(self, silence: Silence) -> list[str]:
         """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.
@@ -276,21 +269,9 @@ class Runtime:
         known = sorted(self._current.alarms)
         if silence.alarm in known:
             done = threading.Event()
-            self._worker.submit(Batch(silence=silence, done=done.set))
+            self.worker.submit(Batch(silence=silence, done=done.set))
             done.wait(CALL_TIMEOUT)
         return known
-
-    def silences(self) -> dict[str, tuple[float, str]]:
-        """Return for how many seconds each alarm is silenced yet, with what was said about it."""
-        return self._worker.silences()
-
-    def is_judging(self) -> bool:
-        """Return whether lines are put to the rules at this moment. From any thread."""
-        return self._worker.is_judging
-
-    def backlog(self) -> int:
-        """Return about how many batches wait for the worker."""
-        return self._worker.backlog()
 
     def books(self) -> tuple[Books, dict[str, int]]:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""
@@ -301,11 +282,6 @@ class Runtime:
                 books["rules"].setdefault(name, {"opened": 0, "resolved": {}, "open": 0})["open"] = firing.get(name, 0)
         return books, self.outbox.count_waiting()
 
-    @property
-    def metrics(self) -> Metrics:
-        """The application's metrics."""
-        return self._worker.metrics
-
     def stop(self, timeout: float) -> bool:
         """Work off what was submitted, deliver what can be delivered, and end.
 
@@ -314,7 +290,7 @@ class Runtime:
         start.
         """
         deadline = time.monotonic() + timeout
-        is_worked_off = self._worker.stop(timeout)
+        is_worked_off = self.worker.stop(timeout)
         delivered = self._deliver_rest(deadline) and is_worked_off
         end = max(deadline, time.monotonic()) + GRACE
         self._thread.end(end)

@@ -8,6 +8,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
 
 from alarm_mw.master.streams.late import LateChunk, LateChunks
 from alarm_mw.master.streams.lines import Chunk
@@ -34,6 +35,23 @@ _ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (
 )
 
 
+class BatchWorker(Protocol):
+    """What evaluates the lines: the worker."""
+
+    @property
+    def is_evaluating(self) -> bool:
+        """Whether it is evaluating records or lines at this moment, rather than writing to the disk."""
+        ...
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch; returns at once."""
+        ...
+
+    def hold_back(self, batch: Batch) -> bool:
+        """Evaluate at once a batch of lines that are all held back; return False where they are not. Never waits."""
+        ...
+
+
 class StreamIntake:
     """Hands chunks to the worker, and waits a little until their firings are written down.
 
@@ -44,19 +62,13 @@ class StreamIntake:
     def __init__(
         self,
         run_id: str,
-        submit: Callable[[Batch], None],
+        worker: BatchWorker,
         is_own: Callable[[bytes], bool] | None = None,
-        hold_back: Callable[[Batch], bool] = lambda _: False,
-        is_judging: Callable[[], bool] = lambda: False,
         *,
         late: Mapping[str, LateChunks] | None = None,
     ) -> None:
         self._run_id = run_id
-        self._submit = submit
-        #: Tries to work a batch off without the worker's thread.
-        self._hold_back = hold_back
-        #: Whether the worker is asking regexps, rather than writing to the disk.
-        self._is_judging = is_judging
+        self._worker = worker
         #: Tells the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
         #: For each stream, the chunks that were not waited for.
@@ -74,17 +86,17 @@ class StreamIntake:
             counts[_QUEUE_FULL] = len(hits)
             hits = ()
         if not hits:
-            self._submit(Batch((), {chunk.stream: counts}))
+            self._worker.submit(Batch((), {chunk.stream: counts}))
             return
         now = time.time()
         lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk, now), chunk.rule_set)
         may_be_held = self._comes_fast(chunk.stream, now) and not late
-        if may_be_held and self._hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
+        if may_be_held and self._worker.hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
             return
         is_under_way = threading.Lock()
         is_under_way.acquire()
-        self._submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
-        if (late and self._is_judging()) or not self._waited_for(is_under_way):
+        self._worker.submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
+        if (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
             late.add(chunk, is_under_way)
 
     def resume(self, prefilter: Prefilter) -> None:
@@ -93,7 +105,7 @@ class StreamIntake:
             for kept, is_hopeless, done in late.inherited():
                 chunk = _judged_again(stream, kept, None if is_hopeless else prefilter)
                 lines = Lines(stream, chunk.hits, functools.partial(self._record, chunk, time.time()), chunk.rule_set)
-                self._submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines))
+                self._worker.submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines))
 
     def _waited_for(self, is_under_way: threading.Lock) -> bool:
         """Return whether the worker has written a chunk's firings down in time."""
@@ -101,7 +113,7 @@ class StreamIntake:
         until, judged = before + PATIENCE, 0.0
         while not is_under_way.acquire(timeout=_LOOK_EVERY):
             now = time.monotonic()  # On a busy machine, more has passed than was asked for.
-            judged += now - before if self._is_judging() else 0.0
+            judged += now - before if self._worker.is_evaluating else 0.0
             if judged >= VERDICT_PATIENCE or now >= until:
                 return False
             before = now

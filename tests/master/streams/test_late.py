@@ -35,7 +35,17 @@ class Successors:
         inherited = None if self._held is None else self._dup(self._held)
         self.late = LateChunks(inherited, self._hold)
         self.batches.clear()
-        self.intake = StreamIntake("run", self.batches.append, late={"stdout": self.late})
+        self.intake = StreamIntake("run", self, late={"stdout": self.late})
+
+    is_evaluating = False
+
+    def submit(self, batch: Batch) -> None:
+        """Take a batch as the worker of the present master."""
+        self.batches.append(batch)
+
+    def hold_back(self, _: Batch) -> bool:
+        """Evaluate nothing in the reader's thread."""
+        return False
 
     def _hold(self, descriptor: int) -> None:
         self._held = self._dup(descriptor)

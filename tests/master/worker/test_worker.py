@@ -371,11 +371,11 @@ def test_whoever_waits_can_see_that_the_rules_are_asked(stage: Stage) -> None:
     seen: list[bool] = []
 
     def record(hit: Hit) -> Record:
-        seen.append(stage.worker.is_judging)
+        seen.append(stage.worker.is_evaluating)
         return Record(hit.line, "stdout", 1.0, "k")
 
     done = threading.Event()
     stage.worker.submit(Batch(done=done.set, lines=Lines("stdout", [Hit(0, b"ERR\n", (1,))], record)))
     assert done.wait(10.0)
     assert seen == [True]
-    assert not stage.worker.is_judging
+    assert not stage.worker.is_evaluating

@@ -1,4 +1,4 @@
-"""The judge: floods are decided at once, and no differently than line by line."""
+"""The evaluator: floods are evaluated together, with the same verdicts as line by line."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.worker import evaluation
+from alarm_mw.master.worker import evaluator
 from alarm_mw.master.worker.batch import Batch, Item, Lines
-from alarm_mw.master.worker.evaluation import Judge, Judged
+from alarm_mw.master.worker.evaluator import Evaluated, Evaluator
 from alarm_mw.model.types import Reason, Record, Rule, Verdict
 from alarm_mw.patterns.prefilter import Hit, Prefilter
 from alarm_mw.transports.own_requests import OwnRequests
@@ -27,7 +27,7 @@ RULES = (
 
 
 class Stage:
-    """A judge that counts the records which are made for it."""
+    """An evaluator that counts the records which are made for it."""
 
     def __init__(self, alarm_freq: float = 0.0) -> None:
         rules = [compile_rule(rule) for rule in RULES]
@@ -36,7 +36,7 @@ class Stage:
         self.engine = Engine(
             rules, self.prefilter, ["a", "b"], alarm_freq=alarm_freq, alarm_msg_size=8192, limits=limits
         )
-        self.judge = Judge(self.engine)
+        self.evaluator = Evaluator(self.engine)
         self.made = 0
 
     def lines(self, *texts: bytes) -> Batch:
@@ -47,11 +47,11 @@ class Stage:
         self.made += 1
         return Record(hit.line, "stdout", 1000.0, f"k{hit.start}")
 
-    def see(self, *texts: bytes, each: bool = False) -> list[Judged]:
-        return list(self.judge.judge(self.lines(*texts), 0.0, each=each))
+    def see(self, *texts: bytes, each: bool = False) -> list[Evaluated]:
+        return list(self.evaluator.evaluate(self.lines(*texts), 0.0, each=each))
 
 
-def counts(found: list[Judged]) -> tuple[Counter[tuple[str, Reason]], Counter[Reason | None], list[str]]:
+def counts(found: list[Evaluated]) -> tuple[Counter[tuple[str, Reason]], Counter[Reason | None], list[str]]:
     """Return what a ledger would make of it."""
     held = Counter[tuple[str, Reason]]()
     skipped = Counter[Reason | None]()
@@ -88,7 +88,7 @@ def expected(monkeypatch: pytest.MonkeyPatch) -> OwnRequests:
     """Expect the line of one request that an alarm has made."""
     requests = OwnRequests()
     requests.add("POST", "/hook")
-    monkeypatch.setattr(evaluation, "own_requests", requests)
+    monkeypatch.setattr(evaluator, "own_requests", requests)
     return requests
 
 
@@ -102,7 +102,7 @@ def test_the_access_line_of_an_own_request_is_found_in_a_flood() -> None:
 
 
 def test_where_many_own_requests_are_expected_each_line_is_looked_at(expected: OwnRequests) -> None:
-    """A flood of alarms that make requests of this machine is judged the slow way, and rightly."""
+    """A flood of alarms that make requests of this machine is evaluated line by line, and correctly."""
     for n in range(10):
         expected.add("GET", f"/{n}")
     stage = Stage()
@@ -127,11 +127,11 @@ class Refused:
 def test_what_the_machine_refuses_is_left_to_the_next_master(
     error: Exception, *, is_replaceable: bool, is_left: bool
 ) -> None:
-    """A record that only this process cannot judge stays for another one; a record that nobody can judge is counted."""
-    judge = Judge(cast("Engine", Refused(error)), is_replaceable=is_replaceable)
+    """A record that only this process cannot evaluate stays for another one; one that none can is counted."""
+    evaluator = Evaluator(cast("Engine", Refused(error)), is_replaceable=is_replaceable)
     batch = Batch([Item(Record(b"x", "logging", 1.0, "k"))])
     if is_left:
         with pytest.raises(OSError, match="Too many open files"):
-            list(judge.judge(batch, 0.0, each=False))
+            list(evaluator.evaluate(batch, 0.0, each=False))
     else:
-        assert [found.verdict.skipped for found in judge.judge(batch, 0.0, each=False)] == [Reason.UNJUDGED]
+        assert [found.verdict.skipped for found in evaluator.evaluate(batch, 0.0, each=False)] == [Reason.UNJUDGED]

@@ -172,3 +172,10 @@ def test_every_tested_server_is_shown(built: dict[str, str]) -> None:
     """The page on tested servers has a row for each row of their matrix."""
     lines = re.findall(r"^\+-", built["tested-servers"], re.MULTILINE)
     assert len(lines) == len([*SERVERS, *PROGRAMS]) + 1
+
+
+@pytest.mark.parametrize("word", ["Slack", "email", "webhook", "Template", "Docker", "systemd", "cron", "Kubernetes"])
+def test_what_people_search_for_has_a_section(word: str, built: dict[str, str]) -> None:
+    """Each word that people search for stands in the heading of a section."""
+    heading = re.compile(rf"^.*\b{word}.*\n([=\-~*])\1+$", re.MULTILINE)
+    assert any(heading.search(page) for page in built.values())

@@ -185,7 +185,8 @@ def _receiver() -> Iterator[tuple[int, _Requests]]:
 
 def modules_of(way: Sequence[str]) -> list[str]:
     """Return the module of each function of a way."""
-    return [re.match(r"[a-z0-9_.]+(?=\.)", name)[0] for name in way]  # type: ignore[index]
+    outer = [name.partition(".<locals>")[0] for name in way]
+    return [re.match(r"[a-z0-9_.]+(?=\.)", name)[0] for name in outer]  # type: ignore[index]
 
 
 def report() -> Iterator[str]:

@@ -25,6 +25,13 @@ def test_the_last_line_sums_up(flags: tuple[tuple[str, str], ...], lines: list[s
     assert list(format_report(examine(Sources(flags=flags, is_strict=True), {}))) == lines
 
 
+def test_what_an_alarm_leads_to_is_said() -> None:
+    """Of services that are named by URLs, which these are."""
+    flags = (("alarm", "a apprise:json://127.0.0.1"),)
+    said, _ = format_report(examine(Sources(flags=flags), {}))
+    assert said == "--alarm (1st): alarm 'a': apprise: JSON"
+
+
 def test_warnings_are_told_and_counted() -> None:
     """They come after the problems, and do not make a configuration a bad one."""
     good = list(format_report(examine(Sources(flags=(ALARM, ALARM)), {})))

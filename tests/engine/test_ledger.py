@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
+
+import pytest
 
 from alarm_mw.engine.ledger import MAX_SOURCES, Ledger, imbalances
 from alarm_mw.model.types import Reason
@@ -49,6 +52,13 @@ def test_changes_are_given_out_once_unless_given_back() -> None:
     assert ledger.take_changes() == {}
     ledger.restore_changes([("alarm", "a", "fired")])
     assert ledger.take_changes() == {("alarm", "a", "fired"): 5}
+
+
+@pytest.mark.parametrize("key", [("planet", "a", "fired"), ("alarm", "a", "lines"), ("source", "a", "skipped")])
+def test_what_a_damaged_file_counts_is_left_out(key: tuple[str, str, str]) -> None:
+    """Only what there is to count is taken from an outbox."""
+    counts: dict[Any, int] = {key: 3}
+    assert not any(Ledger(counts).books().values())
 
 
 def test_nothing_is_counted_as_nothing() -> None:

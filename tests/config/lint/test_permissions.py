@@ -12,7 +12,7 @@ import pytest
 
 from alarm_mw.actions.curl import CurlOptions
 from alarm_mw.actions.xmpp import XmppOptions
-from alarm_mw.config.lint.permissions import warn_of_exposed
+from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed
 from alarm_mw.config.load import examine, from_keywords, read
 from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm, Settings
@@ -50,6 +50,13 @@ def password_of(examined: Examined) -> str:
     (alarm,) = examined.settings.alarms
     assert isinstance(alarm.options, XmppOptions)
     return alarm.options.password
+
+
+def test_a_file_that_cannot_be_looked_at_is_not_refused_for_that(tmp_path: Path) -> None:
+    """That nothing is there is for others to say."""
+    report = Report()
+    assert not refuse_foreign(str(tmp_path / "away" / "alarm-mw.toml"), report)
+    assert report.problems == []
 
 
 @pytest.mark.parametrize(

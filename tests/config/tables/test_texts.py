@@ -47,6 +47,10 @@ def test_labels_are_united(read: Read) -> None:
 @pytest.mark.parametrize(
     ("toml", "problem"),
     [
+        (
+            "name = 'a b'",
+            "name: expected letters, digits, '_', '-' and '.', at most 64, a letter or digit first, got 'a b'",
+        ),
         ("[labels]\n'a-b' = 'x'", "labels: 'a-b': a label's name is made of letters, digits and _"),
         ("[labels]\na = 1", "labels: a: expected a string, got an integer"),
         ('[labels]\na = "x\\n"', "labels: a: expected text without line ends and control characters"),

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
+from typing import ClassVar, Self
 
+from waiting import LIMIT
+
+from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
+from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, Record
+from alarm_mw.testing.recorder import NoOptions
 
 
 def _taken(outbox: Outbox, n: int) -> list[int]:
@@ -43,6 +52,58 @@ def test_the_next_master_knows_what_may_come_twice(tmp_path: Path) -> None:
         row = outbox.ledger.books()["alarms"]["a"]
         assert (row["delivered"], row["delivered_again"]) == (5, 1)
         assert imbalances(outbox.ledger.books(), {}) == []
+
+
+class Receiver:
+    """An action that notes which firings are under way while it delivers, and refuses the second."""
+
+    Options: ClassVar[type[PluginOptions]] = NoOptions
+    concurrency: ClassVar[int] = 1
+
+    def __init__(self, under_way: Callable[[], tuple[set[int], set[int]]]) -> None:
+        self._under_way = under_way
+        self.seen: list[tuple[set[int], set[int]]] = []
+
+    @classmethod
+    def from_uwsgi(cls, args: str) -> PluginOptions:
+        return NoOptions()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        return None
+
+    async def deliver(self, firing: Firing) -> None:
+        self.seen.append(self._under_way())
+        if firing.id == "id1":
+            raise ActionError("refused", retry=False)
+
+
+def test_each_attempt_is_under_way_until_its_end_is_written_down(tmp_path: Path) -> None:
+    """Whether it succeeds or fails, nothing of it is left for the next master."""
+    kept: list[int] = []
+
+    def noted() -> tuple[set[int], set[int]]:
+        with closing(UnderWay(os.dup(kept[0]), print)) as found:
+            return set(found.begun), set(found.delivered)
+
+    async def deliver(outbox: Outbox) -> Receiver:
+        receiver = Receiver(noted)
+        dispatcher = Dispatcher(outbox, {"a": Route(receiver, Delivery())})
+        dispatcher.start()
+        assert await dispatcher.drain(LIMIT, wait_for_retries=True)
+        await dispatcher.stop()
+        return receiver
+
+    with closing(Outbox(tmp_path / "outbox.db")) as outbox:
+        seqs = _taken(outbox, 3)
+        with closing(UnderWay(None, lambda fd: kept.append(os.dup(fd)))) as under_way:
+            outbox.resume(under_way)
+            receiver = asyncio.run(deliver(outbox))
+        assert [seq in begun for seq, (begun, _) in zip(seqs, receiver.seen, strict=True)] == [True, True, True]
+        assert noted() == (set(), set())
+    os.close(kept[0])
 
 
 def test_more_than_there_is_room_for_is_delivered_all_the_same() -> None:

@@ -184,6 +184,7 @@ RARE = [
     (r"\8\98", b"898", True),
     (r"(?i)[\p{Lu}b]", b"a", False),
     (r"^[\d\E\Q]\E][a-\Q\Ec]$", b"]b", True),
+    (r"^[a-\Qc-\E][\Qa\E-c]$", b"bb", True),
     # POSIX classes, and what only looks like one
     ("[[:[:xdigit:]]+z", b"[:fz", True),
     ("x[^[:[:digit:]]", b"x:", False),

@@ -23,6 +23,7 @@ class Fault:
 
 CATALOGUE = {
     "kill-master": Fault(kills.master, 3, 100),
+    "kill-master-slow-disk": Fault(kills.late, 2, 20),
     "kill-worker": Fault(kills.worker, 3, 100),
     "kill-supervisor": Fault(kills.supervisor, 1, 30),
     "kill-everything": Fault(kills.everything, 2, 30),

@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import threading
 from collections.abc import Collection, Iterator
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -62,6 +63,26 @@ def master(folder: Path, times: int) -> list[Row]:
                     _wait_for_another_master(ground, before)
             hook.wait_for(ground.accepted, "all that was accepted")
         return [judge("SIGKILL of the master", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def late(folder: Path, times: int) -> list[Row]:
+    """Kill masters when output has passed on which a slow disk had held up."""
+    with Receiver().serving() as hook:
+        ground = Ground(folder, {"a": hook.url})
+        with ground.running():
+            for _ in range(times):
+                before = ground.ready()
+                with _slow_disk(ground.state / "outbox.db"):
+                    printed = {n for n in ground.raise_alarms(100) if n % 2 == 0}
+                    wait_until(partial(_has_passed, ground, printed), what="output that has passed")
+                    os.kill(before, signal.SIGKILL)
+                _wait_for_another_master(ground, [before])
+                hook.wait_for(ground.accepted, "all that was accepted")
+        return [judge("SIGKILL of the master, disk slow", times, ground.outbox(), ground.accepted, hook.received)]
+
+
+def _has_passed(ground: Ground, numbers: set[int]) -> bool:
+    return numbers <= ground.printed()
 
 
 def worker(folder: Path, times: int) -> list[Row]:

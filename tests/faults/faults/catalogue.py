@@ -44,5 +44,6 @@ CATALOGUE = {
     "power-cut": Fault(copies.power_cut, 5, 100),
     "backtracking": Fault(volume.backtracking, 2, 100),
     "nested-repeats": Fault(volume.nested, 2, 100),
+    "backlog": Fault(volume.backlog, 1, 100),
     "many-alarms": Fault(volume.many, 5, 100),
 }

@@ -77,7 +77,7 @@ def receivers(folder: Path, times: int) -> list[Row]:
                 ground.raise_alarms()
             well.wait_for(ground.accepted, "all at the receiver that is well")
             wait_until(lambda: _fail(ground, {*urls, NOWHERE} - {"well", "redirects"}), what="failures")
-            memory = _peak(ground.masters()[0])
+            memory = ground.peak()
             renew()
             endpoints[-2].receiver.up()
             for one in endpoints:
@@ -107,8 +107,3 @@ def _fail(ground: Ground, alarms: set[str]) -> bool:
 def _with_memory(row: Row, memory: int) -> Row:
     too_much = (f"the master has taken {memory} kB",) if memory > MUCH else ()
     return replace(row, complaints=(*row.complaints, *too_much))
-
-
-def _peak(pid: int) -> int:
-    """Return the most memory that a process has had, in kilobytes."""
-    return int(Path(f"/proc/{pid}/status").read_text().partition("VmHWM:")[2].split()[0])

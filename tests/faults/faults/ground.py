@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import itertools
 import os
 import signal
 import subprocess
@@ -90,7 +89,7 @@ class Ground:
         #: Environment variables of the supervisor and the master; the server is left alone.
         self.environ: dict[str, str] = {}
         self._give_up_after = give_up_after
-        self._numbers = itertools.count(0, PORTION)
+        self._next = 0
         self._process: subprocess.Popen[bytes] | None = None
         self._lock = threading.Lock()
         (folder / "shop.py").write_text(APP)
@@ -188,14 +187,16 @@ class Ground:
             return self._get("0-0") == http.client.OK
         return False
 
-    def raise_alarms(self, n: int = PORTION) -> set[int]:
+    def raise_alarms(self, n: int = PORTION, portion: int = PORTION) -> set[int]:
         """Have so many alarms raised; return their numbers, and count those of requests that were answered."""
         raised: set[int] = set()
         while len(raised) < n:
-            begin = next(self._numbers)
-            numbers = set(range(begin, begin + PORTION))
+            with self._lock:
+                begin = self._next
+                self._next += portion
+            numbers = set(range(begin, begin + portion))
             try:
-                is_certain = self._get(f"{begin}-{begin + PORTION}") == http.client.OK
+                is_certain = self._get(f"{begin}-{begin + portion}") == http.client.OK
             except (OSError, http.client.HTTPException):
                 is_certain = False
             if is_certain:
@@ -230,6 +231,11 @@ class Ground:
             thread.join()
 
     # What is seen
+
+    def peak(self) -> int:
+        """Return the most memory that the master has had, in kilobytes."""
+        status = Path(f"/proc/{self.masters()[0]}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0])
 
     def errors(self) -> str:
         return (self.folder / "errors").read_text(errors="replace")

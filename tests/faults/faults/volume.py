@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
-from faults.ground import Ground, wait_until
+from faults.ground import START, Ground, wait_until
 from faults.receiver import Receiver
 from faults.row import Row, judge
 
 #: So many alarms for each time, each with a rule of its own.
 MANY = 100
+
+#: So many firings for each time, for a receiver that is down.
+BACKLOG = 3_000
+
+#: So many of them at a time.
+PORTION = 500
+
+#: Kilobytes of memory that a master may have, whatever waits.
+MUCH = 100_000
 
 #: The search tries each way to share the letters out.
 LOOK_AHEAD = r"(?=(x|xx)+\d)x"
@@ -49,6 +60,31 @@ def many(folder: Path, times: int) -> list[Row]:
     name = f"{times * MANY:,} alarms, each with a rule of its own"
     row = judge(name, 1, outbox, ground.accepted, hook.received)
     return [row if own == {f"a{n}": 1 for n in ground.accepted} else replace(row, complaints=(f"fired: {own}",))]
+
+
+def backlog(folder: Path, times: int) -> list[Row]:
+    """Print and log alarms for a receiver that is down: they wait, or are counted as too many; memory is bounded."""
+    down = Receiver()
+    ground = Ground(folder, {"a": down.url})
+    with contextlib.closing(down), ground.running():
+        ground.ready()
+        for _ in range(times):
+            for _ in range(BACKLOG // PORTION):  # all at once would be more than the socket of a process holds
+                ground.raise_alarms(PORTION, PORTION)
+                wait_until(partial(_is_known, ground, len(ground.accepted)), START, what="all that was accepted")
+        peak = ground.peak()
+    outbox = ground.outbox()
+    book = outbox.books["alarms"]["a"]
+    dropped = sum(book["dropped"].values())
+    waiting = outbox.waiting["a"]
+    name = f"{len(ground.accepted):,} firings for a receiver that is down ({waiting:,} wait)"
+    complaints = [*outbox.imbalances(), *([f"the master has taken {peak} kB"] if peak > MUCH else [])]
+    lost = len(ground.accepted) - waiting - dropped
+    return [Row(name, 1, len(ground.accepted), 0, 0, 0, book["dropped"], lost, tuple(complaints))]
+
+
+def _is_known(ground: Ground, n: int) -> bool:
+    return ground.status()["alarms"]["a"]["matched"] >= n
 
 
 def backtracking(folder: Path, times: int) -> list[Row]:

@@ -29,7 +29,7 @@ CATALOGUE = {
     "kill-everything": Fault(kills.everything, 2, 30),
     "process-ends": Fault(endings.endings, 1, 5),
     "closed-descriptors": Fault(endings.closing, 1, 50),
-    "exceptions": Fault(exceptions.exceptions, 3, 1000),
+    "exceptions": Fault(exceptions.exceptions, 3, 100),
     "receivers": Fault(endpoints.receivers, 2, 100),
     "disk-full": Fault(resources.disk, 1, 20),
     "disk-full-at-start": Fault(resources.disk_at_start, 1, 20),
@@ -44,6 +44,7 @@ CATALOGUE = {
     "power-cut": Fault(copies.power_cut, 5, 100),
     "backtracking": Fault(volume.backtracking, 2, 100),
     "nested-repeats": Fault(volume.nested, 2, 100),
+    "hostile-lines": Fault(volume.hostile, 2, 100),
     "backlog": Fault(volume.backlog, 1, 100),
     "many-alarms": Fault(volume.many, 5, 100),
 }

@@ -29,11 +29,31 @@ LOOK_AHEAD = r"(?=(x|xx)+\d)x"
 #: The best known of all such regexps.
 NESTED = "(a+)+$"
 
-BACKTRACKING = """
+#: Each would take for ever on a line that begins as those of `HOSTILE` end.
+CATASTROPHES = (
+    r"(?=(x|xx)+\d)x",
+    r"^TERRIBLE.*(?:x|x)+$",
+    r"(x+x+)+y",
+    r"(?:x*)*y",
+    r"(x|x?)+y",
+    r"([a-z]+)*=",
+    r"(?:x.*x)*y$",
+    r"(x{1,9}){1,9}y",
+    r"(?:.*,)*;",
+    r"(?=(x+)+$)\d",
+    r"((x+)+y|x)+\d$",
+)
+
+#: Bytes of such a line, of which the first 64 KB are judged.
+HOSTILE = 90_000
+
+RULE = """
 [[rules]]
 pattern = '{pattern}'
 alarms = "never"
+"""
 
+NEVER = """
 [alarms.never]
 action = "log"
 """
@@ -84,7 +104,7 @@ def backlog(folder: Path, times: int) -> list[Row]:
 
 
 def _is_known(ground: Ground, n: int) -> bool:
-    return ground.status()["alarms"]["a"]["matched"] >= n
+    return bool(ground.status()["alarms"]["a"]["matched"] >= n)
 
 
 def backtracking(folder: Path, times: int) -> list[Row]:
@@ -97,13 +117,24 @@ def nested(folder: Path, times: int) -> list[Row]:
     return [_backtracking(folder, times, NESTED)]
 
 
+def hostile(folder: Path, times: int) -> list[Row]:
+    """Print long lines for many such regexps at a time: each is judged, or counted; each alarm of theirs goes out."""
+    more = "".join(RULE.format(pattern=pattern) for pattern in CATASTROPHES) + NEVER
+    return [_survived(folder, times, more, " " + "x" * HOSTILE, f"lines of {HOSTILE // 1000} KB, and 11 such regexps")]
+
+
 def _backtracking(folder: Path, times: int, pattern: str, said: str = "") -> Row:
+    more = RULE.format(pattern=pattern) + NEVER
+    return _survived(folder, times, more, LONG[pattern], f"regexp `{pattern}`", said)
+
+
+def _survived(folder: Path, times: int, more: str, suffix: str, name: str, said: str = "") -> Row:  # noqa: PLR0917
     with Receiver().serving() as hook:
-        ground = Ground(folder, {"a": hook.url}, more=BACKTRACKING.format(pattern=pattern))
-        ground.suffix = LONG[pattern]
+        ground = Ground(folder, {"a": hook.url}, more=more)
+        ground.suffix = suffix
         with ground.running():
             for _ in range(times):
                 ground.raise_alarms()
             hook.wait_for(ground.accepted, "all that was accepted")
             wait_until(lambda: said in ground.errors(), what="the rule named in the log")
-        return judge(f"regexp `{pattern}`", times, ground.outbox(), ground.accepted, hook.received)
+        return judge(name, times, ground.outbox(), ground.accepted, hook.received)

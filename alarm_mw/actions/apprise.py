@@ -21,25 +21,25 @@ from alarm_mw.texts.human import shorten
 if TYPE_CHECKING:
     from apprise import NotifyBase
 
-#: How many characters of the title are sent; each service cuts it as it must.
+#: Maximum number of characters of the title; each service shortens it further if needed.
 _TITLE = 250
 
 #: The beginning of a mention in Slack, Discord, Mattermost or Telegram.
 _MENTION = re.compile(r"@(?=(?:everyone|here|channel|all)\b)|(?<!\w)@(?=\w)|<(?=[@!#])")
 
-#: What Apprise calls how bad it is.
+#: Apprise's names for severities.
 _KINDS = {"critical": "failure", "error": "failure", "warning": "warning"}
 
 
 class AppriseOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `apprise` action can be told."""
+    """Options of the action `apprise`."""
 
     url: Annotated[
         tuple[str, ...] | str, SECRET, Meta(description="an Apprise URL or a list of them: `ntfy://…`, `tgram://…`, …")
     ]
 
     def __post_init__(self) -> None:
-        """Check what would fail at the first alarm. Raises `MissingError` where Apprise is not installed."""
+        """Raise an error for what would fail at the first alarm, `MissingError` where Apprise is missing."""
         if not self.urls:
             raise ValueError("apprise needs a URL")
         for number, url in enumerate(self.urls, 1):
@@ -68,7 +68,7 @@ def _service(url: str) -> NotifyBase | None:
                 "pip install 'alarm-mw[apprise]'"
             ) from None
 
-    logging.getLogger("apprise").propagate = False  # `_Heard` tells what it says
+    logging.getLogger("apprise").propagate = False  # `_Heard` reports its messages
     return Apprise.instantiate(url, suppress_exceptions=True)
 
 
@@ -82,7 +82,7 @@ class AppriseAction:
         self._options = options
         self._context = context
         self._services = [service for url in options.urls if (service := _service(url)) is not None]
-        #: Of the firing that was tried last: its id, and the services that have taken it.
+        #: The id of the last firing, and the services that have taken it.
         self._firing = ""
         self._done: set[int] = set()
 
@@ -103,7 +103,7 @@ class AppriseAction:
         return f"to {self._options.about()}\n{title}\n\n{text}"
 
     def deliver(self, firing: Firing) -> None:
-        """Send to each service that has not got it; raise `ActionError` where one does not take it."""
+        """Send to each service that has not taken it yet; raise `ActionError` where one fails."""
         if firing.id != self._firing or len(self._done) == len(self._services):
             self._firing, self._done = firing.id, set()
         title, text, kind = self._message(firing)
@@ -125,7 +125,7 @@ class AppriseAction:
 
 
 class _Heard(logging.Handler):
-    """The last thing that Apprise complains of in this thread."""
+    """The last error that Apprise logged in this thread."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -138,12 +138,12 @@ class _Heard(logging.Handler):
 
 
 def _harmless(text: str) -> str:
-    """Part what several services would take for a mention of somebody, or of everybody."""
+    """Break up what services would treat as a mention."""
     return _MENTION.sub("\\g<0>\u200b", text)
 
 
 def _send(service: NotifyBase, title: str, text: str, kind: str) -> str:
-    """Return what went wrong, empty where nothing did."""
+    """Return the error; empty for none."""
     from apprise import NotifyFormat, NotifyType  # noqa: PLC0415  # see `_service`
 
     said = _Heard()
@@ -156,7 +156,7 @@ def _send(service: NotifyBase, title: str, text: str, kind: str) -> str:
             notify_type=NotifyType(kind),
             body_format=NotifyFormat.TEXT,
         )
-    except Exception as error:  # noqa: BLE001  # the code of others, which may do anything
+    except Exception as error:  # noqa: BLE001  # code of others may raise anything
         return type(error).__name__
     finally:
         logger.removeHandler(said)

@@ -15,7 +15,7 @@ from alarm_mw.texts import uploaded
 
 
 class LogOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `log` action can be told."""
+    """Options of the action `log`."""
 
     for_humans: ClassVar[bool] = False
 

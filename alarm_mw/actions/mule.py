@@ -16,7 +16,7 @@ _NUMBER = re.compile("[0-9]{0,9}")
 
 
 class MuleOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `mule` action can be told."""
+    """Options of the action `mule`."""
 
     for_humans: ClassVar[bool] = False
     has_texts: ClassVar[bool] = False
@@ -35,7 +35,7 @@ class MuleAction:
     """
 
     Options: ClassVar[type[PluginOptions]] = MuleOptions
-    #: So many messages of one alarm may be in the hands of mules at once. One mule gets them in their order.
+    #: Maximum number of messages of one alarm that mules handle at once. Each mule gets them in order.
     concurrency: ClassVar[int] = 64
 
     def __init__(self, options: MuleOptions, context: ActionContext) -> None:
@@ -56,7 +56,7 @@ class MuleAction:
         pass
 
     async def deliver(self, firing: Firing) -> None:
-        """Return when a mule is done with the message."""
+        """Return when a mule has finished with the message."""
         if self._processes is None:
             raise ActionError("mules run under alarm-mw run --mule FILE only", retry=False)
         await self._processes.send_to_mule(self._mule, firing)

@@ -20,7 +20,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 
 
 class SignalOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `signal` action can be told."""
+    """Options of the action `signal`."""
 
     for_humans: ClassVar[bool] = False
     has_texts: ClassVar[bool] = False
@@ -50,8 +50,8 @@ class SignalAction:
 
     Options: ClassVar[type[PluginOptions]] = SignalOptions
     concurrency: ClassVar[int] = 1
-    #: Seconds after the master's start, and after the signal was last taken, in which a signal that nobody has asked
-    #: for is kept: workers may be starting.
+    #: Seconds after the master's start, and after the signal was last taken, for which a signal without a handler is
+    #: retried: workers may be starting.
     patience: ClassVar[float] = 10.0
 
     def __init__(self, options: SignalOptions, context: ActionContext) -> None:

@@ -23,13 +23,13 @@ from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing
 
-#: What begins a command to the voice inside of the text: phonemes for espeak-ng, commands for say.
+#: The start of a command inside the text: phonemes for espeak-ng, commands for say.
 _COMMAND = "[["
 
-#: What a voice would spell out, or obey (espeak-ng takes commands behind a control character).
+#: Characters that a voice would spell out, or obey (espeak-ng accepts commands after a control character).
 _UNSPOKEN = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\s+")
 
-#: Reads the text from its input; what else it is told stands in its environment, so that nothing has to be quoted.
+#: Reads the text from its input, and options from its environment, so that nothing has to be quoted.
 _SAPI = """\
 $ErrorActionPreference = 'Stop'
 Add-Type -AssemblyName System.Speech
@@ -68,7 +68,7 @@ class Speaker:
     """A program that speaks."""
 
     program: str
-    #: The sentence that says how to get it.
+    #: How to install it, in a sentence.
     remedy: str
     speech: Callable[[Manner], Speech]
 
@@ -119,7 +119,7 @@ SAY = Speaker("say", "it is part of macOS", _say)
 SAPI = Speaker("powershell", "it is part of Windows", _sapi)
 
 
-#: Bytes of the end of what the program complained that an error quotes.
+#: Bytes of the end of the program's errors that an error quotes.
 STDERR_TAIL = 1_000
 
 #: Ours, for the application only.
@@ -127,7 +127,7 @@ _OWN = "ALARM_MW_"
 
 
 class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `speech` action can be told."""
+    """Options of the action `speech`."""
 
     voice: Annotated[str, Meta(description="the voice, as the program names it; the program's default if empty")] = ""
     rate: Annotated[int, Meta(ge=0, le=1000, description="words per minute; 0 means the program's default")] = 0
@@ -136,7 +136,7 @@ class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
     timeout: Annotated[float, Meta(gt=0, description="time limit of a message in seconds; then it is cut off")] = 25.0
 
     def __post_init__(self) -> None:
-        """Check what would fail at the first alarm. Raises `MissingError` where no program speaks."""
+        """Raise an error for what would fail at the first alarm, `MissingError` where no program speaks."""
         if "\0" in self.voice + self.file:
             raise ValueError("voice and file cannot hold NUL characters")
         if self.file and not os.path.isdir(Path(self.file).absolute().parent):
@@ -149,7 +149,7 @@ class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
 
     @property
     def manner(self) -> Manner:
-        """Return what concerns the program."""
+        """Return the options for the program."""
         return Manner(self.voice, self.rate, self.file)
 
 
@@ -178,16 +178,16 @@ class SpeechAction:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        """Fall silent."""
+        """Stop speaking."""
         if (process := self._process) is not None:  # a thread sets it
             process.kill()
 
     def preview(self, firing: Firing) -> str:
-        """Return what is said."""
+        """Return the spoken text."""
         return speakable(_spoken(firing, self._context), self._options.length) or f"alarm {firing.alarm}"
 
     def deliver(self, firing: Firing) -> None:
-        """Speak; returns when all is said."""
+        """Speak; return when everything is spoken."""
         text = self.preview(firing)
         try:
             status, complaint = self._speak(text.encode())
@@ -211,7 +211,7 @@ class SpeechAction:
 
 
 def _spoken(firing: Firing, context: ActionContext) -> bytes:
-    """Return what is said: the alarm's text, else the title alone, for nobody listens to a traceback."""
+    """Return the spoken text: the alarm's text, or the title alone, without a traceback."""
     if context.texts is None:
         return texts.said(firing)
     message = texts.message_for(firing, context)

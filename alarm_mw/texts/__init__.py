@@ -1,4 +1,4 @@
-"""What an alarm says: the facts of a firing, the templates of a configuration, and the default text for people.
+"""Messages of alarms: the facts of a firing, the templates of a configuration, and the default text for people.
 
 Pure: facts in, text out. How a receiver wants it is the business of its action. The rest of this package is imported
 with the first message for people: uWSGI's messages need none of it.
@@ -17,21 +17,21 @@ if TYPE_CHECKING:
     from alarm_mw.model.interfaces import ActionContext
     from alarm_mw.texts.message import Message
 
-#: What stands for an alarm that has no texts of its own.
+#: The texts of an alarm without its own.
 DEFAULT = Texts()
 
 
 def message_for(firing: Firing, context: ActionContext, title: str = "") -> Message:
-    """Return what an alarm says of a firing to people; `title` is a template in the place of its own one."""
+    """Return an alarm's message for people; `title` is a template that replaces the alarm's own."""
     with held_off():
-        from alarm_mw.texts.message import message_of  # noqa: PLC0415  # 10 ms, which a start need not wait for
+        from alarm_mw.texts.message import message_of  # noqa: PLC0415  # takes 10 ms of a start
 
     texts = context.texts or DEFAULT
     return message_of(firing, context.place, structs.replace(texts, title=title) if title else texts)
 
 
 def uploaded(firing: Firing, context: ActionContext) -> bytes:
-    """Return what a program gets: the very bytes of the message, or the text of the alarm's template, as a line."""
+    """Return the message for a program: its exact bytes, or the alarm's template as a line."""
     if context.texts is None or not context.texts.text:
         return said(firing)
     return message_for(firing, context).own_text().encode() + b"\n"

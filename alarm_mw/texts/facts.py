@@ -1,4 +1,4 @@
-"""The facts of a firing that a message can name. What is not known is empty, and is left out of every text."""
+"""The facts of a firing for its messages. An unknown fact is empty, and is left out of every text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import msgspec
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, IncidentNotice, Place, Trigger
 
-#: Fields of a request's record that the text tells in a phrase of its own.
+#: Fields of a request's record that the text states in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
 
 #: Levels of `logging` from the highest, as severities.
@@ -35,7 +35,7 @@ NAME = 200
 VALUE = 10_000
 RULE = 1000
 
-#: How many characters of a line a title shows.
+#: Maximum number of characters of a line a title shows.
 HEADLINE = 300
 
 _TRACEBACK = re.compile(r"[\s|+]*(?:Exception Group )?Traceback \(most recent call last\):")
@@ -64,7 +64,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     fields: Mapping[str, str] = {}
     #: For how many firings it stands.
     count: int = 1
-    #: The rule fired at the last of so many matches within so many seconds; 1: at each.
+    #: The count of matches, and the seconds, after which the rule fired; a count of 1 is every match.
     threshold: int = 1
     within: float = 0.0
     #: How long a request took, and the limit that it exceeded, in seconds.
@@ -72,7 +72,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     limit: float | None = None
     held_back: int = 0
     held_since: float | None = None
-    #: The message tells what was held back.
+    #: Whether the message summarizes firings that were held back.
     is_digest: bool = False
     #: The alarms that could not deliver it.
     via: tuple[str, ...] = ()
@@ -151,7 +151,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def other_fields(self) -> dict[str, str]:
-        """The record's fields beside those that `request` tells."""
+        """The record's fields except those in `request`."""
         told = _REQUEST if self.request else ()
         return {name: value for name, value in self.fields.items() if name not in told}
 
@@ -215,7 +215,7 @@ def _of_incident(notice: IncidentNotice) -> dict[str, Any]:
 
 
 def _fields(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return those that say something, as many as a message may hold."""
+    """Return the fields with values, at most as many as a message may hold."""
     given = itertools.islice(((name, value) for name, value in fields.items() if name and value), FIELDS)
     return {printable(name, NAME): printable(value, VALUE) for name, value in given}
 

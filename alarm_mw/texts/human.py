@@ -14,7 +14,7 @@ FACT = 500
 
 
 class Card(msgspec.Struct, frozen=True):
-    """A message in its parts, for whatever shows it: all plain text, in the order in which they are to be read."""
+    """The parts of a message as plain text, in reading order."""
 
     #: What and where, in one line.
     title: str
@@ -26,7 +26,7 @@ class Card(msgspec.Struct, frozen=True):
     evidence: str = ""
     #: The lines around it.
     context: str = ""
-    #: What else there is.
+    #: Further information.
     notes: tuple[str, ...] = ()
     url: str = ""
 
@@ -41,7 +41,7 @@ def title_of(facts: Facts) -> str:
 
 
 def card_of(facts: Facts) -> Card:
-    """Return a message's parts. What is not known is left out; nothing is said twice."""
+    """Return a message's parts, without unknown facts or repetitions."""
     return Card(
         title_of(facts),
         tuple(_sentences(facts)),
@@ -111,7 +111,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
 
 
 def _notes(facts: Facts) -> Iterator[str]:
-    if facts.held_back and not facts.is_digest:  # a digest's message tells it
+    if facts.held_back and not facts.is_digest:  # a digest's message contains it
         since = "the last message" if facts.held_since is None else clock(facts.held_since)
         yield f"held back {facts.held_back:,} since {since}"
 

@@ -10,13 +10,13 @@ from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.texts.human import Card, body_lines, card_of, cut_line, shorten
 from alarm_mw.texts.templates import Escape, template
 
-#: How many characters of each value a template may show, in a title and in a text.
+#: Maximum number of characters of each value a template may show, in a title and in a text.
 IN_TITLE = 1000
 IN_TEXT = 100_000
 
 
 class Message(msgspec.Struct, frozen=True):
-    """What an alarm says."""
+    """The message of an alarm for a firing."""
 
     facts: Facts
     card: Card
@@ -33,19 +33,19 @@ class Message(msgspec.Struct, frozen=True):
         return cut_line(self.title(), limit)
 
     def own_text(self, escape: Escape = str) -> str:
-        """Return what the alarm's template says in place of the default text; empty where it has none."""
+        """Return the text of the alarm's template; empty where it has none."""
         return template(self.texts.text).render(self.facts, _short(escape, IN_TEXT)) if self.texts.text else ""
 
     def body(self) -> str:
-        """Return what stands below the title, as plain text."""
+        """Return the text below the title, as plain text."""
         return self.own_text() if self.texts.text else "\n".join(body_lines(self.card))
 
     def below(self, limit: int) -> str:
-        """Return what to show below a title of at most `limit` characters: all of it where that is not the whole."""
+        """Return the text below a title of at most `limit` characters, including the title if it was shortened."""
         return self.body() if self.texts.text or len(self.title()) <= limit else self.text()
 
     def text(self) -> str:
-        """Return all of it as plain text."""
+        """Return title and text as plain text."""
         if self.texts.text:
             return self.own_text()
         return "\n".join([self.title(), *body_lines(self.card)])
@@ -57,6 +57,6 @@ def _short(escape: Escape, limit: int) -> Escape:
 
 
 def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT) -> Message:
-    """Return what an alarm with these `texts` says of a firing."""
+    """Return the message of an alarm with these `texts` for a firing."""
     facts = facts_of(firing, place)
     return Message(facts, card_of(facts), texts)

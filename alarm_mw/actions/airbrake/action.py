@@ -1,4 +1,4 @@
-"""``airbrake:URL;apikey=KEY;…``: reports to Airbrake, Errbit and what else takes their notices."""
+"""``airbrake:URL;apikey=KEY;…``: reports to Airbrake, Errbit and compatible services."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from alarm_mw.system.forks import held_off
 if TYPE_CHECKING:
     from alarm_mw.actions.curl.http import HttpClient
 
-#: What the path of a URL for the JSON interface holds.
+#: The part of a URL's path that means the JSON interface.
 V3 = "/api/v3/"
 
 Seconds = Annotated[float, Meta(ge=0)]
 
 
 class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `airbrake` action can be told: uWSGI's keys, and `api`, `ssl_insecure` and `ca_file`."""
+    """Options of the action `airbrake`: uWSGI's keys, and `api`, `ssl_insecure` and `ca_file`."""
 
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
     has_texts: ClassVar[bool] = False
@@ -48,7 +48,7 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
 
     def __post_init__(self) -> None:
-        """Check what would fail at the first alarm."""
+        """Raise an error for what would fail at the first alarm."""
         if Target.parse(self.url).scheme not in {"http", "https"}:
             raise ValueError("airbrake needs an http:// or https:// URL")
         if not self.apikey and not (self.is_v3 and parse_qs(urlsplit(self.url).query).get("key")):

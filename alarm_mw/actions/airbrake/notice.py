@@ -73,7 +73,7 @@ class Notice:
 
 
 def notice_of(firing: Firing, subject: str, environment: str, system: System) -> Notice:
-    """Return what is to be told of `firing`; `subject` is the message where there is no backtrace."""
+    """Return the notice for `firing`; `subject` is its message where there is no backtrace."""
     lines = printable_lines(said(firing))
     found = parse("\n".join(lines))
     params = {"pid": found.pid} if found.pid else {}

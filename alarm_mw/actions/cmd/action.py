@@ -33,17 +33,17 @@ OUTPUT_GRACE = 0.1
 #: The highest exit status.
 _HIGHEST = 255
 
-#: What the system may have again in a moment.
+#: Errors of resources that may be available again soon.
 _TEMPORARY = {errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
-#: Ours, for the application only: a command that found the master's socket would become a source of lines.
+#: Variables for the application only: a command that found the master's socket would become a source.
 _OWN = "ALARM_MW_"
 
 
-#: The program of a command that begins as plainly as most do: variables, a name or an absolute path, a blank.
+#: The program of a command that begins simply: variables, a name or an absolute path, a blank.
 _PROGRAM = re.compile(r"\s*(?:\w+=[\w./:-]*\s+)*(/[\w./+-]+|\w[\w.+-]*)(?=\s|;|$)")
 
-#: What POSIX's shell knows by itself (XCU 2.9, 2.14).
+#: Builtins of POSIX's shell (XCU 2.9, 2.14).
 _BUILTINS = frozenset(
     {"case", "cd", "command", "eval", "exec", "exit", "export", "for", "if", "local", "read", "return"}
 )
@@ -51,7 +51,7 @@ _BUILTINS |= {"set", "shift", "times", "trap", "type", "ulimit", "umask", "unset
 
 
 class CmdOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `cmd` action can be told."""
+    """Options of the action `cmd`."""
 
     is_unlimited_in_uwsgi: ClassVar[bool] = True
 
@@ -66,7 +66,7 @@ class CmdOptions(PluginOptions, frozen=True, kw_only=True):
     ] = (os.EX_TEMPFAIL, "signal")
 
     def __post_init__(self) -> None:
-        """Check what would fail at the first alarm."""
+        """Raise an error for what would fail at the first alarm."""
         if any(isinstance(status, int) and not 1 <= status <= _HIGHEST for status in self.retry_on):
             raise ValueError(f"retry_on: an exit status is a number from 1 to {_HIGHEST}")
         if not self.command.strip():
@@ -120,7 +120,7 @@ class CmdAction:
 
     async def deliver(self, firing: Firing) -> None:
         """Run the command; what it writes goes to the log. Cancelling ends it and its children."""
-        import asyncio  # noqa: PLC0415  # 20 ms, which no start of a server has to wait for
+        import asyncio  # noqa: PLC0415  # takes 20 ms of a server's start
 
         output = _Output()
         child = self._start(firing, output)
@@ -152,7 +152,7 @@ class CmdAction:
 
 
 class _Output:
-    """What a command wrote: the start of all of it for the log, the end of stderr for the error."""
+    """The output of a command: its start for the log, the end of stderr for the error."""
 
     def __init__(self) -> None:
         self.tail = bytearray()

@@ -25,7 +25,7 @@ KILL_GRACE = 1.0
 #: Bytes read from a pipe at once.
 _CHUNK = 65_536
 
-#: Seconds between looks at a child where the system has no pidfd.
+#: Seconds between checks of a child where the system has no pidfd.
 _POLL = 0.005
 
 
@@ -93,7 +93,7 @@ class Child:
 
 
 class _Pipe:
-    """The read end of a pipe, read whenever the loop sees that something is in it."""
+    """The read end of a pipe, read whenever it has data."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, stream: IO[bytes], sink: Callable[[bytes], None]) -> None:
         self.ended: asyncio.Future[None] = loop.create_future()
@@ -155,7 +155,7 @@ def _on_end(pidfd: int, loop: asyncio.AbstractEventLoop, future: asyncio.Future[
 
 
 def poll(process: subprocess.Popen[bytes], loop: asyncio.AbstractEventLoop, future: asyncio.Future[None]) -> None:
-    """Set `future` when `process` has ended, by looking again and again."""
+    """Set `future` when `process` has ended, by polling."""
     if process.poll() is None:
         loop.call_later(_POLL, poll, process, loop, future)
     else:

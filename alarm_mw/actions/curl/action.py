@@ -26,7 +26,7 @@ class Sender(Protocol):
         ...
 
     async def close(self) -> None:
-        """Give up the connections."""
+        """Close the connections."""
         ...
 
 
@@ -76,7 +76,7 @@ class CurlAction:
         return f"{options.http_method} {options.target.origin}/{MASK}\n{head}\n{text}"
 
     async def deliver(self, firing: Firing) -> None:
-        """Send the message; raise `ActionError` when the server did not take it."""
+        """Send the message; raise `ActionError` when the server refuses it."""
         assert self._sender is not None, "deliver() belongs inside `async with action`"
         await self._sender.send(firing)
 
@@ -123,14 +123,14 @@ def _web_client(options: CurlOptions, context: ActionContext) -> Sender:
 
 
 class WebBody(NamedTuple):
-    """What is sent over HTTP."""
+    """The alarm's part of an HTTP request."""
 
     headers: Mapping[str, str]
     data: bytes
 
 
 def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> WebBody:
-    """Return what is sent over HTTP: the very bytes of the message where nobody asks for a text for people."""
+    """Return the headers and body of the request: the exact message, unless a format or text is configured."""
     if not (options.format or options.json) and context.texts is None:
         return WebBody({}, head(options) + texts.said(firing))
     with held_off():
@@ -147,5 +147,5 @@ def head(options: CurlOptions) -> bytes:
     """Return the lines that uWSGI puts before the message when it has recipients or a subject, over HTTP too."""
     lines = [f"To: {','.join(options.mail_to)}"] if options.mail_to else []
     lines += [f"Subject: {options.subject}"] if options.subject else []
-    # A byte of an ini file that is no UTF-8 stays what it is.
+    # A byte of an ini file that is not UTF-8 is kept.
     return "".join(f"{line}\r\n" for line in [*lines, ""]).encode("utf-8", "surrogateescape") if lines else b""

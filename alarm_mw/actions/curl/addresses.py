@@ -69,7 +69,7 @@ async def _first(
 
 
 def _close(attempt: asyncio.Task[socket.socket]) -> None:
-    """Close a connection that has come about though nobody needs it."""
+    """Close a connection that is not needed any more."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close()
 

@@ -36,7 +36,7 @@ BODY_LIMIT = 65_536
 #: Seconds that an idle connection is kept, as libcurl keeps it.
 KEEP_ALIVE = 118.0
 
-#: Seconds that a server's Retry-After can keep us away at most: a mistake in it must not silence an alarm.
+#: Maximum seconds of a Retry-After that are respected: a wrong one must not silence an alarm.
 LONGEST_WAIT = 3600.0
 
 #: RFC 9110, sections 15.3 and 15.4.
@@ -68,7 +68,7 @@ class HttpSettings:
     verify: bool = True
     #: A PEM file of the certificates to trust instead of the system's.
     ca_file: str = ""
-    #: Besides what is in `auth` and `headers`, what a server may echo and must not be shown.
+    #: Secrets that a server may echo, in addition to those in `auth` and `headers`.
     secrets: tuple[str, ...] = field(default=(), repr=False)
     #: Seconds that a whole request may take; 0 is no limit.
     timeout: float = 4.0
@@ -135,7 +135,7 @@ class HttpClient:
             raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
 
     def _request(self, firing_id: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
-        # What the constructor would make of them by itself takes longer.
+        # Faster than what the constructor would do.
         host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
         fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
         stream = httpx.ByteStream(body)
@@ -148,7 +148,7 @@ class HttpClient:
             stream=stream,
             extensions={**self._extensions, MARK: own_mark},
         )
-        request.method = self._method  # as it was written; the constructor makes it upper case
+        request.method = self._method  # as configured; the constructor makes it upper case
         return request
 
 
@@ -179,7 +179,7 @@ async def _start_of(response: httpx.Response) -> bytes:
 
 @contextlib.contextmanager
 def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[None]:
-    """Turn what goes wrong below HTTP into an `ActionError` that names the server, and never more of the URL."""
+    """Turn errors below HTTP into an `ActionError` that names the server, and nothing else of the URL."""
     try:
         yield
     except (TimeoutError, httpx.TimeoutException) as error:
@@ -187,12 +187,12 @@ def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[No
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
         raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
     except httpx.TransportError as error:
-        # A bad certificate too: the usual one has expired and is renewed while we wait; nothing was sent to it.
+        # Includes bad certificates: most have expired and are renewed soon; nothing was sent to them.
         raise ActionError(f"{origin}: {quoted(_cause(error), secrets)}", retry=True) from error
 
 
 def _cause(error: BaseException) -> str:
-    """Return what the operating system or TLS said at the bottom of a chain of wrapped errors."""
+    """Return the innermost error of the operating system or TLS in a chain of errors."""
     deepest: BaseException | None = error
     while deepest is not None:
         if isinstance(deepest, ssl.SSLCertVerificationError):
@@ -204,7 +204,7 @@ def _cause(error: BaseException) -> str:
 
 
 def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> None:
-    """Return when `answer` says that the message was taken; else raise `ActionError`.
+    """Return where `answer` accepts the message; otherwise raise `ActionError`.
 
     2xx is delivered. 408, 425, 429 and 5xx may be tried again, after the seconds in Retry-After (RFC 9110, section
     10.2.3; `now` is the time in seconds since the epoch), or in a JSON body. A redirect is refused: it would send the
@@ -262,7 +262,7 @@ def _credentials(user: str, password: str) -> str:
 
 
 def _worth_hiding(target: Target, settings: HttpSettings) -> frozenset[str]:
-    """Return what a server may echo and must not be shown: passwords, tokens in headers and in the URL's path."""
+    """Return the secrets that a server may echo: passwords, tokens in headers and in the URL's path."""
     credentials = (settings.auth[1], _credentials(*settings.auth)) if settings.auth else ()
     return secrets_in(*credentials, *settings.headers.values(), *settings.secrets, target.resource, target.path)
 

@@ -1,4 +1,4 @@
-"""What the `curl` action sends by libcurl itself: FTP, SFTP, MQTT and whatever else the installed one knows.
+"""Transfers of the action `curl` by libcurl: FTP, SFTP, MQTT and the other protocols of the installed version.
 
 It needs the package `pycurl`: import this module where a client is made, not at the top.
 """
@@ -21,7 +21,7 @@ from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.types import Firing
 from alarm_mw.texts import uploaded
 
-#: libcurl's errors that no later attempt can mend.
+#: Errors of libcurl that a retry cannot fix.
 _FINAL = frozenset(
     {
         pycurl.E_UNSUPPORTED_PROTOCOL,
@@ -34,7 +34,7 @@ _FINAL = frozenset(
     }
 )
 
-#: The first of a server's answers that are for good (RFC 959, section 4.2.1).
+#: The lowest permanent error of a server (RFC 959, section 4.2.1).
 _PERMANENT = 500
 
 #: They publish what other schemes upload.
@@ -53,7 +53,7 @@ class LibcurlSender:
         self._head = head
 
     async def send(self, firing: Firing) -> None:
-        """Upload the very bytes of the message. Raises `ActionError`."""
+        """Upload the exact bytes of the message. Raises `ActionError`."""
         given_up = threading.Event()
         try:
             await asyncio.to_thread(self._transfer, self._head + uploaded(firing, self._context), given_up)
@@ -75,7 +75,7 @@ class LibcurlSender:
             curl.close()
 
     def _explained(self, code: int, text: str, *, status: int) -> ActionError:
-        """Say what libcurl, or the server with its `status`, has against it; 5xx is for good, as in FTP."""
+        """Return the error of libcurl, or of the server with its `status`; 5xx is permanent, as in FTP."""
         target = self._options.target
         password = self._options.auth[1] if self._options.auth else ""
         is_final = code in _FINAL or (code == pycurl.E_UPLOAD_FAILED and status >= _PERMANENT)
@@ -118,4 +118,4 @@ def _set_body(curl: pycurl.Curl, scheme: str, body: bytes) -> None:
 
 
 def _ignore(_: bytes) -> None:
-    """Take what a server sends, which says nothing about the delivery."""
+    """Discard what a server sends, which is irrelevant to the delivery."""

@@ -21,10 +21,10 @@ from alarm_mw.model.recipients import Recipients, Refusal
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
 
-#: How many characters of the first line a subject shows.
+#: Maximum number of characters of the first line a subject shows.
 MAX_SUBJECT = 200
 
-#: Seconds for the server to answer that we leave.
+#: Seconds to wait for the server's answer to QUIT.
 QUIT_PATIENCE = 2.0
 
 #: RFC 5321, section 4.2.1.
@@ -39,7 +39,7 @@ class MailSender:
         self._context = context
         self._sender = sender_of(options)
         self._recipients = Recipients(list(map(bare, options.mail_to)), "curl", context.write_log)
-        #: As whom it greets servers.
+        #: The name in its greeting.
         self._own_name = ""
         self._tls = client_context(ca_file=options.ca_file, verify=not options.ssl_insecure)
 
@@ -68,7 +68,7 @@ class MailSender:
     async def _transmit(
         self, client: aiosmtplib.SMTP, mail: EmailMessage, to: Sequence[str]
     ) -> dict[str, tuple[int, str]]:
-        """Return who was refused, with the server's code and text."""
+        """Return the refused recipients, with the server's code and text."""
         try:
             refused, _ = await client.send_message(mail, sender=bare(self._sender), recipients=to)
         except aiosmtplib.SMTPRecipientsRefused as error:
@@ -95,7 +95,7 @@ class MailSender:
 
 
 def sender_of(options: CurlOptions) -> str:
-    """Return who sends the mails."""
+    """Return the sender of the mails."""
     return options.mail_from or default_sender(options.auth_user)
 
 
@@ -112,7 +112,7 @@ def mail_of(firing: Firing, options: CurlOptions, context: ActionContext) -> Ema
 
 
 async def _quit(client: aiosmtplib.SMTP) -> None:
-    """Take leave; the mail is taken, whatever comes now."""
+    """Send QUIT; the mail is delivered regardless of the answer."""
     with contextlib.suppress(aiosmtplib.SMTPException, TimeoutError):
         async with asyncio.timeout(QUIT_PATIENCE):
             await client.quit()
@@ -124,7 +124,7 @@ def _is_temporary(code: int) -> bool:
 
 @contextlib.contextmanager
 def _explained(options: CurlOptions) -> Iterator[None]:
-    """Turn what a mail server says, or does not say, into an `ActionError`."""
+    """Turn errors of a mail server into an `ActionError`."""
     origin = options.target.origin
     try:
         yield

@@ -1,4 +1,4 @@
-"""A firing as a mail: a correct message (RFC 5322), whatever its text is."""
+"""A firing as a mail: a valid message (RFC 5322) for any text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from email.utils import parseaddr
 
 from alarm_mw.model.types import Firing, Record
 
-#: Long lines and whatever is not ASCII are encoded: nothing depends on what the servers on the way can do.
+#: Long lines and non-ASCII text are encoded, so that no server on the way has to support them.
 _POLICY = SMTP.clone(cte_type="7bit")
 
 _SAMPLE = Firing("id", "a", b"", Record(b"", "api", 0.0, "key"), 0.0)
@@ -65,5 +65,5 @@ def check_header(sender: str, recipients: Sequence[str], subject: str) -> None:
 def _check(key: str, value: str, sender: str, recipient: str, subject: str) -> None:
     try:
         compose(_SAMPLE, sender, [recipient], subject, "").as_bytes()
-    except Exception as error:  # the standard library fails in any way at what it cannot read
+    except Exception as error:  # the standard library raises various errors
         raise ValueError(f"{key}: {value!r} cannot stand in the header of a mail") from error

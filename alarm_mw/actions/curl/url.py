@@ -1,4 +1,4 @@
-"""A URL taken apart: what may be shown of it, what is secret, what connects."""
+"""The parts of a URL: what may be shown, what is secret, and where to connect."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
 
-#: What no URL holds: blanks and control characters.
+#: Characters that no URL may hold: blanks and control characters.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
 
 
 def _reason(error: str) -> str:
-    """Return what `urlsplit` complains of, without the part of the URL that it quotes: that may be a password."""
+    """Return the error of `urlsplit` without the quoted part of the URL, which may be a password."""
     if error.startswith("Port could not be cast"):
         return "its port is no number; '/', '?', '#' and '@' in a password are written as %2F, %3F, %23 and %40"
     if error.startswith("Port out of range"):
@@ -24,7 +24,7 @@ def _reason(error: str) -> str:
 
 
 class Target(msgspec.Struct, frozen=True):
-    """Where a message goes. Only `origin` may be shown: paths and queries of web hooks often hold a token."""
+    """Where a message goes. Only `origin` may be shown: paths and queries of webhooks often hold a token."""
 
     scheme: str
     host: str
@@ -53,7 +53,7 @@ class Target(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, url: str) -> Self:
-        """Return `url` taken apart; without a scheme it is ``http``, as for curl. Raises `ValueError`."""
+        """Return the parts of `url`, whose default scheme is ``http``, as for curl. Raises `ValueError`."""
         if _FORBIDDEN.search(url):
             raise ValueError("the URL holds a blank or a control character")
         try:
@@ -81,7 +81,7 @@ class Target(msgspec.Struct, frozen=True):
 
     @staticmethod
     def host_of(url: str) -> str:
-        """Return the host in `url`, or nothing: for URLs that others wrote."""
+        """Return the host in `url`, or an empty string: for URLs of others."""
         try:
             return urlsplit(url).hostname or ""
         except ValueError:

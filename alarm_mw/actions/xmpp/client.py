@@ -1,4 +1,4 @@
-"""An XMPP account that stays online: one session after the other, for ever."""
+"""An XMPP account that stays online, reconnecting after each session."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from alarm_mw.model.types import Firing
 #: Seconds that a delivery waits for a session.
 PATIENCE = 10.0
 
-#: Seconds of silence after which the server is asked whether it is still there.
+#: Seconds without traffic after which the server is pinged.
 IDLE = 60.0
 
-#: Seconds before the first attempt to come back, and the longest.
+#: Seconds before the first reconnect, and the longest pause.
 BACKOFF_FIRST = 0.5
 BACKOFF_MAX = 30.0
 
@@ -38,7 +38,7 @@ class XmppClient:
         self._write_log = context.write_log
         self._recipients = Recipients((*options.to, *options.rooms), "xmpp", context.write_log)
         self._tls = client_context(ca_file=options.ca_file, verify=options.tls_verify and not options.ssl_insecure)
-        #: What keeps the account offline, as the log was told; empty while it is online.
+        #: The logged reason why the account is offline; empty while it is online.
         self._told = ""
         self._conversation: Conversation | None = None
         self._trouble: Trouble | None = None
@@ -46,7 +46,7 @@ class XmppClient:
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
-        """Begin to connect; does not wait for it."""
+        """Start to connect, without waiting for it."""
         self._task = asyncio.create_task(self._stay_online(), name=f"alarm-mw-xmpp {self._options.jid}")
 
     async def close(self) -> None:
@@ -56,7 +56,7 @@ class XmppClient:
             await asyncio.wait({self._task})
 
     async def deliver(self, firing: Firing, text: str) -> None:
-        """Send the text of a firing to whoever has not got it. Raises `ActionError`."""
+        """Send the text of a firing to the recipients that have not taken it yet. Raises `ActionError`."""
         left = self._recipients.left(firing)
         conversation = await self._connected()
         results = await asyncio.gather(*(self._tell(conversation, one, firing.id, text) for one in left))
@@ -73,7 +73,7 @@ class XmppClient:
         return None
 
     async def _connected(self) -> Conversation:
-        """Return the conversation once there is one; raise what keeps it from being, at once if waiting is in vain."""
+        """Return the conversation once there is one; raise why there is none, at once if waiting cannot help."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 while not self._conversation and not (self._trouble and self._trouble.pause):
@@ -92,7 +92,7 @@ class XmppClient:
             await asyncio.sleep(trouble.pause or pause(failures, random.random()))
 
     async def _one_session(self) -> tuple[Trouble, bool]:
-        """Be online once, as long as it lasts; return why it ended, and whether there was a session at all."""
+        """Run one session; return why it ended, and whether it had started."""
         session = None
         try:
             session = Session(self._options, self._tls, self._note)
@@ -100,7 +100,7 @@ class XmppClient:
             if session.online.done():
                 await self._hold(session)
             return session.trouble or LOST, session.online.done()
-        except Exception as error:  # noqa: BLE001  # whatever it is, the account must come back
+        except Exception as error:  # noqa: BLE001  # after any error the account must reconnect
             self._note(f"{type(error).__name__}: {error}")
             return Trouble(f"{type(error).__name__} in the connection"), False
         finally:
@@ -112,7 +112,7 @@ class XmppClient:
         self._told = ""
         self._tell_news(conversation, None)
         for room in self._options.rooms:
-            with contextlib.suppress(ActionError, InvalidJID):  # tried again with the first message, reported then
+            with contextlib.suppress(ActionError, InvalidJID):  # repeated, and reported, with the first message
                 await conversation.enter(room)
         while not session.ended.done():
             await asyncio.wait({session.ended}, timeout=IDLE)
@@ -126,7 +126,7 @@ class XmppClient:
         self._news = asyncio.get_running_loop().create_future()
 
     def _tell_trouble(self, trouble: Trouble) -> None:
-        """Log, once, what only somebody can mend: not with the first alarm, which would be too late."""
+        """Log, once, what an operator has to fix, before the first alarm needs it."""
         if trouble.pause and trouble.text != self._told:
             self._told = trouble.text
             server = self._options.host or self._options.jid.partition("/")[0].rpartition("@")[2]
@@ -137,6 +137,6 @@ class XmppClient:
 
 
 def pause(failures: int, chance: float) -> float:
-    """Return the seconds to wait after so many failures in a row; `chance` is a random number from 0 to 1."""
+    """Return the seconds to wait after consecutive failures; `chance` is a random number from 0 to 1."""
     limit = min(BACKOFF_MAX, BACKOFF_FIRST * 2.0 ** min(failures, 10))
     return limit * (0.5 + 0.5 * chance)

@@ -1,4 +1,4 @@
-"""What an XMPP server may send: stanzas of a bounded size, and no XML but that of XMPP."""
+"""Limits what an XMPP server may send: stanzas of a bounded size, and only the XML of XMPP."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ MAX_STANZA = 256 * 1024
 
 
 class Parser(ET.XMLPullParser):  # type: ignore[type-arg]  # it is generic for mypy only
-    """Reads XML; at what is none it stops. `slixmpp` would put all of it into the log."""
+    """Parses XML, and stops at invalid input, which `slixmpp` would log completely."""
 
     is_broken = False
 
     def read_events(self) -> Iterator[Any]:
-        """Yield what was read; nothing more behind a mistake."""
+        """Yield what was parsed; nothing after an error."""
         try:
             yield from super().read_events()
         except ET.ParseError:
@@ -25,7 +25,7 @@ class Parser(ET.XMLPullParser):  # type: ignore[type-arg]  # it is generic for m
 
 
 class Guard:
-    """Looks at the bytes of one stream before they are read.
+    """Checks the bytes of one stream before they are parsed.
 
     A document type declaration, the only place for entities, is forbidden (RFC 6120, section 11.1). It can only stand
     before the first tag, which a parser of the same kind as the stream's therefore reads first, and stops at one.
@@ -33,15 +33,15 @@ class Guard:
 
     def __init__(self) -> None:
         self.parser = Parser(("start", "end"))
-        #: What reads up to the first tag; None behind it.
+        #: Parses up to the first tag; None after it.
         self._prolog: expat.XMLParserType | None = expat.ParserCreate()
         self._prolog.StartDoctypeDeclHandler = _refuse
         self._prolog.StartElementHandler = self._begin
-        #: How many bytes have come since the last stanza.
+        #: The number of bytes since the last stanza.
         self._unfinished = 0
 
     def admits(self, data: bytes) -> bool:
-        """Return whether these bytes may be read."""
+        """Return whether these bytes may be parsed."""
         self._unfinished += len(data)
         return self._unfinished <= MAX_STANZA and (self._prolog is None or self._is_undeclared(self._prolog, data))
 
@@ -58,7 +58,7 @@ class Guard:
         self._prolog = None
 
     def note_stanza(self) -> None:
-        """Take note that a stanza is complete."""
+        """Note that a stanza is complete."""
         self._unfinished = 0
 
 

@@ -1,4 +1,4 @@
-"""What is said on an XMPP connection, and how it is known to have arrived."""
+"""Sends messages over an XMPP connection, and confirms that they have arrived."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _ORIGIN_ID = "{urn:xmpp:sid:0}origin-id"
 
 
 class Conversation:
-    """Messages over one session. Every method raises `ActionError` when the server does not take it."""
+    """Messages over one session. Every method raises `ActionError` when the server refuses."""
 
     def __init__(self, session: Session, nick: str) -> None:
         self._session = session
         self._nick = nick
         self._numbers = itertools.count(1)
         self._entering = asyncio.Lock()
-        #: The rooms that we are in.
+        #: The rooms that the session has entered.
         self._rooms: set[str] = set()
 
     async def tell_account(self, account: str, stanza_id: str, text: str) -> None:
@@ -61,7 +61,7 @@ class Conversation:
         raise _refused(answer)
 
     async def enter(self, room: str) -> None:
-        """Be in a room; return when we are."""
+        """Enter a room if needed; return once it is entered."""
         async with self._entering:
             if room not in self._rooms:
                 await self._enter(room)
@@ -83,7 +83,7 @@ class Conversation:
         raise _refused(answer)
 
     async def ping(self) -> None:
-        """Return when the server has answered (XEP-0199), whatever it says; end a connection on which it does not."""
+        """Ping the server (XEP-0199); end the connection where it does not answer."""
         try:
             await self._ask(self._session.boundjid.domain, "get", ET.Element(_PING))
         except ActionError:
@@ -91,7 +91,7 @@ class Conversation:
             raise
 
     async def _unlock(self, room: str) -> None:
-        """Open a room that we have just made, as the server would have it (XEP-0045, section 10.1.2)."""
+        """Unlock a room that was just created, with the server's defaults (XEP-0045, section 10.1.2)."""
         query = ET.Element(f"{_MUC_OWNER}query")
         ET.SubElement(query, f"{_FORM}x", type="submit")
         await self._ask(room, "set", query)
@@ -117,5 +117,5 @@ class Conversation:
 
 
 def _refused(stanza: StanzaBase) -> ActionError:
-    """Return the error of a recipient or room; the type ``wait`` says that it is not for good (RFC 6120, 8.3.2)."""
+    """Return the error of a recipient or room; the type ``wait`` means that a retry may help (RFC 6120, 8.3.2)."""
     return ActionError(reason(stanza), retry=stanza["error"]["type"] == "wait")

@@ -10,12 +10,12 @@ from msgspec import Meta
 from alarm_mw.model.interfaces import SECRET, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
 
-#: An account or a room, with or without a resource. What is allowed in it in detail, the server knows.
+#: An account or a room, with or without a resource; the server checks the details.
 _JID = re.compile(r"[^\s@/\"&'<>]+@[^\s@/\"&'<>]+(/.+)?")
 
 
 class XmppOptions(PluginOptions, frozen=True, kw_only=True):
-    """What the `xmpp` action can be told."""
+    """Options of the action `xmpp`."""
 
     jid: Annotated[str, Meta(description="the account: `user@domain` or `user@domain/resource`")]
     password: Annotated[str, SECRET, Meta(description="the account's password")]
@@ -34,7 +34,7 @@ class XmppOptions(PluginOptions, frozen=True, kw_only=True):
     ca_file: Annotated[str, Meta(description="PEM file of the certificates to trust instead of the system's")] = ""
 
     def __post_init__(self) -> None:
-        """Check what would fail at the first alarm."""
+        """Raise an error for what would fail at the first alarm."""
         for jid in (self.jid, *self.to, *self.rooms):
             if not _JID.fullmatch(jid):
                 raise ValueError(f"{jid!r} is no Jabber address: expected user@domain")

@@ -28,20 +28,20 @@ LOGIN = 30.0
 #: Seconds to wait for the server's answer to anything else.
 ANSWER = 10.0
 
-#: Seconds to wait for the server's goodbye.
+#: Seconds to wait for the server to close the stream.
 GOODBYE = 1.0
 
-#: Seconds until another attempt makes sense after a refused password, and after a server that cannot be trusted.
+#: Seconds before the next attempt after a refused password, and after an untrusted certificate.
 LOGIN_PAUSE = 300.0
 TRUST_PAUSE = 60.0
 
 _MUC_USER = "{http://jabber.org/protocol/muc#user}"
 
-#: A room's status codes: this is your own presence; you have made the room.
+#: A room's status codes: this is your own presence; you have created the room.
 ROOM_SELF = "110"
 ROOM_CREATED = "201"
 
-#: What an answer is waited for by: the kind of stanza, whom it comes from, its id.
+#: What identifies an answer: the kind of stanza, its sender, its id.
 Key = tuple[str, str, str]
 
 
@@ -51,11 +51,11 @@ class Trouble:
 
     text: str
     retry: bool = True
-    #: Seconds before which another attempt makes no sense; 0 leaves it to the backoff.
+    #: Seconds to wait before the next attempt; 0 leaves it to the backoff.
     pause: float = 0.0
 
     def error(self) -> ActionError:
-        """Return it as the failure of a delivery."""
+        """Return it as an error of a delivery."""
         return ActionError(self.text, retry=self.retry)
 
 
@@ -93,7 +93,7 @@ class Session(ClientXMPP):
         self.enable_starttls = tls in {"required", "optional"}
         self.enable_plaintext = tls == "off"
         self.default_port = 5223 if tls == "direct" else 5222
-        # A redirect would change the name that the certificate is checked against.
+        # A redirect would change the name that the certificate is checked for.
         self.max_redirects = -1
         self.auto_authorize = None
         self.auto_subscribe = False
@@ -110,7 +110,7 @@ class Session(ClientXMPP):
         self.add_filter("in", self._on_stanza)
 
     async def open(self) -> None:
-        """Return when the session is online or has failed; then `trouble` says why."""
+        """Return when the session is online or has failed; then `trouble` is the reason."""
         options = self._options
         if options.host or options.port:
             self.connect(options.host or self.requested_jid.domain, options.port or self.default_port)
@@ -121,7 +121,7 @@ class Session(ClientXMPP):
             self._fail(SILENT)
 
     async def close(self) -> None:
-        """Say goodbye, so that the account's presence goes away; leave no task behind."""
+        """Close the stream, which ends the account's presence; leave no task behind."""
         self._is_closing = True
         tasks: list[asyncio.Future[Any]] = [
             task for task in (self._run_out_filters, self._current_connection_attempt) if task is not None
@@ -145,7 +145,7 @@ class Session(ClientXMPP):
 
     @contextlib.contextmanager
     def expecting(self, key: Key) -> Iterator[asyncio.Future[StanzaBase]]:
-        """Provide a future that gets the first stanza of that kind, from that bare address, with that id."""
+        """Return a future for the first stanza of this kind, from this bare address, with this id."""
         future = self._waiting[key] = self.loop.create_future()
         try:
             yield future
@@ -153,7 +153,7 @@ class Session(ClientXMPP):
             self._waiting.pop(key, None)
 
     async def answer(self, future: asyncio.Future[StanzaBase]) -> StanzaBase:
-        """Return what `future` gets. Raises `ActionError` when nothing comes for `ANSWER` seconds."""
+        """Return the result of `future`. Raises `ActionError` when nothing comes for `ANSWER` seconds."""
         either: list[asyncio.Future[Any]] = [future, self.ended]
         await asyncio.wait(either, timeout=ANSWER, return_when=asyncio.FIRST_COMPLETED)
         if future.done():
@@ -166,13 +166,13 @@ class Session(ClientXMPP):
             self._fail(SILENT)
 
     def send_raw(self, data: str | bytes) -> None:
-        """Write to the connection. Unlike the method it replaces it logs nothing: passwords pass here."""
+        """Write to the connection. Unlike the method that it replaces, it logs nothing, such as passwords."""
         if not self.transport:
             raise NotConnectedError
         self.transport.write(data.encode() if isinstance(data, str) else data)
 
     def data_received(self, data: bytes | str) -> None:
-        """Read what the server sends, as far as it is XMPP and has an end."""
+        """Parse what the server sends, within the limits of `guard`."""
         raw = data.encode() if isinstance(data, str) else data
         if self._guard.admits(raw):
             super().data_received(raw)
@@ -181,21 +181,21 @@ class Session(ClientXMPP):
         self._fail(GARBLED)
 
     def init_parser(self) -> None:
-        """Begin a stream."""
+        """Start a stream."""
         super().init_parser()
         self._guard = Guard()
         self.parser = self._guard.parser
 
     async def start_tls(self) -> bool:
-        """Turn to TLS, unless the session is about to end: nobody would wait for it."""
+        """Start TLS, unless the session is about to end."""
         return not self._is_closing and await super().start_tls()
 
     def reschedule_connection_attempt(self) -> None:
-        """End the session: whoever made it decides whether there is another."""
+        """End the session; the client decides whether to reconnect."""
         self._on_end()
 
     def exception(self, exception: Exception) -> None:
-        """Take note of what went wrong in `slixmpp`, unless it is only the end of the connection."""
+        """Note an error of `slixmpp`, unless it is only the end of the connection."""
         if not self.ended.done() and not isinstance(exception, NotConnectedError):
             self._note(f"{type(exception).__name__} in the connection")
 
@@ -226,7 +226,7 @@ class Session(ClientXMPP):
         self._fail(_distrust(error))
 
     def _on_login_refused(self, failure: StanzaBase) -> None:
-        # Other ways to log in may follow: what counts is how the last one ends.
+        # Other mechanisms may follow: the last one counts.
         condition = failure["condition"]
         temporary = condition == "temporary-auth-failure"
         advice = "" if temporary else "; check the account and its password"
@@ -236,13 +236,13 @@ class Session(ClientXMPP):
         self.trouble = Trouble("the server offers no login that is safe on this connection", pause=TRUST_PAUSE)
 
     def _on_stream_error(self, error: StanzaBase) -> None:
-        # A conflict is another program under the same address: who comes back at once throws the other out in turn.
+        # In a conflict another program uses the same address: reconnecting at once would disconnect it in turn.
         condition = error["condition"]
         pause = TRUST_PAUSE if condition == "conflict" else 0.0
         self.trouble = Trouble(f"the server ended the connection: {condition}", pause=pause)
 
     def _on_subscribe(self, presence: Presence) -> None:
-        """Let those who get the alarms see whether we are online, and nobody else."""
+        """Show our presence to the recipients of alarms only."""
         if presence["from"].bare in {JID(account).bare for account in self._options.to}:
             self.write(self.make_presence(pto=presence["from"].bare, ptype="subscribed"))
 
@@ -257,7 +257,7 @@ class Session(ClientXMPP):
 
 
 def _key(stanza: StanzaBase) -> Key | None:
-    """Return what could wait for `stanza`."""
+    """Return the keys under which `stanza` may be awaited."""
     if isinstance(stanza, Iq) and stanza["type"] in {"result", "error"}:
         return ("iq", stanza["from"].bare, stanza["id"])
     if isinstance(stanza, Message) and stanza["type"] in {"error", "groupchat"}:
@@ -273,7 +273,7 @@ def statuses(presence: StanzaBase) -> set[str]:
 
 
 def _distrust(error: ssl.SSLError) -> Trouble:
-    # Tried again after a while: the usual bad certificate has expired, and is renewed.
+    # Retried later: the usual bad certificate has expired, and is renewed.
     if isinstance(error, ssl.SSLCertVerificationError):
         advice = "ca_file=FILE names the certificates to trust, tls_verify=false accepts any"
         return Trouble(f"the certificate is not trusted: {error.verify_message}; {advice}", pause=TRUST_PAUSE)
@@ -281,6 +281,6 @@ def _distrust(error: ssl.SSLError) -> Trouble:
 
 
 def reason(stanza: StanzaBase) -> str:
-    """Return what an error says."""
+    """Return the text of an error."""
     error = stanza["error"]
     return quoted(f"{error['condition']} {error['text']}".strip())

@@ -1,4 +1,4 @@
-"""Actions that others wrote, run where they can harm nobody else."""
+"""Runs actions of other packages apart from our own, so that they cannot block other lanes."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from alarm_mw.model.types import Firing
 #: Seconds for what is left on the loop to end.
 SETTLE_TIMEOUT = 2.0
 
-#: Seconds between looks at a thread that outlives its call.
+#: Seconds between checks of a thread that outlives its call.
 LOOK = 0.05
 
 
 class ForeignAction:
-    """Runs an action on an event loop in a thread of its own: should it block there, only its own lane waits."""
+    """Runs an action on an event loop in a thread of its own: if it blocks there, only its own lane waits."""
 
     def __init__(self, action: Action, alarm: str) -> None:
         self.concurrency = action.concurrency
@@ -47,15 +47,15 @@ class ForeignAction:
             self._end()
 
     def _end(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it has ended: this action was left behind, and is now forgotten
+        with contextlib.suppress(RuntimeError):  # it has ended: this action was left behind
             self._loop.call_soon_threadsafe(self._loop.stop)
 
     async def deliver(self, firing: Firing) -> object:
-        """Let the action deliver."""
+        """Deliver by the action."""
         return await self._call(self._action.deliver, firing)
 
     async def _call(self, function: Callable[..., object], *arguments: object) -> object:
-        """Call on the other loop; cancelling cancels there, and waits until the call has really ended."""
+        """Call on the other loop; cancelling cancels there, and waits until the call has ended."""
         started: Future[Call] = Future()
         ended: Future[Call] = Future()
         self._loop.call_soon_threadsafe(_begin, function, arguments, started, ended)
@@ -87,9 +87,9 @@ def _begin(
 
 
 def _finish(call: Call, ended: Future[Call]) -> None:
-    """Set `ended` when the call has: a thread may go on after its task."""
+    """Set `ended` once the call has ended: a thread may continue after its task."""
     if call.has_ended():
-        with contextlib.suppress(Exception):  # nobody waits any more
+        with contextlib.suppress(Exception):  # it is not awaited any more
             ended.set_result(call)
     else:
         asyncio.get_running_loop().call_later(LOOK, _finish, call, ended)

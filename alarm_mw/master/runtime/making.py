@@ -1,4 +1,4 @@
-"""Makes the actions of a configuration, with care: others may have written them."""
+"""Creates the actions of a configuration, including those of other packages."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
     """
     try:
         action = find_action(alarm.plugin)(alarm.options, context)
-    except (Exception, SystemExit) as error:  # the code of others, which may do anything
+    except (Exception, SystemExit) as error:  # code of others may raise anything
         hidden = (str(getattr(alarm.options, name)) for name in secrets(type(alarm.options)))
         said = mask(f"{type(error).__name__}: {error}", hidden)
         text = f"alarm {alarm.name!r}: the alarm plugin {alarm.plugin!r} cannot be used: {said}"
@@ -42,7 +42,7 @@ def _apart(action: Action, alarm: str) -> Action:
 
 
 def unmakable(settings: Settings, find_action: Callable[[str], type[Action]] = actions.find) -> tuple[Problem, ...]:
-    """Return a problem for each alarm whose action cannot be made; each is made for once, and never opened."""
+    """Return a problem for each alarm whose action cannot be created. The actions are not opened."""
     problems: list[Problem] = []
     for alarm in settings.alarms:
         try:

@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: The source of such records; no record of an application has it.
+#: The source of these records, which no record of an application has.
 SOURCE = "alarm_mw"
 
-#: Seconds in which nothing more is fired under the same key.
+#: Minimum seconds between two alarms with the same key.
 EVERY = 3600.0
 
-#: How many keys are known at once; the oldest is forgotten.
+#: Maximum number of keys; the oldest is forgotten.
 MAX_KEYS = 100
 
 
 class OwnAlarms:
-    """Fires past the rules, so that no text of ours can raise another one. Safe to use from any thread; never blocks.
+    """Fires without the rules, so that none of our texts raises another one. Safe to use from any thread; never blocks.
 
     `names` are the alarms, none for an installation that reads the log; they may be replaced at any time.
     """
@@ -71,8 +71,8 @@ class OwnAlarms:
     def fire(self, text: str, key: str) -> bool:
         """Fire ``alarm_mw: TEXT``, at most once in `EVERY` seconds for each `key`; return whether it was fired.
 
-        `text` is a sentence for people, without the program's name and without secrets. Whoever calls this has written
-        the same into the log.
+        `text` is a sentence for people, without the program's name and without secrets. The caller
+        has logged the same.
         """
         if not self.names or not self._is_due(key):
             return False
@@ -94,7 +94,7 @@ class OwnAlarms:
 
 T = TypeVar("T")
 
-#: Seconds for the actions to be made.
+#: Seconds for the actions to be created.
 START_TIMEOUT = 60.0
 
 #: Seconds beyond the time limit of `Runtime.stop` for actions, threads and files to be closed.
@@ -140,7 +140,7 @@ class Runtime:
         under_way: UnderWay | None = None,
         name: str = "",
     ) -> None:
-        #: What people call the server, for as long as it runs.
+        #: The server's name, as long as it runs.
         self.name = name or settings.name
         self._find_action = find_action
         self._write_log = write_log
@@ -157,7 +157,7 @@ class Runtime:
         self._checkpointing: threading.Thread | None = None
         #: Writes incidents down; None as long as there are none.
         self._incidents: IncidentKeeper | None = None
-        #: What is in force.
+        #: The configuration in force.
         self._current = Prepared(settings, self._engine(settings, read_memory(self.outbox)), alarms)
         self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
         #: Its methods belong on the event loop.
@@ -191,7 +191,7 @@ class Runtime:
 
     @property
     def prefilter(self) -> Prefilter:
-        """What tells which rules may match a line."""
+        """The prefilter of the rules in force."""
         return self._current.engine.prefilter
 
     @property
@@ -201,7 +201,7 @@ class Runtime:
 
     @property
     def rules(self) -> tuple[Rule, ...]:
-        """What is in force."""
+        """The rules in force."""
         return self._current.settings.rules
 
     @property
@@ -211,7 +211,7 @@ class Runtime:
         return (*(alarm.name for alarm in settings.alarms), *settings.left_out)
 
     def prepare(self, settings: Settings) -> Prepared:
-        """Make what a new configuration needs, while the present one goes on; may take seconds for thousands of rules.
+        """Create what a new configuration needs, while the present one continues; takes seconds for thousands of rules.
 
         Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
         back so far is remembered. Raises `ConfigError` where an action cannot be made.
@@ -230,17 +230,17 @@ class Runtime:
         return engine_of(settings, memory, None if self._incidents is None else self._incidents.clock)
 
     def exchange(self, fresh: Prepared) -> None:
-        """Put a configuration in the place of the present one. Not on the event loop; waits for the present batch.
+        """Replace the present configuration. Not on the event loop; waits for the present batch.
 
-        Each record is judged by the old rules or by the new ones, and whatever fires has its lane. Alarms that are
-        configured no more deliver what they have. Raises `TimeoutError` where the event loop is blocked: then the
+        Each record is evaluated by the old rules or by the new ones, and every firing has a lane. Alarms that leave the
+        configuration deliver what they have. Raises `TimeoutError` where the event loop is blocked: then the
         present one stays.
         """
         self._former |= {name: alarm for name, (alarm, _) in {**self._current.alarms, **fresh.alarms}.items()}
         try:
             self.call(self.dispatcher.exchange(_routes(fresh.alarms)))
         except TimeoutError:
-            self.spawn(self._keep_lanes(_routes(self._current.alarms)))  # if it was exchanged at the last moment
+            self.spawn(self._keep_lanes(_routes(self._current.alarms)))  # in case it was exchanged at the last moment
             raise
         self._current = fresh
         self.worker.incidents = self._incidents
@@ -254,7 +254,7 @@ class Runtime:
         await self.dispatcher.settle()
 
     def _report_fault(self, text: str, key: str) -> None:
-        """Tell people of the outbox, and have the worker look whether its file can be written again."""
+        """Report a fault of the outbox, and have the worker try its file again."""
         self.own_alarms.fire(text, key)
         self.worker.submit(Batch())
 
@@ -283,7 +283,7 @@ class Runtime:
         return books, self.outbox.count_waiting()
 
     def stop(self, timeout: float) -> bool:
-        """Work off what was submitted, deliver what can be delivered, and end.
+        """Process what was submitted, deliver what can be delivered, and end.
 
         Takes about `timeout` seconds at most, whatever actions do: what does not end by then is left behind, and the
         log says so. Returns whether everything was delivered; what was not stays in a durable outbox for the next
@@ -305,7 +305,7 @@ class Runtime:
         drain = self.dispatcher.drain(left, wait_for_retries=not self.outbox.is_durable)
         try:
             return self.call(drain, left + GRACE / 4)
-        except TimeoutError:  # told by what comes next
+        except TimeoutError:  # reported by what follows
             return False
 
     async def _start_lanes(self) -> None:
@@ -364,7 +364,7 @@ class Runtime:
     def _tell_rest(self) -> None:
         if not self.outbox.regain():
             return  # `close` says what is lost
-        with contextlib.suppress(sqlite3.Error):  # told by what cannot be written then
+        with contextlib.suppress(sqlite3.Error):  # reported by the failed write
             for alarm, n in self.outbox.count_waiting().items():
                 wait = "1 firing waits" if n == 1 else f"{n} firings wait"
                 log.warning("alarm %s: %s for the next start of this server", alarm, wait)
@@ -376,7 +376,7 @@ class Runtime:
 
 
 def _is_same(alarm: Alarm, before: Routed) -> bool:
-    """Return whether there was this very alarm before, wherever in a file it stood."""
+    """Return whether the same alarm existed before, wherever it is defined."""
     return alarm.name in before and structs.replace(alarm, where=NOWHERE) == structs.replace(
         before[alarm.name][0], where=NOWHERE
     )

@@ -91,7 +91,7 @@ def _length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
-#: How many characters of evidence, and of a single fact, a message begins with.
+#: Maximum number of characters of evidence, and of a single fact, a message begins with.
 _MOST = 16_000
 
 

@@ -104,7 +104,7 @@ class _Link:
                 if unhandled is not None:
                     _report(unhandled, is_printed=self._prints)
             except Exception:  # the next hook has to be called, whatever happens
-                log.exception("an unhandled exception could not be put to the rules")
+                log.exception("an unhandled exception could not be evaluated")
         self.following(*args)
 
 
@@ -126,7 +126,7 @@ class _AsyncioErrors(logging.Filter):
             if record.levelno >= logging.ERROR and record.exc_info and record.exc_info[1] is not None:
                 _report_logged(record, record.exc_info[1])
         except Exception:  # as above
-            log.exception("an unhandled exception could not be put to the rules")
+            log.exception("an unhandled exception could not be evaluated")
         return True
 
 

@@ -1,4 +1,4 @@
-"""The `logging` handler: add it to the logging configuration, and every record is put to the rules."""
+"""The `logging` handler: add it to the logging configuration, and the rules see every record."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loguru sink: ``logger.add(AlarmSink())``, and every message is put to the rules."""
+"""The loguru sink: ``logger.add(AlarmSink())``, and the rules see every message."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class AlarmSink:
         try:
             _judge(message)
         except Exception:  # nothing of ours may break a log call
-            logging.getLogger("alarm_mw.loguru").exception("a message could not be put to the rules")
+            logging.getLogger("alarm_mw.loguru").exception("a message could not be evaluated")
 
 
 def _judge(message: Message) -> None:

@@ -1,4 +1,4 @@
-"""The structlog processor: put it at any place of the chain, and every event is put to the rules."""
+"""The structlog processor: put it anywhere in the chain, and the rules see every event."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class AlarmProcessor:
         try:
             self._submit(logger, method_name, event)
         except Exception:  # nothing of ours may break a log call; what went wrong is told once per place
-            logging.getLogger("alarm_mw.structlog").exception("an event could not be put to the rules")
+            logging.getLogger("alarm_mw.structlog").exception("an event could not be evaluated")
         return event
 
     def _submit(self, logger: object, method_name: str, given: object) -> None:

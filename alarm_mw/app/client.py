@@ -122,7 +122,7 @@ def submit_line(
         )
         return way.submit(record)
     except Exception:  # see alarm()
-        log.exception("a line could not be put to the rules")
+        log.exception("a line could not be evaluated")
         return False
 
 

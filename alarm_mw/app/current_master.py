@@ -93,7 +93,7 @@ def configure(settings: Settings, *, starts: bool = True) -> None:
 
     One that runs with equal settings goes on; one that reads what is printed is followed by one that does. Blocks for
     the time that it takes; raises what the start raises. Where `starts` is False, the first record starts it, or, where
-    prints are to be read, a thread that is waited for `START_PATIENCE` at most: whoever calls may hold a lock that the
+    prints are to be read, a thread that is waited for `START_PATIENCE` at most: the caller may hold a lock that the
     start needs, as `dictConfig` holds that of `logging`.
     """
     process = this
@@ -183,7 +183,7 @@ def _at_exit() -> None:
 
 
 def stand_in(configure: Callable[[Settings], None]) -> Process:
-    """Begin anew, for a test: `configure` and nothing else is called with settings. Return what to put back."""
+    """Start with a fresh state, for a test: settings go to `configure` only. Return the state for `put_back`."""
     global this  # see _after_fork_in_child
     before, this = this, Process()
     this.configure = configure
@@ -191,7 +191,7 @@ def stand_in(configure: Callable[[Settings], None]) -> Process:
 
 
 def put_back(before: Process) -> None:
-    """End what `stand_in` has begun."""
+    """Restore the state that `stand_in` returned."""
     global this  # noqa: PLW0603  # see _after_fork_in_child
     this = before
 
@@ -260,7 +260,7 @@ def _deliver_at_the_end_of_a_worker() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Begin anew: the parent's threads do not exist here, and its locks may be held for ever."""
+    """Start with a fresh state: the parent's threads do not exist here, and its locks may be held for ever."""
     global this  # the one state of this process
     inherited, this = this, Process()
     this.settings = inherited.settings

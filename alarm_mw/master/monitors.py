@@ -159,7 +159,7 @@ def _tell(watch: Watch, error: Exception, pause: float) -> None:
 
 
 def watchable(watches: Sequence[Watch], available: Collection[int], *, hears_deaths: bool) -> tuple[Watch, ...]:
-    """Return the watches without those that this master cannot do; each of these is told of in the log.
+    """Return the watches without those that this master cannot do; each of these is named in the log.
 
     `available` are the descriptors that are open here, `hears_deaths` tells whether crashes are looked for.
     """

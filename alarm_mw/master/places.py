@@ -1,7 +1,7 @@
 """The files of a run in the file system: made again where somebody has removed them, by a master that starts.
 
-A running master only notices, and makes way: the next one has the server's output, its records and its firings, and
-binds all sockets anew.
+A running master only notices, and exits: the next one has the server's output, its records and its firings, and
+binds all sockets again.
 """
 
 from __future__ import annotations

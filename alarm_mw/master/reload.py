@@ -94,7 +94,7 @@ class Reloader:
         await asyncio.sleep(LOOK_EVERY)
 
     async def _look(self, before: list[str]) -> list[str]:
-        """Read changed files again that were the same at the last look: whoever is still writing changes them again."""
+        """Read changed files again once they were the same at two looks: a file may still be written."""
         changed = await asyncio.to_thread(self._fingerprints)
         if changed and changed == before:
             await self.reload()

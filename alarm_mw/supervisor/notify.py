@@ -48,7 +48,7 @@ class NotifySocket:
 
     @classmethod
     def of(cls, environ: Mapping[str, str], listening: socket.socket | None = None) -> NotifySocket | None:
-        """Return one where systemd, or whoever stands for it, listens; with a socket that the server knows already."""
+        """Return one where systemd or a substitute listens; with a socket that the server knows already."""
         systemd = environ.get(VARIABLE, "")
         return cls(systemd, listening=listening) if systemd.startswith(("/", "@")) else None
 

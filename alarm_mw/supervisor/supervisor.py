@@ -52,7 +52,7 @@ class Supervisor:
         """Return how the server ended, as `subprocess` tells it, when its last output was handed on."""
         self._carriers.announce(f"server {self._server}")
         self._carriers.start_master()
-        self._reap()  # where this process had other threads, one of them may have been told of a death
+        self._reap()  # where this process had other threads, one of them may have received the signal of a death
         while not self.is_over(time.monotonic()):
             self._turn()
         self._finish()

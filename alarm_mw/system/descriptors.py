@@ -50,7 +50,7 @@ def write_all(descriptor: int, data: bytes) -> int:
 def write_at_once(descriptor: int, data: bytes) -> bool:
     """Write all of `data` where that needs no waiting, and return whether it did; else nothing is written.
 
-    Few bytes into a pipe with room can be had like that, whoever else writes into it; with other files it is not tried.
+    This works for few bytes into a pipe with room, also where others write into it; with other files it is not tried.
     """
     try:
         if len(data) > select.PIPE_BUF or not stat.S_ISFIFO(os.fstat(descriptor).st_mode):

@@ -23,7 +23,7 @@ _forking = threading.local()
 
 
 def new_lock() -> threading.RLock:
-    """Return a lock that nobody else has during a fork: whoever uses SQLite has one. A child has it free.
+    """Return a lock that nobody holds during a fork, as users of SQLite need. In a child it is free.
 
     Blocks while another thread forks.
     """
@@ -37,7 +37,7 @@ def new_lock() -> threading.RLock:
 def held_off() -> Iterator[None]:
     """Let other threads' forks wait, for `PATIENCE` at most, while this one imports a module.
 
-    Whoever else imports does not wait: what it has may be needed here.
+    Other threads that import do not wait: what they hold may be needed here.
     """
     lock = threading.RLock()
     with lock:

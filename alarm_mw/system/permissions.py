@@ -1,7 +1,7 @@
-"""Who may use the files and sockets of a run: this user alone; of a run of root's, whoever descends from it.
+"""Who may use the files and sockets of a run: this user alone; with root, the processes that descend from the run.
 
 A server that root starts gives its rights up: its workers run as somebody else, and must reach what root has made.
-The files are then open to everybody who knows their paths, and whoever calls is asked who he is.
+The files are then open to everybody who knows their paths, and each caller's identity is checked.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ Words: TypeAlias = "memoryview[int]"
 class Tally:
     """Counters that never block: they are used inside of log calls and signal handlers.
 
-    Each counts one outcome of the lines of one source, so that whoever reads them at any moment finds a line together
+    Each counts one outcome of the lines of one source, so that a reader at any moment finds a line together
     with what became of it. ``words[place] += n`` runs no other bytecode between its reading and its writing where
     CPython may switch threads, so that threads do not lose each other's counts.
     """

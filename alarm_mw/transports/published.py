@@ -1,8 +1,8 @@
 """What a master publishes for the application's processes, and the notice that tells them when it has changed.
 
 Two files beside the records socket. One holds the content and is replaced whole. The other, the notice, holds a number
-of eight bytes that the application's processes map into their memory: whoever has seen another number looks again.
-So a log call learns of new rules by comparing two numbers, without a system call.
+of eight bytes that the application's processes map into their memory: a process that has seen another number looks
+again. So a log call learns of new rules by comparing two numbers, without a system call.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Published:
         return True
 
     def read(self) -> Content:
-        """Return what is published; raise OSError or ValueError where that cannot be had. Reads a file.
+        """Return what is published; raise OSError or ValueError where it is missing or damaged. Reads a file.
 
         What others could have written is not looked at: a stranger's literals could hide what matters.
         """
@@ -78,7 +78,7 @@ class Published:
             raise ValueError(f"this was not published by this version: {error}") from None
 
     def close(self) -> None:
-        """Let go of the notice; whoever still looks at it may go on."""
+        """Let go of the notice; threads that still read it may go on."""
         self.notice, self._map = NO_NOTICE, None
 
 

@@ -18,7 +18,7 @@ from alarm_mw.transports.shared import SharedMemory, token_of
 from alarm_mw.transports.unix import UnixTransport
 from alarm_mw.transports.wire import MAX_CHANGES, MAX_PACKET, MetricChange, Packet, decode, encode
 
-#: Seconds between looks for what the master has published, while it cannot be had.
+#: Seconds between looks for what the master has published, while there is nothing.
 LOOK_PAUSE = 0.2
 
 #: How many changes of metrics are kept for a master that cannot take them now.

@@ -235,7 +235,7 @@ def is_greeting(packet: bytes, token: str) -> bool:
 
 
 def _sealed_file() -> int:
-    """Return a new memfd that keeps its size: who has it mapped relies on that."""
+    """Return a new memfd that keeps its size: processes that map it rely on that."""
     file = os.memfd_create("alarm-mw", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
     try:
         os.ftruncate(file, SIZE)
@@ -257,7 +257,7 @@ def _identity(file: int) -> tuple[int, int] | None:
 def _mapped(file: int) -> memoryview:
     """Return a file's memory, which stays mapped.
 
-    The module `mmap` keeps a second descriptor, which it closes in the end, whoever has that number by then.
+    The module `mmap` keeps a second descriptor, which it closes in the end, even if that number is reused by then.
     """
     return _view(_map(file))
 

@@ -140,7 +140,7 @@ class UnixTransport:
         return error
 
     def _connect(self) -> None:
-        """Have a connection, unless there is one or that was in vain a moment ago."""
+        """Connect, unless there is a connection or the last attempt failed a moment ago."""
         if self._connection is not None or time.monotonic() < self._not_before:
             return
         try:

@@ -52,7 +52,7 @@ class Tee:
                 self.see(to_bytes(self._begun.popitem()[1]))
 
 
-#: The last tee of each name: who has kept it, as a handler of `logging` does, is seen by the next `Tees` as well.
+#: The last tee of each name: a `logging` handler that keeps it is seen by the next `Tees` as well.
 _last: dict[str, Tee] = {}
 
 

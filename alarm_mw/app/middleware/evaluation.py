@@ -35,7 +35,7 @@ class Needs(msgspec.Struct, frozen=True):
     awaits_leaving: bool = False
     #: How many records to remember.
     last_lines: int = 0
-    #: Seconds after which a request that is still running is put to the rules, ascending.
+    #: Seconds after which a request that is still running is evaluated, ascending.
     limits: tuple[float, ...] = ()
     #: Nothing is asked but what the request's end tells.
     is_plain: bool = True

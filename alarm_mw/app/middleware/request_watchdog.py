@@ -132,7 +132,7 @@ def stop() -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Begin anew: the parent's thread does not exist here, nor do its requests."""
+    """Start with a fresh state: the parent's thread does not exist here, nor do its requests."""
     global _overdue  # noqa: PLW0603  # the one state of this process
     _overdue = Overdue()
 

@@ -140,7 +140,7 @@ class _Subscriber:
         try:
             connection.send(Register(mule_id(), wanted))
         except OSError:
-            return  # the thread will find out, and register anew
+            return  # the thread will notice, and register again
 
 
 _subscriber = _Subscriber()
@@ -200,7 +200,7 @@ def _start(name: str, target: Callable[[], object]) -> None:
 
 
 def _after_fork_in_child() -> None:
-    """Register anew: the parent's threads do not exist here, and its lock may be held for ever."""
+    """Register again: the parent's threads do not exist here, and its lock may be held for ever."""
     global _subscriber  # the one state of this process
     inherited, _subscriber = _subscriber, _Subscriber(_subscriber.handlers, _FORK_PAUSE)
     inherited.forget()

@@ -166,7 +166,7 @@ def sight(runtime: Runtime) -> Sight:
 
 
 def _readable_books(runtime: Runtime) -> tuple[Books, dict[str, int] | None, list[str]]:
-    """Return the ledger, what really waits, and why the latter cannot be had: whoever asks is answered in any case."""
+    """Return the ledger, what really waits, and why the latter is unknown: every caller gets an answer."""
     try:
         return *_steady_books(runtime), []
     except sqlite3.Error as error:

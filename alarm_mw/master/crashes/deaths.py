@@ -15,7 +15,7 @@ from alarm_mw.monitors.segfault.crashdump import is_end, signal_in
 #: Signals that `faulthandler` answers with a dump.
 DUMPING = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL})
 
-#: A dump without its last line is complete after so many seconds without another one.
+#: Seconds without another line after which a dump without its last line is complete.
 QUIET = 0.1
 #: Seconds that a dump waits for its process to end, so that its number can be told.
 WAIT_FOR_PID = 0.6
@@ -23,7 +23,7 @@ WAIT_FOR_PID = 0.6
 WAIT_FOR_DUMP = 0.3
 #: The longest that any death is waited for, in seconds.
 WAIT_MAX = 0.8
-#: For so many seconds a death is known as the one that somebody tells of again.
+#: Seconds for which a second report of a death is recognized.
 MEMORY = 10.0
 #: How far apart the death of a process and that of a parent which ends in its way may be, in seconds.
 IN_TURN = 2.0
@@ -154,7 +154,7 @@ class Deaths:
         ripe = [case for case in self._cases if (due := case.due()) is not None and (at_once or due <= now)]
         return [case.death() for case in ripe]
 
-    def wait_anew(self, now: float) -> None:
+    def wait_again(self, now: float) -> None:
         """Wait from now on for what is not told yet: while there was no master the rest lay in the pipe."""
         for case in self._cases:
             case.waited_since = now
@@ -215,7 +215,7 @@ class Deaths:
         return None
 
     def _forget(self, now: float) -> None:
-        # The end of the server is told to every master anew, however much later.
+        # Every master gets the end of the server reported, however much later.
         self._cases = [case for case in self._cases if case.is_server or case.seen > now - MEMORY]
 
 

@@ -55,7 +55,7 @@ CALM = 10.0
 LOOK_EVERY = 2.0
 #: Seconds for which a rise in the count of kills for want of memory explains a SIGKILL.
 OOM_MEMORY = 3.0
-#: Deaths of the last so many seconds are told again by a new master: the outbox knows those that it has.
+#: Seconds for which a new master reports deaths again: the outbox knows those that it has.
 TELL_AGAIN = 5.0
 
 Tell = Callable[[Death], None]
@@ -146,7 +146,7 @@ class CrashDesk:
         if server is not None:
             self._watch_server(server)
         with self._lock:
-            self._book.deaths.wait_anew(time.monotonic())
+            self._book.deaths.wait_again(time.monotonic())
         self._looking = asyncio.create_task(self._look_again_and_again(), name="alarm-mw-crashes")
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Watches a server's processes by their pidfds: each is told of when it ends, with how it did."""
+"""Watches a server's processes by their pidfds, and reports the end of each, with its exit status."""
 
 from __future__ import annotations
 

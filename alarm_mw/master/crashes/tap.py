@@ -20,7 +20,7 @@ from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.prefilter import Hit
 
-#: For so many seconds after its first line, lines of a dump are looked for.
+#: Seconds after the first line of a dump for which its other lines are looked for.
 DUMP_TIME = 1.0
 
 #: What a line has that tells of a crash: Python's words, and gunicorn's newer and older ones.

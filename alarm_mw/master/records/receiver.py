@@ -222,7 +222,7 @@ class Receiver:
         except (BlockingIOError, ConnectionAbortedError):
             return
         except OSError as error:
-            # Too many open files, most likely; whoever waits is connected, and can send meanwhile.
+            # Too many open files, most likely; a process that waits is connected, and can send meanwhile.
             log.error("a new connection for records cannot be taken: %s", error)
         else:
             self._tell("there are %d connections for records; others wait until some of them end", self._most)
@@ -406,7 +406,7 @@ class Receiver:
         counts, written = self._regions.collect()
         self._submit(_batch(found, foreign, counts, done.set, written))
         while not done.wait(min(PATIENCE, max(self._until - time.monotonic(), 0.0))):
-            if time.monotonic() >= self._until:  # whoever ends the worker waits for this one
+            if time.monotonic() >= self._until:  # the worker is stopped after this thread
                 self._has_given_up = True
                 break
         return True

@@ -27,7 +27,7 @@ VERDICT_PATIENCE = 0.02
 #: How often, in seconds, to look what the worker is about.
 _LOOK_EVERY = 0.005
 
-#: Lines within so many seconds of the last may be a flood that is held back; to find out takes a single one 0.1 ms.
+#: Seconds between lines of what may be a flood that is held back; to find out costs a single line 0.1 ms.
 FLOOD = 0.005
 
 _ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (

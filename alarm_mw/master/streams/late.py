@@ -53,8 +53,8 @@ _decoder = msgspec.msgpack.Decoder(LateChunk)
 class LateChunks:
     """The late chunks of one stream, for the thread of its reader.
 
-    `inherited` is the file's descriptor where a former master has left one. `hand_over` gives a new one to whoever
-    outlives this process; without it nothing is kept.
+    `inherited` is the file's descriptor where a former master has left one. `hand_over` gives a new one to a process
+    that outlives this one; without it nothing is kept.
     """
 
     def __init__(self, inherited: int | None = None, hand_over: Callable[[int], object] | None = None) -> None:

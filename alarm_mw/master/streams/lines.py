@@ -49,7 +49,7 @@ class Tally:
         self._clear()
 
     def _clear(self) -> None:
-        # Lines told of that will come again (below zero) wait until they have come.
+        # Lines that were reported and will come again (below zero) are kept until they have come.
         self.lines = min(self.lines, 0)
         self.hits: list[Hit] = []
         self.sizes: dict[int, int] = {}
@@ -57,12 +57,17 @@ class Tally:
         self._first: float | None = None
 
     @property
-    def urgent(self) -> bool:
-        """Whether there is more to tell than a number of lines."""
+    def is_urgent(self) -> bool:
+        """Whether there is more to report than a number of lines."""
         return bool(self.hits or self.oversized or self.unjudged or self.lost)
 
+    def take_due(self) -> Chunk | None:
+        """Return what has added up and reset it, where it must be reported now; else None."""
+        wait = self.wait()
+        return self.take() if self.is_urgent or (wait is not None and wait <= 0) else None
+
     def wait(self) -> float | None:
-        """Return the seconds until the counts must be told, at most 0 when that is now, None when there are none."""
+        """Return the seconds until the counts must be reported, at most 0 for now; None when there are none."""
         if self.lines <= 0:
             return None
         now = time.monotonic()
@@ -71,8 +76,8 @@ class Tally:
         return self._first + REPORT_AFTER - now
 
     def take(self) -> Chunk | None:
-        """Return what has added up and begin anew; None when that is nothing."""
-        if self.lines <= 0 and not self.urgent:
+        """Return what has added up and reset it; None when that is nothing."""
+        if self.lines <= 0 and not self.is_urgent:
             return None
         counts = (self.oversized, self.unjudged, self.lost)
         chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set, self.sizes)

@@ -63,7 +63,7 @@ class Passage:
     """Shows what comes next from `source`, then moves the same bytes to `sink` (None: nowhere).
 
     `transit` is both ends of a pipe between the source and a file. As the kernel moves bytes into a file, it locks the
-    pipe that they come from, and whoever writes to it waits: then that is not the source. Who is killed leaves what is
+    pipe that they come from, and its writer waits: then that is not the source. Who is killed leaves what is
     in it to the next one, which has to `resume` first.
 
     For one thread. The descriptors stay the caller's; `close` gives back only what was opened here.

@@ -54,7 +54,7 @@ NAP = 0.0003
 #: So many bytes of a line under way are less work to move than it would be to bring more memory into the cache.
 SHORT = 4096
 
-#: After so many seconds without more, what stands of a line without a newline is judged as a line.
+#: Seconds without more output after which a part of a line is evaluated as a line.
 QUIET = 1.0
 
 #: How often, in seconds, to look at what has come while a full sink takes nothing.
@@ -240,9 +240,8 @@ class StreamReader:
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_ends = self._cutter.oversized_lines = 0
-        wait = self._tally.wait()
-        if self._tally.urgent or (wait is not None and wait <= 0):
-            self._report()
+        if (chunk := self._tally.take_due()) is not None:
+            self._hand_over(chunk)
 
     def _report(self) -> None:
         if (chunk := self._tally.take()) is not None:
@@ -310,7 +309,7 @@ class StreamReader:
         return not self._passage.keeps and bool(_poll({self._sink: select.POLLOUT}).poll(LAST_WAIT * 1000))
 
     def _look_further(self) -> None:
-        """Judge what has come behind what waits for the sink: an alarm does not wait for whoever reads the output."""
+        """Evaluate what has come behind what waits for the sink: a slow reader of the output delays no alarm."""
         if not self._passage.keeps:
             return
         with contextlib.suppress(BlockingIOError):

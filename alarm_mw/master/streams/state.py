@@ -36,7 +36,7 @@ class Position(NamedTuple):
     out: int = 0
     #: In the buffer: the end of what has been judged, and is passed on now if it is more than `out`.
     end: int = 0
-    #: Lines completed before `end` that nobody was told of; negative: that many were told, and will come again.
+    #: Lines completed before `end` that are not reported yet; negative: that many were, and will come again.
     lines: int = 0
     #: Is the line under way so long that the rest of it is not judged?
     oversized: bool = False

@@ -43,7 +43,7 @@ class Lines(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """An alarm that is to be silent for so many seconds from now; 0 ends its silence."""
+    """An alarm that is silenced for `seconds` from now; 0 ends the silence."""
 
     alarm: str
     seconds: float

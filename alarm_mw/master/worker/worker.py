@@ -67,7 +67,7 @@ class MemoryWriter:
 
 
 def read_memory(outbox: Outbox) -> Memory:
-    """Return what the last engine remembered, or a new memory where that cannot be had, which is logged."""
+    """Return what the last engine remembered, or a new memory where that is unreadable, which is logged."""
     saved = outbox.memory()
     if saved is None:
         return Memory()
@@ -108,7 +108,7 @@ class Worker:
         self._outbox = outbox
         #: Given what the outbox has taken.
         self._offer = offer
-        #: Told of firings that were lost, when the outbox can be written again.
+        #: Called with the number of lost firings when the outbox can be written again.
         self._on_loss = on_loss
         self._lost = 0
         #: The application's metrics.
@@ -116,7 +116,7 @@ class Worker:
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         #: What takes the engine's place before the next batch.
         self._next_engine: Engine | None = None
-        #: Whoever holds it may use the engine: the thread, or a reader in `hold_back`.
+        #: Its holder may use the engine: the thread, or a reader in `hold_back`.
         self._turn = threading.Lock()
         #: When the thread wakes up by itself.
         self._wakes_at: float | None = None
@@ -272,7 +272,7 @@ class Worker:
         firings = [*before, *digests, *(firing for found in evaluated for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():
-            # Whoever looks at the books meanwhile sees them before or after, and balanced.
+            # A reader of the books sees them before or after this, and balanced.
             for batch in batches:
                 self.metrics.change(batch.metrics)
             self._book(batches, evaluated, now)

@@ -25,7 +25,7 @@ class Watchdog:
     """Counts looks at which nothing had been heard since the one before. Times are of ``time.monotonic()``.
 
     Only looks that were taken in time count: when this process was stopped or starved itself, so may have been the
-    master, and counting begins anew. That clock stands still while the machine is suspended.
+    master, and counting starts again. That clock stands still while the machine is suspended.
     """
 
     def __init__(self, patience: float, now: float) -> None:

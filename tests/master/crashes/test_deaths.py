@@ -234,7 +234,7 @@ def test_a_new_master_waits_for_the_rest(deaths: Deaths, seen: str) -> None:
         deaths.begin_dump("stderr", 0, SEGFAULT, 0.0)
     else:
         deaths.end(7, -11, 0.0)
-    deaths.wait_anew(5.0)
+    deaths.wait_again(5.0)
     assert take(deaths, 5.05) == []
     if seen == "dump":
         deaths.add_line("stderr", 1, THREAD, 5.1)

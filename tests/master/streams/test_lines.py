@@ -36,7 +36,7 @@ def test_a_count_may_wait_half_a_second() -> None:
     assert first is not None
     assert second is not None
     assert second <= first <= REPORT_AFTER
-    assert not tally.urgent
+    assert not tally.is_urgent
 
 
 def test_a_hit_is_told_with_all_counts() -> None:
@@ -45,7 +45,7 @@ def test_a_hit_is_told_with_all_counts() -> None:
     hit = Hit(5, b"ALARM\n", (0,))
     tally.lines, tally.lost = 3, 7
     tally.hits.append(hit)
-    assert tally.urgent
+    assert tally.is_urgent
     assert tally.take() == Chunk("stderr", 3, (hit,), lost=7)
     assert tally.take() is None
 

@@ -1,7 +1,7 @@
-"""gunicorn: ``-c python:alarm_mw.gunicorn``, or two lines in a configuration file of one's own.
+"""gunicorn: ``-c python:alarm_mw.gunicorn``, or two lines in your own configuration file.
 
-While gunicorn loads its configuration it starts again under the supervisor: see `alarm_mw.app.launch.supervise`.
-Imported by anything else this does nothing. gunicorn reads a module's names as settings; none here is one.
+While gunicorn loads its configuration it restarts under the supervisor: see `alarm_mw.app.launch.supervise`.
+If anything else imports this module, it does nothing. gunicorn reads a module's names as settings; none here is one.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ _LOADER: Final = "gunicorn.app.base"
 _RUNNING: Final = "gunicorn.arbiter"
 _OURSELVES: Final = f"python:{__name__}"
 _UNREAD: Final = (
-    "gunicorn.conf.py is not read, since gunicorn reads one file only. To have both, leave out the option -c, and "
-    "begin the file by `from alarm_mw.gunicorn import supervise` and `supervise()`"
+    "gunicorn.conf.py is not read, since gunicorn reads one file only. To use both, omit the option -c, and "
+    "begin the file with `from alarm_mw.gunicorn import supervise` and `supervise()`"
 )
 
 
@@ -31,13 +31,13 @@ def supervise(
     if _LOADER not in callers or not may_restart():
         return
     if _RUNNING in callers or "GUNICORN_PID" in os.environ:
-        complain("a running gunicorn cannot be supervised; alarms begin when it is stopped and started again")
+        complain("a running gunicorn cannot be supervised; stop and start it to enable alarms")
         return
     options = _options()
     if options.check_config or options.print_config:
         return
     if options.daemon:
-        complain("gunicorn --daemon leaves the process that is supervised; start it without --daemon")
+        complain("gunicorn --daemon leaves the supervised process; start it without --daemon")
         sys.exit(REFUSED)
     if options.config == _OURSELVES and os.path.exists("gunicorn.conf.py"):
         complain(_UNREAD)
@@ -50,8 +50,8 @@ def _callers() -> set[str]:
 
 
 def _options() -> argparse.Namespace:
-    """Return gunicorn's options; those of the command line count before those of ``GUNICORN_CMD_ARGS``."""
-    from gunicorn.config import Config  # noqa: PLC0415  # loaded where gunicorn is, and nowhere else
+    """Return gunicorn's options; the command line takes precedence over ``GUNICORN_CMD_ARGS``."""
+    from gunicorn.config import Config  # noqa: PLC0415  # only installed where gunicorn is
 
     known = Config()
     given = known.parser().parse_args()

@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture ``alarms``, the marker ``alarms`` and the ini option ``alarm_mw_config``.
 
-Loaded with pytest wherever this package is installed, so it imports nothing of it until a test asks for alarms.
+pytest loads it wherever this package is installed, so it imports nothing else until a test uses the fixture.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def alarms(request: pytest.FixtureRequest) -> Iterator[Alarms]:
-    """Give what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
+    """Provide what the application fires: ``alarms.fired("jabber", match="upload")``. Nothing is delivered."""
     from alarm_mw.model.errors import ConfigError  # noqa: PLC0415  # see above
 
     made: Alarms | str
@@ -64,7 +64,7 @@ def _make(request: pytest.FixtureRequest) -> Alarms | str:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> None:
-    """Tell, below a test that failed, what it fired."""
+    """Show, below a failed test, what it fired."""
     made = getattr(item, "funcargs", {}).get("alarms")
     is_ours = type(made).__module__ == "alarm_mw.testing.alarms"  # another plugin's fixture may have that name
     if made is not None and is_ours and call.when == "call" and call.excinfo is not None:

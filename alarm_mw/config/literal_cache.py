@@ -1,7 +1,7 @@
-"""The literals that rules require, kept from one start to the next in the cache directory.
+"""A cache of the literals that rules require, in the user's cache directory.
 
-To read a thousand regexps takes a tenth of a second or more, at each start of a master, while the server's output
-waits. What was read once is found again under a hash of the rules and of all that read them.
+Parsing a thousand regexps takes a tenth of a second or more at each start of a master, while the server's output waits.
+The key is a hash of the rules and of the code that parses them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from alarm_mw.system.permissions import is_trusted
 
 log = logging.getLogger(__name__)
 
-#: How many rule sets are kept.
+#: Maximum number of cached rule sets.
 KEPT = 20
 
 _HASH_SIZE = hashlib.sha256().digest_size
@@ -33,7 +33,7 @@ _decode = msgspec.msgpack.Decoder(list[Literals | None]).decode
 
 
 class LiteralCache:
-    """What is kept in a directory; one that cannot be used, or None, holds nothing. May block for a disk."""
+    """The cache in a directory; empty if the directory is None or not usable. Blocks for disk access."""
 
     def __init__(self, directory: Path | None) -> None:
         self._directory = directory
@@ -93,7 +93,7 @@ class LiteralCache:
             log.debug("no literals from %s: %s", path, error)
             return None
         with contextlib.suppress(OSError):
-            os.utime(path)  # those that nobody uses go first
+            os.utime(path)  # the least recently used are evicted first
         return saved
 
     @staticmethod

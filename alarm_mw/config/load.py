@@ -38,8 +38,8 @@ def load(
 ) -> Settings:
     """Return the settings that files and flags make together; raise `ConfigError` with every problem found.
 
-    Alarms are united, rules stand in the order TOML files, ini files, flags; of a number that is set twice the last
-    counts. Reads files, and so may block.
+    All alarms count; rules are in the order TOML files, ini files, flags; if a number is set twice, the last value
+    counts. Reads files, so it can block.
     """
     return _usable(examine(sources, environ, find_action=find_action))
 
@@ -50,7 +50,7 @@ def examine(
     *,
     find_action: FindAction = actions.find,
 ) -> Examined:
-    """Do the same as `load`, but return the problems beside the settings and the warnings."""
+    """Do what `load` does, but return the settings with problems and warnings."""
     report = Report()
     with noted() as files:
         parts = _parts(sources, environ, find_action, report)
@@ -124,7 +124,7 @@ def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction
     tables = [read_toml(file, environ, report) for file in sources.toml_files]
     parts = [read_tables(table, find_action) for table in tables if table is not None]
     if sources.ini_files or sources.flags:
-        with held_off():  # a start with TOML alone need not wait for it
+        with held_off():  # not needed for TOML alone
             from alarm_mw.config.uwsgi.options import read_uwsgi  # noqa: PLC0415
         parts += read_uwsgi(sources, environ, find_action, report)
     return parts

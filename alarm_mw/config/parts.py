@@ -20,35 +20,35 @@ FindAction = Callable[[str], type[Action]]
 
 
 class Declared(msgspec.Struct, frozen=True):
-    """An alarm's name, which rules may use even where the rest of the alarm is wrong."""
+    """An alarm's name, which rules may use even if the rest of the alarm is wrong."""
 
     name: str
     where: Where
     #: The alarm, unless something is wrong with it.
     alarm: Alarm | None
-    #: What uWSGI would start with is a mistake, such as a second alarm of this name.
+    #: What uWSGI tolerates is a mistake, such as a second alarm of this name.
     is_strict: bool
-    #: What its action needs is not installed, which the alarm allows for by ``optional = true``.
+    #: Its action needs something that is not installed, and the alarm is ``optional = true``.
     is_left_out: bool = False
 
 
 class Written(msgspec.Struct, frozen=True):
-    """A rule, and where the names of its alarms stand."""
+    """A rule, and the place of its alarms' names."""
 
     rule: Rule
     names_at: Where
-    #: An unknown alarm is a mistake, rather than left out with a warning.
+    #: An unknown alarm is a mistake; else it is ignored with a warning.
     is_strict: bool = True
 
 
 class Watched(msgspec.Struct, frozen=True):
-    """A monitor, and where the names of its alarms stand."""
+    """A monitor, and the place of its alarms' names."""
 
     #: None for one that is wrong in itself.
     watch: Watch | None
     alarms: tuple[str, ...]
     names_at: Where
-    #: An unknown alarm is a mistake, rather than left out with a warning.
+    #: An unknown alarm is a mistake; else it is ignored with a warning.
     is_strict: bool = True
 
 
@@ -60,13 +60,13 @@ class Part(msgspec.Struct):
     monitors: list[Watched] = msgspec.field(default_factory=list)
     #: Programs of mules.
     mules: list[str] = msgspec.field(default_factory=list)
-    #: Names and values that messages of all alarms carry.
+    #: Names and values that are added to all messages.
     labels: tuple[tuple[str, str], ...] = ()
-    #: The alarms that are told what is wrong with the program itself, and where their names stand.
+    #: The alarms that fire if something is wrong with the program itself, and the places of their names.
     own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
-    #: Other fields of `Settings`, by their names: those of which it says something.
+    #: Other fields of `Settings` that it sets, by name.
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
-    #: Fields of `Upkeep`, by their names.
+    #: Fields of `Upkeep`, by name.
     upkeep: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
@@ -106,7 +106,7 @@ class Entry(msgspec.Struct, frozen=True):
 
 
 def read_alarm(name: str, action: str, where: Where, find_action: FindAction) -> Alarm:
-    """Return the alarm of ``PLUGIN:ARGS``; raise `OptionError` when something is wrong with it."""
+    """Return the alarm of ``PLUGIN:ARGS``; raise `OptionError` if it is wrong."""
     plugin, colon, args = action.partition(":")
     if not colon:
         raise OptionError("expected PLUGIN:ARGS, but there is no colon after the plugin's name")
@@ -116,6 +116,6 @@ def read_alarm(name: str, action: str, where: Where, find_action: FindAction) ->
     try:
         return Alarm(name, plugin, kind.from_uwsgi(args), where=where)
     except OptionError as error:
-        # Should it quote them.
+        # In case the message quotes them.
         hidden = [value for key, value in split(args) if key in secrets(kind.Options)]
         raise OptionError(*(mask(text, hidden) for text in error.texts)) from None

@@ -31,7 +31,7 @@ def read_execution_table(root: Table) -> Execution | None:
 
 
 def unusable(execution: Execution) -> Iterator[tuple[str, str]]:
-    """Yield the key and a sentence for each value that no process can be started with."""
+    """Yield the key and a sentence for each value with which no process can be started."""
     for key, (value, find) in _accounts(execution).items():
         try:
             find()
@@ -42,7 +42,7 @@ def unusable(execution: Execution) -> Iterator[tuple[str, str]]:
 
 
 def ineffective(execution: Execution) -> Iterator[tuple[str, str]]:
-    """Yield the same for what is ignored here: only root can change user and group."""
+    """Yield the same for values that are ignored: only root can change user and group."""
     if os.geteuid():
         for key, (value, _) in _accounts(execution).items():
             if value:
@@ -58,7 +58,7 @@ def _accounts(execution: Execution) -> Mapping[str, tuple[str, Callable[[], int 
 
 MULE_OPTIONS = frozenset({"mule", "mules"})
 
-#: How many mules ``mules = N`` may ask for.
+#: Maximum number of mules in ``mules = N``.
 MAX_MULES = 1000
 
 _NUMBER = re.compile("[0-9]{1,9}")
@@ -119,7 +119,7 @@ PROCESS_OPTIONS = _SINGLE | {"env", "unenv"}
 
 
 def read_execution(entries: Iterable[Entry], report: Report) -> Execution:
-    """Return as whom and where commands and mules run; what is wrong goes to `report`."""
+    """Return how commands and mules run; mistakes go to `report`."""
     values: dict[str, str] = {}
     places: dict[str, Where] = {}
     #: None for a variable that is removed.

@@ -15,25 +15,25 @@ class Report(msgspec.Struct, frozen=True):
     """What was found so far: problems make a configuration unusable, warnings do not."""
 
     problems: list[Problem] = msgspec.field(default_factory=list)
-    #: What uWSGI would start with: problems where the configuration is read strictly, warnings elsewhere.
+    #: Mistakes that uWSGI tolerates: problems if the configuration is read strictly, else warnings.
     tolerated: list[Problem] = msgspec.field(default_factory=list)
     warnings: list[Problem] = msgspec.field(default_factory=list)
 
     def wrong(self, where: Where, text: str) -> None:
-        """Note a mistake."""
+        """Report a mistake."""
         self.problems.append(Problem(where, text))
 
     def refused(self, where: Where, what: str, error: OptionError) -> None:
-        """Note each of the mistakes that a plugin found in its options; `what` names the alarm."""
+        """Report each mistake that a plugin found in its options; `what` names the alarm."""
         for text in error.texts:
             self.wrong(where, f"{what}: {text}")
 
     def doubt(self, where: Where, text: str, *, is_strict: bool) -> None:
-        """Note a mistake in what one of uWSGI's files says, which must not keep a server down; `is_strict`: in TOML."""
+        """Report a mistake that in uWSGI's files must not prevent a start; `is_strict`: it is in TOML."""
         (self.problems if is_strict else self.tolerated).append(Problem(where, text))
 
     def warn(self, where: Where, text: str) -> None:
-        """Note what should be looked at."""
+        """Report a warning."""
         self.warnings.append(Problem(where, text))
 
 
@@ -44,9 +44,9 @@ def ordinal(number: int) -> str:
 
 
 class Examined(msgspec.Struct, frozen=True):
-    """What a configuration is, and what is to be said about it, in the order of files and lines."""
+    """A configuration with its problems and warnings, in the order of files and lines."""
 
-    #: To be used only if there are no problems.
+    #: Usable only if there are no problems.
     settings: Settings
     problems: tuple[Problem, ...]
     warnings: tuple[Problem, ...]

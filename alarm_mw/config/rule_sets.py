@@ -41,7 +41,7 @@ _GUNICORN = (
     ),
     NamedRule(
         "worker_died",
-        # 3 and 4 are told by boot_failed, SIGKILL by killed; SIGTERM is gunicorn's own way to stop a worker.
+        # boot_failed reports 3 and 4, killed reports SIGKILL; SIGTERM is gunicorn's own way to stop a worker.
         r"Worker (?:\(pid:\d+\) was sent (?!SIG(?:TERM|KILL)\b)\w+|\(pid:\d+\) exited with code (?![34]\.)"
         r"|with pid \d+ was terminated due to signal (?!(?:9|15)\b))",
         "A worker ended by a signal such as SIGSEGV, or with an exit status.",
@@ -58,11 +58,11 @@ _GUNICORN = (
         r"(?:Reason: |HaltServer: <HaltServer ')(?:Worker failed to boot|App failed to load)\.",
         "No worker could start, so that gunicorn gave up: an import error, or an application that is not there.",
     ),
-    NamedRule("address_in_use", r"Can't connect to \S", "The address is in use or cannot be had; gunicorn gave up."),
+    NamedRule("address_in_use", r"Can't connect to \S", "The address is in use or not available; gunicorn gave up."),
     NamedRule(
         "listen_queue",
         r"socket backlog: \d{3,}$",
-        "100 connections or more wait; told with --enable-backlog-metric and --log-level debug only.",
+        "100 connections or more wait; logged with --enable-backlog-metric and --log-level debug only.",
     ),
     NamedRule("master_failed", r"Unhandled exception in main loop", "gunicorn's master itself failed and ends."),
     _TOO_MANY_FILES,
@@ -108,7 +108,7 @@ _HYPERCORN = (
 )
 
 _GRANIAN = (
-    NamedRule("worker_died", r"Unexpected exit from worker-\d+", "A worker ended, and was not told to."),
+    NamedRule("worker_died", r"Unexpected exit from worker-\d+", "A worker ended unexpectedly."),
     NamedRule("crash_loop", r"Worker crash loop detected, exiting", "Workers ended again and again; granian gave up."),
     NamedRule(
         "worker_killed",
@@ -164,7 +164,7 @@ _UWSGI = (
 _CELERY = (
     NamedRule(
         "task_failed",
-        # What has a rule of its own is told by the traceback's last line.
+        # What has a rule of its own is matched by the traceback's last line.
         r"Task \S+\[\S+\] (?:raised unexpected: (?!MemoryError\(|OSError\(24,)|INTERNAL ERROR: )",
         "A task raised an exception that it does not name in `throws`, a soft time limit among them.",
     ),
@@ -185,7 +185,7 @@ _CELERY = (
     NamedRule(
         "broker_unreachable",
         r"^Trying again in \S+ seconds\.\.\. \(1/",
-        "The broker does not answer; told once, when the worker begins to try again.",
+        "The broker does not answer; logged once, when the worker begins to retry.",
     ),
     NamedRule("gave_up", r"Unrecoverable error: ", "The worker ends for an error in itself."),
     NamedRule("boot_failed", r"^Unable to load celery application\.", "The application could not be loaded."),
@@ -254,7 +254,7 @@ def read_set_option(entry: Entry, report: Report) -> list[Written]:
     names, _, sets = entry.value.partition(" ")
     alarms, wanted = comma_list(names), comma_list(sets)
     if not alarms or not wanted:
-        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] SET[,SET…], with a blank between them")
+        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] SET[,SET…], with a space between them")
         return []
     try:
         return _written(wanted, alarms, entry.where, entry.where, is_strict=False)

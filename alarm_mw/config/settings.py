@@ -28,13 +28,13 @@ class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
     reload: Annotated[
         Literal["manual", "auto"],
         msgspec.Meta(
-            description="When a changed configuration counts: with `alarm-mw reload` or SIGHUP, or with "
+            description="When a changed configuration is loaded: at `alarm-mw reload` or SIGHUP, or with "
             "`auto` as soon as one of its files has changed"
         ),
     ] = "manual"
     self_check: Annotated[
         float,
-        msgspec.Meta(ge=0, le=86400, description="Seconds between two looks of the master at itself; 0 for none"),
+        msgspec.Meta(ge=0, le=86400, description="Seconds between two self-checks of the master; 0 disables them"),
     ] = 60.0
 
 
@@ -44,13 +44,13 @@ class MetricsListener(msgspec.Struct, frozen=True, kw_only=True):
     listen: Annotated[
         str,
         msgspec.Meta(
-            description='Where Prometheus may ask for `/metrics`, such as `"127.0.0.1:9464"`; whoever reaches that '
-            "address may read them. By default nowhere but on the control socket"
+            description='Address on which Prometheus can read `/metrics`, such as `"127.0.0.1:9464"`, without '
+            "authentication. By default only the control socket serves them"
         ),
     ] = ""
 
     def __post_init__(self) -> None:
-        """Raise `ValueError` for what is no address."""
+        """Raise `ValueError` for an invalid address."""
         if self.listen:
             host_and_port(self.listen)
 
@@ -64,7 +64,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
-#: Seconds of failing after which another alarm delivers, where nothing else is said.
+#: Default: seconds of failed attempts after which another alarm delivers.
 FALLBACK_AFTER = 60.0
 
 
@@ -91,7 +91,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Alarm(msgspec.Struct, frozen=True):
-    """A name, an action and its options, and how hard to try."""
+    """A name, an action with its options, and how it is retried and limited."""
 
     name: str
     #: The plugin's name, as in the configuration: ``cmd``, ``curl``, …
@@ -100,13 +100,13 @@ class Alarm(msgspec.Struct, frozen=True):
     delivery: Delivery = msgspec.field(default_factory=Delivery)
     where: Where = NOWHERE
     limits: Limits = msgspec.field(default_factory=Limits)
-    #: The alarms that deliver when this one cannot, the first that can.
+    #: The alarms of which the first that can delivers if this one fails.
     fallback: tuple[str, ...] = ()
-    #: After how many seconds of failing.
+    #: Seconds of failed attempts after which they do.
     fallback_after: float = FALLBACK_AFTER
     #: What it says to people; None: uWSGI's messages, byte for byte.
     texts: Texts | None = None
-    #: Names and values that its messages carry.
+    #: Names and values that are added to its messages.
     labels: tuple[tuple[str, str], ...] = ()
     notify: Notify = msgspec.field(default_factory=Notify)
 
@@ -122,7 +122,7 @@ class Watch(msgspec.Struct, frozen=True):
 
     @property
     def descriptors(self) -> frozenset[int]:
-        """The numbers of the descriptors that it expects to find open, where its options have such."""
+        """The numbers of the descriptors that it expects to find open."""
         return frozenset(getattr(self.options, "descriptors", ()))
 
 
@@ -134,23 +134,23 @@ class Settings(msgspec.Struct, frozen=True):
     monitors: tuple[Watch, ...] = ()
     #: Files, modules or ``module:function`` that run as mules, numbered from 1; empty for a mule without a program.
     mules: tuple[str, ...] = ()
-    #: Optional alarms that cannot be had here, since what their actions need is not installed: rules may name them.
+    #: Optional alarms that are disabled since their actions need something that is not installed; rules may name them.
     left_out: tuple[str, ...] = ()
-    #: Seconds in which an alarm is not fired again with the same message as its last one; 0 turns that off.
+    #: Seconds in which an alarm does not repeat its last message; 0 disables this.
     alarm_freq: float = 3.0
-    #: The longest message of a firing, in bytes; what is longer is cut and says so.
+    #: Maximum length of a message in bytes; a longer one is truncated and says so.
     alarm_msg_size: int = 8192
-    #: The alarms that are told what is wrong with the program itself.
+    #: The alarms that fire if something is wrong with the program itself.
     own_alarms: tuple[str, ...] = ()
-    #: What people call the server; empty: nothing.
+    #: The server's name; may be empty.
     name: str = ""
-    #: In any so long a time, so many messages of all alarms for humans together, such as ``100/1h``; None: any number.
+    #: Maximum number of messages per interval of all alarms for humans together, such as ``100/1h``; None: no limit.
     alarm_rate: str | None = None
     execution: Execution = Execution()
     upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
     outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)
     metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)
-    #: What is not wrong but should be looked at, such as an alarm that a second one of the same name hides.
+    #: What is valid but suspicious, such as a second alarm of the same name.
     warnings: tuple[Problem, ...] = ()
 
     @property
@@ -160,12 +160,12 @@ class Settings(msgspec.Struct, frozen=True):
 
 
 def asks_for_deaths(watches: Iterable[Watch]) -> bool:
-    """Return whether some monitor wants to hear of deaths; where none does, nothing is done to know of them."""
+    """Return whether a monitor needs to know about deaths of the server's processes."""
     return any(getattr(monitors.find(watch.monitor), "asks_for_deaths", False) for watch in watches)
 
 
 def limits_of(alarm: Alarm) -> Limits:
-    """Return the alarm's limits; who is no human is known by its action, where nothing is said."""
+    """Return the alarm's limits; the action decides whether they are those for humans, unless the limits do."""
     if alarm.limits.for_humans is not None:
         return alarm.limits
     return msgspec.structs.replace(alarm.limits, for_humans=alarm.options.for_humans)

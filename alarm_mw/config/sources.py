@@ -18,13 +18,13 @@ from msgspec import structs
 
 from alarm_mw.model.types import Where
 
-#: Bytes that a file may have.
+#: Maximum size of a file in bytes.
 MAX_FILE = 4 * 1024 * 1024
 
-#: Seconds that what is no regular file, as the output of another command, may take to its end.
+#: Seconds in which a file that is not regular, such as the output of a command, must end.
 PATIENCE = 1.0
 
-#: What all includes, loops and references of a configuration may make together: files, keys, and bytes of text.
+#: Limits of a configuration with all includes, loops and references: files, keys, and bytes of text.
 MAX_FILES = 1000
 MAX_KEYS = 50_000
 MAX_TEXT = 8 * 1024 * 1024
@@ -39,22 +39,22 @@ class UnreadableError(Exception):
 
 
 class TooMuchError(Exception):
-    """A configuration becomes larger than any that is meant; `where` is the place at which it does."""
+    """A configuration exceeds a limit of its size; `where` is the place."""
 
     def __init__(self, where: Where, limit: str) -> None:
-        super().__init__(f"what is included, repeated and referred to up to here makes more than {limit}")
+        super().__init__(f"the configuration with its includes, loops and references exceeds {limit}")
         self.where = where
 
 
 class Budget(msgspec.Struct):
-    """What a configuration may still become."""
+    """What remains of the limits of a configuration."""
 
     files: int = MAX_FILES
     keys: int = MAX_KEYS
     text: int = MAX_TEXT
 
     def spend(self, where: Where, *, files: int = 0, keys: int = 0, text: int = 0) -> None:
-        """Take so much off; raise `TooMuchError` where it is not there."""
+        """Subtract these amounts; raise `TooMuchError` if a limit is exceeded."""
         self.files -= files
         self.keys -= keys
         self.text -= text
@@ -67,13 +67,13 @@ class Budget(msgspec.Struct):
 
 
 def read_bytes(file: str) -> bytes:
-    """Return what is in a file; raise `UnreadableError`, also for one that is too large or does not end in time.
+    """Return the content of a file; raise `UnreadableError`, also if it is too large or does not end in time.
 
-    Of regular files, blocks as long as the file's system does; of all others for `PATIENCE` seconds.
+    For regular files, blocks as long as the file system does; for others at most `PATIENCE` seconds.
     """
     noted = _noted.get()
     if noted is not None:
-        noted.setdefault(file, fingerprint(file))  # before it is read: what changes meanwhile is a change
+        noted.setdefault(file, fingerprint(file))  # before it is read, so that a change in between is noticed
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError as error:
@@ -105,12 +105,12 @@ def _read(descriptor: int) -> bytes:
 
 
 def read_text(file: str) -> str:
-    """Do the same for text in UTF-8; bytes that are not become surrogates, as in file names."""
+    """Return a file's text; bytes that are not UTF-8 become surrogates, as in file names."""
     return read_bytes(file).decode("utf-8", "surrogateescape")
 
 
 def fingerprint(file: str) -> str:
-    """Return what changes with a file's content; empty for a file that cannot be looked at."""
+    """Return a value that changes with a file's content; empty for a file that is not accessible."""
     try:
         facts = Path(file).stat()
     except (OSError, ValueError):
@@ -120,7 +120,7 @@ def fingerprint(file: str) -> str:
 
 @contextmanager
 def noted() -> Iterator[dict[str, str]]:
-    """Note every file that is read meanwhile, with its fingerprint; those that could not be read as well."""
+    """Record every file that is read inside the block, with its fingerprint, even if reading failed."""
     files: dict[str, str] = {}
     token = _noted.set(files)
     try:
@@ -134,28 +134,28 @@ def noted() -> Iterator[dict[str, str]]:
 #: The environment variable that names the files, separated by commas.
 CONFIG_VARIABLE: Final = "ALARM_MW_CONFIG"
 
-#: What is looked for in the working directory where nothing else is said.
+#: The files that are searched in the working directory by default.
 DEFAULT_FILES: Final = ("alarm-mw.toml", "uwsgi.ini")
 
 _UWSGI_SECTION = re.compile(rb"^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$", re.MULTILINE)
 
 
 class Sources(msgspec.Struct, frozen=True):
-    """The files and flags of a configuration, in the order in which they count: TOML, ini, flags."""
+    """The files and flags of a configuration, in the order in which they apply: TOML, ini, flags."""
 
     toml_files: tuple[str, ...] = ()
     #: Each may end in ``:section``.
     ini_files: tuple[str, ...] = ()
     #: Name without dashes and value: ``("log-alarm", "jabber ^TERRIBLE")``, as they stand on the command line.
     flags: tuple[tuple[str, str], ...] = ()
-    #: What uWSGI would start with is a mistake: an unknown alarm in a rule, no alarm at all, …
+    #: Mistakes that uWSGI tolerates are errors: an unknown alarm in a rule, no alarm at all, …
     is_strict: bool = False
-    #: Nobody named the files: they were found in the working directory.
+    #: The files were not named, but found in the working directory.
     is_found: bool = False
 
     @classmethod
     def found(cls, environ: Mapping[str, str], folder: str = "", *, is_strict: bool = False) -> Self:
-        """Return the files that count where none is given, in `folder` where they are relative.
+        """Return the default files, in `folder` if they are relative.
 
         They are those that the environment names, else the first of `DEFAULT_FILES` that is there.
         """
@@ -168,7 +168,7 @@ class Sources(msgspec.Struct, frozen=True):
 
     @classmethod
     def of_files(cls, files: Iterable[str], flags: Iterable[tuple[str, str]] = (), *, is_strict: bool = False) -> Self:
-        """Tell ini files from TOML files by their names, else by what is in them; reads the latter."""
+        """Sort the files into ini and TOML by their names, else by their content, which is then read."""
         names = [*files]
         ini = [is_ini(name) for name in names]
         return cls(
@@ -180,7 +180,7 @@ class Sources(msgspec.Struct, frozen=True):
 
 
 def is_ini(file: str) -> bool:
-    """Tell whether a file is uWSGI's, in whatever form; one that cannot be read is taken for TOML."""
+    """Return whether a file is uWSGI's, in any of its formats; one that cannot be read counts as TOML."""
     name = file.rpartition("/")[2].lower()
     if re.search(r"\.(ini|ya?ml|js(on)?|xml)(:[^:]*)?$", name):
         return True

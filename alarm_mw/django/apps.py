@@ -27,7 +27,7 @@ from alarm_mw.wsgi import is_by_alarm
 if TYPE_CHECKING:
     from django.http import HttpRequest
 
-#: Management commands that serve.
+#: Management commands that are servers.
 SERVERS: Final = frozenset({"runserver", "runserver_plus"})
 
 
@@ -41,9 +41,8 @@ def has_alarms(
 ) -> bool:
     """Return whether this process may start a worker thread.
 
-    A server, a worker or a script may. A management command may where it is among the `options`' ``commands``, or
-    serves; but not the one that only waits for files to change (``RUN_MAIN`` is Django's). Tests may not: their
-    mistakes are nobody's alarm.
+    A server, a worker or a script may. A management command may if it is in ``commands`` of the `options`, or is a
+    server, except for the process that only waits for changed files (``RUN_MAIN`` is Django's). Tests may not.
     """
     if "pytest" in modules:
         return False
@@ -58,43 +57,43 @@ def has_alarms(
 SOURCE = "django"
 
 
-def tell_of_exception(request: HttpRequest | None = None, **_: object) -> None:
-    """Put the exception that is being handled to the rules: a line, and its traceback below.
+def report_exception(request: HttpRequest | None = None, **_: object) -> None:
+    """Apply the rules to the exception that is being handled: a line, and its traceback below.
 
     Connected to the signal ``got_request_exception``. Neither blocks nor raises.
     """
     error = sys.exc_info()[1]
     if request is None or not isinstance(error, Exception):
         return
-    with suppress(Exception):  # whatever stands for a request here, its answer must not suffer
+    with suppress(Exception):  # nothing here may break the response
         if is_by_alarm(request.META):
             skip(SOURCE, Reason.ALARM_ORIGIN)
         else:
-            _tell(facts(request, error))
+            _submit(facts(request, error))
 
 
 def facts(request: HttpRequest, error: Exception) -> Request:
-    """Return the facts of a request that an exception has ended; how long it took is not known."""
+    """Return the facts of a request that ended with an exception; its duration is unknown."""
     client = request.META.get("REMOTE_ADDR") or ""
     return Request(request.method or "", request.path, 500, 0.0, error, client, header=request.headers.get)
 
 
-def _tell(request: Request) -> None:
+def _submit(request: Request) -> None:
     known = {name: value for name, value in fields(request).items() if name != "duration"}
     submit_line(with_traceback(unhandled_exception(request) or "", request), source=SOURCE, fields=known)
 
 
 class AlarmConfig(AppConfig):  # type: ignore[misc]  # Django ships no types
-    """Starts nothing: the first record does, in the process that has it."""
+    """Starts nothing; the first record starts the worker thread, in the process that has it."""
 
     name = "alarm_mw.django"
     label = "alarm_mw"
     verbose_name = "Alarms"
 
     def ready(self) -> None:
-        """Hear of unhandled exceptions, and prepare a worker thread where there is no master."""
+        """Connect to unhandled exceptions, and prepare a worker thread if there is no master."""
         checks.register(check_settings)
-        signals.got_request_exception.connect(tell_of_exception, dispatch_uid=__name__)
+        signals.got_request_exception.connect(report_exception, dispatch_uid=__name__)
         if SOCKET_VARIABLE not in os.environ:
             prepare(getattr(settings, SETTING, None))
 
@@ -122,7 +121,7 @@ def check_settings(**_: object) -> list[checks.CheckMessage]:
 
 
 def _message(problem: Problem) -> checks.CheckMessage:
-    hint = f"See the configuration of alarm-mw, or ask `alarm-mw check` where {SETTING} names a file."
+    hint = f"See the configuration of alarm-mw, or run `alarm-mw check` on the file that {SETTING} names."
     return checks.Error(str(problem), hint=hint, id="alarm_mw.E001")
 
 

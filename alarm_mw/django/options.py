@@ -29,7 +29,7 @@ _KEYWORD = re.compile(r"init\((\w+)(.*)\)")
 
 
 def load(options: object) -> Settings | None:
-    """Return the settings that the setting makes; None where it is missing and no file is found.
+    """Return the settings that the setting makes; None if it is missing and no file is found.
 
     Raises `ConfigError` with every problem found. Reads files, and so may block.
     """
@@ -48,7 +48,7 @@ def load(options: object) -> Settings | None:
 
 
 def mistakes(error: ConfigError) -> tuple[Problem, ...]:
-    """Return what is wrong, named as one writes it in Django's settings."""
+    """Return the problems, with places as they are written in Django's settings."""
     return tuple(structs.replace(problem, where=_in_settings(problem.where)) for problem in error.problems)
 
 

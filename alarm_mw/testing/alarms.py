@@ -25,15 +25,15 @@ from alarm_mw.model.keyvalue import comma_list
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions, Recorder
 
-#: Seconds for the worker to judge what was submitted.
+#: Seconds in which the worker evaluates what was submitted.
 PATIENCE = 10.0
 
-#: How many firings are shown where an assertion fails.
+#: Number of firings that are shown if an assertion fails.
 SHOWN = 10
 
 
 class Firings(list[Firing]):
-    """Firings in their order; where there are none, its `repr` tells what there is instead."""
+    """Firings in their order; if there are none, its `repr` shows what happened instead."""
 
     def __init__(self, firings: Iterable[Firing], instead: str) -> None:
         super().__init__(firings)
@@ -46,10 +46,10 @@ class Firings(list[Firing]):
 class Alarms:
     """What an application fires, as a context manager; the pytest fixture ``alarms`` is one.
 
-    With `config`, a TOML or uWSGI ini file, its alarms and rules count; and those of `log_alarms`, as in
-    `alarm_mw.init`, with `alarms` for further names. Without any, what the application gives to `init` counts. In each
-    case the actions are replaced, nothing is sent, and monitors do not run. Until it is left, `init` and `shutdown`
-    change nothing else. Forked children fire nothing. Raises `ConfigError`, as `init` does.
+    Uses the alarms and rules of `config`, a TOML or uWSGI ini file, and those of `log_alarms`, as in `alarm_mw.init`,
+    with `alarms` for further names. Without any of these, it uses what the application passes to `init`. In each case
+    the actions are replaced, nothing is sent, and monitors do not run. Inside the block, `init` and `shutdown` have no
+    other effect. Forked children fire nothing. Raises `ConfigError`, as `init` does.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Alarms:
         declared = _declared(config) if names else set()
         self._settings = from_keywords(
             config,
-            # By itself `log` speaks to nobody, and no limit that is for humans would hold.
+            # `log` is not for humans by default, and limits for humans would not apply.
             alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in names if name not in declared},
             log_alarms=log_alarms,
             not_log_alarms=not_log_alarms,
@@ -103,17 +103,17 @@ class Alarms:
     def fired(self, name: str | None = None, *, match: str | None = None) -> Firings:
         """Return the firings so far of the alarm `name`, or of all, whose text has a match of the regexp `match`.
 
-        Waits until everything that was logged, printed or fired before this call has been judged. Raises `TimeoutError`
-        where that takes more than `PATIENCE` seconds.
+        Waits until the rules have been applied to everything that was logged, printed or fired before this call. Raises
+        `TimeoutError` if that takes more than `PATIENCE` seconds.
         """
         self._settle()
         with self._changed:
             return self._chosen(name, match)
 
     def wait_for(self, name: str | None = None, *, match: str | None = None, timeout: float = 5.0) -> Firings:
-        """Return what `fired` would as soon as there is any: for what another thread or process is about to log.
+        """Wait for firings and return them as `fired` does: for what another thread or process is about to log.
 
-        After `timeout` seconds returns the empty list.
+        Returns an empty list after `timeout` seconds.
         """
         with self._changed:
             self._changed.wait_for(lambda: self._chosen(name, match), timeout)
@@ -127,14 +127,14 @@ class Alarms:
             self._held_back.clear()
 
     def summary(self) -> str:
-        """Return what was fired and what was held back, for people."""
+        """Return a readable summary of what was fired and what was held back."""
         self._settle()
         with self._changed:
             return self._summary()
 
     @contextlib.contextmanager
     def seeing_prints(self) -> Iterator[None]:
-        """Put to the rules what is printed to `sys.stdout` and `sys.stderr` inside the block, as it is printed."""
+        """Apply the rules to what is printed to `sys.stdout` and `sys.stderr` inside the block, as it is printed."""
         assert self._client is not None
         with (
             contextlib.redirect_stdout(cast("TextIO", Tee(sys.stdout, functools.partial(_see, "stdout")))),
@@ -147,7 +147,7 @@ class Alarms:
                 self._client.sees_prints = False
 
     def _configure(self, settings: Settings) -> None:
-        """Do what `init` asks for, where no configuration was given here."""
+        """Use the settings that are passed to `init`, if no configuration was given here."""
         if self._takes_init:
             if self._client is not None:
                 self._client.shutdown(PATIENCE)
@@ -161,7 +161,7 @@ class Alarms:
 
     def _settle(self) -> None:
         if self._client is not None and not self._client.settle(PATIENCE):
-            raise TimeoutError(f"what was logged has not been judged within {PATIENCE} s")
+            raise TimeoutError(f"the rules were not applied to everything that was logged within {PATIENCE} s")
 
     def _note(self, _alarm: str, firing: Firing) -> None:
         with self._changed:

@@ -1,4 +1,4 @@
-"""Takes the place of actions, and remembers what they were to deliver."""
+"""Replaces actions, and records what they were to deliver."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class RequestRecorder:
         self.fields: list[Mapping[str, str]] = []
 
     def rule(self, request: Request) -> None:
-        """Keep the facts, and tell of nothing."""
+        """Keep the facts, and report nothing."""
         self.requests.append(request)
 
     def emit(self, line: str, fields: Mapping[str, str]) -> None:
@@ -53,7 +53,7 @@ class RecordingAction:
 
     @classmethod
     def from_uwsgi(cls, args: str) -> PluginOptions:  # noqa: ARG003  # an Action's
-        """Take whatever stands after the plugin's name."""
+        """Accept any arguments."""
         return NoOptions()
 
     async def __aenter__(self) -> Self:
@@ -63,7 +63,7 @@ class RecordingAction:
         return None
 
     async def deliver(self, firing: Firing) -> None:
-        """Deliver it to the recorder, or raise what the recorder was told to."""
+        """Deliver it to the recorder, or raise the error that `fail_with` was given."""
         self.recorder.take(firing)
 
 

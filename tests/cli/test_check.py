@@ -145,7 +145,7 @@ def test_a_level_is_what_printed_lines_do_not_have() -> None:
     rule = "[[rules]]\npattern = 'xy'\nalarms = 'a'\n"
     (warning,) = warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n{rule}logger = 'shop'\n{rule}")
     assert warning.startswith("a.toml:3:")
-    assert "this rule (and 1 more) asks for a level or a logger" in warning
+    assert "this rule (and 1 more) requires a level or a logger" in warning
     assert "AlarmHandler" in warning
 
 
@@ -176,9 +176,9 @@ def test_an_alarm_that_can_hardly_be_meant_is_warned_of(alarm: str, warning: str
 @pytest.mark.parametrize(
     ("pattern", "is_warned"), [(r"\\d+ms", False), (r"\\d+s", True), (".*", False), ("(?i)ok", False)]
 )
-def test_a_rule_that_is_judged_on_every_line_is_named(pattern: str, is_warned: bool) -> None:
+def test_a_rule_that_is_applied_to_every_line_is_named(pattern: str, is_warned: bool) -> None:
     """Where a regexp has nothing to look for, `check` says what that costs; rules for log records cost nothing."""
     rule = f'[[rules]]\npattern = "{pattern}"\nalarms = "a"\n'
-    found = [warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}") if "on every line" in warning]
+    found = [warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}") if "to every line" in warning]
     assert len(found) == is_warned
-    assert not any("on every line" in warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n"))
+    assert not any("to every line" in warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n"))

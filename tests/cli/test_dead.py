@@ -134,7 +134,7 @@ def test_who_does_not_answer_is_named(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_locked_is_named(tmp_path: Path) -> None:
-    """Where the lock cannot be had, the place is told."""
+    """If the lock is not available, the place is reported."""
     directory = make_state(tmp_path)
     (directory / "lock").mkdir()
     result = dead(tmp_path, "list")

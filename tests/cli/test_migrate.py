@@ -41,7 +41,7 @@ def test_a_section_can_be_named() -> None:
     [
         (b"alarm = a nothing", "a.ini:2: alarm 'a': expected PLUGIN:ARGS"),
         (b"alarm = \xff log:", "a.ini:2: the alarm's name '\\udcff' is no text, expected UTF-8"),
-        (b"alarm = a log:\xff", "a.ini:2: alarm 'a': prefix: the byte 0xff is no UTF-8"),
+        (b"alarm = a log:\xff", "a.ini:2: alarm 'a': prefix: the byte 0xff is not UTF-8"),
     ],
 )
 def test_what_cannot_be_kept_is_told(ini: bytes, problem: str) -> None:

@@ -138,7 +138,7 @@ def test_text_is_safe_to_show(tmp_path: Path) -> None:
 
 
 def test_a_line_longer_than_a_block_is_one_line() -> None:
-    """Lines of any length are put to the rules whole."""
+    """Lines of any length are searched whole."""
     given = b"x" * 3_000_000 + b" ERR\nERR 2\n"
     found = objects(replay("--json", *flags("a ERR"), "-", given=given))
     assert [match["line"] for match in found] == [1, 2]

@@ -185,7 +185,7 @@ def test_dead_letters_that_lie_there_are_told_of(tmp_path: Path, n: int, text: s
 
 
 def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When it was read, how often anew, and its files, near ones by their names; each that has changed says so."""
+    """When it was read, how often again, and its files, near ones by their names; each that has changed says so."""
     monkeypatch.chdir(tmp_path)
     files = {str(tmp_path / "alarm-mw.toml"): True, "/etc/uwsgi.ini": False}
     shown = show(tmp_path, configuration={**CONFIGURATION, "generation": 2, "files": files})
@@ -194,7 +194,7 @@ def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pyt
 
 
 def test_a_configuration_that_was_refused_is_told_of(tmp_path: Path) -> None:
-    """Whoever has changed a file that is read by itself sees why it is not in force, until it is."""
+    """Status shows for a file that is reloaded automatically why it is not in force, until it is."""
     shown = show(tmp_path, configuration={**CONFIGURATION, "refused": ["a.toml:1: no [b]", "1 problem"]})
     assert "a later configuration was refused:\n  a.toml:1: no [b]\n  1 problem\n" in shown
 

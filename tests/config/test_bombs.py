@@ -72,14 +72,14 @@ def _zero(folder: Path) -> str:
     return "zero.toml"
 
 
-TOO_LONG = "what is included, repeated and referred to up to here makes more than 8 MiB of text"
-TOO_MANY = "what is included, repeated and referred to up to here makes more than 50000 keys"
+TOO_LONG = "the configuration with its includes, loops and references exceeds 8 MiB of text"
+TOO_MANY = "the configuration with its includes, loops and references exceeds 50000 keys"
 REFERENCES = "a0 = xxxxxxxxxxxxxxxx\n" + "".join(f"a{n + 1} = {f'%(a{n})' * 50}\n" for n in range(8))
 
 BOMBS: dict[str, tuple[Callable[[Path], str], str]] = {
     "includes": (
         _includes,
-        "11.ini:3: what is included, repeated and referred to up to here makes more than 1000 files",
+        "11.ini:3: the configuration with its includes, loops and references exceeds 1000 files",
     ),
     "a chain of includes": (_chain, "49.ini:2: 50.ini is included by 50 files, one inside of the other"),
     "references": (_ini(REFERENCES), f"a.ini:6: a4: {TOO_LONG}"),

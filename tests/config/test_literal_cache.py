@@ -66,7 +66,7 @@ def test_no_rules_leave_no_file(of_user: LiteralCache, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [lambda data: data[:-1], lambda data: b"x" + data, lambda _: b""])
-def test_a_damaged_file_is_made_anew(of_user: LiteralCache, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
+def test_a_damaged_file_is_made_again(of_user: LiteralCache, tmp_path: Path, spoil: Callable[[bytes], bytes]) -> None:
     """What was cut off or changed is not used, and the next start finds a good one."""
     of_user.compiled(rules())
     (file,) = kept(tmp_path)
@@ -77,7 +77,7 @@ def test_a_damaged_file_is_made_anew(of_user: LiteralCache, tmp_path: Path, spoi
     assert file.read_bytes() == good
 
 
-def test_what_is_no_screen_of_this_version_is_made_anew(of_user: LiteralCache, tmp_path: Path) -> None:
+def test_what_is_no_screen_of_this_version_is_made_again(of_user: LiteralCache, tmp_path: Path) -> None:
     """Whole as it is, it is not used."""
     of_user.compiled(rules())
     (file,) = kept(tmp_path)
@@ -94,7 +94,7 @@ def test_a_file_that_others_can_write_is_not_used(of_user: LiteralCache, tmp_pat
     assert not of_user.knows(rules())
 
 
-def test_a_newer_compiler_compiles_anew(of_user: LiteralCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_newer_compiler_compiles_again(of_user: LiteralCache, monkeypatch: pytest.MonkeyPatch) -> None:
     """After an update nothing is used that the former version compiled."""
     of_user.compiled(rules())
     monkeypatch.setattr(literal_cache, "_readers", lambda: ("a newer one",))

@@ -170,14 +170,14 @@ def test_mistakes_in_keywords(find_action: FindAction) -> None:
         )
     assert [re.sub(r"(at its character \d+): .+", r"\1", str(problem)) for problem in caught.value.problems] == [
         "init(alarm_freq): alarm_freq: expected a number of seconds, 0 or more, got 'soon'",
-        "init(alarms[4]): alarm 4: a name is text without blanks and commas",
-        "init(alarms[b'z']): alarm b'z': a name is text without blanks and commas",
+        "init(alarms[4]): alarm 4: a name is text without spaces and commas",
+        "init(alarms[b'z']): alarm b'z': a name is text without spaces and commas",
         'init(alarms["jabber"]["jid"]): alarm \'jabber\': jid: expected str, got int',
         "init(alarms[\"x\"]): alarm 'x': expected PLUGIN:ARGS, but there is no colon after the plugin's name",
         "init(alarms[\"y\"]): alarm 'y': expected a table or a string such as 'cmd:…', got an integer",
         "init(not_log_alarms): expected a list of rules, got a string",
         "init(log_alarms[3]): expected a string, got an integer",
-        "init(log_alarms[2]): log-alarm: expected NAME[,NAME…] REGEXP, with a blank before the regexp",
+        "init(log_alarms[2]): log-alarm: expected NAME[,NAME…] REGEXP, with a space before the regexp",
         "init(log_alarms[0]): unknown alarm 'jaber' (did you mean 'jabber'?)",
         "init(log_alarms[1]): the regexp '(' breaks at its character 1",
         "init(log_alarms[4]): the regexp 'x{99999999999}' cannot be used: a number is too high",
@@ -185,7 +185,7 @@ def test_mistakes_in_keywords(find_action: FindAction) -> None:
 
 
 def test_place_of_the_whole_call(find_action: FindAction) -> None:
-    """Keywords that are no table at all are told of."""
+    """Keywords that are no table at all are reported."""
     with pytest.raises(ConfigError) as caught:
         from_keywords(alarms=["a note:"], find_action=find_action)  # type: ignore[arg-type]  # on purpose
     assert str(caught.value) == "init(alarms): alarms: expected a table, got an array"
@@ -193,7 +193,7 @@ def test_place_of_the_whole_call(find_action: FindAction) -> None:
 
 @pytest.mark.parametrize(("config", "kind"), [({"a": "note:"}, "a table"), (["a.toml"], "an array")])
 def test_what_is_no_file_is_told(config: object, kind: str, find_action: FindAction) -> None:
-    """Whoever gives the alarms themselves in the place of the file is told how they are given."""
+    """Alarms in place of the file are refused with the right syntax."""
     with pytest.raises(ConfigError) as caught:
         from_keywords(config, find_action=find_action)  # type: ignore[arg-type]  # on purpose
     expected = 'alarms are given as init(alarms={"NAME": "PLUGIN:…"})'

@@ -93,7 +93,7 @@ a.toml:24: monitor 7: 'localhost:80' has no address before its port, expected on
 
 
 def test_all_mistakes_are_told(examined: Examine) -> None:
-    """Every mistake in a monitor is told at once, with its line."""
+    """Every mistake in a monitor is reported at once, with its line."""
     told = [str(problem) for problem in examined(toml=BAD).problems]
     told = [text.partition("there are: ")[0] + "there are: …" if "there are: " in text else text for text in told]
     assert told == PROBLEMS.splitlines()

@@ -120,7 +120,7 @@ def test_variables_are_not_those_of_the_configuration(read_ini: ReadIni) -> None
     ],
 )
 def test_what_no_process_can_be_is_refused(read_ini: ReadIni, keys: str, text: str) -> None:
-    """It is told at the start with its line, as uWSGI tells it; an alarm would be too late."""
+    """It is reported at the start with its line, as in uWSGI; an alarm would be too late."""
     assert [*map(str, read_ini(f"alarm = a log:\n{keys}").problems)] == [f"a.ini:3: {text}"]
 
 

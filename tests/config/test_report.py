@@ -49,7 +49,7 @@ def test_warnings_are_told_and_counted() -> None:
     ],
 )
 def test_a_configuration_without_alarms_is_worth_a_warning(flags: tuple[tuple[str, str], ...], advice: str) -> None:
-    """Who starts a server in the wrong directory is told at once."""
+    """Who starts a server in the wrong directory is reported at once."""
     assert list(format_report(examine(Sources(flags=flags), {}))) == [
         f"alarm-mw: warning: no alarm is configured, so none can fire{advice}",
         "ok: 0 alarms, 0 rules, 1 warning",

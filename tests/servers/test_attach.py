@@ -169,5 +169,5 @@ def test_a_running_gunicorn_is_let_alone(
         process.send_signal(signal.SIGHUP)
         until(lambda: ask(listener.getsockname()[1], "/again")[0] != worker)
         assert ask(listener.getsockname()[1], "/again")[1] == master == process.pid
-    assert "alarms begin when it is stopped and started again" in (folder / "log").read_text()
+    assert "stop and start it to enable alarms" in (folder / "log").read_text()
     assert not (folder / "out.txt").exists()

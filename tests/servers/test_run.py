@@ -145,7 +145,7 @@ def test_a_server_has_the_name_that_it_is_given(installation: Any) -> None:
         first.communicate(b"\n", timeout=60)
     assert shown.stdout.decode().startswith("shop: master ")
     assert str(installation.directory / "xdg" / "alarm-mw" / "shop") in shown.stdout.decode()
-    assert (second.returncode, b"a server with the name 'shop' runs already" in second.stderr) == (2, True)
+    assert (second.returncode, b"a server with the name 'shop' is already running" in second.stderr) == (2, True)
     assert not (installation.directory / "started").exists()
     assert (installation.directory / "app").read_text() == "shop\n"
 

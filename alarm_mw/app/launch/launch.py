@@ -1,4 +1,4 @@
-"""From a configuration to the running supervisor: everything is checked, then this process becomes it."""
+"""From a configuration to the running supervisor: everything is checked, then this process becomes the supervisor."""
 
 from __future__ import annotations
 
@@ -38,31 +38,31 @@ from alarm_mw.transports.shared import TOKEN_VARIABLE
 
 
 class RefusedError(Exception):
-    """The server cannot be supervised; the text says why, and what helps."""
+    """The server cannot be supervised; the text says why, and what to do."""
 
 
 class Places(msgspec.Struct, frozen=True):
-    """Where a run's files are, where that was asked for."""
+    """The places of a run's files, as far as they were given."""
 
     state_dir: str | None = None
     socket: str | None = None
-    #: What people call the server; empty: what the configuration says.
+    #: The server's name; empty: the one in the configuration.
     name: str = ""
 
 
 def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
-    """Run `command` under the supervisor, in this process's place; raise `RefusedError` where that cannot be."""
+    """Run `command` under the supervisor, in place of this process; raise `RefusedError` if that is impossible."""
     if sys.platform != "linux":
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
-    if threading.current_thread() is not threading.main_thread():  # Python lets no other one change signals
+    if threading.current_thread() is not threading.main_thread():  # only it may set signal handlers
         raise RefusedError("only the main thread can start the supervisor")
     rules = loaded.settings.rules
-    compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, while no output waits for it
+    compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, before there is output that would wait for it
     name = places.name or loaded.settings.name
     state = _claim(places.state_dir, name, command)
     try:
         plan = _plan(loaded, command, state, places.socket, name, is_buffered=is_buffered)
-        Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # so that the first request finds it
+        Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # before the first request needs them
     except RefusedError:
         os.close(state.lock)
         raise
@@ -79,8 +79,10 @@ def _plan(
     except OSError as error:
         raise RefusedError(f"no --socket can be in {error.filename}: {error.strerror}; give another one") from error
     if is_served(socket_file):
-        raise RefusedError(f"a server with the socket {socket_file} runs already; give another --state-dir or --socket")
-    withdraw(socket_file)  # what an earlier run has left, when it was killed, is not for this server's processes
+        raise RefusedError(
+            f"a server with the socket {socket_file} is already running; give another --state-dir or --socket"
+        )
+    withdraw(socket_file)  # an earlier run that was killed may have left its rules
     return Plan(
         command=list(command),
         server_env=_server_env(loaded.settings, socket_file, is_buffered=is_buffered),
@@ -98,7 +100,7 @@ def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[s
     if not is_buffered:
         added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
     if asks_for_deaths(settings.monitors):
-        # Every Python process then writes its stacks when a fatal signal ends it.
+        # Makes every Python process write its stacks when a fatal signal ends it.
         added[STACKS] = os.environ.get(STACKS, "1")
     return added
 
@@ -112,9 +114,11 @@ def _claim(state_dir: str | None, name: str, command: Sequence[str]) -> StateDir
             f"the state directory cannot be used: {where}: {error.strerror}; give another --state-dir"
         ) from error
     if claimed is None and not state_dir:
-        raise RefusedError(f"a server with the name {name!r} runs already; give another --name, or a --state-dir")
+        raise RefusedError(f"a server with the name {name!r} is already running; give another --name, or a --state-dir")
     if claimed is None:
-        raise RefusedError(f"a server with the state directory {state_dir} runs already; give another --state-dir")
+        raise RefusedError(
+            f"a server with the state directory {state_dir} is already running; give another --state-dir"
+        )
     if not os.access(claimed.path, os.W_OK | os.X_OK):
         raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
     if not state_dir:
@@ -130,11 +134,11 @@ def _claimed(state_dir: str | None, name: str, command: Sequence[str]) -> StateD
 
 
 def _was_passed(descriptor: int) -> bool:
-    """Return whether our caller has opened it: what Python opens is not inherited."""
+    """Return whether our parent opened it: what Python opens is not inheritable."""
     return is_open(descriptor) and os.get_inheritable(descriptor)
 
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # None where its descriptor is closed
+        if stream is not None:  # None if its descriptor is closed
             stream.flush()

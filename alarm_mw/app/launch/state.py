@@ -24,18 +24,18 @@ OUTBOX_NAME = "outbox.db"
 
 
 class StateDir(msgspec.Struct, frozen=True):
-    """A state directory that belongs to this server and to no other, for as long as somebody has `lock` open."""
+    """A state directory that belongs to this server alone, as long as a process has `lock` open."""
 
     path: Path
-    #: The descriptor that holds the lock. Whoever inherits it shares the lock.
+    #: The descriptor that holds the lock. A process that inherits it shares the lock.
     lock: int
 
     @classmethod
     def claim(cls, path: Path) -> Self | None:
-        """Make the directory where it is missing and lock it; return None where another server has locked it.
+        """Create the directory if it is missing and lock it; return None if another server has locked it.
 
-        Raises OSError where it cannot be used, or others could change what is in it. The kernel ends the lock with the
-        last process that has it, however that process ends.
+        Raises OSError if it cannot be used, or if others could change its content. The kernel releases the lock with
+        the last process that has it, even if that process is killed.
         """
         make_directory(path)
         lock = beyond_standard(open_lock(path))
@@ -54,20 +54,20 @@ def state_home(environ: Mapping[str, str]) -> Path:
     base = environ.get("XDG_STATE_HOME", "")
     if os.path.isabs(base):
         return Path(base) / "alarm-mw"
-    # Root's home is closed to those that its servers run as.
+    # The users that root's servers run as cannot read root's home.
     return (Path("/var/lib") if is_shared() else Path("~/.local/state").expanduser()) / "alarm-mw"
 
 
 def named_state_dir(name: str, environ: Mapping[str, str]) -> StateDir | None:
-    """Claim the state directory of the server of this name; None where one of that name runs. Raises OSError."""
+    """Claim the state directory of this name; None if a server of that name is running. Raises OSError."""
     return StateDir.claim(state_home(environ) / name)
 
 
 def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDir:
     """Claim this server's state directory: the same whenever the same command starts in the same directory.
 
-    Where such a server runs already, the second one gets a directory of its own. Raises OSError where it cannot be
-    used.
+    If such a server is running already, the second one gets its own directory. Raises OSError if the directory cannot
+    be used.
     """
     identity = "\0".join([os.getcwd(), *command]).encode("utf-8", "surrogateescape")
     name = f"{_server_name(command)}-{hashlib.sha256(identity).hexdigest()[:8]}"
@@ -77,7 +77,7 @@ def own_state_dir(command: Sequence[str], environ: Mapping[str, str]) -> StateDi
 
 
 def _server_name(command: Sequence[str]) -> str:
-    """Return what people call the server: ``gunicorn``, also where it is ``python -m gunicorn``."""
+    """Return the server's usual name: ``gunicorn``, also for ``python -m gunicorn``."""
     program, *arguments = map(os.path.basename, command)
     if program.startswith("python"):
         named = itertools.dropwhile(lambda word: word.startswith("-") and word != "-c", arguments)
@@ -87,25 +87,25 @@ def _server_name(command: Sequence[str]) -> str:
 
 
 def state_dirs(environ: Mapping[str, str]) -> list[Path]:
-    """Return the default state directories that hold an outbox, of servers that run and of those that do not."""
+    """Return the default state directories that hold an outbox, of running and of stopped servers."""
     return sorted(path.parent for path in state_home(environ).glob(f"*/{OUTBOX_NAME}"))
 
 
 def running(environ: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the records sockets of the servers that run, of those with a default state directory."""
+    """Yield the records sockets of the running servers that have a default state directory."""
     for path in sorted(state_home(environ).glob(f"*/{SOCKET_NAME}")):
         if is_served(str(path)):
             yield path
 
 
-#: How many directories are looked at, the last ones used first.
+#: Maximum number of directories that are searched, the most recently used first.
 MOST = 20
 
 
 def abandoned(own: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, int]]:
-    """Yield the directories of servers of the same name that do not run, and how many firings wait in each.
+    """Yield the directories of stopped servers of the same name, and the number of firings that wait in each.
 
-    `own` is the directory of the server that starts. What cannot be read is left out.
+    `own` is the directory of the server that is starting. Directories that cannot be read are skipped.
     """
     name = own.name.partition("-")[0]
     others = [path for path in state_dirs(environ) if path != own and path.name.partition("-")[0] == name]
@@ -133,7 +133,7 @@ def _is_locked(lock: Path) -> bool:
 
 
 def _count_waiting(path: Path) -> int:
-    import sqlite3  # noqa: PLC0415  # few starts find such a directory, and the others do not wait for it
+    import sqlite3  # noqa: PLC0415  # most starts find no such directory, and need not load it
 
     with contextlib.suppress(sqlite3.Error):
         database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)

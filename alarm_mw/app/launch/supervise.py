@@ -1,7 +1,7 @@
-"""``alarm-mw run`` from inside: a program starts itself anew under the supervisor.
+"""``alarm-mw run`` from inside: a program restarts itself under the supervisor.
 
-For a server whose command cannot be changed. The supervisor takes this process's place and keeps its pid; the program
-runs again, as its child, and finds the master in the environment.
+For a server whose command cannot be changed. The supervisor replaces this process and keeps its pid; the program runs
+again as its child, and finds the master in the environment.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from alarm_mw.transports.places import SOCKET_VARIABLE
 
 Files: TypeAlias = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
-#: The exit status where the configuration is wrong, as that of ``alarm-mw run``.
+#: The exit status if the configuration is wrong, as that of ``alarm-mw run``.
 REFUSED: Final = 2
 
-#: Where these are loaded, a program is not its own: uWSGI's, and our plugin of pytest's, which pytest loads.
+#: Modules whose presence shows that the process belongs to uWSGI or pytest and must not be restarted.
 _HOSTS: Final = frozenset({"uwsgi", "alarm_mw.pytest_plugin"})
 
 _READ_ONCE: Final = (
-    "a program that is typed in, or comes through the standard input, cannot be started anew: "
+    "a program that is typed in, or read from the standard input, cannot be restarted: "
     "put it into a file, or call alarm_mw.init() instead"
 )
 
@@ -41,24 +41,24 @@ _FORKED: Final = 0x40
 def supervise(
     config: Files | None = None, *, state_dir: str | os.PathLike[str] | None = None, required: bool = True
 ) -> None:
-    """Start this program anew under ``alarm-mw run``, unless that was done; to be called first in a main program.
+    """Restart this program under ``alarm-mw run``, unless it is running there already; call it first in a main program.
 
     `config` is the path of a TOML or uWSGI ini file, or several; by default those in the variable ``ALARM_MW_CONFIG``,
     separated by commas, else ``alarm-mw.toml`` or ``uwsgi.ini`` in the working directory. `state_dir` is where the
-    outbox is kept, by default a folder of its own in the XDG state directory. The process id stays; what this process
-    has opened or started so far is lost. Does nothing in a process that has a master already, in forked children, in
+    outbox is kept, by default a folder of its own in the XDG state directory. The process id stays the same; what this
+    process has opened or started is lost. Does nothing in a process that has a master already, in forked children, in
     those of `multiprocessing`, inside uWSGI, and in pytest.
 
-    Where alarms cannot be had, as in another thread than the main one or in a program that is typed in, what is
-    wrong is printed to the standard error and the process exits with status 2; where they are not `required`, it
-    goes on without them.
+    If the program cannot be supervised, as in a thread other than the main one or in a program that is typed in, the
+    reason is printed to the standard error and the process exits with status 2. If alarms are not `required`, it
+    continues without them.
     """
     if may_restart():
         restart(config, state_dir=state_dir, required=required)
 
 
 def may_restart() -> bool:
-    """Return whether this process has no master, and was started by a command that can be repeated."""
+    """Return whether this process has no master and was started by a command that can be run again."""
     if SOCKET_VARIABLE in os.environ or not sys.orig_argv or not _HOSTS.isdisjoint(sys.modules):
         return False
     return multiprocessing.parent_process() is None and not _is_forked()
@@ -70,7 +70,7 @@ def _is_read_once() -> bool:
 
 
 def restart(config: Files | None, *, state_dir: str | os.PathLike[str] | None, required: bool) -> None:
-    """Do what `supervise` does in a process where it may."""
+    """Do what `supervise` does, in a process where `may_restart` is true."""
     places = Places(None if state_dir is None else os.fspath(state_dir))
     try:
         _restart(config, places)
@@ -114,6 +114,6 @@ def _is_forked() -> bool:
     """Return whether this process is the copy of another one, as a server's worker is."""
     try:
         stat = Path("/proc/self/stat").read_bytes()
-    except OSError:  # without /proc there is no telling; such a process is let alone
+    except OSError:  # unknown without /proc; such a process is not restarted
         return True
     return bool(int(stat.rpartition(b")")[2].split()[6]) & _FORKED)

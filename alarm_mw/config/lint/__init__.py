@@ -1,1 +1,1 @@
-"""What `alarm-mw check` finds beyond mistakes."""
+"""What `alarm-mw check` warns about beyond mistakes."""

@@ -1,4 +1,4 @@
-"""Files of a configuration that others may read, though they hold secrets, or write."""
+"""Warns about configuration files that other users may write, or may read although they contain secrets."""
 
 from __future__ import annotations
 
@@ -21,24 +21,25 @@ from alarm_mw.system.permissions import other_writers
 #: A word in a URL or a header that looks like a token: letters and digits, and long.
 _TOKEN = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
 
-#: The names of headers that hold secrets.
-_TELLING = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
+#: Names of headers that contain secrets.
+_SECRET_NAME = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
 
 
 def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) -> None:
-    """Warn of each of these files that others may read, where a secret stands in it. Reads them."""
+    """Warn about each of these files that contains a secret and is readable by others. Reads them."""
     known = {secret for alarm in settings.alarms for secret in _held(alarm.options)}
     for file in files:
         if known and _is_open(file) and _holds(file, known):
-            text = f"others may read this file, and it holds secrets: chmod go-rwx {shlex.quote(file)}, or name them as"
+            fix = f"chmod go-rwx {shlex.quote(file)}"
             ways = "$(VARIABLE) or @(/path)" if is_ini(file) else "${VARIABLE} or ${file:/path}"
-            report.warn(Where(file), f"{text} {ways}")
+            text = f"others may read this file, and it contains secrets: {fix}, or write them as {ways}"
+            report.warn(Where(file), text)
 
 
 def refuse_foreign(file: str, report: Report) -> bool:
-    """Return whether others may write a file that nobody has named; that is then a mistake in `report`.
+    """Return whether others may write a file that was found, not named; if so, add the mistake to `report`.
 
-    What it says is run with this user's rights, and whoever can put a file into the directory would decide it.
+    Its commands run with this user's rights, so users who can write to the directory could run anything.
     """
     path = os.path.abspath(file)
     if writers := _other_writers(path) or _other_writers(os.path.dirname(path)):
@@ -49,7 +50,7 @@ def refuse_foreign(file: str, report: Report) -> bool:
 
 
 def warn_of_foreign(files: Iterable[str], report: Report) -> None:
-    """Warn of each of these files that others may write, or replace by another one."""
+    """Warn about each of these files that others may write or replace."""
     for file in files:
         if not os.path.isfile(file):
             continue
@@ -59,9 +60,9 @@ def warn_of_foreign(files: Iterable[str], report: Report) -> None:
 
 
 def _other_writers(path: str, *, is_named: bool = False) -> str:
-    """Return who else may write at `path`, as a clause; empty where nobody may, and of what cannot be looked at.
+    """Return who else may write to `path`, as a clause; empty if nobody may, or if the path is not accessible.
 
-    In a sticky directory, such as ``/tmp``, others can add files, but not replace one that has been named.
+    In a sticky directory such as ``/tmp``, others can add files, but cannot replace a file that was named.
     """
     try:
         for facts in (Path(path).lstat(), Path(path).stat()):  # a link, whose own mode says nothing, and where it leads
@@ -74,14 +75,14 @@ def _other_writers(path: str, *, is_named: bool = False) -> str:
 
 
 def _held(options: PluginOptions) -> Iterator[str]:
-    """Yield what must be kept from others; an address alone is no secret."""
+    """Yield the secrets in the options; an address alone is not a secret."""
     for name in secrets(type(options)):
         value = getattr(options, name)
         if isinstance(value, str):
             is_url = name == "url" or "://" in value
             yield from _in_url(value) if is_url else [value] if value else []
         elif isinstance(value, dict):
-            yield from (text for key, text in value.items() if _TELLING.search(key) or _TOKEN.search(text))
+            yield from (text for key, text in value.items() if _SECRET_NAME.search(key) or _TOKEN.search(text))
 
 
 def _in_url(url: str) -> Iterator[str]:
@@ -93,7 +94,7 @@ def _in_url(url: str) -> Iterator[str]:
 
 
 def _is_open(file: str) -> bool:
-    """Return whether others may read a file. Its group may where somebody else has given it to us by the group."""
+    """Return whether others may read a file. The group may, if another user owns the file."""
     try:
         facts = Path(file).stat()
     except (OSError, ValueError):
@@ -103,7 +104,7 @@ def _is_open(file: str) -> bool:
 
 
 def _holds(file: str, known: Iterable[str]) -> bool:
-    """Return whether a secret stands in a file, rather than being all of it: such are mounted, and guarded, so."""
+    """Return whether a file contains a secret beside other text; a file that is only a secret was mounted as one."""
     text = Path(file).read_bytes().decode("utf-8", "surrogateescape")
     return any(
         (secret in text or json.dumps(secret)[1:-1] in text) and text.strip() != secret.strip() for secret in known

@@ -1,4 +1,4 @@
-"""What `alarm-mw check` warns of in a configuration that can be used: what its author probably did not mean."""
+"""Warns about what is valid but probably unintended, such as rules that can never fire."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from alarm_mw.model.errors import Problem
 from alarm_mw.model.types import Rule
 from alarm_mw.patterns.literals import EVERY_LINE
 
-#: Regexps that are found in every line.
+#: Regexps that match every line.
 EVERYTHING = frozenset({"", ".*", "^", "^.*", "^.*$", ".*$", "$", "(?s).*", "(?s:.*)"})
 
 
 def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
-    """Warn of each rule that an earlier one hides, in time proportional to their number."""
+    """Warn about each rule that an earlier exclusion hides. The time is proportional to the number of rules."""
     catch_all: list[Rule] = []
     by_pattern: dict[tuple[str, str], list[Rule]] = {}
     for rule in rules:
@@ -34,7 +34,7 @@ def warn_of_hidden(rules: Sequence[Rule], report: Report) -> None:
 
 
 def _covers(earlier: Rule, later: Rule) -> bool:
-    """Tell whether each record that `later` can match is one that `earlier` matches."""
+    """Return whether `earlier` matches every record that `later` can match."""
     same_view = earlier.multiline == later.multiline or earlier.pattern in EVERYTHING
     same_requests = earlier.request in {None, later.request}
     return (
@@ -60,7 +60,7 @@ _INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:
 
 
 def suspicions(settings: Settings) -> tuple[Problem, ...]:
-    """Return a warning for each thing that should be looked at, in the order of alarms and rules."""
+    """Return the warnings in the order of alarms and rules."""
     rules = settings.rules
     return (*_of_alarms(settings), *_of_records(rules), *filter(None, map(_of_newline, rules)), *_of_every_line(rules))
 
@@ -72,13 +72,13 @@ def _of_alarms(settings: Settings) -> Iterator[Problem]:
 
 
 def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:
-    """Warn once of rules that only log records can match."""
+    """Warn once about rules that only log records can match."""
     asking = [rule for rule in rules if rule.level is not None or rule.logger is not None]
     if asking:
         more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
         yield Problem(
             asking[0].where,
-            f"this rule{more} asks for a level or a logger, which printed lines do not have: it matches only what "
+            f"this rule{more} requires a level or a logger, which printed lines do not have: it matches only what "
             "AlarmHandler, AlarmProcessor or AlarmSink in the application sends",
         )
 
@@ -86,14 +86,14 @@ def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:
 def _of_newline(rule: Rule) -> Problem | None:
     if rule.multiline or "|" in rule.pattern or not _INNER_NEWLINE.search(_SET.sub("", rule.pattern)):
         return None
-    text = f"the regexp {rule.pattern!r} asks for text after a newline, but each line is searched by itself"
+    text = f"the regexp {rule.pattern!r} requires text after a newline, but each line is searched by itself"
     return Problem(rule.where, f"{text}: it never matches a printed line; multiline = true searches a log record whole")
 
 
 def _of_every_line(rules: Sequence[Rule]) -> Iterator[Problem]:
-    """Warn of rules that require no literal, so that each printed line has to be put to them."""
+    """Warn about rules without a required literal, whose regexp is applied to every printed line."""
     for rule in rules:
         is_for_prints = rule.level is None and rule.logger is None and rule.request is None
         if is_for_prints and rule.pattern not in EVERYTHING and compile_rule(rule).literals == EVERY_LINE:
-            text = f"the regexp {rule.pattern!r} has no two characters that each match holds"
-            yield Problem(rule.where, f"{text}: it is judged on every line, which takes about 1 µs a line")
+            text = f"the regexp {rule.pattern!r} has no two characters that every match contains"
+            yield Problem(rule.where, f"{text}: it is applied to every line, which takes about 1 µs per line")

@@ -22,10 +22,10 @@ _STATUS = re.compile(r"([1-9])xx|([1-9]\d\d)(?:-([1-9]\d\d))?")
 #: RFC 9110, section 5.6.2.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
-#: What an access log does not tell.
-_UNTOLD = ("request_larger_than", "exception", "headers", "disconnected", "unfinished_after")
+#: Conditions that an access log cannot answer.
+_NOT_IN_ACCESS_LOGS = ("request_larger_than", "exception", "headers", "disconnected", "unfinished_after")
 
-#: What is not known before a request's end.
+#: Conditions that are known only at the end of a request.
 _AT_THE_END = ("status", "slower_than", "response_larger_than", "exception", "disconnected")
 
 Bytes = Annotated[int, msgspec.Meta(ge=0)]
@@ -45,13 +45,13 @@ class RequestKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         msgspec.Meta(description='the response\'s status: `404`, `"5xx"`, `"400-499"`, or an array of these'),
     ] = ()
     slower_than: Annotated[
-        float | str | None, msgspec.Meta(description='it took more than so many seconds, or than a time such as `"1m"`')
+        float | str | None, msgspec.Meta(description='it took longer than this: seconds, or a time such as `"1m"`')
     ] = None
     request_larger_than: Annotated[
-        Bytes | None, msgspec.Meta(description="`Content-Length` says more than so many bytes")
+        Bytes | None, msgspec.Meta(description="`Content-Length` is more than this number of bytes")
     ] = None
     response_larger_than: Annotated[
-        Bytes | None, msgspec.Meta(description="the response's body had more than so many bytes")
+        Bytes | None, msgspec.Meta(description="the response's body has more than this number of bytes")
     ] = None
     exception: Annotated[
         bool | str | None,
@@ -71,12 +71,12 @@ class RequestKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         str | tuple[str, ...],
         msgspec.Meta(description='the client\'s address, a network such as `"10.0.0.0/8"`, or an array of these'),
     ] = ()
-    disconnected: Annotated[bool, msgspec.Meta(description="`true`: the client has left before the response's end")] = (
-        False
-    )
+    disconnected: Annotated[
+        bool, msgspec.Meta(description="`true`: the client has disconnected before the end of the response")
+    ] = False
     unfinished_after: Annotated[
         float | str | None,
-        msgspec.Meta(description="it has not ended within so many seconds; told once, while it still runs"),
+        msgspec.Meta(description="it has not ended within this number of seconds; fires once, while it is running"),
     ] = None
     access_log: Annotated[
         bool,
@@ -85,20 +85,20 @@ class RequestKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 def read_request(rule: Table) -> RequestConditions | None:
-    """Return the conditions in a rule's table, None where there are none, or where they are wrong, as is noted then."""
+    """Return the conditions in a rule's table, None if there are none, or if they are wrong, which is then reported."""
     table = rule.table("request", f"{rule.name}: request")
     if table is None:
         return None
     table.refuse_unknown(RequestKeys.__struct_fields__)
     _refuse_contradictions(table)
-    # Whatever is unknown, all else is looked at too.
+    # Unknown keys do not keep the others from being checked.
     known = {key: value for key, value in table.values.items() if key in RequestKeys.__struct_fields__}
     keys = read_struct(RequestKeys, structs.replace(table, values=known))
     return None if keys is None else _conditions(table, keys)
 
 
 def _conditions(table: Table, keys: RequestKeys) -> RequestConditions:
-    """Return the conditions of the keys, whose values are of the right types; note what is wrong in them."""
+    """Return the conditions of the keys, whose values are of the right types; report what is wrong in them."""
     return RequestConditions(
         methods=tuple(_methods(table, keys)),
         path=_regexp(table, keys.path, "path"),
@@ -120,7 +120,7 @@ def _refuse_contradictions(table: Table) -> None:
     if not set(given) - {"access_log"}:
         table.wrong("no condition: it would fire for every request")
     if given.get("access_log"):
-        _refuse(table, _UNTOLD, "beside 'access_log': an access log does not tell it")
+        _refuse(table, _NOT_IN_ACCESS_LOGS, "beside 'access_log': an access log does not contain it")
     if "unfinished_after" in given:
         _refuse(table, _AT_THE_END, "beside 'unfinished_after': it is not known before the request's end")
 
@@ -182,7 +182,7 @@ def _headers(table: Table, keys: RequestKeys) -> Iterator[tuple[str, str]]:
 
 
 def _regexp(table: Table, pattern: str | None, *path: str) -> str | None:
-    """Return the regexp, which runs in the application's processes, after a look at whether it can."""
+    """Return the regexp after checking that it can run in the application's processes."""
     if pattern is not None:
         try:
             QuickPattern(pattern)

@@ -102,7 +102,7 @@ def _alarms(root: Table, find_action: FindAction) -> list[Declared]:
         return []
     for name in table.values:
         if not isinstance(name, str) or not is_name(name):
-            table.wrong(f"{name_of((*table.path, name))}: a name is text without blanks and commas", name)
+            table.wrong(f"{name_of((*table.path, name))}: a name is text without spaces and commas", name)
     return [_declared(table, name, find_action, default) for name in table.values if isinstance(name, str)]
 
 

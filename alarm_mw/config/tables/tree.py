@@ -22,11 +22,11 @@ Path = tuple[str | int, ...]
 
 
 class Origin(msgspec.Struct, frozen=True):
-    """Where the values of a tree come from, and who hears of what is wrong with them."""
+    """Where the values of a tree come from, and the report of their mistakes."""
 
     locate: Callable[[Path], Where]
     report: Report
-    #: The column of a string that stands as it is at its place, else 0.
+    #: The column of a string that is written literally at its place, else 0.
     column: Callable[[Path, str], int] = lambda _path, _text: 0
     #: Values that hold a variable of the environment, and all values around them: text may stand for a number there.
     from_environ: frozenset[Path] = frozenset()
@@ -49,19 +49,19 @@ class Table(msgspec.Struct, frozen=True):
         return self.origin.locate((*self.path, *found))
 
     def wrong(self, text: str, *path: str | int) -> None:
-        """Note a mistake in one of the values, or in the table, as `where` has it."""
+        """Report a mistake in one of the values, or in the table, with the place of `where`."""
         self.origin.report.wrong(self.where(*path), f"{self.name}: {text}" if self.name else text)
 
     def is_broken(self, key: str) -> bool:
-        """Tell whether the value lacks a variable of the environment, which was reported already."""
+        """Return whether the value lacks an environment variable, which was reported already."""
         return (*self.path, key) in self.origin.broken
 
     def is_from_environ(self, key: str) -> bool:
-        """Tell whether the value holds a variable of the environment."""
+        """Return whether the value contains an environment variable."""
         return (*self.path, key) in self.origin.from_environ
 
     def refuse_unknown(self, known: Iterable[str]) -> bool:
-        """Note each key that is not one of `known`; return whether there is none."""
+        """Report each key that is not one of `known`; return whether there is none."""
         known = list(known)
         unknown = [key for key in self.values if key not in known]
         for key in unknown:
@@ -136,12 +136,12 @@ _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-#: How msgspec tells the place inside of a value.
+#: How msgspec shows the place inside a value.
 _PLACE = re.compile(r" - at `\$(?:\[(\d+)\])?.*`$", re.DOTALL)
 
 
 def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset()) -> S | None:
-    """Return the table as a `kind`, or None when something is wrong with it, which the table's report then tells.
+    """Return the table as a `kind`, or None if it is wrong, which is then reported.
 
     `beside` are keys of the table that do not belong to the struct. Values of secret fields are never shown.
     """
@@ -234,7 +234,7 @@ def optional_names(table: Table, key: str) -> tuple[str, ...]:
 
 
 def _names(table: Table, key: str) -> tuple[tuple[str, ...], bool]:
-    """Return the names, and whether something else stands there, which is told then."""
+    """Return the names, and whether other values are there, which are reported."""
     value = table.values.get(key)
     names = (value,) if isinstance(value, str) else value
     if not isinstance(names, list | tuple | None):

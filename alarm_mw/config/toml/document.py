@@ -14,7 +14,7 @@ from alarm_mw.config.sources import Budget, TooMuchError, UnreadableError, read_
 from alarm_mw.config.tables.tree import Origin, Path, Table, name_of
 from alarm_mw.model.types import Where
 
-#: How many parts a dotted key may have: each is a table, and what reads them takes the square of it.
+#: Maximum number of parts of a dotted key: each is a table, and reading them takes quadratic time.
 _MAX_DEPTH = 100
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _DEEP_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}", re.MULTILINE)
@@ -24,12 +24,12 @@ _TWICE = re.compile(r"Cannot declare .* twice", re.DOTALL)
 _HEADER = re.compile(r"[ \t]*\[(?!\[)((?:[^\]\[\"'#]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+)\]")
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _FILE = "file:"
-_NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
+_NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for a literal one"
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
 def read_toml(file: str, environ: Mapping[str, str], report: Report) -> Table | None:
-    """Return the outermost table of a file, or None when it cannot be read at all, which `report` then tells."""
+    """Return the outermost table of a file, or None if it cannot be read, which is then in `report`."""
     text = _text(file, report)
     return None if text is None else parse_toml(text, file, environ, report)
 
@@ -82,7 +82,7 @@ def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
 
 
 def _declared_twice(message: str, where: Where, text: str) -> str:
-    """Return the message for a table that has two headers, with the place of the first; empty for another mistake."""
+    """Return the message for a table with two headers, with the place of the first; empty for other mistakes."""
     if _TWICE.fullmatch(message) is None:
         return ""
     headers = [
@@ -101,7 +101,7 @@ def _same(header: str, other: str) -> bool:
 
 
 class _Source(msgspec.Struct, frozen=True):
-    """A document and where its values stand."""
+    """A document and the places of its values."""
 
     file: str
     text: str
@@ -112,7 +112,7 @@ class _Source(msgspec.Struct, frozen=True):
         return Where(self.file, self.places[path].line)
 
     def column(self, path: Path, text: str) -> int:
-        """Return the column at which a string begins, or 0 if it does not stand there as it is."""
+        """Return the column at which a string begins, or 0 if it is written differently there."""
         place = self.places[path]
         quotes = 3 if self.text.startswith(("'''", '"""'), place.index) else 1
         stands = "\n" not in text and self.text.startswith(text, place.index + quotes)
@@ -120,7 +120,7 @@ class _Source(msgspec.Struct, frozen=True):
 
 
 class _Filler(msgspec.Struct, frozen=True):
-    """Puts the environment's variables, and what is in files, into strings. Raises `TooMuchError`."""
+    """Replaces references to environment variables and files in strings. Raises `TooMuchError`."""
 
     environ: Mapping[str, str]
     source: _Source
@@ -161,7 +161,7 @@ class _Filler(msgspec.Struct, frozen=True):
         return value
 
     def _read(self, file: str, path: Path) -> str:
-        """Return the text of a file without the line end at its end, as secrets are mounted."""
+        """Return the text of a file without its final newline, as secrets are mounted."""
         try:
             text = read_bytes(file).decode()
         except UnreadableError as error:

@@ -1,4 +1,4 @@
-"""Writes settings that were made of uWSGI's options as TOML that makes the same settings."""
+"""Converts settings that come from uWSGI's options to TOML that makes the same settings."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from alarm_mw.model.types import Rule, Syntax, Where
 from alarm_mw.patterns.syntax import pcre
 
 _HEAD = """\
-# Made by `alarm-mw migrate`. What stood for other text in the ini file, as $(VARIABLE) and %(name) do, is written out.
+# Made by `alarm-mw migrate`. References in the ini file, such as $(VARIABLE) and %(name), are replaced by their values.
 """
 _ALARMS = """\
-# Each alarm may say how hard to try, in [alarms.NAME.delivery]: attempt_timeout, give_up_after, backoff_first,
-# backoff_max; and with `optional = true` it is left out where its action cannot be had. Passwords and keys stand here
-# as they are: "${VARIABLE}" in a string takes one from the environment.
+# [alarms.NAME.delivery] sets retries and time limits: attempt_timeout, give_up_after, backoff_first, backoff_max.
+# `optional = true` disables an alarm if its action is not installed. Passwords and keys are written in plain text here;
+# "${VARIABLE}" in a string takes one from the environment.
 """
 _MESSAGES = """\
-# Messages as uWSGI sends them, byte for byte. Without it they say what, where and when, for people.
+# Messages as uWSGI sends them, byte for byte. Without this key, messages are written for people.
 messages = "uwsgi"
 """
 _RULES = """\
-# syntax = "pcre" is uWSGI's meaning, PCRE on bytes. Without it a regexp is Python's, on text. Either kind of rule may
-# also ask for `level` and `logger`, and see whole records with `multiline = true`.
+# syntax = "pcre" is uWSGI's syntax, PCRE on bytes. Without it a regexp is Python's, on text. Both kinds of rules can
+# also require a `level` and a `logger`, and search whole records with `multiline = true`.
 """
-_BYTES = r"# Where \xNN stands here, the ini file has a byte that is no UTF-8."
+_BYTES = r"# \xNN here is a byte in the ini file that is not UTF-8."
 _BYTE = re.compile("[\udc80-\udcff]")
 
 
@@ -66,7 +66,7 @@ class _Writer:
     problems: list[Problem] = field(default_factory=list)
 
     def numbers(self, settings: Settings) -> str:
-        """Return what stands above all tables, as far as it is not the default."""
+        """Return the keys above all tables that do not have their default values."""
         defaults = Settings()
         numbers = "".join(
             self._line(key, getattr(settings, key), self.file)
@@ -76,14 +76,14 @@ class _Writer:
         return numbers + (_MESSAGES if settings.alarms else "")
 
     def execution(self, execution: Execution) -> str:
-        """Return the table that says as whom and where commands and mules run; nothing where that is the default."""
+        """Return the table `[execution]`; nothing if it has the default values."""
         lines = self._options(execution, self.file, "execution: ")
         return f"[execution]\n{lines}" if lines else ""
 
     def alarm(self, alarm: Alarm) -> str:
         """Return the table of an alarm."""
         if not is_name(alarm.name):
-            self._wrong(alarm.where, f"alarm {alarm.name!r}", "a name in TOML is text without blanks and commas")
+            self._wrong(alarm.where, f"alarm {alarm.name!r}", "a name in TOML is text without spaces and commas")
         head = f"[alarms.{write_key(alarm.name)}]\naction = {write_value(alarm.plugin)}\n"
         owner = f"alarm {alarm.name!r}: "
         delivery = self._options(alarm.delivery, alarm.where, owner)
@@ -107,7 +107,7 @@ class _Writer:
         return "".join(lines)
 
     def _pattern(self, rule: Rule) -> str:
-        r"""Return the regexp with ``\xNN`` for bytes that are no UTF-8, if that means the same."""
+        r"""Return the regexp with ``\xNN`` for bytes that are not UTF-8, if the meaning stays the same."""
         pattern = _BYTE.sub(lambda byte: f"\\x{ord(byte[0]) & 0xFF:02x}", rule.pattern)
         if pattern == rule.pattern or _same_meaning(pattern, rule.pattern):
             return pattern
@@ -128,7 +128,7 @@ class _Writer:
 
 
 def _given(options: msgspec.Struct) -> Iterator[tuple[str, object]]:
-    """Yield the keys and values of options that are not what they are by default."""
+    """Yield the keys and values of options that do not have their default values."""
     for option in msgspec.structs.fields(options):
         value = getattr(options, option.name)
         if option.required or value != _default(option):
@@ -149,7 +149,7 @@ def _same_meaning(one: str, other: str) -> bool:
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 
-#: What a string in single quotes may hold: it has no escapes, so that regexps stay as they are.
+#: The text that a string in single quotes can contain: it has no escapes, so regexps stay readable.
 _LITERAL = re.compile(r"[^'\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -186,5 +186,5 @@ def _string(text: str) -> str:
 def _basic(text: str) -> str:
     if found := _SURROGATE.search(text):
         byte = ord(found[0]) & 0xFF
-        raise ValueError(f"the byte 0x{byte:02x} is no UTF-8 there, and TOML holds nothing else")
+        raise ValueError(f"the byte 0x{byte:02x} is not UTF-8 there, and TOML must be UTF-8")
     return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,8 +1,8 @@
 """What a value of uWSGI's options may refer to: ``$(ENVIRONMENT)``, ``@(file)`` and ``%(another-key)``.
 
-uWSGI goes over all values three times, once for each kind, and looks at what it has just put in again. A
-reference to a variable or key that does not exist stays as it is written, so ``cmd:date +$(hostname)`` still
-is the shell's.
+uWSGI processes all values three times, once for each kind, and also replaces references in the text that it has just
+inserted. A reference to a variable or key that does not exist stays unchanged, so the shell still gets
+``cmd:date +$(hostname)``.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from alarm_mw.config.parts import Entry
 from alarm_mw.config.report import Report
 from alarm_mw.config.sources import MAX_TEXT, Budget, TooMuchError, UnreadableError, read_text
 
-#: Values that refer to themselves would grow for ever.
+#: A limit for values that refer to themselves.
 _REPLACEMENTS = 100
 
-#: Characters that the name in a reference may have.
+#: Maximum length of the name in a reference.
 _MAX_NAME = 4096
 
 LookUp = Callable[[str], str | None]
@@ -54,7 +54,7 @@ def expand(entries: Sequence[Entry], environ: Mapping[str, str], report: Report)
 
 
 def _paid(look_up: LookUp, entry: Entry, budget: Budget) -> LookUp:
-    """Return a `look_up` that takes what it finds off the budget; raises `TooMuchError`."""
+    """Return a `look_up` that subtracts the text that it finds from the budget; raises `TooMuchError`."""
 
     def found(name: str) -> str | None:
         value = look_up(name)
@@ -84,9 +84,9 @@ def substitute(value: str, symbol: str, look_up: LookUp) -> str:
 
 
 def _closing(value: str, start: int, symbol: str) -> int:
-    """Return the index of the parenthesis that closes what was opened before `start`; 0 where none does.
+    """Return the index of the parenthesis that closes the one before `start`; 0 if there is none.
 
-    A `symbol` in between begins anew: of references one inside another, the inner comes first.
+    A `symbol` in between starts another reference: of nested references, the inner one is replaced first.
     """
     depth = 1
     for index in range(start, min(len(value), start + _MAX_NAME)):
@@ -120,10 +120,10 @@ def _read(name: str, entry: Entry, report: Report) -> str | None:
 
 
 def _compute(words: Sequence[str], keys: LookUp) -> str:
-    """Work a sum such as ``port + 1`` out, from left to right.
+    """Compute an expression such as ``port + 1``, from left to right.
 
-    Values are joined, or added, subtracted, multiplied or divided by the sign between. Of what is too long in any case
-    only the beginning is returned.
+    Values are concatenated, or added, subtracted, multiplied or divided by the sign between them. Computing stops when
+    the text exceeds its limit.
     """
     result, sign = "", ""
     for word in words:
@@ -150,6 +150,6 @@ _SIGNS: Mapping[str, Callable[[int, int], int]] = {
 
 
 def _number(text: str) -> int:
-    """Return the number that `text` begins with; 0 where there is none, as uWSGI has it."""
+    """Return the number that `text` begins with; 0 if there is none, as in uWSGI."""
     found = re.match(r"\s*([+-]?[0-9]{1,18})", text)
     return int(found[1]) if found else 0

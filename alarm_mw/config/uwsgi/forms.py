@@ -1,4 +1,4 @@
-"""The other forms of uWSGI's configuration: YAML and JSON are read as it reads them, XML is not read."""
+"""Other formats of uWSGI's configuration: YAML and JSON are read as in uWSGI, XML is refused."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class FormError(Exception):
     """A file cannot be read in its form; the text says why, and how to convert it."""
 
     def __init__(self, text: str, line: int = 0) -> None:
-        """Take what is wrong, and the line where that is known."""
+        """Take what is wrong, and its line if known."""
         super().__init__(text)
         self.line = line
 
@@ -41,7 +41,7 @@ def form_of(file: str, text: str) -> str:
 def parse_form(lines: Sequence[MagicLine], file: str, section: str, form: str) -> Iterator[Entry]:
     """Yield the entries of one section, each item of a list as one. Raises `FormError`."""
     if form == "XML":
-        raise FormError(f"this is XML, which is not read here; {_CONVERT}")
+        raise FormError(f"this is XML, which is not supported; {_CONVERT}")
     root = _composed("\n".join(line.text for line in lines), form)
     for name, inner in root.value if root is not None and root.id == "mapping" else ():
         if name.value == section and inner.id == "mapping":
@@ -50,7 +50,7 @@ def parse_form(lines: Sequence[MagicLine], file: str, section: str, form: str) -
 
 
 def _composed(text: str, form: str) -> Node | None:
-    """Return the outermost node. YAML holds JSON, and tells in which line things are."""
+    """Return the outermost node. JSON is read as YAML, whose parser reports lines."""
     try:
         import yaml  # noqa: PLC0415  # an extra, for those who have such files
     except ImportError:

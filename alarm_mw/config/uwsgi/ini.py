@@ -1,8 +1,7 @@
-"""uWSGI's ini files, as uWSGI reads them: no relative of `configparser`.
+"""uWSGI's ini files, as uWSGI reads them: unlike `configparser`.
 
-Keys repeat, only the section asked for counts (it may be there several times), ``;`` and ``#`` begin a comment
-at the start of a line only, and a key may stand without ``=``. After uWSGI 2.0's ``core/ini.c`` and
-``core/config.c``.
+Keys can repeat, only the requested section is read (it can occur several times), ``;`` and ``#`` begin a comment only
+at the start of a line, and a key can have no ``=``. After uWSGI 2.0's ``core/ini.c`` and ``core/config.c``.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ STRUCTURE = logic.ENDS | _INCLUDES | _PLACEHOLDERS | {"inherit", "else"}
 def read_ini(file: str, environ: Mapping[str, str], report: Report) -> list[Entry]:
     """Return the entries of an ini file, in order, with what it includes and all references replaced.
 
-    `file` may end in ``:section``. What is wrong goes to `report`, and the rest is read all the same.
+    `file` may end in ``:section``. Mistakes go to `report`, and the rest is still read.
     """
     reader = _Reader(environ, report, host_table())
     name, section = split_section(file)
@@ -58,12 +57,12 @@ def parse(lines: Iterable[MagicLine], file: str, section: str) -> Iterator[Entry
             yield Entry(key.rstrip(_BLANKS), value.strip(_BLANKS), Where(file, line.number), line.source)
 
 
-#: How many files may be open, one included by the other.
+#: Maximum depth of includes.
 _MAX_DEPTH = 50
 
 
 class _Reader(msgspec.Struct):
-    """Reads files one into another. Raises `TooMuchError`."""
+    """Reads a file with its includes. Raises `TooMuchError`."""
 
     environ: Mapping[str, str]
     report: Report
@@ -94,7 +93,7 @@ class _Reader(msgspec.Struct):
             self.open = self.open[:-1]
 
     def finish(self) -> None:
-        """Add what was inherited, which comes after all else, and tell of a block without an end."""
+        """Add inherited entries, which come last, and warn about a block without an end."""
         if self.block is not None:
             self.report.warn(self.block.where, f"{self.block.key}: the block has no end, so it goes on to the last key")
             self.block = None
@@ -103,7 +102,7 @@ class _Reader(msgspec.Struct):
             self._include(entry)
 
     def _magic(self, text: str, file: str, section: str) -> list[MagicLine]:
-        """Return the lines of a file with their variables replaced, and tell of what is no variable."""
+        """Return the lines of a file with their variables replaced, and warn about unknown ones."""
         table = file_table(file, "" if section == SECTION else section, self.table)
         self.table = {**self.table, **{name: value for name, value in table.items() if name.isupper()}}
         grown = sum(text.count(f"%{letter}") * len(value) for letter, value in table.items())
@@ -112,7 +111,7 @@ class _Reader(msgspec.Struct):
         for line in lines:
             if line.removed and line.text.strip(_BLANKS)[:1] not in ("", *_COMMENT):
                 gone = ", ".join(repr(name) for name in line.removed)
-                advice = "is no magic variable, so uWSGI takes it away; write %% for a percent sign"
+                advice = "is no magic variable, so uWSGI removes it; write %% for a percent sign"
                 self.report.warn(Where(file, line.number), f"{gone} {advice}")
         return lines
 
@@ -151,7 +150,7 @@ class _Reader(msgspec.Struct):
             self._run(entry)
 
     def _repeat(self, block: Entry, entry: Entry) -> None:
-        """Add a key as often as the block around it says."""
+        """Add a key as many times as its block repeats it."""
         self.is_repeating = True
         try:
             for turn in logic.turns(block, logic.Facts(self.environ, self.entries)):

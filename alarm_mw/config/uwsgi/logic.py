@@ -1,6 +1,6 @@
 """uWSGI's blocks ``for = …``/``endfor`` and ``if-… = …``/``endif``.
 
-A block is applied to each key inside it by itself, and a condition is asked again for every key.
+A block is applied to each key inside it separately, and a condition is evaluated again for every key.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ENDS = frozenset({"end", "endfor", "endif", "end-if", "end-for"})
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a condition may ask."""
+    """The facts that conditions can test."""
 
     environ: Mapping[str, str]
     #: The keys read so far.
@@ -29,14 +29,14 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class LogicError(Exception):
-    """A block cannot be worked out; the text says why."""
+    """A block cannot be evaluated; the text says why."""
 
 
 def turns(block: Entry, facts: Facts) -> Iterable[str | None]:
-    """Return one value of ``%(_)`` for each time that the block repeats a key: none where its condition fails.
+    """Return the values of ``%(_)``, one for each repetition of a key: none if the condition fails.
 
-    None in the place of a value leaves ``%(_)`` as it is written. Reads files and directories. Raises `LogicError` for
-    what cannot be worked out.
+    A value of None leaves ``%(_)`` unchanged. Reads files and directories. Raises `LogicError` if the block cannot be
+    evaluated.
     """
     option = block.option
     if option in _LOOPS:
@@ -49,12 +49,12 @@ def turns(block: Entry, facts: Facts) -> Iterable[str | None]:
 
 
 def is_block(option: str) -> bool:
-    """Tell whether the key begins a block."""
+    """Return whether the key begins a block."""
     return option in _LOOPS or option.replace("if-not-", "if-", 1) in _CONDITIONS
 
 
 def _for_glob(value: str) -> list[str]:
-    # uWSGI gives the names as the pattern has them. One more than there may be shows that there are too many.
+    # uWSGI returns names in the form of the pattern. One more than the limit shows that there are too many.
     found = sorted(itertools.islice(glob.iglob(value), MAX_KEYS + 1))  # noqa: PTH207
     return [name + "/" if os.path.isdir(name) and not name.endswith("/") else name for name in found] or [value]
 
@@ -81,7 +81,7 @@ _LOOPS: Mapping[str, Callable[[str], Iterable[str]]] = {
 
 
 def _given(value: str, found: Callable[[str], str | None]) -> str | None:
-    """Return what was found for ``name`` or, for ``name=wanted``, only if it is what is wanted."""
+    """Return the value of ``name`` or, for ``name=wanted``, only if it is the wanted one."""
     name, equals, wanted = value.partition("=")
     actual = found(name)
     return None if equals and actual != wanted else actual
@@ -111,7 +111,7 @@ _CONDITIONS: Mapping[str, Callable[[str, Facts], str | None]] = {
     "if-directory": _exists(os.path.isdir),
     "if-hostname": lambda value, _: value if value == socket.gethostname() else None,
     "if-hostname-match": _hostname_match,
-    # A configuration is read anew at each reload, so none is one in uWSGI's sense.
+    # Each reload reads the configuration from the start, so none is a reload in uWSGI's sense.
     "if-reload": lambda _value, _facts: None,
     # What uWSGI loads as plugins is always there.
     "if-plugin": lambda value, _: value,

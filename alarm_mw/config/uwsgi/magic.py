@@ -1,7 +1,7 @@
 """uWSGI's magic variables: ``%d``, ``%n``, … anywhere in the text of a configuration file.
 
-They are replaced in the text as a whole, before it is cut into lines; a ``%`` before any other character goes
-away together with it (``%%`` is one percent sign, ``%(`` stays for the placeholders).
+They are replaced in the whole text before it is split into lines. A ``%`` before any other character is removed
+together with it (``%%`` is one percent sign, ``%(`` stays for placeholders).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Table = Mapping[str, str]
 
 #: The release of uWSGI whose configuration language is read here, for ``%V``.
 UWSGI_VERSION = "2.0.31"
-#: The letters that tell of the file being read; the upper-case ones tell of the file that included it.
+#: The letters for the file that is being read; in upper case, for the file that included it.
 _FILE_LETTERS = "odspcenxij"
 _HASH_START = 5381
 _DIRECTORIES = 10
@@ -32,9 +32,9 @@ class MagicLine(msgspec.Struct, frozen=True):
 
     number: int
     text: str
-    #: The line as it stands in the file.
+    #: The line as written in the file.
     source: str
-    #: What was removed since it names no variable: ``%Z``; with nothing behind ``%``, the end of the line.
+    #: What was removed because it names no variable: ``%Z``; a ``%`` at the end also removes the line end.
     removed: tuple[str, ...] = ()
 
 
@@ -61,7 +61,7 @@ def host_table() -> dict[str, str]:
 
 
 def _working_directory() -> str:
-    """Return the working directory; nothing where it is gone, as the release that a server was started from."""
+    """Return the working directory; empty if it was deleted, like an old release of the application."""
     try:
         return str(Path.cwd())
     except FileNotFoundError:
@@ -119,7 +119,7 @@ def _hash(full: str) -> str:
 def magic_lines(text: str, table: Table) -> Iterator[MagicLine]:
     """Yield the lines of `text` with their variables replaced.
 
-    A single ``%`` at the end of a line takes the newline away, so the next line joins: uWSGI does that too.
+    A single ``%`` at the end of a line removes the newline, so the next line is joined, as in uWSGI.
     """
     start, done, removed = 1, "", []
     sources = text.split("\n")

@@ -50,9 +50,9 @@ MONITORS = {
 }
 _RULES = frozenset({"log-alarm", "not-log-alarm"})
 _NUMBERS = {"alarm-freq": "alarm_freq", "alarm-msg-size": "alarm_msg_size"}
-#: They ask for what is always so here, or for what `alarm-mw plugins` shows.
+#: They have no effect here, or `alarm-mw plugins` replaces them.
 _NEEDLESS = frozenset({"alarm-cheap", "alarm-list"})
-#: They only say who handles the log, and where it goes.
+#: They only configure who handles the log, and where it goes.
 _LOGGING = frozenset(
     {
         *("log-master", "log-master-bufsize", "log-master-stream", "log-master-req-stream", "threaded-logger"),
@@ -63,11 +63,11 @@ _LOGGING = frozenset(
     }
 )
 SOCKET_TIMEOUT = "socket-timeout"
-#: What is accepted without a word.
+#: Options that are ignored without a warning.
 _SILENT = frozenset({*_NEEDLESS, *_LOGGING, *STRUCTURE, *PROCESS_OPTIONS, SOCKET_TIMEOUT})
-#: Seconds beyond a request's own time limit that an attempt at delivery may take.
+#: Seconds by which the time limit of an attempt exceeds that of its request.
 _LEEWAY = 5.0
-#: What a misspelt key may have meant; short names would be suggested for whatever key.
+#: The options that are suggested for a misspelled key; short names would be suggested for any key.
 _ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *MONITORS, *_NEEDLESS, *ALIASES}
 
 
@@ -81,7 +81,7 @@ def read_options(
     socket_timeout: float | None = None,
     folder: str = "",
 ) -> Part:
-    """Return what the entries say of alarms; the other keys of each file become one warning.
+    """Return what the entries configure; the unrelated keys of each file become one warning.
 
     `is_strict`: a rule may name no unknown alarm. `socket_timeout`: uWSGI's option of that name, in seconds.
     `folder`: where mules run.
@@ -126,10 +126,10 @@ def _number(entry: Entry, name: str, report: Report) -> dict[str, float]:
 
 
 def _alarm(entry: Entry, find_action: FindAction, report: Report, socket_timeout: float | None) -> list[Declared]:
-    """Read ``NAME PLUGIN:ARGS``. What may hold a password is never quoted, and that is all behind a ``:`` or ``;``."""
+    """Read ``NAME PLUGIN:ARGS``. Text after a ``:`` or ``;`` may contain a password and is never quoted."""
     name, blank, action = entry.value.partition(" ")
     if not blank or not name:
-        report.wrong(entry.where, f"{entry.key}: expected NAME PLUGIN:ARGS, with a blank after the name")
+        report.wrong(entry.where, f"{entry.key}: expected NAME PLUGIN:ARGS, with a space after the name")
         return []
     shown = re.split("[:;]", name)[0]
     try:
@@ -146,7 +146,7 @@ def _alarm(entry: Entry, find_action: FindAction, report: Report, socket_timeout
 def _as_in_uwsgi(alarm: Alarm, action: str, socket_timeout: float | None) -> Alarm:
     """Return the alarm with the time limits that it has in uWSGI.
 
-    A command has none, a request that of `socket_timeout` or its own; it may take longer than an attempt otherwise.
+    A command has none; a request has its own or `socket_timeout`, and an attempt takes at least as long.
     """
     options = alarm.options
     if options.is_unlimited_in_uwsgi:
@@ -167,7 +167,7 @@ def _rule(entry: Entry, option: str, syntax: Syntax, report: Report, *, is_stric
     """Read ``NAME[,NAME…] REGEXP``."""
     names, blank, pattern = entry.value.partition(" ")
     if not blank:
-        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] REGEXP, with a blank before the regexp")
+        report.wrong(entry.where, f"{entry.key}: expected NAME[,NAME…] REGEXP, with a space before the regexp")
         return []
     alarms, excludes = comma_list(names), option == "not-log-alarm"
     if not alarms and not excludes:
@@ -178,7 +178,7 @@ def _rule(entry: Entry, option: str, syntax: Syntax, report: Report, *, is_stric
 
 
 def _place(entry: Entry, pattern: str) -> Where:
-    """Return where the pattern begins; the column is unknown where the line was made up of other text."""
+    """Return where the pattern begins; the column is unknown if the line contained references."""
     line = entry.source.rstrip(" \t\r")
     stands = bool(pattern) and line.endswith(" " + pattern)
     return Where(entry.where.file, entry.where.line, len(line) - len(pattern) + 1 if stands else 0)

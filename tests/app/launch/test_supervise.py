@@ -1,4 +1,4 @@
-"""A program that starts itself anew under the supervisor."""
+"""A program that restarts itself under the supervisor."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def run(folder: Path, *arguments: str, typed: str | None = None, **environ: str)
     )
 
 
-def test_a_program_runs_anew_under_the_supervisor(folder: Path) -> None:
+def test_a_program_restarts_under_the_supervisor(folder: Path) -> None:
     """With its own arguments and Python's; the pid is now the supervisor's, the exit status the program's."""
     (folder / "server.py").write_text(PROGRAM.format(arguments=""))
     result = run(folder, "-X", "dev", "server.py", "-b", "a b")
@@ -150,7 +150,7 @@ if __name__ == "__main__":
 
 
 def test_a_worker_stays_what_it_is(folder: Path) -> None:
-    """In forked processes, in those of `multiprocessing` and in uWSGI nothing is started anew."""
+    """In forked processes, in those of `multiprocessing` and in uWSGI nothing is restarted."""
     (folder / "server.py").write_text(CHILDREN)
     result = run(folder, "server.py")
     assert (result.returncode, result.stderr) == (0, "")

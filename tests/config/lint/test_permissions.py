@@ -134,8 +134,8 @@ def test_secrets_that_others_may_read_bring_a_warning(name: str, text: str, tmp_
     config = written(tmp_path / name, text)
     (warning,) = warnings_of(config)
     assert warning == (
-        f"{config}: others may read this file, and it holds secrets: chmod go-rwx {config}, "
-        f"or name them as {'$(VARIABLE) or @(/path)' if name.endswith('.ini') else '${VARIABLE} or ${file:/path}'}"
+        f"{config}: others may read this file, and it contains secrets: chmod go-rwx {config}, "
+        f"or write them as {'$(VARIABLE) or @(/path)' if name.endswith('.ini') else '${VARIABLE} or ${file:/path}'}"
     )
     config.chmod(0o640)
     assert len(warnings_of(config)) == 1

@@ -120,8 +120,8 @@ a.toml:21: rule 3: request: headers: 'no name' is no name of a header
 a.toml:22: rule 3: request: headers: x-y: the regexp '^(a+)+$' cannot be used: its repeats could take too long, and hold up the application
 a.toml:25: rule 4: request: status: expected int | str | array, got bool
 a.toml:25: rule 4: request: request_larger_than: expected int >= 0
-a.toml:28: rule 5: request: 'exception' beside 'access_log': an access log does not tell it
-a.toml:28: rule 5: request: 'headers' beside 'access_log': an access log does not tell it
+a.toml:28: rule 5: request: 'exception' beside 'access_log': an access log does not contain it
+a.toml:28: rule 5: request: 'headers' beside 'access_log': an access log does not contain it
 a.toml:31: rule 6: request: no condition: it would fire for every request
 a.toml:34: rule 7: request: 'status' beside 'unfinished_after': it is not known before the request's end
 a.toml:35: rule 8: no regexp, expected 'pattern' or 'exclude', or 'request'
@@ -129,7 +129,7 @@ a.toml:35: rule 8: no regexp, expected 'pattern' or 'exclude', or 'request'
 
 
 def test_all_mistakes_are_told(examined: Examine) -> None:
-    """Every mistake is told at once, with its line, what is wrong, and what was expected."""
+    """Every mistake is reported at once, with its line, what is wrong, and what was expected."""
     found = [str(problem) for problem in examined(toml=BAD).problems]
     assert found == BAD_PROBLEMS.splitlines()
 

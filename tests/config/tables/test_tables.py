@@ -22,7 +22,7 @@ from alarm_mw.testing.recorder import RecordingAction
 
 @pytest.mark.parametrize(("value", "names"), [('"a"', ("a",)), ('["b", "a"]', ("b", "a")), ("[]", ())])
 def test_a_name_or_names(tmp_path: Path, value: str, names: tuple[str, ...]) -> None:
-    """Whoever is to be told is named once or in an array; nobody need be."""
+    """One name, or an array of names, which may be empty."""
     file = tmp_path / "a.toml"
     file.write_text(f'own_alarms = {value}\n[alarms]\na = "log:"\nb = "log:"\n')
     assert load(Sources((str(file),)), {}).own_alarms == names
@@ -195,7 +195,7 @@ def test_mistakes_in_fallbacks_are_reported(file: Path, lines: list[str], compla
 
 
 def test_a_variable_that_is_not_set_is_told_once(file: Path) -> None:
-    """A number of seconds that cannot be had is the one mistake."""
+    """An invalid number of seconds is the one mistake."""
     (complaint,) = complaints(file, table("a", 'fallback = "b"', 'fallback_after = "${MISSING}"'), table("b"))
     assert "MISSING" in complaint
 

@@ -144,7 +144,7 @@ a.toml:1: unknown key 'alarm-freq' (did you mean 'alarm_freq'?)
 a.toml:2: alarm_msg_size: expected a whole number of bytes, 1 to 1073741824, got 'big'
 a.toml:3: unknown key 'rule' (did you mean 'rules'?)
 a.toml:5: alarm 'number': expected a table or a string such as 'cmd:…', got an integer
-a.toml:6: alarm 'two words': a name is text without blanks and commas
+a.toml:6: alarm 'two words': a name is text without spaces and commas
 a.toml:7: alarm 'text': expected PLUGIN:ARGS, but there is no colon after the plugin's name
 a.toml:8: alarm 'nothing': expected a plugin's name as 'action'
 a.toml:9: alarm 'odd': expected a plugin's name as 'action', got an integer
@@ -180,7 +180,7 @@ a.toml:44: rule 6: the rule names no alarm, expected alarms = ["…"]
 
 
 def test_all_mistakes_are_told(examined: Examine) -> None:
-    """Every mistake is told at once, with its line, what is wrong, and what was expected."""
+    """Every mistake is reported at once, with its line, what is wrong, and what was expected."""
     # `TRACE` is uvicorn's, where another test has loaded it.
     problems = [str(problem).replace("NOTSET, TRACE ", "NOTSET ") for problem in examined(toml=BAD).problems]
     found = [re.sub(r"(at its character \d+): .+", r"\1", problem) for problem in problems]
@@ -211,7 +211,7 @@ def test_values_that_do_not_go_together(examined: Examine) -> None:
     ],
 )
 def test_what_is_no_configuration(examined: Examine, toml: str, text: str) -> None:
-    """A file that is no TOML, or no configuration, is told of with the place where it goes wrong."""
+    """A file that is no TOML, or no configuration, is reported with the place where it goes wrong."""
     assert str(examined(toml=toml).problems[0]).startswith(text)
 
 
@@ -252,17 +252,17 @@ def test_variables_of_the_environment(examined: Examine, value: str, expected: s
     ],
 )
 def test_unset_variable_is_one_problem(examined: Examine, toml: str, name: str) -> None:
-    """A variable that is not set is told of once, without what follows from it."""
+    """A variable that is not set is reported once, without what follows from it."""
     problems = examined(toml=toml).problems
     assert [problem.text for problem in problems] == [f"{name}: the environment variable NO is not set"]
 
 
 @pytest.mark.parametrize("value", ["${1}", "${A", "${}", "${A:default}"])
 def test_what_is_no_variable(examined: Examine, value: str) -> None:
-    """A ${ that begins no variable is told of, with the way to write it for itself."""
+    """A ${ that begins no variable is reported, with the way to write it for itself."""
     problems = examined(toml=f"alarms.a = '{value}'", environ={"A": "x"}).problems
     assert [problem.text for problem in problems] == [
-        "alarm 'a': '${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for itself"
+        "alarm 'a': '${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for a literal one"
     ]
 
 
@@ -436,7 +436,7 @@ def test_an_unknown_syntax_is_told(examined: Examine, value: str, problem: str) 
     ("first", "again"), [("alarms.a", "alarms.a"), ("alarms . 'a'", "alarms.a"), ('"alarms"."x.y]"', "alarms.'x.y]'")]
 )
 def test_a_table_that_is_given_twice_names_both_places(examined: Examine, first: str, again: str) -> None:
-    """Whoever has copied a table sees where the other one stands."""
+    """A copied table is reported with the place of the other one."""
     toml = f"# [alarms.a]\n[{first}]  # one\naction = 'log'\n[alarms.b]\naction = 'log'\n [{again}]\naction = 'log'\n"
     (problem,) = examined(toml=toml).problems
     assert problem.where.line == 6

@@ -85,7 +85,7 @@ def test_an_ini_file_may_include_them() -> None:
         (
             "a.xml",
             "<uwsgi><alarm>a log:</alarm></uwsgi>",
-            "a.xml: this is XML, which is not read here; write it as",
+            "a.xml: this is XML, which is not supported; write it as",
         ),
         ("a.conf", "  <uwsgi/>", "a.conf: this is XML"),
         ("a.conf", '{"uwsgi": 1', "a.conf:1: this is no JSON: "),

@@ -133,7 +133,7 @@ def test_what_cannot_be_read_is_told(line: str, text: str) -> None:
 
 
 def test_other_formats_are_not_included() -> None:
-    """An XML file that is included is told of, not read."""
+    """An XML file that is included is reported, not read."""
     report = Report()
     assert read("[uwsgi]\ninclude = b.xml\na = 1\n", report) == [("a", "1")]
     assert [str(warning) for warning in report.warnings] == [
@@ -193,7 +193,7 @@ def test_blocks(block: str, expected: list[str]) -> None:
 
 
 def test_else_is_none_of_uwsgi_2() -> None:
-    """In uWSGI 2.0 else is a key like any other, so both halves belong to the block: that is told of."""
+    """In uWSGI 2.0 else is a key like any other, so both halves belong to the block: that is reported."""
     report = Report()
     assert read("[uwsgi]\nif-env = YES\na = 1\nelse =\nb = 2\nendif =\n", report, YES="1") == [("a", "1"), ("b", "2")]
     assert [str(warning) for warning in report.warnings] == [
@@ -202,7 +202,7 @@ def test_else_is_none_of_uwsgi_2() -> None:
 
 
 def test_block_without_end_is_told() -> None:
-    """A forgotten endif swallows the rest of the file, so it is told of, with the line where the block begins."""
+    """A forgotten endif swallows the rest of the file, so it is reported, with the line where the block begins."""
     report = Report()
     assert read("[uwsgi]\nif-env = NO\na = 1\n", report) == []
     assert [str(warning) for warning in report.warnings] == [

@@ -37,7 +37,7 @@ alarm-msg-size = 0
 
 
 def test_every_mistake_is_told(examined: Examine) -> None:
-    """All mistakes of an ini file are told at once, each with its line."""
+    """All mistakes of an ini file are reported at once, each with its line."""
     problems = examined(ini=MISTAKES).problems
     lines = [problem.where.line for problem in problems]
     assert lines == [4, 5, 6, 7, 7, 8, 9, 10, 11, 12, 13, 14]
@@ -128,14 +128,14 @@ def test_aliases_lead_to_options() -> None:
     ],
 )
 def test_no_password_is_shown(examined: Examine, value: str) -> None:
-    """A misspelt alarm is told of without the password that may be in it."""
+    """A misspelt alarm is reported without the password that may be in it."""
     problems = examined(ini=f"[uwsgi]\nalarm = {value}\n").problems
     assert problems
     assert "hunter2" not in "\n".join(map(str, problems))
 
 
 def test_unset_variable_is_warned_of(examined: Examine) -> None:
-    """A password that should have come from the environment and did not is told of before the first alarm."""
+    """A password that should have come from the environment and did not is reported before the first alarm."""
     found = examined(ini="[uwsgi]\nalarm = a note:$(NO_SUCH) $(1) $(date +%%s)\n")
     assert [str(warning) for warning in found.warnings] == [
         "a.ini:2: alarm 'a': the environment variable NO_SUCH is not set, so $(…) stays"

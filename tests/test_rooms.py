@@ -8,9 +8,9 @@ from types import ModuleType
 
 import pytest
 
-#: No change may make a way longer. The goal is 30 functions in 16 modules, and 15 functions.
-FUNCTIONS_OF_A_PRINT, MODULES_OF_A_PRINT = 39, 17
-FUNCTIONS_OF_A_LOG_CALL = 16
+#: No change may make a way longer. The goal for a printed line is 30 functions.
+FUNCTIONS_OF_A_PRINT, MODULES_OF_A_PRINT = 31, 16
+FUNCTIONS_OF_A_LOG_CALL = 15
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from alarm_mw.model.errors import PatternError, RuleTimeout
 from alarm_mw.model.types import Rule, Syntax
 from alarm_mw.patterns.access_log import pattern_for
 from alarm_mw.patterns.literals import Literals, required_literals
-from alarm_mw.patterns.safety import longest
+from alarm_mw.patterns.safety import MOST_PARTS, longest, parts
 from alarm_mw.patterns.syntax import pcre, python
 from alarm_mw.patterns.syntax.render import render
 from alarm_mw.patterns.tree import NATIVE, walk
@@ -50,12 +50,19 @@ class BoundedPattern:
         self._rule = rule
         if rule.syntax is Syntax.PCRE:
             self._tree = pcre.parse(rule.pattern)
+            self._limit_size()
             if python.is_doubtful(rule.pattern):
                 self._compile()
         else:
             self._tree, compiled = python.read(rule.pattern)
+            self._limit_size()
             if compiled is not None:
                 self._text_pattern = compiled
+
+    def _limit_size(self) -> None:
+        size = parts(self._tree.root)
+        if size > MOST_PARTS:
+            raise PatternError(f"its repeats amount to {size:,} parts, more than {MOST_PARTS:,}: use smaller counts")
 
     def literals(self) -> Literals | None:
         """Return the literals that every matching line contains; None for a rule whose records name it themselves."""

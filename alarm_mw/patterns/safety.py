@@ -32,6 +32,7 @@ from alarm_mw.patterns.tree import (
     Repeat,
     Sequence,
     Tree,
+    children,
 )
 
 #: About as many steps as `re` makes in a twentieth of a second.
@@ -46,6 +47,17 @@ _MANY = 64
 _UNROLLED = 8
 #: Beyond that nothing needs to be told apart.
 _HOPELESS = 9
+
+
+#: How many parts a pattern may have, with each repeat written out as often as it occurs at least. The `regex` package
+#: writes them out: so many take 30 MB and a tenth of a second, however short the pattern is.
+MOST_PARTS = 100_000
+
+
+def parts(node: Node) -> int:
+    """Return how many parts a pattern has, with each repeat written out as often as it occurs at least."""
+    size = 1 + sum(map(parts, children(node)))
+    return size * max(node.least, 1) if isinstance(node, Repeat) else size
 
 
 class _Rest(msgspec.Struct, frozen=True):

@@ -124,6 +124,25 @@ def test_what_may_explode_is_never_given_to_re(pattern: str) -> None:
     assert longest(python_syntax.parse(pattern)) == 0
 
 
+@pytest.mark.parametrize("syntax", Syntax)
+@pytest.mark.parametrize(
+    "pattern", [r"(?:a{65535}){65535}", r"((((a{99}){99}){99}){99}){99}", r"(?:(?=b)[ab]{999}x?){999,}"]
+)
+def test_a_pattern_that_would_take_the_memory_is_refused(syntax: Syntax, pattern: str) -> None:
+    """Repeats of repeats that amount to millions of parts are an error that says how many."""
+    with pytest.raises(
+        PatternError, match=r"its repeats amount to [\d,]+ parts, more than 100,000: use smaller counts"
+    ):
+        compile_rule(Rule(pattern, ("alarm",), syntax))
+
+
+@pytest.mark.parametrize("syntax", Syntax)
+@pytest.mark.parametrize("pattern", [r"a{40000}", r"(?:a{0,60000}b){0,60000}c", r"(?:ab{1,60000}){999}"])
+def test_large_counts_are_no_reason_to_refuse_a_pattern(syntax: Syntax, pattern: str) -> None:
+    """Only what occurs at least takes memory, and that may be a lot."""
+    assert not compile_rule(Rule(pattern, ("alarm",), syntax)).search(b"x")
+
+
 # Property: `regex` with the meaning spelled out gives the answer of `re`
 
 ATOMS = [

@@ -69,7 +69,7 @@ FALLBACK_AFTER = 60.0
 
 
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How an alarm is told of incidents: the table ``notify`` of an alarm."""
+    """How incidents notify an alarm: the table ``notify`` of an alarm."""
 
     send_resolved: Annotated[bool, msgspec.Meta(description="tell it when an incident is over")] = True
     repeat_interval: Annotated[

@@ -119,7 +119,7 @@ def test_a_program_that_cannot_be_read_twice_is_refused(folder: Path, arguments:
     assert "Traceback" not in result.stderr
 
 
-def test_a_test_run_is_not_started_anew(folder: Path) -> None:
+def test_a_test_run_is_not_restarted(folder: Path) -> None:
     """A main program that is called by a test runs in the test's process, without alarms."""
     (folder / "server.py").write_text("import alarm_mw\n\ndef main():\n    alarm_mw.supervise('missing.toml')\n")
     (folder / "test_server.py").write_text("import server\n\ndef test_main():\n    server.main()\n")

@@ -59,7 +59,7 @@ escalation = "ops"
 
 
 def test_an_alarm_says_how_it_is_told(tmp_path: Path) -> None:
-    """Its table `notify` sets the interval of reminders, and whether it is told of ends."""
+    """Its table `notify` sets the interval of reminders, and whether it is notified about ends."""
     toml = '[alarms.a]\naction = "log"\n[alarms.a.notify]\nsend_resolved = false\nrepeat_interval = "4h"\n'
     (alarm,) = read(tmp_path, toml).settings.alarms
     assert (alarm.notify.send_resolved, alarm.notify.seconds) == (False, 14_400.0)

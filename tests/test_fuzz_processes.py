@@ -30,7 +30,7 @@ from alarm_mw.model.types import RequestConditions, Rule
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.record_prefilter import RecordRules, record_rules
 from alarm_mw.supervisor.carriers.carrier import PATIENCE, Carrier
-from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.master_pool import MasterPool
 from alarm_mw.supervisor.carriers.start import CarrierStart
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
@@ -48,13 +48,13 @@ names = st.text(max_size=30) | st.sampled_from(['"', "\\", "\n", "\\n", "{}", 'a
 
 
 @pytest.fixture(scope="module")
-def carriers() -> Iterator[tuple[Carriers, socket.socket]]:
+def carriers() -> Iterator[tuple[MasterPool, socket.socket]]:
     """Give what listens to a master, and the master's end."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     plan = Plan(["true"], ["true"], "/nowhere", "run")
     descriptor = plan.write()
     inherited = Inherited(frozenset(), ignores_children=False)
-    made = Carriers(CarrierStart(plan, descriptor, ours, inherited, patience=PATIENCE), [])
+    made = MasterPool(CarrierStart(plan, descriptor, ours, inherited, patience=PATIENCE), [])
     made.current = Carrier(os.getpid(), ours)
     with ours, theirs:
         yield made, theirs
@@ -65,7 +65,7 @@ def carriers() -> Iterator[tuple[Carriers, socket.socket]]:
 @example(b"unjudged stdout x")
 @example(b"unjudged")
 @example(b"keep token")
-def test_no_word_of_a_master_ends_the_supervisor(carriers: tuple[Carriers, socket.socket], message: bytes) -> None:
+def test_no_word_of_a_master_ends_the_supervisor(carriers: tuple[MasterPool, socket.socket], message: bytes) -> None:
     """It is obeyed, or passed over: the server's output and its end depend on the supervisor."""
     made, theirs = carriers
     if message:

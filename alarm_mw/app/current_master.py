@@ -154,7 +154,7 @@ def decline() -> None:
     process = this
     with process.starting:
         if process.client is None:
-            process.client = Nowhere(has_told=True)
+            process.client = Nowhere(has_logged=True)
 
 
 def shutdown(timeout: float = EXIT_TIMEOUT) -> bool:

@@ -127,7 +127,7 @@ class Monitors:
             except Exception as error:  # noqa: BLE001  # a monitor is anybody's code, and the others must not notice
                 if self._runtime.loop.time() - began > pause:
                     pause = self._pause
-                _tell(watch, error, pause)
+                _log_error(watch, error, pause)
             else:
                 return
             await asyncio.sleep(pause)
@@ -152,7 +152,7 @@ def _facts(watch: Watch) -> Watch:
     return structs.replace(watch, where=NOWHERE)
 
 
-def _tell(watch: Watch, error: Exception, pause: float) -> None:
+def _log_error(watch: Watch, error: Exception, pause: float) -> None:
     is_expected = isinstance(error, OSError | EOFError | AlarmError)
     text = "%s: the monitor %s failed and is run again in %g s: %s"
     log.warning(text, watch.where, watch.monitor, pause, error, exc_info=None if is_expected else error)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import NoReturn
 
 from alarm_mw.supervisor.carriers.carrier import patience_of
-from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.master_pool import MasterPool
 from alarm_mw.supervisor.carriers.start import CarrierStart
 from alarm_mw.supervisor.notify import NotifySocket
 from alarm_mw.supervisor.process import children, end_as
@@ -32,10 +32,10 @@ class Supervisor:
     """The parent of a running server and of whatever carries its output."""
 
     def __init__(
-        self, server: int, carriers: Carriers, shutdown_timeout: float, notify: NotifySocket | None = None
+        self, server: int, masters: MasterPool, shutdown_timeout: float, notify: NotifySocket | None = None
     ) -> None:
         self._server = server
-        self._carriers = carriers
+        self._masters = masters
         self._shutdown_timeout = shutdown_timeout
         self._notify = notify
         self.signals = signal_fd()
@@ -50,8 +50,8 @@ class Supervisor:
 
     def run(self) -> int:
         """Return how the server ended, as `subprocess` tells it, when its last output was handed on."""
-        self._carriers.announce(f"server {self._server}")
-        self._carriers.start_master()
+        self._masters.announce(f"server {self._server}")
+        self._masters.start_master()
         self._reap()  # where this process had other threads, one of them may have received the signal of a death
         while not self.is_over(time.monotonic()):
             self._turn()
@@ -60,12 +60,12 @@ class Supervisor:
         return self._returncode
 
     def _finish(self) -> None:
-        self._carriers.finish()
+        self._masters.finish()
         self._limit = time.monotonic() + self._shutdown_timeout + GRACE
-        while self._carriers.current is not None:
+        while self._masters.current is not None:
             if self._limit is not None and time.monotonic() >= self._limit:
                 self._limit = time.monotonic() + self._shutdown_timeout + GRACE
-                self._carriers.kill()
+                self._masters.kill()
             self._turn()
 
     def _turn(self) -> None:
@@ -74,15 +74,15 @@ class Supervisor:
             self.handle(arrived)
         if self._notify is not None:
             self._notify.pass_on()
-        self._carriers.listen()
-        self._carriers.look_at_time(time.monotonic())
+        self._masters.listen()
+        self._masters.look_at_time(time.monotonic())
 
     def _wait(self) -> None:
         waiting = select.poll()
         waiting.register(self.signals, select.POLLIN)
         if self._notify is not None:
             waiting.register(self._notify, select.POLLIN)
-        carrier = self._carriers.current
+        carrier = self._masters.current
         if carrier is not None and carrier.is_talking:
             waiting.register(carrier.control, select.POLLIN)
         waiting.poll(self._patience())
@@ -90,7 +90,7 @@ class Supervisor:
     def _patience(self) -> float | None:
         """Return the milliseconds until something has to be done without having been asked for."""
         now = time.monotonic()
-        waits = [max(0.0, at - now) for at in (self._carriers.due, self._limit) if at is not None]
+        waits = [max(0.0, at - now) for at in (self._masters.due, self._limit) if at is not None]
         if self._returncode is not None and not self._has_heirs:
             waits.append(_TICK)
         return min(waits) * 1000 if waits else None
@@ -103,14 +103,14 @@ class Supervisor:
         if arrived.number in ENDING:
             self._is_asked_to_end = True
         if arrived.number == signal.SIGHUP:
-            self._carriers.reload()
+            self._masters.reload()
         if self._is_news_to_server(arrived):
             self._forward(arrived.number)
         if arrived.number in STOPPING:
             stop_as(arrived.number)
 
     def _is_news_to_server(self, arrived: Arrived) -> bool:
-        terminals = [stream for stream in self._carriers.streams if stream.terminal]
+        terminals = [stream for stream in self._masters.streams if stream.terminal]
         if arrived.number == signal.SIGWINCH and terminals:
             for stream in terminals:
                 stream.copy_window_size()
@@ -124,7 +124,7 @@ class Supervisor:
 
     def heirs(self) -> set[int]:
         """Return what the server left behind: a gunicorn that took over, a daemon."""
-        carrier = self._carriers.current
+        carrier = self._masters.current
         return children() - ({carrier.pid} if carrier is not None else set())
 
     def _reap(self) -> None:
@@ -142,23 +142,23 @@ class Supervisor:
         self._has_heirs = bool(heirs)
         if heirs and self._server not in heirs:
             self._server = min(heirs)
-            self._carriers.announce(f"server {self._server}")
+            self._masters.announce(f"server {self._server}")
 
     def ended(self, pid: int, status: int) -> None:
         """Note that a child has ended, with the status that ``waitpid`` gives."""
-        carrier = self._carriers.current
+        carrier = self._masters.current
         returncode = os.waitstatus_to_exitcode(status)
         if carrier is not None and pid == carrier.pid:
-            self._carriers.ended(returncode)
+            self._masters.ended(returncode)
         elif pid == self._server and self._returncode is None:
             self._returncode = returncode
-            self._carriers.announce(f"exited {self._returncode}")
+            self._masters.announce(f"exited {self._returncode}")
 
     def is_over(self, now: float) -> bool:
         """Return whether the server has ended, and its output with it; `now` is ``time.monotonic()``."""
         if self._returncode is None:
             return False
-        if not self._carriers.streams:
+        if not self._masters.streams:
             return True
         if self._has_heirs or self._is_waiting_for_reader():
             self._drained_at = None
@@ -172,7 +172,7 @@ class Supervisor:
 
     def _is_waiting_for_reader(self) -> bool:
         """Return whether output waits for a slow reader of ours: it would wait in the pipe without us, too."""
-        return not self._is_asked_to_end and any(stream.is_unread() for stream in self._carriers.streams)
+        return not self._is_asked_to_end and any(stream.is_unread() for stream in self._masters.streams)
 
 
 def supervise(started_fd: int) -> NoReturn:
@@ -183,8 +183,8 @@ def supervise(started_fd: int) -> NoReturn:
     if started.notify is not None:
         notify = NotifySocket.of(os.environ, socket.socket(fileno=started.notify))
     start = CarrierStart(plan, plan_fd, records.listening, started.inherited, patience=patience_of(os.environ))
-    carriers = Carriers(start, [*started.streams])
-    returncode = Supervisor(started.server, carriers, plan.shutdown_timeout, notify).run()
+    masters = MasterPool(start, [*started.streams])
+    returncode = Supervisor(started.server, masters, plan.shutdown_timeout, notify).run()
     if notify is not None:
         notify.close()
     records.close()

@@ -186,8 +186,8 @@ class Client(Protocol):
 class Nowhere:
     """No master, and `init` was not called: says so once, and drops."""
 
-    def __init__(self, *, has_told: bool = False) -> None:
-        self._told = has_told
+    def __init__(self, *, has_logged: bool = False) -> None:
+        self._has_logged = has_logged
 
     def prefilter(self) -> None:
         """Let it come to `submit`, which tells."""
@@ -198,19 +198,19 @@ class Nowhere:
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:  # noqa: ARG002  # a Client's
         """Drop it."""
-        return self._tell()
+        return self._log_once()
 
     def change_metric(self, change: MetricChange) -> bool:  # noqa: ARG002  # a Client's
         """Drop it."""
-        return self._tell()
+        return self._log_once()
 
     def metrics(self) -> dict[str, int]:
         """Raise `NotRunningError`."""
         raise NotRunningError("metrics are counted by a master: `alarm-mw run --`, or alarm_mw.init()")
 
-    def _tell(self) -> bool:
-        if not self._told:
-            self._told = True
+    def _log_once(self) -> bool:
+        if not self._has_logged:
+            self._has_logged = True
             log.warning("alarms go nowhere: start the server with `alarm-mw run --`, or call alarm_mw.init()")
         return False
 

@@ -69,7 +69,7 @@ class SharedMemory:
         self.tally = Tally(self._memory)
         #: Whether a master has been given it.
         self.is_known = False
-        self._is_told = False
+        self._has_logged = False
 
     def has_spilled(self) -> bool:
         """Return whether records wait here, behind which the next ones have to wait as well."""
@@ -114,21 +114,21 @@ class SharedMemory:
         try:
             file = _sealed_file()
         except OSError as error:
-            self._tell(error)
+            self._log_once(error)
             return
         try:
             memory = _mapped(file)
         except OSError as error:
             os.close(file)
-            self._tell(error)
+            self._log_once(error)
             return
         self.tally.move(memory[:TALLY_SIZE], with_counts=not self.is_known)
         self._memory, self._words = memory, memory.cast("Q")
         self._file, self._identity = file, _identity(file)
 
-    def _tell(self, error: OSError) -> None:
-        if not self._is_told and error.errno not in (errno.EMFILE, errno.ENFILE):  # those may be free soon
-            self._is_told = True
+    def _log_once(self, error: OSError) -> None:
+        if not self._has_logged and error.errno not in (errno.EMFILE, errno.ENFILE):  # those may be free soon
+            self._has_logged = True
             log.warning("the master does not learn how much this process logs that no rule matches: %s", error)
 
 

@@ -148,14 +148,14 @@ class UnixTransport:
         except OSError as error:
             self._error = error.errno or errno.EIO
             if isinstance(error, PermissionError):
-                self._tell_denied()
+                self._log_denied()
             if error.errno not in (errno.EMFILE, errno.ENFILE):  # descriptors may be free at once
                 self._not_before = time.monotonic() + RECONNECT_PAUSE
             return
         self._shared.introduce(connection.socket)
         self._connection = connection
 
-    def _tell_denied(self) -> None:
+    def _log_denied(self) -> None:
         if not self._is_denied:
             self._is_denied = True
             text = "user %d may not reach %s: what this process logs raises no alarms; give another --state-dir"

@@ -23,7 +23,7 @@ from alarm_mw.master.streams.late import WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import carrier
-from alarm_mw.supervisor.carriers.carriers import TOO_MANY
+from alarm_mw.supervisor.carriers.master_pool import TOO_MANY
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import DRAIN
 from alarm_mw.transports import own_requests

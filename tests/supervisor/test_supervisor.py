@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alarm_mw.supervisor.carriers.carrier import PATIENCE
-from alarm_mw.supervisor.carriers.carriers import Carriers
+from alarm_mw.supervisor.carriers.master_pool import MasterPool
 from alarm_mw.supervisor.carriers.start import CarrierStart
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.signals import Inherited
@@ -50,7 +50,7 @@ class Ended:
         stream = Stream("stdout", self.source, sink, state, terminal=False)
         plan = Plan(command=[], master_argv=[], socket="", run_id="")
         inherited = Inherited(frozenset(), ignores_children=False)
-        self.carriers = Carriers(CarrierStart(plan, -1, self.listening, inherited, patience=PATIENCE), [stream])
+        self.carriers = MasterPool(CarrierStart(plan, -1, self.listening, inherited, patience=PATIENCE), [stream])
         self.supervisor = Childless(NO_SUCH_PID, self.carriers, shutdown_timeout=0)
         self.supervisor.ended(NO_SUCH_PID, 0)
 

@@ -166,7 +166,7 @@ class StdioCapture:
     def dropped(self) -> int:
         """How many lines are missing in the copies because nobody read them in time."""
         if self._report is not None:
-            self._dropped = sum(self._told(number)[1] for number in range(len(self._streams)))
+            self._dropped = sum(self._reported(number)[1] for number in range(len(self._streams)))
         return self._dropped
 
     def start(self) -> None:
@@ -310,9 +310,9 @@ class StdioCapture:
 
     def _is_passed_on(self, number: int) -> bool:
         # In this order: the relay says that it is busy before it empties the source.
-        return not unread(self._streams[number].source) and not self._told(number)[0]
+        return not unread(self._streams[number].source) and not self._reported(number)[0]
 
-    def _told(self, number: int) -> tuple[bool, int]:
+    def _reported(self, number: int) -> tuple[bool, int]:
         assert self._report is not None
         busy, dropped = REPORT.unpack_from(self._report, number * REPORT.size)
         return busy, dropped

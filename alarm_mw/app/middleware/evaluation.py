@@ -110,7 +110,7 @@ class RequestRules:
 
     def judge(self, request: Request) -> None:
         """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
-        told = self._tell_configured(request) if self._decision else None
+        told = self._report_configured(request) if self._decision else None
         for rule in self._rules:
             # A rule for requests that have ended must not see one twice.
             if request.unfinished_after is None or isinstance(rule, Unfinished):
@@ -130,7 +130,7 @@ class RequestRules:
         except Exception as error:  # noqa: BLE001  # a rule is anybody's code, and the request must not notice
             self._report(rule, error)
 
-    def _tell_configured(self, request: Request) -> str | None:
+    def _report_configured(self, request: Request) -> str | None:
         """Give a request to the master for which conditions of the configuration hold; return the line that says so."""
         try:
             held = self._decision.held(request, request.header)

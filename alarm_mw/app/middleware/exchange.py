@@ -95,10 +95,10 @@ class Exchange(msgspec.Struct):
         if self.needs.last_lines:
             self.log = RequestLog(self.needs.last_lines)
         if self.needs.limits:
-            self.running = request_watchdog.Running(self.needs.limits, self._tell_unfinished)
+            self.running = request_watchdog.Running(self.needs.limits, self._report_unfinished)
             request_watchdog.add(self.running)
 
-    def _tell_unfinished(self, limit: float) -> None:
+    def _report_unfinished(self, limit: float) -> None:
         self.rules.judge(self.facts(perf_counter() - self.began, limit=limit))
 
     def count(self, size: int) -> None:

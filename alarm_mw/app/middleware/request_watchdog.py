@@ -1,7 +1,7 @@
 """Requests that do not end: a thread that tells of each while it is still running.
 
 The event loop or the worker that runs the request may be what hangs, and the server may kill it for that: only another
-thread of the same process can tell in time, wherever the master is. It is started by the first request that has a
+thread of the same process can report in time, wherever the master is. It is started by the first request that has a
 limit, and ends by itself when no request runs at the time it has waited for. A forked child begins without its
 parent's requests.
 """
@@ -21,21 +21,21 @@ Tell = Callable[[float], object]
 class Running:
     """A request under way, with the limits that it has not reached yet."""
 
-    __slots__ = ("_began", "_limits", "_tell", "due")
+    __slots__ = ("_began", "_limits", "_report", "due")
 
-    def __init__(self, limits: Sequence[float], tell: Tell) -> None:
+    def __init__(self, limits: Sequence[float], report: Tell) -> None:
         """Begin now; `limits` are in seconds, ascending, and at least one."""
         self._began = time.monotonic()
         self._limits = limits
-        self._tell = tell
+        self._report = report
         #: When the next limit has passed, on the clock of `time.monotonic`.
         self.due = self._began + limits[0]
 
-    def tell_due(self, now: float) -> bool:
+    def report_due(self, now: float) -> bool:
         """Tell of every limit that has passed; return whether there are others to come."""
         while self._limits and self.due <= now:
             limit, *self._limits = self._limits
-            self._tell(limit)
+            self._report(limit)
             self.due = self._began + self._limits[0] if self._limits else math.inf
         return bool(self._limits)
 
@@ -105,7 +105,7 @@ class Overdue:
         """Tell of what is due, and return when to look again; infinity where nothing is left."""
         looks_at = math.inf
         for running in tuple(self._running.values()):
-            if running.due <= now and not running.tell_due(now):
+            if running.due <= now and not running.report_due(now):
                 self.remove(running)
             looks_at = min(looks_at, running.due)
         return looks_at

@@ -33,9 +33,9 @@ def control_app(answers: Answers) -> Starlette:
     )
 
 
-def metrics_app(tell_metrics: Callable[[], bytes]) -> Starlette:
+def metrics_app(render_metrics: Callable[[], bytes]) -> Starlette:
     """Return what shows metrics, and nothing else."""
-    return Starlette(routes=[_metrics_route(tell_metrics)])
+    return Starlette(routes=[_metrics_route(render_metrics)])
 
 
 class _ControlApi:
@@ -78,8 +78,8 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _metrics_route(tell_metrics: Callable[[], bytes]) -> Route:
+def _metrics_route(render_metrics: Callable[[], bytes]) -> Route:
     async def get_metrics(_: Request) -> Response:
-        return Response(await asyncio.to_thread(tell_metrics), headers={"Content-Type": CONTENT_TYPE})
+        return Response(await asyncio.to_thread(render_metrics), headers={"Content-Type": CONTENT_TYPE})
 
     return Route("/metrics", get_metrics)

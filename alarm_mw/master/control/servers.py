@@ -98,8 +98,8 @@ class ControlServer:
 class MetricsPort:
     """Serves ``/metrics``, and nothing else, at the TCP address of the configuration. Lives on the event loop."""
 
-    def __init__(self, tell_metrics: Callable[[], bytes]) -> None:
-        self._tell_metrics = tell_metrics
+    def __init__(self, render_metrics: Callable[[], bytes]) -> None:
+        self._render_metrics = render_metrics
         self._address = ""
         self._server: LazyServer | None = None
 
@@ -127,7 +127,7 @@ class MetricsPort:
             log.error("metrics cannot be shown at %s: %s", address, error)
             return None
         listener.setblocking(False)
-        server = LazyServer("metrics", listener, lambda: _metrics_app(self._tell_metrics))
+        server = LazyServer("metrics", listener, lambda: _metrics_app(self._render_metrics))
         await server.start()
         return server
 
@@ -138,7 +138,7 @@ def _control_app(answers: Answers) -> ASGIApp:
     return control_app(answers)
 
 
-def _metrics_app(tell_metrics: Callable[[], bytes]) -> ASGIApp:
+def _metrics_app(render_metrics: Callable[[], bytes]) -> ASGIApp:
     from alarm_mw.master.control.api import metrics_app  # noqa: PLC0415  # loads the web framework, as above
 
-    return metrics_app(tell_metrics)
+    return metrics_app(render_metrics)

@@ -54,7 +54,7 @@ class _Case:
     last_line: float = 0.0
     #: The offset in the stream of the dump's last line.
     last_offset: int = -1
-    is_told: bool = False
+    is_reported: bool = False
 
     @property
     def number(self) -> int:
@@ -65,7 +65,7 @@ class _Case:
 
     def due(self) -> float | None:
         """Return when this is to be told, whatever more may come; None for never."""
-        if self.is_told or (not self.lines and self.returncode is None):
+        if self.is_reported or (not self.lines and self.returncode is None):
             return None
         if not self.lines:
             return self.waited_since + WAIT_FOR_DUMP
@@ -141,7 +141,7 @@ class Deaths:
 
     def lacks_pid(self) -> bool:
         """Return whether a dump waits for its process to be found."""
-        return any(case.lines and not case.pid and not case.is_told for case in self._cases)
+        return any(case.lines and not case.pid and not case.is_reported for case in self._cases)
 
     def next_due(self) -> float | None:
         """Return when the next death is to be told, or something to be forgotten; None for never."""
@@ -165,11 +165,11 @@ class Deaths:
         """Note that a death was told: it is not ripe again."""
         for case in self._cases:
             if case.key == key:
-                case.is_told, case.open_stream = True, ""
+                case.is_reported, case.open_stream = True, ""
 
-    def told_since(self, when: float) -> list[Death]:
+    def reported_since(self, when: float) -> list[Death]:
         """Return the deaths seen since `when` that were told."""
-        return [case.death() for case in self._cases if case.is_told and case.seen >= when]
+        return [case.death() for case in self._cases if case.is_reported and case.seen >= when]
 
     def _add(self, key: str, now: float) -> _Case:
         case = _Case(self._key(key), now, now)
@@ -188,7 +188,7 @@ class Deaths:
         """Return the death without a dump that a dump of this signal belongs to."""
         number = getattr(signal, name, 0)
         for case in self._cases:
-            is_waiting = not case.is_told and not case.lines and case.waited_since > now - WAIT_MAX
+            is_waiting = not case.is_reported and not case.lines and case.waited_since > now - WAIT_MAX
             if is_waiting and _tells_of(case.returncode, number):
                 return case
         return None

@@ -56,9 +56,9 @@ LOOK_EVERY = 2.0
 #: Seconds for which a rise in the count of kills for want of memory explains a SIGKILL.
 OOM_MEMORY = 3.0
 #: Seconds for which a new master reports deaths again: the outbox knows those that it has.
-TELL_AGAIN = 5.0
+REPORT_AGAIN = 5.0
 
-Tell = Callable[[Death], None]
+Report = Callable[[Death], None]
 
 
 class CrashDesk:
@@ -77,7 +77,7 @@ class CrashDesk:
         self._command = shlex.join(command)
         self._lock = threading.Lock()
         self._book = DeathBook(directory / "deaths.jsonl", run_id)
-        self._listeners: list[Tell] = []
+        self._listeners: list[Report] = []
         self._watch = ProcessWatch(self._ended)
         self._pace = Pace(ASK_EVERY, ASK_WHEN_QUIET, CALM)
         self._server: int | None = None
@@ -94,13 +94,13 @@ class CrashDesk:
         return cls(plan.run_id, plan.command, directory, loop) if STACKS in plan.server_env else None
 
     @contextlib.contextmanager
-    def subscribed(self, tell: Tell) -> Iterator[None]:
+    def subscribed(self, tell: Report) -> Iterator[None]:
         """Call `tell`, on the event loop, with every death while the context lasts; with the latest at once."""
         self._listeners.append(tell)
         with self._lock:
-            recent = self._book.deaths.told_since(time.monotonic() - TELL_AGAIN)
+            recent = self._book.deaths.reported_since(time.monotonic() - REPORT_AGAIN)
         for death in recent:
-            _tell_one(tell, death)
+            _report_one(tell, death)
         self._turn()
         try:
             yield
@@ -150,12 +150,12 @@ class CrashDesk:
         self._looking = asyncio.create_task(self._look_again_and_again(), name="alarm-mw-crashes")
 
     async def stop(self) -> None:
-        """Tell what is still waited for, as far as it is known, and stop watching."""
+        """Report what is still waited for, as far as it is known, and stop watching."""
         if self._looking is not None:
             self._looking.cancel()
         if self._timer is not None:
             self._timer.cancel()
-        self._tell(at_once=True)
+        self._report(at_once=True)
         self._watch.close()
 
     async def _look_again_and_again(self) -> None:
@@ -224,12 +224,12 @@ class CrashDesk:
         self._turn()
 
     def _turn(self) -> None:
-        """Tell what is to be told, and come back when there will be more."""
+        """Report what is to be told, and come back when there will be more."""
         with self._lock:
             lacks_pid = self._book.deaths.lacks_pid()
         if lacks_pid:
             self._look_for_dying()
-        self._tell()
+        self._report()
         if self._timer is not None:
             self._timer.cancel()
         with self._lock:
@@ -245,21 +245,21 @@ class CrashDesk:
                 with self._lock:
                     self._book.deaths.end(pid, None, time.monotonic(), command=self._watch.command(pid))
 
-    def _tell(self, *, at_once: bool = False) -> None:
+    def _report(self, *, at_once: bool = False) -> None:
         if not self._listeners:
             return
         with self._lock:
             ripe = self._book.deaths.ripe(time.monotonic(), at_once=at_once)
         for death in ripe:
             for tell in self._listeners:
-                _tell_one(tell, death)
+                _report_one(tell, death)
         with self._lock:
             for death in ripe:
                 self._book.note("told", key=death.key)
             self._book.tidy()
 
 
-def _tell_one(tell: Tell, death: Death) -> None:
+def _report_one(tell: Report, death: Death) -> None:
     try:
         tell(death)
     except Exception:  # a monitor may be anybody's code, and the others must hear of it

@@ -85,10 +85,10 @@ class CrashTap:
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         """Return the prefilter's hits, and the lines that tell of a crash as hits of no rule (`LinePrefilter`)."""
         hits = self.prefilter.scan(data, base)
-        may_tell = self._words.finds_any(data)
-        if not may_tell and not self._is_open():
+        has_words = self._words.finds_any(data)
+        if not has_words and not self._is_open():
             return hits
-        if may_tell and BEGINNING in data:
+        if has_words and BEGINNING in data:
             self._found.open_until = time.monotonic() + DUMP_TIME
         self._found.is_any = True
         return self._with_crash_lines(data, base, hits)
@@ -97,7 +97,7 @@ class CrashTap:
         """Let the listener hear of crashes, and hand the rest over."""
         if self._found.is_any and chunk.hits:
             self._found.is_any = False
-            self._tell(chunk)
+            self._report(chunk)
             chunk = replace(chunk, hits=tuple(hit for hit in chunk.hits if hit.rules))
         self._hand_over(chunk)
 
@@ -108,14 +108,14 @@ class CrashTap:
         found: dict[int, Hit] = {}
         start = base
         for line in _LINE.findall(data):
-            if _tells_of_crash(line):
+            if _is_of_crash(line):
                 found[start] = Hit(start, line, ())
             start += len(line)
         found.update((hit.start, hit) for hit in hits)
         return [found[at] for at in sorted(found)]
 
-    def _tell(self, chunk: Chunk) -> None:
-        ours = [hit for hit in chunk.hits if _tells_of_crash(hit.line)]
+    def _report(self, chunk: Chunk) -> None:
+        ours = [hit for hit in chunk.hits if _is_of_crash(hit.line)]
         for killed in filter(None, (_KILLED.search(hit.line) for hit in ours)):
             self._listener.hear_killed(int(killed[1] or killed[2]), _number(killed[3].decode()))
         lines = [StreamLine(hit.start, _text(hit.line)) for hit in ours if not _KILLED.search(hit.line)]
@@ -123,7 +123,7 @@ class CrashTap:
             self._listener.hear_lines(chunk.stream, lines)
 
 
-def _tells_of_crash(line: bytes) -> bool:
+def _is_of_crash(line: bytes) -> bool:
     return is_dump_line(line) or is_beginning(line) or _KILLED.search(line) is not None
 
 

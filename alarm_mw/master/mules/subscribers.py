@@ -87,7 +87,7 @@ class Subscribers:
         self._numbers = itertools.count(1)
         #: How many connections are taken.
         self._most = share_of_descriptors(4)
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
 
     async def start(self) -> None:
         """Accept connections."""
@@ -124,11 +124,11 @@ class Subscribers:
         told: set[Member] = set()
         while fresh := [member for member in self._table.addressees(number, target) if member not in told]:
             told.update(fresh)
-            if any(await asyncio.gather(*(self._tell(member, number, target) for member in fresh))):
+            if any(await asyncio.gather(*(self._notify(member, number, target) for member in fresh))):
                 return True
         return False
 
-    async def _tell(self, member: Member, number: int, target: str) -> bool:
+    async def _notify(self, member: Member, number: int, target: str) -> bool:
         # It may have left since it was found.
         connection = next((each for each in self._connections if each.member is member), None)
         return connection is not None and await connection.raise_signal(Raised(next(self._numbers), number, target))
@@ -170,8 +170,8 @@ class Subscribers:
 
     def _say_once(self, text: str) -> None:
         """Say so once."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             log.warning(text)
 
     def _obey(self, connection: _Connection, packet: FromProcess) -> None:

@@ -131,7 +131,7 @@ class Receiver:
         #: Until when packets are handed over, in `time.monotonic`'s seconds; after that, what is left is counted.
         self._until = math.inf
         self._has_given_up = False
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         #: How many connections each process has.
         self._processes: Counter[int] = Counter()
         #: How many connections are taken; the other descriptors are for what is done with the records.
@@ -225,20 +225,20 @@ class Receiver:
             # Too many open files, most likely; a process that waits is connected, and can send meanwhile.
             log.error("a new connection for records cannot be taken: %s", error)
         else:
-            self._tell("there are %d connections for records; others wait until some of them end", self._most)
+            self._log_once("there are %d connections for records; others wait until some of them end", self._most)
         self._selector.unregister(self._listener)
         self._accept_at = time.monotonic() + ACCEPT_PAUSE
 
     def _lets_in(self, accepted: socket.socket) -> bool:
         if not (belongs_to_run(accepted) or self._has_said_so(accepted)):
-            self._tell("a process that does not belong to this server wanted to send records, and may not")
+            self._log_once("a process that does not belong to this server wanted to send records, and may not")
             return False
         process = process_of(accepted)
         if self._processes[process] >= MAX_OF_PROCESS:  # it may have closed some, which nobody has looked at yet
             self._serve([one for one in self._connections() if one.process == process])
         others = [peer_of(connection.socket) for connection in self._connections()]
         if reason := refusal(peer_of(accepted), others, self._most, MAX_OF_PROCESS):
-            self._tell(f"records: {reason}")
+            self._log_once(f"records: {reason}")
         return not reason
 
     def _make_room(self) -> bool:
@@ -257,10 +257,10 @@ class Receiver:
         except OSError:
             return False
 
-    def _tell(self, text: str, *facts: object) -> None:
+    def _log_once(self, text: str, *facts: object) -> None:
         """Say so once: who sends one packet may send a million."""
-        if text not in self._told:
-            self._told.add(text)
+        if text not in self._logged:
+            self._logged.add(text)
             log.warning(text, *facts)
 
     def _patience(self) -> float | None:
@@ -402,7 +402,7 @@ class Receiver:
         found = [packet for packet in packets if packet is not None]
         foreign = len(packets) - len(found)
         if foreign:
-            self._tell("a packet on the records socket is none of ours; it and others like it are not taken")
+            self._log_once("a packet on the records socket is none of ours; it and others like it are not taken")
         counts, written = self._regions.collect()
         self._submit(_batch(found, foreign, counts, done.set, written))
         while not done.wait(min(PATIENCE, max(self._until - time.monotonic(), 0.0))):

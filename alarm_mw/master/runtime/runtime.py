@@ -354,14 +354,14 @@ class Runtime:
         try:
             with self.outbox.still(_left(deadline)):
                 if self.outbox.has_file:
-                    self._tell_rest()
+                    self._log_rest()
                 else:
                     self._drop_rest()
                 self.outbox.close()
         except TimeoutError as error:
             log.warning("the last counts are not written down: %s", error)
 
-    def _tell_rest(self) -> None:
+    def _log_rest(self) -> None:
         if not self.outbox.regain():
             return  # `close` says what is lost
         with contextlib.suppress(sqlite3.Error):  # reported by the failed write

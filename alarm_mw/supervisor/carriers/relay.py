@@ -38,7 +38,7 @@ class Relay:
         while self._streams and not self._is_stopped:
             self._turn()
         for name, n in self._lines.items():
-            self._tell(f"unjudged {name} {n}")
+            self._send(f"unjudged {name} {n}")
 
     def _turn(self) -> None:
         events = self._wait()
@@ -80,9 +80,9 @@ class Relay:
     def _end(self, stream: Stream, how: str) -> None:
         self._streams.remove(stream)
         stream.close()
-        self._tell(f"{how} {stream.name}")
+        self._send(f"{how} {stream.name}")
 
-    def _tell(self, message: str) -> None:
+    def _send(self, message: str) -> None:
         with suppress(OSError):  # the supervisor is gone
             self._control.send(message.encode("ascii"), socket.MSG_NOSIGNAL)
 

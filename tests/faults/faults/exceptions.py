@@ -13,7 +13,7 @@ from pathlib import Path
 from random import Random
 
 import alarm_mw
-from alarm_mw.supervisor.carriers.carriers import EARLY
+from alarm_mw.supervisor.carriers.master_pool import EARLY
 from faults.ground import Ground, wait_until
 from faults.receiver import Receiver
 from faults.row import Row, judge

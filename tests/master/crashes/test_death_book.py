@@ -36,7 +36,7 @@ def test_what_was_told_stays_told(path: Path) -> None:
     first.note("told", key=death.key)
     second = DeathBook(path, "run")
     assert second.deaths.ripe(2.0) == []
-    assert second.deaths.told_since(0.0) == [death]
+    assert second.deaths.reported_since(0.0) == [death]
 
 
 def test_what_does_not_last_is_not_written(path: Path) -> None:

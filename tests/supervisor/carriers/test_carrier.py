@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from alarm_mw.supervisor.carriers.carrier import LOOKS, PATIENCE, VARIABLE, Carrier, Message, Watchdog, patience_of
-from alarm_mw.supervisor.carriers.carriers import TOO_MANY
+from alarm_mw.supervisor.carriers.master_pool import TOO_MANY
 
 # Writes ten lines for each line of its input: more than a pipe holds.
 LINES = """

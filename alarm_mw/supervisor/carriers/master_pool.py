@@ -63,7 +63,7 @@ def pause(failures: int) -> float:
     return _PAUSE_MAX if failures >= TOO_MANY else min(_PAUSE_MAX, _PAUSE_FIRST * 2.0 ** (failures - 1))
 
 
-class Carriers:
+class MasterPool:
     """Starts masters and relays, one at a time, and does what they ask for."""
 
     def __init__(self, start: CarrierStart, streams: list[Stream]) -> None:
@@ -122,7 +122,7 @@ class Carriers:
             case Message("ready", ""):
                 carrier.ready_since = time.monotonic()
                 carrier.watchdog = Watchdog(self._start.patience, carrier.ready_since)
-                self._tell_unjudged(carrier)
+                self._report_unjudged(carrier)
                 if self._is_reload_due:
                     self._is_reload_due = False
                     carrier.tell("reload")
@@ -137,7 +137,7 @@ class Carriers:
         if name.isascii() and n.isascii() and n.isdecimal():
             self._unjudged[name] += int(n)
 
-    def _tell_unjudged(self, carrier: Carrier) -> None:
+    def _report_unjudged(self, carrier: Carrier) -> None:
         """Let a master count the lines that a relay has passed on."""
         for name, n in self._unjudged.items():
             carrier.tell(f"unjudged {name} {n}")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from alarm_mw.supervisor.carriers.carriers import TOO_MANY, Connections, pause
+from alarm_mw.supervisor.carriers.master_pool import TOO_MANY, Connections, pause
 
 
 @pytest.fixture

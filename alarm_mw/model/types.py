@@ -275,6 +275,10 @@ class Texts(msgspec.Struct, frozen=True):
     text: str = ""
 
 
+#: The texts of an alarm that has none of its own.
+DEFAULT_TEXTS = Texts()
+
+
 class Firing(msgspec.Struct, frozen=True):
     """One alarm with one message, to be delivered."""
 

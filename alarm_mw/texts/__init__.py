@@ -10,15 +10,12 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
-from alarm_mw.model.types import Firing, Texts
+from alarm_mw.model.types import DEFAULT_TEXTS, Firing
 from alarm_mw.system.forks import held_off
 
 if TYPE_CHECKING:
     from alarm_mw.model.interfaces import ActionContext
     from alarm_mw.texts.message import Message
-
-#: The texts of an alarm without its own.
-DEFAULT = Texts()
 
 
 def message_for(firing: Firing, context: ActionContext, title: str = "") -> Message:
@@ -26,7 +23,7 @@ def message_for(firing: Firing, context: ActionContext, title: str = "") -> Mess
     with held_off():
         from alarm_mw.texts.message import message_of  # noqa: PLC0415  # takes 10 ms of a start
 
-    texts = context.texts or DEFAULT
+    texts = context.texts or DEFAULT_TEXTS
     return message_of(firing, context.place, structs.replace(texts, title=title) if title else texts)
 
 

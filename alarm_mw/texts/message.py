@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from alarm_mw.model.types import Firing, Place, Texts
-from alarm_mw.texts import DEFAULT
+from alarm_mw.model.types import DEFAULT_TEXTS, Firing, Place, Texts
 from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.texts.human import Card, body_lines, card_of, cut_line, shorten
 from alarm_mw.texts.templates import Escape, template
@@ -20,7 +19,7 @@ class Message(msgspec.Struct, frozen=True):
 
     facts: Facts
     card: Card
-    texts: Texts = DEFAULT
+    texts: Texts = DEFAULT_TEXTS
 
     def title(self, escape: Escape = str) -> str:
         """Return the first line, by the alarm's template or the default one; `escape` makes values safe there."""
@@ -56,7 +55,7 @@ def _short(escape: Escape, limit: int) -> Escape:
     return lambda value: escape(value if len(value) <= limit else shorten(value, limit))
 
 
-def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT) -> Message:
+def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT_TEXTS) -> Message:
     """Return the message of an alarm with these `texts` for a firing."""
     facts = facts_of(firing, place)
     return Message(facts, card_of(facts), texts)

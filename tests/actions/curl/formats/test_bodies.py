@@ -12,8 +12,7 @@ from msgspec import structs
 from receivers import SCHEMAS, mentions, problem, strings
 
 from alarm_mw.actions.curl.formats.requests import body_of
-from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
-from alarm_mw.texts import DEFAULT
+from alarm_mw.model.types import DEFAULT_TEXTS, Firing, Place, Record, Texts, Trigger
 from alarm_mw.texts.human import card_of
 from alarm_mw.texts.message import Message, message_of
 
@@ -64,7 +63,7 @@ def messages(draw: st.DrawFn) -> Message:
     if draw(st.booleans()):
         firing = structs.replace(firing, held_since=1.7e9)
     own = Texts("{app}: {headline|truncate:80}", "{message}\n{fields.user} {logger}")
-    message = message_of(firing, PLACE, draw(st.sampled_from([DEFAULT, own])))
+    message = message_of(firing, PLACE, draw(st.sampled_from([DEFAULT_TEXTS, own])))
     url = draw(st.sampled_from(["", "https://alarms.example.org/i/a7f3"]))
     card = structs.replace(message.card, url=url, context=draw(texts))
     return structs.replace(message, card=card, facts=structs.replace(message.facts, url=url))

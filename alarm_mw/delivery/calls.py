@@ -137,10 +137,8 @@ class Calls:
 
         A call that does not return in time is cancelled; one that continues for `GRACE` seconds more is abandoned.
         """
-        if self.abandoned >= MAX_ABANDONED:
-            raise ActionError(f"not tried: {MAX_ABANDONED} earlier calls have not come back", retry=True)
         is_late, now = False, time.time()
-        call = Call.start(self._action.deliver, (firing,))
+        call = self._start(self._action.deliver, firing)
         timer = self._timer(call)
         self._begun.append(now)
         try:
@@ -157,7 +155,8 @@ class Calls:
     async def opened(self) -> AsyncIterator[None]:
         """Keep the action open while the context lasts: enter and leave it in one task of its own.
 
-        Raises `PluginError` from the error that entering it raised, or `TimeoutError` where that takes too long.
+        Raises `PluginError` from the error that entering it raised, `TimeoutError` where that takes too long, or
+        `ActionError` where too many calls are abandoned.
         """
         over = asyncio.Event()
         call = await self._enter(over, min(self._limit, OPENING))
@@ -177,9 +176,7 @@ class Calls:
                 is_open.set_result(None)
                 await over.wait()
 
-        if self.abandoned >= MAX_ABANDONED:
-            raise TimeoutError(f"{MAX_ABANDONED} earlier calls have not come back")
-        call = Call.start(live, ())
+        call = self._start(live)
         try:
             await asyncio.wait({call.task, is_open}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -197,6 +194,11 @@ class Calls:
         return (
             None if math.isinf(self._limit) else asyncio.get_running_loop().call_later(self._limit, call.stop_waiting)
         )
+
+    def _start(self, function: Callable[..., object], *arguments: object) -> Call:
+        if self.abandoned >= MAX_ABANDONED:
+            raise ActionError(f"not tried: {MAX_ABANDONED} earlier calls have not come back", retry=True)
+        return Call.start(function, arguments)
 
     async def _end(self, call: Call, limit: float) -> None:
         """Cancel a call and wait for its end; abandon it where it does not end."""

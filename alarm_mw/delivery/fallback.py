@@ -38,11 +38,10 @@ class Fallbacks:
 
         Its own alarm's come first, then those that earlier alarms have left. No alarm is used twice.
         """
-        return self._next(firing.alarm, firing.via) if firing.via else self._first.get(firing.alarm)
+        has_more = firing.via and firing.alarm in self._chains
+        return self._next(firing.alarm, firing.via) if has_more else self._first.get(firing.alarm)
 
     def _next(self, alarm: str, via: Sequence[str]) -> Fallback | None:
-        if alarm not in self._chains:
-            return None
         for name in (alarm, *reversed(via)):
             for other in self._chains.get(name, ()):
                 if other != alarm and other not in via and other in self._chains:

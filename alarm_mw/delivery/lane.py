@@ -243,7 +243,9 @@ class Lane:
                 if self._finishing.is_set():
                     self._places.release()  # those that were overtaken need one to end
                     break
-                self._start(group)
+                task = asyncio.create_task(self._deliver(group), name=f"alarm-mw-{self._alarm}")
+                self._under_way.add(task)
+                task.add_done_callback(self._done)
             if not groups:
                 await self._inbox.arrival.wait()
         if self._under_way:
@@ -257,11 +259,6 @@ class Lane:
         for entry in self._inbox.look():
             await is_set_within(self._ungrouping, self._policy.group_wait - entry.since - entry.before)
         return grouped(self._inbox.take(MAX_GROUP), self._policy.group_by)
-
-    def _start(self, group: Group) -> None:
-        task = asyncio.create_task(self._deliver(group), name=f"alarm-mw-{self._alarm}")
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)

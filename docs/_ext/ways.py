@@ -30,7 +30,7 @@ _MILESTONES_OF_A_PRINT = (
     "delivery.outbox.outbox.Outbox.take",
     "delivery.dispatcher.Dispatcher.offer",
     "delivery.lane.Lane.offer",
-    "delivery.lane.Lane._start",
+    "delivery.lane.Lane._work",
     "actions.curl.http_transport.Connection.exchange",
 )
 _MILESTONES_OF_A_LOG_CALL = (

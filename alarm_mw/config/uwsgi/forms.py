@@ -42,11 +42,19 @@ def parse_form(lines: Sequence[MagicLine], file: str, section: str, form: str) -
     """Yield the entries of one section, each item of a list as one. Raises `FormError`."""
     if form == "XML":
         raise FormError(f"this is XML, which is not supported; {_CONVERT}")
-    root = _composed("\n".join(line.text for line in lines), form)
+    text = "\n".join(line.text for line in lines)
+    root = _composed(text, form)
+    # Without aliases, an entry takes a character at least.
+    left = len(text)
     for name, inner in root.value if root is not None and root.id == "mapping" else ():
         if name.value == section and inner.id == "mapping":
             for key, value in inner.value:
-                yield from _entries(str(key.value), value, lines, file)
+                entries = list(_entries(str(key.value), value, lines, file))
+                left -= len(entries)
+                if left < 0:
+                    line = lines[key.start_mark.line].number
+                    raise FormError("its aliases amount to more entries than it has characters", line)
+                yield from entries
 
 
 def _composed(text: str, form: str) -> Node | None:

@@ -93,6 +93,11 @@ def test_an_ini_file_may_include_them() -> None:
         ("a.yaml", "uwsgi:\n  alarm: a\n b: c", "a.yaml:3: this is no YAML: "),
         ("a.yaml", "uwsgi:\n  alarm:\n    a: log", "a.yaml:3: alarm: expected a text or a list of texts"),
         ("a.yaml", "uwsgi: \x07", "a.yaml: this is no YAML: "),
+        (
+            "a.yaml",
+            f"uwsgi:\n  a: &a [{'a,' * 99}]\n" + "  a: *a\n" * 999,
+            "a.yaml:84: its aliases amount to more entries than it has characters",
+        ),
         ("a.yaml", "", "a.yaml: there is no section [uwsgi] with keys in it, so nothing was read"),
         ("a.yaml", "- uwsgi", "a.yaml: there is no section [uwsgi]"),
         ("a.yaml", "uwsgi: 1", "a.yaml: there is no section [uwsgi]"),

@@ -91,7 +91,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: What ended it: ``line``, ``timeout``, ``operator`` or ``removed``; and the line, or who did it.
     ended_by: str = ""
     end: str = ""
-    #: Who has acknowledged it, and when.
+    #: The person who acknowledged it, and the time.
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
     #: The alarms that were told before.

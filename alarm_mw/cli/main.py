@@ -22,10 +22,18 @@ VERBS: Final = (
     "dead",
     "silence",
     "unsilence",
+    "incidents",
+    "ack",
+    "unack",
+    "resolve",
+    "history",
     "plugins",
     "migrate",
 )
-_MODULES: Final = {"unsilence": "silence"}
+_MODULES: Final = {
+    "unsilence": "silence",
+    **dict.fromkeys(("ack", "unack", "resolve", "history"), "incidents"),
+}
 
 
 class Verbs(click.Group):

@@ -90,6 +90,39 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         return 0.0 if self.repeat_interval is None else read_duration(self.repeat_interval)
 
 
+class AckOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[ack]``."""
+
+    expire: Annotated[
+        str | float,
+        msgspec.Meta(description="how long an acknowledgement of an incident lasts if `alarm-mw ack` names no time"),
+    ] = "24h"
+
+    def __post_init__(self) -> None:
+        try:
+            read_duration(self.expire)
+        except ValueError as error:
+            raise ValueError(f"expire: {error}") from None
+
+
+class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[history]``."""
+
+    keep: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[1-9][0-9]{0,3}d$",
+            description="how many days incidents that are over and the history of incidents are kept, such as `90d`; "
+            "the history has at most 100,000 events",
+        ),
+    ] = "90d"
+
+    @property
+    def days(self) -> int:
+        """The number of days."""
+        return int(self.keep.removesuffix("d"))
+
+
 class Alarm(msgspec.Struct, frozen=True):
     """A name, an action with its options, and how it is retried and limited."""
 
@@ -150,6 +183,8 @@ class Settings(msgspec.Struct, frozen=True):
     upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
     outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)
     metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)
+    ack: AckOptions = msgspec.field(default_factory=AckOptions)
+    history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
     #: What is valid but suspicious, such as a second alarm of the same name.
     warnings: tuple[Problem, ...] = ()
 

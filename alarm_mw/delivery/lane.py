@@ -17,7 +17,7 @@ from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
 from alarm_mw.delivery.calls import Calls
 from alarm_mw.delivery.fallback import Fallback, Fallbacks, handed_over
 from alarm_mw.delivery.grouping import Group, grouped, single
-from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, State, incident_of
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import GRACE, Delivery
@@ -113,6 +113,8 @@ class DeliveryAttempt:
     failing_since: float | None = None
     #: The error of the last attempt.
     error: str = ""
+    #: Somebody has dropped it meanwhile.
+    is_dropped: bool = False
 
     @classmethod
     def of(cls, group: Group, policy: Delivery) -> DeliveryAttempt:
@@ -170,6 +172,8 @@ class Lane:
         self._breaker = Breaker(policy)
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
+        #: The last message under way about each episode of an incident.
+        self._of_incidents: dict[str, asyncio.Task[None]] = {}
         #: How many firings let others overtake them.
         self._aside = 0
         self._places = asyncio.Semaphore(action.concurrency)
@@ -243,9 +247,7 @@ class Lane:
                 if self._finishing.is_set():
                     self._places.release()  # those that were overtaken need one to end
                     break
-                task = asyncio.create_task(self._deliver(group), name=f"alarm-mw-{self._alarm}")
-                self._under_way.add(task)
-                task.add_done_callback(self._done)
+                self._start(group)
             if not groups:
                 await self._inbox.arrival.wait()
         if self._under_way:
@@ -258,7 +260,36 @@ class Lane:
             return [single(entry) for entry in self._inbox.take(PAGE)]
         for entry in self._inbox.look():
             await is_set_within(self._ungrouping, self._policy.group_wait - entry.since - entry.before)
-        return grouped(self._inbox.take(MAX_GROUP), self._policy.group_by)
+        taken = self._inbox.take(MAX_GROUP)
+        plain = grouped([entry for entry in taken if incident_of(entry.firing) is None], self._policy.group_by)
+        # What begins and what ends must not be one message.
+        return [*plain, *(single(entry) for entry in taken if incident_of(entry.firing) is not None)]
+
+    def _start(self, group: Group) -> None:
+        thread = incident_of(group.firing)
+        before = None if thread is None else self._of_incidents.get(thread)
+        delivery = self._deliver(group) if before is None else self._deliver_behind(before, group)
+        task = asyncio.create_task(delivery, name=f"alarm-mw-{self._alarm}")
+        self._under_way.add(task)
+        task.add_done_callback(self._done)
+        if thread is not None:
+            self._of_incidents[thread] = task
+            task.add_done_callback(functools.partial(self._forget, thread))
+
+    def _forget(self, thread: str, task: asyncio.Task[None]) -> None:
+        if self._of_incidents.get(thread) is task:
+            del self._of_incidents[thread]
+
+    async def _deliver_behind(self, before: asyncio.Task[None], group: Group) -> None:
+        """Deliver behind an earlier message about the same incident: its end must not overtake its beginning."""
+        self._pausing += 1
+        self._places.release()
+        try:
+            await asyncio.wait({before})
+        finally:
+            self._pausing -= 1
+            await self._places.acquire()
+        await self._deliver(group)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self._under_way.discard(task)
@@ -272,18 +303,28 @@ class Lane:
             if (outcome := await self._try(attempt)) is not None:
                 self._settle(attempt, outcome)
                 return
+            if attempt.is_dropped:
+                return
 
     async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Make one attempt when its turn comes; return the final outcome, or None."""
         attempt.fallback = self._shared.fallbacks.of(attempt.group.firing)
         if (untried := self._untried(attempt)) is not None:
             if not self._breaker.takes_probe():
-                self._report_untried(attempt, untried)
-                return untried
+                return self._given_up(attempt, untried)
         elif not await self._turn(attempt):
             return None
-        attempt.attempts += 1
+        return await self._attempt(attempt) if self._claims(attempt) else None
+
+    def _given_up(self, attempt: DeliveryAttempt, outcome: Outcome) -> Outcome | None:
+        if not self._claims(attempt):
+            return None
+        self._report_untried(attempt, outcome)
+        return outcome
+
+    async def _attempt(self, attempt: DeliveryAttempt) -> Outcome | None:
         under_way, seqs = self._shared.outbox.under_way, [entry.seq for entry in attempt.group.entries]
+        attempt.attempts += 1
         if under_way is not None:
             under_way.begin(seqs)
         try:
@@ -291,11 +332,20 @@ class Lane:
         except ActionError as error:
             if under_way is not None:
                 under_way.end(seqs)
-            return self._failed(attempt, error)
+            outcome = self._failed(attempt, error)
+            if outcome is None and incident_of(attempt.group.firing) is not None:
+                self._shared.outbox.end(seqs[0])
+            return outcome
         if under_way is not None:
             under_way.succeed(seqs)
         self._succeeded()
         return Outcome(State.DELIVERED, attempt.attempts)
+
+    def _claims(self, attempt: DeliveryAttempt) -> bool:
+        """Return whether the group still is to be delivered: a message about an incident may have been dropped."""
+        group, outbox = attempt.group, self._shared.outbox
+        attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0].seq)
+        return not attempt.is_dropped
 
     def _untried(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Return the final outcome of a group that is not tried any more; None where it is to be tried."""

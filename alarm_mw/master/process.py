@@ -21,6 +21,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
+from alarm_mw.master.control import incidents
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
@@ -136,7 +137,16 @@ class MasterProcess:
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
         dead = functools.partial(carry_out, self._runtime)
-        answers = Answers(self._status, self._figures, self._reloader.reload, self._silence, dead)
+        answers = Answers(
+            self._status,
+            self._figures,
+            self._reloader.reload,
+            self._silence,
+            dead,
+            functools.partial(incidents.shown, self._runtime),
+            functools.partial(incidents.carry_out, self._runtime),
+            functools.partial(incidents.history, self._runtime),
+        )
         self._control = ControlServer(path, answers)
         self._metrics_port = MetricsPort(self._figures)
         self._monitors = Monitors(

@@ -43,6 +43,8 @@ class Reason(enum.StrEnum):
     ACKNOWLEDGED = "acknowledged"
     #: The incident begins and ends so often that single messages are held back.
     FLAPPING = "flapping"
+    #: A message about the end of an incident has replaced this one, which had never been tried.
+    MERGED = "merged"
     #: The rule has as many incidents as its ``max_keys`` allows, so the match counts for its incident "other".
     KEY_OVERFLOW = "key_overflow"
     #: The alarm's own text kept coming back.

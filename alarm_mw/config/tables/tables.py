@@ -10,7 +10,16 @@ from msgspec import structs
 from alarm_mw import monitors
 from alarm_mw.config.parts import NUMBERS, Declared, FindAction, Part, Watched, read_alarm, read_number
 from alarm_mw.config.processes import read_execution_table, read_mule_table
-from alarm_mw.config.settings import FALLBACK_AFTER, Alarm, MetricsListener, Notify, Upkeep, Watch
+from alarm_mw.config.settings import (
+    FALLBACK_AFTER,
+    AckOptions,
+    Alarm,
+    HistoryOptions,
+    MetricsListener,
+    Notify,
+    Upkeep,
+    Watch,
+)
 from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
     check_options,
@@ -20,6 +29,7 @@ from alarm_mw.config.tables.texts import (
     read_texts,
 )
 from alarm_mw.config.tables.tree import (
+    S,
     Table,
     alarm_names,
     kind_of,
@@ -55,6 +65,8 @@ ROOT_KEYS = (
     "metrics",
     "execution",
     "escalations",
+    "ack",
+    "history",
     *Upkeep.__struct_fields__,
 )
 
@@ -67,8 +79,10 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     execution = read_execution_table(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
-        "metrics": read_metrics(root),
-        "outbox": read_outbox(root),
+        "metrics": _read(root, "metrics", MetricsListener),
+        "outbox": _read(root, "outbox", OutboxOptions),
+        "ack": _read(root, "ack", AckOptions),
+        "history": _read(root, "history", HistoryOptions),
         "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
@@ -176,16 +190,10 @@ def read_upkeep(root: Table) -> dict[str, object]:
     return {} if read is None else {key: getattr(read, key) for key in given}
 
 
-def read_outbox(root: Table) -> OutboxOptions | None:
-    """Return the table ``[outbox]``, or None where there is none, or a wrong one."""
-    table = root.table("outbox", "outbox")
-    return None if table is None else read_struct(OutboxOptions, table)
-
-
-def read_metrics(root: Table) -> MetricsListener | None:
-    """Return the table ``[metrics]``, or None where there is none, or a wrong one."""
-    table = root.table("metrics", "metrics")
-    return None if table is None else read_struct(MetricsListener, table)
+def _read(root: Table, key: str, kind: type[S]) -> S | None:
+    """Return a table at the top as a `kind`, or None where there is none, or a wrong one."""
+    table = root.table(key, key)
+    return None if table is None else read_struct(kind, table)
 
 
 #: The keys of a monitor's table beside its options.

@@ -177,3 +177,8 @@ def decode(data: bytes) -> Firing:
     firing = _decoder.decode(memoryview(data)[len(SHARED) :])
     structs.force_setattr(firing.record, "message", firing.message)  # frozen, but not shared yet
     return firing
+
+
+def incident_of(firing: Firing) -> str | None:
+    """Return what a firing has in common with others about the same episode of an incident; None where it has none."""
+    return None if firing.trigger is None or firing.trigger.incident is None else firing.trigger.incident.thread

@@ -74,3 +74,9 @@ def count_firing(outbox: Outbox) -> dict[str, int]:
     """Return how many incidents of each rule are firing."""
     rows = outbox.query("SELECT rule, COUNT(*) FROM incidents WHERE state = ? GROUP BY rule", (str(State.FIRING),))
     return {cast("str", rule): cast("int", n) for rule, n in rows}
+
+
+def incidents(outbox: Outbox, *, is_all: bool = False) -> list[Incident]:
+    """Return the incidents that are firing, or all that are remembered, as they were written down last."""
+    where = "" if is_all else f"WHERE state = '{State.FIRING}'"
+    return [_incident.decode(cast("bytes", data)) for (data,) in outbox.query(f"SELECT data FROM incidents {where}")]  # noqa: S608  # our own words

@@ -35,6 +35,7 @@ from alarm_mw.delivery.outbox.entries import (
     Taken,
     decode,
     encode,
+    incident_of,
     with_slack,
 )
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
@@ -70,6 +71,10 @@ FORGET_EVERY = 600.0
 #: Number of changed rows after which a checkpoint is due: about 50 single firings, or a thousand pages of 4 KB. With
 #: many more, writers would have to wait for the disk.
 CHECKPOINT_EVERY = 500
+
+#: Seconds for which a message about an incident must have waited, without an attempt, for its end to replace it: of a
+#: receiver that works, each gets both.
+MERGE_AFTER = 5.0
 
 #: Maximum number of firings in one statement; SQLite has a limit.
 MOST_AT_ONCE = 500
@@ -196,6 +201,8 @@ class Outbox:
         self.on_replacement: Callable[[], object] = lambda: None
         #: Called with the alarms of firings that were not offered to their lanes. Must not block.
         self.on_arrival: Callable[[Iterable[str]], object] = lambda _: None
+        #: The firings about incidents that lanes are trying at this moment.
+        self._begun: set[int] = set()
         #: How often what it held of incidents may have been lost with its file.
         self.losses = 0
         #: The number of changed rows at the last checkpoint.
@@ -394,7 +401,7 @@ class Outbox:
         firings: Sequence[Firing],
         book: Callable[[Firing, bool], None],
         memory: bytes | None = None,
-        also: Callable[[Outbox], None] | None = None,
+        also: Callable[[Outbox, Transaction], None] | None = None,
     ) -> Taken:
         """Write firings in one transaction with the ledger, and return those that wait now.
 
@@ -411,7 +418,7 @@ class Outbox:
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
                 self._saved = memory
             if also is not None:
-                also(self)
+                also(self, transaction)
             for firing in firings:
                 blob = encode(firing)
                 if not (self._has_room(blob) or self._has_share(firing.alarm)):
@@ -421,6 +428,8 @@ class Outbox:
                         transaction.count(firing.alarm, State.DROPPED, reason=Reason.OUTBOX_FULL)
                 elif is_new := (seq := self.insert(firing, blob)) is not None:
                     entries.append(Entry(seq, firing))
+                if is_new and incident_of(firing) is not None:
+                    self._merge(transaction, firing)
                 book(firing, is_new)
             taken = Taken(entries, self.detours)
         if refused:
@@ -443,6 +452,51 @@ class Outbox:
                 self._bury(alarm, unreadable)
                 if entries or not unreadable:
                     return entries
+
+    def _merge(self, transaction: Transaction, firing: Firing) -> None:
+        """Let a message about an end replace those about the same episode that have waited, and were never tried."""
+        notice = firing.trigger and firing.trigger.incident
+        if notice and notice.status == "resolved":
+            for entry in self._about(notice.thread):
+                is_same = entry.firing.alarm == firing.alarm and entry.firing.id != firing.id
+                if is_same and not entry.attempts and entry.since + entry.before >= MERGE_AFTER:
+                    self._drop(transaction, entry, Reason.MERGED)
+
+    def cancel(self, transaction: Transaction, thread: str) -> list[Firing]:
+        """Drop the waiting reminders and later steps of an episode that somebody has acknowledged, and return them."""
+        canceled: list[Firing] = []
+        for entry in self._about(thread):
+            notice = entry.firing.trigger and entry.firing.trigger.incident
+            if notice and notice.status in ("reminder", "escalated"):
+                self._drop(transaction, entry, Reason.ACKNOWLEDGED)
+                canceled.append(entry.firing)
+        return canceled
+
+    def _about(self, thread: str) -> list[Entry]:
+        """Return the waiting firings about an episode of an incident that no lane is trying at this moment."""
+        rows = self.query(
+            "SELECT seq, firing, attempts, taken FROM firings WHERE state = ? AND id GLOB ?",
+            (State.WAITING, f"{thread}-*"),
+        )
+        entries, _ = self._read(cast("list[tuple[int, bytes, int, float]]", rows))
+        return [entry for entry in entries if entry.seq not in self._begun]
+
+    def _drop(self, transaction: Transaction, entry: Entry, reason: Reason) -> None:
+        outcome = Outcome(State.DROPPED, entry.attempts, "", reason)
+        self._write_outcome(transaction, [entry.seq], {entry.firing.alarm: 1}, outcome)
+
+    def begin(self, seq: int) -> bool:
+        """Return whether a firing is still to be tried, and keep it from being dropped until `end`."""
+        with self._lock:
+            if not self.query("SELECT 1 FROM firings WHERE seq = ? AND state = ?", (seq, State.WAITING)):
+                return False
+            self._begun.add(seq)
+            return True
+
+    def end(self, seq: int) -> None:
+        """Take note that an attempt has ended."""
+        with self._lock:
+            self._begun.discard(seq)
 
     def has_incidents(self) -> bool:
         """Return whether incidents are written down."""
@@ -531,6 +585,8 @@ class Outbox:
     ) -> None:
         """Write the outcome of these firings; `alarms` is their number by alarm."""
         self.move(seqs, State.WAITING, outcome.state)
+        if self._begun:
+            self._begun.difference_update(seqs)
         columns = (outcome.state, outcome.attempts, outcome.error, outcome.reason or "", self._now())
         self._database.executemany(
             "UPDATE firings SET state = ?, attempts = ?, error = ?, reason = ?, done = ? WHERE seq = ?",

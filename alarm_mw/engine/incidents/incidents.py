@@ -145,6 +145,8 @@ class Incidents:
         self._forgotten: list[str] = []
         self._events: list[Event] = []
         self._counts: list[tuple[str, str]] = []
+        #: Episodes whose waiting reminders and later steps are to be dropped.
+        self.canceled: list[str] = []
         #: Whether something has changed that must be written down before its records are acknowledged.
         self.is_urgent = False
 
@@ -224,8 +226,16 @@ class Incidents:
         change = self.tracker.acknowledge(incident, Acknowledgement(by, now, now + seconds, comment), now)
         if change is None:
             return None
+        self.canceled.append(thread_of(change.incident))
         self._add_event(change.incident, "acknowledged", f"{by}: {comment}" if comment else by)
         return self._note(change)
+
+    def untell(self, firing: Firing) -> None:
+        """Take note that a later step of an escalation was dropped: its alarm has not been told after all."""
+        notice = None if firing.trigger is None else firing.trigger.incident
+        incident = None if notice is None else self.tracker.get(notice.id)
+        if notice is not None and incident is not None and notice.status == str(Status.ESCALATED):
+            incident.notified.pop(firing.alarm, None)
 
     def unacknowledge(self, incident: str, by: str) -> list[Firing] | None:
         """Give an incident back; None where there is no open one of this id."""
@@ -347,7 +357,7 @@ class Incidents:
             incident.id,
             status,
             incident.episode,
-            f"{incident.id}-{incident.serial:x}-{incident.episode}",
+            thread_of(incident),
             self.wall(incident.opened),
             dict(incident.key),
             incident.count,
@@ -387,3 +397,8 @@ def _shortened(record: Record) -> Record:
         record.logger[:VALUE],
         {name[:VALUE]: value[:VALUE] for name, value in fields.items()},
     )
+
+
+def thread_of(incident: Incident) -> str:
+    """Return what the ids of all messages about an episode begin with."""
+    return f"{incident.id}-{incident.serial:x}-{incident.episode}"

@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from alarm_mw.master.control.incidents import IncidentOrder
 from alarm_mw.master.control.prometheus import CONTENT_TYPE
 from alarm_mw.master.control.status import Answers
 from alarm_mw.master.worker.batch import Silence
@@ -29,6 +30,9 @@ def control_app(answers: Answers) -> Starlette:
             Route("/reload", api.reload, methods=["POST"]),
             Route("/silence", api.silence, methods=["POST"]),
             Route("/dead", api.dead, methods=["POST"]),
+            Route("/incidents", api.incidents),
+            Route("/incidents", api.order, methods=["POST"]),
+            Route("/history", api.history),
         ]
     )
 
@@ -56,6 +60,27 @@ class _ControlApi:
             return JSONResponse({"error": "expected alarm and seconds"}, 400)
         known, silences = await asyncio.to_thread(self._answers.silence, wanted)
         return JSONResponse({"alarms": known, "silences": silences})
+
+    async def incidents(self, request: Request) -> JSONResponse:
+        is_all = request.query_params.get("all") == "1"
+        return JSONResponse(await asyncio.to_thread(self._answers.incidents, is_all))
+
+    async def history(self, request: Request) -> JSONResponse:
+        try:
+            since = _seconds(request.query_params.get("since", "0"))
+        except ValueError:
+            return JSONResponse({"error": "expected seconds since the epoch"}, 400)
+        return JSONResponse(await asyncio.to_thread(self._answers.history, since))
+
+    async def order(self, request: Request) -> JSONResponse:
+        asked = request.query_params
+        by = request.client.host if request.client is not None else ""
+        try:
+            seconds = _seconds(asked["seconds"]) if "seconds" in asked else None
+            wanted = IncidentOrder(asked["verb"], tuple(asked.getlist("id")), by, seconds, asked.get("comment", ""))
+        except (KeyError, ValueError):
+            return JSONResponse({"error": "expected verb, id and seconds"}, 400)
+        return JSONResponse(await asyncio.to_thread(self._answers.order, wanted))
 
     async def dead(self, request: Request) -> Response:
         body = bytearray()

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pwd
+import socket
 from email.utils import formatdate
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
+
+from alarm_mw.system.peers import peer_of
 
 #: Connections of one listener. Each may have sent the half of a request, and wait for ever.
 MAX_CONNECTIONS = 64
@@ -41,6 +45,7 @@ class BoundedProtocol(H11Protocol):
         self.connected_at = self.loop.time()
         self.logger = log
         super().connection_made(transport)  # type: ignore[arg-type]  # as asyncio has it
+        self.client = self.client or _peer(transport)
         if isinstance(self.server_state, ClosableState) and self.server_state.is_closing:
             self.shutdown()  # accepted a moment before: uvicorn has closed those that it knew, and waits for all
         elif len(self.connections) > MAX_CONNECTIONS:
@@ -60,6 +65,18 @@ class BoundedProtocol(H11Protocol):
     def is_answering(self) -> bool:
         """Whether a request has come whole, and is not answered yet."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+
+def _peer(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
+    """Return the user at the other end of a unix socket, by name where there is one; None of another socket."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.family != socket.AF_UNIX:
+        return None
+    uid = peer_of(connection).user
+    try:
+        return pwd.getpwuid(uid).pw_name, 0
+    except KeyError:
+        return str(uid), 0
 
 
 class QuietServer(uvicorn.Server):

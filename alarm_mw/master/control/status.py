@@ -15,6 +15,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.master.control.incidents import Done, Happened, IncidentOrder, Shown
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
 from alarm_mw.master.reload import Reloaded
@@ -85,6 +86,12 @@ class Answers:
     #: Returns the names of all alarms, and the silences that last.
     silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
     dead: Callable[[bytes], bytes]
+    #: Returns the incidents that are firing, or all.
+    incidents: Callable[[bool], list[Shown]]
+    #: Does something to incidents, and returns the ids for which that was done.
+    order: Callable[[IncidentOrder], Done]
+    #: Returns what has happened to incidents since a time.
+    history: Callable[[float], list[Happened]]
 
 
 def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:

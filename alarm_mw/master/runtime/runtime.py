@@ -23,6 +23,7 @@ from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.engine import Engine
+from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.memory import Memory
 from alarm_mw.master.metrics import Metrics
@@ -32,12 +33,13 @@ from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thre
 from alarm_mw.master.worker.batch import Batch, Item, Silence
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
-from alarm_mw.model.types import NOWHERE, Reason, Rule
+from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
 from alarm_mw.transports.records import RecordMaker, to_bytes
 
 if TYPE_CHECKING:
+    from alarm_mw.engine.incidents.incidents import Incidents
     from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 
 log = logging.getLogger(__name__)
@@ -227,6 +229,8 @@ class Runtime:
             with held_off():
                 from alarm_mw.master.worker.incident_keeper import IncidentKeeper  # noqa: PLC0415  # few have some
             self._incidents = IncidentKeeper(self.outbox)
+        if self._incidents is not None:
+            self._incidents.history_days = settings.history.days
         return engine_of(settings, memory, None if self._incidents is None else self._incidents.clock)
 
     def exchange(self, fresh: Prepared) -> None:
@@ -260,6 +264,27 @@ class Runtime:
 
     def _report_loss(self, n: int) -> None:
         self.own_alarms.fire(f"{n} firings were lost, since the outbox could not be written", "loss")
+
+    @property
+    def incident_clock(self) -> Callable[[], float] | None:
+        """What incidents go by; None where there are none."""
+        return None if self._incidents is None else self._incidents.clock
+
+    @property
+    def ack_expire(self) -> float:
+        """Seconds for which an acknowledgement lasts where nothing else is said."""
+        return read_duration(self._current.settings.ack.expire)
+
+    def order(self, order: Callable[[Incidents], Sequence[Firing]]) -> bool:
+        """Have something done to incidents; return whether that was done in time, and there can be any.
+
+        From any thread but the loop's; waits for batches that came before, for at most `CALL_TIMEOUT` seconds.
+        """
+        if self._incidents is None:
+            return False
+        done = threading.Event()
+        self.worker.submit(Batch(order=order, done=done.set))
+        return done.wait(CALL_TIMEOUT)
 
     def silence(self, silence: Silence) -> list[str]:
         """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.

@@ -8,7 +8,7 @@ import time
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.clock import LastingClock
-from alarm_mw.delivery.outbox.outbox import DAY, Outbox
+from alarm_mw.delivery.outbox.outbox import DAY, Outbox, Transaction
 from alarm_mw.engine.incidents.incidents import Changes, Incidents, Saved
 from alarm_mw.model.types import Firing
 
@@ -36,6 +36,8 @@ class IncidentKeeper:
         #: What the incidents of all engines go by.
         self.clock = LastingClock(before)
         self._unwritten: list[Changes] = []
+        #: Episodes that somebody has acknowledged.
+        self._canceled: list[str] = []
         self._looked_at = time.monotonic()
         self._losses = outbox.losses
         self._forget_at = 0.0
@@ -77,6 +79,8 @@ class IncidentKeeper:
         is_due = self._incidents.is_urgent or (self.due() is not None and now >= self._looked_at + LOOK_EVERY)
         if is_due:
             self._looked_at = now
+        self._canceled += self._incidents.canceled
+        self._incidents.canceled.clear()
         changes = self._incidents.take_changes()
         for rule, column in changes.counts:
             self._outbox.ledger.rule(rule, column)
@@ -84,14 +88,19 @@ class IncidentKeeper:
             self._unwritten.append(changes)
         return is_due
 
-    def write(self, outbox: Outbox) -> None:
+    def write(self, outbox: Outbox, transaction: Transaction) -> None:
         """Write what has changed, within a transaction; call `written` behind it."""
+        for thread in self._canceled:
+            for firing in outbox.cancel(transaction, thread):
+                if self._incidents is not None:
+                    self._incidents.untell(firing)
         for changes in self._unwritten:
             incident_rows.write(outbox, changes, self.clock.read())
 
     def written(self) -> None:
         """Take note that it was written."""
         self._unwritten.clear()
+        self._canceled.clear()
 
     def count_firing(self) -> dict[str, int]:
         """Return how many incidents of each rule really are firing. From any thread."""

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from msgspec import structs
 from waiting import wait_until
 
 from alarm_mw.config.settings import Alarm, Notify, Settings
-from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.delivery.outbox import incident_rows, outbox
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
+from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item, Silence
-from alarm_mw.model.types import Flap, IncidentOptions, Record, Rule
+from alarm_mw.model.errors import ActionError
+from alarm_mw.model.types import Firing, Flap, IncidentOptions, Record, Rule
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
 
@@ -309,4 +312,133 @@ def test_a_kill_at_any_line_tells_each_thing_once(tmp_path: Path, at: int) -> No
     house.runtime.call(house.runtime.dispatcher.drain(10.0, wait_for_retries=True), 20)
     ids = [row for (row,) in house.runtime.outbox.query("SELECT id FROM firings")]
     assert len(ids) == len({*ids}) == 5
+    house.stop()
+
+
+def _acked(house: House, verb: str = "ack", seconds: float | None = None) -> list[str]:
+    (incident,) = shown(house.runtime, False)
+    return carry_out(house.runtime, IncidentOrder(verb, (incident["id"], "unknown"), "kim", seconds, "on it"))["done"]
+
+
+def test_an_acknowledgement_stops_reminders_and_later_steps(tmp_path: Path) -> None:
+    """Not the end; the next episode begins unacknowledged (oncall#4760)."""
+    options = IncidentOptions(("db",), after={"b": 0.4})
+    house = House(settings(options, names="ab", notify=Notify(repeat_interval=0.5)), tmp_path / "outbox.db")
+    house.see("lost eu")
+    assert len(_acked(house)) == 1
+    (incident,) = shown(house.runtime, False)
+    assert (incident["marks"], incident["acknowledged_by"], incident["comment"]) == (["acknowledged"], "kim", "on it")
+    wait_until(lambda: time.time() > incident["started"] + 1.0, 10)
+    house.see("back eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    end = house.recorder.wait_for(0)[1]
+    assert end.trigger is not None
+    assert end.trigger.incident is not None
+    assert end.trigger.incident.acknowledged_by == "kim"
+    house.see("lost eu")
+    wait_until(lambda: ("b", "escalated", "eu") in house.told(), 10)
+    house.stop()
+
+
+def test_an_acknowledgement_expires_and_is_taken_back(tmp_path: Path) -> None:
+    """Then reminders go on."""
+    house = House(settings(notify=Notify(repeat_interval=0.2)), tmp_path / "outbox.db")
+    house.see("lost eu")
+    _acked(house, seconds=0.5)
+    wait_until(lambda: ("a", "reminder", "eu") in house.told(), 10)
+    _acked(house)
+    assert _acked(house, "unack")
+    count = len(house.told())
+    wait_until(lambda: len(house.told()) > count, 10)
+    house.stop()
+
+
+def test_people_resolve_incidents(tmp_path: Path) -> None:
+    """It is told, and its history says who did what, in order."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu")
+    _acked(house)
+    _acked(house, "resolve")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    assert shown(house.runtime, False) == []
+    (incident,) = shown(house.runtime, True)
+    assert (incident["state"], incident["notified"]) == ("resolved", {"a": "resolved"})
+    happened = [(event["kind"], event["text"]) for event in history(house.runtime, 0.0)]
+    assert happened == [
+        ("opened", "lost eu"),
+        ("firing", "a"),
+        ("acknowledged", "kim: on it"),
+        ("resolved", "operator kim"),
+        ("resolved", "a"),
+    ]
+    assert history(house.runtime, time.time() + 60) == []
+    house.stop()
+
+
+def test_without_incidents_there_is_nothing_to_show() -> None:
+    """All questions are answered."""
+    house = House(structs.replace(settings(), rules=()))
+    assert shown(house.runtime, True) == []
+    assert history(house.runtime, 0.0) == []
+    assert carry_out(house.runtime, IncidentOrder("ack", ("x",), "kim")) == {"done": [], "unknown": ["x"]}
+    house.stop()
+
+
+def test_an_end_never_overtakes_its_beginning() -> None:
+    """A beginning that is retried for long stays before the end, while other messages pass (alertmanager#2675)."""
+    house = House(settings())
+    house.recorder.fail_with(*[ActionError("down", retry=True)] * 8)
+    house.see("lost eu")
+    wait_until(lambda: house.runtime.outbox.query("SELECT 1 FROM firings WHERE attempts > 0"), 10)
+    house.see("back eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    house.stop()
+
+
+class Blocked:
+    """Holds the first delivery of a recorder up."""
+
+    def __init__(self, house: House) -> None:
+        self.go = threading.Event()
+        self.began = threading.Event()
+        take = house.recorder.take
+
+        def held(firing: Firing) -> None:
+            self.began.set()
+            self.go.wait(10)
+            take(firing)
+
+        house.recorder.take = held  # type: ignore[method-assign]
+
+
+def test_an_end_replaces_a_beginning_that_was_never_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the receiver is busy with something else, an incident comes and goes: one message says both."""
+    monkeypatch.setattr(outbox, "MERGE_AFTER", 0.0)
+    house = House(settings(), tmp_path / "outbox.db")
+    blocked = Blocked(house)
+    house.see("lost x")
+    assert blocked.began.wait(10)
+    house.see("lost eu", "back eu")
+    blocked.go.set()
+    house.wait_for(("a", "firing", "x"), ("a", "resolved", "eu"))
+    assert house.runtime.books()[0]["alarms"]["a"]["dropped"] == {"merged": 1}
+    house.stop()
+
+
+def test_an_acknowledgement_drops_what_waits(tmp_path: Path) -> None:
+    """A later step that waits for its receiver never arrives, the end does."""
+    options = IncidentOptions(("db",), after={"b": 0.1})
+    house = House(settings(options, names="ab"), tmp_path / "outbox.db")
+    house.see("lost eu")
+    house.wait_for(("a", "firing", "eu"), ("b", "escalated", "eu"))
+    blocked = Blocked(house)
+    house.see("lost us")
+    assert blocked.began.wait(10)
+    wait_until(lambda: house.runtime.books()[0]["alarms"]["b"]["escalated"] == 2, 10)
+    (us,) = (each["id"] for each in shown(house.runtime, False) if each["key"] == {"db": "us"})
+    carry_out(house.runtime, IncidentOrder("ack", (us,), "kim"))
+    assert house.runtime.books()[0]["alarms"]["b"]["dropped"] == {"acknowledged": 1}
+    blocked.go.set()
+    house.see("back us")
+    wait_until(lambda: house.told()[-2:] == [("a", "firing", "us"), ("a", "resolved", "us")], 10)
     house.stop()

@@ -1,0 +1,127 @@
+"""``alarm-mw incidents``, ``ack``, ``unack``, ``resolve`` and ``history``."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import urllib.parse
+from typing import Any
+
+import click
+
+from alarm_mw.cli.servers import find, needing_answers, placed
+from alarm_mw.cli.silence import duration
+from alarm_mw.model.printable import printable
+from alarm_mw.texts.facts import span
+from alarm_mw.transports.control import ask_patiently
+
+#: The exit status for an incident that is not open.
+UNKNOWN = 2
+
+
+@click.command()
+@click.option("--all", "is_all", is_flag=True, help="Also those that are pending or resolved.")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@placed
+def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
+    """Show the incidents of a running server that are firing.
+
+    Counts are at most a second old. Exit status 1 if no server answers.
+    """
+    found = _get(f"/incidents?all={int(is_all)}", state_dir, socket_path)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        click.echo(printable(_line(each)))
+    if not found:
+        click.echo("no incidents")
+
+
+def _line(incident: dict[str, Any]) -> str:
+    key = ",".join(f"{name}={value}" for name, value in incident["key"].items())
+    lasted = span(max((incident["ended"] or time.time()) - incident["started"], 0.0))
+    matches = f"{incident['count']} match{'' if incident['count'] == 1 else 'es'}"
+    by = f"acknowledged by {incident['acknowledged_by']}" if incident["acknowledged_by"] else ""
+    others = [mark for mark in incident["marks"] if mark != "acknowledged"]
+    told = " ".join(f"{alarm}={status}" for alarm, status in incident["notified"].items())
+    parts = [incident["id"], incident["state"], incident["rule"], key, lasted, matches, by, *others, told]
+    return "  ".join(filter(None, parts))
+
+
+@click.command()
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@click.option("--for", "seconds", type=duration, metavar="TIME", help="How long; by default as `[ack] expire` says.")
+@click.option("--comment", default="", help="What is shown with the incident.")
+@placed
+def ack(
+    ids: tuple[str, ...], seconds: float | None, comment: str, state_dir: str | None, socket_path: str | None
+) -> None:
+    """Acknowledge incidents: no reminders and no further steps of an escalation until it expires.
+
+    Messages of that kind that wait for delivery are dropped. The end is reported, and the next episode begins
+    unacknowledged. Exit status 1 if no server answers, 2 if an incident is not open.
+    """
+    for_seconds = {} if seconds is None else {"seconds": seconds}
+    _order("ack", ids, {"comment": comment, **for_seconds}, state_dir, socket_path)
+
+
+@click.command()
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@placed
+def unack(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) -> None:
+    """Take back an acknowledgement. Exit status 1 if no server answers, 2 if an incident is not open."""
+    _order("unack", ids, {}, state_dir, socket_path)
+
+
+@click.command()
+@click.argument("ids", metavar="ID…", nargs=-1, required=True)
+@placed
+def resolve(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) -> None:
+    """Resolve incidents by hand. Exit status 1 if no server answers, 2 if an incident is not open."""
+    _order("resolve", ids, {}, state_dir, socket_path)
+
+
+@click.command()
+@click.option("--since", type=duration, metavar="TIME", help="Only the last 10m, 2h, 1d … [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
+@placed
+def history(since: float | None, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
+    """Show what happened to incidents: beginnings, messages, acknowledgements, ends.
+
+    Exit status 1 if no server answers.
+    """
+    begin = 0.0 if since is None else time.time() - since
+    found = _get(f"/history?since={begin}", state_dir, socket_path)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for each in found:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["time"]))
+        key = ",".join(f"{name}={value}" for name, value in each["key"].items())
+        parts = [at, each["incident"], each["rule"], key, each["kind"], each["text"]]
+        click.echo(printable("  ".join(filter(None, parts))))
+
+
+def _get(url: str, state_dir: str | None, socket_path: str | None) -> list[dict[str, Any]]:
+    with needing_answers():
+        found: Any = ask_patiently(find(state_dir, socket_path), url)
+    assert isinstance(found, list)
+    return found
+
+
+def _order(
+    verb: str, ids: tuple[str, ...], others: dict[str, object], state_dir: str | None, socket_path: str | None
+) -> None:
+    query = urllib.parse.urlencode({"verb": verb, "id": ids, **others}, doseq=True)
+    with needing_answers():
+        answer = ask_patiently(find(state_dir, socket_path), f"/incidents?{query}", method="POST")
+    for name in answer["done"]:
+        click.echo(f"{name}: {_DONE[verb]}")
+    for name in answer["unknown"]:
+        click.echo(f"alarm-mw: {name}: no such incident is open", err=True)
+    sys.exit(UNKNOWN if answer["unknown"] else 0)
+
+
+_DONE = {"ack": "acknowledged", "unack": "not acknowledged any more", "resolve": "resolved"}

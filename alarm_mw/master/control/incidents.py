@@ -1,0 +1,148 @@
+"""Incidents on the control socket: shown, acknowledged, given back, resolved by hand; and their history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypedDict
+
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.model.types import Firing
+
+if TYPE_CHECKING:  # few configurations have incidents
+    from alarm_mw.engine.incidents.incident import Incident
+    from alarm_mw.engine.incidents.incidents import Incidents
+
+
+class Shown(TypedDict):
+    """An incident, as ``alarm-mw incidents --json`` prints it. Times are in seconds since the epoch."""
+
+    id: str
+    rule: str
+    key: dict[str, str]
+    labels: dict[str, str]
+    state: str
+    #: What holds messages back: ``acknowledged``, ``silenced``, ``flapping``, ``rate`` …
+    marks: list[str]
+    episode: int
+    started: float
+    ended: float | None
+    #: Matches in this episode.
+    count: int
+    last: float
+    #: What each alarm was told last.
+    notified: dict[str, str]
+    acknowledged_by: str
+    comment: str
+
+
+class Happened(TypedDict):
+    """An event in the history of incidents."""
+
+    time: float
+    incident: str
+    rule: str
+    key: Mapping[str, str]
+    episode: int
+    kind: str
+    text: str
+
+
+class Done(TypedDict):
+    """What came of an order."""
+
+    done: list[str]
+    #: Those that are no open incident.
+    unknown: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class IncidentOrder:
+    """What somebody wants done to incidents."""
+
+    #: ``ack``, ``unack`` or ``resolve``.
+    verb: str
+    ids: tuple[str, ...]
+    by: str
+    #: For how long; None for as long as the configuration says.
+    seconds: float | None = None
+    comment: str = ""
+
+
+def shown(runtime: Runtime, is_all: bool) -> list[Shown]:  # noqa: FBT001  # asked by a query string
+    """Return the incidents that are firing, or all that are remembered, as they were written down last."""
+    clock = runtime.incident_clock
+    if clock is None:
+        return []
+    from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # few configurations have incidents
+
+    now = clock()
+    offset = time.time() - now
+    return [_shown(incident, now, offset) for incident in incident_rows.incidents(runtime.outbox, is_all=is_all)]
+
+
+def _shown(incident: Incident, now: float, offset: float) -> Shown:
+    ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until > now else None
+    marks = {str(mark) for mark in incident.held.values()}
+    marks |= {name for name, holds in (("acknowledged", ack), ("flapping", incident.flapping_since)) if holds}
+    return {
+        "id": incident.id,
+        "rule": incident.rule,
+        "key": dict(incident.key),
+        "labels": incident.labels,
+        "state": str(incident.state),
+        "marks": sorted(marks),
+        "episode": incident.episode,
+        "started": incident.opened + offset,
+        "ended": None if incident.ended is None else incident.ended + offset,
+        "count": incident.count,
+        "last": incident.last + offset,
+        "notified": {alarm: str(told.status) for alarm, told in incident.notified.items()},
+        "acknowledged_by": "" if ack is None else ack.by,
+        "comment": "" if ack is None else ack.comment,
+    }
+
+
+def carry_out(runtime: Runtime, order: IncidentOrder) -> Done:
+    """Do something to incidents; takes effect before this returns."""
+    done: list[str] = []
+    runtime.order(lambda incidents: _carried_out(incidents, order, runtime.ack_expire, done))
+    return {"done": done, "unknown": [name for name in order.ids if name not in done]}
+
+
+def _carried_out(incidents: Incidents, order: IncidentOrder, expire: float, done: list[str]) -> Sequence[Firing]:
+    firings: list[Firing] = []
+    for name in order.ids:
+        match order.verb:
+            case "ack":
+                seconds = expire if order.seconds is None else order.seconds
+                found = incidents.acknowledge(name, order.by, seconds, order.comment)
+            case "unack":
+                found = incidents.unacknowledge(name, order.by)
+            case _:
+                found = incidents.resolve_by_hand(name, order.by)
+        if found is not None:
+            firings += found
+            done.append(name)
+    return firings
+
+
+def history(runtime: Runtime, since: float) -> list[Happened]:
+    """Return what has happened to incidents since a time, in seconds since the epoch, the oldest first."""
+    if runtime.incident_clock is None:
+        return []
+    from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # see shown
+
+    return [
+        {
+            "time": event.time,
+            "incident": event.incident,
+            "rule": event.rule,
+            "key": event.key,
+            "episode": event.episode,
+            "kind": event.kind,
+            "text": event.text,
+        }
+        for event in incident_rows.events(runtime.outbox, since)
+    ]

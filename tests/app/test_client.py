@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 import alarm_mw
 from alarm_mw.app.client import Keywords
@@ -24,7 +25,12 @@ def run(directory: Path, program: str, **keywords: Any) -> subprocess.CompletedP
         "alarm_mw.init(alarms={'a': 'cmd:cat >> out.txt'}, log_alarms=['a TERRIBLE'], alarm_freq=0)\n"
     )
     return subprocess.run(
-        [sys.executable, "-c", begin + program], cwd=directory, capture_output=True, timeout=60, check=False, **keywords
+        [sys.executable, "-c", begin + program],
+        cwd=directory,
+        capture_output=True,
+        timeout=2 * LIMIT,
+        check=False,
+        **keywords,
     )
 
 
@@ -270,9 +276,9 @@ def test_many_forks_while_records_are_sent_do_no_harm(tmp_path: Path) -> None:
         "    pid = os.fork()\n"
         "    if not pid:\n"
         "        log(f'TERRIBLE {n}')\n"
-        "        os._exit(0 if alarm_mw.shutdown() else 1)\n"
+        f"        os._exit(0 if alarm_mw.shutdown({LIMIT}) else 1)\n"
         "    assert os.waitpid(pid, 0)[1] == 0\n"
-        "stop.set(); thread.join()\n"
+        f"stop.set(); thread.join(); alarm_mw.shutdown({LIMIT})\n"
     )
     result = run(tmp_path, program)
     assert (result.returncode, result.stderr) == (0, b"")

@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 #: How many children there are; each waits for its turn beside the busy thread.
 FORKED = 300
@@ -58,7 +59,10 @@ thread.join()
 assert os.waitpid(pid, 0)[1] == 0
 """
 
-BURST = """
+#: All is delivered at the end of both, however busy the machine.
+BURST = f"""
+import atexit
+atexit.register(alarm_mw.shutdown, {LIMIT})
 for n in range(200):
     if n == 100:
         pid = os.fork()

@@ -1,4 +1,7 @@
-"""What an alarm does: one module or package per action, named as in the configuration."""
+"""What an alarm does: one module or package per action, named as in the configuration.
+
+To add the action ``foo``, create ``foo.py`` with a class ``FooAction`` that implements `alarm_mw.interfaces.Action`.
+"""
 
 from __future__ import annotations
 

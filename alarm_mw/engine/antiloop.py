@@ -1,4 +1,8 @@
-"""Loop protection: lines written by alarm code are skipped, and text that keeps coming back is held back."""
+"""Loop protection: lines written by alarm code are skipped, and text that keeps coming back is held back.
+
+See also `model.origin` (records of alarm code) and `transports.own_requests` (access log lines of an action's
+requests).
+"""
 
 from __future__ import annotations
 

@@ -36,9 +36,9 @@ _PLANS = 1000
 class Engine:
     """The rules in order, with flood control for their alarms. Pure: `now` comes in, values come out.
 
-    `limits` are the limits of single alarms. `memory` is the memory of an earlier engine: its holds, counts and
-    thresholds continue. `now` is always in seconds of a clock that never goes back. `clock` returns the processor time
-    of this thread in seconds.
+    `limits` are the limits of single alarms; `left_out` are optional alarms that are not available. `memory` is the
+    memory of an earlier engine: its holds, counts and thresholds continue. `now` is always in seconds of a clock that
+    never goes back. `clock` returns the processor time of this thread in seconds.
     """
 
     def __init__(
@@ -125,9 +125,9 @@ class Engine:
         self.memory.keep_only(self._alarms, frozenset(self._names))
 
     def admit(self, alarm: str, now: float) -> tuple[Reason, float | None] | None:
-        """Count a message to an alarm that is told of an incident.
+        """Ask flood control whether a message about an incident may go to `alarm`.
 
-        Where a silence or a rate holds it back, return that and the seconds until it ends instead.
+        Returns None, and counts the message, if it may; otherwise the reason and the seconds until it ends.
         """
         return self._flood_control.admit(alarm, now + self.memory.offset)
 

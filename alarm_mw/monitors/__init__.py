@@ -1,4 +1,7 @@
-"""Monitors wait for conditions other than lines: one module or package each, named as in the configuration."""
+"""Monitors wait for conditions other than lines: one module or package each, named as in the configuration.
+
+To add the monitor ``foo``, create ``foo.py`` with a class ``FooMonitor`` that implements `alarm_mw.interfaces.Monitor`.
+"""
 
 from __future__ import annotations
 

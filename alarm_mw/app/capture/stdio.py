@@ -1,4 +1,4 @@
-"""Captures what this process prints, below Python, on file descriptors 1 and 2: through a relay process."""
+"""`capture_stdio()` of one process: descriptors 1 and 2 go through a relay. `alarm-mw run` uses `master.streams`."""
 
 from __future__ import annotations
 

@@ -150,10 +150,14 @@ class Incidents:
         #: Whether something has changed that must be written down before its records are acknowledged.
         self.is_urgent = False
 
-    def start(self, saved: Saved) -> list[Firing]:
-        """Go on with what a former process has written down; return the messages that follow."""
+    def start(self, saved: Saved, gap: float = 0.0) -> list[Firing]:
+        """Go on with what a former process has written down; return the messages that follow.
+
+        For `gap` seconds in between, nobody could have seen a match: that is no quiet time.
+        """
         self._seen = SeenRecords(saved.seen, saved.places)
         self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
+        self.tracker.postpone(gap)
         return self._all(self.tracker.start(self._clock()))
 
     def go_on(self, former: Incidents) -> list[Firing]:
@@ -170,7 +174,12 @@ class Incidents:
         rule = compiled.rule
         assert rule.incident is not None
         key = self._key(compiled, rule.incident.key, lines, record)
-        change = self.tracker.match(rule.name, key, self._clock(), _shortened(record))
+        change = self.tracker.match(rule.name, key, self._clock())
+        if change.outcome is NOTHING:
+            self._changed[change.incident.id] = change.incident
+            return Matched([], [self._held(change, alarm) for alarm in rule.alarms])
+        if change.has_begun:
+            change.incident.first = _shortened(record)
         firings = self._note(change, record)
         told = {each.alarm for each in change.outcome.notifications if each.status in _BEGINNINGS}
         return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in told])
@@ -293,7 +302,7 @@ class Incidents:
         """Note what a change means, and return its messages; `record` is that of the match."""
         incident = change.incident
         self._changed[incident.id] = incident
-        self.is_urgent = self.is_urgent or change.outcome is not NOTHING
+        self.is_urgent = True
         if change.evicted:
             self._forgotten.append(change.evicted)
             self._changed.pop(change.evicted, None)

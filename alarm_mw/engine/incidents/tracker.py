@@ -25,7 +25,7 @@ from alarm_mw.engine.incidents.incident import (
     incident_id,
 )
 from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
-from alarm_mw.model.types import Flap, Record
+from alarm_mw.model.types import Flap
 
 
 class IncidentRule(msgspec.Struct, frozen=True):
@@ -87,6 +87,8 @@ class Tracker:
         self._rules = {rule.name: rule for rule in rules}
         self._marks = marks
         self._incidents = {incident.id: incident for incident in incidents}
+        #: The same by rule and key: to make an id of them takes as long as all else that a further match needs.
+        self._by_key = {(incident.rule, incident.key): incident for incident in self._incidents.values()}
         self._serial = max((incident.serial for incident in self._incidents.values()), default=0)
         #: How many incidents each rule has, and those that may be evicted, the one that was quiet for longest first.
         self._keys: dict[str, int] = {}
@@ -117,7 +119,7 @@ class Tracker:
         """Return the incident of this id."""
         return self._incidents.get(incident)
 
-    def match(self, rule: str, key: Key, now: float, record: Record | None = None) -> Change:
+    def match(self, rule: str, key: Key, now: float) -> Change:
         """Count a match of a rule for a key; open its incident, or the next episode, where that is enough."""
         incident, is_overflow, evicted = self._find(self._rules[rule], key, now)
         if incident.state is State.FIRING and incident.ends is None:
@@ -134,7 +136,6 @@ class Tracker:
         incident.last = now
         has_begun = incident.state is State.PENDING and self._reaches_count(incident, now)
         if has_begun:
-            incident.first = record
             self._fire(incident, now)
         return self._look(incident, now)._replace(is_overflow=is_overflow, evicted=evicted, has_begun=has_begun)
 
@@ -212,9 +213,9 @@ class Tracker:
 
     def _find(self, rule: IncidentRule, key: Key, now: float) -> tuple[Incident, bool, str]:
         """Return the incident of a key, whether it is "other" in its place, and which one made room for it."""
+        if (found := self._by_key.get((rule.name, key))) is not None:
+            return found, False, ""
         name, evicted = incident_id(rule.name, key), ""
-        if (found := self._incidents.get(name)) is not None:
-            return found, False, evicted
         if self._keys.get(rule.name, 0) >= rule.max_keys:
             evicted = self._evict(rule.name)
             if not evicted:
@@ -224,7 +225,7 @@ class Tracker:
                     return found, True, evicted
         self._serial = max(self._serial + 1, int(now * 1e6))
         labels = {**rule.labels, **{name: value for name, value in key if value}}
-        self._incidents[name] = Incident(name, self._serial, rule.name, key, labels)
+        self._incidents[name] = self._by_key[rule.name, key] = Incident(name, self._serial, rule.name, key, labels)
         self._keys[rule.name] = self._keys.get(rule.name, 0) + 1
         return self._incidents[name], key is OTHER, evicted
 
@@ -236,7 +237,9 @@ class Tracker:
         return name
 
     def _drop(self, name: str) -> None:
-        rule = self._incidents.pop(name).rule
+        incident = self._incidents.pop(name)
+        rule = incident.rule
+        del self._by_key[rule, incident.key]
         del self._evictable[rule][name]
         self._due.pop(name, None)
         self._keys[rule] -= 1

@@ -47,7 +47,7 @@ class IncidentKeeper:
     def adopt(self, incidents: Incidents) -> list[Firing]:
         """Go on with another engine's incidents; return the messages that follow."""
         former, self._incidents = self._incidents, incidents
-        return incidents.start(self._saved) if former is None else incidents.go_on(former)
+        return incidents.start(self._saved, self.clock.gap) if former is None else incidents.go_on(former)
 
     def due(self) -> float | None:
         """Return when to call `tick`, in the seconds of `time.monotonic`; None where there is no deadline."""

@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec import structs
 from waiting import wait_until
 
 from alarm_mw.config.settings import Alarm, Notify, Settings
 from alarm_mw.delivery.outbox import incident_rows, outbox
+from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
@@ -196,6 +200,35 @@ def test_a_restart_tells_nothing_again(tmp_path: Path) -> None:
     house.wait_for(("a", "resolved", "eu"))
     assert house.runtime.books()[0]["rules"]["db"]["open"] == 1
     house.stop()
+
+
+def test_downtime_is_no_quiet_time(tmp_path: Path) -> None:
+    """While no process runs nobody can see a match: `resolve_after` goes on where it was (alertmanager#4064)."""
+    options = IncidentOptions(("db",), resolve_after=600.0)
+    house = House(settings(options), tmp_path / "outbox.db")
+    house.see("lost eu")
+    house.stop()
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as database, database:
+        ((data,),) = database.execute("SELECT data FROM observed WHERE name = 'clock'")
+        before = msgspec.msgpack.decode(data, type=Reading)
+        earlier = structs.replace(before, since_boot=before.since_boot - 3600.0, wall=before.wall - 3600.0)
+        database.execute("UPDATE observed SET data = ? WHERE name = 'clock'", (msgspec.msgpack.encode(earlier),))
+    house = House(settings(options), tmp_path / "outbox.db")
+    house.see("lost eu", "back eu")
+    house.wait_for(("a", "resolved", "eu"))
+    assert house.runtime.books()[0]["rules"]["db"]["resolved"] == {"line": 1}
+    house.stop()
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_no_step_of_the_clock_moves_a_deadline(step: float) -> None:
+    """Within one start of the machine only the time that has passed counts; beyond, the time of day, never back."""
+    before = Reading(1000.0, 50.0, "this", 5000.0)
+    same = LastingClock(before, wall=lambda: 5010.0 + step, boot_clock=lambda: 60.0, boot="this")
+    assert (same(), same.gap) == (1010.0, 10.0)
+    other = LastingClock(before, wall=lambda: 5010.0 + step, boot_clock=lambda: 2.0, boot="next")
+    assert other() == 1000.0 + max(10.0 + step, 0.0)
+    assert other.read() == Reading(other(), 2.0, "next", 5010.0 + step)
 
 
 def test_a_record_that_comes_again_counts_once(tmp_path: Path) -> None:

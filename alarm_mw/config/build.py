@@ -22,15 +22,22 @@ def has_incidents(settings: Settings) -> bool:
     return any(rule.incident is not None for rule in settings.rules)
 
 
-def engine_of(settings: Settings, memory: Memory | None = None, clock: Callable[[], float] | None = None) -> Engine:
+def engine_of(
+    settings: Settings,
+    memory: Memory | None = None,
+    clock: Callable[[], float] | None = None,
+    *,
+    assembles: bool = False,
+) -> Engine:
     """Return a new engine with its prefilter; takes some tenths of a second for a thousand rules that are new.
 
     `memory` is that of the engine before it. `clock` is the one of incidents, be it that there are only earlier ones.
+    With `assembles`, the prefilter finds where tracebacks begin, if these are to be one record (`BlockAssembler`).
     """
     rules = LiteralCache.of_user(os.environ).compiled(settings.rules)
     engine = Engine(
         rules,
-        Prefilter(rules),
+        Prefilter(rules, beginnings=_beginnings() if assembles and settings.records.tracebacks else ()),
         [alarm.name for alarm in settings.alarms],
         left_out=settings.left_out,
         alarm_freq=settings.alarm_freq,
@@ -79,3 +86,9 @@ def _add_incidents(
         clock=clock,
         time=time.time,
     )
+
+
+def _beginnings() -> tuple[bytes, ...]:
+    from alarm_mw.engine.tracebacks import BEGINNINGS  # noqa: PLC0415  # not needed where each line is a record
+
+    return BEGINNINGS

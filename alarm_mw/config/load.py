@@ -98,6 +98,7 @@ def from_keywords(
         with held_off():  # as in `_parts`
             from alarm_mw.config.uwsgi.options import read_options  # noqa: PLC0415
         parts.append(read_options(rules, find_action, report, syntax=Syntax.PYTHON, is_strict=True))
+        parts[-1].has_whole_tracebacks = True
     settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, read_files, report)
     warn_of_foreign(read_files, report)

@@ -11,7 +11,7 @@ from alarm_mw.config.lint.suspicions import warn_of_hidden
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.parts import Declared, Part, Watched, Written
 from alarm_mw.config.report import Report
-from alarm_mw.config.settings import Alarm, Settings, Upkeep, Watch
+from alarm_mw.config.settings import Alarm, Records, Settings, Upkeep, Watch
 from alarm_mw.config.tables.incidents import check_incidents
 from alarm_mw.delivery.fallback import cycle
 from alarm_mw.engine.rules import compile_rule
@@ -41,8 +41,10 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     warn_of_hidden(rules, report)
     labels = dict(label for part in parts for label in part.labels)
     mules = tuple(program for part in parts for program in part.mules)
+    fields = {name: value for part in parts for name, value in part.fields.items()}
+    fields["records"] = _records(fields.get("records", Records()), parts)
     return Settings(
-        **{name: value for part in parts for name, value in part.fields.items()},
+        **fields,
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
         alarms=tuple(_labeled(alarm, labels) for alarm in with_mules(alarms.values(), mules, report)),
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
@@ -51,6 +53,12 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
         monitors=monitors,
         own_alarms=tuple(own_alarms),
     )
+
+
+def _records(records: Records, parts: Sequence[Part]) -> Records:
+    """Return what makes records of lines; whether tracebacks are whole is known afterwards."""
+    is_default = bool(parts) and all(part.has_whole_tracebacks for part in parts)
+    return structs.replace(records, tracebacks=True) if records.tracebacks is None and is_default else records
 
 
 def _alarms(parts: Iterable[Part], report: Report) -> dict[str, Declared]:

@@ -66,6 +66,8 @@ class Part(msgspec.Struct):
     own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
     #: Other fields of `Settings` that it sets, by name.
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: Where nothing else is said, a printed traceback is one record: not with uWSGI's options.
+    has_whole_tracebacks: bool = False
     #: Fields of `Upkeep`, by name.
     upkeep: dict[str, Any] = msgspec.field(default_factory=dict)
 

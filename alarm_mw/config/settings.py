@@ -12,9 +12,10 @@ from alarm_mw import monitors
 from alarm_mw.delivery.outbox.entries import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
-from alarm_mw.model.errors import Problem
+from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
 from alarm_mw.model.types import NOWHERE, Rule, Texts, Where
+from alarm_mw.system.forks import held_off
 
 #: TCP's highest port.
 MAX_PORT = 65535
@@ -53,6 +54,59 @@ class MetricsListener(msgspec.Struct, frozen=True, kw_only=True):
         """Raise `ValueError` for an invalid address."""
         if self.listen:
             host_and_port(self.listen)
+
+
+class StreamRecords(msgspec.Struct, frozen=True, kw_only=True, rename={"continues": "continue"}):
+    """The tables ``[records.stdout]`` and ``[records.stderr]``."""
+
+    start: Annotated[
+        str,
+        msgspec.Meta(
+            description="A regexp that the first line of each record matches; the lines that it does not match go on "
+            "with the record before them, where `continue` says nothing else"
+        ),
+    ] = ""
+    continues: Annotated[
+        str, msgspec.Meta(description="A regexp that a line matches that goes on with the record before it")
+    ] = ""
+    max_lines: Annotated[
+        int, msgspec.Meta(ge=2, le=100_000, description="How many lines a record may have; then it is judged")
+    ] = 1000
+    max_wait: Annotated[
+        float,
+        msgspec.Meta(ge=0.01, le=60, description="After so many seconds without another line, a record is complete"),
+    ] = 0.2
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` for a regexp that is wrong or could take long."""
+        if not self.is_given:
+            return
+        with held_off():  # what most configurations do not need
+            from alarm_mw.patterns.request_pattern import QuickPattern  # noqa: PLC0415
+        for key, pattern in (("start", self.start), ("continue", self.continues)):
+            try:
+                QuickPattern(pattern)
+            except PatternError as error:
+                raise ValueError(f"{key}: the regexp {pattern!r} cannot be used: {error}") from None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the configuration says where records begin."""
+        return bool(self.start or self.continues)
+
+
+class Records(msgspec.Struct, frozen=True, kw_only=True):
+    """The table ``[records]``: which lines of output are one record."""
+
+    #: Each traceback that Python prints is one record. None: that depends on who says it (`merge`).
+    tracebacks: bool | None = None
+    stdout: StreamRecords = msgspec.field(default_factory=StreamRecords)
+    stderr: StreamRecords = msgspec.field(default_factory=StreamRecords)
+
+    def of(self, stream: str) -> StreamRecords | None:
+        """Return what makes records of a stream's lines; None where each line is one."""
+        options = self.stderr if stream == "stderr" else self.stdout
+        return options if self.tracebacks or options.is_given else None
 
 
 def host_and_port(address: str) -> tuple[str, int]:
@@ -179,6 +233,7 @@ class Settings(msgspec.Struct, frozen=True):
     name: str = ""
     #: Maximum number of messages per interval of all alarms for humans together, such as ``100/1h``; None: no limit.
     alarm_rate: str | None = None
+    records: Records = msgspec.field(default_factory=Records)
     execution: Execution = Execution()
     upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
     outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)

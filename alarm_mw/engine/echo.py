@@ -161,7 +161,7 @@ class EchoGuard:
 
     def note_printed(self, alarm: str, line: bytes, now: float, n: int) -> None:
         """Record that `alarm` matched a printed line `n` times, none of them an echo."""
-        line = line.rstrip(b"\r\n")
+        line = _telling_line(line)
         self._printed.add(alarm, line, now, n)
         _append(self._recent, (alarm, line, now))
 
@@ -170,7 +170,7 @@ class EchoGuard:
         if record.call and self._calls.is_known(alarm, record, now):
             return True
         if record.source in PRINTED:
-            return self._is_announced(alarm, record.message.rstrip(b"\r\n"), now)
+            return self._is_announced(alarm, _telling_line(record.message), now)
         is_echo = self._was_printed(alarm, record.echoes, now)
         if sum(map(len, record.loose_echo)) >= LOOSE_LENGTH:
             return self._was_loosely_printed(alarm, record.loose_echo, now) or is_echo
@@ -200,6 +200,18 @@ class EchoGuard:
                 return True
         _append(self._loose, (alarm, parts, now))
         return False
+
+
+def _telling_line(message: bytes) -> bytes:
+    """Return a printed line without its end; of a record of several lines the one that says what happened.
+
+    That is the last one without an indentation, for a traceback the exception: each of its lines was announced.
+    """
+    line = message.rstrip(b"\r\n")
+    if b"\n" not in line:
+        return line
+    lines = [each.rstrip(b"\r") for each in line.split(b"\n")]
+    return next((each for each in reversed(lines) if each[:1].strip()), lines[0])
 
 
 def _append(entries: deque[_Entry], entry: _Entry) -> None:

@@ -51,6 +51,18 @@ def cut(message: bytes, size: int, whole: int = 0) -> bytes:
     return (kept.decode("utf-8", "ignore").encode() if _is_text(message) else kept) + note
 
 
+def cut_middle(message: bytes, size: int, whole: int = 0) -> bytes:
+    """Return a message of several lines in at most `size` bytes: of a longer one its first and its last lines."""
+    if len(message) <= size or whole:
+        return cut(message, size, whole)
+    note = b"[cut: %d bytes]\n" % len(message)
+    room = size - len(note)
+    head = message[: max(room // 3, 0)].rpartition(b"\n")
+    tail = message[len(message) - max(room - room // 3, 0) :].partition(b"\n")
+    # With lines that are longer than that, the beginning says more.
+    return b"".join([*head[:2], note, tail[2]]) if head[1] and tail[2] else cut(message, size)
+
+
 def _is_text(message: bytes) -> bool:
     try:
         message.decode()

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from msgspec import structs
 
@@ -65,6 +66,9 @@ from alarm_mw.system.descriptors import write_all
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.shared import token_of
 
+if TYPE_CHECKING:
+    from alarm_mw.master.streams.blocks import BlockAssembler
+
 log = logging.getLogger(__name__)
 
 #: What the names of memory files begin with that have the late chunks of a stream.
@@ -95,6 +99,7 @@ class MasterProcess:
             name.removeprefix(LATE): LateChunks(inheritance.files.get(name), functools.partial(self._link.leave, name))
             for name in sorted(names | {LATE + stream.name for stream in self._streams})
         }
+        self._files = dict(inheritance.files)
         self._state_dir = Path(str(plan.settings["state_dir"]))
         for descriptor in plan.master_fds:
             os.set_inheritable(descriptor, False)
@@ -118,6 +123,7 @@ class MasterProcess:
             journal=Journal(inheritance.files.get("outbox"), functools.partial(self._link.leave, "outbox")),
             under_way=UnderWay(inheritance.files.get("under-way"), functools.partial(self._link.leave, "under-way")),
             name=str(plan.settings.get("name", "")),
+            assembles=True,
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),
@@ -287,11 +293,26 @@ class MasterProcess:
             state=StreamState.from_fd(stream.state),
             transit=stream.transit,
             longest=longest,
+            blocks=self._blocks(stream.name, self._reloader.loaded.settings),
             on_end=lambda name: self._link.tell("eof", name),
             on_broken=lambda name, _: self._link.tell("broken", name),
             on_exit=functools.partial(_close, stream),
         )
         return reader, tap
+
+    def _blocks(self, stream: str, settings: Settings) -> BlockAssembler | None:
+        """Return what makes records of a stream's lines; None where each line is one."""
+        options = settings.records.of(stream)
+        if options is None:
+            return None
+        from alarm_mw.master.streams.blocks import MEMORY_SIZE, BlockAssembler, BlockMemory  # noqa: PLC0415
+
+        name = f"blocks-{stream}"
+        if name not in self._files:
+            self._files[name] = os.memfd_create(name)
+            os.truncate(self._files[name], MEMORY_SIZE)
+            self._link.leave(name, self._files[name])
+        return BlockAssembler(options, BlockMemory.from_fd(self._files[name]))
 
     def _take_over(self, loaded: Loaded) -> list[str]:
         """Put a configuration in force (`Reloader`): here, at the server's processes, and for the next masters."""
@@ -301,6 +322,11 @@ class MasterProcess:
         self._hand_on(loaded)
         for reader, tap in self._readers:
             fresh = prepared.engine.prefilter
+            # Before the prefilter: it finds the beginnings of blocks only where something takes them.
+            if reader.blocks is None:
+                reader.blocks = self._blocks(reader.name, settings)
+            else:
+                reader.blocks.change(settings.records.of(reader.name))
             reader.prefilter = fresh if tap is None else tap.with_prefilter(fresh)
         self._publisher.publish_rules(settings.rules, prepared.engine.prefilter.records.rules)
         try:

@@ -24,6 +24,9 @@ _LITERAL_MASK = (1 << LITERAL_BITS) - 1
 #: may take another five milliseconds, and then `StreamIntake` waits for the engine: 0.05 s in all.
 PATIENCE = 0.02
 
+#: In the place of a rule's number: the line may begin a record of several lines (`Prefilter`).
+BEGINNING = -1
+
 #: How many combinations of literals are remembered.
 MOST_PLANS = 1000
 
@@ -78,7 +81,9 @@ class Prefilter:
         self,
         rules: Sequence[PrefilteredRule],
         make_finder: MakeFinder = literal_finder,
+        beginnings: Iterable[bytes] = (),
     ) -> None:
+        """Prepare the rules; `scan` returns each line that holds one of the `beginnings` as a hit of `BEGINNING`."""
         self._rules = tuple(rules)
         looked_for = [(number, rule.literals) for number, rule in enumerate(rules) if rule.literals is not None]
         #: The rules that must be tried on every line.
@@ -89,7 +94,9 @@ class Prefilter:
             number for number in self._all if rules[number].rule.level is None and rules[number].rule.logger is None
         )
         self._every_print = self._of_prints.intersection(self.judges_every_line)
-        requiring: dict[Literal, list[int]] = {}
+        requiring = {Literal(text, certain=True): [BEGINNING] for text in beginnings}
+        if requiring:
+            self._of_prints |= {BEGINNING}
         for number, literals in looked_for:
             for literal in literals:
                 requiring.setdefault(literal, []).append(number)
@@ -133,7 +140,7 @@ class Prefilter:
         if not message:
             return self._all
         found = {rule for literal in self._finder.found_in(message) for rule in self._requiring[literal]}
-        return tuple(sorted(found.union(self.judges_every_line)))
+        return tuple(sorted(found.union(self.judges_every_line) - {BEGINNING}))
 
     def may_match(self, message: bytes) -> bool:
         """Return whether any rule may match a record of one or more lines."""
@@ -213,7 +220,8 @@ class Prefilter:
         certain &= self._of_prints
         at_start = tuple(literal for literal in found if self._literals[literal].at_start)
         rules |= self._every_print
-        asked = tuple((rule, rule in certain, self._rules[rule].ends_scan) for rule in sorted(rules))
+        ends = {rule for rule in rules if rule != BEGINNING and self._rules[rule].ends_scan}
+        asked = tuple((rule, rule in certain, rule in ends) for rule in sorted(rules))
         plan = self._plans[found] = _Plan(tuple(sorted(rules)), tuple(sorted(certain)), at_start, asked)
         return plan
 

@@ -25,7 +25,7 @@ from alarm_mw.cli.main import main
 from alarm_mw.cli.plugins import describe
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
-from alarm_mw.config.settings import MetricsListener, Notify, Settings, Upkeep
+from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
 from alarm_mw.config.tables.incidents import IncidentKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.delivery.outbox.entries import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
@@ -170,6 +170,16 @@ class UpkeepKeys(Generated):
         """Return a table of the fields of `Upkeep`, and of the table ``[metrics]``."""
         fields = [(field.name, field) for field in _fields(Upkeep)]
         fields += [(f"metrics.{field.name}", field) for field in _fields(MetricsListener)]
+        rows = ((f"`{name}`", f"`{msgspec.json.encode(f.default).decode()}`", _help(f.type)) for name, f in fields)
+        return table(("key", "default", "meaning"), rows)
+
+
+class RecordKeys(Generated):
+    """``{records}``: the keys of the tables of ``[records]``."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `StreamRecords`."""
+        fields = [(field.encode_name, field) for field in _fields(StreamRecords)]
         rows = ((f"`{name}`", f"`{msgspec.json.encode(f.default).decode()}`", _help(f.type)) for name, f in fields)
         return table(("key", "default", "meaning"), rows)
 
@@ -330,6 +340,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "notify": NotifyKeys,
     "numbers": Numbers,
     "outbox-keys": OutboxKeys,
+    "records": RecordKeys,
     "upkeep": UpkeepKeys,
     "prometheus": PrometheusMetrics,
     "reasons": Reasons,

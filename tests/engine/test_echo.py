@@ -104,3 +104,22 @@ def test_a_loose_announcement_must_be_borne_out_by_its_record(parts: tuple[bytes
     """All its parts are in the record's message."""
     record = borne_out(Record(b"lost db='eu-2'\n", "structlog", 1.0, "k", loose_echo=parts))
     assert record.loose_echo == (parts if is_kept else ())
+
+
+@pytest.mark.parametrize("is_printed_first", [True, False])
+def test_traceback_is_the_echo_of_its_record(is_printed_first: bool) -> None:
+    """A printed traceback and the record that announced its lines are one, whichever comes first."""
+    lines = (b"payment failed", b"Traceback (most recent call last):", b'  File "a.py", line 3', b"KeyError: 42")
+    printed = Record(b"\n".join(lines[1:]) + b"\n", "stderr", 0.0, "1")
+    logged = Record(b"payment failed", "logging", 0.0, "2", echoes=lines)
+    first, second = (printed, logged) if is_printed_first else (logged, printed)
+    guard = EchoGuard()
+    assert not guard.is_echo("a", first, 0.0)
+    assert guard.is_echo("a", second, 0.1)
+
+
+def test_record_without_a_line_at_the_margin() -> None:
+    """Of indented lines the first one tells which record it is."""
+    guard = EchoGuard()
+    assert not guard.is_echo("a", Record(b"  one\n  two\n", "stdout", 0.0, "1"), 0.0)
+    assert guard.is_echo("a", Record(b"x", "logging", 0.0, "2", echoes=(b"  one", b"  two")), 0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alarm_mw.engine.messages import cut, named
+from alarm_mw.engine.messages import cut, cut_middle, named
 
 
 @pytest.mark.parametrize(
@@ -27,3 +27,17 @@ def test_any_name_can_be_a_part_of_an_id(alarm: str, expected: str) -> None:
 def test_the_first_part_of_a_line_says_how_long_the_line_is(length: int, whole: int, expected: bytes) -> None:
     """Not how long the part is, whether there is room for all of that or not."""
     assert cut(b"x" * length + b"\n", 38, whole) == expected
+
+
+def test_lines_in_the_middle_are_cut() -> None:
+    """Of a message of several lines that is too long, the first and the last lines are kept whole."""
+    message = b"".join(b"line %d\n" % n for n in range(100))
+    found = cut_middle(message, 100)
+    assert found == b"line 0\nline 1\nline 2\n[cut: 790 bytes]\nline 94\nline 95\nline 96\nline 97\nline 98\nline 99\n"
+    assert cut_middle(message, 790) == message
+
+
+@pytest.mark.parametrize("message", [b"a" * 50 + b"\n" + b"b" * 50, b"a\n" + b"b" * 200, b"b" * 200 + b"\na"])
+def test_long_lines_are_cut_at_their_end(message: bytes) -> None:
+    """Where no whole lines fit, the beginning is kept."""
+    assert cut_middle(message, 60) == cut(message, 60)

@@ -17,6 +17,8 @@ from alarm_mw.config.settings import (
     HistoryOptions,
     MetricsListener,
     Notify,
+    Records,
+    StreamRecords,
     Upkeep,
     Watch,
 )
@@ -63,6 +65,7 @@ ROOT_KEYS = (
     "messages",
     "outbox",
     "metrics",
+    "records",
     "execution",
     "escalations",
     "ack",
@@ -83,6 +86,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "outbox": _read(root, "outbox", OutboxOptions),
         "ack": _read(root, "ack", AckOptions),
         "history": _read(root, "history", HistoryOptions),
+        "records": read_records(root),
         "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
@@ -95,6 +99,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
+    part.has_whole_tracebacks = root.values.get("messages") != "uwsgi"
     return part
 
 
@@ -195,6 +200,23 @@ def _read(root: Table, key: str, kind: type[S]) -> S | None:
     table = root.table(key, key)
     return None if table is None else read_struct(kind, table)
 
+
+def read_records(root: Table) -> Records | None:
+    """Return the table ``[records]``, or None where there is none, or a wrong one."""
+    table = root.table("records", "records")
+    if table is None:
+        return None
+    table.refuse_unknown(["tracebacks", *_STREAMS])
+    tracebacks = table.values.get("tracebacks")
+    if tracebacks is not None and not isinstance(tracebacks, bool):
+        table.wrong(f"tracebacks: expected true or false, got {kind_of(tracebacks)}", "tracebacks")
+        return None
+    stdout, stderr = (read_inner(StreamRecords, table, name) for name in _STREAMS)
+    return None if stdout is None or stderr is None else Records(tracebacks=tracebacks, stdout=stdout, stderr=stderr)
+
+
+#: The tables of ``[records]``.
+_STREAMS = ("stdout", "stderr")
 
 #: The keys of a monitor's table beside its options.
 MONITOR_KEYS = frozenset({"monitor", "alarms"})

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from alarm_mw.engine.echo import PRINTED
 from alarm_mw.engine.flood_control.limiters import ALL
 from alarm_mw.engine.flood_control.limits import Limits, Rate, read_duration, read_rate
 from alarm_mw.engine.flood_control.pending_digest import PendingDigest, text
 from alarm_mw.engine.memory import Memory
-from alarm_mw.engine.messages import cut, named
+from alarm_mw.engine.messages import cut, cut_middle, named
 from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.types import Firing, Held, Reason, Record
 
@@ -60,7 +61,9 @@ class FloodControl:
 
     def decide(self, alarm: str, record: Record, now: float, rule: CompiledRule | None) -> Firing | Held:
         """Fire the alarm for a record, or hold it back; `rule` is None if it is fired directly."""
-        message = cut(record.message, self._msg_size, record.size)
+        is_block = record.source in PRINTED and record.message.find(b"\n", 0, -1) >= 0
+        shorten = cut_middle if is_block else cut
+        message = shorten(record.message, self._msg_size, record.size)
         why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
         if why is not None:
             due = self._due(alarm, why, now)

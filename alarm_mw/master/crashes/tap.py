@@ -13,8 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
-from alarm_mw.master.streams.lines import Chunk
-from alarm_mw.master.streams.reader import LinePrefilter
+from alarm_mw.master.streams.lines import Chunk, LinePrefilter
 from alarm_mw.monitors.segfault.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal
@@ -92,6 +91,10 @@ class CrashTap:
             self._found.open_until = time.monotonic() + DUMP_TIME
         self._found.is_any = True
         return self._with_crash_lines(data, base, hits)
+
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        """Return the rules that may match a record of several lines (`LinePrefilter`)."""
+        return self.prefilter.candidates(message)
 
     def __call__(self, chunk: Chunk) -> None:
         """Let the listener hear of crashes, and hand the rest over."""

@@ -141,7 +141,10 @@ class Runtime:
         journal: Journal | None = None,
         under_way: UnderWay | None = None,
         name: str = "",
+        assembles: bool = False,
     ) -> None:
+        #: Its lines of output come from readers with a `BlockAssembler`.
+        self._assembles = assembles
         #: The server's name, as long as it runs.
         self.name = name or settings.name
         self._find_action = find_action
@@ -231,7 +234,8 @@ class Runtime:
             self._incidents = IncidentKeeper(self.outbox)
         if self._incidents is not None:
             self._incidents.history_days = settings.history.days
-        return engine_of(settings, memory, None if self._incidents is None else self._incidents.clock)
+        clock = None if self._incidents is None else self._incidents.clock
+        return engine_of(settings, memory, clock, assembles=self._assembles)
 
     def exchange(self, fresh: Prepared) -> None:
         """Replace the present configuration. Not on the event loop; waits for the present batch.

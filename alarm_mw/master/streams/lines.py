@@ -5,12 +5,32 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from alarm_mw.patterns.prefilter import Hit
 
 #: How long completed lines without a hit may wait to be reported, in seconds.
 REPORT_AFTER = 0.5
+
+
+class LinePrefilter(Protocol):
+    """Finds the lines that some rule may match."""
+
+    @property
+    def rule_set(self) -> object:
+        """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
+        ...
+
+    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+        """Return the hits in `data`, which holds whole lines; the last may lack its newline.
+
+        `base` is where in the stream the data begins.
+        """
+        ...
+
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        """Return the numbers of the rules that may match a record of several lines, ascending."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,32 +14,18 @@ import os
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, Piece, Tally, count_lines
+from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, LinePrefilter, Piece, Tally, count_lines
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
 from alarm_mw.patterns.prefilter import Hit
 
+if TYPE_CHECKING:
+    from alarm_mw.master.streams.blocks import BlockAssembler
+
 logger = logging.getLogger(__name__)
-
-
-class LinePrefilter(Protocol):
-    """Finds the lines that some rule may match."""
-
-    @property
-    def rule_set(self) -> object:
-        """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
-        ...
-
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        """Return the hits in `data`, which holds whole lines; the last may lack its newline.
-
-        `base` is where in the stream the data begins.
-        """
-        ...
-
 
 #: How long a stopped reader waits for its sink where the source does not keep what was read from it, in seconds.
 LAST_WAIT = 1.0
@@ -75,7 +61,8 @@ class StreamReader:
     `on_exit()` last. All four are called in the thread of `run`. Of a longer line, the first `longest` bytes are
     evaluated, for which the state's mapping must have room (`state_size`).
 
-    `prefilter` may be replaced at any time, from any thread. The descriptors stay the caller's.
+    `blocks` makes one hit of the lines of a record. It and `prefilter` may be replaced at any time, from any thread.
+    The descriptors stay the caller's.
     """
 
     def __init__(
@@ -89,12 +76,14 @@ class StreamReader:
         state: StreamState | None = None,
         transit: tuple[int, int] | None = None,
         longest: int = MAX_LINE,
+        blocks: BlockAssembler | None = None,
         on_end: Callable[[str], None] = lambda _: None,
         on_broken: Callable[[str, OSError], None] = lambda _, __: None,
         on_exit: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
         self.prefilter = prefilter
+        self.blocks = blocks
         #: Called when `is_within_line` is known and nothing of what it is about has gone out; may wait a moment.
         self.before_output: Callable[[], None] | None = None
         self._source, self._sink, self._transit = source, sink, transit
@@ -121,6 +110,7 @@ class StreamReader:
             self._go_on()
             self._read()
         except _BROKEN as error:
+            self._scan_blocks(at_end=True)
             self._report()
             self._on_broken(self.name, error)
         finally:
@@ -154,6 +144,8 @@ class StreamReader:
         self._line, self._oversized = position.line, position.oversized
         self._end = self._stop = position.out
         self._cutter = LineCutter(self._line, oversized=self._oversized, longest=self._longest)
+        if self.blocks is not None:
+            self.blocks.resume(self._passed - (self._end - self._line), time.monotonic())
         self._save()
 
     def _save(self) -> None:
@@ -187,6 +179,7 @@ class StreamReader:
             if in_a_row > BUSY and size < CHUNK // 4:
                 with contextlib.suppress(OSError):  # where a clock is faked; it only saves work
                     time.sleep(NAP)
+        self._scan_blocks(at_end=True)
         self._report()
         self._save()
 
@@ -233,28 +226,56 @@ class StreamReader:
             if size:
                 self._tally.sizes[offset + start] = size
             try:
-                self._tally.hits += prefilter.scan(data, offset + start)
+                hits: Sequence[Hit] = prefilter.scan(data, offset + start)
             except Exception:
                 logger.exception("%s: the prefilter failed", self.name)
-                self._scan_again(prefilter, data, offset + start)
+                hits = self._scan_again(prefilter, data, offset + start)
+            if self.blocks is not None and (hits or self.blocks.is_open):
+                hits = self._assemble(self.blocks, data, offset + start, hits, prefilter, is_cut=bool(size))
+            self._tally.hits += hits
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_ends = self._cutter.oversized_lines = 0
         if (chunk := self._tally.take_due()) is not None:
             self._hand_over(chunk)
 
+    def _assemble(
+        self,
+        blocks: BlockAssembler,
+        data: bytes,
+        offset: int,
+        hits: Sequence[Hit],
+        prefilter: LinePrefilter,
+        *,
+        is_cut: bool,
+    ) -> Sequence[Hit]:
+        """Return the hits of single lines, and those of the records of several lines that are complete."""
+        if is_cut:
+            return blocks.single(hits)
+        found = blocks.assemble(data, offset, hits, prefilter, time.monotonic())
+        self._tally.lines += blocks.line_change()
+        return found
+
+    def _scan_blocks(self, *, at_end: bool = False) -> None:
+        """Take in the records of several lines that have waited long enough for another line; at the end, all."""
+        if self.blocks is not None:
+            self._tally.rule_set = self.prefilter.rule_set
+            self._tally.hits += self.blocks.due(self.prefilter, time.monotonic(), at_end=at_end)
+            self._tally.lines += self.blocks.line_change()
+
     def _report(self) -> None:
         if (chunk := self._tally.take()) is not None:
             self._hand_over(chunk)
 
-    def _scan_again(self, prefilter: LinePrefilter, data: bytes, offset: int) -> None:
+    def _scan_again(self, prefilter: LinePrefilter, data: bytes, offset: int) -> Sequence[Hit]:
         """Prefilter lines a second time; where that fails as well, count them: the output passes all the same."""
         try:
-            self._tally.hits += prefilter.scan(data, offset)
+            return prefilter.scan(data, offset)
         except Exception:
             logger.exception("%s: the prefilter failed", self.name)
             logger.error("%s: lines pass unjudged", self.name)
             self._tally.unjudged += max(count_lines(data), 1)
+            return ()
 
     def _comes_soon(self) -> bool:
         """Wait for more, and return whether it came within `NAP` seconds.
@@ -265,6 +286,7 @@ class StreamReader:
         while not self._arrival.poll(self._patience(began)):
             if self._is_unterminated() and time.monotonic() - began >= QUIET:
                 self._scan_rest()
+            self._scan_blocks()
             self._report()
             self._save()
         return time.monotonic() - began < NAP
@@ -273,7 +295,8 @@ class StreamReader:
         """Return the milliseconds until something is to be done though nothing comes; None where nothing is."""
         report = self._tally.wait()
         quiet = began + QUIET - time.monotonic() if self._is_unterminated() else None
-        waits = [max(wait, 0.0) for wait in (report, quiet) if wait is not None]
+        block = None if self.blocks is None else self.blocks.wait(time.monotonic())
+        waits = [max(wait, 0.0) for wait in (report, quiet, block) if wait is not None]
         return math.ceil(min(waits) * 1000) if waits else None
 
     def _is_unterminated(self) -> bool:
@@ -333,6 +356,7 @@ class StreamReader:
         """Judge the line that lacks its newline and say that the stream has ended."""
         if self._oversized or self._line < self._end:
             self._scan_rest()
+        self._scan_blocks(at_end=True)
         self._report()
         self._save()
         self._on_end(self.name)

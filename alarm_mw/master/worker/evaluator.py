@@ -170,8 +170,10 @@ class Evaluator:
     def _settled(self, hit: Hit) -> tuple[int, ...] | None:
         """Return the rules that match; None where the line has to be evaluated by itself."""
         try:
-            # One that was cut is no line yet.
-            return self._engine.settled(hit.rules, hit.certain, hit.line) if len(hit.line) < MAX_LINE else None
+            # One that was cut is no line yet, and one of several lines is searched line by line.
+            if len(hit.line) >= MAX_LINE or hit.line.find(b"\n", 0, -1) >= 0:
+                return None
+            return self._engine.settled(hit.rules, hit.certain, hit.line)
         except Exception:  # noqa: BLE001  # `_evaluate` meets it again, and logs it
             return None
 

@@ -21,6 +21,9 @@ class EveryLine:
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         return [Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
 
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        return (0,)
+
 
 def main() -> None:
     source, sink, state, hits, *transit = map(int, sys.argv[1:])

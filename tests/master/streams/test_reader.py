@@ -43,6 +43,9 @@ class RegexpScreen:
         lines = re.finditer(rb"[^\n]*\n|[^\n]+", data)
         return [Hit(base + line.start(), line[0], (self.rule,)) for line in lines if self.regexp.search(line[0])]
 
+    def candidates(self, message: bytes) -> tuple[int, ...]:
+        return (self.rule,) if self.regexp.search(message) else ()
+
 
 class FailingScreen(RegexpScreen):
     """Fails so many times."""

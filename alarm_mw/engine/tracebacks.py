@@ -178,6 +178,7 @@ class Block:
 
     __slots__ = (
         "changed",
+        "first_note",
         "frame",
         "held",
         "ids",
@@ -205,8 +206,8 @@ class Block:
         self.ids: set[bytes] = set()
         #: How many exceptions are not complete.
         self.open_exceptions = 0
-        #: How many of the last lines are notes, as far as it is known.
-        self.notes = 0
+        #: How many of the last lines are notes, as far as it is known, and the place of the first of them.
+        self.notes = self.first_note = 0
         #: It is several tracebacks that could not be told apart.
         self.is_mixed = is_mixed
         #: How many lines of the stream are counted when it is complete, rather than before.
@@ -249,6 +250,7 @@ class Block:
         if kind in {Kind.FRAME, Kind.PLACE}:
             self.frame, self.source = line.text, b""
         if kind is Kind.OTHER:
+            self.first_note = self.first_note if self.notes else len(self.lines) - 1
             self.notes += 1
         elif kind is not Kind.BLANK:
             self.notes = 0
@@ -267,9 +269,8 @@ class Block:
 
     def drop_notes(self) -> None:
         """Take back the lines at the end that are too many for notes."""
-        while self.notes:
-            if self.lines.pop().text.strip():
-                self.notes -= 1
+        del self.lines[self.first_note :]
+        self.notes = 0
 
     @property
     def tail(self) -> list[bytes]:
@@ -374,7 +375,7 @@ class Tracebacks:
                 self._foreign.clear()
             self._foreign.add(word)
             for block in self.open:
-                if any(_first_word(note.text) == word for note in block.lines[len(block.lines) - block.notes :]):
+                if block.notes and any(_first_word(note.text) == word for note in block.lines[block.first_note :]):
                     block.drop_notes()
         return False
 

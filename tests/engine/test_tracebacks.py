@@ -10,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.engine.tracebacks import BEGINNINGS, MOST_NOTES, MOST_OPEN, Block, Kind, Line, Tracebacks, kind_of
+from alarm_mw.engine.tracebacks import (
+    BEGINNINGS,
+    MOST_LEARNED,
+    MOST_NOTES,
+    MOST_OPEN,
+    Block,
+    Kind,
+    Line,
+    Tracebacks,
+    kind_of,
+)
 
 CAUSE = "The above exception was the direct cause of the following exception:"
 CONTEXT = "During handling of the above exception, another exception occurred:"
@@ -180,6 +190,24 @@ def test_too_many_tracebacks_end_the_oldest() -> None:
     assert tracebacks.next_due() == 0.0
     assert [block.start for block in tracebacks.due(0.0)] == [0]
     assert tracebacks.held == MOST_OPEN
+
+
+def test_what_is_learned_is_bounded() -> None:
+    """After more different frames, exceptions and other lines than are remembered, tracebacks are found as before."""
+    tracebacks = Tracebacks(1000, 0.2)
+    others = [f"w{n} is a word\n" for n in range(MOST_LEARNED + 1)]
+    printed = [traceback("KeyError", str(n), ("run", f"f{n % 700}", f"g{n % 700}")) for n in range(MOST_LEARNED)]
+    for texts in ([printed[0].splitlines(keepends=True)[0], *others], *([text] for text in printed), [SHOP]):
+        for line in lines_of(texts):
+            tracebacks.take(line, 0.0)
+        found_last = tracebacks.rest()
+    assert [block.text.decode() for block in found_last] == [SHOP]
+
+
+def test_blank_line_between_notes_is_taken_back_with_them() -> None:
+    """If lines below an exception turn out to be other output, the blank lines among them are too."""
+    printed = traceback("KeyError", "1")
+    assert found([printed, "request 1\n", "\n", "answer 2\n", LINE, "request 3\n"])[0] == [printed]
 
 
 def test_wait_is_bounded() -> None:

@@ -158,7 +158,9 @@ class Incidents:
         self._seen = SeenRecords(saved.seen, saved.places)
         self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
         self.tracker.postpone(gap)
-        return self._all(self.tracker.start(self._clock()))
+        changes = self.tracker.start(self._clock())
+        # Of most there is nothing to be told, nor to be written down again.
+        return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
 
     def go_on(self, former: Incidents) -> list[Firing]:
         """Take the place of `former` in this process; return the messages that follow from other rules."""

@@ -475,3 +475,17 @@ def test_an_acknowledgement_drops_what_waits(tmp_path: Path) -> None:
     house.see("back us")
     wait_until(lambda: house.told()[-2:] == [("a", "firing", "us"), ("a", "resolved", "us")], 10)
     house.stop()
+
+
+def test_without_incidents_nothing_of_them_is_loaded(tmp_path: Path) -> None:
+    """A master whose rules are stateless imports neither their engine nor what writes them down."""
+    program = (
+        "import sys; sys.path.insert(0, sys.argv[2]); from pathlib import Path;"
+        "from alarm_mw.master import process; from alarm_mw.master.runtime.runtime import Runtime;"
+        "from alarm_mw.config.settings import Settings; from alarm_mw.model.types import Rule;"
+        "runtime = Runtime(Settings((), (Rule('x', ()),)), outbox=Path(sys.argv[1]), write_log=print);"
+        "runtime.start(); runtime.stop(5);"
+        "print([name for name in sys.modules if 'engine.incidents' in name or 'incident_' in name])"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "outbox.db"), str(Path(__file__).parent)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"

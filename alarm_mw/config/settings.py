@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from alarm_mw import monitors
-from alarm_mw.delivery.outbox.entries import OutboxOptions
+from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem

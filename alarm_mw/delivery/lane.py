@@ -17,7 +17,8 @@ from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
 from alarm_mw.delivery.calls import Calls
 from alarm_mw.delivery.fallback import Fallback, Fallbacks, handed_over
 from alarm_mw.delivery.grouping import Group, grouped, single
-from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, State, incident_of
+from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, incident_of
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import GRACE, Delivery

@@ -12,7 +12,7 @@ from alarm_mw.config.settings import FALLBACK_AFTER, Settings
 from alarm_mw.delivery import breaker, lane, policy
 from alarm_mw.delivery.calls import MAX_ABANDONED
 from alarm_mw.delivery.outbox import checkpointer, memory_failover, outbox, rescue
-from alarm_mw.delivery.outbox.entries import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
+from alarm_mw.delivery.outbox.limits import HISTORY, IN_MEMORY, MIB, ON_DISK, Bounds, State
 from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
 from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST

@@ -28,7 +28,7 @@ from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
 from alarm_mw.config.tables.incidents import IncidentKeys
 from alarm_mw.config.tables.requests import RequestKeys
-from alarm_mw.delivery.outbox.entries import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
+from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.master.control import prometheus

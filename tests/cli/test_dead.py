@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.model.types import Firing, Reason, Record
 

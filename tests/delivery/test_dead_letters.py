@@ -11,7 +11,8 @@ import pytest
 from alarm_mw.delivery import dead_letters
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.delivery.outbox.database import UnusableError, open_existing
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Reason, Record

@@ -41,7 +41,7 @@ from alarm_mw.config.tables.tree import (
     read_inner,
     read_struct,
 )
-from alarm_mw.delivery.outbox.entries import OutboxOptions
+from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import Delivery, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError

@@ -21,24 +21,9 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeVar, cast
 
 from alarm_mw.delivery.outbox.clock import SteadyClock
 from alarm_mw.delivery.outbox.database import VERSION, Opened, is_broken, is_foreign
-from alarm_mw.delivery.outbox.entries import (
-    IN_MEMORY,
-    ON_DISK,
-    Amount,
-    Bounds,
-    Entry,
-    OutboxOptions,
-    Outcome,
-    Settlement,
-    State,
-    Stock,
-    Taken,
-    decode,
-    encode,
-    incident_of,
-    with_slack,
-)
+from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, Taken, decode, encode, incident_of
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
+from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.outbox.memory_failover import MemoryFailover, is_busy, is_io_error
 from alarm_mw.delivery.outbox.rescue import (
     KNOWN,

@@ -23,8 +23,8 @@ from alarm_mw.delivery.outbox.database import (
     prepare,
     reading,
 )
-from alarm_mw.delivery.outbox.entries import Amount, State
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection, Statement
+from alarm_mw.delivery.outbox.limits import Amount, State
 from alarm_mw.engine.ledger import Key
 
 log = logging.getLogger(__name__)

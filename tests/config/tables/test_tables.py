@@ -13,7 +13,7 @@ from alarm_mw.config.load import examine, from_json, from_keywords, load, to_jso
 from alarm_mw.config.report import Examined
 from alarm_mw.config.settings import Alarm, MetricsListener, Upkeep
 from alarm_mw.config.sources import Sources
-from alarm_mw.delivery.outbox.entries import MIB, ON_DISK, Amount, OutboxOptions, State
+from alarm_mw.delivery.outbox.limits import MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.model.errors import ConfigError, MissingError
 from alarm_mw.model.interfaces import Action, PluginOptions
 from alarm_mw.model.types import Reason, Record

@@ -15,7 +15,8 @@ from typing import TypeVar
 
 from syscalls import Syscalls
 
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances

@@ -16,7 +16,8 @@ from waiting import LIMIT, wait_until
 from alarm_mw.delivery.outbox import checkpointer as checkpointing
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.database import AUTOCHECKPOINT
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import CHECKPOINT_EVERY, Outbox
 from alarm_mw.model.types import Firing, Record
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox.entries import Amount, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import Amount, State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances

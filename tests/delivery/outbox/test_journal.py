@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.delivery.outbox import journal as journal_module
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.journal import Journal
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances

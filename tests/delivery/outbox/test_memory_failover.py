@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.delivery.outbox.entries import IN_MEMORY, ON_DISK, OutboxOptions, Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, OutboxOptions, State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances

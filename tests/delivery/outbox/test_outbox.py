@@ -20,16 +20,8 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.delivery.outbox.clock import SteadyClock
-from alarm_mw.delivery.outbox.entries import (
-    IN_MEMORY,
-    Amount,
-    Bounds,
-    OutboxOptions,
-    Outcome,
-    Settlement,
-    State,
-    encode,
-)
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement, encode
+from alarm_mw.delivery.outbox.limits import IN_MEMORY, Amount, Bounds, OutboxOptions, State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.rescue import open_database
 from alarm_mw.delivery.policy import GRACE, Delivery
@@ -578,7 +570,8 @@ def test_an_age_that_cannot_be_corrected_is_no_obstacle(path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.types import Firing, Record
 

@@ -10,7 +10,8 @@ from typing import ClassVar, Self
 import pytest
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import GATHERED, OutcomeWriter
 from alarm_mw.delivery.policy import Delivery

@@ -12,7 +12,8 @@ from typing import ClassVar, Self
 from waiting import LIMIT
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
-from alarm_mw.delivery.outbox.entries import Outcome, Settlement, State
+from alarm_mw.delivery.outbox.entries import Outcome, Settlement
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
 from alarm_mw.delivery.policy import Delivery

@@ -41,6 +41,9 @@ RULE_KEYS = (
     *INCIDENT_KEYS,
 )
 
+#: The levels that `logging` itself names. Packages add others, which rules may name as well.
+LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET")
+
 #: A regexp that is found nowhere.
 _NEVER = "(?!)"
 
@@ -124,7 +127,7 @@ def _level(table: Table) -> int | None:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
-    table.wrong(f"level: expected one of {', '.join(names)} or a number, got {got}", "level")
+    table.wrong(f"level: expected one of {', '.join(LEVELS)} or a number, got {got}", "level")
     return None
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from alarm_mw.config.load import load
+from alarm_mw.config.report import Examined
 from alarm_mw.config.settings import asks_for_deaths, host_and_port
 from alarm_mw.config.sources import Sources
 
@@ -22,3 +25,10 @@ def test_addresses() -> None:
     assert host_and_port("[::]:1") == ("::", 1)
     with pytest.raises(ValueError, match="expected 'host:port'"):
         host_and_port("localhost:70000")
+
+
+def test_ack_expires_after_a_duration(examined: Callable[..., Examined]) -> None:
+    """A value of `[ack] expire` that is no duration is reported when the configuration is read."""
+    assert examined(toml="[ack]\nexpire = '2h'\n").settings.ack.expire == "2h"
+    (problem,) = examined(toml="[ack]\nexpire = 'soon'\n").problems
+    assert str(problem).startswith("a.toml:1: ack: expire: expected a time such as")

@@ -1,4 +1,4 @@
-"""Rules that an earlier exclusion always hides are found."""
+"""What is valid but probably unintended is found."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.lint.suspicions import warn_of_hidden
+from alarm_mw.config.lint.suspicions import suspicions, warn_of_hidden
+from alarm_mw.config.load import from_keywords
 from alarm_mw.config.report import Report
-from alarm_mw.model.types import Rule, Syntax, Where
+from alarm_mw.config.settings import Settings
+from alarm_mw.model.types import RequestConditions, Rule, Syntax, Where
 
 
 def hidden(*rules: Rule) -> list[str]:
@@ -108,3 +110,70 @@ def test_a_hidden_rule_never_fires(rules: list[Rule], text: str, level: int | No
             assert one.where.line not in told
             if one.excludes:
                 break
+
+
+def suspected(*rules: Rule) -> list[str]:
+    return [str(problem) for problem in suspicions(Settings(rules=rules))]
+
+
+def test_actions_warn_of_their_options() -> None:
+    """What an action says of its options is a warning with the alarm's name."""
+    settings = from_keywords(alarms={"a": "cmd:alarm-mw-no-such-program", "b": "log:"}, environ={})
+    (problem,) = suspicions(settings)
+    assert problem.text.startswith("alarm 'a': the program 'alarm-mw-no-such-program' of its command is not there")
+
+
+@pytest.mark.parametrize(
+    ("rules", "beginning"),
+    [
+        ([rule("error", level=40)], "x:2:5: this rule requires a level or a logger,"),
+        (
+            [rule("other"), rule("error", logger="app"), rule("fatal", level=50)],
+            "x:2:5: this rule (and 1 more) requires a level or a logger,",
+        ),
+    ],
+)
+def test_rules_that_printed_lines_cannot_match(rules: list[Rule], beginning: str) -> None:
+    """Rules that require a level or a logger are warned of once, at the first of them."""
+    (warning,) = suspected(*rules)
+    assert warning.startswith(beginning)
+
+
+@pytest.mark.parametrize("pattern", [r"Traceback.*\n.*Error", "one\ntwo", r"first\n\s+second"])
+def test_text_after_a_newline_is_never_matched(pattern: str) -> None:
+    """A regexp that requires text after a newline is warned of, since each line is searched by itself."""
+    (warning,) = suspected(rule(pattern))
+    assert warning == (
+        f"x:2:5: the regexp {pattern!r} requires text after a newline, but each line is searched by itself: "
+        "it never matches a printed line; multiline = true searches a log record whole"
+    )
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        rule(r"one\ntwo", multiline=True),
+        rule(r"one\ntwo|three"),
+        rule(r"a newline\n?two"),
+        rule(r"a set [\n x]two"),
+        rule(r"a backslash \\name"),
+    ],
+)
+def test_newlines_without_a_warning(one: Rule) -> None:
+    """A regexp that may match a single line, or a rule that sees records whole, is not warned of."""
+    assert suspected(one) == []
+
+
+def test_regexp_without_a_literal_is_slow() -> None:
+    """A regexp that has to be applied to every printed line is warned of."""
+    (warning,) = suspected(rule(r"\d+"))
+    assert warning == (
+        r"x:2:5: the regexp '\\d+' has no two characters that every match contains: it is applied to every line, "
+        "which takes about 1 µs per line"
+    )
+
+
+@pytest.mark.parametrize("one", [rule("error"), rule(".*"), rule(r"\d+", request=RequestConditions())])
+def test_regexps_that_cost_nothing_more(one: Rule) -> None:
+    """A regexp with a literal, one for every line, and one that only requests are compared with are not warned of."""
+    assert suspected(one) == []

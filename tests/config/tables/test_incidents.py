@@ -89,6 +89,7 @@ def test_an_alarm_says_how_it_is_told(tmp_path: Path) -> None:
             (RULE + "resolve_after = '1m'\nalarms = 'mail'\n") * 2,
             "a second rule 'db' with incidents; the first is at",
         ),
+        ("[escalations]\nx = 3", "escalations: x: expected a table, got an integer"),
         ("[escalations.x]", "escalation 'x': no step, expected steps"),
         ("[escalations.x]\nsteps = [ { after = '1m' } ]", "'alarms' is missing"),
         ("[escalations.x]\nsteps = [ { after = 'soon', alarms = ['mail'] } ]", "after: expected a time such as"),

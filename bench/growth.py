@@ -25,7 +25,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.worker.batch import Batch, Lines
-from alarm_mw.master.worker.evaluator import Judge
+from alarm_mw.master.worker.evaluator import Evaluator
 from alarm_mw.model.types import Record
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.control import ask_patiently
@@ -60,17 +60,17 @@ def _file(folder: Path, name: str, text: str, size: int) -> Path:
 
 def in_process(engine: Engine, file: Path) -> dict[str, float | None]:
     """Have the file read, and its hits put to the rules as the master does."""
-    asked = Judge(engine)
+    evaluator = Evaluator(engine)
 
     def record(hit: Hit) -> Record:
         return Record(hit.line, "stdout", 0.0, "")
 
-    def judge(chunk: Chunk) -> None:
-        for _ in asked.judge(Batch(lines=Lines("stdout", chunk.hits, record)), 0.0, each=False):
+    def evaluate(chunk: Chunk) -> None:
+        for _ in evaluator.evaluate(Batch(lines=Lines("stdout", chunk.hits, record)), 0.0, each=False):
             pass
 
     with file.open("rb") as source:
-        reader = StreamReader("stdout", source.fileno(), None, prefilter=engine.prefilter, hand_over=judge)
+        reader = StreamReader("stdout", source.fileno(), None, prefilter=engine.prefilter, hand_over=evaluate)
         began = time.process_time()
         reader.run()
         used = time.process_time() - began

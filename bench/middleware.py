@@ -54,7 +54,7 @@ HEADERS = {
 
 def with_rules(middleware: Any, decision: Decision) -> Any:
     """Return the middleware as a configuration with these conditions would have it."""
-    middleware._rules.follow(decision)
+    middleware.rules.follow(decision)
     return middleware
 
 

@@ -53,7 +53,7 @@ def configuration(name: str) -> str:
     """Return an alarm for each rule of a set, which counts in a file of the rule's name."""
     lines = []
     for rule in RULE_SETS[name]:
-        lines.append(f"[alarms.{rule.name}]\naction = 'cmd'\ncommand = 'cat >> fired/{rule.name}'")
+        lines.append(f"[alarms.{rule.name}]\naction = 'cmd'\ncommand = 'wc -l >> fired/{rule.name}'")
         lines.append(f"[[rules]]\nrules = '{name}.{rule.name}'\nalarms = '{rule.name}'")
     return "\n".join(lines)
 

@@ -186,6 +186,9 @@ def _explained(origin: str, limits: str, secrets: frozenset[str]) -> Iterator[No
         raise ActionError(f"{origin}: no answer in time ({limits})", retry=True) from error
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, httpx.LocalProtocolError, ValueError) as error:
         raise ActionError(f"{origin}: the request cannot be made: {type(error).__name__}", retry=False) from None
+    except httpx.RemoteProtocolError as error:
+        # What it quotes of an answer may echo the request, encoded secrets included.
+        raise ActionError(f"{origin}: {quoted(str(error), secrets)}", retry=True) from None
     except httpx.TransportError as error:
         # Includes bad certificates: most have expired and are renewed soon; nothing was sent to them.
         raise ActionError(f"{origin}: {quoted(_cause(error), secrets)}", retry=True) from error

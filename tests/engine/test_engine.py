@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST, Engine
+from alarm_mw.engine.incidents.incident import Step
+from alarm_mw.engine.incidents.incidents import Incidents, Saved
+from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.request_rules import key_of
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.model.types import Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
+from alarm_mw.model.types import IncidentOptions, Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -384,3 +387,65 @@ def test_an_alarm_that_is_fired_directly_has_no_rule() -> None:
     """Of `alarm()` and monitors there is none."""
     (firing,) = engine().fire("a", line(b"x\n"), 0.0).firings
     assert (firing.rule, firing.trigger) == ("", None)
+
+
+def engine_with_incidents(*rules: Rule) -> Engine:
+    """Return an engine whose rules with options for incidents have some, of one alarm each."""
+    judge = engine(*rules)
+    compiled = {each.name: compile_rule(each) for each in rules if each.incident is not None}
+    tracked = [IncidentRule(name, (Step(each.rule.alarms[0]),)) for name, each in compiled.items()]
+    judge.incidents = Incidents(
+        compiled,
+        tracked,
+        alarms=ALARMS,
+        alarm_msg_size=8192,
+        admit=lambda alarm: judge.admit(alarm, 0.0),
+        clock=lambda: 1000.0,
+        time=lambda: 1000.0,
+    )
+    judge.incidents.start(Saved())
+    return judge
+
+
+LOST = structs.replace(rule("lost"), name="db", incident=IncidentOptions())
+BACK = Rule("back", (), Syntax.PCRE, resolves="db")
+
+
+def statuses(verdict: Verdict) -> list[str]:
+    notices = [firing.trigger.incident for firing in verdict.firings if firing.trigger is not None]
+    return [notice.status for notice in notices if notice is not None]
+
+
+def test_rules_without_incidents_fire_beside_those_with_some() -> None:
+    """Where another rule has incidents, each match of a plain rule is a message as ever, and begins none."""
+    judge = engine_with_incidents(LOST, rule("boom", "b"))
+    verdicts = [judge.evaluate(line(b"boom\n"), 0.0) for _ in range(2)]
+    assert [fired(verdict) for verdict in verdicts] == [["b"], ["b"]]
+    assert [statuses(verdict) for verdict in verdicts] == [[], []]
+
+
+def test_a_line_that_begins_an_incident_does_not_end_it() -> None:
+    """A line that matches the rule and its resolve line begins an incident, which goes on until another line."""
+    judge = engine_with_incidents(LOST, BACK)
+    assert statuses(judge.evaluate(line(b"lost, then back\n"), 0.0)) == ["firing"]
+    assert statuses(judge.evaluate(line(b"lost, then back\n"), 0.0)) == []
+    assert statuses(judge.evaluate(line(b"back\n"), 0.0)) == ["resolved"]
+
+
+def test_an_echo_is_no_match_of_an_incident() -> None:
+    """A record that is also printed counts once for its incident; the ledger has the reason of the other."""
+    judge = engine_with_incidents(LOST)
+    assert statuses(judge.evaluate(line(b"lost\n", source="logging", echoes=(b"ERROR lost",)), 0.0)) == ["firing"]
+    (held,) = judge.evaluate(line(b"ERROR lost\n", source="stderr"), 0.1).held
+    assert held.reason is Reason.ECHO
+    assert judge.incidents is not None
+    assert [incident.count for incident in judge.incidents.tracker] == [1]
+
+
+def test_an_echo_ends_no_incident() -> None:
+    """The printed form of a resolve line ends no incident that has begun since the record."""
+    judge = engine_with_incidents(LOST, BACK)
+    judge.evaluate(line(b"lost\n", source="logging"), 0.0)
+    assert statuses(judge.evaluate(line(b"back\n", source="logging", echoes=(b"INFO back",)), 0.1)) == ["resolved"]
+    assert statuses(judge.evaluate(line(b"lost\n", source="logging"), 0.2)) == ["firing"]
+    assert statuses(judge.evaluate(line(b"INFO back\n", source="stderr"), 0.3)) == []

@@ -44,6 +44,18 @@ def test_every_equation_is_checked() -> None:
     ]
 
 
+def test_incidents_must_add_up() -> None:
+    """An incident that began, and neither ended nor is firing, is named with its rule."""
+    ledger = Ledger()
+    ledger.rule("db", "opened")
+    ledger.rule("db", "opened")
+    ledger.rule("db", "resolved:line")
+    books = ledger.books()
+    assert imbalances(books, {}) == []
+    books["rules"]["db"]["open"] = 0
+    assert imbalances(books, {}) == ["rule db: 2 incidents were opened, 1 are accounted for"]
+
+
 def test_changes_are_given_out_once_unless_given_back() -> None:
     """What was written down is not written again; what could not be written is."""
     ledger = Ledger({("alarm", "a", "fired"): 4})

@@ -10,7 +10,7 @@ from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.model.types import Rule, Syntax
 from alarm_mw.patterns import prefilter as prefilter_module
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
-from alarm_mw.patterns.prefilter import Hit, Prefilter
+from alarm_mw.patterns.prefilter import BEGINNING, Hit, Prefilter
 
 FINDERS: list[MakeFinder] = [literal_finder, PlainFinder]
 
@@ -97,6 +97,15 @@ def test_rules_for_log_records_cost_printed_lines_nothing() -> None:
     prefilter = Prefilter([*map(compile_rule, of_records), *rules("two")])
     assert prefilter.scan(b"ERROR\ntwo\n") == [Hit(6, b"two\n", (3,), (3,))]
     assert prefilter.candidates(b"ERROR\ntwo\n") == (0, 1, 2, 3)
+
+
+@pytest.mark.parametrize("finder", FINDERS)
+def test_beginnings_of_records_are_hits_of_no_rule(finder: MakeFinder) -> None:
+    """A line that may begin a record of several lines is found in the same pass; whole records have no beginnings."""
+    prefilter = Prefilter(rules("boom"), finder, [b"Traceback"])
+    found = [(hit.line, hit.rules) for hit in prefilter.scan(b"fine\nTraceback\nboom\nTraceback boom\n")]
+    assert found == [(b"Traceback\n", (BEGINNING,)), (b"boom\n", (0,)), (b"Traceback boom\n", (BEGINNING, 0))]
+    assert prefilter.candidates(b"Traceback\nboom\n") == (0,)
 
 
 @pytest.mark.parametrize("finder", FINDERS)

@@ -165,7 +165,10 @@ class Marks(msgspec.Struct, frozen=True):
     admit: Callable[[str], tuple[Mark, float | None] | None] = lambda _alarm: None
 
     def of(self, alarm: str, now: float) -> tuple[Mark, float | None] | None:
-        """Return the first mark that holds a message to `alarm` back, with its end where that is known; else None."""
+        """Return the first mark that holds a message to `alarm` back, with its end where that is known; else None.
+
+        Flapping is none of them: it replaces the messages.
+        """
         silenced = max(self.silenced_until.get(alarm, 0.0), self.silenced_until.get("", 0.0))
         if silenced > now:
             return Mark.SILENCED, silenced
@@ -173,8 +176,6 @@ class Marks(msgspec.Struct, frozen=True):
             return Mark.INHIBITED, None
         if self.acknowledged_until > now:
             return Mark.ACKNOWLEDGED, self.acknowledged_until
-        if self.flapping:
-            return Mark.FLAPPING, None
         if self.muted_until > now:
             return Mark.MUTED, self.muted_until
         return self.admit(alarm)

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import msgspec
-
 from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
 
 
@@ -58,7 +56,7 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
     notifications: list[Notification] = []
     held: list[Held] = []
     due: list[float] = []
-    for step in _steps(incident):
+    for step in incident.steps:
         decision = _decide(incident, step, marks, now)
         if decision.due is not None:
             due.append(decision.due)
@@ -75,16 +73,6 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
             name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
             notifications.append(Notification(name, step.alarm, decision.status))
     return Outcome(tuple(notifications), tuple(held), min(due, default=None))
-
-
-def _steps(incident: Incident) -> list[Step]:
-    """Return the first step of each alarm: it is told once, however often the escalation names it."""
-    steps: dict[str, Step] = {}
-    for step in incident.steps:
-        earlier = steps.get(step.alarm)
-        if earlier is None or step.after < earlier.after:
-            steps[step.alarm] = step
-    return list(steps.values())
 
 
 def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
@@ -119,7 +107,7 @@ def _flapping(step: Step, told: Notified | None, marks: Marks, now: float) -> _D
         return _Decision(mark=Mark.FLAPPING)
     if step.after and (told is None or not told.is_open):
         return _NOTHING
-    found = msgspec.structs.replace(marks, flapping=False).of(step.alarm, now)
+    found = marks.of(step.alarm, now)
     return _Decision(Status.FLAPPING) if found is None else _Decision(mark=found[0], due=found[1])
 
 

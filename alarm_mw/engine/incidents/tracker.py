@@ -32,7 +32,7 @@ class IncidentRule(msgspec.Struct, frozen=True):
     """What a rule with a life says of its incidents."""
 
     name: str
-    #: The alarms, with their escalation.
+    #: The alarms, with their escalation: one step each.
     steps: tuple[Step, ...]
     #: Fires at the last of so many matches of one key …
     count: int = 1
@@ -67,18 +67,14 @@ class Change(NamedTuple):
 NOTHING = Outcome()
 
 
-def _unmarked(_: Incident, __: float) -> Marks:
-    return Marks()
-
-
 class Tracker:
     """The incidents of a configuration. Belongs to one thread; bounded by the rules' `max_keys`."""
 
     def __init__(
         self,
         rules: Iterable[IncidentRule],
-        incidents: Iterable[Incident] = (),
-        marks: Callable[[Incident, float], Marks] = _unmarked,
+        incidents: Iterable[Incident],
+        marks: Callable[[Incident, float], Marks],
     ) -> None:
         """Go on with `incidents` of a former tracker; `marks` says what holds an incident's messages back.
 

@@ -1,0 +1,131 @@
+"""The incidents of an engine: what is told, what is held back, and what has to be written down."""
+
+from __future__ import annotations
+
+import pytest
+
+from alarm_mw.engine.incidents import incidents as incidents_module
+from alarm_mw.engine.incidents.incident import Step
+from alarm_mw.engine.incidents.incidents import Incidents, Saved, SeenRecords
+from alarm_mw.engine.incidents.tracker import IncidentRule
+from alarm_mw.engine.rules import compile_rule
+from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Rule
+
+
+def record(text: str, key: str = "k") -> Record:
+    return Record(text.encode(), "stdout", 1000.0, key)
+
+
+class Stage:
+    """The incidents of one rule, with a clock that stands still until it is moved."""
+
+    def __init__(
+        self, *steps: Step, key: tuple[str, ...] = (), max_keys: int = 10, alarms: tuple[str, ...] = ("a", "b")
+    ) -> None:
+        self.now = 1000.0
+        names = tuple(step.alarm for step in steps)
+        options = IncidentOptions(key, max_keys)
+        self.lost = compile_rule(Rule(r"lost (?P<db>\S+)", names, name="db", incident=options))
+        self.back = compile_rule(Rule(r"back (?P<db>\S+)", (), resolves="db"))
+        self.incidents = Incidents(
+            {"db": self.lost},
+            [IncidentRule("db", steps, key=key, max_keys=max_keys)],
+            alarms=alarms,
+            alarm_msg_size=8192,
+            admit=lambda _: None,
+            clock=lambda: self.now,
+            time=lambda: self.now,
+        )
+        self.incidents.start(Saved())
+
+    def match(self, text: str) -> tuple[list[str], list[Reason]]:
+        """Return the alarms that are told of a match, and why the others are not."""
+        matched = self.incidents.match(self.lost, [text.encode()], record(text))
+        return [firing.alarm for firing in matched.firings], [held.reason for held in matched.held]
+
+    def resolve(self, text: str) -> list[str]:
+        return told(self.incidents.resolve(self.back, [text.encode()], record(text)))
+
+
+def told(firings: list[Firing]) -> list[str]:
+    notices = [(firing, firing.trigger and firing.trigger.incident) for firing in firings]
+    return [f"{firing.alarm} {notice.status}" for firing, notice in notices if notice]
+
+
+def test_without_a_key_a_rule_has_one_incident() -> None:
+    """All matches are of it, whatever the groups of the regexp find, and any resolve line ends it."""
+    stage = Stage(Step("a"))
+    assert stage.match("lost eu") == (["a"], [])
+    assert stage.match("lost us") == ([], [Reason.ONGOING])
+    assert stage.resolve("back asia") == ["a resolved"]
+
+
+def test_an_incident_that_is_over_makes_room_for_another() -> None:
+    """It is forgotten where its rule has as many as it may have, and what was written of it is removed."""
+    stage = Stage(Step("a"), key=("db",), max_keys=1)
+    stage.match("lost eu")
+    stage.resolve("back eu")
+    (former,) = stage.incidents.take_changes().incidents
+    assert stage.match("lost us") == (["a"], [])
+    changes = stage.incidents.take_changes()
+    assert changes.forgotten == (former.id,)
+    assert [incident.key for incident in changes.incidents] == [(("db", "us"),)]
+
+
+def test_an_alarm_that_is_not_available_is_not_told() -> None:
+    """An optional alarm that could not be loaded holds back, with that reason, what others are told."""
+    stage = Stage(Step("a"), Step("b"), alarms=("a",))
+    assert stage.match("lost eu") == (["a"], [Reason.UNAVAILABLE])
+
+
+def test_incidents_that_are_long_over_are_forgotten() -> None:
+    """Those that had a match since then are kept, and those that are firing, however long they were quiet."""
+    stage = Stage(Step("a"), key=("db",))
+    stage.match("lost asia")
+    for name in ("eu", "us"):
+        stage.match(f"lost {name}")
+        stage.resolve(f"back {name}")
+        stage.now += 100.0
+    stage.incidents.forget(150.0)
+    assert [incident.key for incident in stage.incidents.tracker] == [(("db", "asia"),), (("db", "us"),)]
+    assert len(stage.incidents.take_changes().forgotten) == 1
+    stage.incidents.forget(50.0)
+    assert [incident.key for incident in stage.incidents.tracker] == [(("db", "asia"),)]
+
+
+def test_an_escalation_that_was_dropped_is_told_later() -> None:
+    """An alarm whose later step was dropped before it was delivered has not been told; of a beginning it has."""
+    stage = Stage(Step("a"), Step("b", after=60.0))
+    beginning = stage.incidents.match(stage.lost, [b"lost eu"], record("lost eu")).firings
+    stage.now += 60.0
+    escalated = stage.incidents.tick()
+    assert (told(beginning), told(escalated)) == (["a firing"], ["b escalated"])
+    for firing in (*beginning, *escalated):
+        stage.incidents.untell(firing)
+    assert told(stage.incidents.look()) == ["b escalated"]
+
+
+def test_a_record_is_judged_once() -> None:
+    """One that was judged before is not new, and its key is written down once."""
+    seen = SeenRecords(["before"])
+    assert [seen.is_new(record("x", key)) for key in ("before", "now", "now")] == [False, True, False]
+    assert seen.fresh == ["now"]
+
+
+def test_a_line_of_a_stream_is_judged_once() -> None:
+    """The lines of a stream come in order: one that is not behind the last is not new; each stream has its own."""
+    seen = SeenRecords(places={"host.out": 7})
+    keys = ("host.out.7.0123abcd", "host.out.8.0123abcd", "host.err.0.0123abcd", "host.out.8.0123abcd")
+    assert [seen.is_new(record("x", key)) for key in keys] == [False, True, True, False]
+    assert (seen.places, seen.fresh) == ({"host.out": 8, "host.err": 0}, [])
+
+
+@pytest.mark.parametrize("name", ["k{}", "stream{}.1.0123abcd"])
+def test_what_was_judged_is_remembered_in_bounds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many records and streams there are, the latest are remembered and the earliest is forgotten."""
+    monkeypatch.setattr(incidents_module, "SEEN", 2)
+    seen = SeenRecords()
+    first, *latest = [record("x", name.format(number)) for number in range(3)]
+    assert all(seen.is_new(each) for each in (first, *latest))
+    assert not any(seen.is_new(each) for each in latest)
+    assert seen.is_new(first)

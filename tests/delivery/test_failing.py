@@ -21,7 +21,7 @@ from alarm_mw.delivery.policy import Delivery
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import PluginOptions
-from alarm_mw.model.types import Firing, Reason, Record
+from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 from alarm_mw.testing.recorder import NoOptions
 
 QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
@@ -514,5 +514,33 @@ def test_a_change_ends_a_group() -> None:
             assert await stage.drain()
         assert first.taken == []
         assert second.texts == ["0", "1", "2"]
+
+    asyncio.run(scene())
+
+
+class Acknowledging(Receiver):
+    """One that acknowledges an episode of an incident while it is tried."""
+
+    outbox: Outbox
+
+    async def deliver(self, one: Firing) -> None:
+        with self.outbox.transaction() as transaction:
+            self.outbox.cancel(transaction, "thread")
+        await super().deliver(one)
+
+
+def test_what_was_acknowledged_is_not_handed_over() -> None:
+    """A reminder that was dropped while it waited for its turn goes to no fallback either."""
+    notice = IncidentNotice("id", "reminder", 1, "thread", 1.0)
+    reminder = structs.replace(firing("a", 1), id="thread-1", trigger=Trigger(incident=notice))
+
+    async def scene() -> None:
+        receiver, mail = Acknowledging(busy()), Receiver()
+        async with Stage({"a": Route(receiver, SLOW, ("mail",), 0.0), "mail": Route(mail, QUICK)}) as stage:
+            receiver.outbox = stage.outbox
+            stage.put(firing("a", 0), reminder)
+            assert await stage.drain()
+            assert (stage.row("a")["handed_over"], stage.row("a")["dropped"]) == (1, {Reason.ACKNOWLEDGED: 1})
+        assert mail.texts == ["0 [instead of a]"]
 
     asyncio.run(scene())

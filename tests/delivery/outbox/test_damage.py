@@ -268,3 +268,37 @@ def test_what_fires_beside_a_file_that_cannot_be_read_is_added_to_it(stage: Stag
     assert arrived == [{"a": 1}]
     stage.waiting = [*stage.waiting[:2], *before, *stage.waiting[2:]]
     stage.check()
+
+
+def test_a_path_that_cannot_be_looked_at_is_no_damage(tmp_path: Path) -> None:
+    """Where nobody can say what has become of the file, the one that is open stays in use."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    inner = Stage(folder / "outbox.db")
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(folder)
+    inner.take()
+    assert (inner.outbox.is_durable, inner.told) == (True, [])
+    folder.unlink()
+    (tmp_path / "elsewhere").rename(folder)
+    inner.check()
+    inner.outbox.close()
+
+
+def test_a_damaged_file_that_cannot_be_moved_stays_where_it_is(tmp_path: Path) -> None:
+    """Alarms go on from memory then, and people are told why; once the file is gone, a new one has it all."""
+    stage = Stage(tmp_path / ("o" * 240))  # there is no room for more in its name
+    _garbage(stage)
+    stage.clock.now += 2.0
+    stage.take()
+    (line,) = stage.told
+    assert "It cannot be moved aside: File name too long" in line
+    assert "from memory" in line
+    assert (stage.outbox.is_durable, stage.found()) == (False, stage.waiting)
+    for part in tmp_path.iterdir():
+        part.unlink()
+    stage.clock.now += FAIL_BACK_EVERY
+    stage.take()
+    assert stage.outbox.is_durable
+    stage.check()
+    stage.outbox.close()

@@ -6,6 +6,7 @@ import itertools
 import os
 import resource
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -25,6 +26,9 @@ FullDisk = Callable[[], AbstractContextManager[None]]
 
 #: Bytes that a file may have while the disk is full: more than the journals here, less than the outbox's log.
 LITTLE = 100_000
+
+#: Bytes by which the outbox's log grows when it is opened, and a little more.
+ROOM_TO_OPEN = 3 * 4120
 
 _numbers = itertools.count()
 
@@ -125,10 +129,10 @@ def _room() -> Iterator[None]:
 
 
 @contextmanager
-def no_room() -> Iterator[None]:
-    """Let the outbox's files not grow."""
+def no_room(size: int = LITTLE) -> Iterator[None]:
+    """Let the outbox's files not grow beyond a size."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (LITTLE, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
         yield
     finally:
@@ -212,11 +216,15 @@ def test_a_kill_beside_a_file_that_cannot_be_read_loses_nothing(masters: Masters
     masters.check()
 
 
-def test_what_a_file_that_cannot_be_read_is_to_get_waits_for_it(masters: Masters) -> None:
-    """After a full disk the file cannot even be read: both journals' firings are in it in the end."""
+@pytest.mark.parametrize("limit", [journal_module.LIMIT, 0])
+def test_what_a_file_that_cannot_be_read_is_to_get_waits_for_it(
+    masters: Masters, limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a full disk the file cannot even be read: both journals' firings are in it in the end, however long."""
     with no_room():
         masters.take(2)
     masters.leave()
+    monkeypatch.setattr(journal_module, "LIMIT", limit)
     before, masters.waiting = masters.waiting, []
     with _unreadable(masters):
         masters.outbox = masters.start()
@@ -249,3 +257,31 @@ def test_without_room_for_a_journal_memory_has_to_do(
         masters.take()
     masters.check()
     assert "lost with this process" in caplog.text
+
+
+def test_a_change_that_the_journal_has_no_room_for_can_be_repeated(masters: Masters, full_disk: FullDisk) -> None:
+    """An outcome that cannot be kept for the next master is refused whole; when there is memory again it is taken."""
+    with no_room():
+        masters.take(2)
+        with full_disk(), pytest.raises(sqlite3.OperationalError, match="memory file cannot be written: File too"):
+            masters.settle()
+        masters.check()
+        masters.settle()
+        masters.kill()
+        masters.check()
+
+
+def test_a_file_with_too_little_room_for_the_journal_gets_it_later(masters: Masters) -> None:
+    """Where the file can be opened but not take what was in memory, that is kept once more, for one master more."""
+    with no_room():
+        masters.take(100)
+    log = masters.path.with_name(f"{masters.path.name}-wal")
+    with no_room(log.stat().st_size + ROOM_TO_OPEN):
+        masters.kill()
+        assert not masters.outbox.is_durable
+        assert "cannot be written" in masters.outbox.fault
+        masters.check()
+        masters.kill()
+        masters.check()
+    masters.return_to_file()
+    masters.check()

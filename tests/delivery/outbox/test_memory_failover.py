@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
-from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, OutboxOptions, State
+from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
@@ -284,3 +284,62 @@ def test_a_first_start_on_a_full_disk_has_its_file_later(path: Path, full_disk: 
     with closing(Outbox(path)) as again:
         assert again.count_waiting() == {"a": 1}
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_file_that_is_locked_when_there_is_space_again_is_tried_later(stage: Stage, full_disk: FullDisk) -> None:
+    """Another process that holds the file then is waited for, and what is in memory stays there meanwhile."""
+    with full_disk():
+        stage.flee()
+        stage.take(b"meanwhile")
+    with closing(sqlite3.connect(stage.outbox.path, isolation_level=None)) as blocker:
+        blocker.execute("BEGIN IMMEDIATE")
+        assert not stage.outbox.regain()
+        assert stage.waiting() == [b"meanwhile"]
+    assert stage.outbox.regain()
+    assert stage.waiting() == [b"meanwhile"]
+    assert stage.complaints() == []
+
+
+def test_a_refused_row_is_no_fault_of_the_disk(stage: Stage, path: Path) -> None:
+    """However long a constraint that somebody has added refuses a firing, the file stays in use."""
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TRIGGER no BEFORE INSERT ON firings BEGIN SELECT RAISE(ABORT, 'not now'); END")
+        for _ in range(2):
+            with pytest.raises(sqlite3.IntegrityError, match="not now"):
+                stage.take(b"x")
+            stage.clock.now += FAIL_OVER_AFTER
+        assert (stage.outbox.is_durable, stage.told) == (True, [])
+        database.execute("DROP TRIGGER no")
+    assert stage.take(b"x") == [b"x"]
+    assert stage.complaints() == []
+
+
+def test_without_a_copy_the_file_stays_in_use(
+    stage: Stage, path: Path, full_disk: FullDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk is an error where neither the file nor memory has all that waits, since a copy would lose some."""
+    monkeypatch.setattr("alarm_mw.delivery.outbox.rescue.KNOWN", Amount(1, 10**6))
+    stage.take(b"known", b"not known")
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("ALTER TABLE memory RENAME TO hidden")
+        with full_disk(), pytest.raises(sqlite3.OperationalError):
+            stage.outbox.flush()
+        assert stage.outbox.is_durable
+        database.execute("ALTER TABLE hidden RENAME TO memory")
+    assert stage.waiting() == [b"known", b"not known"]
+    assert stage.complaints() == []
+
+
+def test_incidents_come_through_a_full_disk(stage: Stage, path: Path, full_disk: FullDisk) -> None:
+    """What is known of incidents is there in memory, and in the file afterwards, with what has changed meanwhile."""
+    add = "INSERT INTO incidents VALUES (?, 'db', 'firing', x'00')"
+    with stage.outbox.transaction():
+        stage.outbox.change(add, ("before",))
+    with full_disk():
+        stage.flee()
+        with stage.outbox.transaction():
+            stage.outbox.change(add, ("meanwhile",))
+        assert stage.outbox.query("SELECT id FROM incidents ORDER BY id") == [("before",), ("meanwhile",)]
+    assert stage.outbox.regain()
+    with closing(sqlite3.connect(path)) as database:
+        assert database.execute("SELECT id FROM incidents ORDER BY id").fetchall() == [("before",), ("meanwhile",)]

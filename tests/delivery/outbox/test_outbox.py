@@ -26,7 +26,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.rescue import open_database
 from alarm_mw.delivery.policy import GRACE, Delivery
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.model.types import Firing, Reason, Record
+from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 
 _numbers = itertools.count()
 
@@ -652,3 +652,20 @@ def test_a_database_that_was_opened_before_can_be_used(tmp_path: Path) -> None:
         pass
     with closing(Outbox(path, opened=open_database(path, 1.0))) as outbox:
         assert outbox.is_durable
+
+
+def test_an_acknowledgment_leaves_the_beginning_of_an_episode(outbox: Outbox) -> None:
+    """Of what waits about an episode only what would urge people again is dropped, and is counted."""
+    waiting = [
+        structs.replace(
+            firing(identity=f"thread-{status}"),
+            trigger=Trigger(incident=IncidentNotice("id", status, 1, "thread", 1.0)),
+        )
+        for status in ("firing", "reminder", "escalated")
+    ]
+    take(outbox, *waiting)
+    with outbox.transaction() as transaction:
+        assert outbox.cancel(transaction, "thread") == waiting[1:]
+    assert [entry.firing for entry in outbox.waiting("a", after=0, limit=9)] == waiting[:1]
+    assert outbox.ledger.books()["alarms"]["a"]["dropped"] == {Reason.ACKNOWLEDGED: 2}
+    assert complaints(outbox) == []

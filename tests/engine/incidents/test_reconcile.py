@@ -1,0 +1,53 @@
+"""What each alarm is told of an incident, from its state and from what it was told before."""
+
+from __future__ import annotations
+
+import pytest
+
+from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
+from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
+
+NOW = 1000.0
+
+
+def incident(*steps: Step, state: State = State.FIRING, told: tuple[str, ...] = ()) -> Incident:
+    """Return an incident in its first episode, of whose beginning these alarms were told."""
+    notified = {alarm: Notified(Status.FIRING, 1, NOW) for alarm in told}
+    return Incident("id", 1, "db", (), {}, steps, state, episode=1, fired=NOW, notified=notified)
+
+
+def told(outcome: Outcome) -> list[tuple[str, Status]]:
+    return [(each.alarm, each.status) for each in outcome.notifications]
+
+
+@pytest.mark.parametrize(
+    ("marks", "mark", "until"),
+    [
+        (Marks(silenced_until={"": NOW + 9}), Mark.SILENCED, NOW + 9),
+        (Marks(inhibited=True), Mark.INHIBITED, None),
+        (Marks(acknowledged_until=NOW + 9), Mark.ACKNOWLEDGED, NOW + 9),
+        (Marks(muted_until=NOW + 9), Mark.MUTED, NOW + 9),
+        (Marks(admit=lambda _: (Mark.RATE, None)), Mark.RATE, None),
+    ],
+)
+def test_each_mark_holds_a_beginning_back_until_it_ends(marks: Marks, mark: Mark, until: float | None) -> None:
+    """The reason is reported once, and the alarm is told when the mark is gone."""
+    begun = incident(Step("a"))
+    outcome = reconcile(begun, marks, NOW)
+    assert (told(outcome), [held.mark for held in outcome.held], outcome.due) == ([], [mark], until)
+    assert reconcile(begun, marks, NOW).held == ()
+    assert told(reconcile(begun, Marks(), NOW)) == [("a", Status.FIRING)]
+
+
+def test_flapping_is_told_to_those_who_are_told_of_each_episode() -> None:
+    """An alarm of a later step that has not been reached learns nothing of it; one that was told learns of it."""
+    flapping = incident(Step("a"), Step("b", after=60.0), Step("c", after=60.0), told=("c",))
+    assert told(reconcile(flapping, Marks(flapping=True), NOW)) == [("a", Status.FLAPPING), ("c", Status.FLAPPING)]
+
+
+def test_an_end_waits_for_the_end_of_a_mute_interval() -> None:
+    """Whoever was told of the beginning is told of the end when the interval is over."""
+    ended = incident(Step("a"), state=State.RESOLVED, told=("a",))
+    outcome = reconcile(ended, Marks(muted_until=NOW + 9), NOW)
+    assert (told(outcome), [held.mark for held in outcome.held], outcome.due) == ([], [Mark.MUTED], NOW + 9)
+    assert told(reconcile(ended, Marks(muted_until=NOW + 9), NOW + 9)) == [("a", Status.RESOLVED)]

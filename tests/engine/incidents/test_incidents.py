@@ -61,11 +61,11 @@ def test_without_a_key_a_rule_has_one_incident() -> None:
 
 
 def test_an_incident_that_is_over_makes_room_for_another() -> None:
-    """It is forgotten where its rule has as many as it may have, and what was written of it is removed."""
+    """It is forgotten where its rule has as many as it may have, and no longer written down."""
     stage = Stage(Step("a"), key=("db",), max_keys=1)
     stage.match("lost eu")
     stage.resolve("back eu")
-    (former,) = stage.incidents.take_changes().incidents
+    (former,) = stage.incidents.tracker
     assert stage.match("lost us") == (["a"], [])
     changes = stage.incidents.take_changes()
     assert changes.forgotten == (former.id,)

@@ -285,3 +285,23 @@ def test_a_file_with_too_little_room_for_the_journal_gets_it_later(masters: Mast
         masters.check()
     masters.return_to_file()
     masters.check()
+
+
+def test_a_full_disk_after_a_file_that_could_not_be_read_loses_nothing(masters: Masters) -> None:
+    """A file that can be read again but not written: both parts go from master to master, and so do their outcomes."""
+    before, masters.waiting = masters.waiting, []
+    masters.leave()
+    with _unreadable(masters):
+        masters.outbox = masters.start()
+        masters.take(2)
+        masters.leave()
+    with no_room():
+        masters.outbox = masters.start()
+        masters.waiting += before
+        masters.check()
+        masters.settle(3)
+        assert not masters.outbox.is_durable
+        masters.kill()
+        masters.check()
+    masters.return_to_file()
+    masters.check()

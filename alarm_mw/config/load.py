@@ -18,7 +18,7 @@ from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed, wa
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.merge import merge
 from alarm_mw.config.parts import Entry, FindAction, Part
-from alarm_mw.config.report import Examined, Report
+from alarm_mw.config.report import Examined, OnProgress, Report, ignore_progress
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, fingerprint, noted, split_section
 from alarm_mw.config.tables.tables import read_tables
@@ -49,9 +49,13 @@ def examine(
     environ: Mapping[str, str],
     *,
     find_action: FindAction = actions.find,
+    on_progress: OnProgress = ignore_progress,
 ) -> Examined:
-    """Do what `load` does, but return the settings with problems and warnings."""
-    report = Report()
+    """Do what `load` does, but return the settings with problems and warnings.
+
+    `on_progress` is called before each rule whose regexp is read for the first time, and after the last one.
+    """
+    report = Report(on_progress=on_progress)
     with noted() as files:
         parts = _parts(sources, environ, find_action, report)
     settings = merge(parts, LiteralCache.of_user(environ), report)
@@ -253,11 +257,17 @@ class Loaded(msgspec.Struct, frozen=True):
         )
 
 
-def read(sources: Sources, environ: Mapping[str, str], now: float, generation: int = 0) -> tuple[Examined, Loaded]:
+def read(
+    sources: Sources,
+    environ: Mapping[str, str],
+    now: float,
+    generation: int = 0,
+    on_progress: OnProgress = ignore_progress,
+) -> tuple[Examined, Loaded]:
     """Read a configuration: what is to be said about it, and, if there are no problems, what is to be in force.
 
-    `now` is in seconds since the epoch. Reads files, and so may block.
+    `now` is in seconds since the epoch; `on_progress` is that of `examine`. Reads files, and so may block.
     """
     with noted() as files:
-        examined = examine(sources, environ)
+        examined = examine(sources, environ, on_progress=on_progress)
     return examined, Loaded(examined.settings, (), sources, files, generation, now)

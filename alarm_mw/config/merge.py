@@ -117,11 +117,13 @@ def _known_names(
 def _check_patterns(rules: Sequence[Rule], cache: LiteralCache, report: Report) -> None:
     """Read the regexps; where one breaks becomes the column."""
     compiled = []
-    for rule in rules:
+    for done, rule in enumerate(rules):
+        report.on_progress(done, len(rules))
         try:
             compiled.append(compile_rule(rule))
         except PatternError as error:
             report.wrong(*_broken(rule, error))
+    report.on_progress(len(rules), len(rules))
     if len(compiled) == len(rules):
         cache.keep(compiled)
 

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 
 from alarm_mw.config.settings import Settings
 from alarm_mw.model.errors import OptionError, Problem
 from alarm_mw.model.types import Where
+
+#: Called with how many rules have been read, and how many there are.
+OnProgress = Callable[[int, int], None]
+
+
+def ignore_progress(_done: int, _total: int) -> None:
+    """Report no progress."""
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -18,6 +25,7 @@ class Report(msgspec.Struct, frozen=True):
     #: Mistakes that uWSGI tolerates: problems if the configuration is read strictly, else warnings.
     tolerated: list[Problem] = msgspec.field(default_factory=list)
     warnings: list[Problem] = msgspec.field(default_factory=list)
+    on_progress: OnProgress = ignore_progress
 
     def wrong(self, where: Where, text: str) -> None:
         """Report a mistake."""

@@ -288,3 +288,13 @@ def test_what_is_no_file_has_no_fingerprint() -> None:
     """A name that cannot be one is as good as missing."""
     loaded = Loaded(examine(Sources(), {}).settings, files={"\0": ""})
     assert loaded.changed_files() == []
+
+
+def test_the_reading_of_rules_can_be_followed(tmp_path: Path) -> None:
+    """A caller learns how many rules have been read, up to the last one."""
+    rule = "[[rules]]\npattern = '{}'\nalarms = 'a'\n"
+    file = tmp_path / "a.toml"
+    file.write_text("[alarms]\na = 'log:'\n" + "".join(rule.format(text) for text in ("one", "two")))
+    seen: list[tuple[int, int]] = []
+    examine(Sources.of_files([str(file)]), {}, on_progress=lambda done, total: seen.append((done, total)))
+    assert seen == [(0, 2), (1, 2), (2, 2)]

@@ -74,7 +74,7 @@ class StreamRecords(msgspec.Struct, frozen=True, kw_only=True, rename={"continue
     ] = 1000
     max_wait: Annotated[
         float,
-        msgspec.Meta(ge=0.01, le=60, description="After so many seconds without another line, a record is complete"),
+        msgspec.Meta(ge=0.01, le=60, description="Seconds without another line after which a record is complete"),
     ] = 0.2
 
     def __post_init__(self) -> None:

@@ -169,7 +169,7 @@ def _cgi_data(notice: Notice) -> dict[str, str]:
 
 
 def as_json(notice: Notice, fields: Mapping[str, str]) -> bytes:
-    """Return a notice of version 3; `fields` are those of the record, of which a request's are told as such."""
+    """Return a notice of version 3; `fields` are those of the record, and fields of a request are marked as such."""
     backtrace = [
         {"file": frame.file, "line": frame.line, "column": 0, "function": frame.function} for frame in notice.frames
     ]

@@ -19,7 +19,7 @@ Duration = str | float
 #: The keys of a rule of which one makes incidents of its matches.
 ENDS = ("resolve", "resolve_after")
 
-#: After how many seconds each alarm of an escalation is told.
+#: The delay of each alarm of an escalation, in seconds.
 Escalation = Mapping[str, float]
 
 _MAX_KEYS = 1_000_000
@@ -29,8 +29,8 @@ _AT_ONCE = (0, "0s")
 class FlapKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The table ``flap`` of a rule."""
 
-    count: Annotated[int, msgspec.Meta(ge=2, le=MOST, description="so many changes between firing and resolved …")]
-    within: Annotated[Duration, msgspec.Meta(description="… within so long a time are flapping")]
+    count: Annotated[int, msgspec.Meta(ge=2, le=MOST, description="number of changes between firing and resolved …")]
+    within: Annotated[Duration, msgspec.Meta(description="… within this time that count as flapping")]
 
 
 class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -48,29 +48,32 @@ class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         msgspec.Meta(
             ge=1,
             le=_MAX_KEYS,
-            description="how many incidents the rule may have. Beyond, the one that was quiet for the longest is "
-            "forgotten; where all are firing, further keys share the incident `other`",
+            description="maximum number of incidents of the rule. Beyond it, the one that was quiet for the longest "
+            "time is evicted; if all are firing, further keys share the incident `other`",
         ),
     ] = 10_000
     resolve: Annotated[
-        str | None, msgspec.Meta(description="a regexp; a line in which it is found ends the incident of its key")
+        str | None, msgspec.Meta(description="a regexp; a matching line resolves the incident of its key")
     ] = None
     resolve_after: Annotated[
-        Duration | None, msgspec.Meta(description="seconds, or a time such as `30m`, without a match that end it")
+        Duration | None,
+        msgspec.Meta(description="time without a match that resolves the incident: seconds, or a text such as `30m`"),
     ] = None
     keep_firing_for: Annotated[
         Duration | None,
-        msgspec.Meta(description="how long it goes on after a resolve line, should it match again in that time"),
+        msgspec.Meta(
+            description="how long the incident keeps firing after a resolve line, in case the rule matches again"
+        ),
     ] = None
     flap: Annotated[
         FlapKeys | None,
         msgspec.Meta(
-            description='`{ count = 4, within = "30m" }`: so many changes between firing and resolved within so long '
-            "a time are told as `flapping`, once, and as `resolved` when it was quiet for as long"
+            description='`{ count = 4, within = "30m" }`: this many changes between firing and resolved within this '
+            "time send one message `flapping`, and one `resolved` after the same time without a change"
         ),
     ] = None
     escalation: Annotated[
-        str | None, msgspec.Meta(description="the name of a table `[escalations.NAME]`, whose alarms are told as well")
+        str | None, msgspec.Meta(description="the name of a table `[escalations.NAME]` with further alarms to notify")
     ] = None
 
 
@@ -80,8 +83,8 @@ INCIDENT_KEYS = IncidentKeys.__struct_fields__
 class StepKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A step of an escalation."""
 
-    after: Annotated[Duration, msgspec.Meta(description="how long after the incident has begun to fire")]
-    alarms: Annotated[tuple[str, ...], msgspec.Meta(description="the alarms that are told then")]
+    after: Annotated[Duration, msgspec.Meta(description="delay after the incident starts firing")]
+    alarms: Annotated[tuple[str, ...], msgspec.Meta(description="the alarms to notify then")]
 
 
 def read_escalations(root: Table) -> dict[str, Escalation]:

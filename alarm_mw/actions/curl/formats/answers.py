@@ -15,7 +15,7 @@ _WAIT = ("retry_after", "retryAfter", "retry-after")
 _WORDS = ("message", "error", "description", "errorMessage", "error_description", "detail", "title", "reason")
 _MORE = ("errors", "details", "parameters")
 
-#: How deep an answer is looked into, and how many sentences are told.
+#: Maximum depth of an answer that is searched, and maximum number of sentences that are reported.
 _DEPTH = 10
 _SENTENCES = 5
 

@@ -96,7 +96,7 @@ _MOST = 16_000
 
 
 def fitted(build: Callable[[int], object], limit: int) -> bytes:
-    """Return what `build` makes as JSON in at most `limit` bytes: it is told how long a text in it may be."""
+    """Return the result of `build` as JSON in at most `limit` bytes; `build` gets the maximum length of its texts."""
     size = _MOST
     while True:
         data = msgspec.json.encode(build(size))

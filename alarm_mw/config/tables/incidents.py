@@ -91,8 +91,10 @@ def read_escalations(root: Table) -> dict[str, Escalation]:
     """Return the escalations by their names; what is wrong goes to the report of their tables."""
     table = root.table("escalations", "escalations")
     found: dict[str, Escalation] = {}
-    for name in table.values if table is not None else ():
-        inner = table.table(name, f"escalation {name!r}") if table is not None else None
+    if table is None:
+        return found
+    for name in table.values:
+        inner = table.table(name, f"escalation {name!r}")
         if inner is not None:
             found[name] = _steps(inner)
     return found

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from alarm_mw.cli.options import RuleProgress
 from alarm_mw.config.lint.suspicions import suspicions
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import format_report
 from alarm_mw.config.sources import Sources
@@ -29,7 +30,7 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     """
     examined = examine(Sources.of_files(files, is_strict=True), os.environ, on_progress=RuleProgress())
     if not examined.problems:
-        warnings = (*examined.warnings, *suspicions(examined.settings))
+        warnings = (*examined.warnings, *suspicions(examined.settings, LiteralCache.of_user(os.environ)))
         examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)
     for line in format_report(examined):
         click.echo(line)

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
-from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.types import Rule
 from alarm_mw.patterns.literals import EVERY_LINE
@@ -59,10 +59,15 @@ _SET = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
 _INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:[\w <>:,^-]|\\[wdsWDS.()])(?![?*{])")
 
 
-def suspicions(settings: Settings) -> tuple[Problem, ...]:
-    """Return the warnings in the order of alarms and rules."""
+def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
+    """Return the warnings in the order of alarms and rules. The cache spares reading the regexps once more."""
     rules = settings.rules
-    return (*_of_alarms(settings), *_of_records(rules), *filter(None, map(_of_newline, rules)), *_of_every_line(rules))
+    return (
+        *_of_alarms(settings),
+        *_of_records(rules),
+        *filter(None, map(_of_newline, rules)),
+        *_of_every_line(rules, cache),
+    )
 
 
 def _of_alarms(settings: Settings) -> Iterator[Problem]:
@@ -90,10 +95,10 @@ def _of_newline(rule: Rule) -> Problem | None:
     return Problem(rule.where, f"{text}: it never matches a printed line; multiline = true searches a log record whole")
 
 
-def _of_every_line(rules: Sequence[Rule]) -> Iterator[Problem]:
+def _of_every_line(rules: Sequence[Rule], cache: LiteralCache) -> Iterator[Problem]:
     """Warn about rules without a required literal, whose regexp is applied to every printed line."""
-    for rule in rules:
+    for rule, compiled in zip(rules, cache.compiled(rules), strict=True):
         is_for_prints = rule.level is None and rule.logger is None and rule.request is None
-        if is_for_prints and rule.pattern not in EVERYTHING and compile_rule(rule).literals == EVERY_LINE:
+        if is_for_prints and rule.pattern not in EVERYTHING and compiled.literals == EVERY_LINE:
             text = f"the regexp {rule.pattern!r} has no two characters that every match contains"
             yield Problem(rule.where, f"{text}: it is applied to every line, which takes about 1 µs per line")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.config.lint.suspicions import suspicions, warn_of_hidden
+from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
@@ -113,13 +114,13 @@ def test_a_hidden_rule_never_fires(rules: list[Rule], text: str, level: int | No
 
 
 def suspected(*rules: Rule) -> list[str]:
-    return [str(problem) for problem in suspicions(Settings(rules=rules))]
+    return [str(problem) for problem in suspicions(Settings(rules=rules), LiteralCache(None))]
 
 
 def test_actions_warn_of_their_options() -> None:
     """What an action says of its options is a warning with the alarm's name."""
     settings = from_keywords(alarms={"a": "cmd:alarm-mw-no-such-program", "b": "log:"}, environ={})
-    (problem,) = suspicions(settings)
+    (problem,) = suspicions(settings, LiteralCache(None))
     assert problem.text.startswith("alarm 'a': the program 'alarm-mw-no-such-program' of its command is not there")
 
 

@@ -24,7 +24,7 @@ from alarm_mw.config.settings import MetricsListener
 from alarm_mw.config.tables import rules, tables
 from alarm_mw.config.tables.tables import MONITOR_KEYS
 from alarm_mw.config.uwsgi import options
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import AlarmRow, RuleRow, SourceRow
 from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_RULES, OF_SOURCES
@@ -138,7 +138,7 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
             *rules.RULE_KEYS,
             *tables.ALARM_KEYS,
             *MONITOR_KEYS,
-            *Delivery.__struct_fields__,
+            *DeliveryPolicy.__struct_fields__,
             *tables.ROOT_KEYS,
             *(f"metrics.{name}" for name in MetricsListener.__struct_fields__),
             *Limits.__struct_fields__,

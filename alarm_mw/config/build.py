@@ -62,8 +62,10 @@ def _add_incidents(
     notify = {alarm.name: alarm.notify for alarm in settings.alarms}
 
     def tracked(rule: Rule, options: IncidentOptions) -> IncidentRule:
-        told = {name: notify.get(name, Notify()) for name in rule.alarms}
-        steps = [Step(name, options.after.get(name, 0.0), how.send_resolved, how.seconds) for name, how in told.items()]
+        notified = {name: notify.get(name, Notify()) for name in rule.alarms}
+        steps = [
+            Step(name, options.after.get(name, 0.0), how.send_resolved, how.seconds) for name, how in notified.items()
+        ]
         return IncidentRule(
             rule.name,
             tuple(steps),

@@ -10,7 +10,7 @@ import msgspec
 
 from alarm_mw import monitors
 from alarm_mw.delivery.outbox.limits import OutboxOptions
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
@@ -184,7 +184,7 @@ class Alarm(msgspec.Struct, frozen=True):
     #: The plugin's name, as in the configuration: ``cmd``, ``curl``, …
     plugin: str
     options: PluginOptions
-    delivery: Delivery = msgspec.field(default_factory=Delivery)
+    delivery: DeliveryPolicy = msgspec.field(default_factory=DeliveryPolicy)
     where: Where = NOWHERE
     limits: Limits = msgspec.field(default_factory=Limits)
     #: The alarms of which the first that can delivers if this one fails.

@@ -7,7 +7,7 @@ import random
 import time
 from typing import TypedDict
 
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.errors import ActionError
 
 #: Number of consecutive failed attempts, of any firings, after which it opens.
@@ -32,7 +32,7 @@ class Failing(TypedDict):
 class Breaker:
     """The breaker of one alarm. Lives on the event loop."""
 
-    def __init__(self, policy: Delivery) -> None:
+    def __init__(self, policy: DeliveryPolicy) -> None:
         self._policy = policy
         self._turn = asyncio.Lock()
         #: Wakes attempts that wait for their turn, to check whether they still have to.

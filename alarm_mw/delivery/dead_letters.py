@@ -186,7 +186,7 @@ class DeadLetters:
     def _put_back(self, transaction: Transaction, row: _Row, firing: Firing) -> None:
         """Put a letter behind all waiting firings, where its lane looks."""
         self._remove(row)
-        self._outbox.detours += 1
+        self._outbox.bypasses += 1
         self._outbox.insert(firing, row.blob, row.attempts)
         transaction.count(row.alarm, "retried")
 

@@ -21,7 +21,7 @@ from alarm_mw.delivery.lane import Lane, Shared
 from alarm_mw.delivery.outbox.entries import Entry, Taken
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.interfaces import Action
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Route:
     """How one alarm is delivered."""
 
     action: Action
-    policy: Delivery
+    policy: DeliveryPolicy
     #: The alarms that deliver when this one cannot, the first that can.
     fallback: tuple[str, ...] = ()
     #: After how many seconds of failing.
@@ -110,7 +110,7 @@ class Dispatcher:
         for entry in taken.entries:
             entries.setdefault(entry.firing.alarm, []).append(entry)
         for alarm in entries.keys() & self._lanes.keys():
-            self._lanes[alarm].offer(entries[alarm], taken.detours)
+            self._lanes[alarm].offer(entries[alarm], taken.bypasses)
 
     def _wake(self, alarms: Iterable[str]) -> None:
         for alarm in self._lanes.keys() & alarms:  # others have left the configuration meanwhile

@@ -21,7 +21,7 @@ from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, inciden
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
-from alarm_mw.delivery.policy import GRACE, Delivery
+from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing, Reason
@@ -35,10 +35,10 @@ PAGE = 64
 MAX_GROUP = 1000
 
 #: After this many failed attempts, about 15 seconds, a firing lets later ones overtake it.
-PATIENCE = 6
+OVERTAKEN_AFTER = 6
 
 #: How many firings of an alarm may be overtaken at once; beyond that, they keep the order, and spare their receiver.
-MAX_ASIDE = 16
+MAX_OVERTAKEN = 16
 
 #: Seconds before an unexpected failure, such as that of an action's start, is followed by another try.
 PAUSE = 1.0
@@ -59,8 +59,8 @@ class Inbox:
         self._offered: list[Entry] = []
         #: Whether nothing waits in the outbox after that number but what was offered.
         self._is_current = False
-        #: The outbox's `detours` when it was read.
-        self._detours = -1
+        #: The outbox's `bypasses` when it was read.
+        self._bypasses = -1
         #: Set when there is something new.
         self.arrival = asyncio.Event()
 
@@ -70,9 +70,9 @@ class Inbox:
         self._offered.clear()
         self.arrival.set()
 
-    def offer(self, entries: list[Entry], detours: int) -> None:
+    def offer(self, entries: list[Entry], bypasses: int) -> None:
         """Give out what was just taken into the outbox, in that order; see `Taken`."""
-        if self._is_current and detours == self._detours and len(self._offered) + len(entries) <= PAGE:
+        if self._is_current and bypasses == self._bypasses and len(self._offered) + len(entries) <= PAGE:
             self._offered += [entry for entry in entries if entry.seq > self._last]
             self.arrival.set()
         else:
@@ -88,7 +88,7 @@ class Inbox:
         if self._is_current:
             page, self._offered = self._offered, []
         else:
-            self._detours = self._outbox.detours
+            self._bypasses = self._outbox.bypasses
             page = self._outbox.waiting(self._alarm, after=self._last, limit=limit)
             self._is_current = len(page) < limit
         if page:
@@ -101,7 +101,7 @@ class DeliveryAttempt:
     """The attempts at one group so far, and the next one. Times are `time.monotonic`'s seconds."""
 
     group: Group
-    policy: Delivery
+    policy: DeliveryPolicy
     #: When the group began to wait.
     began: float
     #: The number of attempts, including those of earlier processes.
@@ -118,7 +118,7 @@ class DeliveryAttempt:
     is_dropped: bool = False
 
     @classmethod
-    def of(cls, group: Group, policy: Delivery) -> DeliveryAttempt:
+    def of(cls, group: Group, policy: DeliveryPolicy) -> DeliveryAttempt:
         """Return the attempt at a group, which is as old as its first firing."""
         first = group.entries[0]
         began = first.read_at - policy.age(first.before, first.since)
@@ -126,7 +126,7 @@ class DeliveryAttempt:
         return cls(group, policy, began, attempts, failing_since=began if attempts else None)
 
     def failed(self, error: ActionError, chance: float) -> Reason | None:
-        """Note a failed attempt; return why it is the last one, or None. `chance` is as in `Delivery.pause`."""
+        """Note a failed attempt; return why it is the last one, or None. `chance` is as in `DeliveryPolicy.pause`."""
         self.error = str(error)
         self.pause = max(error.after or 0.0, self.policy.pause(self.attempts, chance))
         if self.failing_since is None:
@@ -164,7 +164,7 @@ class Shared:
 class Lane:
     """One alarm's queue. Lives on the event loop; its methods must be called there."""
 
-    def __init__(self, alarm: str, action: Action, policy: Delivery, shared: Shared) -> None:
+    def __init__(self, alarm: str, action: Action, policy: DeliveryPolicy, shared: Shared) -> None:
         self._alarm = alarm
         self._policy = policy
         self._shared = shared
@@ -187,12 +187,12 @@ class Lane:
         """Look for new firings in the outbox."""
         self._inbox.wake()
 
-    def offer(self, entries: list[Entry], detours: int) -> None:
+    def offer(self, entries: list[Entry], bypasses: int) -> None:
         """Deliver what was just taken into the outbox; see `Inbox.offer`."""
         if self._policy.group_wait:  # which is measured from the time in the outbox
             self._inbox.wake()
         else:
-            self._inbox.offer(entries, detours)
+            self._inbox.offer(entries, bypasses)
 
     def finish(self) -> None:
         """Let `run` return once the attempts under way have ended; what is not delivered stays in the outbox."""
@@ -310,9 +310,9 @@ class Lane:
     async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Make one attempt when its turn comes; return the final outcome, or None."""
         attempt.fallback = self._shared.fallbacks.of(attempt.group.firing)
-        if (untried := self._untried(attempt)) is not None:
+        if (outcome := self._outcome_without_attempt(attempt)) is not None:
             if not self._breaker.takes_probe():
-                return self._given_up(attempt, untried)
+                return self._given_up(attempt, outcome)
         elif not await self._turn(attempt):
             return None
         return await self._attempt(attempt) if self._claims(attempt) else None
@@ -320,7 +320,9 @@ class Lane:
     def _given_up(self, attempt: DeliveryAttempt, outcome: Outcome) -> Outcome | None:
         if not self._claims(attempt):
             return None
-        self._report_untried(attempt, outcome)
+        if outcome.state is State.DEAD:
+            error = ActionError(outcome.error, retry=True)
+            signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=True)
         return outcome
 
     async def _attempt(self, attempt: DeliveryAttempt) -> Outcome | None:
@@ -348,18 +350,13 @@ class Lane:
         attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0].seq)
         return not attempt.is_dropped
 
-    def _untried(self, attempt: DeliveryAttempt) -> Outcome | None:
+    def _outcome_without_attempt(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Return the final outcome of a group that is not tried any more; None where it is to be tried."""
         is_overdue = self._breaker.is_open and attempt.is_overdue(self._breaker.failing_since)
         error = attempt.error or self._breaker.error
         if self._is_to_hand_over(attempt) or (is_overdue and attempt.fallback is not None):
             return Outcome(State.HANDED_OVER, attempt.attempts, error)
         return Outcome(State.DEAD, attempt.attempts, error, Reason.GAVE_UP) if is_overdue else None
-
-    def _report_untried(self, attempt: DeliveryAttempt, outcome: Outcome) -> None:
-        if outcome.state is State.DEAD:
-            error = ActionError(outcome.error, retry=True)
-            signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=True)
 
     def _is_to_hand_over(self, attempt: DeliveryAttempt) -> bool:
         return attempt.patience(self._breaker.failing_since) == 0.0
@@ -413,7 +410,7 @@ class Lane:
     async def _paused(self, attempt: DeliveryAttempt) -> AsyncIterator[None]:
         self._pausing += 1
         self._shared.changed.set()
-        is_aside = attempt.attempts >= PATIENCE and self._aside < MAX_ASIDE
+        is_aside = attempt.attempts >= OVERTAKEN_AFTER and self._aside < MAX_OVERTAKEN
         try:
             async with self._stepped_aside() if is_aside else contextlib.nullcontext():
                 yield

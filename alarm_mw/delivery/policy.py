@@ -16,7 +16,7 @@ SHORTEST = 0.01
 GRACE = 60.0
 
 
-class Delivery(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class DeliveryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How an alarm's lane delivers: every key of it may stand in the alarm's table, under ``delivery``."""
 
     attempt_timeout: Annotated[

@@ -131,9 +131,9 @@ class Engine:
         """
         return self._flood_control.admit(alarm, now + self.memory.offset)
 
-    def held_over(self, waiting: Mapping[str, int], now: float) -> None:
+    def count_undelivered(self, waiting: Mapping[str, int], now: float) -> None:
         """Count firings that earlier processes did not deliver, by alarm, as sent now."""
-        self._flood_control.held_over(waiting, now + self.memory.offset)
+        self._flood_control.count_undelivered(waiting, now + self.memory.offset)
 
     # Digests
 
@@ -190,7 +190,7 @@ class Engine:
         gate = self._flood_control.gate(alarms, now)
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
-    def settled(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
+    def confirmed_rules(self, rules: tuple[int, ...], certain: Container[int], line: bytes) -> tuple[int, ...] | None:
         """Return which of the candidate rules match a printed line, or None if finding out takes too long.
 
         For a rule on requests each line is evaluated by itself, because the regexp alone does not decide.

@@ -13,12 +13,12 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 
 import msgspec
 
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.model.types import Record
+from alarm_mw.system.boot import boot_id, since_boot
 
 HEADER = "Alarm-Mw"
 
@@ -30,9 +30,6 @@ ENVIRON_NAME = "HTTP_ALARM_MW"
 
 #: Seconds from the sending of a request to its arrival at the middleware.
 VALID = 10.0
-
-#: Known to every process of this machine since it was started, and to nobody outside.
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class _Accepted(msgspec.Struct, frozen=True):
@@ -48,7 +45,7 @@ _accepted: dict[str, _Accepted] = {}
 
 def mark(firing_id: str, method: str, host: str, path: bytes) -> str:
     """Return the header's value for a request; `host` as in its header Host, `path` without escapes and query."""
-    made = f"{time.clock_gettime(time.CLOCK_BOOTTIME):.9f}"
+    made = f"{since_boot():.9f}"
     return f"{firing_id} {made} {_sign(firing_id, made, method.upper(), host.lower(), path)}"
 
 
@@ -64,7 +61,7 @@ def is_ours(value: str, method: str, host: str, path: bytes) -> bool:
         signature.encode("utf-8", "replace"), _sign(firing_id, made, method.upper(), host.lower(), path).encode()
     ):
         return False
-    age = time.clock_gettime(time.CLOCK_BOOTTIME) - float(made)
+    age = since_boot() - float(made)
     return 0.0 <= age <= VALID and _is_first(signature, float(made))
 
 
@@ -89,12 +86,10 @@ def _as_bytes(parts: Iterable[str | bytes]) -> Iterable[bytes]:
 
 @cache
 def _keyed() -> hmac.HMAC:
-    try:
-        # Nothing of the user: the workers of a server that root has started run as somebody else.
-        key = _BOOT_ID.read_bytes() + b"alarm_mw"
-    except OSError:  # no Linux: then this process's requests are known to its own middleware
-        key = os.urandom(32)
-    return hmac.new(key, digestmod="sha256")
+    # Nothing of the user: the workers of a server that root has started run as somebody else.
+    boot = boot_id().encode()
+    # Without it, this process's requests are known to its own middleware.
+    return hmac.new(boot + b"alarm_mw" if boot else os.urandom(32), digestmod="sha256")
 
 
 #: Seconds that a server may take until it prints the line.

@@ -85,7 +85,7 @@ FIGURES: dict[str, str] = {
     "repeats": f"{limiters.REPEATS:,}",
     "waiting": f"{WAITING}",
     "open_after": f"{breaker.OPEN_AFTER}",
-    "patience": f"{lane.PATIENCE}",
+    "patience": f"{lane.OVERTAKEN_AFTER}",
     "rule_timeout": f"{RULE_TIMEOUT * 1000:g}",
     "signal_patience": f"{SignalAction.patience:g}",
     "shutdown_timeout": f"{_SHUTDOWN:g}",

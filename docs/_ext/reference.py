@@ -29,7 +29,7 @@ from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRe
 from alarm_mw.config.tables.incidents import IncidentKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.master.control import prometheus
 from alarm_mw.model.interfaces import Action, Execution, Monitor
@@ -138,8 +138,8 @@ class DeliveryKeys(Generated):
     """``{delivery}``: the keys of an alarm's ``delivery`` table."""
 
     def lines(self) -> Iterator[str]:
-        """Return a table of the fields of `Delivery`."""
-        info = msgspec.inspect.type_info(Delivery)
+        """Return a table of the fields of `DeliveryPolicy`."""
+        info = msgspec.inspect.type_info(DeliveryPolicy)
         assert isinstance(info, msgspec.inspect.StructType)
         rows = ((f"`{field.name}`", _number(field.default), _help(field.type)) for field in info.fields)
         return table(("key", "default", "meaning"), rows)

@@ -19,14 +19,14 @@ from alarm_mw.delivery import dispatcher as dispatcher_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action, ActionContext, PluginOptions
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
 
-QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
+QUICK = DeliveryPolicy(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 
 
 def firing(alarm: str, number: int) -> Firing:
@@ -46,7 +46,7 @@ class Stage:
     """An outbox and a dispatcher on the running loop."""
 
     def __init__(
-        self, policy: Delivery = QUICK, outbox: Path | Literal[":memory:"] = ":memory:", **actions: Action
+        self, policy: DeliveryPolicy = QUICK, outbox: Path | Literal[":memory:"] = ":memory:", **actions: Action
     ) -> None:
         self.outbox = Outbox(outbox)
         self.policy = policy
@@ -190,7 +190,7 @@ def test_retrying_ends_after_its_time() -> None:
     async def scene() -> None:
         recorder = Recorder()
         recorder.fail_with(ActionError("busy", retry=True))
-        async with Stage(Delivery(give_up_after=0.0), a=recording(recorder)) as stage:
+        async with Stage(DeliveryPolicy(give_up_after=0.0), a=recording(recorder)) as stage:
             stage.put([firing("a", 1)])
             assert await stage.drain()
             assert dead_letters(stage.outbox) == {Reason.GAVE_UP: 1}
@@ -209,7 +209,7 @@ def test_an_attempt_has_a_time_limit(caplog: pytest.LogCaptureFixture) -> None:
             if len(attempts) == 1:
                 await never.wait()
 
-        async with Stage(Delivery(attempt_timeout=0.01, backoff_first=0.001), a=Scripted(deliver)) as stage:
+        async with Stage(DeliveryPolicy(attempt_timeout=0.01, backoff_first=0.001), a=Scripted(deliver)) as stage:
             stage.put([firing("a", 1)])
             assert await stage.drain()
         assert len(attempts) == 2
@@ -424,14 +424,14 @@ def test_an_outbox_that_cannot_be_read_ends_no_drain(tmp_path: Path, caplog: pyt
 
 def test_pauses_grow_and_are_bounded() -> None:
     """The pause before a retry doubles up to its limit and is never below half of it."""
-    policy = Delivery(backoff_first=1.0, backoff_max=10.0)
+    policy = DeliveryPolicy(backoff_first=1.0, backoff_max=10.0)
     assert [policy.pause(attempt, 1.0) for attempt in (1, 2, 3, 4, 5, 1000)] == [1.0, 2.0, 4.0, 8.0, 10.0, 10.0]
     assert policy.pause(3, 0.0) == 2.0
 
 
 def test_a_message_that_is_never_taken_lets_others_past(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a receiver keeps refusing for now does not silence the alarm: those behind it are delivered."""
-    monkeypatch.setattr(lane, "PATIENCE", 2)
+    monkeypatch.setattr(lane, "OVERTAKEN_AFTER", 2)
 
     delivered: list[bytes] = []
     all_of_them = asyncio.Event()
@@ -510,7 +510,7 @@ def test_a_changed_alarm_finishes_its_attempt_first() -> None:
 @pytest.mark.parametrize("patience", [1, 1000], ids=["stood aside", "in its place"])
 def test_a_changed_alarm_does_not_wait_for_a_pause(monkeypatch: pytest.MonkeyPatch, patience: int) -> None:
     """What waits for its next attempt is tried by the new action at once."""
-    monkeypatch.setattr(lane, "PATIENCE", patience)
+    monkeypatch.setattr(lane, "OVERTAKEN_AFTER", patience)
 
     async def scene() -> None:
         recorder, failed = Recorder(), asyncio.Event()
@@ -541,7 +541,7 @@ def test_a_changed_alarm_does_not_wait_for_an_action_that_cannot_start() -> None
                 failed.set()
                 raise RuntimeError
 
-        slow = Delivery(backoff_first=1000.0, backoff_max=1000.0)
+        slow = DeliveryPolicy(backoff_first=1000.0, backoff_max=1000.0)
         async with Stage(slow, a=Broken(lambda _: None)) as stage:
             stage.put([firing("a", 1)])
             await failed.wait()
@@ -565,7 +565,7 @@ def test_an_attempt_that_does_not_end_is_not_waited_for(
             async def __aexit__(self, *exc: object) -> None:
                 await asyncio.Event().wait()
 
-        async with Stage(Delivery(attempt_timeout=0.01), a=Stuck(lambda _: begun.set())) as stage:
+        async with Stage(DeliveryPolicy(attempt_timeout=0.01), a=Stuck(lambda _: begun.set())) as stage:
             stage.put([firing("a", 1)])
             await begun.wait()
             await stage.exchange(a=recording(recorder))
@@ -703,7 +703,7 @@ def test_an_attempt_may_have_no_time_limit() -> None:
         await release.wait()
 
     async def scene() -> None:
-        policy = Delivery(attempt_timeout=0)
+        policy = DeliveryPolicy(attempt_timeout=0)
         async with Stage(policy, a=Scripted(lambda _: wait()), b=Scripted(lambda _: None)) as stage:
             assert stage.dispatcher.long_since(0.0) == {}
             stage.put([firing("a", 1)])
@@ -728,7 +728,7 @@ def test_a_changed_alarm_waits_for_an_attempt_without_a_time_limit() -> None:
         seen.append(("old", one.id))
 
     async def scene() -> None:
-        async with Stage(Delivery(attempt_timeout=0), a=Scripted(wait)) as stage:
+        async with Stage(DeliveryPolicy(attempt_timeout=0), a=Scripted(wait)) as stage:
             stage.put([firing("a", 1)])
             await begun.wait()
             await stage.exchange(a=Scripted(lambda one: seen.append(("new", one.id))))

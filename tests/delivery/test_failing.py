@@ -17,15 +17,15 @@ from alarm_mw.delivery import breaker as breaker_module
 from alarm_mw.delivery import lane
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 from alarm_mw.testing.recorder import NoOptions
 
-QUICK = Delivery(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
-SLOW = Delivery(backoff_first=1000.0, backoff_max=1000.0)
+QUICK = DeliveryPolicy(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
+SLOW = DeliveryPolicy(backoff_first=1000.0, backoff_max=1000.0)
 
 
 def firing(alarm: str, number: int, text: str = "") -> Firing:
@@ -133,8 +133,8 @@ def test_a_receiver_that_is_down_is_tried_by_one_firing_at_a_time(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a thousand that wait only a few attempts are made, whoever makes them; the first success lets all go."""
-    monkeypatch.setattr(lane, "PATIENCE", 1)
-    policy = Delivery(backoff_first=0.01, backoff_max=0.05)
+    monkeypatch.setattr(lane, "OVERTAKEN_AFTER", 1)
+    policy = DeliveryPolicy(backoff_first=0.01, backoff_max=0.05)
 
     async def scene() -> None:
         receiver = Wide(busy())
@@ -175,7 +175,7 @@ def test_a_receiver_that_answers_is_not_down() -> None:
 
 def test_while_it_is_down_firings_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that would never be taken does not make the receiver look as if it were down for ever."""
-    monkeypatch.setattr(lane, "PATIENCE", 1)
+    monkeypatch.setattr(lane, "OVERTAKEN_AFTER", 1)
 
     async def scene() -> None:
         receiver = Receiver(busy())
@@ -193,7 +193,7 @@ def test_while_it_is_down_firings_take_turns(monkeypatch: pytest.MonkeyPatch) ->
 @pytest.mark.parametrize("fallback", [(), ("mail",)])
 def test_what_waits_for_too_long_is_given_up_though_others_were_tried(fallback: tuple[str, ...]) -> None:
     """A receiver that is down for good keeps no alarm for ever: old ones make way untried, and it is still tried."""
-    policy = Delivery(give_up_after=0.2, backoff_first=0.02, backoff_max=0.04)
+    policy = DeliveryPolicy(give_up_after=0.2, backoff_first=0.02, backoff_max=0.04)
 
     ends: list[str] = []
 
@@ -232,7 +232,7 @@ def test_the_next_attempt_can_be_had_now(failures: int) -> None:
             if error.after:
                 failed.set()
 
-        policy = Delivery(backoff_first=0.001, backoff_max=0.001)
+        policy = DeliveryPolicy(backoff_first=0.001, backoff_max=0.001)
         async with Stage({"a": Route(receiver, policy), "b": Route(Receiver(), policy)}) as stage:
             stage.put(*numbered("a", 5))
             await receiver.until(lambda it: len(it.tries) == failures)
@@ -256,7 +256,7 @@ def test_what_cannot_be_opened_is_tried_again_now_as_well(monkeypatch: pytest.Mo
 
     async def scene() -> None:
         receiver = Shut(busy())
-        async with Stage({"a": Route(receiver, Delivery())}) as stage:
+        async with Stage({"a": Route(receiver, DeliveryPolicy())}) as stage:
             stage.put(*numbered("a", 1))
             await receiver.until(lambda it: len(it.tries) == 1)
             receiver.error = None
@@ -274,7 +274,7 @@ def test_a_change_of_the_configuration_waits_for_no_turn() -> None:
 
     async def scene() -> None:
         down = Receiver(busy())
-        policy = Delivery(backoff_first=0.001, backoff_max=0.001)
+        policy = DeliveryPolicy(backoff_first=0.001, backoff_max=0.001)
         async with Stage({"a": Route(down, policy)}) as stage:
             stage.put(*numbered("a", 5))
             await down.until(lambda it: len(it.tries) > breaker_module.OPEN_AFTER)
@@ -335,10 +335,10 @@ def test_the_first_way_is_probed_and_taken_again() -> None:
 
 @pytest.mark.parametrize(
     ("error", "policy"),
-    [(ActionError("401", retry=False), SLOW), (busy(), Delivery(give_up_after=0.0))],
+    [(ActionError("401", retry=False), SLOW), (busy(), DeliveryPolicy(give_up_after=0.0))],
     ids=["refused", "given up"],
 )
-def test_what_would_be_a_dead_letter_goes_the_other_way_at_once(error: ActionError, policy: Delivery) -> None:
+def test_what_would_be_a_dead_letter_goes_the_other_way_at_once(error: ActionError, policy: DeliveryPolicy) -> None:
     """Bad credentials do not get better within a minute: the fallback has it at once, and nothing is dead."""
 
     async def scene() -> None:
@@ -379,7 +379,7 @@ def test_a_firing_goes_along_a_chain_and_waits_at_its_end() -> None:
 
 def test_a_poisoned_firing_goes_the_other_way_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """One that the receiver does not take, while it takes all others, is handed over as well."""
-    monkeypatch.setattr(lane, "PATIENCE", 1)
+    monkeypatch.setattr(lane, "OVERTAKEN_AFTER", 1)
 
     async def scene() -> None:
         jabber, mail = Receiver(busy(), only=b"0"), Receiver()
@@ -436,7 +436,7 @@ def test_a_group_is_one_message(tmp_path: Path) -> None:
 
     async def scene() -> None:
         receiver = Receiver()
-        policy = Delivery(group_wait=1000.0)
+        policy = DeliveryPolicy(group_wait=1000.0)
         async with Stage({"a": Route(receiver, policy)}, tmp_path / "outbox.db") as stage:
             stage.put(*numbered("a", 60))
             await asyncio.sleep(0)
@@ -454,7 +454,7 @@ def test_a_group_ends_with_its_time() -> None:
 
     async def scene() -> None:
         receiver = Receiver()
-        async with Stage({"a": Route(receiver, Delivery(group_wait=0.2))}) as stage:
+        async with Stage({"a": Route(receiver, DeliveryPolicy(group_wait=0.2))}) as stage:
             stage.put(firing("a", 1))
             stage.put(firing("a", 2))
             await receiver.until(lambda it: len(it.taken) == 1)
@@ -475,7 +475,7 @@ def test_a_group_that_was_waiting_at_a_kill_waits_no_longer(tmp_path: Path) -> N
     async def scene() -> None:
         receiver = Receiver()
         again = Outbox(path)
-        dispatcher = Dispatcher(again, {"a": Route(receiver, Delivery(group_wait=60.0))})
+        dispatcher = Dispatcher(again, {"a": Route(receiver, DeliveryPolicy(group_wait=60.0))})
         dispatcher.start()
         await receiver.until(lambda it: bool(it.taken))
         await dispatcher.stop()
@@ -490,7 +490,7 @@ def test_a_group_is_handed_over_as_one() -> None:
 
     async def scene() -> None:
         jabber, mail = Receiver(ActionError("no", retry=False)), Receiver()
-        routes = {"jabber": Route(jabber, Delivery(group_wait=1000.0), ("mail",)), "mail": Route(mail, QUICK)}
+        routes = {"jabber": Route(jabber, DeliveryPolicy(group_wait=1000.0), ("mail",)), "mail": Route(mail, QUICK)}
         async with Stage(routes) as stage:
             stage.put(*numbered("jabber", 3))
             assert await stage.drain()
@@ -506,7 +506,7 @@ def test_a_change_ends_a_group() -> None:
 
     async def scene() -> None:
         first, second = Receiver(), Receiver()
-        async with Stage({"a": Route(first, Delivery(group_wait=1000.0))}) as stage:
+        async with Stage({"a": Route(first, DeliveryPolicy(group_wait=1000.0))}) as stage:
             stage.put(*numbered("a", 3))
             for _ in range(20):  # more turns of the event loop than it takes to begin to gather
                 await asyncio.sleep(0)

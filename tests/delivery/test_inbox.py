@@ -44,7 +44,7 @@ def names(entries: list[Entry]) -> list[str]:
 
 
 def offer(inbox: Inbox, taken: Taken) -> None:
-    inbox.offer([entry for entry in taken.entries if entry.firing.alarm == "a"], taken.detours)
+    inbox.offer([entry for entry in taken.entries if entry.firing.alarm == "a"], taken.bypasses)
 
 
 def test_what_was_just_taken_is_not_read_again(outbox: Counted) -> None:

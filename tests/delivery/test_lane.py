@@ -10,7 +10,7 @@ import pytest
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.entries import Settlement
 from alarm_mw.delivery.outbox.outbox import Outbox
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record
 from alarm_mw.testing import Recorder
@@ -36,7 +36,7 @@ def test_an_outcome_is_written_as_soon_as_it_can_be(caplog: pytest.LogCaptureFix
     async def scene() -> None:
         outbox = FullOnce(":memory:")
         action = recorder.find("a")(NoOptions(), ActionContext("a", lambda _: None))
-        dispatcher = Dispatcher(outbox, {"a": Route(action, Delivery())})
+        dispatcher = Dispatcher(outbox, {"a": Route(action, DeliveryPolicy())})
         dispatcher.start()
         outbox.take([Firing("1", "a", b"x\n", Record(b"x\n", "stdout", 1.0, "k"), 1.0)], lambda _, __: None)
         dispatcher.wake(["a"])

@@ -65,7 +65,7 @@ def test_what_is_delivered_after_a_restart_counts(n: int, fired: int) -> None:
     before = engine(Rule("x", ("a",)), limits=limits)
     before.evaluate(line(b"x 1\n"), 0.0)
     after = engine(Rule("x", ("a",)), reborn(before.memory, 0.0, 1000.0, lost=30.0, new_now=5.0), limits)
-    after.held_over({"a": n, "gone": 3}, 5.0)
+    after.count_undelivered({"a": n, "gone": 3}, 5.0)
     found = [verdict for number in range(5) for verdict in [after.evaluate(line(b"x %d\n" % number), 6.0 + number)]]
     assert sum(len(verdict.firings) for verdict in found) == fired
     assert after.evaluate(line(b"x later\n"), 5.0 + 61.0 + 5.0).firings
@@ -75,7 +75,7 @@ def test_what_is_delivered_after_a_restart_counts_for_all_alarms_together() -> N
     """`alarm_rate` knows of it as well."""
     rules = [compile_rule(Rule("x", ("a",)))]
     made = Engine(rules, Prefilter(rules), ["a", "b"], alarm_freq=0.0, alarm_msg_size=8192, alarm_rate=Rate(3, 60.0))
-    made.held_over({"a": 1, "b": 2}, 0.0)
+    made.count_undelivered({"a": 1, "b": 2}, 0.0)
     assert why(made.evaluate(line(b"x\n"), 1.0)) is Reason.ALARM_RATE
     assert made.evaluate(line(b"x\n"), 61.0).firings
 

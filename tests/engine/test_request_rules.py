@@ -135,5 +135,5 @@ def test_requests_are_counted_by_their_conditions() -> None:
 def test_a_flood_of_access_lines_is_judged_line_by_line() -> None:
     """What the regexps alone say does not settle a line that a rule on requests may match."""
     on_errors = engine(Rule("", ("a",), request=ERRORS), Rule("curl", ("b",)))
-    assert on_errors.settled((0, 1), (), ACCESS % (b"", 503)) is None
-    assert on_errors.settled((1,), (), ACCESS % (b"", 503)) == (1,)
+    assert on_errors.confirmed_rules((0, 1), (), ACCESS % (b"", 503)) is None
+    assert on_errors.confirmed_rules((1,), (), ACCESS % (b"", 503)) == (1,)

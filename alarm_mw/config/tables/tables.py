@@ -42,7 +42,7 @@ from alarm_mw.config.tables.tree import (
     read_struct,
 )
 from alarm_mw.delivery.outbox.limits import OutboxOptions
-from alarm_mw.delivery.policy import Delivery, Seconds
+from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
 from alarm_mw.model.interfaces import PluginOptions
@@ -164,7 +164,7 @@ def _alarm(alarms: Table, name: str, find_action: FindAction, default: Texts | N
 
 
 def _alarm_table(table: Table, name: str, find_action: FindAction, default: Texts | None) -> Alarm | None:
-    delivery, limits = read_inner(Delivery, table, "delivery"), read_inner(Limits, table, "limits")
+    delivery, limits = read_inner(DeliveryPolicy, table, "delivery"), read_inner(Limits, table, "limits")
     is_optional = read_flag(table, "optional")
     notify = read_inner(Notify, table, "notify")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)

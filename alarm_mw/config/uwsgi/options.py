@@ -23,7 +23,7 @@ from alarm_mw.config.sources import Sources
 from alarm_mw.config.uwsgi.expand import expand
 from alarm_mw.config.uwsgi.ini import STRUCTURE, read_ini
 from alarm_mw.config.uwsgi.logic import is_block
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Execution
 from alarm_mw.model.keyvalue import comma_list, did_you_mean, split, split_commas
@@ -150,7 +150,7 @@ def _as_in_uwsgi(alarm: Alarm, action: str, socket_timeout: float | None) -> Ala
     """
     options = alarm.options
     if options.is_unlimited_in_uwsgi:
-        return structs.replace(alarm, delivery=Delivery(attempt_timeout=0.0))
+        return structs.replace(alarm, delivery=DeliveryPolicy(attempt_timeout=0.0))
     if not options.socket_timeouts:
         return alarm
     if socket_timeout is not None:
@@ -159,8 +159,8 @@ def _as_in_uwsgi(alarm: Alarm, action: str, socket_timeout: float | None) -> Ala
             options, **{name: socket_timeout for name in options.socket_timeouts if name not in given}
         )
     limit = getattr(options, options.socket_timeouts[0])
-    limit = max(Delivery().attempt_timeout, limit + _LEEWAY) if limit else 0.0
-    return structs.replace(alarm, options=options, delivery=Delivery(attempt_timeout=limit))
+    limit = max(DeliveryPolicy().attempt_timeout, limit + _LEEWAY) if limit else 0.0
+    return structs.replace(alarm, options=options, delivery=DeliveryPolicy(attempt_timeout=limit))
 
 
 def _rule(entry: Entry, option: str, syntax: Syntax, report: Report, *, is_strict: bool) -> list[Written]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import msgspec
+
+from alarm_mw.system.boot import boot_id, since_boot
 
 
 class SteadyClock:
@@ -28,19 +29,6 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     since_boot: float
     boot: str
     wall: float
-
-
-def boot_id() -> str:
-    """Return what tells one start of the machine from another; empty where that is not known."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return ""
-
-
-def since_boot() -> float:
-    """Return the seconds since the machine has started, suspension included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LastingClock:

@@ -54,8 +54,8 @@ class Taken:
     """The firings that the outbox has taken, in order."""
 
     entries: list[Entry]
-    #: The outbox's `detours` at that time.
-    detours: int
+    #: The outbox's `bypasses` at that time.
+    bypasses: int
 
 
 #: Precedes a firing whose record has the same message, which is then stored once. No MessagePack map begins with it.

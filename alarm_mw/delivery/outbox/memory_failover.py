@@ -99,9 +99,9 @@ class MemoryFailover:
         self._failing_since = None
 
     def failed(self, error: sqlite3.Error) -> bool:
-        """Note that a transaction was not written; return whether to fail over to a copy."""
+        """Note that a transaction was not written into the file; return whether to fail over to a copy."""
         is_transient = getattr(error, "sqlite_errorcode", 0) & 0xFF in _UNWRITABLE or is_foreign(error)
-        if self.is_open or not is_transient:
+        if not is_transient:
             return False
         if not (is_busy(error) or is_foreign(error)):  # the kernel may report a disk error only once
             return True

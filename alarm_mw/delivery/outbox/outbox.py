@@ -175,7 +175,7 @@ class Outbox:
         #: Whether it has a file, even one that cannot be written at present.
         self.has_file = opened.has_file
         #: How often firings began to wait without `take`.
-        self.detours = 0
+        self.bypasses = 0
         #: What is or was wrong with the file, in a sentence; empty for nothing.
         self.fault = opened.fault
         #: Called with each fault: a sentence for people, and a key that is the same for the same fault. Must not block.
@@ -343,7 +343,7 @@ class Outbox:
     def take_over(self, transaction: Transaction, firing: Firing) -> None:
         """Add a waiting firing that replaces one of another alarm."""
         transaction.count(firing.alarm, "taken_over")
-        self.detours += 1
+        self.bypasses += 1
         if self.insert(firing, encode(firing)) is not None:
             transaction.count(firing.alarm, "fired")
         else:
@@ -416,7 +416,7 @@ class Outbox:
                 if is_new and incident_of(firing) is not None:
                     self._merge(transaction, firing)
                 book(firing, is_new)
-            taken = Taken(entries, self.detours)
+            taken = Taken(entries, self.bypasses)
         if refused:
             self._warn_of_refusals(len(refused))
         return taken
@@ -671,7 +671,7 @@ class Outbox:
             self._known.clear()
             self._known.fill(self._read_waiting())
             self._last = self._read_last()
-            self.detours += 1
+            self.bypasses += 1
             self._count_lost()
             self.on_arrival(self.count_waiting())
         return True

@@ -114,7 +114,7 @@ class FloodControl:
             return None
         return why.reason, None if why.until is None else max(why.until - now, 0.0)
 
-    def held_over(self, waiting: Mapping[str, int], now: float) -> None:
+    def count_undelivered(self, waiting: Mapping[str, int], now: float) -> None:
         """Count firings of an earlier process that are sent now, by alarm."""
         for_humans = 0
         for alarm, n in waiting.items():
@@ -122,11 +122,11 @@ class FloodControl:
             if bounds is None:  # no longer configured
                 continue
             if bounds.rate is not None:
-                self._memory.rates.held_over(alarm, n, now)
+                self._memory.rates.count_undelivered(alarm, n, now)
             if bounds.for_humans:
                 for_humans += n
         if self._alarm_rate is not None:
-            self._memory.rates.held_over(ALL, for_humans, now)
+            self._memory.rates.count_undelivered(ALL, for_humans, now)
 
     def tick(self, now: float, time: float, *, at_end: bool) -> Iterator[Firing]:
         """Fire the digests that are due; `time` is in seconds since the epoch."""

@@ -105,7 +105,7 @@ class Rates:
         if len(times) > MOST:
             del times[0]
 
-    def held_over(self, name: str, n: int, now: float) -> None:
+    def count_undelivered(self, name: str, n: int, now: float) -> None:
         """Record that the last `n` firings are sent only now."""
         if n:
             self.times.setdefault(name, [])[-n:] = [now] * min(n, MOST)

@@ -1,7 +1,7 @@
 """Incidents: rules with a life, from the first match to the end. Pure.
 
-- `incident`: the values: an incident, what each alarm was last told of it, the marks that hold messages back.
-- `reconcile`: compares an incident with what each alarm was told, and returns what must be sent now.
+- `incident`: the values: an incident, of what each alarm was last notified, the marks that hold messages back.
+- `reconcile`: compares its state with what each alarm was last notified of, and returns what must be sent now.
 - `incidents`: what an engine asks: it makes firings of notifications, and notes what has to be written down.
 - `tracker`: finds the incident of a match, moves it through its states, and keeps its deadlines.
 """

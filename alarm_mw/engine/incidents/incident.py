@@ -1,4 +1,4 @@
-"""The values of an incident: its state, what each alarm was told, and what holds messages back.
+"""The values of an incident: its state, what each alarm was notified of, and what holds messages back.
 
 All times are seconds since the epoch, of a clock that never jumps (see `tracker`).
 """
@@ -69,19 +69,19 @@ class EndedBy(enum.StrEnum):
 
 
 class Step(msgspec.Struct, frozen=True, array_like=True):
-    """An alarm that is told of an incident some time after it began to fire."""
+    """An alarm that is notified some time after an incident began to fire."""
 
     alarm: str
     #: Seconds after the incident began to fire.
     after: float = 0.0
-    #: Tell it when the incident is resolved.
+    #: Whether it is notified when the incident is resolved.
     send_resolved: bool = True
     #: Seconds between reminders; 0: none.
     repeat_interval: float = 0.0
 
 
 class Notified(msgspec.Struct, frozen=True, array_like=True):
-    """What an alarm was last told of an incident."""
+    """The last notification of an alarm about an incident."""
 
     status: Status
     episode: int
@@ -112,7 +112,7 @@ class Incident(msgspec.Struct, array_like=True):
     rule: str
     key: Key
     labels: dict[str, str]
-    #: Whom it tells and when: a copy of its rule's alarms and escalation, made when the episode began to fire.
+    #: Whom it notifies and when: a copy of its rule's alarms and escalation, made when the episode began to fire.
     steps: tuple[Step, ...] = ()
     state: State = State.PENDING
     #: 1 for the first episode.
@@ -133,7 +133,7 @@ class Incident(msgspec.Struct, array_like=True):
     ended_by: EndedBy | None = None
     ack: Acknowledgement | None = None
     notified: dict[str, Notified] = {}
-    #: Why each alarm was not told last time, so that this is counted once.
+    #: Why each alarm was not notified last time, so that this is counted once.
     held: dict[str, Mark] = {}
     #: When it last changed between firing and resolved.
     transitions: list[float] = []

@@ -30,7 +30,7 @@ _PLACE = re.compile(r"(.+)\.(\d+)\.[0-9a-f]{8}")
 
 _NO_TRIGGER = Trigger()
 
-#: What a match may have an alarm told.
+#: The statuses that a match may notify an alarm of.
 _BEGINNINGS = frozenset({Status.FIRING, Status.FLAPPING})
 
 #: The ledger's columns of other messages.
@@ -159,7 +159,7 @@ class Incidents:
         self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
         self.tracker.postpone(gap)
         changes = self.tracker.start(self._clock())
-        # Of most there is nothing to be told, nor to be written down again.
+        # Most need no notification, nor to be written down again.
         return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
 
     def go_on(self, former: Incidents) -> list[Firing]:
@@ -172,7 +172,7 @@ class Incidents:
     # What a record leads to
 
     def match(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> Matched:
-        """Count a match of a rule, and return what its alarms are told now, and why the others are not."""
+        """Count a match of a rule, and return the firings that it makes, and why other alarms are not notified."""
         rule = compiled.rule
         assert rule.incident is not None
         key = self._key(compiled, rule.incident.key, lines, record)
@@ -183,8 +183,8 @@ class Incidents:
         if change.has_begun:
             change.incident.first = _shortened(record)
         firings = self._note(change, record)
-        told = {each.alarm for each in change.outcome.notifications if each.status in _BEGINNINGS}
-        return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in told])
+        notified = {each.alarm for each in change.outcome.notifications if each.status in _BEGINNINGS}
+        return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in notified])
 
     def resolve(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> list[Firing]:
         """End the incident that a resolve line means, where there is one."""
@@ -207,7 +207,7 @@ class Incidents:
         return tuple((name, value[:VALUE]) for name, value in key)
 
     def _held(self, change: Change, alarm: str) -> Held:
-        """Return why an alarm is not told of a match."""
+        """Return why an alarm is not notified of a match."""
         incident = change.incident
         if change.is_overflow:
             return Held(alarm, Reason.KEY_OVERFLOW)
@@ -241,8 +241,8 @@ class Incidents:
         self._add_event(change.incident, "acknowledged", f"{by}: {comment}" if comment else by)
         return self._note(change)
 
-    def untell(self, firing: Firing) -> None:
-        """Take note that a later step of an escalation was dropped: its alarm has not been told after all."""
+    def forget_notification(self, firing: Firing) -> None:
+        """Note that a later step of an escalation was dropped: its alarm was not notified."""
         notice = None if firing.trigger is None else firing.trigger.incident
         incident = None if notice is None else self.tracker.get(notice.id)
         if notice is not None and incident is not None and notice.status == str(Status.ESCALATED):
@@ -316,14 +316,14 @@ class Incidents:
             self._add_event(incident, "resolved", f"{incident.ended_by} {incident.end[:VALUE]}".rstrip())
         if not change.outcome.notifications:
             return []
-        now_told = {each.alarm for each in change.outcome.notifications}
+        now = {each.alarm for each in change.outcome.notifications}
         known = incident.notified.items()
-        told = tuple(name for name, last in known if last.episode == incident.episode and name not in now_told)
+        before = tuple(name for name, last in known if last.episode == incident.episode and name not in now)
         for each in change.outcome.notifications:
             self._add_event(incident, str(each.status), each.alarm)
         is_match = record is not None
         shown = record if change.has_begun else None
-        return [self._firing(incident, each, shown, told, is_match) for each in change.outcome.notifications]
+        return [self._firing(incident, each, shown, before, is_match) for each in change.outcome.notifications]
 
     def _add_event(self, incident: Incident, kind: str, text: str) -> None:
         key = dict(incident.key)
@@ -334,7 +334,7 @@ class Incidents:
         incident: Incident,
         notification: Notification,
         record: Record | None,
-        told: tuple[str, ...],
+        before: tuple[str, ...],
         is_match: bool,  # noqa: FBT001  # private
     ) -> Firing:
         """Return a message; `record` is that of the match with which the incident has begun, where that was now."""
@@ -343,7 +343,7 @@ class Incidents:
         if record is None or not is_begin:
             record = self._record(incident, notification, now)
         column = "matched" if is_match and is_begin else _COLUMNS.get(notification.status, "delayed")
-        notice = self._notice(incident, str(notification.status), told, column)
+        notice = self._notice(incident, str(notification.status), before, column)
         compiled = self._rules.get(incident.rule)
         trigger = structs.replace(
             _NO_TRIGGER if compiled is None or compiled.trigger is None else compiled.trigger,
@@ -361,7 +361,7 @@ class Incidents:
         first = incident.first or Record(b"", "incident", now, "")
         return structs.replace(first, source="incident", time=now, key=notification.id)
 
-    def _notice(self, incident: Incident, status: str, told: tuple[str, ...], column: str) -> IncidentNotice:
+    def _notice(self, incident: Incident, status: str, before: tuple[str, ...], column: str) -> IncidentNotice:
         """Return what a message says of an incident."""
         ack = incident.ack
         return IncidentNotice(
@@ -378,7 +378,7 @@ class Incidents:
             incident.end,
             "" if ack is None else ack.by,
             None if ack is None else self.wall(ack.time),
-            told,
+            before,
             column,
         )
 

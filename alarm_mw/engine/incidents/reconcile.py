@@ -1,7 +1,7 @@
-"""Compares an incident with what each alarm was last told of it, and returns what must be sent now. Pure.
+"""Compares an incident with what each alarm was last notified of, and returns what must be sent now. Pure.
 
 It runs at every event and at every deadline. Silences that end, restarts and repeated resolve lines need no code of
-their own: whatever the reason for looking again, the answer follows from the state and from what was told.
+their own: whatever the reason for looking again, the answer follows from the state and the last notifications.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _NOTHING = _Decision()
 
 
 def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
-    """Return what each alarm must be told now, and note in `incident` that it was told.
+    """Return what each alarm must be notified of now, and note it in `incident`.
 
     The caller writes the incident and the messages in one transaction, or neither.
     """
@@ -76,16 +76,16 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
 
 
 def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
-    told = incident.notified.get(step.alarm)
+    last = incident.notified.get(step.alarm)
     if incident.state is not State.FIRING:  # one that is pending again may still owe the end of its last episode
-        return _end(step, told, marks, now)
+        return _end(step, last, marks, now)
     if marks.flapping:
-        return _flapping(step, told, marks, now)
-    if told is None or not told.is_open or told.episode != incident.episode:
+        return _flapping(step, last, marks, now)
+    if last is None or not last.is_open or last.episode != incident.episode:
         return _begin(incident, step, marks, now)
     if not step.repeat_interval:
         return _NOTHING
-    return _unless_marked(Status.REMINDER, told.time + step.repeat_interval, step, marks, now)
+    return _unless_marked(Status.REMINDER, last.time + step.repeat_interval, step, marks, now)
 
 
 def _begin(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
@@ -101,23 +101,23 @@ def _unless_marked(status: Status, when: float, step: Step, marks: Marks, now: f
     return _Decision(status) if found is None else _Decision(mark=found[0], due=found[1])
 
 
-def _flapping(step: Step, told: Notified | None, marks: Marks, now: float) -> _Decision:
-    """Say once that it flaps, to those who would be told of each episode."""
-    if told is not None and told.status is Status.FLAPPING:
+def _flapping(step: Step, last: Notified | None, marks: Marks, now: float) -> _Decision:
+    """Say once that it flaps, to the alarms that would be notified of each episode."""
+    if last is not None and last.status is Status.FLAPPING:
         return _Decision(mark=Mark.FLAPPING)
-    if step.after and (told is None or not told.is_open):
+    if step.after and (last is None or not last.is_open):
         return _NOTHING
     found = marks.of(step.alarm, now)
     return _Decision(Status.FLAPPING) if found is None else _Decision(mark=found[0], due=found[1])
 
 
-def _end(step: Step, told: Notified | None, marks: Marks, now: float) -> _Decision:
-    """Tell the end to those who were told the beginning.
+def _end(step: Step, last: Notified | None, marks: Marks, now: float) -> _Decision:
+    """Notify the alarms of the end that were notified of the beginning.
 
     Neither silence nor inhibition nor acknowledgement holds the end back: whoever was woken learns that it is over.
     It waits for the end of a mute interval, and of the flapping.
     """
-    if told is None or not told.is_open:
+    if last is None or not last.is_open:
         return _NOTHING
     if marks.flapping:
         return _Decision(mark=Mark.FLAPPING)

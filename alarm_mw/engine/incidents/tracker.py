@@ -244,7 +244,7 @@ class Tracker:
         """Put an incident that may be evicted behind the others, and keep one that is open."""
         evictable = self._evictable.setdefault(incident.rule, {})
         evictable.pop(incident.id, None)
-        if not incident.is_open and not any(told.is_open for told in incident.notified.values()):
+        if not incident.is_open and not any(last.is_open for last in incident.notified.values()):
             evictable[incident.id] = None
 
     def _reaches_count(self, incident: Incident, now: float) -> bool:

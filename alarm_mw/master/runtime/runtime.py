@@ -164,7 +164,7 @@ class Runtime:
         self._incidents: IncidentKeeper | None = None
         #: The configuration in force.
         self._current = Prepared(settings, self._engine(settings, read_memory(self.outbox)), alarms)
-        self._current.engine.held_over(self.outbox.count_waiting(), time.monotonic())
+        self._current.engine.count_undelivered(self.outbox.count_waiting(), time.monotonic())
         #: Its methods belong on the event loop.
         self.dispatcher = Dispatcher(self.outbox, _routes(alarms), _routes(former))
         #: Alarms that have left the configuration, by name.

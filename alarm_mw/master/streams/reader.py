@@ -95,7 +95,7 @@ class StreamReader:
         self._stopping = self._losing = False
         self._waker: int | None = None
         self._waker_lock = threading.Lock()
-        self._line = self._end = self._stop = 0
+        self._line_start = self._sent_end = self._scanned_end = 0
         self._oversized = False
         self._cutter = LineCutter()
         self._tally = Tally(name)
@@ -125,7 +125,12 @@ class StreamReader:
     def is_within_line(self) -> bool:
         """Whether what has gone out, or is going out now, ends within a line. For any thread."""
         # Of what has gone out it is known later: the thread has to come to its turn after the system call.
-        return self._line < self._end or self._cutter.line < self._stop or self._oversized or self._cutter.oversized
+        return (
+            self._line_start < self._sent_end
+            or self._cutter.line < self._scanned_end
+            or self._oversized
+            or self._cutter.oversized
+        )
 
     def stop(self) -> None:
         """Let `run` return soon; the rest of the stream stays in the source. For any thread; does not block."""
@@ -141,15 +146,22 @@ class StreamReader:
         if position.out < position.end:
             position = settle(position, self._buffer, self._look_ahead(), self._longest)
         self._passed, self._tally.lines = position.passed, position.lines
-        self._line, self._oversized = position.line, position.oversized
-        self._end = self._stop = position.out
-        self._cutter = LineCutter(self._line, oversized=self._oversized, longest=self._longest)
+        self._line_start, self._oversized = position.line, position.oversized
+        self._sent_end = self._scanned_end = position.out
+        self._cutter = LineCutter(self._line_start, oversized=self._oversized, longest=self._longest)
         if self.blocks is not None:
-            self.blocks.resume(self._passed - (self._end - self._line), time.monotonic())
+            self.blocks.resume(self._passed - (self._sent_end - self._line_start), time.monotonic())
         self._save()
 
     def _save(self) -> None:
-        self._state.save(self._passed, self._line, self._end, self._stop, self._tally.lines, oversized=self._oversized)
+        self._state.save(
+            self._passed,
+            self._line_start,
+            self._sent_end,
+            self._scanned_end,
+            self._tally.lines,
+            oversized=self._oversized,
+        )
 
     def _look_ahead(self) -> bytes:
         if not self._passage.keeps:
@@ -165,7 +177,7 @@ class StreamReader:
         while not self._stopping:
             self._make_room()
             try:
-                size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
+                size = self._passage.copy(self._buffer[self._sent_end : self._sent_end + CHUNK])
             except BlockingIOError:
                 in_a_row = in_a_row if self._comes_soon() else 0
                 continue
@@ -185,38 +197,40 @@ class StreamReader:
 
     def _make_room(self) -> None:
         """Let the next chunk fit behind the line under way."""
-        if self._line == self._end:
+        if self._line_start == self._sent_end:
             # Nothing in the buffer is needed, not even by who reads the position that was saved last.
-            self._line = self._end = self._stop = self._cutter.line = 0
-        elif self._end >= CHUNK and (self._end - self._line <= SHORT or self._end + CHUNK > len(self._buffer)):
+            self._line_start = self._sent_end = self._scanned_end = self._cutter.line = 0
+        elif self._sent_end >= CHUNK and (
+            self._sent_end - self._line_start <= SHORT or self._sent_end + CHUNK > len(self._buffer)
+        ):
             # The line's new place does not touch the old one, so that the saved position is good until it is replaced.
             # What little there is of the buffer that is used stays in the processor's cache.
-            under_way = bytes(self._buffer[self._line : self._end])
+            under_way = bytes(self._buffer[self._line_start : self._sent_end])
             self._buffer[: len(under_way)] = under_way
-            self._line = self._cutter.line = 0
-            self._end = self._stop = len(under_way)
+            self._line_start = self._cutter.line = 0
+            self._sent_end = self._scanned_end = len(under_way)
             self._save()
 
     def _forward(self, size: int) -> None:
         """Take the next `size` bytes in the buffer on their way."""
-        begin, self._stop = self._stop, self._end + size
-        self._scan(self._cutter.cut(self._buffer, begin, self._stop))
+        begin, self._scanned_end = self._scanned_end, self._sent_end + size
+        self._scan(self._cutter.cut(self._buffer, begin, self._scanned_end))
         if self.before_output is not None:
             self.before_output()
-        while self._end < self._stop:
+        while self._sent_end < self._scanned_end:
             # From here on, who reads the position finds out how much has gone out.
             self._save()
-            moved = self._move(self._buffer[self._end : self._stop])
+            moved = self._move(self._buffer[self._sent_end : self._scanned_end])
             if not moved:
                 return
-            self._end += moved
+            self._sent_end += moved
             self._passed += moved
-        self._line, self._oversized = self._cutter.line, self._cutter.oversized
+        self._line_start, self._oversized = self._cutter.line, self._cutter.oversized
         self._save()
 
     def _scan(self, pieces: list[Piece]) -> None:
         """Prefilter pieces of the buffer, and hand over what is found."""
-        offset = self._passed - self._end
+        offset = self._passed - self._sent_end
         prefilter = self.prefilter
         self._tally.rule_set = prefilter.rule_set
         for start, stop, size in pieces:
@@ -301,13 +315,13 @@ class StreamReader:
 
     def _is_unterminated(self) -> bool:
         """Return whether a line has begun that is not judged yet."""
-        return self._line < self._end and not self._oversized
+        return self._line_start < self._sent_end and not self._oversized
 
     def _scan_rest(self) -> None:
         """Judge the line that lacks its newline, which ends here: what comes next is another one."""
         self._tally.lines += 1
-        self._scan(self._cutter.cut_rest(self._end))
-        self._line, self._oversized = self._end, False
+        self._scan(self._cutter.cut_rest(self._sent_end))
+        self._line_start, self._oversized = self._sent_end, False
 
     def _move(self, data: memoryview) -> int:
         """Move a first part of `data` and return its length; 0 when we were stopped before."""
@@ -336,11 +350,11 @@ class StreamReader:
         if not self._passage.keeps:
             return
         with contextlib.suppress(BlockingIOError):
-            size = self._passage.copy(self._buffer[self._end : self._end + CHUNK])
+            size = self._passage.copy(self._buffer[self._sent_end : self._sent_end + CHUNK])
             # There is less than before only when somebody else has emptied the source.
-            if size >= self._stop - self._end:
-                begin, self._stop = self._stop, self._end + size
-                self._scan(self._cutter.cut(self._buffer, begin, self._stop))
+            if size >= self._scanned_end - self._sent_end:
+                begin, self._scanned_end = self._scanned_end, self._sent_end + size
+                self._scan(self._cutter.cut(self._buffer, begin, self._scanned_end))
                 self._save()
 
     def _lose(self, data: memoryview, error: OSError) -> int:
@@ -354,7 +368,7 @@ class StreamReader:
 
     def _finish(self) -> None:
         """Judge the line that lacks its newline and say that the stream has ended."""
-        if self._oversized or self._line < self._end:
+        if self._oversized or self._line_start < self._sent_end:
             self._scan_rest()
         self._scan_blocks(at_end=True)
         self._report()

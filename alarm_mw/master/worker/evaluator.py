@@ -89,7 +89,7 @@ class Evaluator:
         """
         if not self._is_current(lines) or own_requests.expected():
             return None
-        runs, other = self._gather(iter(lines.hits), lines.stream, (), now, settle=False)
+        runs, other = self._gather(iter(lines.hits), lines.stream, (), now, confirms=False)
         return list(self._finished(runs, lines, now)) if other is None else None
 
     def _is_current(self, lines: Lines) -> bool:
@@ -133,7 +133,7 @@ class Evaluator:
         """Yield one verdict for all lines in a row that have it in common; `own` are texts of our own requests."""
         hits = iter(lines.hits)
         while True:
-            runs, other = self._gather(hits, lines.stream, own, now, settle=True)
+            runs, other = self._gather(hits, lines.stream, own, now, confirms=True)
             yield from self._finished(runs, lines, now)
             if other is None:
                 return
@@ -141,7 +141,7 @@ class Evaluator:
             yield Evaluated(record, self._evaluate(Item(record, None, other.rules, other.certain), now))
 
     def _gather(
-        self, hits: Iterator[Hit], stream: str, own: Sequence[bytes], now: float, *, settle: bool
+        self, hits: Iterator[Hit], stream: str, own: Sequence[bytes], now: float, *, confirms: bool
     ) -> tuple[dict[tuple[int, ...] | None, _Run | None], Hit | None]:
         """Take the next lines that gates decide, and return them with the first that none does."""
         runs: dict[tuple[int, ...] | None, _Run | None] = {}
@@ -149,7 +149,7 @@ class Evaluator:
             _, line, found, certain = hit
             rules: tuple[int, ...] | None = found
             if certain != found:
-                rules = self._settled(hit) if settle else None
+                rules = self._confirmed_rules(hit) if confirms else None
             try:
                 run = runs[rules]
             except KeyError:
@@ -167,13 +167,13 @@ class Evaluator:
             run.last = line
         return runs, None
 
-    def _settled(self, hit: Hit) -> tuple[int, ...] | None:
+    def _confirmed_rules(self, hit: Hit) -> tuple[int, ...] | None:
         """Return the rules that match; None where the line has to be evaluated by itself."""
         try:
             # One that was cut is no line yet, and one of several lines is searched line by line.
             if len(hit.line) >= MAX_LINE or hit.line.find(b"\n", 0, -1) >= 0:
                 return None
-            return self._engine.settled(hit.rules, hit.certain, hit.line)
+            return self._engine.confirmed_rules(hit.rules, hit.certain, hit.line)
         except Exception:  # noqa: BLE001  # `_evaluate` meets it again, and logs it
             return None
 

@@ -93,7 +93,7 @@ class IncidentKeeper:
         for thread in self._canceled:
             for firing in outbox.cancel(transaction, thread):
                 if self._incidents is not None:
-                    self._incidents.untell(firing)
+                    self._incidents.forget_notification(firing)
         for changes in self._unwritten:
             incident_rows.write(outbox, changes, self.clock.read())
 

@@ -17,7 +17,7 @@ from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Alarm
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.toml.document import parse_toml, read_toml
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.types import Rule, Syntax, Where
 
 #: Reads what is given as `toml`, `ini` and `environ`, without the actions that ship.
@@ -74,7 +74,7 @@ def test_everything_is_read(examined: Examine) -> None:
         "port": 5223,
         "tls": True,
     }
-    assert jabber.delivery == Delivery(attempt_timeout=10, give_up_after=3600)
+    assert jabber.delivery == DeliveryPolicy(attempt_timeout=10, give_up_after=3600)
     assert jabber.where == Where("a.toml", 7)
     assert settings.rules == (
         Rule(

@@ -24,7 +24,7 @@ from alarm_mw.delivery.outbox.entries import Outcome, Settlement, encode
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, Amount, Bounds, OutboxOptions, State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.rescue import open_database
-from alarm_mw.delivery.policy import GRACE, Delivery
+from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 
@@ -539,11 +539,11 @@ def test_an_age_goes_on_over_restarts(path: Path, reopened: float, before: float
 
 def test_a_clock_between_restarts_buries_nothing() -> None:
     """Whatever clocks say, a firing is tried for a while after a restart; in one process each second counts."""
-    policy = Delivery(give_up_after=3600.0)
+    policy = DeliveryPolicy(give_up_after=3600.0)
     assert policy.age(before=10.0, since=5.0) == 15.0
     assert policy.age(before=1e9, since=0.0) == 3600.0 - GRACE
     assert policy.age(before=1e9, since=GRACE) == 3600.0
-    assert Delivery(give_up_after=10.0).age(before=1e9, since=0.0) == 5.0
+    assert DeliveryPolicy(give_up_after=10.0).age(before=1e9, since=0.0) == 5.0
 
 
 def test_the_clock_does_not_jump(monkeypatch: pytest.MonkeyPatch) -> None:

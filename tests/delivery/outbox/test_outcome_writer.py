@@ -14,7 +14,7 @@ from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import GATHERED, OutcomeWriter
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.types import Firing, Record
 from alarm_mw.testing import Recorder
@@ -144,7 +144,7 @@ def test_nothing_is_begun_while_outcomes_cannot_be_written() -> None:
 
     async def scene(outbox: Counted) -> None:
         action = recorder.find("a")(NoOptions(), ActionContext("a", lambda _: None))
-        dispatcher = Dispatcher(outbox, {"a": Route(action, Delivery())})
+        dispatcher = Dispatcher(outbox, {"a": Route(action, DeliveryPolicy())})
         dispatcher.start()
         outbox.is_full = True
         filled(outbox, 1)
@@ -167,7 +167,7 @@ def test_the_end_writes_what_was_delivered() -> None:
 
     async def scene(outbox: Counted) -> None:
         has_delivered = asyncio.Event()
-        dispatcher = Dispatcher(outbox, {"a": Route(Waited(has_delivered), Delivery())})
+        dispatcher = Dispatcher(outbox, {"a": Route(Waited(has_delivered), DeliveryPolicy())})
         dispatcher.start()
         filled(outbox, 1)
         dispatcher.wake(["a"])
@@ -184,7 +184,7 @@ def test_a_changed_alarm_does_not_deliver_again_what_is_not_written_yet() -> Non
 
     async def scene(outbox: Counted) -> None:
         def route() -> Route:
-            return Route(recorder.find("a")(NoOptions(), ActionContext("a", lambda _: None)), Delivery())
+            return Route(recorder.find("a")(NoOptions(), ActionContext("a", lambda _: None)), DeliveryPolicy())
 
         dispatcher = Dispatcher(outbox, {"a": route()})
         dispatcher.start()

@@ -16,7 +16,7 @@ from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import PluginOptions
@@ -91,7 +91,7 @@ def test_each_attempt_is_under_way_until_its_end_is_written_down(tmp_path: Path)
 
     async def deliver(outbox: Outbox) -> Receiver:
         receiver = Receiver(noted)
-        dispatcher = Dispatcher(outbox, {"a": Route(receiver, Delivery())})
+        dispatcher = Dispatcher(outbox, {"a": Route(receiver, DeliveryPolicy())})
         dispatcher.start()
         assert await dispatcher.drain(LIMIT, wait_for_retries=True)
         await dispatcher.stop()

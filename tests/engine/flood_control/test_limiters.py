@@ -397,13 +397,13 @@ def test_a_rule_that_is_not_certain_is_settled_by_its_regexp() -> None:
     """What the screen leaves open is decided by the rules, but for those that are cut off."""
     rules = (Rule("x(?!z)", ("a",)), Rule("x", ("a",)), Rule(r"^(?=(a|aa)+$)a", ("a",)))
     some = engine(*rules)
-    assert some.settled((0, 1), (1,), b"xz\n") == (1,)
-    assert some.settled((0, 1), (1,), b"x\n") == (0, 1)
+    assert some.confirmed_rules((0, 1), (1,), b"xz\n") == (1,)
+    assert some.confirmed_rules((0, 1), (1,), b"x\n") == (0, 1)
     endless = b"a" * 100 + b"!\n"
-    assert some.settled((2,), (), endless) is None
+    assert some.confirmed_rules((2,), (), endless) is None
     for _ in range(10):
         some.evaluate(line(endless), 0.0)
-    assert some.settled((2,), (), endless) == ()
+    assert some.confirmed_rules((2,), (), endless) == ()
 
 
 def test_no_gate_for_rules_that_count() -> None:

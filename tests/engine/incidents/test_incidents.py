@@ -101,7 +101,7 @@ def test_an_escalation_that_was_dropped_is_told_later() -> None:
     escalated = stage.incidents.tick()
     assert (told(beginning), told(escalated)) == (["a firing"], ["b escalated"])
     for firing in (*beginning, *escalated):
-        stage.incidents.untell(firing)
+        stage.incidents.forget_notification(firing)
     assert told(stage.incidents.look()) == ["b escalated"]
 
 

@@ -22,7 +22,7 @@ from waiting import wait_until
 from alarm_mw.config.settings import Alarm, Notify, Settings
 from alarm_mw.delivery.outbox import incident_rows, outbox
 from alarm_mw.delivery.outbox.clock import LastingClock, Reading
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
 from alarm_mw.master.runtime.runtime import Runtime
@@ -39,7 +39,7 @@ BACK = Rule(r"back (?P<db>\S+)", (), resolves="db")
 
 
 def alarm(name: str, notify: Notify = Notify()) -> Alarm:  # noqa: B008  # frozen
-    return Alarm(name, "recording", NoOptions(), Delivery(backoff_first=0.001), notify=notify)
+    return Alarm(name, "recording", NoOptions(), DeliveryPolicy(backoff_first=0.001), notify=notify)
 
 
 def settings(options: IncidentOptions | None = None, *, names: str = "a", notify: Notify = Notify()) -> Settings:  # noqa: B008  # frozen

@@ -17,7 +17,7 @@ from waiting import until, wait_until
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.outbox import memory_failover
 from alarm_mw.delivery.outbox.outbox import CHECKPOINT_EVERY
-from alarm_mw.delivery.policy import Delivery
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.status import sight
@@ -111,8 +111,8 @@ def test_a_loss_raises_an_alarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 _numbers = itertools.count()
 
 
-def settings(delivery: Delivery | None = None, limits: Limits = Limits()) -> Settings:  # noqa: B008  # frozen
-    delivery = delivery or Delivery(backoff_first=0.001)
+def settings(delivery: DeliveryPolicy | None = None, limits: Limits = Limits()) -> Settings:  # noqa: B008  # frozen
+    delivery = delivery or DeliveryPolicy(backoff_first=0.001)
     rules = (Rule("ERR", ("a",), Syntax.PCRE), Rule("WARN", ("b",), Syntax.PCRE))
     return Settings(tuple(Alarm(name, "recording", NoOptions(), delivery, limits=limits) for name in "ab"), rules)
 
@@ -124,7 +124,7 @@ def record(message: bytes) -> Item:
 def start(
     recorder: Recorder,
     path: Path | None = None,
-    delivery: Delivery | None = None,
+    delivery: DeliveryPolicy | None = None,
     limits: Limits = Limits(),  # noqa: B008  # frozen
 ) -> Runtime:
     runtime = Runtime(
@@ -173,7 +173,7 @@ def test_what_is_not_delivered_is_delivered_by_the_next(tmp_path: Path) -> None:
     """A durable outbox hands what was between two attempts to the next master."""
     recorder = Recorder()
     recorder.fail_with(ActionError("busy", retry=True))
-    runtime = start(recorder, tmp_path / "outbox.db", Delivery(backoff_first=1000.0, backoff_max=1000.0))
+    runtime = start(recorder, tmp_path / "outbox.db", DeliveryPolicy(backoff_first=1000.0, backoff_max=1000.0))
     runtime.worker.submit(Batch([record(b"ERR\n")]))
     assert not runtime.stop(30.0)
     assert recorder.messages == []
@@ -185,7 +185,7 @@ def test_what_is_not_delivered_is_delivered_by_the_next(tmp_path: Path) -> None:
 def test_what_the_next_delivers_counts_towards_its_rate(tmp_path: Path) -> None:
     """After a restart the alarm sends what had waited, and nothing beyond its rate beside it."""
     recorder, limits = Recorder(), Limits(rate="3/1h", for_humans=False)
-    path, slow = tmp_path / "outbox.db", Delivery(backoff_first=1000.0, backoff_max=1000.0)
+    path, slow = tmp_path / "outbox.db", DeliveryPolicy(backoff_first=1000.0, backoff_max=1000.0)
     recorder.fail_with(ActionError("busy", retry=True))
     runtime = start(recorder, path, slow)  # as if it were more than an hour ago, it counts no rate
     runtime.worker.submit(Batch([record(b"ERR %d\n" % n) for n in range(3)]))
@@ -379,7 +379,7 @@ def test_a_blocked_event_loop_leaves_the_configuration_as_it_was(monkeypatch: py
         is_blocked.set()
         goes_on.wait(30.0)
 
-    fresh = runtime.prepare(Settings((Alarm("c", "recording", NoOptions(), Delivery()),), (Rule("ERR", ("c",)),)))
+    fresh = runtime.prepare(Settings((Alarm("c", "recording", NoOptions(), DeliveryPolicy()),), (Rule("ERR", ("c",)),)))
     runtime.loop.call_soon_threadsafe(block)
     assert is_blocked.wait(10.0)
     monkeypatch.setattr(LoopThread.call, "__defaults__", (0.05,))

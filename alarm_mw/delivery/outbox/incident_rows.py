@@ -76,6 +76,12 @@ def count_firing(outbox: Outbox) -> dict[str, int]:
     return {cast("str", rule): cast("int", n) for rule, n in rows}
 
 
+def deliveries(outbox: Outbox, thread: str) -> dict[str, str]:
+    """Return the state of each alarm's last firing about an episode; those that were forgotten are left out."""
+    rows = outbox.query("SELECT alarm, state FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))
+    return {cast("str", alarm): cast("str", state) for alarm, state in rows}
+
+
 def incidents(outbox: Outbox, *, is_all: bool = False) -> list[Incident]:
     """Return the incidents that are firing, or all that are remembered, as they were written down last."""
     where = "" if is_all else f"WHERE state = '{State.FIRING}'"

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, Place, Record, Trigger
 
 if TYPE_CHECKING:  # few configurations have incidents
     from alarm_mw.engine.incidents.incident import Incident
     from alarm_mw.engine.incidents.incidents import Incidents
+    from alarm_mw.texts.facts import Facts
 
 
 class Shown(TypedDict):
@@ -34,7 +36,17 @@ class Shown(TypedDict):
     #: What each alarm was told last.
     notified: dict[str, str]
     acknowledged_by: str
+    #: When the acknowledgement expires.
+    acknowledged_until: float | None
     comment: str
+    #: The label `severity`, or what the level of the first match means; empty where neither is known.
+    severity: str
+    #: The line of the first match that says what happened.
+    message: str
+    #: What else is known of the first match.
+    fields: Mapping[str, str]
+    #: The state of each alarm's last message: ``waiting``, ``delivered``, ``dead``, ``dropped`` or ``handed_over``.
+    delivery: dict[str, str]
 
 
 class Happened(TypedDict):
@@ -76,16 +88,24 @@ def shown(runtime: Runtime, is_all: bool) -> list[Shown]:  # noqa: FBT001  # ask
     if clock is None:
         return []
     from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # few configurations have incidents
+    from alarm_mw.engine.incidents.incidents import thread_of  # noqa: PLC0415  # as above
 
     now = clock()
     offset = time.time() - now
-    return [_shown(incident, now, offset) for incident in incident_rows.incidents(runtime.outbox, is_all=is_all)]
+    return [
+        _shown(incident, incident_rows.deliveries(runtime.outbox, thread_of(incident)), now, offset)
+        for incident in incident_rows.incidents(runtime.outbox, is_all=is_all)
+    ]
 
 
-def _shown(incident: Incident, now: float, offset: float) -> Shown:
+def _shown(incident: Incident, delivery: Mapping[str, str], now: float, offset: float) -> Shown:
     ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until > now else None
     marks = {str(mark) for mark in incident.held.values()}
     marks |= {name for name, holds in (("acknowledged", ack), ("flapping", incident.flapping_since)) if holds}
+    facts = _facts(incident)
+    told = {
+        alarm: str(State.DELIVERED) for alarm, told in incident.notified.items() if told.episode == incident.episode
+    }
     return {
         "id": incident.id,
         "rule": incident.rule,
@@ -100,8 +120,22 @@ def _shown(incident: Incident, now: float, offset: float) -> Shown:
         "last": incident.last + offset,
         "notified": {alarm: str(told.status) for alarm, told in incident.notified.items()},
         "acknowledged_by": "" if ack is None else ack.by,
+        "acknowledged_until": None if ack is None else ack.until + offset,
         "comment": "" if ack is None else ack.comment,
+        "severity": facts.severity,
+        "message": facts.headline if incident.first is not None else "",
+        "fields": facts.fields,
+        "delivery": {**told, **delivery},
     }
+
+
+def _facts(incident: Incident) -> Facts:
+    """Return the facts of the match with which an incident has begun."""
+    from alarm_mw.texts.facts import facts_of  # noqa: PLC0415  # as in message_for
+
+    record = incident.first or Record(b"", "incident", 0.0, "")
+    trigger = Trigger(incident.rule, incident.labels)
+    return facts_of(Firing(incident.id, "", record.message, record, record.time, trigger=trigger), Place())
 
 
 def carry_out(runtime: Runtime, order: IncidentOrder) -> Done:

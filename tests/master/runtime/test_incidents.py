@@ -408,6 +408,21 @@ def test_people_resolve_incidents(tmp_path: Path) -> None:
     house.stop()
 
 
+def test_it_is_shown_what_happened_and_whom_it_reached(tmp_path: Path) -> None:
+    """The line of the first match, its severity, and how the last message of each alarm fares."""
+    house = House(settings(IncidentOptions(("db",), after={"b": 3600.0}), names="ab"), tmp_path / "outbox.db")
+    house.recorder.fail_with(ActionError("refused", retry=False))
+    house.see("lost eu")
+    wait_until(lambda: shown(house.runtime, False)[0]["delivery"] == {"a": "dead"}, 10)
+    (incident,) = shown(house.runtime, False)
+    assert (incident["message"], incident["severity"]) == ("lost eu", "critical")
+    assert incident["acknowledged_until"] is None
+    _acked(house, seconds=3600.0)
+    (incident,) = shown(house.runtime, False)
+    assert incident["acknowledged_until"] == pytest.approx(time.time() + 3600.0, abs=60)
+    house.stop()
+
+
 def test_without_incidents_there_is_nothing_to_show() -> None:
     """All questions are answered."""
     house = House(structs.replace(settings(), rules=()))

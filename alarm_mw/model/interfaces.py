@@ -86,6 +86,16 @@ def _cannot(data: bytes) -> bool:  # noqa: ARG001  # what it is asked
     return False
 
 
+#: Carries out what somebody has written about incidents, such as ``ack a7f3``, and returns what to answer: the text,
+#: who wrote it, and when, in seconds since the epoch (None: just now).
+Obey = Callable[[str, str, float | None], Awaitable[str]]
+
+
+async def _disobey(*_: object) -> str:
+    """Return that there is nobody who could do it."""
+    return "there are no incidents here"
+
+
 class PopenOptions(TypedDict):
     """Arguments of `subprocess.Popen`."""
 
@@ -160,6 +170,8 @@ class ActionContext(msgspec.Struct, frozen=True):
     place: Place = Place()
     #: Its texts for people; None: uWSGI's messages byte for byte, as for ini files and flags.
     texts: Texts | None = None
+    #: Carries out orders about incidents. Whose orders to take is for the action to know.
+    obey: Obey = _disobey
 
 
 @runtime_checkable

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
-from slixmpp import ClientXMPP
+from slixmpp import JID, ClientXMPP
 from waiting import LIMIT
 
 PROGRAM = """
@@ -22,10 +23,10 @@ signal.pause()
 
 
 class Receiver(ClientXMPP):
-    """The second account: keeps the messages that arrive, and who is online."""
+    """Another account: keeps the messages that arrive, and who is online."""
 
-    def __init__(self, server: Any) -> None:
-        super().__init__(f"{server.jid('me')}/desk", "hunter2")
+    def __init__(self, server: Any, user: str = "me") -> None:
+        super().__init__(f"{server.jid(user)}/desk", "hunter2")
         self.messages: asyncio.Queue[str] = asyncio.Queue()
         self.presences: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
         self.ca_certs = Path(server.ca_file)
@@ -71,5 +72,65 @@ def test_a_printed_line_arrives_and_presence_goes_with_the_app(installation: Any
             process.kill()
             process.wait()
             await me.disconnect(1)
+
+    asyncio.run(scene())
+
+
+CONFIG = """
+[alarms.jabber]
+action = "xmpp"
+jid = "{app}"
+password = "hunter2"
+to = ["{me}"]
+host = "127.0.0.1"
+port = {port}
+ca_file = "{ca_file}"
+[alarms.sms]
+action = "cmd"
+command = "echo $ALARM_STATUS $ALARM_KEY >> sms.txt"
+[escalations.ops]
+steps = [ {{ after = "0s", alarms = ["jabber"] }}, {{ after = "{after}", alarms = ["sms"] }} ]
+[[rules]]
+name = "db"
+pattern = 'lost (?P<db>\\S+)'
+key = ["db"]
+resolve = 'back (?P<db>\\S+)'
+escalation = "ops"
+"""
+
+
+def test_a_person_acknowledges_by_chat(installation: Any, until: Any, prosody: Any) -> None:
+    """A recipient's reply stops the escalation of its incident; a stranger's is refused and stops none."""
+    names = {"app": prosody.jid("app"), "me": prosody.jid("me"), "port": prosody.port, "ca_file": prosody.ca_file}
+    (installation.directory / "alarms.toml").write_text(CONFIG.format(**names, after="4s"))
+    sms = installation.directory / "sms.txt"
+
+    async def scene() -> None:
+        me, stranger = Receiver(prosody), Receiver(prosody, "stranger")
+        await me.arrive()
+        await stranger.arrive()
+        process = installation.start(
+            ["--config", "alarms.toml"], "sh", "-c", "echo lost eu; echo lost us; exec sleep 60"
+        )
+        try:
+            replies = {}
+            for _ in range(2):
+                text = await asyncio.wait_for(me.messages.get(), LIMIT)
+                reply = re.search(r'reply "(ack \w+)"', text)
+                assert reply
+                replies["eu" if "lost eu" in text else "us"] = reply[1]
+            app = JID(prosody.jid("app"))
+            stranger.send_message(app, replies["us"], mtype="chat")
+            assert (await asyncio.wait_for(stranger.messages.get(), LIMIT)).startswith("refused: ")
+            me.send_message(app, replies["eu"], mtype="chat")
+            assert " db db=eu: acknowledged for 1 d" in await asyncio.wait_for(me.messages.get(), LIMIT)
+            # The escalation of the other one is due after that of the first.
+            await asyncio.to_thread(until, sms.exists)
+            assert sms.read_text() == "escalated db=us\n"
+        finally:
+            process.terminate()
+            await asyncio.to_thread(process.wait, LIMIT)
+            await me.disconnect(1)
+            await stranger.disconnect(1)
 
     asyncio.run(scene())

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from alarm_mw.actions.xmpp.client import XmppClient
 
 
+#: Digits of an incident's id that a message suggests to write.
+SHORT = 4
+
+
 class XmppAction:
     """Sends the message to Jabber (XMPP) accounts and rooms. It is delivered when the server has accepted it.
 
@@ -63,17 +67,22 @@ class XmppAction:
     def preview(self, firing: Firing) -> str:
         """Return recipients and text."""
         to = ", ".join((*self._options.to, *self._options.rooms))
-        return f"to {to}\n\n{_text(firing, self._context)}"
+        return f"to {to}\n\n{self._text(firing)}"
 
     async def deliver(self, firing: Firing) -> None:
         """Send the message; wait for the connection if there is none. Raises `ActionError`."""
         assert self._client is not None, "deliver() belongs inside `async with action`"
-        await self._client.deliver(firing, _text(firing, self._context))
+        await self._client.deliver(firing, self._text(firing))
 
+    def _text(self, firing: Firing) -> str:
+        if self._context.texts is None:
+            return "\n".join(printable_lines(texts.said(firing))) or "(an empty line)"
+        text = texts.message_for(firing, self._context).text() or "(an empty line)"
+        return f"{text}{self._hint(firing)}"
 
-def _text(firing: Firing, context: ActionContext) -> str:
-    if context.texts is not None:
-        text = texts.message_for(firing, context).text()
-    else:
-        text = "\n".join(printable_lines(texts.said(firing)))
-    return text or "(an empty line)"
+    def _hint(self, firing: Firing) -> str:
+        """Return how to acknowledge the incident by a reply; empty where that is not possible."""
+        notice = None if firing.trigger is None else firing.trigger.incident
+        if notice is None or notice.ended is not None or not self._options.to:
+            return ""
+        return f'\nack: reply "ack {notice.id[:SHORT]}"'

@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import random
 
-from slixmpp import InvalidJID
+from slixmpp import JID, InvalidJID
 
 from alarm_mw.actions.xmpp.messages import Conversation
 from alarm_mw.actions.xmpp.options import XmppOptions
+from alarm_mw.actions.xmpp.orders import Orders
 from alarm_mw.actions.xmpp.session import LOST, Session, Trouble
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
@@ -42,18 +43,21 @@ class XmppClient:
         self._told = ""
         self._conversation: Conversation | None = None
         self._trouble: Trouble | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._orders = Orders(options.to, context.obey, self._answer, self._note)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._news: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def start(self) -> None:
         """Start to connect, without waiting for it."""
-        self._task = asyncio.create_task(self._stay_online(), name=f"alarm-mw-xmpp {self._options.jid}")
+        for work in (self._stay_online(), self._orders.carry_out()):
+            self._tasks.add(asyncio.create_task(work, name=f"alarm-mw-xmpp {self._options.jid}"))
 
     async def close(self) -> None:
         """Go offline."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.wait({self._task})
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def deliver(self, firing: Firing, text: str) -> None:
         """Send the text of a firing to the recipients that have not taken it yet. Raises `ActionError`."""
@@ -71,6 +75,11 @@ class XmppClient:
         except InvalidJID:
             return Refusal("not a Jabber address", retry=False)
         return None
+
+    def _answer(self, author: JID, text: str) -> None:
+        if self._conversation:
+            with contextlib.suppress(ActionError):  # the author asks again
+                self._conversation.answer(author, text)
 
     async def _connected(self) -> Conversation:
         """Return the conversation once there is one; raise why there is none, at once if waiting cannot help."""
@@ -95,7 +104,7 @@ class XmppClient:
         """Run one session; return why it ended, and whether it had started."""
         session = None
         try:
-            session = Session(self._options, self._tls, self._note)
+            session = Session(self._options, self._tls, self._note, self._orders.hear)
             await session.open()
             if session.online.done():
                 await self._hold(session)

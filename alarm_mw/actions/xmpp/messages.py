@@ -46,6 +46,10 @@ class Conversation:
             if refusal.done():
                 raise _refused(refusal.result())
 
+    def answer(self, author: JID, text: str) -> None:
+        """Send a chat message, without waiting for the server."""
+        self._session.write(self._message(author, "chat", f"answer-{next(self._numbers)}", text))
+
     async def tell_room(self, room: str, stanza_id: str, text: str) -> None:
         """Send a message to a room, entered first if need be; return when the room shows it."""
         await self.enter(room)
@@ -104,7 +108,7 @@ class Conversation:
             session.write(iq)
             return await session.answer(answer)
 
-    def _message(self, to: str, kind: MessageTypes, stanza_id: str, text: str) -> StanzaBase:
+    def _message(self, to: str | JID, kind: MessageTypes, stanza_id: str, text: str) -> StanzaBase:
         message = self._session.make_message(mto=to, mbody=text, mtype=kind)
         message["id"] = stanza_id
         ET.SubElement(message.xml, _ORIGIN_ID, id=stanza_id)

@@ -67,7 +67,14 @@ GARBLED = Trouble("the server sends what is no XMPP", pause=TRUST_PAUSE)
 class Session(ClientXMPP):
     """A connection: `open` it, `write` and wait for the `answer`, `close` it."""
 
-    def __init__(self, options: XmppOptions, tls: ssl.SSLContext, note: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        options: XmppOptions,
+        tls: ssl.SSLContext,
+        note: Callable[[str], None],
+        hear: Callable[[Message], None] = lambda _: None,
+    ) -> None:
+        """`note` writes to the log; `hear` is called with each chat message."""
         plain = options.tls in {"optional", "off"}
         super().__init__(
             options.account,
@@ -83,6 +90,7 @@ class Session(ClientXMPP):
         self._guard = Guard()
         self._options = options
         self._note = note
+        self._hear = hear
         self._waiting: dict[Key, asyncio.Future[StanzaBase]] = {}
         self._configure()
         self._listen()
@@ -253,6 +261,8 @@ class Session(ClientXMPP):
                 future.set_result(stanza)
         elif isinstance(stanza, Message) and stanza["type"] == "error":
             self._note(f"a message to {stanza['from'].bare} came back: {reason(stanza)}")
+        elif isinstance(stanza, Message) and stanza["type"] in {"chat", "normal"} and stanza["body"]:
+            self._hear(stanza)
         return stanza
 
 

@@ -115,6 +115,10 @@ class Tracker:
         """Return the incident of this id."""
         return self._incidents.get(incident)
 
+    def starting_with(self, digits: str) -> list[Incident]:
+        """Return the open incidents whose ids begin with these digits."""
+        return [each for each in self._incidents.values() if each.is_open and each.id.startswith(digits)]
+
     def match(self, rule: str, key: Key, now: float) -> Change:
         """Count a match of a rule for a key; open its incident, or the next episode, where that is enough."""
         incident, is_overflow, evicted = self._find(self._rules[rule], key, now)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import logging
 import sqlite3
 import threading
@@ -290,6 +292,25 @@ class Runtime:
         self.worker.submit(Batch(order=order, done=done.set))
         return done.wait(CALL_TIMEOUT)
 
+    async def _obey(self, text: str, by: str, sent: float | None) -> str:
+        """Carry out what somebody has written about incidents, and return what to answer; on the event loop."""
+        from alarm_mw.engine.incidents.chat import Author, carry_out, parse  # noqa: PLC0415  # few write any
+
+        order, expire, done = parse(text), self.ack_expire, asyncio.Event()
+        if order is None:
+            return ""
+        answer = "there are no incidents here"
+
+        def carry(incidents: Incidents) -> Sequence[Firing]:
+            nonlocal answer
+            answer, firings = carry_out(incidents, order, Author(by, sent), expire)
+            return firings
+
+        self.worker.submit(Batch(order=carry, done=functools.partial(self.loop.call_soon_threadsafe, done.set)))
+        async with asyncio.timeout(CALL_TIMEOUT):
+            await done.wait()
+        return answer
+
     def silence(self, silence: Silence) -> list[str]:
         """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.
 
@@ -355,6 +376,7 @@ class Runtime:
             execution,
             place_of(alarm, self.name),
             alarm.texts,
+            self._obey,
         )
         return make_action(alarm, context, self._find_action)
 

@@ -9,11 +9,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import pytest
+from msgspec import structs
 from prosody_server import PASSWORD, Prosody
 from slixmpp import JID, ClientXMPP
 from slixmpp.stanza import Message, Presence
@@ -26,7 +28,7 @@ from alarm_mw.actions.xmpp.client import BACKOFF_MAX, pause
 from alarm_mw.model.errors import ActionError, MissingError, OptionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.tls import client_context
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, IncidentNotice, Texts, Trigger
 
 Make = Callable[..., Firing]
 
@@ -594,3 +596,105 @@ def test_where_slixmpp_is_not_installed_the_action_says_so(monkeypatch: pytest.M
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "slixmpp" else find(name))
     with pytest.raises(MissingError, match="needs the package 'slixmpp', which is not installed: pip install slixmpp"):
         actions.find("xmpp")
+
+
+def obeying(context: ActionContext, orders: list[tuple[str, str, float | None]], answer: str = "done") -> ActionContext:
+    """Return a context that keeps orders and answers all of them alike."""
+
+    async def obey(text: str, by: str, sent: float | None) -> str:
+        orders.append((text, by, sent))
+        return answer
+
+    return structs.replace(context, obey=obey)
+
+
+def test_a_recipient_gives_orders(prosody: Prosody, context: ActionContext) -> None:
+    """A recipient's order is carried out in the name of the account, and answered; chatter is not."""
+    orders: list[tuple[str, str, float | None]] = []
+
+    async def test() -> None:
+        async with person(prosody, "me") as me, XmppAction(options(prosody), obeying(context, orders)):
+            await me.sees(prosody.jid("app"), "available")
+            for text in ("what is going on?", "Ack a7f3 2h on it"):
+                me.send_message(JID(prosody.jid("app")), text, mtype="chat")
+            assert await me.read() == ["done"]
+            await me.catch_up()
+
+    run(test())
+    assert orders == [("Ack a7f3 2h on it", prosody.jid("me"), None)]
+
+
+def test_a_stranger_gives_no_orders(prosody: Prosody, context: ActionContext, log: Log) -> None:
+    """A stranger is refused and named in the log, once; what is no order is not answered at all."""
+    orders: list[tuple[str, str, float | None]] = []
+
+    async def test() -> None:
+        async with (
+            person(prosody, "me") as me,
+            person(prosody, "stranger") as stranger,
+            XmppAction(options(prosody), obeying(context, orders)),
+        ):
+            await me.sees(prosody.jid("app"), "available")
+            for text in ("hello", "ack a7f3", "ack a7f3"):
+                stranger.send_message(JID(prosody.jid("app")), text, mtype="chat")
+            assert await stranger.read() == ["refused: only the recipients of this alarm can do that"]
+            await stranger.catch_up()
+
+    run(test())
+    assert orders == []
+    assert log.text == b"[uwsgi-alarm-xmpp] refused an order of stranger@alarms.test, who is not in `to`\n"
+
+
+def test_a_room_gives_no_orders(prosody: Prosody, context: ActionContext, make_firing: Make) -> None:
+    """A name in a room is nobody's account: what is written there is no order."""
+    orders: list[tuple[str, str, float | None]] = []
+
+    async def test() -> None:
+        room = "orders@rooms.alarms.test"
+        context_ = obeying(context, orders)
+        async with person(prosody, "me") as me, XmppAction(options(prosody, rooms=(room,)), context_) as action:
+            await deliver(action, make_firing(b"one"))
+            me.register_plugin("xep_0045")
+            await me.plugin["xep_0045"].join_muc_wait(JID(room), "me", timeout=LIMIT, maxstanzas=0)
+            me.send_message(JID(room), "ack a7f3", mtype="groupchat")
+            await deliver(action, make_firing(b"two"))
+            texts = await me.read()
+            while "two" not in texts:
+                texts += await me.read()
+
+    run(test())
+    assert orders == []
+
+
+def test_an_order_that_was_kept_says_when_it_was_written(prosody: Prosody, context: ActionContext) -> None:
+    """The server keeps an order while the account is offline; its time of writing comes with it."""
+    orders: list[tuple[str, str, float | None]] = []
+    before = int(time.time())
+
+    async def test() -> None:
+        async with person(prosody, "me") as me:
+            me.send_message(JID(prosody.jid("app")), "ack a7f3", mtype="chat")
+            await me.catch_up()
+            async with XmppAction(options(prosody), obeying(context, orders, "first\x1b\nsecond")):
+                assert await me.read() == ["first\\x1b\nsecond"]
+
+    run(test())
+    ((_, _, sent),) = orders
+    assert sent is not None
+    assert before <= sent <= time.time()
+
+
+def test_a_message_about_an_incident_says_how_to_reply(
+    prosody: Prosody, context: ActionContext, make_firing: Make
+) -> None:
+    """Its last line is the order to acknowledge the incident, unless it is over or nobody could reply."""
+    notice = IncidentNotice("a7f3c01b22", "firing", 1, "thread", 1.0)
+    over = structs.replace(notice, status="resolved", ended=2.0)
+    human = structs.replace(context, texts=Texts())
+    last = [
+        XmppAction(options(prosody, **to), human)
+        .preview(make_firing(b"x", trigger=Trigger("db", incident=each)))
+        .splitlines()[-1]
+        for each, to in ((notice, {}), (over, {}), (notice, {"to": (), "rooms": ("ops@rooms.alarms.test",)}))
+    ]
+    assert [line == 'ack: reply "ack a7f3"' for line in last] == [True, False, False]

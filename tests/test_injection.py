@@ -119,7 +119,7 @@ def test_no_line_commands_a_voice(message: bytes) -> None:
     text = speakable(message, 250)
     assert "[[" not in text
     assert not HIDDEN.search(text)
-    assert ESPEAK.speech(Manner()).argv == ("espeak-ng", "--stdin", "-b", "1")
+    assert ESPEAK.command(Manner()) == ("espeak-ng", "--stdin", "-b", "1")
 
 
 @pytest.mark.parametrize("message", PIECES)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import os
 import re
 import shutil
 import subprocess
 import sys
 import unicodedata
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
@@ -29,20 +28,6 @@ _COMMAND = "[["
 #: Characters that a voice would spell out, or obey (espeak-ng accepts commands after a control character).
 _UNSPOKEN = re.compile(r"\\x[0-9a-f]{2}|\\u[0-9a-f]{4}|\s+")
 
-#: Reads the text from its input, and options from its environment, so that nothing has to be quoted.
-_SAPI = """\
-$ErrorActionPreference = 'Stop'
-Add-Type -AssemblyName System.Speech
-$speech = New-Object System.Speech.Synthesis.SpeechSynthesizer
-if ($env:SPEECH_VOICE) { $speech.SelectVoice($env:SPEECH_VOICE) }
-if ($env:SPEECH_RATE) { $speech.Rate = [int]$env:SPEECH_RATE }
-if ($env:SPEECH_FILE) { $speech.SetOutputToWaveFile($env:SPEECH_FILE) }
-$stdin = [Console]::OpenStandardInput()
-$reader = New-Object System.IO.StreamReader -ArgumentList $stdin, ([System.Text.Encoding]::UTF8)
-$speech.Speak($reader.ReadToEnd())
-$speech.Dispose()
-"""
-
 
 @dataclass(frozen=True, slots=True)
 class Manner:
@@ -56,52 +41,34 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
-    """A program with its arguments and what is added to its environment; the text is for its standard input."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Speaker:
     """A program that speaks."""
 
     program: str
     #: How to install it, in a sentence.
     remedy: str
-    speech: Callable[[Manner], Speech]
+    #: Returns its command line; the text is for its standard input.
+    command: Callable[[Manner], tuple[str, ...]]
 
 
 def speaker_of(platform: str) -> Speaker:
     """Return the program that speaks on a system: `platform` is Python's ``sys.platform``."""
-    return {"darwin": SAY, "win32": SAPI}.get(platform, ESPEAK)
+    return SAY if platform == "darwin" else ESPEAK
 
 
-def _espeak(manner: Manner) -> Speech:
+def _espeak(manner: Manner) -> tuple[str, ...]:
     # `-b 1` is UTF-8, whatever the locale.
-    return Speech(("espeak-ng", "--stdin", "-b", "1", *_flags(manner, voice="-v", rate="-s", file="-w")))
+    return ("espeak-ng", "--stdin", "-b", "1", *_flags(manner, voice="-v", rate="-s", file="-w"))
 
 
-def _say(manner: Manner) -> Speech:
+def _say(manner: Manner) -> tuple[str, ...]:
     wav = ("--file-format=WAVE", "--data-format=LEI16@22050") if manner.file else ()
-    return Speech(("say", *_flags(manner, voice="-v", rate="-r", file="-o"), *wav, "-f", "-"))
-
-
-def _sapi(manner: Manner) -> Speech:
-    rate = str(sapi_rate(manner.rate)) if manner.rate else ""
-    facts = {"SPEECH_VOICE": manner.voice, "SPEECH_RATE": rate, "SPEECH_FILE": manner.file}
-    return Speech(("powershell", "-NoProfile", "-NonInteractive", "-Command", _SAPI), facts)
+    return ("say", *_flags(manner, voice="-v", rate="-r", file="-o"), *wav, "-f", "-")
 
 
 def _flags(manner: Manner, *, voice: str, rate: str, file: str) -> tuple[str, ...]:
     pairs = ((voice, manner.voice), (rate, str(manner.rate or "")), (file, manner.file))
     return tuple(word for flag, value in pairs if value for word in (flag, value))
-
-
-def sapi_rate(words: int) -> int:
-    """Return SAPI's rate, -10 to 10, for words a minute: it speaks 3 times as fast at 10 as at 0, about 200 words."""
-    return max(-10, min(10, round(10 * math.log(words / 200, 3))))
 
 
 def speakable(message: bytes, limit: int) -> str:
@@ -116,7 +83,6 @@ def speakable(message: bytes, limit: int) -> str:
 
 ESPEAK = Speaker("espeak-ng", "apt-get install espeak-ng", _espeak)
 SAY = Speaker("say", "it is part of macOS", _say)
-SAPI = Speaker("powershell", "it is part of Windows", _sapi)
 
 
 #: Bytes of the end of the program's errors that an error quotes.
@@ -154,7 +120,7 @@ class SpeechOptions(PluginOptions, frozen=True, kw_only=True):
 
 
 class SpeechAction:
-    """Speaks the message, with `espeak-ng`, on macOS with `say`, on Windows with its own voice (SAPI).
+    """Speaks the message, with `espeak-ng`, or on macOS with `say`.
 
     The message is passed on the program's standard input, without anything that a voice could read as a command. A
     failed message is not tried again, because hours later it would only confuse.
@@ -166,7 +132,7 @@ class SpeechAction:
     def __init__(self, options: SpeechOptions, context: ActionContext) -> None:
         self._options = options
         self._context = context
-        self._speech = speaker_of(sys.platform).speech(options.manner)
+        self._command = speaker_of(sys.platform).command(options.manner)
         self._process: subprocess.Popen[bytes] | None = None
 
     @classmethod
@@ -192,15 +158,15 @@ class SpeechAction:
         try:
             status, complaint = self._speak(text.encode())
         except OSError as error:
-            raise ActionError(f"{self._speech.argv[0]} could not be started: {error.strerror}", retry=True) from error
+            raise ActionError(f"{self._command[0]} could not be started: {error.strerror}", retry=True) from error
         except subprocess.TimeoutExpired as error:
             raise ActionError(f"not all was said within {self._options.timeout:g} seconds", retry=False) from error
         if status:
             said = f": {complaint}" if complaint else ""
-            raise ActionError(f"{self._speech.argv[0]} ended with status {status}{said}", retry=False)
+            raise ActionError(f"{self._command[0]} ended with status {status}{said}", retry=False)
 
     def _speak(self, text: bytes) -> tuple[int, str]:
-        with start(self._speech) as process:
+        with start(self._command) as process:
             self._process = process
             try:
                 _, complaint = process.communicate(text, self._options.timeout)
@@ -218,14 +184,14 @@ def _spoken(firing: Firing, context: ActionContext) -> bytes:
     return (message.own_text() or message.title()).encode()
 
 
-def start(speech: Speech) -> subprocess.Popen[bytes]:
+def start(command: Sequence[str]) -> subprocess.Popen[bytes]:
     """Start the program, without what would make it a source of lines."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OWN)}
     return subprocess.Popen(
-        speech.argv,
+        command,
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
-        env={**inherited, **speech.environment},
+        env=inherited,
         start_new_session=True,
     )

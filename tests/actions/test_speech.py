@@ -7,7 +7,6 @@ import os
 import re
 import shutil
 import struct
-import subprocess
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.actions.speech import Manner, SpeechAction, SpeechOptions, sapi_rate, speakable, speaker_of
+from alarm_mw.actions.speech import Manner, SpeechAction, SpeechOptions, speakable, speaker_of
 from alarm_mw.model.errors import ActionError, MissingError, OptionError
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing
@@ -222,37 +221,19 @@ def test_mistakes_are_told_at_the_start(args: str, problem: str) -> None:
 
 
 def test_the_program_is_chosen_by_the_system() -> None:
-    """Say on macOS, SAPI on Windows, espeak-ng elsewhere."""
-    programs = {system: speaker_of(system).program for system in ("darwin", "win32", "linux", "freebsd14")}
-    assert programs == {"darwin": "say", "win32": "powershell", "linux": "espeak-ng", "freebsd14": "espeak-ng"}
+    """Say on macOS, espeak-ng elsewhere."""
+    programs = {system: speaker_of(system).program for system in ("darwin", "linux", "freebsd14")}
+    assert programs == {"darwin": "say", "linux": "espeak-ng", "freebsd14": "espeak-ng"}
 
 
 def test_says_command_line() -> None:
     """The text comes from standard input; a file is a WAV file."""
-    speech = speaker_of("darwin").speech
-    assert speech(Manner()).argv == ("say", "-f", "-")
-    assert speech(Manner("Alex", 180, "-x.wav")).argv == (
+    command = speaker_of("darwin").command
+    assert command(Manner()) == ("say", "-f", "-")
+    assert command(Manner("Alex", 180, "-x.wav")) == (
         *("say", "-v", "Alex", "-r", "180", "-o", "-x.wav"),
         *("--file-format=WAVE", "--data-format=LEI16@22050", "-f", "-"),
     )
-
-
-def test_sapis_command_line_never_holds_a_value() -> None:
-    """The script is the same for all; what is chosen stands in the environment, and the text on standard input."""
-    speech = speaker_of("win32").speech
-    plain, chosen = speech(Manner()), speech(Manner("O'Hara’; rm", 600, '"$x".wav'))
-    assert plain.argv == chosen.argv
-    assert plain.argv[:4] == ("powershell", "-NoProfile", "-NonInteractive", "-Command")
-    assert '"' not in plain.argv[4]
-    assert "OpenStandardInput" in plain.argv[4]
-    assert chosen.environment == {"SPEECH_VOICE": "O'Hara’; rm", "SPEECH_RATE": "10", "SPEECH_FILE": '"$x".wav'}
-    assert subprocess.list2cmdline(plain.argv).count('"') == 2
-
-
-@pytest.mark.parametrize(("words", "rate"), [(1, -10), (67, -10), (115, -5), (200, 0), (346, 5), (600, 10), (999, 10)])
-def test_sapis_rate(words: int, rate: int) -> None:
-    """Words a minute become SAPI's steps."""
-    assert sapi_rate(words) == rate
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,8 @@ from collections.abc import Callable, Mapping
 
 import msgspec
 
-#: Returns the value of a request header by its name in small letters; None where there is none.
-Header = Callable[[str], str | None]
-
-
-def no_header(name: str) -> None:  # a Header
-    """Return None: there are no headers."""
+from alarm_mw.engine.request_rules import CompiledConditions, Header, no_header
+from alarm_mw.model.types import RequestConditions
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -99,78 +95,90 @@ RequestRule = Callable[[Request], str | None]
 Emit = Callable[[str, Mapping[str, str]], object]
 
 
-#: RFC 9110, section 15.6.
-FIRST_SERVER_ERROR = 500
+class ReadyRule:
+    """Conditions, as a rule of the configuration has them, with an alarm line of their own.
 
-
-def unhandled_exception(request: Request) -> str | None:
-    """Tell of an exception that the application raised to the server.
-
-    Not of a request that was cancelled, of a worker that is told to exit (neither is an `Exception`), or of a
-    client that left.
+    The middleware knows from the conditions which requests it need not look at.
     """
-    if not isinstance(request.exception, Exception) or request.disconnected:
-        return None
+
+    def __init__(self, asked: RequestConditions, line: Callable[[Request], str]) -> None:
+        self.conditions = CompiledConditions(asked)
+        self._line = line
+        self.__doc__, self.__name__ = line.__doc__, line.__name__
+
+    def __call__(self, request: Request) -> str | None:
+        """Return the alarm line if the conditions hold, else None."""
+        return self._line(request) if self.applies(request) else None
+
+    def __repr__(self) -> str:
+        """Return the name."""
+        return f"<request rule {self.__name__}>"
+
+    def applies(self, request: Request) -> bool:
+        """Return whether the conditions hold."""
+        return self.conditions.hold(request, request.header)
+
+
+def _when(asked: RequestConditions) -> Callable[[Callable[[Request], str]], ReadyRule]:
+    return lambda line: ReadyRule(asked, line)
+
+
+@_when(RequestConditions(exception=""))
+def unhandled_exception(request: Request) -> str:
+    """Report an exception that the application raised to the server.
+
+    Not of a request that was canceled, of a worker that must exit (neither is an `Exception`), or of a client that
+    left.
+    """
     what = "".join(traceback.format_exception_only(request.exception)).strip()
     return f"Unhandled exception in {request.method} {request.path}: {what}"
 
 
-def server_error(request: Request) -> str | None:
-    """Tell of a response with a status of 500 or above, which is what most frameworks make of an exception.
+@_when(RequestConditions(statuses=((500, 999),)))
+def server_error(request: Request) -> str:
+    """Report a response with a status of 500 or above, which is what most frameworks make of an exception.
 
     Not where the exception was that the client has left: nobody got that response.
     """
-    if request.status is None or request.status < FIRST_SERVER_ERROR or request.disconnected:
-        return None
     return f"Server error {request.status} in {request.method} {request.path}"
 
 
-def slower_than(seconds: float) -> RequestRule:
-    """Return a rule that tells of a request that took more than `seconds`.
+def slower_than(seconds: float) -> ReadyRule:
+    """Return a rule that reports a request that took more than `seconds`.
 
     The line names the limit and not the duration, which is in the fields: repeats of it are the same message,
     and a limiter can hold them back.
     """
 
-    def slow_request(request: Request) -> str | None:
-        if request.duration <= seconds:
-            return None
+    def slow_request(request: Request) -> str:
         return f"Slow request: {request.method} {request.path} took more than {seconds:g} s"
 
-    return slow_request
+    return ReadyRule(RequestConditions(slower_than=seconds), slow_request)
 
 
-def client_left(request: Request) -> str | None:
-    """Tell of a client that hung up before it had the whole response, as far as the server lets that be known."""
-    return f"Client hung up: {request.method} {request.path}" if request.disconnected else None
+@_when(RequestConditions(disconnected=True))
+def client_left(request: Request) -> str:
+    """Report a client that hung up before it had the whole response, as far as the server lets that be known."""
+    return f"Client hung up: {request.method} {request.path}"
 
 
-class Unfinished(msgspec.Struct, frozen=True):
-    """The rule of `unfinished_after`."""
+def unfinished_after(seconds: float) -> ReadyRule:
+    """Return a rule that reports a request while it is still running after `seconds`, once.
 
-    #: Seconds.
-    limit: float
-
-    def __call__(self, request: Request) -> str | None:
-        """Tell of a request that is still running at the limit; not of one that has ended."""
-        if request.unfinished_after != self.limit:
-            return None
-        return f"Request has not ended: {request.method} {request.path} is still running after {self.limit:g} s"
-
-
-def unfinished_after(seconds: float) -> Unfinished:
-    """Return a rule that tells of a request while it is still running after `seconds`, once.
-
-    A thread of its own sees to that, so it is told though the request blocks the event loop, and before the server
+    A thread of its own sees to that, so it is reported though the request blocks the event loop, and before the server
     kills the worker for it. Raises `ValueError` for a limit that is not above zero.
     """
     if not 0 < seconds < math.inf:
         raise ValueError(f"unfinished_after: expected seconds above 0, got {seconds!r}")
-    return Unfinished(float(seconds))
+
+    def unfinished_request(request: Request) -> str:
+        return f"Request has not ended: {request.method} {request.path} is still running after {seconds:g} s"
+
+    return ReadyRule(RequestConditions(unfinished_after=seconds), unfinished_request)
 
 
 def upload_made(request: Request) -> str | None:
-    """Tell of a ``POST /upload``."""
+    """Report a ``POST /upload``: an example of how to write one's own."""
     if request.method == "POST" and request.path == "/upload":
         return "TERRIBLE ALARM! An upload has been made!"
     return None

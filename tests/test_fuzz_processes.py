@@ -29,6 +29,7 @@ from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.model.types import RequestConditions, Rule
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.record_prefilter import RecordRules, record_rules
+from alarm_mw.requests import Request
 from alarm_mw.supervisor.carriers.carrier import PATIENCE, Carrier
 from alarm_mw.supervisor.carriers.master_pool import MasterPool
 from alarm_mw.supervisor.carriers.start import CarrierStart
@@ -128,7 +129,8 @@ def test_whatever_is_published_breaks_no_log_call_and_no_request(content: bytes)
         if prefilter is not None:
             prefilter.may_match("TERRIBLE ALARM")
             prefilter.may_concern(40, "shop")
-        client.decision().concerns("GET", "/", 200, 0.1, 0, 0, None, False)
+        ended = Request("GET", "/", 200, 0.1, None, "")
+        client.decision().held(ended, ended.header)
         client.shutdown(0.0)
 
 

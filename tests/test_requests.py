@@ -124,6 +124,21 @@ def test_slow_requests_of_one_path_have_the_same_line() -> None:
     assert rule(request(duration=2)) == rule(request(duration=3))
 
 
+@pytest.mark.parametrize(("status", "duration"), [("200 OK", 0), ("404 Not Found", 0), ("503 Busy", 0), ("200 OK", 1)])
+def test_the_middleware_finds_the_requests_of_the_ready_rules(status: str, duration: float) -> None:
+    """What a ready rule says of the facts of a request is what the middleware reports of it."""
+    seen = RequestRecorder()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> list[bytes]:
+        start_response(status, [])
+        return []
+
+    rules = (unhandled_exception, server_error, slower_than(-1.0 if duration else 60.0), client_left)
+    AlarmMiddleware(app, rules, seen.emit)({"REQUEST_METHOD": "GET", "PATH_INFO": "/a"}, lambda *_: lambda _: None)
+    facts = request("GET", "/a", int(status[:3]), duration)
+    assert seen.lines == [line for rule in rules if (line := rule(facts)) is not None]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "tells"),
     [("POST", "/upload", True), ("GET", "/upload", False), ("POST", "/uploads", False), ("POST", "/a/upload", False)],

@@ -1,10 +1,10 @@
 """Which rules a request concerns, by the conditions of the configuration on method, path, status, duration and so on.
 
 The application's processes decide this for every request, and make a record only if the conditions of some rule hold.
-There are two steps: `Decision.concerns` is a prefilter that takes a fraction of a microsecond and allocates nothing; it
-may say yes too often, never no too often. `Decision.held` then returns the conditions that hold. A path that is too
-long for its regexp to be searched here counts as a match; the engine, which has more time, makes the final decision on
-paths.
+There are two steps: `prefilter` takes a fraction of a microsecond and allocates nothing; it may say yes too often,
+never no too often. `Decision.held` then returns the conditions that hold. A path that is too long for its regexp to be
+searched here counts as a match; the engine, which has more time, makes the final decision on paths. The ready rules of
+`alarm_mw.requests` are such conditions, with a line of their own.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class RequestFacts(Protocol):
 
     @property
     def unfinished_after(self) -> float | None:
-        """The limit in seconds at which it had not ended, one of `Decision.unfinished_after`; None: it has ended."""
+        """The limit in seconds, of some condition, at which it had not ended; None: it has ended."""
         ...
 
 
@@ -186,9 +186,9 @@ def _networks(networks: Iterable[str]) -> Callable[[str], bool]:
 #: RFC 9110, section 15.5.
 FIRST_ERROR = 400
 
-#: Whether a request may concern some rule: method, path, status, seconds, bytes of its body and of the response's (0
-#: where that is not known), the exception that the application raised, and whether the client has left.
-Concerns = Callable[[str, str, int | None, float, int, int, BaseException | None, bool], object]
+#: Whether a request that ended in order may concern some rule: method, path, status, seconds, bytes of its body and of
+#: the response's (0 where that is not known).
+Concerns = Callable[[str, str, int | None, float, int, int], object]
 
 
 class Decision:
@@ -198,36 +198,31 @@ class Decision:
         """Compile the conditions that a middleware decides; raise `PatternError` for an unusable regexp."""
         #: Each once.
         self.conditions = tuple(dict.fromkeys(each for each in conditions if not each.access_log))
-        self._compiled = tuple(map(CompiledConditions, self.conditions))
-        #: A prefilter for requests that have ended.
-        self.concerns = _prefilter([each for each in self._compiled if each.conditions.unfinished_after is None])
-        #: The limits in seconds, ascending, at which `held` must be called for a request that has not ended.
-        self.unfinished_after = tuple(
-            sorted({each.unfinished_after for each in self.conditions if each.unfinished_after})
-        )
+        self.compiled = tuple(map(CompiledConditions, self.conditions))
 
     def __bool__(self) -> bool:
         """Return whether there are any conditions."""
-        return bool(self._compiled)
+        return bool(self.compiled)
 
     def held(self, request: RequestFacts, header: Header) -> tuple[str, ...]:
         """Return the keys of the conditions that hold for `request`, as far as this can be decided here."""
-        return tuple([each.key for each in self._compiled if each.hold(request, header)])
+        return tuple([each.key for each in self.compiled if each.hold(request, header)])
 
     def slower_than(self, held: Sequence[str]) -> float | None:
         """Return the highest `slower_than` of the conditions with these keys, for the alarm's line to name."""
-        limits = [each.conditions.slower_than or 0.0 for each in self._compiled if each.key in held]
+        limits = [each.conditions.slower_than or 0.0 for each in self.compiled if each.key in held]
         return max(limits, default=0.0) or None
 
 
-def _prefilter(compiled: Sequence[CompiledConditions]) -> Concerns:
-    """Return the first step of the decision, which tests rare facts first.
+def prefilter(compiled: Iterable[CompiledConditions]) -> Concerns:
+    """Return the first step of the decision for requests that ended in order, which tests rare facts first.
 
-    Each condition is indexed by the rarest fact that it requires: an exception, a disconnect, a status of 400 or above,
-    a duration, or a size; otherwise by method and path.
+    A request that raised an exception, or whose client left, always needs the second step. Each condition is indexed by
+    the rarest fact that it requires: a status of 400 or above, a duration, or a size; otherwise by method and path.
     """
-    left = list(compiled)
-    wants_errors = bool(_take(left, lambda asked: asked.exception is not None or asked.disconnected))
+    left = [each for each in compiled if _may_end_in_order(each.conditions)]
+    if not left:
+        return _concerns_nothing
     statuses = _numbers(_take(left, lambda asked: _are_errors(asked.statuses)))
     slow = _take_least(left, lambda asked: asked.slower_than)
     received = _take_least(left, lambda asked: asked.request_larger_than)
@@ -243,17 +238,17 @@ def _prefilter(compiled: Sequence[CompiledConditions]) -> Concerns:
         duration: float,
         request_size: int,
         response_size: int,
-        exception: BaseException | None,
-        disconnected: bool,  # noqa: FBT001  # as above
     ) -> object:
         if duration > slow or status in statuses or request_size > received or response_size > sent:
-            return True
-        if (exception is not None or disconnected) and wants_errors:
             return True
         search = find.get(method, find_other)
         return search is not None and (len(path) > longest or search(path))
 
-    return concerns if compiled else _concerns_nothing
+    return concerns
+
+
+def _may_end_in_order(asked: RequestConditions) -> bool:
+    return asked.unfinished_after is None and asked.exception is None and not asked.disconnected
 
 
 def _take(left: list[CompiledConditions], is_one: Callable[[RequestConditions], bool]) -> list[RequestConditions]:

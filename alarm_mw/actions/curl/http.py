@@ -15,6 +15,7 @@ import urllib.request
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from http import HTTPStatus
 from typing import cast
 from urllib.parse import unquote_to_bytes
 
@@ -27,7 +28,6 @@ from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
-from alarm_mw.requests import FIRST_SERVER_ERROR
 from alarm_mw.transports.own_requests import mark, own_requests
 
 #: Bytes of an answer that are read; a longer one costs the connection.
@@ -215,7 +215,7 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> N
     """
     if answer.status in _SUCCESS:
         return
-    retry = answer.status in _TEMPORARY or answer.status >= FIRST_SERVER_ERROR
+    retry = answer.status in _TEMPORARY or answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR
     said = answers.read(answer.body)
     after = None
     if retry:

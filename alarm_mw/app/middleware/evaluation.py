@@ -11,21 +11,18 @@ import msgspec
 
 from alarm_mw.app import client, current_master
 from alarm_mw.app.middleware.request_text import fields, summary, with_traceback
-from alarm_mw.engine.request_rules import NOTHING, Concerns, Decision
+from alarm_mw.engine.request_rules import NOTHING, Concerns, Decision, prefilter
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.model.types import Reason
-from alarm_mw.requests import Emit, Request, RequestRule, Unfinished, client_left, unhandled_exception
+from alarm_mw.requests import Emit, ReadyRule, Request, RequestRule
 
 logger = logging.getLogger(__name__)
-
-#: Rules that have nothing to say of a request which ended in order, and need not be asked.
-_OF_FAILURES = frozenset({unhandled_exception})
 
 
 class Needs(msgspec.Struct, frozen=True):
     """What a middleware has to find out about every request, made of all rules once."""
 
-    #: Whether a request that ended in order may concern a rule, told as cheaply as can be.
+    #: Whether a request that ended in order may concern a rule: a test as cheap as can be.
     concerns: Concerns
     #: The size of the request's body decides.
     measures_requests: bool = False
@@ -43,13 +40,13 @@ class Needs(msgspec.Struct, frozen=True):
 
 def needs_of(rules: Sequence[RequestRule], decision: Decision, last_lines: int) -> Needs:
     """Return what these rules and the configuration's need."""
-    ended = [rule for rule in rules if not isinstance(rule, Unfinished)]
-    asked = decision.conditions
+    ready = [rule.conditions for rule in rules if isinstance(rule, ReadyRule)]
+    asked = [*decision.conditions, *(each.conditions for each in ready)]
     counts = any(each.response_larger_than is not None for each in asked)
-    awaits_leaving = client_left in ended or any(each.disconnected for each in asked)
-    limits = {*decision.unfinished_after, *(rule.limit for rule in rules if isinstance(rule, Unfinished))}
+    awaits_leaving = any(each.disconnected for each in asked)
+    limits = {each.unfinished_after for each in asked if each.unfinished_after}
     return Needs(
-        decision.concerns if _OF_FAILURES.issuperset(ended) else _concerns_all,
+        prefilter([*decision.compiled, *ready]) if len(ready) == len(rules) else _concerns_all,
         any(each.request_larger_than is not None for each in asked),
         counts,
         awaits_leaving,
@@ -112,8 +109,8 @@ class RequestRules:
         """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
         told = self._report_configured(request) if self._decision else None
         for rule in self._rules:
-            # A rule for requests that have ended must not see one twice.
-            if request.unfinished_after is None or isinstance(rule, Unfinished):
+            # A function of the application must not see a request twice.
+            if request.unfinished_after is None or isinstance(rule, ReadyRule):
                 self._ask(rule, request, told)
 
     def _ask(self, rule: RequestRule, request: Request, told: str | None) -> None:

@@ -64,7 +64,7 @@ class Exchange(msgspec.Struct):
         if (
             error is not None
             or self.has_left
-            or needs.concerns(self.method, self.path, self.status, duration, received or 0, sent, None, False)
+            or needs.concerns(self.method, self.path, self.status, duration, received or 0, sent)
         ):
             self.rules.judge(self.facts(duration, error))
 

@@ -68,13 +68,13 @@ def with_traceback(line: str, request: Request) -> str:
     that the server prints.
     """
     error = request.exception
-    if not isinstance(error, Exception) or request.disconnected:
+    if error is None or not unhandled_exception.applies(request):
         return printable(line)
     below = bounded(_traceback(error)).split("\n")
     return "\n".join([printable(line), *(f"  {printable(each)}" for each in below)])
 
 
-def _traceback(error: Exception) -> str:
+def _traceback(error: BaseException) -> str:
     """Return the traceback as Python prints it, without the middleware's own frames at its top."""
     frames = error.__traceback__
     while frames is not None and frames.tb_next and frames.tb_frame.f_code.co_filename.startswith(_OUR_CODE):

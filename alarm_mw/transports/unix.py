@@ -181,7 +181,8 @@ class _Connection:
     def send(self, packet: bytes) -> int | None:
         """Return None, or the errno of the failure."""
         try:
-            # An application may have closed our descriptor, and have something else under its number.
+            # An application may have closed our descriptor, and have something else under its number, which would get
+            # the record: 0.35 of the 12 µs of a call that matches buy that it does not.
             if self._getsockopt(_SOL_SOCKET, _SO_COOKIE, 8) != self._cookie:
                 return errno.EBADF
             self._send(packet, _FLAGS)

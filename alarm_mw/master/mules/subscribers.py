@@ -147,6 +147,7 @@ class Subscribers:
         try:
             while True:
                 self._obey(connection, from_process(await _read(reader)))
+                await writer.drain()  # who does not read the answers gets no more of them
         except (OSError, asyncio.IncompleteReadError):
             pass  # it has ended
         except (msgspec.MsgspecError, ValueError):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import logging
 import os
 import socket
 import stat
 import threading
+import tracemalloc
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import Future
@@ -79,6 +81,11 @@ class Hub:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join()
         self.loop.close()
+
+
+async def _turns(n: int) -> None:
+    for _ in range(n):
+        await asyncio.sleep(0)
 
 
 async def _settle() -> None:
@@ -294,6 +301,45 @@ def test_who_asks_again_before_the_answer_is_sent_away(hub: Hub, connect: Callab
     mule = connect(Ask(1, timeout=LIMIT), Ask(1, timeout=LIMIT), mule=1)
     with pytest.raises(ConnectionResetError):
         mule.receive(LIMIT)
+
+
+def test_asking_again_and_again_takes_no_memory(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """Neither a mule whose questions all end without a message, nor one that is sent away each time, adds anything."""
+
+    def ask(n: int) -> None:
+        patient = connect(mule=1)
+        for _ in range(n):
+            patient.send(Ask(1, timeout=0.0))
+            assert patient.receive(LIMIT) == Nothing()
+            with contextlib.suppress(OSError), connect(Ask(1, timeout=LIMIT), Ask(1, timeout=LIMIT), mule=2) as pushy:
+                pushy.receive(LIMIT)
+
+    ask(50)  # what is made once is made
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        ask(200)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < 200_000
+
+
+def test_who_reads_no_answer_is_not_read_either(hub: Hub, connect: Callable[..., Connection]) -> None:
+    """The answers to a mule that only asks do not pile up in the master."""
+    with socket.socket(socket.AF_UNIX) as mule:
+        hub.callers.append(Peer(1, os.geteuid()))
+        mule.connect(str(hub.path))
+        mule.setblocking(False)
+
+        def ask() -> None:
+            for _ in range(20_000):
+                mule.send(frame(Ask(1, timeout=0.0)))
+                hub.begin(_turns(8)).result(LIMIT)  # it is answered before the next one
+
+        with pytest.raises(BlockingIOError):
+            ask()
 
 
 def test_a_worker_that_lies_about_its_handlers_gets_no_more_than_others(

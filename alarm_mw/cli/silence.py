@@ -1,11 +1,13 @@
-"""``alarm-mw silence`` and ``alarm-mw unsilence``: hold an alarm back for a time, and end that."""
+"""``alarm-mw silence`` and ``alarm-mw unsilence``: hold messages back for a time, and end that."""
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 import urllib.parse
-from collections.abc import Mapping
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import click
@@ -15,8 +17,11 @@ from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently
 
-#: The exit status for an alarm that is not configured.
-UNKNOWN = 2
+#: The exit status for an alarm that is not configured, a matcher that is wrong, and a silence that does not exist.
+REFUSED = 2
+
+#: Selects every message.
+EVERY_ALARM = 'alarm=~".+"'
 
 
 def duration(text: str) -> float:
@@ -27,79 +32,121 @@ def duration(text: str) -> float:
         raise click.BadParameter(str(error)) from None
 
 
+def moment(text: str) -> float:
+    """Return the seconds since the epoch of ``2026-11-30T22:00``, or of a time from now such as ``2h``."""
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        pass
+    try:
+        return time.time() + read_duration(text)
+    except ValueError:
+        raise click.BadParameter(f"expected a time such as 2026-11-30T22:00, or 2h from now, got {text!r}") from None
+
+
 @click.command()
-@click.argument("alarm", required=False)
-@click.option("--for", "seconds", type=duration, metavar="TIME", help="Duration: 90s, 10m, 2h, 1d.")
-@click.option("--all", "is_all", is_flag=True, help="All alarms of the server.")
-@click.option("--comment", default="", help="Reason and author; shown by `alarm-mw status`.")
+@click.argument("targets", metavar="[MATCHER…|ALARM]", nargs=-1)
+@click.option("--for", "seconds", type=duration, metavar="TIME", help="Duration: 90s, 10m, 2h, 1d; at most 30d.")
+@click.option("--start", type=moment, metavar="TIME", help="Begin at 2026-11-30T22:00, or 2h from now. [default: now]")
+@click.option("--comment", default="", help="Reason; shown with the silence.")
+@click.option("--list", "is_list", is_flag=True, help="List the silences; with --all, also expired ones.")
+@click.option("--all", "is_all", is_flag=True, help="All messages of the server.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: as a JSON array.")
 @placed
 def silence(  # noqa: PLR0917  # the command line's options
-    alarm: str | None,
+    targets: tuple[str, ...],
     seconds: float | None,
-    is_all: bool,
+    start: float | None,
     comment: str,
+    is_list: bool,
+    is_all: bool,
+    as_json: bool,
     state_dir: str | None,
     socket_path: str | None,
 ) -> None:
-    """Silence an alarm of a running server for a time, such as a deployment; without arguments, list the silences.
+    """Hold messages of a running server back for a time, such as a deployment; without arguments, list the silences.
+
+    Name an alarm, or give matchers of labels such as rule="db" or host=~"eu-.*": a message must match all of them. The
+    labels are those of the rule, the values of an incident's key, and the names of `rule` and `alarm`.
 
     Suppressed messages are counted as `silenced`, and one message reports them when the silence ends. A silence
-    survives a restart of the master and replaces an earlier silence of the alarm. Prints the silences with their end.
-    No options are needed if only one server is running. The exit status is 1 if no server answers, 2 for an alarm that
-    is not configured.
+    survives restarts, and replaces an active one with the same matchers. Prints its id. No options are needed if only
+    one server is running. The exit status is 1 if no server answers, 2 for an alarm that is not configured or a wrong
+    matcher.
     """
-    is_list = alarm is None and not is_all
-    if is_list and (seconds is not None or comment):
-        raise click.UsageError("no alarm given: name one, or give --all")
-    if seconds is None and not is_list:
+    if is_list or not (targets or is_all):
+        _refuse_without_targets(targets, seconds, start, comment)
+        _list(state_dir, socket_path, is_all=is_all, as_json=as_json)
+        return
+    if as_json:
+        raise click.UsageError("--json without --list")
+    if seconds is None:
         raise click.UsageError("no duration given: give --for, as in --for 2h")
-    order(alarm, seconds or 0.0, comment, state_dir, socket_path, is_all=is_all)
+    if targets and is_all:
+        raise click.UsageError("give an alarm or matchers, or --all, not both")
+    asked: dict[str, object] = {"target": targets or EVERY_ALARM, "ends": (start or time.time()) + seconds}
+    starts = {} if start is None else {"starts": start}
+    answer = _ask("POST", {**asked, **starts, "comment": comment}, state_dir, socket_path)
+    click.echo(answer["id"])
+    click.echo(describe(answer), err=True)
 
 
-def order(
-    alarm: str | None, seconds: float, comment: str, state_dir: str | None, socket_path: str | None, *, is_all: bool
-) -> None:
-    """Have a master silence an alarm or all (0 seconds: end the silence), and print the silences.
+def _refuse_without_targets(targets: tuple[str, ...], seconds: float | None, start: float | None, comment: str) -> None:
+    if targets:
+        raise click.UsageError("--list with an alarm or matchers")
+    if seconds is not None or start is not None or comment:
+        raise click.UsageError("no alarm given: name one, give matchers, or give --all")
 
-    Exits if no server answers or the alarm is not configured.
-    """
-    if alarm is not None and is_all:
-        raise click.UsageError("give the name of an alarm or --all, not both")
-    with needing_answers():
-        socket_file = find(state_dir, socket_path)
-        answer = ask_patiently(socket_file, "/status")
-        known = [*answer["alarms"], *answer["unmatched"]]
-        for name in known if is_all else [] if alarm is None else [alarm]:
-            query = urllib.parse.urlencode({"alarm": name, "seconds": seconds, "comment": comment})
-            answer = ask_patiently(socket_file, f"/silence?{query}", method="POST")
-    if alarm is not None and alarm not in answer["alarms"]:
-        click.echo(f"alarm-mw: unknown alarm {alarm!r}; there are: {', '.join(answer['alarms'])}", err=True)
-        sys.exit(UNKNOWN)
-    for sentence in describe_silences(answer["silences"]) or ["no alarm is silenced"]:
+
+def _list(state_dir: str | None, socket_path: str | None, *, is_all: bool, as_json: bool) -> None:
+    found = _ask("GET", {"all": int(is_all)}, state_dir, socket_path)
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _show(found)
+
+
+def _show(silences: Iterable[dict[str, Any]]) -> None:
+    sentences = [f"{each['id']}  {describe(each)}" for each in silences]
+    for sentence in sentences or ["no silences"]:
         click.echo(sentence)
 
 
-def describe_silences(silences: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return a sentence for each silence, with its end and its comment; without control characters."""
-    return [_shown(alarm, **silence) for alarm, silence in silences.items()]
-
-
-def _shown(alarm: str, seconds: float, comment: str) -> str:
-    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
-    text = f"alarm {alarm} is silenced until {end}" + (f": {comment}" if comment else "")
-    return printable(text.encode("utf-8", "backslashreplace"))
+def describe(silence: dict[str, Any]) -> str:
+    """Return a sentence about a silence, with its end and its comment; without control characters."""
+    what = f"alarm {silence['alarm']}" if silence["alarm"] else ", ".join(silence["matchers"])
+    starts, ends = (time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(silence[at])) for at in ("starts", "ends"))
+    state = {"pending": f"will be silenced from {starts} until {ends}", "expired": f"was silenced until {ends}"}
+    text = f"{what} {state.get(silence['state'], f'is silenced until {ends}')}"
+    author = f" by {silence['author']}" if silence["author"] else ""
+    comment = f": {silence['comment']}" if silence["comment"] else ""
+    return printable((text + author + comment).encode("utf-8", "backslashreplace"))
 
 
 @click.command()
-@click.argument("alarm", required=False)
-@click.option("--all", "is_all", is_flag=True, help="All alarms of the server.")
+@click.argument("targets", metavar="[ID|ALARM]…", nargs=-1)
+@click.option("--all", "is_all", is_flag=True, help="All silences of the server.")
 @placed
-def unsilence(alarm: str | None, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
-    """End the silence of an alarm of a running server.
+def unsilence(targets: tuple[str, ...], is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
+    """End a silence of a running server, by its id or its alarm.
 
-    One message reports what was suppressed. Prints the remaining silences with their end. The exit status is 1 if no
-    server answers, 2 for an alarm that is not configured.
+    One message reports what was suppressed. Prints the remaining silences. The exit status is 1 if no server answers,
+    2 if there is no such silence.
     """
-    if alarm is None and not is_all:
-        raise click.UsageError("no alarm given: name one, or give --all")
-    order(alarm, 0.0, "", state_dir, socket_path, is_all=is_all)
+    if not targets and not is_all:
+        raise click.UsageError("no silence given: give its id or its alarm, or --all")
+    if targets and is_all:
+        raise click.UsageError("give an id or an alarm, or --all, not both")
+    _ask("DELETE", {"target": targets}, state_dir, socket_path)
+    _list(state_dir, socket_path, is_all=False, as_json=False)
+
+
+def _ask(method: str, asked: dict[str, object], state_dir: str | None, socket_path: str | None) -> Any:  # noqa: ANN401  # JSON
+    """Return a master's answer; exit where none answers, or it refuses."""
+    with needing_answers():
+        query = urllib.parse.urlencode(asked, doseq=True)
+        answer: Any = ask_patiently(find(state_dir, socket_path), f"/silences?{query}", method=method)
+    if isinstance(answer, dict) and "error" in answer:
+        click.echo(f"alarm-mw: {printable(answer['error'])}", err=True)
+        sys.exit(REFUSED)
+    return answer

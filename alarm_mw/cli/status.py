@@ -18,7 +18,6 @@ from rich.text import Text
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.servers import all_running, find, needing_answers, placed
-from alarm_mw.cli.silence import describe_silences
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 
@@ -96,12 +95,20 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_running(alarm, since), style="yellow"), soft_wrap=True)
     if n := answer["letters"]:
         console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
-    for sentence in describe_silences(answer["silences"]):
-        console.print(_text(sentence), soft_wrap=True)
+    for what, silence in answer["silences"].items():
+        console.print(_text(_silenced(what, **silence)), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"), soft_wrap=True)
     if not answer["imbalances"]:
         console.print("The ledger balances.")
+
+
+def _silenced(what: str, seconds: float, comment: str, author: str = "", **_: str) -> str:
+    """Return a sentence about a silence of an alarm, or of what matchers select."""
+    end = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(time.time() + seconds))
+    name = what if "=" in what else f"alarm {what}"
+    by = f" by {author}" if author else ""
+    return f"{name} is silenced until {end}{by}" + (f": {comment}" if comment else "")
 
 
 def _replaced(n: int) -> str:

@@ -84,7 +84,7 @@ def _add_incidents(
         [tracked(rule, rule.incident) for rule in settings.rules if rule.incident is not None],
         alarms=[alarm.name for alarm in settings.alarms],
         alarm_msg_size=settings.alarm_msg_size,
-        admit=lambda alarm: engine.admit(alarm, time.monotonic()),
+        admit=lambda alarm, rule, labels: engine.admit(alarm, rule, labels, time.monotonic()),
         clock=clock,
         time=time.time,
     )

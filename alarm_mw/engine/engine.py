@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from alarm_mw.engine.antiloop import is_marked
 from alarm_mw.engine.flood_control.flood_control import FloodControl, Gate
 from alarm_mw.engine.flood_control.limits import Limits, Rate
+from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions
@@ -124,12 +125,12 @@ class Engine:
         """Forget what an earlier engine remembered about alarms and rules that this engine does not have."""
         self.memory.keep_only(self._alarms, frozenset(self._names))
 
-    def admit(self, alarm: str, now: float) -> tuple[Reason, float | None] | None:
-        """Ask flood control whether a message about an incident may go to `alarm`.
+    def admit(self, alarm: str, rule: str, labels: Mapping[str, str], now: float) -> tuple[Reason, float | None] | None:
+        """Ask flood control whether a message about an incident of a rule, with these labels, may go to `alarm`.
 
         Returns None, and counts the message, if it may; otherwise the reason and the seconds until it ends.
         """
-        return self._flood_control.admit(alarm, now + self.memory.offset)
+        return self._flood_control.admit(alarm, rule, labels, now + self.memory.offset)
 
     def count_undelivered(self, waiting: Mapping[str, int], now: float) -> None:
         """Count firings that earlier processes did not deliver, by alarm, as sent now."""
@@ -155,24 +156,30 @@ class Engine:
 
     # Silences
 
-    def silence(self, alarm: str, seconds: float, now: float, comment: str) -> None:
-        """Hold an alarm back for `seconds`, whatever its message; `comment` is for people."""
-        now += self.memory.offset
-        self.memory.silences.until[alarm] = (now + seconds, comment)
-        self.memory.held_back.put_off(alarm, now + seconds)
+    def put_silence(self, wanted: Silence, now: float) -> Silence:
+        """Create or update a silence (`Silences.put`). Its times are in seconds of the clock of `now`."""
+        silence = self.memory.silences.put(wanted.shifted(self.memory.offset), now + self.memory.offset)
+        self._look_at_digests(now)
+        return silence.shifted(-self.memory.offset)
+
+    def expire_silence(self, name: str, now: float) -> Silence:
+        """End a silence; raise `UnknownSilenceError` where none of this id is pending or active."""
+        silence = self.memory.silences.expire(name, now + self.memory.offset)
+        self._look_at_digests(now)
+        return silence.shifted(-self.memory.offset)
+
+    def _look_at_digests(self, now: float) -> None:
+        self.memory.held_back.look_at(Reason.SILENCED, now + self.memory.offset)
         self.memory.is_changed = True
 
-    def unsilence(self, alarm: str, now: float) -> None:
-        """End an alarm's silence; its digest becomes due."""
-        if self.memory.silences.until.pop(alarm, None) is not None:
-            self.memory.held_back.put_off(alarm, now + self.memory.offset)
-            self.memory.is_changed = True
+    def silences(self) -> list[Silence]:
+        """Return the silences, also those that expired in the last days. From any thread."""
+        return [silence.shifted(-self.memory.offset) for silence in self.memory.silences]
 
-    def silences(self, now: float) -> dict[str, tuple[float, str]]:
-        """Return the remaining seconds of each silence, with its comment."""
-        now += self.memory.offset
-        found = dict(self.memory.silences.until)  # a copy, because another thread may call this
-        return {alarm: (until - now, comment) for alarm, (until, comment) in found.items() if until > now}
+    def silenced_by(self, labels: Mapping[str, str], now: float) -> list[Silence]:
+        """Return the silences that hold back a message with these labels. From any thread."""
+        found = self.memory.silences.holding(labels, now + self.memory.offset)
+        return [silence.shifted(-self.memory.offset) for silence in found]
 
     # Floods
 

@@ -9,8 +9,9 @@ import msgspec
 
 from alarm_mw.engine.antiloop import LoopGuard
 from alarm_mw.engine.echo import EchoGuard, SavedEchoes
-from alarm_mw.engine.flood_control.limiters import ALL, Rates, Repeats, SameMessage, Silences, Thresholds
+from alarm_mw.engine.flood_control.limiters import ALL, Rates, Repeats, SameMessage, Thresholds
 from alarm_mw.engine.flood_control.pending_digest import PendingDigest, PendingDigests
+from alarm_mw.engine.flood_control.silences import Silence, Silences, of_alarm
 
 _FORMAT = 1
 
@@ -28,13 +29,15 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     repeats: dict[str, dict[bytes, float]] = {}
     rates: dict[str, list[float]] = {}
     thresholds: dict[str, list[float]] = {}
-    silences: dict[str, tuple[float, str]] = {}
+    #: The ends and comments of silences by alarm, as former releases stored them.
+    silences_of_alarms: dict[str, tuple[float, str]] = {}
     pending: dict[str, PendingDigest] = {}
     loops: dict[str, list[tuple[bytes, int]]] = {}
     echoes: SavedEchoes = SavedEchoes()
     #: Unused; kept so that stored memories can still be read.
     timeouts: dict[str, int] = {}
     costs: dict[str, tuple[float, float]] = {}
+    silences: tuple[Silence, ...] = ()
 
 
 class Memory:
@@ -49,7 +52,8 @@ class Memory:
         self.repeats = Repeats(saved.repeats)
         self.rates = Rates(dict(saved.rates))
         self.thresholds = Thresholds(dict(saved.thresholds))
-        self.silences = Silences(dict(saved.silences))
+        former = (of_alarm(alarm, *silence) for alarm, silence in saved.silences_of_alarms.items())
+        self.silences = Silences((*saved.silences, *former))
         self.held_back = PendingDigests(dict(saved.pending))
         self.loops = LoopGuard(saved.loops)
         self.echoes = EchoGuard(saved.echoes)
@@ -62,7 +66,6 @@ class Memory:
         self.repeats.keep_only(alarms)
         self.rates.times = _only(self.rates.times, {*alarms, ALL})
         self.thresholds.times = _only(self.thresholds.times, rules)
-        self.silences.until = _only(self.silences.until, alarms)
         self.held_back.alarms = _only(self.held_back.alarms, alarms)
         self.loops.keep_only(alarms)
         self.costs = _only(self.costs, rules)
@@ -79,11 +82,11 @@ class Memory:
                 repeats=self.repeats.dump(),
                 rates=self.rates.times,
                 thresholds=self.thresholds.times,
-                silences=self.silences.until,
                 pending=self.held_back.alarms,
                 loops=self.loops.dump(),
                 echoes=self.echoes.dump(),
                 costs=self.costs,
+                silences=tuple(self.silences),
             )
         )
 

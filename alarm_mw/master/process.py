@@ -22,19 +22,17 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
-from alarm_mw.master.control import incidents
+from alarm_mw.master.control import incidents, silences
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
 from alarm_mw.master.control.status import (
     Answers,
-    Silenced,
     Status,
     carry_out,
     figures,
     in_force,
     sight,
-    silenced,
     status,
 )
 from alarm_mw.master.crashes.desk import CrashDesk
@@ -57,7 +55,7 @@ from alarm_mw.master.streams.lines import longest_line
 from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState, state_size
-from alarm_mw.master.worker.batch import Batch, Silence
+from alarm_mw.master.worker.batch import Batch
 from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
 from alarm_mw.patterns.prefilter import Prefilter
@@ -147,7 +145,9 @@ class MasterProcess:
             self._status,
             self._figures,
             self._reloader.reload,
-            self._silence,
+            lambda is_all: silences.shown(self._runtime, is_all=is_all),
+            functools.partial(silences.put, self._runtime),
+            functools.partial(silences.expire, self._runtime),
             dead,
             functools.partial(incidents.shown, self._runtime),
             functools.partial(incidents.carry_out, self._runtime),
@@ -364,9 +364,6 @@ class MasterProcess:
             self._check.findings,
             masters_replaced=self._replaced,
         )
-
-    def _silence(self, silence: Silence) -> tuple[list[str], dict[str, Silenced]]:
-        return self._runtime.silence(silence), silenced(self._runtime)
 
     def _figures(self) -> bytes:
         return exposition(figures(self._runtime, self._reloader.loaded, self._check.findings))

@@ -399,7 +399,7 @@ def engine_with_incidents(*rules: Rule) -> Engine:
         tracked,
         alarms=ALARMS,
         alarm_msg_size=8192,
-        admit=lambda alarm: judge.admit(alarm, 0.0),
+        admit=lambda alarm, name, labels: judge.admit(alarm, name, labels, 0.0),
         clock=lambda: 1000.0,
         time=lambda: 1000.0,
     )

@@ -136,13 +136,12 @@ def test_what_is_configured_no_more_is_forgotten() -> None:
             memory=memory,
         )
         each.forget_others()
-        each.silence(name, 1.0, 0.0, "")
         for now in (0.0, 2.0, 3.0):
             each.evaluate(line(b"x%d\n" % n), now)
         memory.costs[f"x{n} {name}"] = (0.1, 0.0)
     each.memory.held_back.take("a49")
     assert memory.rates.times.keys() == {ALL, "a49"}
-    by_alarm = (memory.same_message.last, memory.repeats.dump(), memory.silences.until, memory.loops.dump())
+    by_alarm = (memory.same_message.last, memory.repeats.dump(), memory.loops.dump())
     assert {name for names in by_alarm for name in names} == {"a49"}
     assert memory.held_back.alarms == {}
     assert memory.costs == {"x49 a49": (0.1, 0.0)}

@@ -111,3 +111,47 @@ def test_kills_of_the_master_tell_nothing_twice(installation: Any, until: Callab
     assert len(killed) >= 2
     assert status["imbalances"] == []
     assert status["alarms"]["out"]["fired"] == 2 * rounds
+
+
+def test_silences_with_matchers_hold_incidents_back(
+    installation: Any, until: Callable[..., None], verb: Callable[..., str]
+) -> None:
+    """One that matches is held back over a kill of the master, and told when the silence ends; others are told."""
+    (installation.directory / "alarms.toml").write_text(CONFIG)
+    (installation.directory / "go").touch()
+    server = installation.start(
+        ["--config", "alarms.toml"],
+        "sh",
+        "-c",
+        "while test -e go; do sleep 0.05; done; echo lost eu; echo lost us; exec sleep 60",
+    )
+    try:
+        until(lambda: "pid" in installation.status())
+        name = verb("silence", 'db=~"e."', "rule=db", "--for", "1h", "--comment", "move").strip()
+        later = verb("silence", "out", "--for", "1h", "--start", "2h").strip()
+        listed = json.loads(verb("silence", "--list", "--json"))
+        assert [(each["id"], each["state"]) for each in listed] == [(name, "active"), (later, "pending")]
+        assert listed[0]["matchers"] == ['db=~"e."', 'rule="db"']
+        assert listed[0]["author"] == pwd.getpwuid(os.getuid()).pw_name
+        assert 3599 < listed[0]["ends"] - listed[0]["starts"] <= 3600
+        assert f"{later}  alarm out will be silenced from " in verb("silence", "--list")
+        first = json.loads(verb("status", "--json"))["pid"]
+        os.kill(first, signal.SIGKILL)
+        (installation.directory / "go").unlink()
+        until(lambda: len(told(installation)) == 1)
+        assert told(installation)[0][:2] == ["firing", "db=us"]
+        until(
+            lambda: (
+                [each["marks"] for each in json.loads(verb("incidents", "--json"))]
+                in ([["silenced"], []], [[], ["silenced"]])
+            )
+        )
+        assert f"{later}  alarm out" in verb("unsilence", name)
+        until(lambda: len(told(installation)) == 2)
+        assert told(installation)[1][:2] == ["firing", "db=eu"]
+        assert f'{name}  db=~"e.", rule="db" was silenced until' in verb("silence", "--list", "--all")
+        verb("unsilence", "nonsense", status=2)
+        verb("silence", "rule=~(", "--for", "1h", status=2)
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)

@@ -9,10 +9,13 @@ from alarm_mw.engine.echo import PRINTED
 from alarm_mw.engine.flood_control.limiters import ALL
 from alarm_mw.engine.flood_control.limits import Limits, Rate, read_duration, read_rate
 from alarm_mw.engine.flood_control.pending_digest import PendingDigest, text
+from alarm_mw.engine.flood_control.silences import labels_of
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import cut, cut_middle, named
 from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.types import Firing, Held, Reason, Record
+
+Labels = Mapping[str, str] | tuple[tuple[str, str], ...]
 
 
 class _Bounds(NamedTuple):
@@ -64,7 +67,8 @@ class FloodControl:
         is_block = record.source in PRINTED and record.message.find(b"\n", 0, -1) >= 0
         shorten = cut_middle if is_block else cut
         message = shorten(record.message, self._msg_size, record.size)
-        why = self._shut(alarm, now) or self._held_message(alarm, message, record, now)
+        name, labels = ("", ()) if rule is None else (rule.rule.name, rule.rule.labels)
+        why = self._shut(alarm, now, name, labels) or self._held_message(alarm, message, record, now)
         if why is not None:
             due = self._due(alarm, why, now)
             self._memory.held_back.add(alarm, why.reason, record, last=record.message, due=due)
@@ -84,6 +88,8 @@ class FloodControl:
 
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
         """Return the gate that holds all of these alarms back, for any message or for one; None if there is none."""
+        if self._memory.silences.is_selective(now):
+            return None
         held = []
         messages = set()
         for alarm in alarms:
@@ -106,9 +112,9 @@ class FloodControl:
             if reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
-    def admit(self, alarm: str, now: float) -> tuple[Reason, float | None] | None:
+    def admit(self, alarm: str, rule: str, labels: Labels, now: float) -> tuple[Reason, float | None] | None:
         """Count a message, whatever it says, or return what holds it back, with the seconds until that ends."""
-        why = self._shut(alarm, now)
+        why = self._shut(alarm, now, rule, labels)
         if why is None:
             self._count(alarm, now)
             return None
@@ -137,10 +143,17 @@ class FloodControl:
                 self._memory.held_back.take(alarm)
             elif at_end:
                 yield self._digest(alarm, pending, now, time)
-            elif (why := self._shut(alarm, now)) is not None:
+            elif (why := self._shut(alarm, now) or self._silenced_in_part(alarm, pending, now)) is not None:
                 pending.due = why.until
             else:
                 yield self._digest(alarm, pending, now, time)
+
+    def _silenced_in_part(self, alarm: str, pending: PendingDigest, now: float) -> _Why | None:
+        """Return the silence that goes on for some messages of an alarm: a digest of them must not break it."""
+        if Reason.SILENCED not in pending.reasons:
+            return None
+        until = self._memory.silences.holds_alarm_until(alarm, now, in_part=True)
+        return None if until is None else _Why(Reason.SILENCED, until)
 
     def _digest(self, alarm: str, pending: PendingDigest, now: float, time: float) -> Firing:
         self._memory.held_back.take(alarm)
@@ -159,11 +172,11 @@ class FloodControl:
         if bounds.for_humans and self._alarm_rate is not None:
             self._memory.rates.fired(ALL, now)
 
-    def _shut(self, alarm: str, now: float) -> _Why | None:
-        """Return what holds the alarm back, whatever its message."""
+    def _shut(self, alarm: str, now: float, rule: str | None = None, labels: Labels = ()) -> _Why | None:
+        """Return what holds the alarm back, whatever its message, or whatever its message by a rule with labels."""
         if alarm in self._left_out:
             return _Why(Reason.UNAVAILABLE)
-        if (until := self._memory.silences.holds_until(alarm, now)) is not None:
+        if (until := self._silenced_until(alarm, now, rule, labels)) is not None:
             return _Why(Reason.SILENCED, until)
         bounds = self._bounds[alarm]
         if bounds.rate is not None and (until := self._memory.rates.full_until(alarm, bounds.rate, now)) is not None:
@@ -172,6 +185,12 @@ class FloodControl:
             return None
         until = self._memory.rates.full_until(ALL, self._alarm_rate, now)
         return None if until is None else _Why(Reason.ALARM_RATE, until)
+
+    def _silenced_until(self, alarm: str, now: float, rule: str | None, labels: Labels) -> float | None:
+        silences = self._memory.silences
+        if rule is None or not silences.is_selective(now):
+            return silences.holds_alarm_until(alarm, now)
+        return silences.holds_until(labels_of(alarm, rule, dict(labels)), now)
 
     def _held_message(self, alarm: str, message: bytes, record: Record, now: float) -> _Why | None:
         if self._memory.same_message.holds(alarm, message, self._freq, now):

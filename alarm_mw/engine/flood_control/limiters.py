@@ -127,19 +127,3 @@ class Thresholds:
             return False
         del self.times[rule]
         return True
-
-
-class Silences:
-    """The silences of alarms."""
-
-    def __init__(self, until: dict[str, tuple[float, str]] | None = None) -> None:
-        #: The end and the comment of each silence.
-        self.until: dict[str, tuple[float, str]] = {} if until is None else until
-
-    def holds_until(self, alarm: str, now: float) -> float | None:
-        """Return when the alarm's silence ends; None if it is not silenced."""
-        end, _ = self.until.get(alarm, (now, ""))
-        if end > now:
-            return end
-        self.until.pop(alarm, None)
-        return None

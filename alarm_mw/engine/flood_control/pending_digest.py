@@ -54,11 +54,11 @@ class PendingDigests:
         """Remove and return the pending digest of an alarm."""
         return self.alarms.pop(alarm, None)
 
-    def put_off(self, alarm: str, due: float) -> None:
-        """Set when an alarm's digest is due, if it has one."""
-        pending = self.alarms.get(alarm)
-        if pending is not None and pending.due is not None:
-            pending.due = due
+    def look_at(self, reason: Reason, now: float) -> None:
+        """Look at once at digests of what a reason held back: what holds them back may have changed."""
+        for pending in self.alarms.values():
+            if pending.due is not None and reason in pending.reasons:
+                pending.due = now
 
     def due(self) -> float | None:
         """Return when the next digest is due, or None."""

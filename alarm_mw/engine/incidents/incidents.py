@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
@@ -35,6 +36,9 @@ _BEGINNINGS = frozenset({Status.FIRING, Status.FLAPPING})
 
 #: The ledger's columns of other messages.
 _COLUMNS = {Status.REMINDER: "reminders", Status.ESCALATED: "escalated", Status.RESOLVED: "resolved"}
+
+
+Admit = Callable[[str, str, Mapping[str, str]], tuple[Reason, float | None] | None]
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -123,14 +127,15 @@ class Incidents:
         *,
         alarms: Collection[str],
         alarm_msg_size: int,
-        admit: Callable[[str], tuple[Reason, float | None] | None],
+        admit: Admit,
         clock: Callable[[], float],
         time: Callable[[], float],
     ) -> None:
         """Call `start` before anything else.
 
-        `rules` are those with incidents, by their names. `admit` counts a message to an alarm, or returns what holds
-        it back and until when. `clock` never jumps and goes on over restarts; `time` is the time of day.
+        `rules` are those with incidents, by their names. `admit` counts a message to an alarm about an incident of a
+        rule, with labels, or returns what holds it back and for how many seconds. `clock` never jumps and goes on over
+        restarts; `time` is the time of day.
         """
         self._rules = rules
         self._tracked = tuple(tracked)
@@ -227,9 +232,9 @@ class Incidents:
         """Return the messages that are due."""
         return self._all(self.tracker.tick(self._clock()))
 
-    def look(self) -> list[Firing]:
-        """Return the messages that are due since a silence has begun or ended."""
-        return self._all(self.tracker.look(self._clock()))
+    def look_at_held(self) -> list[Firing]:
+        """Return the messages that were held back by what may have ended, such as a silence."""
+        return self._all(self.tracker.look(self._clock(), at=[each for each in self.tracker if each.held]))
 
     def acknowledge(self, incident: str, by: str, seconds: float, comment: str) -> list[Firing] | None:
         """Take on an open incident for so long; None where there is none of this id."""
@@ -247,6 +252,7 @@ class Incidents:
         incident = None if notice is None else self.tracker.get(notice.id)
         if notice is not None and incident is not None and notice.status == str(Status.ESCALATED):
             incident.notified.pop(firing.alarm, None)
+            self.tracker.look_soon(incident, self._clock())
 
     def unacknowledge(self, incident: str, by: str) -> list[Firing] | None:
         """Give an incident back; None where there is no open one of this id."""
@@ -382,13 +388,13 @@ class Incidents:
             column,
         )
 
-    def _marks(self, _: Incident, __: float) -> Marks:
-        return Marks(admit=self._mark)
+    def _marks(self, incident: Incident, _: float) -> Marks:
+        return Marks(admit=functools.partial(self._mark, incident))
 
-    def _mark(self, alarm: str) -> tuple[Mark, float | None] | None:
+    def _mark(self, incident: Incident, alarm: str) -> tuple[Mark, float | None] | None:
         if alarm not in self._alarms:
             return Mark.UNAVAILABLE, None
-        why = self._admit(alarm)
+        why = self._admit(alarm, incident.rule, incident.labels)
         if why is None:
             return None
         reason, seconds = why

@@ -178,6 +178,10 @@ class Tracker:
         """Look at incidents whose marks may have changed: a silence begins or ends, another incident inhibits them."""
         return [self._look(incident, now) for incident in (self if at is None else at)]
 
+    def look_soon(self, incident: Incident, now: float) -> None:
+        """Look at an incident with the next `tick`."""
+        self._schedule(incident, now)
+
     def due(self) -> float | None:
         """Return when `tick` has something to do, None where it has not."""
         while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:

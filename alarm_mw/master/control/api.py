@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -13,8 +14,8 @@ from starlette.routing import Route
 
 from alarm_mw.master.control.incidents import IncidentOrder
 from alarm_mw.master.control.prometheus import CONTENT_TYPE
+from alarm_mw.master.control.silences import SilenceOrder
 from alarm_mw.master.control.status import Answers
-from alarm_mw.master.worker.batch import Silence
 
 #: Bytes that an order about dead letters may have.
 MAX_BODY = 1024 * 1024
@@ -28,7 +29,9 @@ def control_app(answers: Answers) -> Starlette:
             Route("/status", api.status),
             _metrics_route(answers.metrics),
             Route("/reload", api.reload, methods=["POST"]),
-            Route("/silence", api.silence, methods=["POST"]),
+            Route("/silences", api.silences),
+            Route("/silences", api.put_silence, methods=["POST"]),
+            Route("/silences", api.expire_silences, methods=["DELETE"]),
             Route("/dead", api.dead, methods=["POST"]),
             Route("/incidents", api.incidents),
             Route("/incidents", api.order, methods=["POST"]),
@@ -52,14 +55,35 @@ class _ControlApi:
     async def reload(self, _: Request) -> JSONResponse:
         return JSONResponse(await self._answers.reload())
 
-    async def silence(self, request: Request) -> JSONResponse:
+    async def silences(self, request: Request) -> JSONResponse:
+        is_all = request.query_params.get("all") == "1"
+        return JSONResponse(await asyncio.to_thread(self._answers.silences, is_all))
+
+    async def put_silence(self, request: Request) -> JSONResponse:
         asked = request.query_params
         try:
-            wanted = Silence(asked["alarm"], _seconds(asked["seconds"]), asked.get("comment", ""))
+            starts = _seconds(asked["starts"]) if "starts" in asked else None
+            wanted = SilenceOrder(
+                tuple(asked.getlist("target")),
+                _seconds(asked["ends"]),
+                starts,
+                _user(request),
+                asked.get("comment", ""),
+                asked.get("id", ""),
+            )
         except (KeyError, ValueError):
-            return JSONResponse({"error": "expected alarm and seconds"}, 400)
-        known, silences = await asyncio.to_thread(self._answers.silence, wanted)
-        return JSONResponse({"alarms": known, "silences": silences})
+            return JSONResponse({"error": "expected target, starts and ends"}, 400)
+        try:
+            return JSONResponse(await asyncio.to_thread(self._answers.put_silence, wanted))
+        except (ValueError, LookupError) as error:
+            return _refused(error)
+
+    async def expire_silences(self, request: Request) -> JSONResponse:
+        names = request.query_params.getlist("target")
+        try:
+            return JSONResponse(await asyncio.to_thread(self._answers.expire_silences, names))
+        except LookupError as error:
+            return _refused(error)
 
     async def incidents(self, request: Request) -> JSONResponse:
         is_all = request.query_params.get("all") == "1"
@@ -74,10 +98,10 @@ class _ControlApi:
 
     async def order(self, request: Request) -> JSONResponse:
         asked = request.query_params
-        by = request.client.host if request.client is not None else ""
         try:
             seconds = _seconds(asked["seconds"]) if "seconds" in asked else None
-            wanted = IncidentOrder(asked["verb"], tuple(asked.getlist("id")), by, seconds, asked.get("comment", ""))
+            comment = asked.get("comment", "")
+            wanted = IncidentOrder(asked["verb"], tuple(asked.getlist("id")), _user(request), seconds, comment)
         except (KeyError, ValueError):
             return JSONResponse({"error": "expected verb, id and seconds"}, 400)
         return JSONResponse(await asyncio.to_thread(self._answers.order, wanted))
@@ -93,6 +117,15 @@ class _ControlApi:
             return Response(status_code=400)
         done = await asyncio.to_thread(self._answers.dead, bytes(body))
         return Response(done, media_type="application/json")
+
+
+def _user(request: Request) -> str:
+    """Return who asks: on a unix socket the user's name, as the kernel says."""
+    return request.client.host if request.client is not None else ""
+
+
+def _refused(error: Exception) -> JSONResponse:
+    return JSONResponse({"error": str(error)}, HTTPStatus.BAD_REQUEST)
 
 
 def _seconds(text: str) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -18,9 +19,10 @@ from alarm_mw.engine.ledger import Books, imbalances
 from alarm_mw.master.control.incidents import Done, Happened, IncidentOrder, Shown
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
+from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
+from alarm_mw.master.control.silences import shown as shown_silences
 from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.master.worker.batch import Silence
 from alarm_mw.model.version import VERSION
 
 
@@ -43,6 +45,8 @@ class Silenced(TypedDict):
     #: How many more seconds.
     seconds: float
     comment: str
+    id: str
+    author: str
 
 
 class Status(TypedDict):
@@ -60,7 +64,7 @@ class Status(TypedDict):
     alarms: dict[str, object]
     #: The configured alarms for which nothing has matched yet.
     unmatched: list[str]
-    #: The alarms that somebody has silenced.
+    #: The silences in force, by the alarm that they silence, or by their matchers.
     silences: dict[str, Silenced]
     #: What the application counts by `alarm_mw.metrics`.
     metrics: dict[str, int]
@@ -83,8 +87,12 @@ class Answers:
     status: Callable[[], Status]
     metrics: Callable[[], bytes]
     reload: Callable[[], Coroutine[None, None, Reloaded]]
-    #: Returns the names of all alarms, and the silences that last.
-    silence: Callable[[Silence], tuple[list[str], dict[str, Silenced]]]
+    #: Returns the silences that are pending or active, or all that are kept.
+    silences: Callable[[bool], list[ShownSilence]]
+    #: Creates or updates a silence; raises `ValueError` and `LookupError`.
+    put_silence: Callable[[SilenceOrder], ShownSilence]
+    #: Ends the silences of ids or alarms; raises `LookupError`.
+    expire_silences: Callable[[Sequence[str]], list[ShownSilence]]
     dead: Callable[[bytes], bytes]
     #: Returns the incidents that are firing, or all.
     incidents: Callable[[bool], list[Shown]]
@@ -137,9 +145,18 @@ def status(
 
 
 def silenced(runtime: Runtime) -> dict[str, Silenced]:
-    """Return the silences that last, by alarm."""
-    silences = runtime.worker.silences().items()
-    return {alarm: {"seconds": seconds, "comment": comment} for alarm, (seconds, comment) in silences}
+    """Return the active silences, by the alarm that they silence, or by their matchers."""
+    now = time.time()
+    return {
+        each["alarm"] or ", ".join(each["matchers"]): {
+            "seconds": each["ends"] - now,
+            "comment": each["comment"],
+            "id": each["id"],
+            "author": each["author"],
+        }
+        for each in shown_silences(runtime)
+        if each["state"] == "active"
+    }
 
 
 def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:

@@ -10,6 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
@@ -32,7 +33,7 @@ from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.making import make_action, place_of
 from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thread
-from alarm_mw.master.worker.batch import Batch, Item, Silence
+from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
@@ -202,6 +203,11 @@ class Runtime:
         return self._current.engine.prefilter
 
     @property
+    def engine(self) -> Engine:
+        """The engine in force. Other threads than the worker's may only ask it what says so."""
+        return self._current.engine
+
+    @property
     def retired(self) -> tuple[Alarm, ...]:
         """The alarms that have left the configuration, and still deliver what was fired before."""
         return tuple(self._former[name] for name in self.dispatcher.retired)
@@ -311,17 +317,25 @@ class Runtime:
             await done.wait()
         return answer
 
-    def silence(self, silence: Silence) -> list[str]:
-        """Silence an alarm, or end its silence; return the names of all alarms, and do nothing for another name.
+    def silence(self, change: Callable[[Engine, float], T]) -> T:
+        """Change silences, and return or raise what `change` does; see `Engine.put_silence`.
 
-        From any thread but the loop's; waits for batches that came before, for at most `CALL_TIMEOUT` seconds.
+        What was changed outlives the process. From any thread but the loop's; waits for batches that came before, for
+        at most `CALL_TIMEOUT` seconds, and raises `TimeoutError` then.
         """
-        known = sorted(self._current.alarms)
-        if silence.alarm in known:
-            done = threading.Event()
-            self.worker.submit(Batch(silence=silence, done=done.set))
-            done.wait(CALL_TIMEOUT)
-        return known
+        result: Future[T] = Future()
+        done = threading.Event()
+
+        def changing(engine: Engine, now: float) -> None:
+            try:
+                result.set_result(change(engine, now))
+            except (ValueError, LookupError) as error:
+                result.set_exception(error)
+
+        self.worker.submit(Batch(silence=changing, done=done.set))
+        if not done.wait(CALL_TIMEOUT):
+            raise TimeoutError("the rules were not through with earlier lines in time")
+        return result.result(0)
 
     def books(self) -> tuple[Books, dict[str, int]]:
         """Return the ledger, and how many firings of each alarm really wait in the outbox."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from alarm_mw.engine.engine import Engine
 from alarm_mw.model.types import Firing, Record
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
@@ -41,16 +42,6 @@ class Lines(msgspec.Struct, frozen=True):
     rule_set: object = None
 
 
-@dataclass(frozen=True, slots=True)
-class Silence:
-    """An alarm that is silenced for `seconds` from now; 0 ends the silence."""
-
-    alarm: str
-    seconds: float
-    #: For people: why, and by whom.
-    comment: str = ""
-
-
 class Batch(msgspec.Struct, frozen=True):
     """Items in order, and counts for the ledger."""
 
@@ -62,8 +53,8 @@ class Batch(msgspec.Struct, frozen=True):
     metrics: Sequence[MetricChange] = ()
     #: Come after the items.
     lines: Lines | None = None
-    #: Come before them.
-    silence: Silence | None = None
+    #: What somebody does to the silences, before the items, at a time in seconds of `time.monotonic`.
+    silence: Callable[[Engine, float], object] | None = None
     #: What somebody asks of incidents, before the items; returns the messages that follow.
     order: Callable[[Incidents], Sequence[Firing]] | None = None
     #: Called when the counts are in the outbox, with `Ledger.collections` one higher. May not block.

@@ -184,10 +184,6 @@ class Worker:
         self.submit(Batch(done=done.set))
         return done.wait(timeout)
 
-    def silences(self) -> dict[str, tuple[float, str]]:
-        """Return for how many seconds each alarm is silenced yet, with what was said about it. From any thread."""
-        return self._engine.silences(time.monotonic())
-
     def backlog(self) -> int:
         """Return about how many batches wait."""
         return self._inbox.qsize()
@@ -261,7 +257,7 @@ class Worker:
             if self._engine.incidents is not None:
                 before += self._adopt_incidents()
         now = time.monotonic()
-        self._silence(batches, now)
+        is_silence = self._silence(batches, now)
         if self.incidents is not None:
             before += self._of_incidents(batches)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
@@ -277,7 +273,7 @@ class Worker:
                 self.metrics.change(batch.metrics)
             self._book(batches, evaluated, now)
             is_urgent = self.incidents is not None and self.incidents.collect()
-            is_due = firings or at_end or is_urgent or self._is_flush_due(now)
+            is_due = firings or at_end or is_urgent or is_silence or self._is_flush_due(now)
             new = self._take(firings, booked) if is_due else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
@@ -297,15 +293,16 @@ class Worker:
                 if batch.order is not None:
                     firings += batch.order(self._engine.incidents)
             if any(batch.silence is not None for batch in batches):
-                firings += self._engine.incidents.look()
+                firings += self._engine.incidents.look_at_held()
         return firings
 
-    def _silence(self, batches: Sequence[Batch], now: float) -> None:
-        for silence in filter(None, (batch.silence for batch in batches)):
-            if silence.seconds:
-                self._engine.silence(silence.alarm, silence.seconds, now, silence.comment)
-            else:
-                self._engine.unsilence(silence.alarm, now)
+    def _silence(self, batches: Sequence[Batch], now: float) -> bool:
+        """Change silences, and return whether any were: that must outlive the process from now on."""
+        changes = [batch.silence for batch in batches if batch.silence is not None]
+        for change in changes:
+            change(self._engine, now)
+            self._memory.hurry()
+        return bool(changes)
 
     def _book(self, batches: Sequence[Batch], evaluated: Sequence[Evaluated], now: float) -> None:
         for batch in batches:

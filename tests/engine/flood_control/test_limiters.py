@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control import limiters
 from alarm_mw.engine.flood_control.limits import Limits, Rate
+from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Firing, Reason, Record, Rule, Verdict
@@ -197,36 +198,6 @@ def test_a_threshold_needs_that_many_in_that_time(gaps: list[float], count: int,
             waiting.clear()
 
 
-# Silences
-
-
-def test_a_silenced_alarm_tells_afterwards() -> None:
-    """While it is silenced nothing goes out; at the end one message says what there was."""
-    silent = engine()
-    silent.silence("a", 600.0, 0.0, "a deployment")
-    assert reasons(silent.evaluate(line(b"x 1\n", 1000.0), 1.0)) == [Reason.SILENCED]
-    assert reasons(silent.evaluate(line(b"x 2\n", 1500.0), 500.0)) == [Reason.SILENCED]
-    assert silent.due() == 600.0
-    (digest,) = silent.tick(600.0, 1600.0)
-    assert digest.text == (
-        "2 more since 1970-01-01 00:16:40 UTC, within 8 min 20 s, held back by a silence\nfirst: x 1\nlast: x 2"
-    )
-    assert silent.evaluate(line(b"x\n"), 601.0).firings
-
-
-def test_a_silence_can_be_ended() -> None:
-    """Whoever ends a silence is told at once what there was."""
-    silent = engine()
-    silent.silence("a", 600.0, 0.0, "")
-    assert silent.silences(10.0) == {"a": (590.0, "")}
-    silent.evaluate(line(b"x\n"), 10.0)
-    silent.unsilence("a", 20.0)
-    assert silent.silences(20.0) == {}
-    assert silent.due() == 20.0
-    assert silent.tick(20.0, 20.0)[0].held_back == 1
-    silent.unsilence("b", 20.0)
-
-
 # Digests
 
 
@@ -329,7 +300,7 @@ def test_a_digest_waits_for_a_silence() -> None:
     limited = engine(a=Limits(rate="1/10s"))
     limited.evaluate(line(b"x 1\n"), 0.0)
     limited.evaluate(line(b"x 2\n"), 1.0)
-    limited.silence("a", 60.0, 5.0, "")
+    limited.put_silence(Silence("", ('alarm="a"',), 5.0, 65.0), 5.0)
     assert limited.tick(10.0, 10.0) == []
     assert limited.due() == 65.0
 

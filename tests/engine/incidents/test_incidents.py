@@ -32,7 +32,7 @@ class Stage:
             [IncidentRule("db", steps, key=key, max_keys=max_keys)],
             alarms=alarms,
             alarm_msg_size=8192,
-            admit=lambda _: None,
+            admit=lambda *_: None,
             clock=lambda: self.now,
             time=lambda: self.now,
         )
@@ -102,7 +102,7 @@ def test_an_escalation_that_was_dropped_is_told_later() -> None:
     assert (told(beginning), told(escalated)) == (["a firing"], ["b escalated"])
     for firing in (*beginning, *escalated):
         stage.incidents.forget_notification(firing)
-    assert told(stage.incidents.look()) == ["b escalated"]
+    assert told(stage.incidents.tick()) == ["b escalated"]
 
 
 def test_a_record_is_judged_once() -> None:

@@ -125,13 +125,13 @@ def test_a_caller_that_comes_at_the_end_does_not_delay_it(turns: int, caplog: py
 def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
     """What is no length of time silences nothing, and keeps no later status from being shown."""
     asked: list[object] = []
-    route = {"type": "http", "method": "POST", "path": "/silence", "headers": []}
+    route = {"type": "http", "method": "POST", "path": "/silences", "headers": []}
 
-    def silence(wanted: object) -> tuple[list[str], dict[str, object]]:
+    def silence(wanted: object) -> dict[str, object]:
         asked.append(wanted)
-        return [], {}
+        return {}
 
-    answers = cast("Answers", SimpleNamespace(metrics=bytes, silence=silence))
+    answers = cast("Answers", SimpleNamespace(metrics=bytes, put_silence=silence))
     sent: list[Any] = []
 
     async def receive() -> dict[str, object]:
@@ -141,7 +141,7 @@ def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
         sent.append(message)
 
     async def ask(text: str) -> None:
-        query = f"alarm=a&seconds={text}".encode()
+        query = f"target=a&ends={text}".encode()
         await control_app(answers)({**route, "query_string": query}, receive, send)
 
     asyncio.run(ask(seconds))

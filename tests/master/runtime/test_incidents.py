@@ -25,8 +25,9 @@ from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
+from alarm_mw.master.control.silences import SilenceOrder, expire, put
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.master.worker.batch import Batch, Item, Silence
+from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.types import Firing, Flap, IncidentOptions, Record, Rule
 from alarm_mw.testing import Recorder
@@ -161,10 +162,10 @@ def test_a_silence_holds_beginnings_back_and_no_ends() -> None:
     """Who was told before a silence learns of the end in it; what fires on is told behind it (alertmanager#226)."""
     house = House(settings())
     house.see("lost eu")
-    house.runtime.silence(Silence("a", 3600.0))
+    silence = put(house.runtime, SilenceOrder(("a",), time.time() + 3600.0))
     house.see("lost us", "lost asia", "back eu", "back asia")
     house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
-    house.runtime.silence(Silence("a", 0.0))
+    assert expire(house.runtime, [silence["id"]])
     house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "firing", "us"))
     row = house.runtime.books()[0]["alarms"]["a"]
     assert (row["delayed"], row["resolved"], row["held_back"]["silenced"]) == (1, 1, 2)

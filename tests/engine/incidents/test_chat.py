@@ -27,7 +27,7 @@ class Stage:
             [IncidentRule("db", (Step("a"), Step("b", after=60.0)), key=("db",))],
             alarms=("a", "b"),
             alarm_msg_size=8192,
-            admit=lambda _: None,
+            admit=lambda *_: None,
             clock=lambda: self.now,
             time=lambda: self.now,
         )

@@ -22,7 +22,7 @@ from alarm_mw.cli.main import main
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.settings import MetricsListener
 from alarm_mw.config.tables import rules, tables
-from alarm_mw.config.tables.tables import MONITOR_KEYS
+from alarm_mw.config.tables.monitors import MONITOR_KEYS
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits

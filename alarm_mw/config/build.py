@@ -18,8 +18,8 @@ from alarm_mw.system.forks import held_off
 
 
 def has_incidents(settings: Settings) -> bool:
-    """Return whether some rule has incidents."""
-    return any(rule.incident is not None for rule in settings.rules)
+    """Return whether some rule or monitor has incidents."""
+    return bool(settings.incident_rules)
 
 
 def engine_of(
@@ -80,8 +80,11 @@ def _add_incidents(
         )
 
     engine.incidents = Incidents(
-        {each.rule.name: each for each in rules if each.rule.incident is not None},
-        [tracked(rule, rule.incident) for rule in settings.rules if rule.incident is not None],
+        {
+            **{rule.name: CompiledRule(rule, None) for rule in settings.incident_rules},
+            **{each.rule.name: each for each in rules if each.rule.incident is not None},
+        },
+        [tracked(rule, rule.incident) for rule in settings.incident_rules if rule.incident is not None],
         alarms=[alarm.name for alarm in settings.alarms],
         alarm_msg_size=settings.alarm_msg_size,
         admit=lambda alarm, rule, labels: engine.admit(alarm, rule, labels, time.monotonic()),

@@ -28,12 +28,12 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     alarms = _alarms(parts, report)
     written = [rule for part in parts for rule in part.rules]
     rules = tuple(rule for each in written if (rule := _checked_rule(each, alarms, report)) is not None)
-    for rule, problem in check_incidents(rules):
-        report.wrong(rule.where, problem)
     if len(rules) < len(written) or not cache.knows(rules):
         _check_patterns([each.rule for each in written], cache, report)
     watched = [monitor for part in parts for monitor in part.monitors]
     monitors = tuple(watch for each in watched if (watch := _checked_monitor(each, alarms, report)) is not None)
+    for rule, problem in check_incidents([*rules, *filter(None, (watch.rule for watch in monitors))]):
+        report.wrong(rule.where, problem)
     check_fallbacks(alarms.values(), report)
     own_alarms = dict(named for part in parts for named in part.own_alarms)
     for name, where in own_alarms.items():

@@ -14,7 +14,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
-from alarm_mw.model.types import NOWHERE, Rule, Texts, Where
+from alarm_mw.model.types import NOWHERE, IncidentOptions, Rule, Texts, Where
 from alarm_mw.system.forks import held_off
 
 #: TCP's highest port.
@@ -206,6 +206,17 @@ class Watch(msgspec.Struct, frozen=True):
     alarms: tuple[str, ...]
     options: PluginOptions
     where: Where = NOWHERE
+    #: The name of its incidents, with their labels; empty where each message is one of its own.
+    name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    incident: IncidentOptions | None = None
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that its incidents follow, which no line matches; None where it has none."""
+        if self.incident is None:
+            return None
+        return Rule("", self.alarms, where=self.where, name=self.name, labels=self.labels, incident=self.incident)
 
     @property
     def descriptors(self) -> frozenset[int]:
@@ -242,6 +253,12 @@ class Settings(msgspec.Struct, frozen=True):
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
     #: What is valid but suspicious, such as a second alarm of the same name.
     warnings: tuple[Problem, ...] = ()
+
+    @property
+    def incident_rules(self) -> tuple[Rule, ...]:
+        """The rules with incidents, and those that the incidents of monitors follow."""
+        watched = (watch.rule for watch in self.monitors)
+        return tuple(rule for rule in (*self.rules, *watched) if rule is not None and rule.incident is not None)
 
     @property
     def descriptors(self) -> frozenset[int]:

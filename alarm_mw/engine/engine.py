@@ -15,7 +15,7 @@ from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions
 from alarm_mw.model.errors import RuleTimeout
-from alarm_mw.model.types import Firing, Held, Reason, Record, Rule, Verdict
+from alarm_mw.model.types import Firing, Held, Reason, Record, Report, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import applies
@@ -107,6 +107,13 @@ class Engine:
         if alarm not in self._alarms:
             return Verdict(skipped=Reason.UNKNOWN_ALARM)
         return self._decide([], record, now + self.memory.offset, (), alarm)
+
+    def report(self, report: Report) -> Verdict:
+        """Take in what a monitor says of its incidents."""
+        found = None if self.incidents is None else self.incidents.report(report)
+        if found is None:  # another configuration has taken effect
+            return Verdict(skipped=Reason.UNJUDGED)
+        return Verdict(tuple(found.firings), tuple(found.held), is_resolve=True)
 
     def is_switched_off(self, index: int) -> bool:
         """Return whether a rule is switched off because its regexp took too long too often."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 from msgspec import structs
 
@@ -15,7 +16,7 @@ from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import AlarmError
 from alarm_mw.model.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
-from alarm_mw.model.types import NOWHERE
+from alarm_mw.model.types import NOWHERE, Record, Report
 from alarm_mw.transports.records import RecordMaker
 from alarm_mw.transports.wire import MetricChange
 
@@ -96,9 +97,12 @@ class Monitors:
 
     def _monitor(self, watch: Watch) -> Monitor:
         def fire_once(message: bytes, key: str) -> None:
-            record = self._records.make(message, source="monitor", fields={"monitor": watch.monitor})
+            record = self._record(watch, message)
             record = structs.replace(record, key=key) if key else record
-            self._runtime.worker.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
+            if watch.incident is None:
+                self._runtime.worker.submit(Batch([Item(record, alarm) for alarm in watch.alarms]))
+            else:
+                self._runtime.worker.submit(Batch([Item(record, report=Report(watch.name, {"": record}))]))
 
         def fire(message: bytes) -> None:
             fire_once(message, "")
@@ -112,8 +116,14 @@ class Monitors:
             add_to_metric=self._add_to_metric,
             fire_once=fire_once,
             deaths=self._deaths,
+            report=None if watch.incident is None else _Reporter(watch, self._record, self._runtime.worker.submit),
         )
         return self._find_monitor(watch.monitor)(watch.options, context)
+
+    def _record(self, watch: Watch, message: bytes, value: str = "") -> Record:
+        key = watch.options.incident_key
+        fields = {"monitor": watch.monitor, **({key: value} if key and value else {})}
+        return self._records.make(message, source="monitor", fields=fields)
 
     async def _keep(self, watch: Watch) -> None:
         """Make a monitor and run it; after an exception do so again, after pauses that grow while it keeps failing."""
@@ -138,6 +148,27 @@ class Monitors:
 
     def _add_to_metric(self, name: str, value: int) -> None:
         self._runtime.worker.metrics.change([MetricChange(name, value)])
+
+
+class _Reporter:
+    """Tells the worker what is wrong when that changes, and at first: an incident of a former process may be over."""
+
+    def __init__(
+        self, watch: Watch, make: Callable[[Watch, bytes, str], Record], submit: Callable[[Batch], None]
+    ) -> None:
+        self._watch = watch
+        self._make = make
+        self._submit = submit
+        self._told: AbstractSet[str] | None = None
+
+    def __call__(self, wrong: Mapping[str, bytes], over: Mapping[str, bytes]) -> None:
+        if wrong.keys() == self._told:
+            return
+        records = {value: self._make(self._watch, message, value) for value, message in wrong.items()}
+        texts = b"; ".join(over[value] for value in sorted((self._told or set()) - wrong.keys()) if value in over)
+        record = next(iter(records.values()), None) or self._make(self._watch, texts, "")
+        self._told = set(wrong)
+        self._submit(Batch([Item(record, report=Report(self._watch.name, records, dict(over)))]))
 
 
 async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:

@@ -37,10 +37,20 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     has_texts: ClassVar[bool] = True
     #: Options that are templates if the alarm has texts for people.
     templates: ClassVar[tuple[str, ...]] = ()
+    #: Of a monitor: the field of its records by which its incidents differ; empty: it has one incident.
+    incident_key: ClassVar[str] = ""
+    #: Of a monitor: whether it has incidents in any case.
+    is_always_incident: ClassVar[bool] = False
+    #: Of a monitor: options that it cannot have with incidents, and why.
+    not_of_incidents: ClassVar[Mapping[str, str]] = {}
 
     def about(self) -> str:
         """Return what a check of the configuration says of such options beside that they are right; empty: nothing."""
         return ""
+
+    def knows_end(self) -> bool:
+        """Return whether a monitor with these options says when its incidents are over (`MonitorContext.report`)."""
+        return False
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings about values that are allowed but probably not intended; `alarm-mw check` shows them."""
@@ -227,6 +237,11 @@ def _ignore(*_: object) -> None:
     """Do nothing: the default for what a context does not offer."""
 
 
+#: Takes what is wrong at present, a message by the value of the incidents' key (empty where they have none), and what
+#: may be said of values for which that is over. All incidents of the monitor that are not named are over.
+Report = Callable[[Mapping[str, bytes], Mapping[str, bytes]], None]
+
+
 class MonitorContext(msgspec.Struct, frozen=True):
     """What a monitor may do and know."""
 
@@ -246,6 +261,8 @@ class MonitorContext(msgspec.Struct, frozen=True):
     fire_once: Callable[[bytes, str], None] = _ignore
     #: Calls back on the event loop with each death of a server process while the context is open.
     deaths: WatchDeaths = no_deaths
+    #: Says what is wrong at present, and what is to be said of what is over; None where the monitor has no incidents.
+    report: Report | None = None
 
 
 @runtime_checkable

@@ -313,6 +313,17 @@ class Firing(msgspec.Struct, frozen=True):
         return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
 
 
+class Report(msgspec.Struct, frozen=True):
+    """What a monitor says of its incidents."""
+
+    #: The monitor's name.
+    rule: str
+    #: A record of each value of the key for which something is wrong; the value is empty where there is no key.
+    wrong: Mapping[str, Record]
+    #: What may be said of values for which that is over: all that are not wrong. None: it is not known what is over.
+    over: Mapping[str, bytes] | None = None
+
+
 class Held(msgspec.Struct, frozen=True):
     """A firing that the engine held back, and why."""
 

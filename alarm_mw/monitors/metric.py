@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from typing import Annotated, ClassVar
 
 import msgspec
@@ -17,6 +18,10 @@ LEDGER = ("source.", "alarm.")
 
 class MetricOptions(PluginOptions, frozen=True, kw_only=True):
     """The options of the monitor `metric`."""
+
+    not_of_incidents: ClassVar[Mapping[str, str]] = {
+        "rate": "an incident is repeated by 'repeat_interval' in the table 'notify' of an alarm"
+    }
 
     key: Annotated[str, msgspec.Meta(min_length=1, description="the metric's name")]
     value: Annotated[int, msgspec.Meta(description="fires when the metric reaches or exceeds this value")]
@@ -41,11 +46,16 @@ class MetricOptions(PluginOptions, frozen=True, kw_only=True):
         if self.reset is not None and self.reset >= self.value:
             raise ValueError("reset: expected a number below the value, or the alarm would never end")
 
+    def knows_end(self) -> bool:
+        """Return whether the metric comes down by itself."""
+        return self.reset is None
+
 
 class MetricMonitor:
     """Fires when a metric of the application or a column of the ledger reaches a value.
 
-    Without `msg`, the message is the metric's name, as in uWSGI.
+    Without `msg`, the message is the metric's name, as in uWSGI. With a `name`, this is an incident, which ends when
+    the metric is below the value again.
     """
 
     Options: ClassVar[type[PluginOptions]] = MetricOptions
@@ -64,14 +74,19 @@ class MetricMonitor:
         """Check the metric periodically."""
         while True:
             found = self._context.metrics().get(self._options.key, 0)
-            text = self._threshold.look(found, time.monotonic())
-            if text is not None:
-                self._context.fire(text.encode("utf-8", "surrogateescape"))
+            self._tell(found, (self._threshold.look(found, time.monotonic()) or "").encode("utf-8", "surrogateescape"))
             if self._threshold.is_reached and self._options.reset is not None:
                 # Subtract the difference, so that concurrent counts are not lost.
                 self._context.add_to_metric(self._options.key, self._options.reset - found)
                 self._threshold.was_reset()
             await asyncio.sleep(self._options.interval)
+
+    def _tell(self, value: int, text: bytes) -> None:
+        if self._context.report is not None and self._options.knows_end():
+            over = text or f"{self._options.key} is {value}".encode("utf-8", "surrogateescape")
+            self._context.report({"": text} if self._threshold.is_reached else {}, {"": over})
+        elif text:
+            self._context.fire(text)
 
 
 class Threshold:

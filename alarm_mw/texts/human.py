@@ -82,7 +82,7 @@ def _life(facts: Facts, started: float) -> str:
 def _end(facts: Facts) -> str:
     """Return what ended an incident."""
     if facts.ended_by == "line":
-        return f'ended by "{cut_line(facts.end.strip(), FACT)}"'
+        return f'ended by "{cut_line(facts.end.strip(), FACT)}"' if facts.end.strip() else ""
     by = f" by {facts.end}" if facts.end else ""
     words = {"timeout": "ended by quiet", "operator": f"resolved by hand{by}", "removed": "its rule was removed"}
     return words.get(facts.ended_by, "")

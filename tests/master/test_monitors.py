@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from pathlib import Path
+from typing import ClassVar, Literal
 
 import pytest
+from msgspec import structs
+from waiting import wait_until
 
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.interfaces import Monitor, MonitorContext, PluginOptions
-from alarm_mw.model.types import Where
+from alarm_mw.model.types import IncidentOptions, Where
 from alarm_mw.monitors.fd.monitor import FdOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -45,25 +48,52 @@ def scripted(script: Callable[[MonitorContext, int], object]) -> type[Scripted]:
     return type("ScriptedHere", (Scripted,), {"script": staticmethod(script), "runs": 0})
 
 
+class OfSockets(NoOptions, frozen=True):
+    """The options of a monitor with an incident for each socket."""
+
+    incident_key: ClassVar[str] = "socket"
+
+
+#: A monitor with incidents.
+WITH_INCIDENTS = Watch(
+    "scripted", ("a",), OfSockets(), Where("x.toml", 7), "queue", (("severity", "high"),), IncidentOptions(("socket",))
+)
+
+
 class House:
     """A runtime with the alarms `a` and `b`."""
 
-    def __init__(self) -> None:
+    def __init__(self, outbox: Path | Literal[":memory:"] = ":memory:", *watches: Watch) -> None:
         self.recorder = Recorder()
         alarms = tuple(Alarm(name, "recording", NoOptions()) for name in "ab")
-        settings = Settings(alarms=alarms, alarm_freq=0.0)
+        settings = Settings(alarms=alarms, alarm_freq=0.0, monitors=watches)
         self.log: list[bytes] = []
-        self.runtime = Runtime(settings, write_log=self.log.append, find_action=self.recorder.find)
+        self.runtime = Runtime(
+            settings, outbox=outbox, write_log=self.log.append, find_action=self.recorder.find, name="house"
+        )
         self.runtime.start()
         self.monitors: Monitors | None = None
 
     def watch(self, monitor: type[Monitor], alarms: Sequence[str] = ("a",), pause: float = 0.01) -> None:
         """Start one monitor."""
-        watches = [Watch("scripted", tuple(alarms), NoOptions(), Where("x.toml", 7))]
+        self.run(monitor, Watch("scripted", tuple(alarms), NoOptions(), Where("x.toml", 7)), pause)
+
+    def run(self, monitor: type[Monitor], watch: Watch, pause: float = 0.01) -> None:
+        """Start one monitor as it is configured."""
         self.monitors = Monitors(
-            watches, self.runtime, write_log=self.log.append, find_monitor=lambda _: monitor, pause=pause
+            [watch], self.runtime, write_log=self.log.append, find_monitor=lambda _: monitor, pause=pause
         )
         self.monitors.start()
+
+    def told(self, count: int) -> list[tuple[str, str, str]]:
+        """Return status, key and line of so many messages about incidents."""
+        notices = [(firing.trigger and firing.trigger.incident, firing) for firing in self.recorder.wait_for(count)]
+        return [(each.status, ",".join(each.key.values()), each.end or firing.text) for each, firing in notices if each]
+
+    def balance(self) -> None:
+        """Check that the books do."""
+        with self.runtime.outbox.still():
+            assert imbalances(*self.runtime.books()) == []
 
     def close(self) -> None:
         if self.monitors is not None:
@@ -105,6 +135,87 @@ def test_the_same_under_one_key_fires_once(house: House) -> None:
     house.watch(scripted(script))
     house.recorder.wait_for(2)
     assert house.recorder.messages == [b"died", b"end"]
+
+
+def test_incidents_of_a_monitor() -> None:
+    """What is wrong is an incident with its key, and over as soon as the monitor does not name it any more."""
+
+    def script(context: MonitorContext, _: int) -> None:
+        assert context.report is not None
+        context.report({}, {})
+        context.report({"one": b"one is full", "two": b"two is full"}, {})
+        context.report({"one": b"one is fuller", "two": b"two is fuller"}, {})
+        context.report({"two": b"two is full"}, {"one": b"one is over"})
+        context.report({}, {})
+
+    house = House(":memory:", WITH_INCIDENTS)
+    house.run(scripted(script), WITH_INCIDENTS)
+    assert house.told(4) == [
+        ("firing", "one", "one is full"),
+        ("firing", "two", "two is full"),
+        ("resolved", "one", "one is over"),
+        ("resolved", "two", "two is full"),
+    ]
+    firing = house.recorder.wait_for(1)[0]
+    assert firing.record.fields == {"monitor": "scripted", "socket": "one"}
+    assert firing.trigger is not None
+    assert (firing.trigger.name, firing.trigger.labels) == ("queue", {"severity": "high", "socket": "one"})
+    house.balance()
+    house.close()
+
+
+def test_an_incident_that_ended_while_nobody_watched(tmp_path: Path) -> None:
+    """After a restart, the first look of the monitor ends what is over by now, and begins nothing anew that goes on."""
+
+    def begin(context: MonitorContext, _: int) -> None:
+        assert context.report is not None
+        context.report({"one": b"one is full", "two": b"two is full"}, {})
+
+    def go_on(context: MonitorContext, _: int) -> None:
+        assert context.report is not None
+        context.report({"two": b"two is full"}, {})
+
+    first = House(tmp_path / "outbox.db", WITH_INCIDENTS)
+    first.run(scripted(begin), WITH_INCIDENTS)
+    assert len(first.told(2)) == 2
+    first.close()
+    second = House(tmp_path / "outbox.db", WITH_INCIDENTS)
+    second.run(scripted(go_on), WITH_INCIDENTS)
+    assert second.told(1) == [("resolved", "one", "one is full")]
+    second.balance()
+    second.close()
+
+
+def test_a_monitor_that_does_not_know_its_end() -> None:
+    """Each of its messages is a match of its incident, which ends by quiet; the same under one key is counted once."""
+    quiet = structs.replace(WITH_INCIDENTS, options=NoOptions(), incident=IncidentOptions(resolve_after=0.05))
+
+    def script(context: MonitorContext, _: int) -> None:
+        context.fire_once(b"died", "key")
+        context.fire_once(b"died", "key")
+        context.fire(b"died again")
+
+    house = House(":memory:", quiet)
+    house.run(scripted(script), quiet)
+    assert house.told(2) == [("firing", "", "died"), ("resolved", "", "died")]
+    notice = house.recorder.wait_for(2)[1].trigger
+    assert notice is not None
+    assert notice.incident is not None
+    assert (notice.incident.count, notice.incident.ended_by) == (2, "timeout")
+    house.balance()
+    house.close()
+
+
+def test_what_a_monitor_said_before_a_reload_is_counted(house: House) -> None:
+    """A report of a monitor that the configuration in force does not have changes nothing."""
+
+    def script(context: MonitorContext, _: int) -> None:
+        context.fire(b"late")
+
+    house.run(scripted(script), WITH_INCIDENTS)
+    wait_until(lambda: "monitor" in house.runtime.books()[0]["sources"], 10)
+    assert house.runtime.books()[0]["sources"]["monitor"]["skipped"] == {"unjudged": 1}
+    house.balance()
 
 
 def test_a_monitor_that_fails_is_run_again(house: House, caplog: pytest.LogCaptureFixture) -> None:

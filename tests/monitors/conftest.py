@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import pytest
@@ -23,10 +23,23 @@ class Stage:
         self.server: int | None = None
         self.asked: asyncio.Queue[str] = asyncio.Queue()
         self.tasks: list[asyncio.Task[None]] = []
+        #: What is wrong, and what may be said of what is over, by the value of the key; each change of the former once.
+        self.reports: asyncio.Queue[tuple[dict[str, bytes], dict[str, bytes]]] = asyncio.Queue()
+        self.has_incidents = False
+        self._wrong: set[str] | None = None
 
     async def next(self) -> str:
         """Wait for the next message."""
         return (await asyncio.wait_for(self.fired.get(), LIMIT)).decode("utf-8", "surrogateescape")
+
+    def report(self, wrong: Mapping[str, bytes], over: Mapping[str, bytes]) -> None:
+        if self._wrong is None or wrong.keys() != self._wrong:
+            self._wrong = set(wrong)
+            self.reports.put_nowait((dict(wrong), dict(over)))
+
+    async def reported(self) -> tuple[dict[str, bytes], dict[str, bytes]]:
+        """Wait for the next change of what is wrong."""
+        return await asyncio.wait_for(self.reports.get(), LIMIT)
 
     async def end(self) -> None:
         """Wait for the monitor to end by itself; raise what it raised."""
@@ -59,6 +72,7 @@ class Stage:
             write_log=self.log.append,
             metrics=self.metrics,
             add_to_metric=self.add_to_metric,
+            report=self.report if self.has_incidents else None,
         )
         self.tasks = [asyncio.create_task(monitor(options, context).run()) for monitor, options in monitors]
         try:

@@ -76,6 +76,40 @@ def test_it_is_set_back(running: Any) -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(("over", "end"), [("", b"k is 4"), ("{value} again", b"4 again")])
+def test_the_incident_of_a_metric(make_stage: Any, over: str, end: bytes) -> None:
+    """With incidents, the monitor says when the metric has reached the value, and when it has come down."""
+
+    async def scenario() -> None:
+        stage = make_stage()
+        stage.has_incidents = True
+        options = MetricOptions(key="k", value=5, msg="{value}", over=over, interval=OFTEN)
+        async with stage.running((MetricMonitor, options)):
+            assert (await stage.reported())[0] == {}
+            stage.values["k"] = 7
+            assert (await stage.reported())[0] == {"": b"7"}
+            stage.values["k"] = 4
+            assert await stage.reported() == ({}, {"": end})
+            assert stage.fired.empty()
+
+    asyncio.run(scenario())
+
+
+def test_a_metric_that_is_set_back_has_no_end(make_stage: Any) -> None:
+    """With `reset`, each time counts for itself, whoever set it back."""
+
+    async def scenario() -> None:
+        stage = make_stage()
+        stage.has_incidents = True
+        async with stage.running((MetricMonitor, MetricOptions(key="k", value=5, reset=0, interval=OFTEN))):
+            for _ in range(2):
+                stage.values["k"] = stage.values.get("k", 0) + 5
+                assert await stage.next() == "k"
+            assert stage.reports.empty()
+
+    asyncio.run(scenario())
+
+
 def test_a_metric_that_nobody_has_counted(running: Any) -> None:
     """A metric without a value stands at 0."""
 

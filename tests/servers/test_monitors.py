@@ -177,3 +177,65 @@ for _ in range(1000):
     )
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=60)
     assert (tmp_path / "out.txt").read_text().endswith("full !!! (1/1)")
+
+
+INCIDENTS = """
+[alarms.told]
+action = "cmd"
+command = "echo $ALARM_STATUS $ALARM_KEY >> told.txt"
+[[monitors]]
+monitor = "backlog"
+name = "queue"
+alarms = "told"
+interval = 0.05
+[[monitors]]
+monitor = "process"
+name = "worker"
+command = "queue-worker"
+missing_for = 0.1
+interval = 0.05
+alarms = "told"
+"""
+
+WITH_WORKER = """
+import socket, subprocess, sys
+child = [sys.executable, "-c", "import sys; sys.stdin.read()", "queue-worker"]
+worker = subprocess.Popen(child, stdin=subprocess.PIPE)
+server = socket.create_server(("127.0.0.1", 0), backlog=8)
+print(server.getsockname()[1], flush=True)
+sys.stdin.readline()
+for _ in range(8):
+    server.accept()[0].close()
+print("drained", flush=True)
+sys.stdin.readline()
+worker.stdin.close()
+worker.wait()
+print("no worker", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_incidents_of_monitors(installation: Any, until: Callable[..., None]) -> None:
+    """A full queue and a missing process are incidents; an end that no master saw is told by the next one."""
+    (installation.directory / "alarms.toml").write_text(INCIDENTS)
+    told = installation.directory / "told.txt"
+
+    def lines() -> list[str]:
+        return told.read_text().splitlines() if told.exists() else []
+
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with installation.start(["--config", "alarms.toml"], sys.executable, "-c", WITH_WORKER, **pipes) as run:
+        server = Server(installation, until, run)
+        port = int(server.read())
+        with ExitStack() as clients:
+            for _ in range(8):
+                clients.enter_context(socket.create_connection(("127.0.0.1", port)))
+            until(lambda: lines() == [f"firing socket=127.0.0.1:{port}"])
+            os.kill(server.master(), signal.SIGKILL)
+            server.say("drain\n")
+            assert server.read() == "drained\n"
+        until(lambda: lines()[1:] == [f"resolved socket=127.0.0.1:{port}"])
+        server.say("end the worker\n")
+        assert server.read() == "no worker\n"
+        until(lambda: lines()[2:] == ["firing"])
+        run.terminate()

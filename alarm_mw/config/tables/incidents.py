@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 import msgspec
@@ -131,18 +131,9 @@ def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation
         table.wrong(f"{first!r} is about incidents: it needs what ends them, 'resolve' or 'resolve_after'", first)
     if not rule.name:
         table.wrong("a rule with incidents needs a 'name'")
-    after = _escalation(table, keys.escalation, escalations)
-    options = IncidentOptions(
-        keys.key,
-        keys.max_keys,
-        _seconds(table, "resolve_after", keys.resolve_after),
-        _seconds(table, "keep_firing_for", keys.keep_firing_for),
-        None if keys.flap is None else Flap(keys.flap.count, _seconds(table, "flap", keys.flap.within)),
-        {name: seconds for name, seconds in after.items() if seconds and name not in rule.alarms},
-    )
+    alarms, options = _options(table, keys, rule.alarms, escalations)
     if keys.keep_firing_for is not None and keys.resolve is None:
         table.wrong("'keep_firing_for' without 'resolve', which it follows", "keep_firing_for")
-    alarms = tuple(dict.fromkeys((*rule.alarms, *after)))
     ours = structs.replace(rule, alarms=alarms, incident=options)
     if keys.resolve is None:
         return (ours,)
@@ -153,6 +144,35 @@ def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation
     place = structs.replace(where, column=table.origin.column((*table.path, "resolve"), keys.resolve))
     ending = Rule(keys.resolve, (), rule.syntax, multiline=rule.multiline, logger=rule.logger, where=place)
     return ours, structs.replace(ending, resolves=rule.name)
+
+
+def _options(
+    table: Table, keys: IncidentKeys, alarms: Iterable[str], escalations: Mapping[str, Escalation]
+) -> tuple[tuple[str, ...], IncidentOptions]:
+    """Return the alarms, with those of the escalation, and what the keys say."""
+    after = _escalation(table, keys.escalation, escalations)
+    options = IncidentOptions(
+        keys.key,
+        keys.max_keys,
+        _seconds(table, "resolve_after", keys.resolve_after),
+        _seconds(table, "keep_firing_for", keys.keep_firing_for),
+        None if keys.flap is None else Flap(keys.flap.count, _seconds(table, "flap", keys.flap.within)),
+        {name: seconds for name, seconds in after.items() if seconds and name not in alarms},
+    )
+    return tuple(dict.fromkeys((*alarms, *after))), options
+
+
+#: The keys of a rule about incidents that a monitor has as well.
+OF_MONITORS = ("max_keys", "resolve_after", "keep_firing_for", "flap", "escalation")
+
+
+def read_watched(
+    table: Table, alarms: tuple[str, ...], escalations: Mapping[str, Escalation]
+) -> tuple[tuple[str, ...], IncidentOptions] | None:
+    """Return the alarms of a monitor, and what its table says of its incidents; None where that is wrong."""
+    values = {key: value for key, value in table.values.items() if key in OF_MONITORS}
+    keys = read_struct(IncidentKeys, structs.replace(table, values=values))
+    return None if keys is None else _options(table, keys, alarms, escalations)
 
 
 def _groups(pattern: str) -> set[str]:

@@ -9,7 +9,7 @@ from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
-from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Escalation, read_escalations, read_incident
+from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Escalation, read_incident
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
     read_labels,
@@ -48,10 +48,9 @@ LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOT
 _NEVER = "(?!)"
 
 
-def read_rules(root: Table) -> list[Written]:
+def read_rules(root: Table, escalations: Mapping[str, Escalation]) -> list[Written]:
     """Return the rules of a file; what is wrong goes to the report of its tables."""
     written: list[Written] = []
-    escalations = read_escalations(root)
     for table in root.tables("rules"):
         written += read_set_table(table) if "rules" in table.values else _rule(table, escalations)
     return written

@@ -7,8 +7,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import structs
 
-from alarm_mw import monitors
-from alarm_mw.config.parts import NUMBERS, Declared, FindAction, Part, Watched, read_alarm, read_number
+from alarm_mw.config.parts import NUMBERS, Declared, FindAction, Part, read_alarm, read_number
 from alarm_mw.config.processes import read_execution_table, read_mule_table
 from alarm_mw.config.settings import (
     FALLBACK_AFTER,
@@ -20,8 +19,9 @@ from alarm_mw.config.settings import (
     Records,
     StreamRecords,
     Upkeep,
-    Watch,
 )
+from alarm_mw.config.tables.incidents import read_escalations
+from alarm_mw.config.tables.monitors import read_monitors
 from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
     check_options,
@@ -33,7 +33,6 @@ from alarm_mw.config.tables.texts import (
 from alarm_mw.config.tables.tree import (
     S,
     Table,
-    alarm_names,
     kind_of,
     name_of,
     optional_names,
@@ -45,7 +44,6 @@ from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Texts
 
 #: The keys of an alarm's table beside those of its action.
@@ -94,8 +92,9 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         part.fields["name"] = name
     part.labels = read_labels(root)
     part.alarms += _alarms(root, find_action)
-    part.rules += read_rules(root)
-    part.monitors += read_monitors(root)
+    escalations = read_escalations(root)
+    part.rules += read_rules(root, escalations)
+    part.monitors += read_monitors(root, escalations)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
@@ -217,30 +216,6 @@ def read_records(root: Table) -> Records | None:
 
 #: The tables of ``[records]``.
 _STREAMS = ("stdout", "stderr")
-
-#: The keys of a monitor's table beside its options.
-MONITOR_KEYS = frozenset({"monitor", "alarms"})
-
-
-def read_monitors(root: Table) -> list[Watched]:
-    """Return the monitors of a file; what is wrong goes to the report of its tables."""
-    return [_watched(table) for table in root.tables("monitors")]
-
-
-def _watched(table: Table) -> Watched:
-    alarms = alarm_names(table, "monitor")
-    name = table.plugin("monitor", "monitor")
-    options = None if name is None else _options(table, name)
-    watch = None if name is None or options is None else Watch(name, alarms, options, table.where())
-    return Watched(watch, alarms, table.where("alarms"))
-
-
-def _options(table: Table, name: str) -> PluginOptions | None:
-    try:
-        return read_struct(monitors.find(name).Options, table, MONITOR_KEYS)
-    except OptionError as error:
-        table.origin.report.refused(table.where("monitor"), table.name, error)
-        return None
 
 
 def read_fallback_after(table: Table) -> float:

@@ -15,7 +15,7 @@ from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.types import Firing, Held, IncidentNotice, Reason, Record, Trigger
+from alarm_mw.model.types import Firing, Held, IncidentNotice, Reason, Record, Report, Trigger
 
 #: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
 MESSAGE = 1024
@@ -199,6 +199,27 @@ class Incidents:
         key = self._key(compiled, options.key, lines, record)
         change = self.tracker.resolve(name, key, self._clock(), record.text[:MESSAGE])
         return [] if change is None else self._note(change)
+
+    def report(self, report: Report) -> Matched | None:
+        """Take in what a monitor says is wrong, and what is over; None where the monitor is not known."""
+        compiled = self._rules.get(report.rule)
+        if compiled is None or compiled.rule.incident is None:
+            return None
+        names = compiled.rule.incident.key
+        found = [self.match(compiled, (), record) for record in report.wrong.values() if self.is_new(record)]
+        firings = [firing for matched in found for firing in matched.firings]
+        for incident in self._over(report, names):
+            end = (report.over or {}).get(_value(incident.key), b"").decode("utf-8", "surrogateescape")
+            change = self.tracker.resolve(report.rule, incident.key, self._clock(), end[:MESSAGE])
+            firings += [] if change is None else self._note(change)
+        return Matched(firings, [held for matched in found for held in matched.held])
+
+    def _over(self, report: Report, names: tuple[str, ...]) -> list[Incident]:
+        """Return the incidents of a monitor that are over by what it says."""
+        if report.over is None:
+            return []
+        wrong = {tuple((name, value[:VALUE]) for name in names) for value in report.wrong}
+        return [each for each in self.tracker.open_of(report.rule) if each.key not in wrong]
 
     def is_new(self, record: Record) -> bool:
         """Return whether a record was not judged before, by a former process perhaps."""
@@ -399,6 +420,11 @@ class Incidents:
             return None
         reason, seconds = why
         return Mark(reason.value), None if seconds is None else self._clock() + seconds
+
+
+def _value(key: Key) -> str:
+    """Return the value of a key that has one or none."""
+    return key[0][1] if key else ""
 
 
 def _shortened(record: Record) -> Record:

@@ -119,6 +119,10 @@ class Tracker:
         """Return the open incidents whose ids begin with these digits."""
         return [each for each in self._incidents.values() if each.is_open and each.id.startswith(digits)]
 
+    def open_of(self, rule: str) -> list[Incident]:
+        """Return the open incidents of a rule."""
+        return [each for each in self._incidents.values() if each.rule == rule and each.is_open]
+
     def match(self, rule: str, key: Key, now: float) -> Change:
         """Count a match of a rule for a key; open its incident, or the next episode, where that is enough."""
         incident, is_overflow, evicted = self._find(self._rules[rule], key, now)

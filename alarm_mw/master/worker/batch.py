@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alarm_mw.engine.engine import Engine
-from alarm_mw.model.types import Firing, Record
+from alarm_mw.model.types import Firing, Record, Report
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
 
@@ -28,6 +28,8 @@ class Item:
     candidates: tuple[int, ...] | None = None
     #: Those of them that do match.
     certain: tuple[int, ...] = ()
+    #: What a monitor says of its incidents; the record is for the books. None: it is for the rules, or an alarm.
+    report: Report | None = None
 
 
 class Lines(msgspec.Struct, frozen=True):

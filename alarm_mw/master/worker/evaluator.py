@@ -102,6 +102,8 @@ class Evaluator:
         try:
             if item.alarm is not None:
                 return self._fire(item.alarm, item.record, now)
+            if item.report is not None:
+                return self._engine.report(item.report)
             if own_requests.takes(item.record):
                 return Verdict(skipped=Reason.ALARM_ORIGIN)
             verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)

@@ -7,14 +7,14 @@ import contextlib
 import ipaddress
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 import msgspec
 
-from alarm_mw.model.interfaces import MonitorContext, PluginOptions
+from alarm_mw.model.interfaces import MonitorContext, PluginOptions, Report
 from alarm_mw.model.keyvalue import build, split
 from alarm_mw.monitors.backlog.sock_diag import Listener, SocketDiagnosis, join
 from alarm_mw.system.processes import sockets_of_family
@@ -55,17 +55,23 @@ class Fullness:
         before, self._full = self._full, {}
         for queue in queues:
             was_full = before.pop(queue.listener.inode, None) is not None
-            if self._is_full(queue.listener):
+            if self.is_full(queue):
                 self._full[queue.listener.inode] = queue
                 if not was_full:
-                    yield f"{queue} {self._full_words} !!! {queue.state}"
+                    yield self.describe(queue)
             elif was_full:
-                yield f"{queue} {self._full_words} is over {queue.state}"
+                yield self.describe(queue)
         for queue in before.values():
             yield f"{queue} {self._full_words} is over: the socket was closed"
 
-    def _is_full(self, listener: Listener) -> bool:
+    def is_full(self, queue: Queue) -> bool:
+        """Return whether a queue is full."""
+        listener = queue.listener
         return listener.queued > 0 and listener.queued * 100 >= listener.limit * self._percent
+
+    def describe(self, queue: Queue) -> str:
+        """Return the message that a queue has become full, or is no longer full."""
+        return f"{queue} {self._full_words} {'!!!' if self.is_full(queue) else 'is over'} {queue.state}"
 
     @property
     def _full_words(self) -> str:
@@ -109,6 +115,8 @@ REFRESH_OWNERS = 10
 class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
     """The options of the monitor `backlog`."""
 
+    incident_key: ClassVar[str] = "socket"
+
     sockets: Annotated[
         tuple[str, ...],
         msgspec.Meta(
@@ -123,12 +131,17 @@ class BacklogOptions(PluginOptions, frozen=True, kw_only=True):
         for name in self.sockets:
             named(name)
 
+    def knows_end(self) -> bool:
+        """Return True: a full queue is empty at some time, or its socket is closed."""
+        return True
+
 
 class BacklogMonitor:
     """Fires when a listen queue is full, and again when that is over.
 
     A full queue rejects clients. By default all TCP and unix sockets on which the server's processes
     listen are monitored; in process, those of this process and its children. Named sockets may belong to any process.
+    With a `name`, each full queue is an incident, with the key `socket`.
     """
 
     Options: ClassVar[type[PluginOptions]] = BacklogOptions
@@ -141,6 +154,8 @@ class BacklogMonitor:
         #: The process whose sockets are watched: the server under `run`, otherwise this process.
         self._in_process = context.server_pid() is None
         self._owned: dict[int, int] = {}
+        #: The addresses of the queues that were full at the last report.
+        self._reported: Collection[str] = ()
         self._seen: tuple[int | None, frozenset[int]] | None = None
         self._looks = 0
 
@@ -153,9 +168,23 @@ class BacklogMonitor:
         """Check the queues periodically."""
         with SocketDiagnosis() as diagnosis:
             while True:
-                for text in self._fullness.look(self._queues(diagnosis.listeners())):
-                    self._context.fire(text.encode("utf-8", "surrogateescape"))
+                queues = self._queues(diagnosis.listeners())
+                if self._context.report is None:
+                    for text in self._fullness.look(queues):
+                        self._context.fire(text.encode("utf-8", "surrogateescape"))
+                else:
+                    self._report(list(queues), self._context.report)
                 await asyncio.sleep(self._options.interval)
+
+    def _report(self, queues: Sequence[Queue], report: Report) -> None:
+        """Say which queues are full; several sockets of one address are full where one of them is."""
+        full: dict[str, bytes] = {}
+        over = dict.fromkeys(self._reported, b"the socket was closed")
+        for queue in queues:
+            told = full if self._fullness.is_full(queue) else over
+            told[queue.listener.address] = self._fullness.describe(queue).encode("utf-8", "surrogateescape")
+        self._reported = full.keys()
+        report(full, over)
 
     def _queues(self, listeners: Sequence[Listener]) -> Iterator[Queue]:
         self._find_owned(frozenset(listener.inode for listener in listeners))

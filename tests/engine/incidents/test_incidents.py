@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.incidents import incidents as incidents_module
 from alarm_mw.engine.incidents.incident import Step
 from alarm_mw.engine.incidents.incidents import Incidents, Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Rule
+from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Report, Rule
+from alarm_mw.patterns.prefilter import Prefilter
 
 
 def record(text: str, key: str = "k") -> Record:
@@ -129,3 +131,42 @@ def test_what_was_judged_is_remembered_in_bounds(name: str, monkeypatch: pytest.
     assert all(seen.is_new(each) for each in (first, *latest))
     assert not any(seen.is_new(each) for each in latest)
     assert seen.is_new(first)
+
+
+def test_a_monitor_says_what_is_wrong_and_what_is_over() -> None:
+    """What is wrong begins or goes on; the other incidents of the rule end, with what is said of their ends."""
+    stage = Stage(Step("a"), key=("db",))
+
+    def report(over: dict[str, bytes] | None, *names: str, again: bool = False) -> list[str]:
+        wrong = {name: Record(b"full", "monitor", 1000.0, f"{name}-{again}", fields={"db": name}) for name in names}
+        found = stage.incidents.report(Report("db", wrong, over))
+        assert found is not None
+        return told(found.firings)
+
+    assert report({}, "eu", "us") == ["a firing", "a firing"]
+    assert report({}, "eu", "us") == [], "the same records are not judged again"
+    assert report({"us": b"us is back"}, "eu", again=True) == ["a resolved"]
+    assert report(None, "asia") == ["a firing"]
+    assert {incident.key[0][1]: incident.end for incident in stage.incidents.tracker if not incident.is_open} == {
+        "us": "us is back"
+    }
+    assert stage.incidents.report(Report("unknown", {})) is None
+
+
+def test_the_end_of_a_monitors_only_incident() -> None:
+    """Without a key, the value of which something is said is empty."""
+    stage = Stage(Step("a"))
+    for wrong in ({"": Record(b"full", "monitor", 1000.0, "k")}, {}):
+        stage.incidents.report(Report("db", wrong, {"": b"is over"}))
+    (incident,) = stage.incidents.tracker
+    assert (incident.is_open, incident.end) == (False, "is over")
+
+
+def test_an_engine_takes_reports() -> None:
+    """They are booked like matches; a report for an engine without incidents is not judged."""
+    engine = Engine([], Prefilter([]), ["a"], alarm_freq=0.0, alarm_msg_size=8192)
+    report = Report("db", {"": Record(b"full", "monitor", 1000.0, "k")})
+    assert engine.report(report).skipped is Reason.UNJUDGED
+    engine.incidents = Stage(Step("a")).incidents
+    verdict = engine.report(report)
+    assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)

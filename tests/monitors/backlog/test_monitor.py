@@ -126,6 +126,35 @@ def test_the_servers_sockets(how: str, tmp_path: Path, running: Any, make_stage:
         process.stdin.close()
 
 
+def test_incidents_of_queues(make_stage: Callable[[], Any], server: Any) -> None:
+    """With incidents, the monitor says at first and at each change which queues are full, by the sockets' addresses."""
+    listening, name = server
+    prefix = f'listen queue of socket "{name}" (fd: {listening.fileno()}) full'
+
+    async def scenario(clients: ExitStack) -> None:
+        stage = make_stage()
+        stage.has_incidents = True
+        async with stage.running((BacklogMonitor, BacklogOptions(interval=OFTEN))):
+            wrong, _ = await stage.reported()
+            assert wrong == {}
+            fill(clients, listening.getsockname(), listening.family, 9)
+            wrong, _ = await stage.reported()
+            assert list(wrong) == [name]
+            assert wrong[name].decode().startswith(f"{prefix} !!! (")
+            drain(listening, 9)
+            wrong, over = await stage.reported()
+            assert wrong == {}
+            assert over[name].decode().startswith(f"{prefix} is over (")
+            fill(clients, listening.getsockname(), listening.family, 9)
+            assert list((await stage.reported())[0]) == [name]
+            listening.close()
+            assert await stage.reported() == ({}, {name: b"the socket was closed"})
+            assert stage.fired.empty()
+
+    with ExitStack() as clients:
+        asyncio.run(scenario(clients))
+
+
 def test_a_server_that_has_ended(make_stage: Callable[[], Any], server: Any) -> None:
     """Under `run`, the sockets of the alarm master are never taken for the server's."""
     listening, _ = server

@@ -127,6 +127,11 @@ def test_a_person_acknowledges_by_chat(installation: Any, until: Any, prosody: A
             # The escalation of the other one is due after that of the first.
             await asyncio.to_thread(until, sms.exists)
             assert sms.read_text() == "escalated db=us\n"
+            me.send_message(app, f"silence {replies['us'].split()[1]} 2h deployment", mtype="chat")
+            assert " db db=us: silenced for 2 h" in await asyncio.wait_for(me.messages.get(), LIMIT)
+            command = [installation.command, "silence", "--list", "--state-dir", str(installation.state_dir)]
+            silences = (await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)).stdout
+            assert f"by {prosody.jid('me')}: deployment" in silences
         finally:
             process.terminate()
             await asyncio.to_thread(process.wait, LIMIT)

@@ -1,14 +1,15 @@
-"""Orders about incidents that people write in a chat: ``ack a7f3``, ``ack a7f3 2h on it``, ``incidents``. Pure."""
+"""Orders about incidents that people write in a chat: ``ack a7f3 on it``, ``silence a7f3 2h``, ``incidents``. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.engine.incidents.incident import Incident
 from alarm_mw.engine.incidents.incidents import Incidents
+from alarm_mw.engine.matchers import Matcher, Operator
 from alarm_mw.model.types import Firing
 
 #: How many incidents an answer lists, and how many characters of a key or a comment it keeps.
@@ -45,7 +46,9 @@ class Answer(NamedTuple):
     """What is answered to an order, and the messages to alarms that follow."""
 
     text: str
-    firings: list[Firing]
+    firings: Sequence[Firing] = ()
+    #: Of a silence to be put in force for the order's time: what its messages have in common.
+    matchers: tuple[str, ...] = ()
 
 
 def parse(text: str) -> Order | None:
@@ -61,6 +64,9 @@ def parse(text: str) -> Order | None:
 
 _MOST_WORDS = 50
 
+#: Digits of an id in an example.
+_SHORT = 4
+
 
 def _duration(text: str) -> float | None:
     """Return the seconds of a time such as ``2h``; None for another word."""
@@ -73,17 +79,17 @@ def _duration(text: str) -> float | None:
 def carry_out(incidents: Incidents, order: Order, author: Author, expire: float) -> Answer:
     """Do what an order says, and return what to answer; `expire` is how long an acknowledgement lasts by default."""
     if order.verb == LIST:
-        return Answer(_listing(incidents.tracker.starting_with("")) or "no incidents", [])
+        return Answer(_listing(incidents.tracker.starting_with("")) or "no incidents")
     if not order.incident:
-        return Answer(f"expected the first digits of an incident's id, such as {order.verb} a7f3", [])
+        return Answer(f"expected the first digits of an incident's id, such as {order.verb} a7f3")
     found = incidents.tracker.starting_with(order.incident)
     if len(found) > 1:
-        return Answer(f"{order.incident!r} begins the ids of several incidents:\n{_listing(found)}", [])
+        return Answer(f"{order.incident!r} begins the ids of several incidents:\n{_listing(found)}")
     if not found:
-        return Answer(f"no open incident has an id that begins with {order.incident!r}", [])
+        return Answer(f"no open incident has an id that begins with {order.incident!r}")
     (incident,) = found
     if author.sent is not None and incidents.wall(incident.fired) > author.sent + SKEW:
-        return Answer(f"{incident.id} has begun again since this was written; nothing was done", [])
+        return Answer(f"{incident.id} has begun again since this was written; nothing was done")
     return _VERBS[order.verb](incidents, incident, order, author.name, expire)
 
 
@@ -101,12 +107,20 @@ def _resolve(incidents: Incidents, incident: Incident, _: Order, by: str, __: fl
     return Answer(f"{_name(incident)}: resolved", incidents.resolve_by_hand(incident.id, by) or [])
 
 
+def _silence(_: Incidents, incident: Incident, order: Order, __: str, ___: float) -> Answer:
+    if order.seconds is None:
+        return Answer(f"expected how long, such as silence {incident.id[:_SHORT]} 2h")
+    labels = (("rule", incident.rule), *incident.key)
+    matchers = tuple(str(Matcher(name, Operator.EQUAL, value)) for name, value in labels)
+    return Answer(f"{_name(incident)}: silenced for {_span(order.seconds)}", matchers=matchers)
+
+
 def _nothing(*_: object) -> Answer:
-    return Answer("", [])
+    return Answer("")
 
 
 _VERBS: Mapping[str, Callable[[Incidents, Incident, Order, str, float], Answer]] = MappingProxyType(
-    {"ack": _ack, "unack": _unack, "resolve": _resolve, LIST: _nothing}
+    {"ack": _ack, "unack": _unack, "resolve": _resolve, "silence": _silence, LIST: _nothing}
 )
 
 

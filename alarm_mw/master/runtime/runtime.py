@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
+import math
 import sqlite3
 import threading
 import time
@@ -27,6 +27,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import read_duration
+from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.memory import Memory
 from alarm_mw.master.metrics import Metrics
@@ -300,22 +301,29 @@ class Runtime:
 
     async def _obey(self, text: str, by: str, sent: float | None) -> str:
         """Carry out what somebody has written about incidents, and return what to answer; on the event loop."""
-        from alarm_mw.engine.incidents.chat import Author, carry_out, parse  # noqa: PLC0415  # few write any
+        return await asyncio.to_thread(self._carry_out, text, by, sent)
 
-        order, expire, done = parse(text), self.ack_expire, asyncio.Event()
+    def _carry_out(self, text: str, by: str, sent: float | None) -> str:
+        from alarm_mw.engine.incidents.chat import Answer, Author, carry_out, parse  # noqa: PLC0415  # few write any
+
+        order, answer = parse(text), Answer("there are no incidents here")
         if order is None:
             return ""
-        answer = "there are no incidents here"
 
         def carry(incidents: Incidents) -> Sequence[Firing]:
             nonlocal answer
-            answer, firings = carry_out(incidents, order, Author(by, sent), expire)
-            return firings
+            answer = carry_out(incidents, order, Author(by, sent), self.ack_expire)
+            return answer.firings
 
-        self.worker.submit(Batch(order=carry, done=functools.partial(self.loop.call_soon_threadsafe, done.set)))
-        async with asyncio.timeout(CALL_TIMEOUT):
-            await done.wait()
-        return answer
+        self.order(carry)
+        if answer.matchers:
+            ends = time.monotonic() + (order.seconds or 0.0)
+            silence = Silence("", answer.matchers, -math.inf, ends, by, order.comment)
+            try:
+                self.silence(lambda engine, now: engine.put_silence(silence, now))
+            except ValueError as error:
+                return str(error)
+        return answer.text
 
     def silence(self, change: Callable[[Engine, float], T]) -> T:
         """Change silences, and return or raise what `change` does; see `Engine.put_silence`.

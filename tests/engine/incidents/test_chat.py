@@ -102,6 +102,17 @@ def test_an_incident_is_resolved_by_hand(stage: Stage) -> None:
     assert stage.write(f"ack {name[:4]}") == (f"no open incident has an id that begins with '{name[:4]}'", [])
 
 
+def test_an_incident_is_silenced(stage: Stage) -> None:
+    """The silence is for the rule and the key of the incident, however often it begins; it needs a time."""
+    (name,) = stage.lose('e"u')
+    order = parse(f"silence {name[:4]} 2h deployment")
+    assert order is not None
+    answer = chat.carry_out(stage.incidents, order, KIM, 1.0)
+    assert answer.text == f'{name} db db=e"u: silenced for 2 h'
+    assert answer.matchers == ('rule="db"', 'db="e\\"u"')
+    assert stage.write(f"silence {name}")[0] == f"expected how long, such as silence {name[:4]} 2h"
+
+
 def test_digits_that_several_ids_have_choose_none(stage: Stage) -> None:
     """The answer lists the incidents, at most so many, and nothing is done."""
     names = stage.lose(*map(str, range(200)))

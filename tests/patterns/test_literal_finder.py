@@ -57,7 +57,7 @@ def test_both_finders_find_every_literal_in_every_line(literals: list[Literal], 
 
 
 COMPILED = """
-import resource
+import random, resource
 from pathlib import Path
 from alarm_mw.patterns.literal_finder import HyperscanFinder
 from alarm_mw.patterns.literals import Literal
@@ -65,9 +65,11 @@ from alarm_mw.patterns.literals import Literal
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
+letters = random.Random(1)
+words = ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)).encode() + b" " * (at % 2) for at in range(1000)]
 HyperscanFinder([Literal(b"first", False)])
 before = resident()
-finder = HyperscanFinder([Literal(b"%d literal %d" % (number * 7919, number), False) for number in range(1000)])
+finder = HyperscanFinder([Literal(word, False) for word in words])
 print(resident() - before)
 """
 

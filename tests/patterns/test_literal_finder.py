@@ -57,7 +57,7 @@ def test_both_finders_find_every_literal_in_every_line(literals: list[Literal], 
 
 
 COMPILED = """
-import random, resource
+import hyperscan, random, resource
 from pathlib import Path
 from alarm_mw.patterns.literal_finder import HyperscanFinder
 from alarm_mw.patterns.literals import Literal
@@ -67,7 +67,6 @@ def resident():
 
 letters = random.Random(1)
 words = ["".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)).encode() + b" " * (at % 2) for at in range(1000)]
-HyperscanFinder([Literal(b"first", False)])
 before = resident()
 finder = HyperscanFinder([Literal(word, False) for word in words])
 print(resident() - before)

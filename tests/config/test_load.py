@@ -254,14 +254,6 @@ def test_settings_come_back_as_they_were(tmp_path: Path) -> None:
     assert from_json(json.loads(json.dumps(to_json(settings)))) == settings
 
 
-def sources(tmp_path: Path, *texts: str) -> Sources:
-    files = []
-    for number, text in enumerate(texts):
-        (tmp_path / f"{number}.toml").write_text(text)
-        files.append(str(tmp_path / f"{number}.toml"))
-    return Sources(tuple(files))
-
-
 def test_a_configuration_knows_its_files(tmp_path: Path) -> None:
     """Every file that was read is watched, those that are included as well; a changed or missing one is told."""
     ini, part = tmp_path / "a.ini", tmp_path / "part.ini"
@@ -278,7 +270,8 @@ def test_a_configuration_knows_its_files(tmp_path: Path) -> None:
 
 def test_a_configuration_is_handed_on_whole(tmp_path: Path) -> None:
     """What the next master gets is what this one had; a plan of settings alone is enough."""
-    _, loaded = read(sources(tmp_path, 'alarms = {a = "log:"}'), {}, 5.0, 3)
+    (tmp_path / "a.toml").write_text('alarms = {a = "log:"}')
+    _, loaded = read(Sources((str(tmp_path / "a.toml"),)), {}, 5.0, 3)
     retired = Loaded(loaded.settings, loaded.settings.alarms, loaded.sources, loaded.files, 3, 5.0)
     assert Loaded.from_json(retired.to_json()) == retired
     assert Loaded.from_json({"settings": loaded.to_json()["settings"]}) == Loaded(loaded.settings)

@@ -209,33 +209,34 @@ def test_a_flag_names_sets(examined: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("table", "text"),
+    ("table", "flag", "text"),
     [
-        ('rules = "gunicor"\nalarms = "a"', "a.toml:4: rule 1: unknown rule set 'gunicor' (did you mean 'gunicorn'?)"),
-        ('rules = 7\nalarms = "a"', "a.toml:4: rule 1: rules: expected the name of a rule set, or an array of names"),
-        ('rules = ["a", 7]\nalarms = "a"', "a.toml:4: rule 1: rules: expected the name of a rule set"),
-        ('rules = "gunicorn"', "a.toml:3: rule 1: the rule names no alarm"),
-        ('rules = "gunicorn"\nalarms = "b"', "a.toml:5: unknown alarm 'b'"),
-        ('rules = "gunicorn"\nalarms = "a"\npattern = "x"', "a.toml:6: rule 1: unknown key 'pattern'"),
-        ('rules = "${NOWHERE}"\nalarms = "a"', "a.toml:4: rule 1: rules: the environment variable NOWHERE is not set"),
+        (
+            'rules = "gunicor"\nalarms = "a"',
+            "",
+            "a.toml:4: rule 1: unknown rule set 'gunicor' (did you mean 'gunicorn'?)",
+        ),
+        (
+            'rules = 7\nalarms = "a"',
+            "",
+            "a.toml:4: rule 1: rules: expected the name of a rule set, or an array of names",
+        ),
+        ('rules = ["a", 7]\nalarms = "a"', "", "a.toml:4: rule 1: rules: expected the name of a rule set"),
+        ('rules = "gunicorn"', "", "a.toml:3: rule 1: the rule names no alarm"),
+        ('rules = "gunicorn"\nalarms = "b"', "", "a.toml:5: unknown alarm 'b'"),
+        ('rules = "gunicorn"\nalarms = "a"\npattern = "x"', "", "a.toml:6: rule 1: unknown key 'pattern'"),
+        (
+            'rules = "${NOWHERE}"\nalarms = "a"',
+            "",
+            "a.toml:4: rule 1: rules: the environment variable NOWHERE is not set",
+        ),
+        ("", "a", "--rules (1st): rules: expected NAME[,NAME…] SET[,SET…]"),
+        ("", " gunicorn", "--rules (1st): rules: expected NAME[,NAME…] SET[,SET…]"),
+        ("", "a nothing", "--rules (1st): rules: unknown rule set 'nothing'"),
+        ("", "b gunicorn", "--rules (1st): unknown alarm 'b'"),
     ],
 )
-def test_mistakes_in_toml_are_told(examined: Any, table: str, text: str) -> None:
-    """With their line, and what was expected."""
-    found = examined(f"{ALARM}[[rules]]\n{table}\n")
-    assert [str(problem)[: len(text)] for problem in found.problems][:1] == [text]
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        ("a", "--rules (1st): rules: expected NAME[,NAME…] SET[,SET…]"),
-        (" gunicorn", "--rules (1st): rules: expected NAME[,NAME…] SET[,SET…]"),
-        ("a nothing", "--rules (1st): rules: unknown rule set 'nothing'"),
-        ("b gunicorn", "--rules (1st): unknown alarm 'b'"),
-    ],
-)
-def test_mistakes_in_a_flag_are_told(examined: Any, value: str, text: str) -> None:
-    """With which flag it was."""
-    found = examined(ALARM, flags=(("rules", value),))
+def test_mistakes_are_told(examined: Any, table: str, flag: str, text: str) -> None:
+    """With their line or their flag, and what was expected."""
+    found = examined(ALARM + (f"[[rules]]\n{table}\n" if table else ""), flags=(("rules", flag),) if flag else ())
     assert str(found.problems[0]).startswith(text)

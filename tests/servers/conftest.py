@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,16 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     made = Installation(tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture
+def reachable(installation: Installation) -> Iterator[None]:
+    """Move to a folder that others may pass through, as pytest's own are not."""
+    with tempfile.TemporaryDirectory() as folder:
+        installation.directory = Path(folder)
+        installation.directory.chmod(0o711)
+        installation.state_dir = installation.directory / "state"
+        yield
 
 
 @pytest.fixture

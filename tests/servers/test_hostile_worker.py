@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -102,16 +100,6 @@ while True:
     with open("got", "ab") as got:
         got.write(message)
 """
-
-
-@pytest.fixture
-def reachable(installation: Any) -> Iterator[None]:
-    """Move to a folder that others may pass through, as pytest's own are not."""
-    with tempfile.TemporaryDirectory() as folder:
-        installation.directory = Path(folder)
-        installation.directory.chmod(0o711)
-        installation.state_dir = installation.directory / "state"
-        yield
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")

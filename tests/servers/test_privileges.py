@@ -7,9 +7,7 @@ import resource
 import signal
 import socket
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -40,16 +38,6 @@ if pid == 0:
 sys.stdin.read()
 os.waitpid(pid, 0)
 """
-
-
-@pytest.fixture
-def reachable(installation: Any) -> Iterator[None]:
-    """Move to a folder that others may pass through, as pytest's own are not."""
-    with tempfile.TemporaryDirectory() as folder:
-        installation.directory = Path(folder)
-        installation.directory.chmod(0o711)
-        installation.state_dir = installation.directory / "state"
-        yield
 
 
 def call(path: str) -> bytes:

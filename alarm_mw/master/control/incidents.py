@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+from msgspec import structs
+
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.types import Firing, Place, Record, Trigger
@@ -47,18 +49,6 @@ class Shown(TypedDict):
     fields: Mapping[str, str]
     #: The state of each alarm's last message: ``waiting``, ``delivered``, ``dead``, ``dropped`` or ``handed_over``.
     delivery: dict[str, str]
-
-
-class Happened(TypedDict):
-    """An event in the history of incidents."""
-
-    time: float
-    incident: str
-    rule: str
-    key: Mapping[str, str]
-    episode: int
-    kind: str
-    text: str
 
 
 class Done(TypedDict):
@@ -162,21 +152,10 @@ def _carried_out(incidents: Incidents, order: IncidentOrder, expire: float, done
     return firings
 
 
-def history(runtime: Runtime, since: float) -> list[Happened]:
-    """Return what has happened to incidents since a time, in seconds since the epoch, the oldest first."""
+def history(runtime: Runtime, since: float) -> list[dict[str, object]]:
+    """Return the events of incidents (`Event`) since a time, in seconds since the epoch, the oldest first."""
     if runtime.incident_clock is None:
         return []
     from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # see shown
 
-    return [
-        {
-            "time": event.time,
-            "incident": event.incident,
-            "rule": event.rule,
-            "key": event.key,
-            "episode": event.episode,
-            "kind": event.kind,
-            "text": event.text,
-        }
-        for event in incident_rows.events(runtime.outbox, since)
-    ]
+    return [structs.asdict(event) for event in incident_rows.events(runtime.outbox, since)]

@@ -16,7 +16,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import Books, imbalances
-from alarm_mw.master.control.incidents import Done, Happened, IncidentOrder, Shown
+from alarm_mw.master.control.incidents import Done, IncidentOrder, Shown
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
 from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
@@ -99,7 +99,7 @@ class Answers:
     #: Does something to incidents, and returns the ids for which that was done.
     order: Callable[[IncidentOrder], Done]
     #: Returns what has happened to incidents since a time.
-    history: Callable[[float], list[Happened]]
+    history: Callable[[float], list[dict[str, object]]]
 
 
 def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:

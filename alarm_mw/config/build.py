@@ -77,6 +77,7 @@ def _add_incidents(
             options.key,
             options.flap,
             options.max_keys,
+            options.mute,
         )
 
     engine.incidents = Incidents(
@@ -90,6 +91,7 @@ def _add_incidents(
         admit=lambda alarm, rule, labels: engine.admit(alarm, rule, labels, time.monotonic()),
         clock=clock,
         time=time.time,
+        inhibit_rules=settings.inhibit_rules,
     )
 
 

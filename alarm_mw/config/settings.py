@@ -14,7 +14,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
-from alarm_mw.model.types import NOWHERE, IncidentOptions, Rule, Texts, Where
+from alarm_mw.model.types import NOWHERE, IncidentOptions, InhibitRule, Rule, Texts, Where
 from alarm_mw.system.forks import held_off
 
 #: TCP's highest port.
@@ -251,6 +251,7 @@ class Settings(msgspec.Struct, frozen=True):
     metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)
     ack: AckOptions = msgspec.field(default_factory=AckOptions)
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
+    inhibit_rules: tuple[InhibitRule, ...] = ()
     #: What is valid but suspicious, such as a second alarm of the same name.
     warnings: tuple[Problem, ...] = ()
 

@@ -200,6 +200,8 @@ class Engine:
         plan = self._plan(rules, source)
         if plan is None or self.memory.echoes.expects_prints(now):
             return None
+        if self.incidents is not None and self.incidents.has_inhibitions:
+            return None
         alarms, skipped = plan
         gate = self._flood_control.gate(alarms, now)
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
@@ -311,6 +313,7 @@ class Engine:
         firings: list[Firing] = []
         held: list[Held] = []
         stateless, is_resolve = alarms, False
+        has_inhibitions = self.incidents is not None and self.incidents.has_inhibitions
         if self.incidents is not None and not direct:
             matched, of_incidents, is_resolve = self._split(matched, record, now)
             self._follow(of_incidents, record, echoes, firings, held)
@@ -321,6 +324,8 @@ class Engine:
                 decision: Firing | Held = Held(alarm, Reason.ECHO)
             elif alarm not in firing:
                 decision = Held(alarm, Reason.BELOW_THRESHOLD)
+            elif has_inhibitions and self._is_inhibited(firing[alarm]):
+                decision = self._flood_control.hold_back(alarm, record, Reason.INHIBITED)
             else:
                 decision = self._flood_control.decide(alarm, record, now, firing[alarm])
             if isinstance(decision, Firing):
@@ -328,6 +333,12 @@ class Engine:
             else:
                 held.append(decision)
         return Verdict(tuple(firings), tuple(held), tuple(alarms), None, cut_off, is_resolve)
+
+    def _is_inhibited(self, compiled: CompiledRule | None) -> bool:
+        """Return whether an incident inhibits a message of a rule without incidents, or of none."""
+        assert self.incidents is not None
+        rule = Rule("", ()) if compiled is None else compiled.rule
+        return self.incidents.inhibits(rule.name, dict(rule.labels))
 
     def _split(
         self, matched: Sequence[CompiledRule], record: Record, now: float

@@ -41,6 +41,10 @@ class Reason(enum.StrEnum):
     ONGOING = "ongoing"
     #: Somebody has acknowledged the incident.
     ACKNOWLEDGED = "acknowledged"
+    #: Another incident is firing that inhibits this message.
+    INHIBITED = "inhibited"
+    #: The incident sends no messages at this time of day.
+    MUTED = "muted"
     #: The incident begins and ends so often that single messages are held back.
     FLAPPING = "flapping"
     #: A message about the end of an incident has replaced this one, which had never been tried.
@@ -169,6 +173,30 @@ class Flap(msgspec.Struct, frozen=True):
     within: float
 
 
+class TimeInterval(msgspec.Struct, frozen=True):
+    """A recurring time, at which all that is given holds."""
+
+    #: Minutes of the day: the first, and the one behind the last.
+    times: tuple[tuple[int, int], ...] = ()
+    #: From 0 for Monday.
+    weekdays: tuple[int, ...] = ()
+    #: The first and the last day of ranges; negative numbers count from the end of the month.
+    days_of_month: tuple[tuple[int, int], ...] = ()
+    #: From 1 for January.
+    months: tuple[int, ...] = ()
+    #: Empty: the server's.
+    timezone: str = ""
+
+
+class InhibitRule(msgspec.Struct, frozen=True):
+    """While an incident fires that the first matchers select, messages that the second ones select are held back."""
+
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    #: Labels that must have the same values in both.
+    equal: tuple[str, ...] = ()
+
+
 class IncidentOptions(msgspec.Struct, frozen=True):
     """What a rule says of its incidents; a rule with them has a name."""
 
@@ -182,6 +210,8 @@ class IncidentOptions(msgspec.Struct, frozen=True):
     flap: Flap | None = None
     #: When alarms of the rule's escalation are told, in seconds after the incident began to fire; others at once.
     after: Mapping[str, float] = {}
+    #: When it sends no messages.
+    mute: tuple[TimeInterval, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
 from alarm_mw.config.tables.incidents import IncidentKeys
+from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import DeliveryPolicy
@@ -104,24 +105,40 @@ class LimitKeys(Generated):
         return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
 
 
-class IncidentKeyTable(Generated):
+class KeysOf(Generated):
+    """The keys of a table that becomes a struct."""
+
+    kind: type[msgspec.Struct]
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `kind`."""
+        info = msgspec.inspect.type_info(self.kind)
+        assert isinstance(info, msgspec.inspect.StructType)
+        return table(("key", "meaning"), ((f"`{field.encode_name}`", _help(field.type)) for field in info.fields))
+
+
+class IncidentKeyTable(KeysOf):
     """``{incidents}``: the keys of a rule that are about its incidents."""
 
-    def lines(self) -> Iterator[str]:
-        """Return a table of the fields of `IncidentKeys`."""
-        info = msgspec.inspect.type_info(IncidentKeys)
-        assert isinstance(info, msgspec.inspect.StructType)
-        return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+    kind = IncidentKeys
 
 
-class NotifyKeys(Generated):
+class NotifyKeys(KeysOf):
     """``{notify}``: the keys of an alarm's ``notify`` table."""
 
-    def lines(self) -> Iterator[str]:
-        """Return a table of the fields of `Notify`."""
-        info = msgspec.inspect.type_info(Notify)
-        assert isinstance(info, msgspec.inspect.StructType)
-        return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+    kind = Notify
+
+
+class TimeIntervalKeyTable(KeysOf):
+    """``{time-intervals}``: the keys of ``[time_intervals.NAME]``."""
+
+    kind = TimeIntervalKeys
+
+
+class InhibitRuleKeyTable(KeysOf):
+    """``{inhibit-rules}``: the keys of ``[[inhibit_rules]]``."""
+
+    kind = InhibitRuleKeys
 
 
 class RequestConditionKeys(Generated):
@@ -338,6 +355,8 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "limits": LimitKeys,
     "incidents": IncidentKeyTable,
     "notify": NotifyKeys,
+    "time-intervals": TimeIntervalKeyTable,
+    "inhibit-rules": InhibitRuleKeyTable,
     "numbers": Numbers,
     "outbox-keys": OutboxKeys,
     "records": RecordKeys,

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 from msgspec import structs
 
+from alarm_mw.config.tables.marks import read_time_intervals, time_intervals_of
 from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
 from alarm_mw.model.keyvalue import did_you_mean
-from alarm_mw.model.types import Flap, IncidentOptions, Rule
+from alarm_mw.model.types import Flap, IncidentOptions, Rule, TimeInterval
 
 Duration = str | float
 
@@ -72,6 +73,10 @@ class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             "time send one message `flapping`, and one `resolved` after the same time without a change"
         ),
     ] = None
+    mute_time_intervals: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description="names of tables `[time_intervals.NAME]`: times at which no messages are sent"),
+    ] = ()
     escalation: Annotated[
         str | None, msgspec.Meta(description="the name of a table `[escalations.NAME]` with further alarms to notify")
     ] = None
@@ -87,8 +92,19 @@ class StepKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     alarms: Annotated[tuple[str, ...], msgspec.Meta(description="the alarms to notify then")]
 
 
-def read_escalations(root: Table) -> dict[str, Escalation]:
-    """Return the escalations by their names; what is wrong goes to the report of their tables."""
+class Shared(NamedTuple):
+    """What rules and monitors refer to by name."""
+
+    escalations: Mapping[str, Escalation]
+    intervals: Mapping[str, TimeInterval]
+
+
+def read_shared(root: Table) -> Shared:
+    """Return the escalations and the time intervals; what is wrong goes to the report of their tables."""
+    return Shared(_escalations(root), read_time_intervals(root))
+
+
+def _escalations(root: Table) -> dict[str, Escalation]:
     table = root.table("escalations", "escalations")
     found: dict[str, Escalation] = {}
     if table is None:
@@ -115,7 +131,7 @@ def _steps(table: Table) -> Escalation:
     return dict(sorted(steps.items(), key=lambda step: step[1]))
 
 
-def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation]) -> tuple[Rule, ...]:
+def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     """Return a rule with what its table says of incidents, and the rule that finds the lines that end them."""
     values = {key: value for key, value in table.values.items() if key in INCIDENT_KEYS}
     if not values:
@@ -131,7 +147,7 @@ def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation
         table.wrong(f"{first!r} is about incidents: it needs what ends them, 'resolve' or 'resolve_after'", first)
     if not rule.name:
         table.wrong("a rule with incidents needs a 'name'")
-    alarms, options = _options(table, keys, rule.alarms, escalations)
+    alarms, options = _options(table, keys, rule.alarms, shared)
     if keys.keep_firing_for is not None and keys.resolve is None:
         table.wrong("'keep_firing_for' without 'resolve', which it follows", "keep_firing_for")
     ours = structs.replace(rule, alarms=alarms, incident=options)
@@ -147,10 +163,10 @@ def read_incident(table: Table, rule: Rule, escalations: Mapping[str, Escalation
 
 
 def _options(
-    table: Table, keys: IncidentKeys, alarms: Iterable[str], escalations: Mapping[str, Escalation]
+    table: Table, keys: IncidentKeys, alarms: Iterable[str], shared: Shared
 ) -> tuple[tuple[str, ...], IncidentOptions]:
     """Return the alarms, with those of the escalation, and what the keys say."""
-    after = _escalation(table, keys.escalation, escalations)
+    after = _escalation(table, keys.escalation, shared.escalations)
     options = IncidentOptions(
         keys.key,
         keys.max_keys,
@@ -158,21 +174,22 @@ def _options(
         _seconds(table, "keep_firing_for", keys.keep_firing_for),
         None if keys.flap is None else Flap(keys.flap.count, _seconds(table, "flap", keys.flap.within)),
         {name: seconds for name, seconds in after.items() if seconds and name not in alarms},
+        time_intervals_of(table, keys.mute_time_intervals, shared.intervals),
     )
     return tuple(dict.fromkeys((*alarms, *after))), options
 
 
 #: The keys of a rule about incidents that a monitor has as well.
-OF_MONITORS = ("max_keys", "resolve_after", "keep_firing_for", "flap", "escalation")
+OF_MONITORS = ("max_keys", "resolve_after", "keep_firing_for", "flap", "escalation", "mute_time_intervals")
 
 
 def read_watched(
-    table: Table, alarms: tuple[str, ...], escalations: Mapping[str, Escalation]
+    table: Table, alarms: tuple[str, ...], shared: Shared
 ) -> tuple[tuple[str, ...], IncidentOptions] | None:
     """Return the alarms of a monitor, and what its table says of its incidents; None where that is wrong."""
     values = {key: value for key, value in table.values.items() if key in OF_MONITORS}
     keys = read_struct(IncidentKeys, structs.replace(table, values=values))
-    return None if keys is None else _options(table, keys, alarms, escalations)
+    return None if keys is None else _options(table, keys, alarms, shared)
 
 
 def _groups(pattern: str) -> set[str]:

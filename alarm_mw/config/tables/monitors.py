@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from msgspec import structs
 
 from alarm_mw import monitors
 from alarm_mw.config.parts import Watched
 from alarm_mw.config.settings import Watch
-from alarm_mw.config.tables.incidents import OF_MONITORS, Escalation, read_watched
+from alarm_mw.config.tables.incidents import OF_MONITORS, Shared, read_watched
 from alarm_mw.config.tables.texts import read_labels, read_rule_name
 from alarm_mw.config.tables.tree import Table, alarm_names, read_struct
 from alarm_mw.model.errors import OptionError
@@ -19,19 +17,19 @@ from alarm_mw.model.interfaces import PluginOptions
 MONITOR_KEYS = frozenset({"monitor", "alarms", "name", "labels", *OF_MONITORS})
 
 
-def read_monitors(root: Table, escalations: Mapping[str, Escalation]) -> list[Watched]:
+def read_monitors(root: Table, shared: Shared) -> list[Watched]:
     """Return the monitors of a file; what is wrong goes to the report of its tables."""
-    return [_watched(table, escalations) for table in root.tables("monitors")]
+    return [_watched(table, shared) for table in root.tables("monitors")]
 
 
-def _watched(table: Table, escalations: Mapping[str, Escalation]) -> Watched:
+def _watched(table: Table, shared: Shared) -> Watched:
     has_escalation = "escalation" in table.values and "alarms" not in table.values
     alarms = () if has_escalation else alarm_names(table, "monitor")
     kind = table.plugin("monitor", "monitor")
     options = None if kind is None else _options(table, kind)
     if kind is None or options is None:
         return Watched(None, alarms, table.where("alarms"))
-    watch = _with_incident(table, Watch(kind, alarms, options, table.where()), escalations)
+    watch = _with_incident(table, Watch(kind, alarms, options, table.where()), shared)
     return Watched(watch, alarms if watch is None else watch.alarms, table.where("alarms"))
 
 
@@ -43,7 +41,7 @@ def _options(table: Table, name: str) -> PluginOptions | None:
         return None
 
 
-def _with_incident(table: Table, watch: Watch, escalations: Mapping[str, Escalation]) -> Watch | None:
+def _with_incident(table: Table, watch: Watch, shared: Shared) -> Watch | None:
     """Return a monitor with what its table says of incidents: it has some where it has a name."""
     given = [key for key in ("labels", *OF_MONITORS) if key in table.values]
     if "name" not in table.values:
@@ -57,7 +55,7 @@ def _with_incident(table: Table, watch: Watch, escalations: Mapping[str, Escalat
             table.wrong(f"{key!r} beside 'name': {why}", key)
     if not watch.options.knows_end() and "resolve_after" not in table.values:
         table.wrong("a monitor that does not say when it is over needs 'resolve_after' beside 'name'", "name")
-    found = read_watched(table, watch.alarms, escalations)
+    found = read_watched(table, watch.alarms, shared)
     if found is None:
         return None
     alarms, incident = found

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
 from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
-from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Escalation, read_incident
+from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, read_incident
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
     read_labels,
@@ -48,15 +47,15 @@ LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOT
 _NEVER = "(?!)"
 
 
-def read_rules(root: Table, escalations: Mapping[str, Escalation]) -> list[Written]:
+def read_rules(root: Table, shared: Shared) -> list[Written]:
     """Return the rules of a file; what is wrong goes to the report of its tables."""
     written: list[Written] = []
     for table in root.tables("rules"):
-        written += read_set_table(table) if "rules" in table.values else _rule(table, escalations)
+        written += read_set_table(table) if "rules" in table.values else _rule(table, shared)
     return written
 
 
-def _rule(table: Table, escalations: Mapping[str, Escalation]) -> list[Written]:
+def _rule(table: Table, shared: Shared) -> list[Written]:
     """Return the rule; in the place of what is wrong in it stands what does no harm."""
     table.refuse_unknown(RULE_KEYS)
     key, excludes = _pattern_key(table)
@@ -76,7 +75,7 @@ def _rule(table: Table, escalations: Mapping[str, Escalation]) -> list[Written]:
         name=read_rule_name(table),
         labels=read_labels(table),
     )
-    return [Written(each, table.where("alarms")) for each in read_incident(table, rule, escalations)]
+    return [Written(each, table.where("alarms")) for each in read_incident(table, rule, shared)]
 
 
 def _pattern_key(table: Table) -> tuple[str, bool]:

@@ -20,7 +20,8 @@ from alarm_mw.config.settings import (
     StreamRecords,
     Upkeep,
 )
-from alarm_mw.config.tables.incidents import read_escalations
+from alarm_mw.config.tables.incidents import read_shared
+from alarm_mw.config.tables.marks import read_inhibit_rules
 from alarm_mw.config.tables.monitors import read_monitors
 from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
@@ -66,6 +67,8 @@ ROOT_KEYS = (
     "records",
     "execution",
     "escalations",
+    "time_intervals",
+    "inhibit_rules",
     "ack",
     "history",
     *Upkeep.__struct_fields__,
@@ -84,6 +87,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "outbox": _read(root, "outbox", OutboxOptions),
         "ack": _read(root, "ack", AckOptions),
         "history": _read(root, "history", HistoryOptions),
+        "inhibit_rules": read_inhibit_rules(root) or None,
         "records": read_records(root),
         "execution": execution,
     }
@@ -92,9 +96,9 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         part.fields["name"] = name
     part.labels = read_labels(root)
     part.alarms += _alarms(root, find_action)
-    escalations = read_escalations(root)
-    part.rules += read_rules(root, escalations)
-    part.monitors += read_monitors(root, escalations)
+    shared = read_shared(root)
+    part.rules += read_rules(root, shared)
+    part.monitors += read_monitors(root, shared)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)

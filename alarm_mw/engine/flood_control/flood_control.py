@@ -86,6 +86,11 @@ class FloodControl:
             return Firing(key, alarm, message, record, record.time, "", count, since)
         return Firing(key, alarm, message, record, record.time, rule.text, count, since, trigger=rule.trigger)
 
+    def hold_back(self, alarm: str, record: Record, reason: Reason) -> Held:
+        """Hold a firing back for a reason that is none of the limits; the next message reports it."""
+        self._memory.held_back.add(alarm, reason, record, last=record.message, due=None)
+        return Held(alarm, reason)
+
     def gate(self, alarms: Sequence[str], now: float) -> Gate | None:
         """Return the gate that holds all of these alarms back, for any message or for one; None if there is none."""
         if self._memory.silences.is_selective(now):

@@ -183,6 +183,7 @@ class Silences:
             if number >= 1 - room and silence.ends > now - KEEP:
                 break
             del self._all[silence.id]
+            self._live.pop(silence.id, None)
 
 
 def _parse(texts: Iterable[str]) -> tuple[Matcher, ...]:

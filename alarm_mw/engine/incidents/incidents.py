@@ -11,11 +11,13 @@ import msgspec
 from msgspec import structs
 
 from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, Key, Mark, Marks, State, Status, key_of
+from alarm_mw.engine.incidents.inhibition import Inhibitions
 from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.types import Firing, Held, IncidentNotice, Reason, Record, Report, Trigger
+from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Trigger
+from alarm_mw.system.forks import held_off
 
 #: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
 MESSAGE = 1024
@@ -130,6 +132,7 @@ class Incidents:
         admit: Admit,
         clock: Callable[[], float],
         time: Callable[[], float],
+        inhibit_rules: Iterable[InhibitRule] = (),
     ) -> None:
         """Call `start` before anything else.
 
@@ -139,6 +142,10 @@ class Incidents:
         """
         self._rules = rules
         self._tracked = tuple(tracked)
+        self._mutes = {rule.name: rule.mute for rule in self._tracked if rule.mute}
+        self._inhibitions = Inhibitions(inhibit_rules)
+        #: The ids of incidents that were inhibited when they were last looked at.
+        self._inhibited: set[str] = set()
         self._alarms = frozenset(alarms)
         self._msg_size = alarm_msg_size
         self._admit = admit
@@ -163,6 +170,7 @@ class Incidents:
         self._seen = SeenRecords(saved.seen, saved.places)
         self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
         self.tracker.postpone(gap)
+        self._note_inhibitions()
         changes = self.tracker.start(self._clock())
         # Most need no notification, nor to be written down again.
         return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
@@ -172,7 +180,13 @@ class Incidents:
         self._seen = former._seen  # of its own class
         self._clock = former._clock  # as above
         self.tracker = Tracker(self._tracked, former.tracker, self._marks)
+        self._note_inhibitions()
         return self._all(self.tracker.start(self._clock()))
+
+    def _note_inhibitions(self) -> None:
+        for incident in self.tracker:
+            if incident.is_open:
+                self._inhibitions.note(incident)
 
     # What a record leads to
 
@@ -338,9 +352,21 @@ class Incidents:
         if change.has_begun:
             self._counts.append((incident.rule, "opened"))
             self._add_event(incident, "opened", "" if record is None else record.text[:VALUE])
+        if change.has_begun or change.has_ended:
+            self._inhibitions.note(incident)
         if change.has_ended:
             self._counts.append((incident.rule, f"resolved:{incident.ended_by}"))
             self._add_event(incident, "resolved", f"{incident.ended_by} {incident.end[:VALUE]}".rstrip())
+        return [*self._firings(change, record), *(self._look_at_inhibited() if change.has_ended else ())]
+
+    def _look_at_inhibited(self) -> list[Firing]:
+        """Return the messages that another incident has held back, which is over now."""
+        inhibited = [found for name in self._inhibited if (found := self.tracker.get(name)) is not None]
+        self._inhibited.clear()
+        return self._all(self.tracker.look(self._clock(), at=inhibited)) if inhibited else []
+
+    def _firings(self, change: Change, record: Record | None) -> list[Firing]:
+        incident = change.incident
         if not change.outcome.notifications:
             return []
         now = {each.alarm for each in change.outcome.notifications}
@@ -409,8 +435,36 @@ class Incidents:
             column,
         )
 
-    def _marks(self, incident: Incident, _: float) -> Marks:
-        return Marks(admit=functools.partial(self._mark, incident))
+    @property
+    def has_inhibitions(self) -> bool:
+        """Whether some incident is firing that may inhibit messages."""
+        return bool(self._inhibitions)
+
+    @property
+    def has_mutes(self) -> bool:
+        """Whether the time of day may hold messages back."""
+        return bool(self._mutes)
+
+    def inhibits(self, rule: str, labels: Mapping[str, str]) -> bool:
+        """Return whether messages about a rule with these labels are inhibited."""
+        return self._inhibitions.inhibits(rule, labels)
+
+    def _marks(self, incident: Incident, now: float) -> Marks:
+        is_inhibited = bool(self._inhibitions) and self._inhibitions.inhibits(incident.rule, incident.labels)
+        if is_inhibited:
+            self._inhibited.add(incident.id)
+        muted_until = self._muted_until(incident.rule, now) if self._mutes else 0.0
+        return Marks(inhibited=is_inhibited, muted_until=muted_until, admit=functools.partial(self._mark, incident))
+
+    def _muted_until(self, rule: str, now: float) -> float:
+        intervals = self._mutes.get(rule)
+        if intervals is None:
+            return 0.0
+        with held_off():  # few configurations have intervals
+            from alarm_mw.engine.incidents.time_intervals import covered_until  # noqa: PLC0415
+        wall = self._time()
+        until = covered_until(intervals, wall)
+        return 0.0 if until is None else now + until - wall
 
     def _mark(self, incident: Incident, alarm: str) -> tuple[Mark, float | None] | None:
         if alarm not in self._alarms:

@@ -25,7 +25,7 @@ from alarm_mw.engine.incidents.incident import (
     incident_id,
 )
 from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
-from alarm_mw.model.types import Flap
+from alarm_mw.model.types import Flap, TimeInterval
 
 
 class IncidentRule(msgspec.Struct, frozen=True):
@@ -48,6 +48,8 @@ class IncidentRule(msgspec.Struct, frozen=True):
     #: How many incidents it may have. The one that was quiet for the longest makes room; where none is, matches of
     #: further keys count for one incident, `OTHER`.
     max_keys: int = 10_000
+    #: When it sends no messages.
+    mute: tuple[TimeInterval, ...] = ()
 
 
 class Change(NamedTuple):

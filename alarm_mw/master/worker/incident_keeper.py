@@ -18,6 +18,9 @@ log = logging.getLogger(__name__)
 #: timer of the system goes on while the machine is suspended.
 LOOK_EVERY = 5.0
 
+#: Seconds by which the time of day is set that are noticed.
+STEP = 1.0
+
 #: Seconds between two looks for what is too old.
 FORGET_EVERY = 3600.0
 
@@ -35,6 +38,7 @@ class IncidentKeeper:
             log.error("the incidents of the former process are forgotten: %s", error)
         #: What the incidents of all engines go by.
         self.clock = LastingClock(before)
+        self._wall_offset = time.time() - self.clock()
         self._unwritten: list[Changes] = []
         #: Episodes that somebody has acknowledged.
         self._canceled: list[str] = []
@@ -69,7 +73,12 @@ class IncidentKeeper:
         if self._outbox.losses != self._losses:
             self._losses = self._outbox.losses
             self._incidents.note_all()
-        return self._incidents.tick()
+        return [*(self._incidents.look_at_held() if self._is_wall_set() else ()), *self._incidents.tick()]
+
+    def _is_wall_set(self) -> bool:
+        """Return whether the time of day was set since the last call: mute intervals go by it."""
+        before, self._wall_offset = self._wall_offset, time.time() - self.clock()
+        return self._incidents is not None and self._incidents.has_mutes and abs(before - self._wall_offset) > STEP
 
     def collect(self) -> bool:
         """Take what has changed, and count it; return whether that has to be written at once."""

@@ -9,7 +9,7 @@ import pytest
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined, format_report
 from alarm_mw.config.sources import Sources
-from alarm_mw.model.types import Flap, IncidentOptions
+from alarm_mw.model.types import Flap, IncidentOptions, TimeInterval
 
 HEAD = """
 alarms.mail = "log:"
@@ -46,12 +46,17 @@ resolve_after = "30m"
 keep_firing_for = 60
 flap = { count = 4, within = "10m" }
 escalation = "ops"
+mute_time_intervals = ["night"]
+[time_intervals.night]
+times = ["22:00-24:00"]
 """,
     )
     assert not examined.problems
     rule, resolve = examined.settings.rules
     flap = Flap(4, 600.0)
-    assert rule.incident == IncidentOptions(("db", "path"), 5, 1800.0, 60.0, flap, {"sms": 900.0})
+    assert rule.incident == IncidentOptions(
+        ("db", "path"), 5, 1800.0, 60.0, flap, {"sms": 900.0}, (TimeInterval(((1320, 1440),)),)
+    )
     assert rule.alarms == ("mail", "sms")
     assert (resolve.resolves, resolve.alarms) == ("db", ())
     assert [*format_report(examined)][-1] == "ok: 2 alarms, 1 rule"

@@ -1,4 +1,4 @@
-"""ASGI 3 middleware: puts every HTTP request that ended to request rules.
+"""ASGI 3 middleware: applies request rules to every HTTP request that has ended.
 
 Follows the ASGI specification, HTTP & WebSocket format 2.5. WebSockets and the lifespan pass untouched.
 """
@@ -21,11 +21,11 @@ if TYPE_CHECKING:  # an application on another framework must not load Starlette
 
 
 class AlarmMiddleware:
-    """Puts every HTTP request that ended to `rules`, and gives their lines to `emit`; and to the configuration's rules.
+    """Applies `rules`, and those of the configuration, to every HTTP request that has ended.
 
     A request ends when `app` returns or raises: after its response and its background tasks. Scope, messages and
-    exceptions pass unchanged. `emit` gives the line to the master unless told otherwise; what a rule or `emit` raises
-    is logged once and never reaches the request. Requests that alarms made are not looked at.
+    exceptions pass unchanged. `emit` gets the lines of `rules`, by default to give them to the master; what a rule or
+    `emit` raises is logged once and never reaches the request. Requests that alarms made are ignored.
 
     With `last_lines`, an alarm shows that many of the last records that the request has logged, at most 1000; raises
     `ValueError` for another number.

@@ -36,7 +36,7 @@ _WANTED = (KeyboardInterrupt, SystemExit)
 
 
 def install() -> None:
-    """Put every exception that nobody caught to the rules, and go on as before: the hooks that were there are called.
+    """Apply the rules to every uncaught exception, and call the hooks that were there before.
 
     `KeyboardInterrupt` and `SystemExit` are left alone. A second call does nothing. Forked children have the hooks too.
     Neither this nor what it installs raises or blocks.

@@ -58,7 +58,7 @@ class AlarmHandler(logging.Handler):
         """Release no lock."""
 
     def handle(self, record: logging.LogRecord) -> bool:
-        """Put the record to the rules, unless a filter keeps it from them."""
+        """Apply the rules to the record, unless a filter rejects it."""
         if not self.filters:
             self.emit(record)
             return True
@@ -68,7 +68,7 @@ class AlarmHandler(logging.Handler):
         return kept
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put the record to the rules."""
+        """Apply the rules to the record."""
         try:
             show = _plain if self.formatter is PLAIN else self._format
             name = record.name if isinstance(record.name, str) else logger_name(record)

@@ -50,7 +50,7 @@ class AlarmSink:
         attach()
 
     def __call__(self, message: Message) -> None:
-        """Put the message to the rules."""
+        """Apply the rules to the message."""
         try:
             _judge(message)
         except Exception:  # nothing of ours may break a log call

@@ -48,7 +48,7 @@ class AlarmProcessor:
         attach()
 
     def __call__(self, logger: object, method_name: str, event: Event) -> Event:
-        """Put the event to the rules and return it."""
+        """Apply the rules to the event, and return it."""
         try:
             self._submit(logger, method_name, event)
         except Exception:  # nothing of ours may break a log call; what went wrong is told once per place
@@ -61,7 +61,7 @@ class AlarmProcessor:
         if record is None:
             name = _logger_name(logger, event)
         elif is_being_shown(record):
-            return  # the handler that has it formatted puts it to the rules
+            return  # the handler that has it formatted applies the rules
         else:
             name = logger_name(record)
         level = _LEVELS.get(method_name.lower())

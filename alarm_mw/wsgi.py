@@ -1,4 +1,4 @@
-"""WSGI middleware (PEP 3333): puts every request that ended to request rules."""
+"""WSGI middleware (PEP 3333): applies request rules to every request that has ended."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:  # exists for type checkers alone
 
 
 class AlarmMiddleware:
-    """Puts every request that ended to `rules`, and gives their lines to `emit`; and to the configuration's rules.
+    """Applies `rules`, and those of the configuration, to every request that has ended.
 
     A request ends when the server closes the response's body, or at the first exception on the way there. When the body
     is a list, a tuple or a file in the server's wrapper, nothing of the application is left to run: it ends when `app`
-    returns, and the server gets that very object. Environ, chunks and exceptions pass unchanged. `emit` gives the line
-    to the master unless told otherwise; what a rule or `emit` raises is logged once and never reaches the request.
-    Requests that alarms made are not looked at.
+    returns, and the server gets that very object. Environ, chunks and exceptions pass unchanged. `emit` gets the
+    lines of `rules`, by default to give them to the master; what a rule or `emit` raises is logged once and never
+    reaches the request. Requests that alarms made are ignored.
 
     With `last_lines`, an alarm shows that many of the last records that the request has logged, at most 1000; raises
     `ValueError` for another number.

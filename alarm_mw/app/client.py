@@ -1,4 +1,4 @@
-"""What an application calls: configure alarms, raise one, put a record to the rules, read the prints."""
+"""What an application calls: configure alarms, raise one, apply the rules to a record, read the prints."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def submit_line(
     context: str = "",
     held: tuple[str, ...] = (),
 ) -> bool:
-    """Put a line to the rules as if it had been printed, and return whether the master took it.
+    """Apply the rules to a line as if it had been printed, and return whether the master took it.
 
     Neither blocks nor raises; may be called from anywhere. `source` names where it comes from, `level` is a number as
     in `logging`, `fields` are facts for the alarm's receiver, `context` is text that an alarm shows below the line and

@@ -45,8 +45,8 @@ def _line(incident: dict[str, Any]) -> str:
     matches = f"{incident['count']} match{'' if incident['count'] == 1 else 'es'}"
     by = f"acknowledged by {incident['acknowledged_by']}" if incident["acknowledged_by"] else ""
     others = [mark for mark in incident["marks"] if mark != "acknowledged"]
-    told = " ".join(f"{alarm}={status}" for alarm, status in incident["notified"].items())
-    parts = [incident["id"], incident["state"], incident["rule"], key, lasted, matches, by, *others, told]
+    notified = " ".join(f"{alarm}={status}" for alarm, status in incident["notified"].items())
+    parts = [incident["id"], incident["state"], incident["rule"], key, lasted, matches, by, *others, notified]
     return "  ".join(filter(None, parts))
 
 

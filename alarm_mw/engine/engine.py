@@ -368,7 +368,7 @@ class Engine:
         firings: list[Firing],
         held: list[Held],
     ) -> None:
-        """Put a record to the incidents of the rules that it matches."""
+        """Apply a record to the incidents of the rules that it matches."""
         incidents = self.incidents
         if not matched or incidents is None:
             return

@@ -37,7 +37,7 @@ def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:
 def cut(message: bytes, size: int, whole: int = 0) -> bytes:
     """Return the message in at most `size` bytes; a cut message says how long it was.
 
-    `whole` is not 0 for the first part of a line: it has so many bytes; below zero, more than so many.
+    `whole` is not 0 for the first part of a line: it has that many bytes; below zero, more than that.
     """
     if len(message) <= size and not whole:
         return message

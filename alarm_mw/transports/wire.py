@@ -68,7 +68,7 @@ class Packet(msgspec.Struct, array_like=True, frozen=True):
     """One message from an application process to its master."""
 
     record: Record | None = None
-    #: Fire this alarm with the record's message, past the rules; None: put the record to the rules.
+    #: Fire this alarm with the record's message, past the rules; None: apply the rules to the record.
     alarm: str | None = None
     metrics: tuple[MetricChange, ...] = ()
 

@@ -97,7 +97,7 @@ class RequestRules:
         return self._needs
 
     def follow(self, decision: Decision) -> None:
-        """Put requests that begin from now on to these conditions, in the place of the configuration's."""
+        """Apply these conditions, in place of the configuration's, to requests that begin from now on."""
         self._decide = lambda: decision
         self._take_over(decision)
 

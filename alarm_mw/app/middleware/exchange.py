@@ -54,7 +54,7 @@ class Exchange(msgspec.Struct):
         raise NotImplementedError
 
     def end(self, error: BaseException | None) -> None:
-        """Put the request to the rules, ended by `error` or in order, if it may concern one of them."""
+        """Apply the rules to the request, ended by `error` or in order, if it may concern one of them."""
         duration = perf_counter() - self.began
         if self.running is not None:
             request_watchdog.remove(self.running)

@@ -69,7 +69,7 @@ class Silence(msgspec.Struct, frozen=True, array_like=True):
         return SilenceState.PENDING if self.starts > now else SilenceState.ACTIVE
 
     def shifted(self, seconds: float) -> Silence:
-        """Return the same by a clock that is ahead by so many seconds."""
+        """Return the same by a clock that is ahead by this many seconds."""
         return structs.replace(
             self, starts=self.starts + seconds, ends=self.ends + seconds, updated=self.updated + seconds
         )

@@ -114,7 +114,7 @@ def _flapping(step: Step, last: Notified | None, marks: Marks, now: float) -> _D
 def _end(step: Step, last: Notified | None, marks: Marks, now: float) -> _Decision:
     """Notify the alarms of the end that were notified of the beginning.
 
-    Neither silence nor inhibition nor acknowledgement holds the end back: whoever was woken learns that it is over.
+    Neither silence nor inhibition nor acknowledgement holds the end back: people who were woken learn that it is over.
     It waits for the end of a mute interval, and of the flapping.
     """
     if last is None or not last.is_open:

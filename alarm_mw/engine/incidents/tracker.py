@@ -36,7 +36,7 @@ class IncidentRule(msgspec.Struct, frozen=True):
     steps: tuple[Step, ...]
     #: Fires at the last of so many matches of one key …
     count: int = 1
-    #: … within so many seconds.
+    #: … within this many seconds.
     within: float = 0.0
     #: Seconds without a match after which it is resolved; 0: never.
     resolve_after: float = 0.0
@@ -148,7 +148,7 @@ class Tracker:
     def resolve(self, rule: str, key: Key, now: float, line: str = "") -> Change | None:
         """End the incident of a key, where there is one, by a line that says that it is over.
 
-        One that is pending begins to count anew.
+        One that is pending starts counting again.
         """
         incident = self._incidents.get(incident_id(rule, key))
         if incident is None or incident.state is State.RESOLVED:

@@ -17,7 +17,7 @@ from alarm_mw.master.crashes.deaths import Deaths
 
 log = logging.getLogger(__name__)
 
-#: A file that has grown beyond so many bytes is not read, nor written to, until nothing in it matters any more.
+#: A file larger than this, in bytes, is neither read nor written until nothing in it matters any more.
 MAX_SIZE = 4_000_000
 
 

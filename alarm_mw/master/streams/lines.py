@@ -111,7 +111,7 @@ MAX_LINE = 131_072
 #: The longest that may become.
 MOST_LINE = 16 * 1024 * 1024
 
-#: In so many bytes at the end of a chunk, its last newline is looked for first.
+#: The last newline of a chunk is first searched for in this many bytes at its end.
 _TAIL = 1024
 
 

@@ -22,7 +22,7 @@ class Item:
     """A record, and what is known of it already."""
 
     record: Record
-    #: Fire this alarm past the rules; None: put the record to the rules.
+    #: Fire this alarm past the rules; None: apply the rules to the record.
     alarm: str | None = None
     #: The rules that may match, by the prefilter; None: not known.
     candidates: tuple[int, ...] | None = None

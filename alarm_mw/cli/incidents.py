@@ -12,8 +12,8 @@ import click
 
 from alarm_mw.cli.servers import find, needing_answers, placed
 from alarm_mw.cli.silence import duration
+from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
-from alarm_mw.texts.facts import span
 from alarm_mw.transports.control import ask_patiently
 
 #: The exit status for an incident that is not open.

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, IncidentNotice, Place, Trigger
 
@@ -234,23 +235,6 @@ def _seconds(duration: str) -> float | None:
     except ValueError:
         return None
     return seconds if 0 <= seconds < math.inf else None
-
-
-def span(seconds: float) -> str:
-    """Return a time for people: ``340 ms``, ``6.02 s``, ``11 min 40 s``, ``2 h 5 min``."""
-    if seconds < 1:
-        return f"{seconds * 1000:.3g} ms"
-    if seconds < 60:  # noqa: PLR2004  # of a minute
-        return f"{seconds:.3g} s"
-    parts: list[str] = []
-    rest = round(seconds)
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
-        n, rest = divmod(rest, size)
-        if n:
-            parts.append(f"{n} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])
 
 
 def clock(seconds: float) -> str:

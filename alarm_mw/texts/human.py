@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from alarm_mw.texts.facts import Facts, clock, span
+from alarm_mw.engine.flood_control.limits import span
+from alarm_mw.texts.facts import Facts, clock
 
 #: How many of a record's fields are shown, and how many characters of a fact.
 MOST_FIELDS = 30

@@ -38,6 +38,23 @@ def read_duration(given: str | float) -> float:
     return _in_bounds(float(found[1]) * _UNITS[found[2]], given)
 
 
+def span(seconds: float) -> str:
+    """Return a time for people: ``340 ms``, ``6.02 s``, ``11 min 40 s``, ``2 h 5 min``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g} ms"
+    if seconds < 60:  # noqa: PLR2004  # of a minute
+        return f"{seconds:.3g} s"
+    parts: list[str] = []
+    rest = round(seconds)
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        n, rest = divmod(rest, size)
+        if n:
+            parts.append(f"{n} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
 def read_rate(text: str) -> Rate:
     """Parse ``20/1h`` or ``20/h``; raise `ValueError` with a sentence for the user."""
     number, slash, time = text.partition("/")

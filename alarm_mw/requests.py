@@ -188,7 +188,7 @@ def upload_made(request: Request) -> str | None:
 _DISCONNECTS = frozenset({"ClientDisconnect", "ClientDisconnected"})
 
 
-def tells_disconnect(exception: BaseException) -> bool:
+def is_disconnect(exception: BaseException) -> bool:
     """Return whether `exception` is a framework's way of saying that the client has left.
 
     Recognized by the name of its class, so that no framework has to be imported.

@@ -19,9 +19,9 @@ from alarm_mw.requests import (
     Request,
     RequestRule,
     client_left,
+    is_disconnect,
     server_error,
     slower_than,
-    tells_disconnect,
     unfinished_after,
     unhandled_exception,
     upload_made,
@@ -474,5 +474,5 @@ def test_a_disconnect_is_told_by_its_class() -> None:
     class ClientDisconnect(Exception):  # noqa: N818  # Starlette's name
         pass
 
-    assert tells_disconnect(ClientDisconnect())
-    assert not tells_disconnect(ConnectionResetError())
+    assert is_disconnect(ClientDisconnect())
+    assert not is_disconnect(ConnectionResetError())

@@ -99,13 +99,13 @@ def _socket(descriptor: int) -> socket.socket:
 
 
 class Link:
-    """Tells the supervisor what it must know, and hears from it. Messages are words; `tell` is safe in any thread."""
+    """Sends messages to the supervisor, and receives its own. Messages are words; `send` is safe in any thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
         connection.setblocking(True)
 
-    def tell(self, *words: str) -> None:
+    def send(self, *words: str) -> None:
         """Send a message; a supervisor that has gone does not matter here."""
         self._send(" ".join(words).encode("ascii"), [])
 
@@ -127,7 +127,7 @@ class Link:
 
     def drop(self, token: str) -> None:
         """Let it go (`FdStore`)."""
-        self.tell("drop", token)
+        self.send("drop", token)
 
     def hear(self) -> list[str]:
         """Wait for a message and return its words; none when the supervisor has gone."""

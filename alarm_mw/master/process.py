@@ -173,7 +173,7 @@ class MasterProcess:
         self._start()
         # What has been loaded stays: a collection that looks at all of it takes 5 ms, for which each thread waits.
         gc.freeze()
-        self._link.tell("ready")
+        self._link.send("ready")
         while words := self._link.hear():
             if words == ["stop"]:
                 return
@@ -206,7 +206,7 @@ class MasterProcess:
             case ["exited", _]:
                 self._server_pid = None
             case ["ping"]:
-                self._link.tell("pong")
+                self._link.send("pong")
             case ["reload"]:
                 self._runtime.spawn(self._reloader.reload())
             case ["unjudged", stream, lines] if lines.isdecimal():
@@ -294,8 +294,8 @@ class MasterProcess:
             transit=stream.transit,
             longest=longest,
             blocks=self._blocks(stream.name, self._reloader.loaded.settings),
-            on_end=lambda name: self._link.tell("eof", name),
-            on_broken=lambda name, _: self._link.tell("broken", name),
+            on_end=lambda name: self._link.send("eof", name),
+            on_broken=lambda name, _: self._link.send("broken", name),
             on_exit=functools.partial(_close, stream),
         )
         return reader, tap

@@ -107,21 +107,21 @@ class RequestRules:
 
     def judge(self, request: Request) -> None:
         """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
-        told = self._report_configured(request) if self._decision else None
+        reported = self._report_configured(request) if self._decision else None
         for rule in self._rules:
             # A function of the application must not see a request twice.
             if request.unfinished_after is None or isinstance(rule, ReadyRule):
-                self._ask(rule, request, told)
+                self._ask(rule, request, reported)
 
-    def _ask(self, rule: RequestRule, request: Request, told: str | None) -> None:
-        """Emit the line of `rule`, but for one that was told already."""
+    def _ask(self, rule: RequestRule, request: Request, reported: str | None) -> None:
+        """Emit the line of `rule`, but for one that was reported already."""
         try:
             line = rule(request)
             if line is None:
                 return
             if self._emit is not None:
                 self._emit(with_traceback(line, request), fields(request))
-            elif line != told:
+            elif line != reported:
                 self._submit(line, request)
         # Only `Exception`: a worker's exit or a cancellation that arrives here is the server's business.
         except Exception as error:  # noqa: BLE001  # a rule is anybody's code, and the request must not notice
@@ -156,7 +156,7 @@ class RequestRules:
         self._failed.add(id(rule))
         # A broken logging configuration must not reach the request either.
         with suppress(Exception):
-            logger.error("request rule %r failed, or its line could not be emitted; told once", rule, exc_info=error)
+            logger.error("request rule %r failed, or its line could not be emitted; logged once", rule, exc_info=error)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import msgspec
 from alarm_mw.app.middleware import request_log, request_watchdog
 from alarm_mw.app.middleware.evaluation import Needs, RequestRules
 from alarm_mw.app.middleware.request_log import RequestLog
-from alarm_mw.requests import Request, tells_disconnect
+from alarm_mw.requests import Request, is_disconnect
 
 
 class Exchange(msgspec.Struct):
@@ -86,7 +86,7 @@ class Exchange(msgspec.Struct):
 
     def _says_left(self, error: BaseException) -> bool:
         """Return whether an exception says only that the client has left: what else is raised then is a failure."""
-        return tells_disconnect(error) or (self.send_failed and isinstance(error, OSError))
+        return is_disconnect(error) or (self.send_failed and isinstance(error, OSError))
 
     def look_closely(self) -> None:
         """Begin to watch what shows only before the request's end, where a rule needs it."""

@@ -1,4 +1,4 @@
-"""Requests that do not end: a thread that tells of each while it is still running.
+"""Requests that do not end: a thread that reports each while it is still running.
 
 The event loop or the worker that runs the request may be what hangs, and the server may kill it for that: only another
 thread of the same process can report in time, wherever the master is. It is started by the first request that has a
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 
 #: Called with a limit in seconds, in the thread, when it has passed. Must not raise.
-Tell = Callable[[float], object]
+Report = Callable[[float], object]
 
 
 class Running:
@@ -23,7 +23,7 @@ class Running:
 
     __slots__ = ("_began", "_limits", "_report", "due")
 
-    def __init__(self, limits: Sequence[float], report: Tell) -> None:
+    def __init__(self, limits: Sequence[float], report: Report) -> None:
         """Begin now; `limits` are in seconds, ascending, and at least one."""
         self._began = time.monotonic()
         self._limits = limits
@@ -32,7 +32,7 @@ class Running:
         self.due = self._began + limits[0]
 
     def report_due(self, now: float) -> bool:
-        """Tell of every limit that has passed; return whether there are others to come."""
+        """Report every limit that has passed; return whether there are others to come."""
         while self._limits and self.due <= now:
             limit, *self._limits = self._limits
             self._report(limit)
@@ -102,7 +102,7 @@ class Overdue:
             return self._thread is threading.current_thread()
 
     def _look(self, now: float) -> float:
-        """Tell of what is due, and return when to look again; infinity where nothing is left."""
+        """Report what is due, and return when to look again; infinity where nothing is left."""
         looks_at = math.inf
         for running in tuple(self._running.values()):
             if running.due <= now and not running.report_due(now):

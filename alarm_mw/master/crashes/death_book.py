@@ -38,7 +38,7 @@ class DeathBook:
         self._path = path
         self._methods: dict[str, Callable[..., None]] = {
             method.__name__: method
-            for method in (self.deaths.begin_dump, self.deaths.add_line, self.deaths.end, self.deaths.told)
+            for method in (self.deaths.begin_dump, self.deaths.add_line, self.deaths.end, self.deaths.mark_reported)
         }
         self._size = self._read()
 
@@ -76,4 +76,4 @@ class DeathBook:
             with self._path.open("ab", buffering=0) as file:
                 self._size += file.write(line)
         except OSError as error:
-            log.warning("%s cannot be written: %s; a crash may be told twice", self._path, error.strerror)
+            log.warning("%s cannot be written: %s; a crash may be reported twice", self._path, error.strerror)

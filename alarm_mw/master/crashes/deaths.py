@@ -17,7 +17,7 @@ DUMPING = frozenset({signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGFP
 
 #: Seconds without another line after which a dump without its last line is complete.
 QUIET = 0.1
-#: Seconds that a dump waits for its process to end, so that its number can be told.
+#: Seconds that a dump waits for its process to end, so that its number is known.
 WAIT_FOR_PID = 0.6
 #: Seconds that a process which has ended waits for its dump: the pipe may be slower than the kernel.
 WAIT_FOR_DUMP = 0.3
@@ -64,7 +64,7 @@ class _Case:
         return getattr(signal, signal_in("\n".join(self.lines[:1])), 0) if self.lines else 0
 
     def due(self) -> float | None:
-        """Return when this is to be told, whatever more may come; None for never."""
+        """Return when this is to be reported, whatever more may come; None for never."""
         if self.is_reported or (not self.lines and self.returncode is None):
             return None
         if not self.lines:
@@ -144,31 +144,31 @@ class Deaths:
         return any(case.lines and not case.pid and not case.is_reported for case in self._cases)
 
     def next_due(self) -> float | None:
-        """Return when the next death is to be told, or something to be forgotten; None for never."""
+        """Return when the next death is to be reported, or something to be forgotten; None for never."""
         times = (case.due() or (None if case.is_server else case.seen + MEMORY) for case in self._cases)
         return min((time for time in times if time is not None), default=None)
 
     def ripe(self, now: float, *, at_once: bool = False) -> list[Death]:
-        """Return the deaths that are to be told now, each once; `at_once`, all of them."""
+        """Return the deaths that are to be reported now, each once; `at_once`, all of them."""
         self._forget(now)
         ripe = [case for case in self._cases if (due := case.due()) is not None and (at_once or due <= now)]
         return [case.death() for case in ripe]
 
     def wait_again(self, now: float) -> None:
-        """Wait from now on for what is not told yet: while there was no master the rest lay in the pipe."""
+        """Wait from now on for what is not reported yet: while there was no master the rest lay in the pipe."""
         for case in self._cases:
             case.waited_since = now
             if case.open_stream:
                 case.last_line = now
 
-    def told(self, key: str) -> None:
-        """Note that a death was told: it is not ripe again."""
+    def mark_reported(self, key: str) -> None:
+        """Note that a death was reported: it is not ripe again."""
         for case in self._cases:
             if case.key == key:
                 case.is_reported, case.open_stream = True, ""
 
     def reported_since(self, when: float) -> list[Death]:
-        """Return the deaths seen since `when` that were told."""
+        """Return the deaths seen since `when` that were reported."""
         return [case.death() for case in self._cases if case.is_reported and case.seen >= when]
 
     def _add(self, key: str, now: float) -> _Case:
@@ -189,7 +189,7 @@ class Deaths:
         number = getattr(signal, name, 0)
         for case in self._cases:
             is_waiting = not case.is_reported and not case.lines and case.waited_since > now - WAIT_MAX
-            if is_waiting and _tells_of(case.returncode, number):
+            if is_waiting and _may_be(case.returncode, number):
                 return case
         return None
 
@@ -210,7 +210,7 @@ class Deaths:
             return None
         for case in reversed(self._cases):
             is_recent = case.number in DUMPING and case.seen > now - IN_TURN
-            if is_recent and case.pid != pid and _tells_of(returncode, case.number):
+            if is_recent and case.pid != pid and _may_be(returncode, case.number):
                 return case
         return None
 
@@ -219,7 +219,7 @@ class Deaths:
         self._cases = [case for case in self._cases if case.is_server or case.seen > now - MEMORY]
 
 
-def _tells_of(returncode: int | None, number: int) -> bool:
+def _may_be(returncode: int | None, number: int) -> bool:
     """Return whether a process that ended so may have been killed by this signal, or have waited for one that was.
 
     A shell ends with 128 + N after a child that was killed by signal N, and ``sys.exit(-N)`` with 256 - N.

@@ -1,4 +1,4 @@
-"""The crash desk of a master: gathers what is seen of the ends of processes, and tells each death once.
+"""The crash desk of a master: gathers what is seen of the ends of processes, and reports each death once.
 
 Four ways lead here, and any of them may be missing: the dump in the output and gunicorn's words (`CrashTap`), the
 kernel's word for every process that is watched (`ProcessWatch`), and the supervisor's for the server itself.
@@ -94,18 +94,18 @@ class CrashDesk:
         return cls(plan.run_id, plan.command, directory, loop) if STACKS in plan.server_env else None
 
     @contextlib.contextmanager
-    def subscribed(self, tell: Report) -> Iterator[None]:
-        """Call `tell`, on the event loop, with every death while the context lasts; with the latest at once."""
-        self._listeners.append(tell)
+    def subscribed(self, report: Report) -> Iterator[None]:
+        """Call `report`, on the event loop, with every death while the context lasts; with the latest at once."""
+        self._listeners.append(report)
         with self._lock:
             recent = self._book.deaths.reported_since(time.monotonic() - REPORT_AGAIN)
         for death in recent:
-            _report_one(tell, death)
+            _report_one(report, death)
         self._turn()
         try:
             yield
         finally:
-            self._listeners.remove(tell)
+            self._listeners.remove(report)
 
     # From other threads
 
@@ -175,7 +175,7 @@ class CrashDesk:
             if self._watch.look(self._server):
                 self._pace.note(time.monotonic())
             self._count_oom_kills()
-        except Exception:  # a process that cannot be looked at must not keep deaths from being told
+        except Exception:  # a process that cannot be looked at must not keep deaths from being reported
             log.exception("the server's processes cannot be looked at")
 
     def _watch_server(self, pid: int) -> None:
@@ -224,7 +224,7 @@ class CrashDesk:
         self._turn()
 
     def _turn(self) -> None:
-        """Report what is to be told, and come back when there will be more."""
+        """Report what is due, and come back when there will be more."""
         with self._lock:
             lacks_pid = self._book.deaths.lacks_pid()
         if lacks_pid:
@@ -251,16 +251,16 @@ class CrashDesk:
         with self._lock:
             ripe = self._book.deaths.ripe(time.monotonic(), at_once=at_once)
         for death in ripe:
-            for tell in self._listeners:
-                _report_one(tell, death)
+            for report in self._listeners:
+                _report_one(report, death)
         with self._lock:
             for death in ripe:
-                self._book.note("told", key=death.key)
+                self._book.note("mark_reported", key=death.key)
             self._book.tidy()
 
 
-def _report_one(tell: Report, death: Death) -> None:
+def _report_one(report: Report, death: Death) -> None:
     try:
-        tell(death)
+        report(death)
     except Exception:  # a monitor may be anybody's code, and the others must hear of it
         log.exception("a monitor failed at a death")

@@ -83,7 +83,7 @@ class Carrier:
         #: When it said that it works (``time.monotonic()``).
         self.ready_since: float | None = None
 
-    def tell(self, message: str) -> None:
+    def send(self, message: str) -> None:
         """Send a message; one that does not listen any more is reaped in a moment."""
         with suppress(OSError):
             self.control.send(message.encode("ascii"), socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)

@@ -91,12 +91,12 @@ class MasterPool:
         """Tell this master, and every later one."""
         self._news.append(news)
         if self.current is not None:
-            self.current.tell(news)
+            self.current.send(news)
 
     def reload(self) -> None:
         """Have the master read its configuration again; where there is none, the next one when it is ready."""
         if self.current is not None and self.current.is_master:
-            self.current.tell("reload")
+            self.current.send("reload")
         else:
             self._is_reload_due = True
 
@@ -125,7 +125,7 @@ class MasterPool:
                 self._report_unjudged(carrier)
                 if self._is_reload_due:
                     self._is_reload_due = False
-                    carrier.tell("reload")
+                    carrier.send("reload")
             case Message("unjudged", subject):
                 self._note_unjudged(*subject.partition(" ")[::2])
             case Message("eof" | "broken", name):
@@ -140,7 +140,7 @@ class MasterPool:
     def _report_unjudged(self, carrier: Carrier) -> None:
         """Let a master count the lines that a relay has passed on."""
         for name, n in self._unjudged.items():
-            carrier.tell(f"unjudged {name} {n}")
+            carrier.send(f"unjudged {name} {n}")
         self._unjudged.clear()
 
     def end_stream(self, name: str) -> None:
@@ -159,7 +159,7 @@ class MasterPool:
             self._master_failed()
             return
         for news in self._news:
-            self.current.tell(news)
+            self.current.send(news)
 
     def ended(self, returncode: int) -> None:
         """Replace the current carrier, which has ended with that exit status (or, below zero, by that signal)."""
@@ -192,7 +192,7 @@ class MasterPool:
     def _stop_when_drained(self) -> None:
         """Let the last master end when it has read what the one before it left unread."""
         if self.current is not None and not self.streams:
-            self.current.tell("stop")
+            self.current.send("stop")
 
     def _replace_master(self, carrier: Carrier, returncode: int) -> None:
         if carrier.has_hung and carrier.lived() < HEALTHY + self._start.patience:
@@ -243,11 +243,11 @@ class MasterPool:
         if self.current is None:
             self.start_master()
         else:
-            self.current.tell("stop")
+            self.current.send("stop")
 
     def _look_after(self, master: Carrier, watchdog: Watchdog, now: float) -> None:
         if not watchdog.look(now):
-            master.tell("ping")
+            master.send("ping")
             return
         complain("the alarm master does not answer; it is killed, and another one takes its place")
         master.has_hung = True
@@ -260,7 +260,7 @@ class MasterPool:
         if self.current is None:
             self._start_last()
         else:
-            self.current.tell("stop")
+            self.current.send("stop")
 
     def kill(self) -> None:
         """End the current carrier at once.

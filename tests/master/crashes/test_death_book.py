@@ -33,7 +33,7 @@ def test_what_was_told_stays_told(path: Path) -> None:
     first = DeathBook(path, "run")
     first.note("end", pid=7, returncode=-11, now=1.0)
     (death,) = first.deaths.ripe(2.0)
-    first.note("told", key=death.key)
+    first.note("mark_reported", key=death.key)
     second = DeathBook(path, "run")
     assert second.deaths.ripe(2.0) == []
     assert second.deaths.reported_since(0.0) == [death]

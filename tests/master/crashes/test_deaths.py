@@ -33,7 +33,7 @@ def take(deaths: Deaths, now: float) -> list[Death]:
     """Return what is ripe, and note it as told."""
     ripe = deaths.ripe(now)
     for death in ripe:
-        deaths.told(death.key)
+        deaths.mark_reported(death.key)
     return ripe
 
 

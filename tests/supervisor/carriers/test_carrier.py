@@ -133,7 +133,7 @@ def test_descriptor(ends: tuple[Carrier, socket.socket]) -> None:
 def test_last_words(ends: tuple[Carrier, socket.socket]) -> None:
     """What a master said before it died is heard, even when it has not heard us."""
     carrier, master = ends
-    carrier.tell("server 1")
+    carrier.send("server 1")
     master.send(b"eof stdout")
     master.close()
     assert list(carrier.said()) == [Message("eof", "stdout")]
@@ -144,9 +144,9 @@ def test_deaf_master(ends: tuple[Carrier, socket.socket]) -> None:
     """A master that listens no more keeps nobody waiting."""
     carrier, master = ends
     for _ in range(10_000):
-        carrier.tell("server 1")
+        carrier.send("server 1")
     master.close()
-    carrier.tell("stop")
+    carrier.send("stop")
     assert list(carrier.said()) == []
 
 

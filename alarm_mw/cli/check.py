@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import click
@@ -11,15 +12,25 @@ from alarm_mw.cli.options import RuleProgress
 from alarm_mw.config.lint.suspicions import suspicions
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import examine
-from alarm_mw.config.report import format_report
+from alarm_mw.config.report import diagnostics, format_report, github_commands
 from alarm_mw.config.sources import Sources
 from alarm_mw.master.runtime.making import unmakable
 
 
 @click.command()
 @click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.option("--strict", is_flag=True, help="Exit with status 2 if there are warnings, too.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "github"]),
+    default="text",
+    help="How to print: `json` is an array of diagnostics as in the Language Server Protocol, each with its `file`; "
+    "`github` annotates the lines of a pull request when run by GitHub Actions.",
+)
+@click.option("--json", "form", flag_value="json", help="The same as --format json.")
 @click.pass_context
-def check(context: click.Context, files: tuple[str, ...]) -> None:
+def check(context: click.Context, files: tuple[str, ...], form: str, *, strict: bool) -> None:
     """Check configuration files and report every mistake.
 
     A FILE that ends in .ini is read as uWSGI's, one that ends in .toml as TOML; for any other file the content decides.
@@ -32,6 +43,9 @@ def check(context: click.Context, files: tuple[str, ...]) -> None:
     if not examined.problems:
         warnings = (*examined.warnings, *suspicions(examined.settings, LiteralCache.of_user(os.environ)))
         examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)
-    for line in format_report(examined):
-        click.echo(line)
-    context.exit(2 if examined.problems else 0)
+    if form == "json":
+        click.echo(json.dumps(diagnostics(examined), indent=2, ensure_ascii=False))
+    else:
+        for line in github_commands(examined) if form == "github" else format_report(examined):
+            click.echo(line)
+    context.exit(2 if examined.problems or (strict and examined.warnings) else 0)

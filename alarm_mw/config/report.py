@@ -60,6 +60,43 @@ class Examined(msgspec.Struct, frozen=True):
     warnings: tuple[Problem, ...]
 
 
+def diagnostics(examined: Examined) -> list[dict[str, object]]:
+    """Return problems and warnings as the Language Server Protocol's diagnostics, each with its ``file`` beside it.
+
+    A range begins where the mistake is and ends with its line; lines and characters count from 0.
+    """
+    found = [*((problem, 1) for problem in examined.problems), *((warning, 2) for warning in examined.warnings)]
+    return [
+        {
+            "file": problem.where.file,
+            "range": {
+                "start": {"line": max(problem.where.line - 1, 0), "character": max(problem.where.column - 1, 0)},
+                "end": {"line": max(problem.where.line, 1), "character": 0},
+            },
+            "severity": severity,
+            "source": "alarm-mw",
+            "message": problem.text,
+        }
+        for problem, severity in found
+    ]
+
+
+def github_commands(examined: Examined) -> Iterator[str]:
+    """Yield a workflow command of GitHub Actions for each problem and each warning, which annotates its line."""
+    for kind, problems in (("error", examined.problems), ("warning", examined.warnings)):
+        for problem in problems:
+            place = {"file": problem.where.file, "line": problem.where.line, "col": problem.where.column}
+            known = ",".join(f"{key}={_escaped(str(value), ':,')}" for key, value in place.items() if value)
+            yield f"::{kind} {known}::{_escaped(problem.text)}"
+
+
+def _escaped(text: str, marks: str = "") -> str:
+    """Return a value of a workflow command; a property also escapes `marks`."""
+    for mark in ("%", "\r", "\n", *marks):
+        text = text.replace(mark, f"%{ord(mark):02X}")
+    return text
+
+
 def format_report(examined: Examined) -> Iterator[str]:
     """Yield a line for each problem and each warning, and a summary."""
     for problem in examined.problems:

@@ -35,7 +35,9 @@ def test_a_misspelt_name_gets_a_suggestion() -> None:
 @pytest.mark.parametrize(
     ("name", "example"),
     [
-        ("slack", "use `curl`, as in curl:https://"),
+        ("slack", 'use `curl` with a format: in TOML action = "curl", url = "https://…", format = "slack"'),
+        ("msteams", 'use `curl` with a format: in TOML action = "curl", url = "https://…", format = "teams"'),
+        ("telegram", 'use `apprise`, which knows this service: in TOML action = "apprise", url = "tgram://…"'),
         ("webhook", "use `curl`, as in curl:https://"),
         ("HTTP", "use `curl`, as in curl:https://"),
         ("email", "use `curl`, as in curl:smtps://"),

@@ -182,3 +182,57 @@ def test_a_rule_that_is_applied_to_every_line_is_named(pattern: str, is_warned: 
     found = [warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}") if "to every line" in warning]
     assert len(found) == is_warned
     assert not any("to every line" in warning for warning in warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n"))
+
+
+def test_an_alarm_that_nothing_fires_is_named() -> None:
+    """An alarm in no rule is a forgotten one, unless the file has no rules since the application fires all of them."""
+    rule = "[[rules]]\npattern = 'xy'\nalarms = 'a'\n"
+    (warning,) = warnings_of(f"alarms.a = 'log:'\nalarms.b = 'log:'\n{rule}")
+    assert warning.startswith("a.toml:2: warning: no rule, monitor or escalation fires alarm 'b'")
+    assert warnings_of("alarms.a = 'log:'\nalarms.b = 'log:'\n") == []
+    assert warnings_of(f"own_alarms = 'b'\nalarms.a = 'log:'\nalarms.b = 'log:'\n{rule}") == []
+    fallback = f"[alarms.a]\naction = 'log'\nfallback = 'b'\n[alarms.b]\naction = 'log'\n{rule}"
+    assert warnings_of(fallback) == []
+
+
+def test_a_rule_that_every_line_matches_is_named() -> None:
+    """A rule for every line floods whoever gets its alarms; one with a condition, or an exclusion, may be meant."""
+    rule = "[[rules]]\npattern = '.*'\nalarms = 'a'\n"
+    (warning,) = warnings_of(f"alarms.a = 'log:'\n{rule}")
+    assert "the regexp '.*' matches every line" in warning
+    assert not any("every line" in each for each in warnings_of(f"alarms.a = 'log:'\n{rule}level = 'ERROR'\n"))
+
+
+def test_strict_takes_warnings_for_mistakes() -> None:
+    """With --strict, a configuration with a warning has status 2; without any it has 0."""
+    Path("a.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = '.*', alarms = 'a' }]\n")
+    Path("b.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = 'xy', alarms = 'a' }]\n")
+    assert [run("--strict", name).exit_code for name in ("a.toml", "b.toml")] == [2, 0]
+
+
+def test_editors_read_mistakes_as_diagnostics() -> None:
+    """--json is an array of diagnostics with ranges that count from 0, and an empty one if nothing is wrong."""
+    Path("a.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = '(', alarms = 'a' }]\n")
+    Path("b.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = '.*', alarms = 'a' }]\n")
+    (wrong,) = json.loads(run("--json", "a.toml").output)
+    assert (wrong["file"], wrong["severity"], wrong["source"]) == ("a.toml", 1, "alarm-mw")
+    assert wrong["range"] == {"start": {"line": 1, "character": 22}, "end": {"line": 2, "character": 0}}
+    assert [each["severity"] for each in json.loads(run("--format", "json", "b.toml").output)] == [2]
+    Path("b.toml").write_text("alarms.a = 'log:'\n")
+    assert json.loads(run("--json", "b.toml").output) == []
+
+
+def test_github_annotates_the_line() -> None:
+    """--format github prints workflow commands, in which marks of their own syntax are escaped."""
+    Path("a,b.toml").write_text("alarms.a = 'log:'\nrules = [{ pattern = '100%(', alarms = 'a' }]\n")
+    (line,) = run("--format", "github", "a,b.toml").output.splitlines()
+    assert line.startswith("::error file=a%2Cb.toml,line=2,col=27::the regexp ")
+    assert "100%25(" in line
+
+
+def test_a_string_for_a_list_is_corrected() -> None:
+    """The error shows the line as it would be right."""
+    Path("a.toml").write_text(
+        "alarms.a = 'log:'\n[[rules]]\nname = 'x'\npattern = 'xy'\nalarms = 'a'\nkey = 'db'\nresolve_after = '1m'\n"
+    )
+    assert 'key: expected a list, got a string: write ["db"]' in run("a.toml").output

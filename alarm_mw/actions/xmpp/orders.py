@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 
-from slixmpp import JID
+from slixmpp import JID, InvalidJID
 from slixmpp.stanza import Message
 
 from alarm_mw.engine.incidents.chat import parse
@@ -29,7 +30,7 @@ class Orders:
     """Belongs to one event loop. A message that is no order is not answered: two programs could talk for ever."""
 
     def __init__(self, recipients: Collection[str], obey: Obey, send: Send, note: Callable[[str], None]) -> None:
-        self._recipients = {JID(account).bare for account in recipients}
+        self._recipients = {*_addresses(recipients)}
         self._obey = obey
         self._send = send
         self._note = note
@@ -61,6 +62,13 @@ class Orders:
         self._strangers.add(stranger.bare)
         self._note(f"refused an order of {printable(stranger.bare)}, who is not in `to`")
         self._send(stranger, "refused: only the recipients of this alarm can do that")
+
+
+def _addresses(recipients: Collection[str]) -> Iterator[str]:
+    """Yield the addresses without their resources; one that is none gives no orders, and is reported when sent to."""
+    for account in recipients:
+        with contextlib.suppress(InvalidJID):
+            yield JID(account).bare
 
 
 def _sent(message: Message) -> float | None:

@@ -64,6 +64,8 @@ def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
     rules = settings.rules
     return (
         *_of_alarms(settings),
+        *_of_unused(settings),
+        *_of_everything(rules),
         *_of_records(rules),
         *filter(None, map(_of_newline, rules)),
         *_of_every_line(rules, cache),
@@ -74,6 +76,26 @@ def _of_alarms(settings: Settings) -> Iterator[Problem]:
     for alarm in settings.alarms:
         for text in alarm.options.warnings():
             yield Problem(alarm.where, f"alarm {alarm.name!r}: {text}")
+
+
+def _of_unused(settings: Settings) -> Iterator[Problem]:
+    """Warn about alarms that nothing in the configuration fires, unless all are for `alarm_mw.alarm()`."""
+    if not settings.rules and not settings.monitors:
+        return
+    fired = {name for each in (*settings.rules, *settings.monitors) for name in each.alarms}
+    fired.update(settings.own_alarms, *(alarm.fallback for alarm in settings.alarms))
+    for alarm in settings.alarms:
+        if alarm.name not in fired:
+            text = f"no rule, monitor or escalation fires alarm {alarm.name!r}"
+            yield Problem(alarm.where, f"{text}: only alarm_mw.alarm({alarm.name!r}, …) in the application does")
+
+
+def _of_everything(rules: Sequence[Rule]) -> Iterator[Problem]:
+    """Warn about rules that every line matches."""
+    for rule in rules:
+        has_condition = rule.level is not None or rule.logger is not None or rule.request is not None
+        if rule.pattern in EVERYTHING and not (has_condition or rule.excludes):
+            yield Problem(rule.where, f"the regexp {rule.pattern!r} matches every line, so that every line is an alarm")
 
 
 def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:

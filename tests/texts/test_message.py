@@ -10,10 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
 from alarm_mw.texts import uploaded
-from alarm_mw.texts.facts import Facts, facts_of, span
+from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.texts.human import card_of, cut_line, plain, shorten, title_of
 from alarm_mw.texts.message import Message, message_of
 

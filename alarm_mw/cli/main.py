@@ -18,6 +18,7 @@ VERBS: Final = (
     "test",
     "replay",
     "status",
+    "top",
     "reload",
     "dead",
     "silence",
@@ -31,6 +32,7 @@ VERBS: Final = (
     "migrate",
 )
 _MODULES: Final = {
+    "top": "top.command",
     "unsilence": "silence",
     **dict.fromkeys(("ack", "unack", "resolve", "history"), "incidents"),
 }

@@ -99,6 +99,11 @@ def parse_matchers(given: str | Iterable[str]) -> tuple[Matcher, ...]:
     return tuple(matcher for text in texts for matcher in _Reader(text).matchers())
 
 
+def equal_to(labels: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return matchers, in their notation, that select what has all of these labels."""
+    return tuple(str(Matcher(name, Operator.EQUAL, value)) for name, value in labels)
+
+
 class _Reader:
     """Reads one text from left to right."""
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.engine.incidents.incident import Incident
 from alarm_mw.engine.incidents.incidents import Incidents
-from alarm_mw.engine.matchers import Matcher, Operator
+from alarm_mw.engine.matchers import equal_to
 from alarm_mw.model.types import Firing
 
 #: How many incidents an answer lists, and how many characters of a key or a comment it keeps.
@@ -110,8 +110,7 @@ def _resolve(incidents: Incidents, incident: Incident, _: Order, by: str, __: fl
 def _silence(_: Incidents, incident: Incident, order: Order, __: str, ___: float) -> Answer:
     if order.seconds is None:
         return Answer(f"expected how long, such as silence {incident.id[:_SHORT]} 2h")
-    labels = (("rule", incident.rule), *incident.key)
-    matchers = tuple(str(Matcher(name, Operator.EQUAL, value)) for name, value in labels)
+    matchers = equal_to([("rule", incident.rule), *incident.key])
     return Answer(f"{_name(incident)}: silenced for {_span(order.seconds)}", matchers=matchers)
 
 

@@ -15,7 +15,7 @@ from msgspec import structs
 from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
-from alarm_mw.engine.ledger import Books, imbalances
+from alarm_mw.engine.ledger import AlarmRow, Books, SourceRow, imbalances
 from alarm_mw.master.control.incidents import Done, IncidentOrder, Shown
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
@@ -60,8 +60,8 @@ class Status(TypedDict):
     masters_replaced: int
     state_dir: str
     configuration: InForce
-    sources: dict[str, object]
-    alarms: dict[str, object]
+    sources: dict[str, SourceRow]
+    alarms: dict[str, AlarmRow]
     #: The configured alarms for which nothing has matched yet.
     unmatched: list[str]
     #: The silences in force, by the alarm that they silence, or by their matchers.

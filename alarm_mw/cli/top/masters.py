@@ -1,0 +1,88 @@
+"""Asks masters over their control sockets what goes on, and gives them orders."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.parse
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import msgspec
+
+from alarm_mw.cli.top.now import Row, Server
+from alarm_mw.delivery.dead_letters import Answer, Order
+from alarm_mw.engine.flood_control.limits import span
+from alarm_mw.engine.incidents.incidents import Event
+from alarm_mw.engine.matchers import equal_to
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.transports.control import ask
+
+#: Seconds to wait for a master: one that hangs keeps the others from being shown.
+TIMEOUT = 3.0
+
+
+class Masters:
+    """The masters that are shown. Every call but `forget` blocks for their answers."""
+
+    def __init__(self, sockets: Callable[[], Sequence[str]]) -> None:
+        """`sockets` returns the records sockets of the masters; it is called again for each look."""
+        self._sockets = sockets
+        self._names: dict[str, str] = {}
+
+    def look(self) -> list[Server]:
+        """Return what each master says now; raise `NotRunningError` where there are none."""
+        return [self._look(socket) for socket in self._sockets()]
+
+    def _look(self, socket: str) -> Server:
+        try:
+            status = cast("Any", ask(socket, "/status", timeout=TIMEOUT))
+            incidents = cast("Any", ask(socket, "/incidents", timeout=TIMEOUT))
+        except NotRunningError as error:
+            return Server(socket, self._names.get(socket, _place(socket)), error=str(error))
+        self._names[socket] = status["name"] or _place(socket)
+        return Server(socket, self._names[socket], status, tuple(incidents))
+
+    def events(self, row: Row) -> list[Event]:
+        """Return what has happened to an incident in this episode, the oldest first."""
+        since = row.incident["started"] - 1.0
+        found = ask(row.server.socket, f"/history?since={since}", timeout=TIMEOUT)
+        return [event for event in msgspec.convert(found, list[Event]) if event.incident == row.incident["id"]]
+
+    def acknowledge(self, row: Row, comment: str) -> str:
+        """Acknowledge an incident, and return a sentence for people."""
+        query = urllib.parse.urlencode({"verb": "ack", "id": row.incident["id"], "comment": comment})
+        answer = ask(row.server.socket, f"/incidents?{query}", method="POST", timeout=TIMEOUT)
+        return f"{row.incident['id']}: {'acknowledged' if answer['done'] else 'this incident is not open any more'}"
+
+    def silence(self, row: Row, seconds: float, comment: str) -> str:
+        """Silence incidents like this one, and return a sentence for people."""
+        ends = time.time() + seconds
+        query = urllib.parse.urlencode({"target": matchers_like(row), "ends": ends, "comment": comment}, doseq=True)
+        answer = ask(row.server.socket, f"/silences?{query}", method="POST", timeout=TIMEOUT)
+        return answer.get("error") or f"silence {answer['id']}: {', '.join(answer['matchers'])} for {span(seconds)}"
+
+    def letters(self, row: Row) -> list[int]:
+        """Return the numbers of the dead letters about an incident."""
+        answer = self._dead(row, Order(verb="list", alarms=tuple(row.incident["delivery"])))
+        return [letter.id for letter in answer.letters if letter.key.startswith(f"{row.incident['id']}-")]
+
+    def retry(self, row: Row, letters: Sequence[int]) -> str:
+        """Retry dead letters, and what waits for the same alarms; return a sentence for people."""
+        answer = self._dead(row, Order(verb="retry", ids=tuple(letters)))
+        waiting = f", {answer.retried_now} waiting tried now" if answer.retried_now else ""
+        return "; ".join([f"{answer.count} put back{waiting}", *answer.refused])
+
+    def _dead(self, row: Row, order: Order) -> Answer:
+        body = msgspec.json.encode(order)
+        return msgspec.convert(ask(row.server.socket, "/dead", method="POST", body=body, timeout=TIMEOUT), Answer)
+
+
+def matchers_like(row: Row) -> tuple[str, ...]:
+    """Return what messages about an incident, and about no other, have in common."""
+    return equal_to([("rule", row.incident["rule"]), *row.incident["key"].items()])
+
+
+def _place(socket: str) -> str:
+    """Return the name of a server that has none: that of its state directory."""
+    return os.path.basename(os.path.dirname(socket)) or socket

@@ -23,6 +23,7 @@ from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.settings import MetricsListener
 from alarm_mw.config.tables import rules, tables
 from alarm_mw.config.tables.monitors import MONITOR_KEYS
+from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
@@ -141,6 +142,10 @@ def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str])
             *DeliveryPolicy.__struct_fields__,
             *tables.ROOT_KEYS,
             *(f"metrics.{name}" for name in MetricsListener.__struct_fields__),
+            *(name for name in WebOptions.__struct_fields__ if name not in {"users", "tokens", "proxy"}),
+            *(f"users.{name}" for name in WebUser.__struct_fields__),
+            *(f"tokens.{name}" for name in WebToken.__struct_fields__),
+            *(f"proxy.{name}" for name in WebProxy.__struct_fields__),
             *Limits.__struct_fields__,
         }
     ),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from typing import Annotated, Literal
 
 import msgspec
 
 from alarm_mw import monitors
+from alarm_mw.config.tables.web import WebOptions, host_and_port
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits, read_duration
@@ -16,11 +16,6 @@ from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
 from alarm_mw.model.types import NOWHERE, IncidentOptions, InhibitRule, Rule, Texts, Where
 from alarm_mw.system.forks import held_off
-
-#: TCP's highest port.
-MAX_PORT = 65535
-
-_PORT = re.compile("[1-9][0-9]{0,4}")
 
 
 class Upkeep(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,15 +102,6 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
         """Return what makes records of a stream's lines; None where each line is one."""
         options = self.stderr if stream == "stderr" else self.stdout
         return options if self.tracebacks or options.is_given else None
-
-
-def host_and_port(address: str) -> tuple[str, int]:
-    """Return the two parts of ``host:port``, IPv6 in brackets; raise `ValueError`."""
-    host, _, port = address.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    if not host or not _PORT.fullmatch(port) or int(port) > MAX_PORT:
-        raise ValueError(f"listen: expected 'host:port', got {address!r}")
-    return host, int(port)
 
 
 #: Default: seconds of failed attempts after which another alarm delivers.
@@ -249,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True):
     upkeep: Upkeep = msgspec.field(default_factory=Upkeep)
     outbox: OutboxOptions = msgspec.field(default_factory=OutboxOptions)
     metrics: MetricsListener = msgspec.field(default_factory=MetricsListener)
+    web: WebOptions = msgspec.field(default_factory=WebOptions)
     ack: AckOptions = msgspec.field(default_factory=AckOptions)
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
     inhibit_rules: tuple[InhibitRule, ...] = ()

@@ -35,9 +35,10 @@ from alarm_mw.master.control.status import (
     sight,
     status,
 )
+from alarm_mw.master.control.web_port import LISTENER, WebPort
 from alarm_mw.master.crashes.desk import CrashDesk
 from alarm_mw.master.crashes.tap import CrashTap
-from alarm_mw.master.link import Inheritance, StreamFds, environ_of_start
+from alarm_mw.master.link import FILE, Inheritance, StreamFds, environ_of_start
 from alarm_mw.master.metrics import Metrics, MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules.processes import Mules
@@ -66,6 +67,7 @@ from alarm_mw.transports.shared import token_of
 
 if TYPE_CHECKING:
     from alarm_mw.master.streams.blocks import BlockAssembler
+    from alarm_mw.web.master import Master
 
 log = logging.getLogger(__name__)
 
@@ -152,9 +154,13 @@ class MasterProcess:
             functools.partial(incidents.shown, self._runtime),
             functools.partial(incidents.carry_out, self._runtime),
             functools.partial(incidents.history, self._runtime),
+            self._offer_login,
         )
-        self._control = ControlServer(path, answers)
+        self._control = ControlServer(path, answers, self._web_master)
         self._metrics_port = MetricsPort(self._figures)
+        self._web_port = WebPort(
+            self._web_master, self._state_dir, self._leave_listener, inheritance.files.get(LISTENER)
+        )
         self._monitors = Monitors(
             self._watchable(settings),
             self._runtime,
@@ -224,6 +230,8 @@ class MasterProcess:
         self._steps.callback(lambda: self._runtime.stop(self._left()))
         if self._places.report:
             self._runtime.own_alarms.fire(self._places.report, "places")
+        self._steps.callback(lambda: self._web_port.stop(self._left()))
+        self._web_port.serve(self._reloader.loaded.settings.web)
         self._runtime.call(self._control.start())
         self._steps.callback(lambda: self._call(self._metrics_port.stop()))
         self._runtime.call(self._metrics_port.listen_at(self._reloader.loaded.settings.metrics.listen))
@@ -337,6 +345,7 @@ class MasterProcess:
                 "an action blocks the event loop of the alarms: monitors and the address for metrics stay as they were "
                 "until the configuration is read again"
             )
+        self._web_port.serve(settings.web)
         mules = self._mules.exchange(settings.mules, settings.execution)
         notes = [f"mules that were ended or started: {mules}"] if mules else []
         return [*notes, *needs_restart(settings, self._plan)]
@@ -353,6 +362,21 @@ class MasterProcess:
 
     def _watchable(self, settings: Settings) -> tuple[Watch, ...]:
         return watchable(settings.monitors, self._plan.master_fds, hears_deaths=self._desk is not None)
+
+    def _leave_listener(self, descriptor: int | None) -> None:
+        """Let the supervisor hold the page's listening socket, or none."""
+        if descriptor is None:
+            self._link.drop(FILE + LISTENER)
+        else:
+            self._link.leave(LISTENER, descriptor)
+
+    def _offer_login(self, user: str, role: str) -> str:
+        return self._web_port.offer_login(user, role)
+
+    def _web_master(self) -> Master:
+        from alarm_mw.master.control.web_master import web_master  # noqa: PLC0415  # for those who want the page
+
+        return web_master(self._runtime, self._state_dir, self._status, lambda: self._reloader.loaded.settings)
 
     def _status(self) -> Status:
         configuration = in_force(self._reloader.loaded, self._reloader.refused)

@@ -29,6 +29,7 @@ from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRe
 from alarm_mw.config.tables.incidents import IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.requests import RequestKeys
+from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
@@ -188,6 +189,26 @@ class UpkeepKeys(Generated):
         fields = [(field.name, field) for field in _fields(Upkeep)]
         fields += [(f"metrics.{field.name}", field) for field in _fields(MetricsListener)]
         rows = ((f"`{name}`", f"`{msgspec.json.encode(f.default).decode()}`", _help(f.type)) for name, f in fields)
+        return table(("key", "default", "meaning"), rows)
+
+
+class WebKeys(Generated):
+    """``{web}``: the keys of ``[web]``, and of the tables in it."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `WebOptions` and its tables."""
+        rows: list[tuple[str, ...]] = []
+        kinds: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+            ("", WebOptions),
+            ("users.", WebUser),
+            ("tokens.", WebToken),
+            ("proxy.", WebProxy),
+        )
+        for prefix, kind in kinds:
+            for field in _fields(kind):
+                if isinstance(field.type, msgspec.inspect.Metadata):
+                    default = "" if field.required else f"`{msgspec.json.encode(field.default).decode()}`"
+                    rows.append((f"`{prefix}{field.name}`", default, _help(field.type)))
         return table(("key", "default", "meaning"), rows)
 
 
@@ -361,6 +382,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "outbox-keys": OutboxKeys,
     "records": RecordKeys,
     "upkeep": UpkeepKeys,
+    "web": WebKeys,
     "prometheus": PrometheusMetrics,
     "reasons": Reasons,
     "command-help": CommandHelp,

@@ -8,8 +8,9 @@ import pytest
 
 from alarm_mw.config.load import load
 from alarm_mw.config.report import Examined
-from alarm_mw.config.settings import asks_for_deaths, host_and_port
+from alarm_mw.config.settings import asks_for_deaths
 from alarm_mw.config.sources import Sources
+from alarm_mw.config.tables.web import host_and_port
 
 
 def test_only_a_crash_monitor_asks_for_deaths() -> None:

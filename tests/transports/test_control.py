@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Any, cast
+from unittest.mock import MagicMock
 
 import pytest
 
@@ -26,7 +27,7 @@ def test_a_master_that_fails_is_not_taken_for_none(tmp_path: Path) -> None:
     answers = Answers(fail, cast("Any", fail), *[nothing] * 8)
 
     async def run() -> None:
-        server = ControlServer(Path(control_path(socket)), answers)
+        server = ControlServer(Path(control_path(socket)), answers, MagicMock())
         await server.start()
         for question in (ask, read_patiently):
             with pytest.raises(NotRunningError, match="HTTP 500; its log says why"):

@@ -41,6 +41,7 @@ from alarm_mw.config.tables.tree import (
     read_inner,
     read_struct,
 )
+from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
@@ -71,6 +72,7 @@ ROOT_KEYS = (
     "inhibit_rules",
     "ack",
     "history",
+    "web",
     *Upkeep.__struct_fields__,
 )
 
@@ -89,6 +91,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "history": _read(root, "history", HistoryOptions),
         "inhibit_rules": read_inhibit_rules(root) or None,
         "records": read_records(root),
+        "web": read_web(root),
         "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
@@ -220,6 +223,34 @@ def read_records(root: Table) -> Records | None:
 
 #: The tables of ``[records]``.
 _STREAMS = ("stdout", "stderr")
+
+#: The keys of ``[web]`` that are tables.
+_WEB_TABLES = frozenset({"users", "tokens", "proxy"})
+
+
+def read_web(root: Table) -> WebOptions | None:
+    """Return the table ``[web]``, or None where there is none, or a wrong one."""
+    table = root.table("web", "web")
+    if table is None:
+        return None
+    users = [read_struct(WebUser, each) for each in table.tables("users")]
+    tokens = [read_struct(WebToken, each) for each in table.tables("tokens")]
+    proxy_table = table.table("proxy", "web: proxy")
+    proxy = None if proxy_table is None else read_struct(WebProxy, proxy_table)
+    plain = {key: value for key, value in table.values.items() if key not in _WEB_TABLES}
+    options = read_struct(WebOptions, Table(plain, table.origin, table.path, table.name))
+    if options is None or None in users or None in tokens or (proxy is None and proxy_table is not None):
+        return None
+    try:
+        return WebOptions(
+            **{name: getattr(options, name) for name in WebOptions.__struct_fields__ if name not in _WEB_TABLES},
+            users=tuple(user for user in users if user is not None),
+            tokens=tuple(token for token in tokens if token is not None),
+            proxy=proxy,
+        )
+    except ValueError as error:
+        table.wrong(str(error))
+        return None
 
 
 def read_fallback_after(table: Table) -> float:

@@ -6,7 +6,7 @@ Written in the transaction of the firings that follow from them: after a kill, n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
+from typing import Protocol, cast
 
 import msgspec
 
@@ -17,6 +17,15 @@ from alarm_mw.engine.incidents.incidents import SEEN, Changes, Event, Saved
 
 #: How many events are kept at most.
 EVENTS = 100_000
+
+
+class Reader(Protocol):
+    """An outbox, or another connection to its file."""
+
+    def query(self, sql: str, arguments: tuple[object, ...] = (), /) -> list[tuple[object, ...]]:
+        """Return the rows. Raises `sqlite3.Error`."""
+        ...
+
 
 _encode = msgspec.msgpack.Encoder().encode
 _incident = msgspec.msgpack.Decoder(Incident)
@@ -62,7 +71,7 @@ def forget_events(outbox: Outbox, days: float, now: float) -> None:
         outbox.change("DELETE FROM events WHERE time < ?", (now - days * DAY,))
 
 
-def events(outbox: Outbox, since: float, incident: str = "") -> list[Event]:
+def events(outbox: Reader, since: float, incident: str = "") -> list[Event]:
     """Return what has happened since a time, in seconds since the epoch, the oldest first; to all or one incident."""
     rows = outbox.query(
         "SELECT data FROM events WHERE time >= ? AND (? = '' OR incident = ?) ORDER BY seq", (since, incident, incident)
@@ -70,19 +79,25 @@ def events(outbox: Outbox, since: float, incident: str = "") -> list[Event]:
     return [_event.decode(cast("bytes", data)) for (data,) in rows]
 
 
-def count_firing(outbox: Outbox) -> dict[str, int]:
+def count_firing(outbox: Reader) -> dict[str, int]:
     """Return how many incidents of each rule are firing."""
     rows = outbox.query("SELECT rule, COUNT(*) FROM incidents WHERE state = ? GROUP BY rule", (str(State.FIRING),))
     return {cast("str", rule): cast("int", n) for rule, n in rows}
 
 
-def deliveries(outbox: Outbox, thread: str) -> dict[str, str]:
+def deliveries(outbox: Reader, thread: str) -> dict[str, str]:
     """Return the state of each alarm's last firing about an episode; those that were forgotten are left out."""
     rows = outbox.query("SELECT alarm, state FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))
     return {cast("str", alarm): cast("str", state) for alarm, state in rows}
 
 
-def incidents(outbox: Outbox, *, is_all: bool = False) -> list[Incident]:
+def incidents(outbox: Reader, *, is_all: bool = False) -> list[Incident]:
     """Return the incidents that are firing, or all that are remembered, as they were written down last."""
     where = "" if is_all else f"WHERE state = '{State.FIRING}'"
     return [_incident.decode(cast("bytes", data)) for (data,) in outbox.query(f"SELECT data FROM incidents {where}")]  # noqa: S608  # our own words
+
+
+def find(outbox: Reader, name: str) -> Incident | None:
+    """Return an incident by its id; None where it is not remembered."""
+    rows = outbox.query("SELECT data FROM incidents WHERE id = ?", (name,))
+    return next((_incident.decode(cast("bytes", data)) for (data,) in rows), None)

@@ -21,23 +21,22 @@ from alarm_mw.master.control.status import Answers
 MAX_BODY = 1024 * 1024
 
 
-def control_app(answers: Answers) -> Starlette:
+def control_routes(answers: Answers) -> list[Route]:
     """Return the control API."""
     api = _ControlApi(answers)
-    return Starlette(
-        routes=[
-            Route("/status", api.status),
-            _metrics_route(answers.metrics),
-            Route("/reload", api.reload, methods=["POST"]),
-            Route("/silences", api.silences),
-            Route("/silences", api.put_silence, methods=["POST"]),
-            Route("/silences", api.expire_silences, methods=["DELETE"]),
-            Route("/dead", api.dead, methods=["POST"]),
-            Route("/incidents", api.incidents),
-            Route("/incidents", api.order, methods=["POST"]),
-            Route("/history", api.history),
-        ]
-    )
+    return [
+        Route("/status", api.status),
+        _metrics_route(answers.metrics),
+        Route("/reload", api.reload, methods=["POST"]),
+        Route("/silences", api.silences),
+        Route("/silences", api.put_silence, methods=["POST"]),
+        Route("/silences", api.expire_silences, methods=["DELETE"]),
+        Route("/dead", api.dead, methods=["POST"]),
+        Route("/incidents", api.incidents),
+        Route("/incidents", api.order, methods=["POST"]),
+        Route("/history", api.history),
+        Route("/login-url", api.login, methods=["POST"]),
+    ]
 
 
 def metrics_app(render_metrics: Callable[[], bytes]) -> Starlette:
@@ -105,6 +104,12 @@ class _ControlApi:
         except (KeyError, ValueError):
             return JSONResponse({"error": "expected verb, id and seconds"}, 400)
         return JSONResponse(await asyncio.to_thread(self._answers.order, wanted))
+
+    async def login(self, request: Request) -> JSONResponse:
+        """Return a URL that logs the caller in to the page."""
+        user = request.client.host if request.client is not None else ""
+        role = "read" if request.query_params.get("role") == "read" else "act"
+        return JSONResponse({"url": await asyncio.to_thread(self._answers.login, user, role)})
 
     async def dead(self, request: Request) -> Response:
         body = bytearray()

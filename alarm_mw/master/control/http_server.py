@@ -18,6 +18,10 @@ from alarm_mw.system.peers import peer_of
 #: Connections of one listener. Each may have sent the half of a request, and wait for ever.
 MAX_CONNECTIONS = 64
 
+#: The same of the page, where each open page has a stream of events; and seconds for a request to come whole.
+MAX_PUBLIC = 256
+REQUEST_TIMEOUT = 15.0
+
 #: What it says of requests that are none is nobody's business; what our own code does wrong is.
 log = logging.getLogger(__name__)
 log.setLevel(logging.ERROR)
@@ -37,6 +41,8 @@ class BoundedProtocol(H11Protocol):
     It dates its answers (RFC 9110, section 6.6.1), so that the server need not look at the clock all the time.
     """
 
+    #: How many connections there may be.
+    most = MAX_CONNECTIONS
     #: By the loop's clock.
     connected_at = 0.0
 
@@ -48,7 +54,7 @@ class BoundedProtocol(H11Protocol):
         self.client = self.client or _peer(transport)
         if isinstance(self.server_state, ClosableState) and self.server_state.is_closing:
             self.shutdown()  # accepted a moment before: uvicorn has closed those that it knew, and waits for all
-        elif len(self.connections) > MAX_CONNECTIONS:
+        elif len(self.connections) > self.most:
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
@@ -65,6 +71,26 @@ class BoundedProtocol(H11Protocol):
     def is_answering(self) -> bool:
         """Whether a request has come whole, and is not answered yet."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
+
+
+class PublicProtocol(BoundedProtocol):
+    """The same for callers from anywhere: a request that does not come whole in time is not waited for."""
+
+    most = MAX_PUBLIC
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a connection in."""
+        super().connection_made(transport)
+        self.loop.call_later(REQUEST_TIMEOUT, self._look, None)
+
+    def _look(self, before: object) -> None:
+        """Hang up on a caller that has begun no other request since the one before, and has none that is answered."""
+        if self.transport.is_closing():
+            return
+        if self.is_answering or self.cycle is not before:
+            self.loop.call_later(REQUEST_TIMEOUT, self._look, self.cycle)
+        else:
+            self.transport.abort()
 
 
 def _peer(transport: asyncio.BaseTransport) -> tuple[str, int] | None:
@@ -98,11 +124,18 @@ class QuietServer(uvicorn.Server):
         await self._is_over.wait()
 
 
-def server_of(app: ASGIApp, backlog: int) -> QuietServer:
-    """Return a server for `app`, at whose listener so many callers may be connecting at once."""
+def server_of(
+    app: ASGIApp, backlog: int, protocol: type[BoundedProtocol] = BoundedProtocol, certfile: str = "", keyfile: str = ""
+) -> QuietServer:
+    """Return a server for `app`, at whose listener so many callers may be connecting at once.
+
+    Raises `OSError` where a certificate cannot be read.
+    """
     config = uvicorn.Config(
         app,
-        http=BoundedProtocol,
+        http=protocol,
+        ssl_certfile=certfile or None,
+        ssl_keyfile=keyfile or None,
         backlog=backlog,
         ws="none",
         log_config=None,

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alarm_mw.config.settings import host_and_port
+from alarm_mw.config.tables.web import host_and_port
 from alarm_mw.master.control.listening import listen
 from alarm_mw.master.control.status import Answers
 from alarm_mw.system.peers import GuardedSocket, is_owners
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
     from alarm_mw.master.control.http_server import QuietServer
+    from alarm_mw.web.master import Master
 
 log = logging.getLogger(__name__)
 
@@ -35,10 +36,18 @@ STOP_TIMEOUT = 1.0
 class LazyServer:
     """Serves what `make_app` makes; loads the web framework when the first connection arrives."""
 
-    def __init__(self, name: str, listener: socket.socket, make_app: Callable[[], ASGIApp]) -> None:
+    def __init__(
+        self,
+        name: str,
+        listener: socket.socket,
+        make_app: Callable[[], ASGIApp],
+        make_server: Callable[[ASGIApp], QuietServer] | None = None,
+    ) -> None:
+        """Serve at `listener`; `make_server` for another server than that of callers on this machine."""
         self._name = name
         self._listener = listener
         self._make_app = make_app
+        self._make_server = make_server
         self._serving: asyncio.Task[None] | None = None
         self._server: QuietServer | None = None
 
@@ -62,7 +71,8 @@ class LazyServer:
     def _made(self) -> QuietServer:
         from alarm_mw.master.control.http_server import server_of  # noqa: PLC0415  # 60 ms and 6 MB, for the first who asks
 
-        return server_of(self._make_app(), BACKLOG)
+        app = self._make_app()
+        return server_of(app, BACKLOG) if self._make_server is None else self._make_server(app)
 
     async def stop(self, timeout: float) -> None:
         """Stop serving within `timeout` seconds."""
@@ -80,10 +90,11 @@ class LazyServer:
 class ControlServer:
     """The control API at `path`."""
 
-    def __init__(self, path: Path, answers: Answers) -> None:
+    def __init__(self, path: Path, answers: Answers, make_master: Callable[[], Master]) -> None:
+        """Answer at `path`; `make_master` is for the page and its API, which are there as well."""
         self._path = path
         listener = GuardedSocket.of(listen(path, BACKLOG), is_owners)
-        self._server = LazyServer("control", listener, lambda: _control_app(answers))
+        self._server = LazyServer("control", listener, lambda: _control_app(answers, make_master))
 
     async def start(self) -> None:
         """Wait for the first connection."""
@@ -132,10 +143,15 @@ class MetricsPort:
         return server
 
 
-def _control_app(answers: Answers) -> ASGIApp:
-    from alarm_mw.master.control.api import control_app  # noqa: PLC0415  # loads the web framework, as above
+def _control_app(answers: Answers, make_master: Callable[[], Master]) -> ASGIApp:
+    from alarm_mw.config.tables.web import WebOptions  # noqa: PLC0415  # as below
+    from alarm_mw.master.control.api import control_routes  # noqa: PLC0415  # loads the web framework, as above
+    from alarm_mw.web.app import make_app  # noqa: PLC0415  # as above
+    from alarm_mw.web.site import Site  # noqa: PLC0415  # as above
+    from alarm_mw.web.store import Store  # noqa: PLC0415  # as above
 
-    return control_app(answers)
+    site = Site.of(make_master(), WebOptions(), Store(None))
+    return make_app(site, routes=control_routes(answers), is_control=True)
 
 
 def _metrics_app(render_metrics: Callable[[], bytes]) -> ASGIApp:

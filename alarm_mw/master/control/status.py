@@ -100,6 +100,8 @@ class Answers:
     order: Callable[[IncidentOrder], Done]
     #: Returns what has happened to incidents since a time.
     history: Callable[[float], list[dict[str, object]]]
+    #: Returns a URL by which a user with a role can log in to the page, once; empty where it is not served.
+    login: Callable[[str, str], str] = lambda _user, _role: ""
 
 
 def in_force(loaded: Loaded, refused: Sequence[str]) -> InForce:

@@ -95,8 +95,9 @@ class LoopThread:
     `settle(end)` runs on the loop before it is closed; `end` is when that is to be done, in `time.monotonic`'s seconds.
     """
 
-    def __init__(self, settle: Callable[[float], Awaitable[None]]) -> None:
+    def __init__(self, settle: Callable[[float], Awaitable[None]], name: str = "loop") -> None:
         self._settle = settle
+        self._name = name
         self.loop = asyncio.new_event_loop()
         self.loop.set_default_executor(LateExecutor())
         #: By when the thread has to end, in `time.monotonic`'s seconds; None while it is to go on.
@@ -110,7 +111,7 @@ class LoopThread:
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread = start_thread("loop", self._run)
+        self._thread = start_thread(self._name, self._run)
 
     def call(self, coroutine: Coroutine[None, None, T], timeout: float = CALL_TIMEOUT) -> T:
         """Run a coroutine on the loop, marked as alarm code, and wait for its result.

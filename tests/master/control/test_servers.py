@@ -13,8 +13,9 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from starlette.applications import Starlette
 
-from alarm_mw.master.control.api import control_app, metrics_app
+from alarm_mw.master.control.api import control_routes, metrics_app
 from alarm_mw.master.control.listening import listen
 from alarm_mw.master.control.servers import BACKLOG, LazyServer, MetricsPort
 from alarm_mw.master.control.status import Answers
@@ -142,7 +143,7 @@ def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
 
     async def ask(text: str) -> None:
         query = f"target=a&ends={text}".encode()
-        await control_app(answers)({**route, "query_string": query}, receive, send)
+        await Starlette(routes=control_routes(answers))({**route, "query_string": query}, receive, send)
 
     asyncio.run(ask(seconds))
     assert (sent[0]["status"], asked) == (400, [])

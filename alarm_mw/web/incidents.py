@@ -1,0 +1,184 @@
+"""Incidents as the pages show them: read from the outbox, with the line that says what happened and whom it reached."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.engine.incidents.incident import Incident
+from alarm_mw.engine.incidents.incidents import thread_of
+from alarm_mw.model.types import Firing, Place, Record, Trigger
+from alarm_mw.texts.facts import Facts, facts_of
+from alarm_mw.web.master import Master
+
+#: Severities from the worst; what is none of them stands behind them.
+SEVERITIES = ("emergency", "alert", "critical", "page", "error", "warning", "notice", "info", "debug")
+
+#: How many incidents one page shows.
+MAX_ROWS = 100
+
+#: What a state of a firing looks like.
+_SIGNS = {"delivered": "✓", "waiting": "…", "dead": "✗", "dropped": "✗", "handed_over": "→"}
+
+
+class Told(msgspec.Struct, frozen=True):
+    """An alarm, and what became of its last message about an episode."""
+
+    alarm: str
+    #: ``waiting``, ``delivered``, ``dead``, ``dropped`` or ``handed_over``.
+    state: str
+
+    @property
+    def sign(self) -> str:
+        """The state as one character."""
+        return _SIGNS.get(self.state, "?")
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One incident. Times are in seconds since the epoch."""
+
+    id: str
+    rule: str
+    key: Mapping[str, str]
+    labels: Mapping[str, str]
+    state: str
+    episode: int
+    severity: str
+    message: str
+    started: float
+    last: float
+    ended: float | None
+    ended_by: str
+    end: str
+    count: int
+    #: What holds messages back, beside an acknowledgement.
+    marks: tuple[str, ...]
+    acknowledged_by: str
+    acknowledged_until: float
+    comment: str
+    told: tuple[Told, ...] = ()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is firing."""
+        return self.state == "firing"
+
+    @property
+    def tone(self) -> str:
+        """How bad it is, in three steps, for its color."""
+        rank = rank_of(self.severity)
+        return "bad" if rank <= SEVERITIES.index("error") else "warn" if rank <= SEVERITIES.index("notice") else "calm"
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Its key and labels, without what stands elsewhere."""
+        return {**self.key, **{name: value for name, value in self.labels.items() if name != "severity"}}
+
+    def matches(self, text: str) -> bool:
+        """Return whether all words of a filter are found in it: ``name=value`` for a label, others anywhere."""
+        everything = " ".join(
+            [self.id, self.rule, self.severity, self.message, self.acknowledged_by]
+            + [f"{name}={value}" for name, value in self.facts.items()]
+        ).lower()
+        return all(word in everything for word in text.lower().split())
+
+
+class Found(NamedTuple):
+    """What a page shows of incidents."""
+
+    rows: list[Row]
+    #: How many there are in all, without the filter and the bound.
+    total: int
+
+
+def rank_of(severity: str) -> int:
+    """Return how bad a severity is, from 0 on; one that is not known stands behind ``error``."""
+    word = severity.lower()
+    return SEVERITIES.index(word) if word in SEVERITIES else SEVERITIES.index("error") if not word else len(SEVERITIES)
+
+
+def open_incidents(master: Master, text: str = "") -> Found:
+    """Return the incidents that are firing and match a filter, the worst first, then the longest. May block."""
+    offset = master.offset()
+    with master.reading() as reader:
+        found = incident_rows.incidents(reader)
+        found.sort(key=lambda each: (rank_of(_severity(each)), each.opened))
+        rows = _matching(found, offset, text)
+        return Found([_with_told(reader, row, incident) for row, incident in rows], len(found))
+
+
+def find(master: Master, name: str) -> tuple[Row, Incident] | None:
+    """Return an incident by its id. May block."""
+    offset = master.offset()
+    with master.reading() as reader:
+        incident = incident_rows.find(reader, name)
+        if incident is None:
+            return None
+        return _with_told(reader, row_of(incident, offset), incident), incident
+
+
+def _matching(found: Iterable[Incident], offset: float, text: str) -> list[tuple[Row, Incident]]:
+    rows: list[tuple[Row, Incident]] = []
+    for incident in found:
+        row = row_of(incident, offset)
+        if row.matches(text):
+            rows.append((row, incident))
+        if len(rows) == MAX_ROWS:
+            break
+    return rows
+
+
+def _with_told(reader: Reader, row: Row, incident: Incident) -> Row:
+    states = {name: "delivered" for name, told in incident.notified.items() if told.episode == incident.episode}
+    states |= incident_rows.deliveries(reader, thread_of(incident))
+    return msgspec.structs.replace(row, told=tuple(Told(alarm, state) for alarm, state in states.items()))
+
+
+def _severity(incident: Incident) -> str:
+    """Return the severity without the cost of all facts: thousands of incidents are put in order by it."""
+    if given := incident.labels.get("severity"):
+        return given
+    if incident.first is None or incident.first.level is None:
+        return ""
+    return Facts(id="", alarm="", message="", time=0.0, level=incident.first.level).severity
+
+
+def facts_of_incident(incident: Incident) -> Facts:
+    """Return the facts of the match with which an incident has begun."""
+    record = incident.first or Record(b"", "incident", 0.0, "")
+    trigger = Trigger(incident.rule, incident.labels)
+    return facts_of(Firing(incident.id, "", record.message, record, record.time, trigger=trigger), Place())
+
+
+def row_of(incident: Incident, offset: float) -> Row:
+    """Return an incident for a page, not yet with the alarms that were told; `offset` is `Master.offset`."""
+    now = time.time()
+    ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until + offset > now else None
+    marks = {str(mark) for mark in incident.held.values()} - {"acknowledged"}
+    if incident.flapping_since is not None:
+        marks.add("flapping")
+    return Row(
+        id=incident.id,
+        rule=incident.rule,
+        key=dict(incident.key),
+        labels=incident.labels,
+        state=str(incident.state),
+        episode=incident.episode,
+        severity=_severity(incident),
+        message=facts_of_incident(incident).headline if incident.first is not None else "",
+        started=incident.opened + offset,
+        last=incident.last + offset,
+        ended=None if incident.ended is None else incident.ended + offset,
+        ended_by="" if incident.ended_by is None else str(incident.ended_by),
+        end=incident.end,
+        count=incident.count,
+        marks=tuple(sorted(marks)),
+        acknowledged_by="" if ack is None else ack.by,
+        acknowledged_until=0.0 if ack is None else ack.until + offset,
+        comment="" if ack is None else ack.comment,
+    )

@@ -1,0 +1,64 @@
+"""What the page and the API ask of the master that they show."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alarm_mw.config.settings import Settings
+from alarm_mw.delivery.dead_letters import Answer, Order
+from alarm_mw.delivery.outbox.incident_rows import Reader
+
+
+class OutboxReader:
+    """Reads the outbox's file by a connection of its own, so that neither the worker nor a lane waits for a page."""
+
+    def __init__(self, path: str) -> None:
+        # A new connection each time: the file may be moved aside and made again.
+        self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None, timeout=1.0)
+
+    def query(self, sql: str, arguments: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+        """Return the rows. Raises `sqlite3.Error`."""
+        return self._connection.execute(sql, arguments).fetchall()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Master:
+    """What the page asks of the master. All of it may block, and is called in threads."""
+
+    state_dir: Path
+    #: The server's name; may be empty.
+    name: str
+    #: The configuration in force.
+    settings: Callable[[], Settings]
+    #: What ``alarm-mw status --json`` prints.
+    status: Callable[[], Mapping[str, Any]]
+    #: The outbox: its path, and whether what is written there is up to date; else it is read by the second.
+    outbox_path: str
+    is_durable: Callable[[], bool]
+    outbox: Reader
+    #: What has to be added to the time of an incident to get seconds since the epoch.
+    offset: Callable[[], float]
+    #: Does something to incidents (verb, ids, by, seconds, comment), and returns the ids for which that was done.
+    order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]
+    #: Lists, retries or drops dead letters.
+    dead: Callable[[Order], Answer]
+    #: Fires an alarm as a test, by somebody; returns whether there is such an alarm.
+    test: Callable[[str, str], bool]
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Reader]:
+        """Give what reads the outbox, in the thread that calls. Raises `sqlite3.Error`."""
+        if not self.is_durable():
+            yield self.outbox
+            return
+        with contextlib.closing(OutboxReader(self.outbox_path)) as reader:
+            yield reader

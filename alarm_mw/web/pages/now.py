@@ -1,0 +1,105 @@
+"""Now: the open incidents, worst first; and proof that all is well where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import defaultdict
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+
+from alarm_mw.model.printable import printable
+from alarm_mw.web.incidents import MAX_ROWS, open_incidents
+from alarm_mw.web.proof import proof_of
+from alarm_mw.web.rendering import render, show
+from alarm_mw.web.security.guards import form, own_path, page, public
+from alarm_mw.web.site import caller, site_of
+
+#: Who has done what, and from where.
+audit = logging.getLogger("alarm_mw.web.audit")
+audit.setLevel(logging.INFO)
+
+#: What can be done to incidents, and what the log says of it.
+VERBS = {"ack": "acknowledged", "unack": "gave back", "resolve": "resolved"}
+
+#: Characters of a comment.
+MAX_COMMENT = 500
+
+
+async def now(request: Request) -> Response:
+    """Show the open incidents."""
+    master = site_of(request).master
+    text = request.query_params.get("q", "")[:200]
+    found = await asyncio.to_thread(open_incidents, master, text)
+    return await show(
+        request,
+        "now.html",
+        "now_live.html",
+        active="now",
+        found=found,
+        query=text,
+        proof=await asyncio.to_thread(proof_of, master),
+        most=MAX_ROWS,
+        headline=f"{found.total:,} open incident{'' if found.total == 1 else 's'}" if found.total else "Now",
+        trends=defaultdict(str),
+    )
+
+
+async def favicon(request: Request) -> Response:
+    """Return the icon, with the number of open incidents on it."""
+    n = request.query_params.get("n", "")
+    text = n if n.isdecimal() and len(n) <= 2 else "99" if n.isdecimal() else ""  # noqa: PLR2004  # digits
+    return Response(
+        icon(int(text or 0), is_known=bool(text)),
+        media_type="image/svg+xml",
+        headers={"Cache-Control": "max-age=86400"},
+    )
+
+
+def icon(n: int, *, is_known: bool = True) -> str:
+    """Return the icon as SVG: green where no incident is open, red with their number, gray where that is not known."""
+    color = "#c4302b" if n else "#1f7a4d" if is_known else "#6b7480"
+    size = "17" if n < 10 else "14"  # noqa: PLR2004  # one digit
+    inner = (
+        f'<text x="16" y="22" font-family="system-ui,sans-serif" font-weight="700" font-size="{size}" fill="#fff" '
+        f'text-anchor="middle">{n}</text>'
+        if n
+        else '<path d="M10 16.5l4.2 4.2L22.5 12" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round" '
+        'stroke-linejoin="round"/>'
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="9" '
+        f'fill="{color}"/>{inner}</svg>'
+    )
+
+
+async def stream(request: Request) -> Response:
+    """Tell a page of changes."""
+    return site_of(request).live.response()
+
+
+async def act(request: Request) -> Response:
+    """Acknowledge an incident, give it back, or resolve it; then go back."""
+    name, verb = request.path_params["id"], request.path_params["verb"]
+    if verb not in VERBS:
+        return render(request, "refused.html", status=404, text="There is no such page.")
+    fields = await form(request)
+    comment = printable(fields.get("comment", [""])[0], MAX_COMMENT)
+    by, master = caller(request).name, site_of(request).master
+    done = await asyncio.to_thread(master.order, verb, (name,), by, None, comment)
+    if not done:
+        return render(request, "refused.html", status=409, text=f"The incident {printable(name, 40)} is not open.")
+    address = request.client.host if request.client is not None else "a unix socket"
+    audit.info("%s from %s %s incident %s", by, printable(address, 64), VERBS[verb], name)
+    if "hx-request" in request.headers:
+        return Response(status_code=204)
+    return RedirectResponse(own_path(fields.get("next", ["/"])[0]), 303)
+
+
+ROUTES = [
+    page("/", now),
+    page("/live", stream),
+    public("/favicon.svg", favicon),
+    page("/i/{id}/{verb}", act, methods=["POST"]),
+]

@@ -171,7 +171,9 @@ def _headline(where: str, error: BaseException) -> str:
 
 
 def _submit(source: str, text: str, error: BaseException, *, echoes: tuple[bytes, ...], call: str = "") -> None:
-    screened = client.screened(source, logging.ERROR, "", str, text.removesuffix("\n"))
+    screened = client.screened(
+        source, logging.ERROR, "", str, text.removesuffix("\n"), lambda _: ("exception", "thread")
+    )
     if screened is not None:
         way, message = screened
         way.submit(

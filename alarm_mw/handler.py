@@ -72,7 +72,7 @@ class AlarmHandler(logging.Handler):
         try:
             show = _plain if self.formatter is PLAIN else self._format
             name = record.name if isinstance(record.name, str) else logger_name(record)
-            screened = client.screened(SOURCE, record.levelno, name, show, record)
+            screened = client.screened(SOURCE, record.levelno, name, show, record, _names)
             if screened is not None:
                 way, message = screened
                 way.submit(
@@ -85,6 +85,7 @@ class AlarmHandler(logging.Handler):
                         time=record.created,
                         echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
                         call=call_of(record),
+                        event="" if show is _plain else record.getMessage(),
                     )
                 )
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
@@ -104,6 +105,11 @@ def _plain(record: logging.LogRecord) -> str:
         return record.getMessage()
     with Showing(record):
         return PLAIN.format(record)
+
+
+def _names(record: logging.LogRecord) -> Iterable[str]:
+    """Return the names of what was given as ``extra``."""
+    return vars(record).keys() - _STANDARD
 
 
 def _extra(record: logging.LogRecord) -> Iterable[tuple[str, object]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Protocol, TypedDict
 
 from alarm_mw.app import client, current_master
@@ -60,9 +60,13 @@ class AlarmSink:
 def _judge(message: Message) -> None:
     facts = message.record
     name, level = facts["name"] or "", facts["level"].no
-    screened = client.screened(SOURCE, level, name, _show, message)
+    screened = client.screened(SOURCE, level, name, _show, message, _names)
     if screened is not None:
         _send(*screened, facts, level=level, logger=name)
+
+
+def _names(message: Message) -> Iterable[str]:
+    return map(str, message.record["extra"])
 
 
 def _show(message: Message) -> str:
@@ -83,5 +87,6 @@ def _send(way: Client, text: bytes, facts: Facts, *, level: int, logger: str) ->
             # Another sink prints it in a format of its own, but what stands below it the same way.
             echoes=tuple(below) if way.prints_are_read() else (),
             loose_echo=tuple(first) or (headline,),
+            event=facts["message"],
         )
     )

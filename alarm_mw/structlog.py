@@ -65,7 +65,7 @@ class AlarmProcessor:
         else:
             name = logger_name(record)
         level = _LEVELS.get(method_name.lower())
-        screened = client.screened(SOURCE, level, name, _show, event)
+        screened = client.screened(SOURCE, level, name, _show, event, _names)
         if screened is not None:
             _send(*screened, event, level=level, logger=name)
 
@@ -95,8 +95,14 @@ def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, l
             echoes=lines,
             loose_echo=parts,
             call=give_on(logger, text) if record is None else call_of(record),
+            event="" if isinstance(event, bytes) else text,
         )
     )
+
+
+def _names(event: Mapping[str, object] | bytes) -> Iterable[str]:
+    """Return the names of an event's fields."""
+    return get_contextvars().keys() | (set() if isinstance(event, bytes) else event.keys() - FACTS)
 
 
 def _event(given: object) -> Mapping[str, object] | bytes:

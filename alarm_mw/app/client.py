@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict, TypeVar, Unpack
 
@@ -113,7 +113,10 @@ def submit_line(
     below = to_bytes(context) + b"\n" if context else b""
     try:
         # Of a request it is known that some rule may apply.
-        passed = (current_master.current(), to_bytes(line) + b"\n") if held else screened(source, level, "", str, line)
+        if held:
+            passed: tuple[Client, bytes] | None = current_master.current(), to_bytes(line) + b"\n"
+        else:
+            passed = screened(source, level, "", str, line, lambda _: fields or ())
         if passed is None:
             return True
         way, message = passed
@@ -126,12 +129,18 @@ def submit_line(
         return False
 
 
-def screened(
-    source: str, level: int | None, logger: str, show: Callable[[Shown], str], shown: Shown
+def screened(  # noqa: PLR0917  # every record's call: keywords take time
+    source: str,
+    level: int | None,
+    logger: str,
+    show: Callable[[Shown], str],
+    shown: Shown,
+    names: Callable[[Shown], Iterable[str]],
 ) -> tuple[Client, bytes] | None:
     """Return the way to the master and a record's message where some rule may match it; else count it, and return None.
 
-    The message is what `show` makes of `shown`, without a newline at its end. It is not asked for where alarm code
+    The message is what `show` makes of `shown`, without a newline at its end, and `names` returns the names of its
+    fields. It is not asked for where alarm code
     makes the record, nor where no rule applies to this level and logger, and the running request does not keep what is
     logged in it. Every record goes through here, and few get through: what most need not do is not done, be it a call.
     """
@@ -146,7 +155,7 @@ def screened(
         text = show(shown)
         if kept is not None:
             kept.add(to_bytes(text))
-        if prefilter is None or prefilter.may_match(text):
+        if prefilter is None or prefilter.may_match(text) or (prefilter.keys and prefilter.has_key(names(shown))):
             return way, to_bytes(text) + b"\n"
     way.count(source, SCREENED)
     return None

@@ -42,8 +42,8 @@ def replay(
     installed.
 
     All lines count as printed at the same moment, so an alarm's repeated message is held back; give --alarm-freq 0 to
-    see every one. Rules that require what a line of a file does not have, such as a level, match nothing; they are
-    named on the standard error.
+    see every one. Rules on requests match nothing, because a file has only lines; they are named on the standard
+    error. Rules that require a level, a logger or other fields match lines in JSON and logfmt.
     """
     settings = settings_or_exit(sources(toml_files, ini_files))
     for rule in settings.rules:
@@ -144,12 +144,7 @@ def _missing(rule: Rule) -> str:
     """Return why no line of a file can match; empty if one can."""
     if rule.request is not None and not rule.request.access_log:
         return "it requires a request, which only the middleware sees"
-    asked = [name for name, value in (("level", rule.level), ("logger", rule.logger)) if value is not None]
-    return (
-        f"it requires the {' and the '.join(asked)} of a log record, which a line of a file does not have"
-        if asked
-        else ""
-    )
+    return ""
 
 
 def _blocks(stream: IO[bytes]) -> Iterator[bytes]:

@@ -45,6 +45,7 @@ def engine_of(
         alarm_rate=None if settings.alarm_rate is None else read_rate(settings.alarm_rate),
         limits={alarm.name: limits_of(alarm) for alarm in settings.alarms},
         memory=memory,
+        names=settings.records.names if any(alarm.texts is not None for alarm in settings.alarms) else None,
     )
     if clock is not None or has_incidents(settings):
         _add_incidents(engine, settings, rules, clock or time.time)

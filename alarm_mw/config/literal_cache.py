@@ -18,7 +18,7 @@ from typing import Self
 
 import msgspec
 
-from alarm_mw.engine.rules import CompiledRule, compile_rule
+from alarm_mw.engine.rules import CompiledRule, compile_rule, is_conditional
 from alarm_mw.model.types import Rule
 from alarm_mw.patterns.literals import Literals
 from alarm_mw.system.permissions import is_trusted
@@ -29,7 +29,9 @@ log = logging.getLogger(__name__)
 KEPT = 20
 
 _HASH_SIZE = hashlib.sha256().digest_size
-_decode = msgspec.msgpack.Decoder(list[Literals | None]).decode
+#: What a rule requires: `CompiledRule.literals` and `CompiledRule.keys`.
+_Required = tuple[Literals | None, tuple[str, ...] | None]
+_decode = msgspec.msgpack.Decoder(list[_Required]).decode
 
 
 class LiteralCache:
@@ -58,8 +60,8 @@ class LiteralCache:
             compiled = [compile_rule(rule) for rule in rules]
             self.keep(compiled)
             # The few that are asked are read again: the trees of a thousand take 25 MB.
-            known = [each.literals for each in compiled]
-        return [CompiledRule(*each) for each in zip(rules, known, strict=True)]
+            known = [(each.literals, each.keys) for each in compiled]
+        return [CompiledRule(rule, *required) for rule, required in zip(rules, known, strict=True)]
 
     def keep(self, compiled: Sequence[CompiledRule]) -> None:
         """Keep what was read."""
@@ -67,7 +69,7 @@ class LiteralCache:
         if self._directory is None or not rules:
             return
         path = self._path(self._directory, rules)
-        data = msgspec.msgpack.encode([each.literals for each in compiled])
+        data = msgspec.msgpack.encode([(each.literals, each.keys) for each in compiled])
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             _write_whole(path, hashlib.sha256(data).digest() + data)
@@ -75,7 +77,7 @@ class LiteralCache:
         except OSError as error:
             log.debug("the literals are not kept: %s", error)
 
-    def _load(self, rules: Sequence[Rule]) -> list[Literals | None] | None:
+    def _load(self, rules: Sequence[Rule]) -> list[_Required] | None:
         try:
             known = None if (saved := self._read(rules)) is None else _decode(saved)
         except ValueError as error:  # `msgspec.ValidationError` among them
@@ -98,9 +100,13 @@ class LiteralCache:
 
     @staticmethod
     def _path(directory: Path, rules: Sequence[Rule]) -> Path:
-        read = [f"{rule.syntax} {rule.multiline} {rule.request} {rule.pattern!r}" for rule in rules]
+        read = [f"{rule.syntax} {rule.multiline} {rule.request} {_conditions(rule)}{rule.pattern!r}" for rule in rules]
         key = hashlib.sha256("\n".join([*_readers(), *read]).encode("utf-8", "surrogatepass"))
         return directory / f"{key.hexdigest()}.literals"
+
+
+def _conditions(rule: Rule) -> str:
+    return f"{rule.level} {rule.logger} {rule.fields} {rule.names} " if is_conditional(rule) else ""
 
 
 @cache

@@ -13,12 +13,13 @@ from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.messages import rule_text
-from alarm_mw.engine.rules import CompiledRule, by_conditions
+from alarm_mw.engine.rules import CompiledRule, by_conditions, by_field
 from alarm_mw.model.errors import RuleTimeout
-from alarm_mw.model.types import Firing, Held, Reason, Record, Report, Rule, Verdict
+from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
+from alarm_mw.patterns.fields.lines import may_state_fields
 from alarm_mw.patterns.prefilter import Prefilter
-from alarm_mw.patterns.record_prefilter import applies
+from alarm_mw.system.forks import held_off
 
 if TYPE_CHECKING:  # few configurations need it
     from alarm_mw.engine.incidents.incidents import Incidents
@@ -55,10 +56,12 @@ class Engine:
         limits: Mapping[str, Limits] | None = None,
         memory: Memory | None = None,
         clock: Callable[[], float] = thread_time,
+        names: FieldNames | None = None,
     ) -> None:
         self._rules = tuple(rules)
         self._names = tuple(_name(compiled.rule) for compiled in rules)
         self._by_conditions = by_conditions(rules)
+        self._by_field = by_field(rules)
         #: Finds the rules that may match a line.
         self.prefilter = prefilter
         self._alarms = frozenset(left_out).union(alarms)
@@ -74,6 +77,8 @@ class Engine:
         )
         self.plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
         self._clock = clock
+        #: Which fields of a line in JSON or logfmt become facts of the record that fires; None: it is fired as it is.
+        self._field_names = names
         #: Of the rules that have some; None where there are none.
         self.incidents: Incidents | None = None
         #: By the memory's clock.
@@ -100,6 +105,8 @@ class Engine:
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
+        if self._field_names is not None and may_state_fields(record.message):
+            record = _understood(record, self._field_names)
         return self._decide(matched, record, now + self.memory.offset, cut_off)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:
@@ -219,7 +226,7 @@ class Engine:
             return None
 
     def _finds(self, index: int, line: bytes) -> bool:
-        return not self.is_switched_off(index) and self._timed(index, partial(self._rules[index].search, line))
+        return not self.is_switched_off(index) and self._timed(index, partial(self._rules[index].matches_line, line))
 
     def hold(self, gate: Gate, first: Record, last: bytes, n: int, now: float) -> None:
         """Record that a gate decided `n` lines, from `first` to `last`."""
@@ -249,23 +256,28 @@ class Engine:
         lines = _lines(record.message)
         for index in candidates:
             compiled = self._rules[index]
-            if not applies(compiled.rule.level, compiled.rule.logger, record.level, record.logger):
-                continue
-            if compiled.rule.request is not None and not self._judge(index, partial(compiled.fits, record), cut_off):
-                continue
-            if index not in certain and not self._matches(index, record.message, lines, cut_off):
-                continue
+            if index not in certain:
+                if compiled.is_conditional and not compiled.meets_conditions(record):
+                    continue
+                if compiled.rule.request is not None and not self._judge(
+                    index, partial(compiled.fits, record), cut_off
+                ):
+                    continue
+                if not self._matches(index, record.message, lines, cut_off):
+                    continue
             if compiled.rule.excludes:
                 return matched, tuple(cut_off), True
             matched.append(compiled)
         return matched, tuple(cut_off), False
 
     def _candidates(self, record: Record) -> Sequence[int]:
-        """Return the rules that may match: those that the prefilter finds, and those on this request."""
+        """Return the rules that may match: those that the prefilter finds, those on this request and on its fields."""
         found = self.prefilter.candidates(record.message)
-        if not record.held:
+        if not record.held and not self._by_field:
             return found
-        return sorted({*found, *(index for key in record.held for index in self._by_conditions.get(key, ()))})
+        of_request = (index for key in record.held for index in self._by_conditions.get(key, ()))
+        of_fields = (index for key in ("", *record.fields) for index in self._by_field.get(key, ()))
+        return sorted({*found, *of_request, *of_fields})
 
     def _matches(self, index: int, message: bytes, lines: Sequence[bytes], cut_off: list[int]) -> bool:
         compiled = self._rules[index]
@@ -400,6 +412,13 @@ class Engine:
 
     def _counts_up(self, rule: Rule, now: float) -> bool:
         return self.memory.thresholds.reached(_name(rule), rule.count, rule.within, now)
+
+
+def _understood(record: Record, names: FieldNames) -> Record:
+    with held_off():
+        from alarm_mw.patterns.fields.facts import understood  # noqa: PLC0415  # few lines are in JSON or logfmt
+
+    return understood(record, names)
 
 
 def _name(rule: Rule) -> str:

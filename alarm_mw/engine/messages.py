@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from msgspec import structs
 
-from alarm_mw.model.types import RequestConditions, Rule
+from alarm_mw.model.types import FieldCondition, RequestConditions, Rule
 
 
 def shown(pattern: str) -> str:
@@ -19,11 +19,20 @@ def shown(pattern: str) -> str:
 
 
 def rule_text(rule: Rule) -> str:
-    """Return a rule as text: its regexp and its conditions on requests."""
-    if rule.request is None:
-        return shown(rule.pattern)
-    asked = " ".join(f"{name}={value}" for name, value in _asked(rule.request))
-    return f"{shown(rule.pattern)} request: {shown(asked)}".lstrip()
+    """Return a rule as text: its regexp, its conditions on fields and those on requests."""
+    text = shown(rule.pattern)
+    if rule.fields:
+        text = f"{text} where: {shown(' '.join(map(_condition, rule.fields)))}"
+    if rule.request is not None:
+        asked = " ".join(f"{name}={value}" for name, value in _asked(rule.request))
+        text = f"{text} request: {shown(asked)}"
+    return text.lstrip()
+
+
+def _condition(condition: FieldCondition) -> str:
+    """Return a condition on a field as a configuration has it, its tests apart by ``|``."""
+    tests = (f"{test.kind.removeprefix('=')}{test.shown}" for test in condition.tests)
+    return f"{condition.field}={'|'.join(tests)}"
 
 
 def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:

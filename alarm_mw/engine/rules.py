@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from msgspec import structs
+
 from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.request_rules import CompiledConditions, key_of, no_header
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Record, RequestConditions, Rule, Trigger
 from alarm_mw.patterns.access_log import read_line
+from alarm_mw.patterns.fields.lines import may_state_fields
 from alarm_mw.patterns.literals import Literals
+from alarm_mw.patterns.record_prefilter import applies
 from alarm_mw.system.forks import cached_property, held_off
 
 if TYPE_CHECKING:
     from alarm_mw.patterns.bounded_pattern import BoundedPattern
+    from alarm_mw.patterns.fields.conditions import FieldConditions
 
 
 class CompiledRule:
@@ -24,10 +29,20 @@ class CompiledRule:
     accepted before, and `literals` the literals that it found.
     """
 
-    def __init__(self, rule: Rule, literals: Literals | None, regexp: BoundedPattern | None = None) -> None:
+    def __init__(
+        self,
+        rule: Rule,
+        literals: Literals | None,
+        keys: tuple[str, ...] | None = (),
+        regexp: BoundedPattern | None = None,
+    ) -> None:
         self.rule = rule
         #: Every line that the rule can match contains one of these; empty if unknown. None: the rule is not for lines.
         self.literals = literals
+        #: A record with a field of such a name need not contain a literal. None: no record need contain one.
+        self.keys = keys
+        #: Whether the rule has conditions on the level, the logger or other fields.
+        self.is_conditional = is_conditional(rule)
         #: No later rule is applied to a printed line that this one matches.
         self.ends_scan = rule.excludes and rule.request is None
         if regexp is not None:
@@ -69,7 +84,37 @@ class CompiledRule:
 
         For a rule on requests each line is evaluated by itself, because the regexp alone does not decide.
         """
-        return self._regexp.confirm if self.rule.request is None else lambda _line: None
+        if self.rule.request is not None:
+            return lambda _line: None
+        confirm = self._regexp.confirm
+        if not self.is_conditional:
+            return confirm
+        return lambda line: self._line_meets(line) and confirm(line)
+
+    def matches_line(self, line: bytes) -> bool:
+        """Return whether the rule, which has no conditions on requests, matches a printed line (as `search`)."""
+        return (not self.is_conditional or self._line_meets(line)) and self.search(line)
+
+    def _line_meets(self, line: bytes) -> bool:
+        # A line without fields has neither a level nor a logger.
+        return (bool(self.rule.fields) or may_state_fields(line)) and self._conditions_on_fields.meet_line(line)
+
+    def meets_conditions(self, record: Record) -> bool:
+        """Return whether a record meets the conditions on level, logger and other fields."""
+        rule = self.rule
+        if not rule.fields:
+            if applies(rule.level, rule.logger, record.level, record.logger):
+                return True
+            if not may_state_fields(record.message):
+                return False
+        return self._conditions_on_fields.meet(record)
+
+    @cached_property
+    def _conditions_on_fields(self) -> FieldConditions:
+        with held_off():
+            from alarm_mw.patterns.fields.conditions import FieldConditions  # noqa: PLC0415  # few rules have some
+
+        return FieldConditions(self.rule)
 
     def fits(self, record: Record) -> bool:
         """Return whether the rule's conditions hold for the record's request; may take as long as `search`.
@@ -106,9 +151,28 @@ def compile_rule(rule: Rule) -> CompiledRule:
     """Compile a rule; raise `PatternError` if its regexp is wrong or not supported."""
     try:
         regexp = _read(rule)
-        return CompiledRule(rule, regexp.literals(), regexp)
+        return CompiledRule(rule, *_required(rule, regexp), regexp)
     except RecursionError:
         raise PatternError("groups are nested too deeply") from None
+
+
+def _required(rule: Rule, regexp: BoundedPattern) -> tuple[Literals | None, tuple[str, ...] | None]:
+    """Return the literals and the names of fields that a rule requires; raise `PatternError` for a wrong condition."""
+    literals = regexp.literals()
+    if not is_conditional(rule) or literals is None:
+        return literals, ()
+    if literals:  # finding one does not mean that the conditions hold
+        return tuple(structs.replace(literal, certain=False) for literal in literals), ()
+    with held_off():
+        from alarm_mw.patterns.fields.literals import required  # noqa: PLC0415  # few rules need it
+
+    found = required(rule)
+    return found.literals, found.keys
+
+
+def is_conditional(rule: Rule) -> bool:
+    """Return whether a rule has conditions on the level, the logger or other fields."""
+    return bool(rule.fields) or rule.level is not None or rule.logger is not None
 
 
 def _read(rule: Rule) -> BoundedPattern:
@@ -124,4 +188,16 @@ def by_conditions(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
     for place, compiled in enumerate(rules):
         if compiled.rule.request is not None:
             places.setdefault(key_of(compiled.rule.request), []).append(place)
+    return places
+
+
+def by_field(rules: Iterable[CompiledRule]) -> dict[str, list[int]]:
+    """Return the indexes of the rules that a record without their literals may match, by the name of its field.
+
+    The empty name is for those that any record may match.
+    """
+    places: dict[str, list[int]] = {}
+    for place, compiled in enumerate(rules):
+        for key in ("",) if compiled.keys is None else compiled.keys:
+            places.setdefault(key, []).append(place)
     return places

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
+from typing import Annotated
 
 import msgspec
 
@@ -101,6 +102,17 @@ class Where(msgspec.Struct, frozen=True):
 NOWHERE = Where("<python>")
 
 
+class Stated(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What the message of a record says beside its fields, if its form is known."""
+
+    #: What happened: the message of a JSON object, the event of structlog.
+    event: str = ""
+    #: A traceback, with line ends.
+    exception: str = ""
+    #: The names of the fields that say the same as other facts of the record.
+    repeated: tuple[str, ...] = ()
+
+
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     """A line of output, or a log record, with its facts."""
 
@@ -129,11 +141,66 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     call: str = ""
     #: Of a line of which the message is the first part, how many bytes it has; below zero: more than so many.
     size: int = 0
+    stated: Stated | None = None
 
     @property
     def text(self) -> str:
         """The message as text, undecodable bytes as surrogates, without the newline at the end."""
         return self.message.decode("utf-8", "surrogateescape").removesuffix("\n")
+
+
+class FieldNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which fields of a line in JSON or logfmt are the facts of a record: the table ``[records.names]``."""
+
+    message: Annotated[tuple[str, ...], msgspec.Meta(description="what happened")] = ("message", "msg", "event")
+    level: Annotated[tuple[str, ...], msgspec.Meta(description="the level's name")] = (
+        "level",
+        "severity",
+        "levelname",
+        "log.level",
+        "lvl",
+    )
+    logger: Annotated[tuple[str, ...], msgspec.Meta(description="the logger's name")] = (
+        "logger",
+        "logger_name",
+        "log.logger",
+        "name",
+    )
+    time: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(
+            description="the time, as ISO 8601 or as seconds or milliseconds since 1970; one more than a day away from "
+            "the time at which the line was read is ignored"
+        ),
+    ] = ("timestamp", "time", "ts", "@timestamp", "asctime")
+    exception: Annotated[
+        tuple[str, ...],
+        msgspec.Meta(description="the traceback: text, or what structlog's `dict_tracebacks` writes"),
+    ] = ("exception", "exc_info", "traceback", "stack_trace", "error.stack_trace", "exc_text")
+
+
+class FieldTest(msgspec.Struct, frozen=True):
+    """What a field's value must be: one of `FIELD_TESTS` and its operand."""
+
+    kind: str
+    value: str | int | float | bool = ""
+
+    @property
+    def shown(self) -> str:
+        """The operand as text."""
+        return str(self.value).lower() if isinstance(self.value, bool) else str(self.value)
+
+
+#: Equal, another value, a regexp of Python's that is found, numbers, and that there is no such field.
+FIELD_TESTS = ("=", "!=", "~", ">=", "<=", ">", "<", "!")
+
+
+class FieldCondition(msgspec.Struct, frozen=True):
+    """A condition on a field of a record; one of the tests must hold."""
+
+    #: The name of the field; dots lead into nested objects.
+    field: str
+    tests: tuple[FieldTest, ...]
 
 
 class RequestConditions(msgspec.Struct, frozen=True):
@@ -234,6 +301,10 @@ class Rule(msgspec.Struct, frozen=True):
     within: float = 0.0
     #: Only requests for which these conditions hold; the regexp may then be empty.
     request: RequestConditions | None = None
+    #: Only records whose fields meet these conditions; the regexp may then be empty.
+    fields: tuple[FieldCondition, ...] = ()
+    #: Which fields of a line hold its level, its logger and so on.
+    names: FieldNames = FieldNames()
     where: Where = NOWHERE
     #: Its name for people; empty if it has none.
     name: str = ""

@@ -45,7 +45,7 @@ _MOST_OF_SET = 4
 _LONGEST_REPEAT = 64
 
 #: Bits of rarity that doubling the number of alternatives must gain.
-_COST = 4
+COST = 4
 
 #: A literal of fewer bytes occurs in nearly every line.
 SHORTEST = 2
@@ -184,7 +184,7 @@ class _Reader:
     def _alternatives(self, texts: frozenset[bytes]) -> _Alternatives:
         if b"" in texts or not texts:
             return _NO_ALTERNATIVES
-        rarity = min(map(_rarity, texts)) - _COST * math.log2(len(texts))
+        rarity = min(map(text_rarity, texts)) - COST * math.log2(len(texts))
         return _Alternatives(rarity - self.ignores_case, texts)
 
     def _read(self, node: Node) -> _Found:  # noqa: PLR0911  # one for each kind
@@ -327,7 +327,7 @@ def _product(starts: frozenset[bytes], ends: frozenset[bytes]) -> frozenset[byte
     return frozenset([start + end for start in starts for end in ends])
 
 
-def _rarity(text: bytes) -> float:
+def text_rarity(text: bytes) -> float:
     """Return the approximate information, in bits, of a line containing the text."""
     rarity = 4
     for at in range(len(text) - 1):

@@ -54,6 +54,7 @@ class PrefilteredRule(Protocol):
 
     rule: Rule
     literals: Literals | None
+    keys: tuple[str, ...] | None
     ends_scan: bool
 
     @property
@@ -89,14 +90,7 @@ class Prefilter:
         #: The rules that must be tried on every line.
         self.judges_every_line = tuple(number for number, literals in looked_for if not literals)
         self._all = tuple(number for number, _ in looked_for)
-        #: The rules without a level or a logger, which printed lines do not have.
-        self._of_prints = frozenset(
-            number for number in self._all if rules[number].rule.level is None and rules[number].rule.logger is None
-        )
-        self._every_print = self._of_prints.intersection(self.judges_every_line)
         requiring = {Literal(text, certain=True): [BEGINNING] for text in beginnings}
-        if requiring:
-            self._of_prints |= {BEGINNING}
         for number, literals in looked_for:
             for literal in literals:
                 requiring.setdefault(literal, []).append(number)
@@ -106,7 +100,7 @@ class Prefilter:
         #: The rules that a literal makes certain if the line contains no other literal, and the required start of the
         #: line.
         self._alone = tuple(
-            (tuple(rule for rule in numbers if rule in self._of_prints), literal.text if literal.at_start else b"")
+            (tuple(numbers), literal.text if literal.at_start else b"")
             if literal.certain and not (literal.at_start and literal.ignores_case)
             else ((), b"")
             for literal, numbers in requiring.items()
@@ -130,7 +124,7 @@ class Prefilter:
         `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is searched
         for line by line. `base` is the offset of the data in the stream.
         """
-        finds = None if self._every_print else self._finder.find(data)
+        finds = None if self.judges_every_line else self._finder.find(data)
         if finds is None:
             return self._line_by_line(data, base, monotonic() + PATIENCE)
         return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else []
@@ -215,11 +209,10 @@ class Prefilter:
     def _new_plan(self, found: tuple[int, ...]) -> _Plan:
         if len(self._plans) >= MOST_PLANS:
             self._plans.clear()
-        rules = {rule for literal in found for rule in self._requiring[literal]} & self._of_prints
+        rules = {rule for literal in found for rule in self._requiring[literal]}
         certain = {rule for literal in found if self._literals[literal].certain for rule in self._requiring[literal]}
-        certain &= self._of_prints
         at_start = tuple(literal for literal in found if self._literals[literal].at_start)
-        rules |= self._every_print
+        rules.update(self.judges_every_line)
         ends = {rule for rule in rules if rule != BEGINNING and self._rules[rule].ends_scan}
         asked = tuple((rule, rule in certain, rule in ends) for rule in sorted(rules))
         plan = self._plans[found] = _Plan(tuple(sorted(rules)), tuple(sorted(certain)), at_start, asked)

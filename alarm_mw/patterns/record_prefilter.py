@@ -43,6 +43,8 @@ class RecordRules(msgspec.Struct, frozen=True, array_like=True):
     #: None: some rule requires no literal, so every record passes.
     literals: tuple[Literal, ...] | None = ()
     conditions: tuple[Condition, ...] = ()
+    #: A record with a field of such a name passes without a literal.
+    keys: tuple[str, ...] = ()
 
 
 class RequiringRule(Protocol):
@@ -50,15 +52,22 @@ class RequiringRule(Protocol):
 
     rule: Rule
     literals: Literals | None
+    keys: tuple[str, ...] | None
 
 
 def record_rules(rules: Iterable[RequiringRule]) -> RecordRules:
     """Return these facts for some rules."""
-    looked_for = [(rule.rule, rule.literals) for rule in rules if rule.literals is not None]
-    conditions = dict.fromkeys((rule.level, rule.logger) for rule, _ in looked_for)
-    is_known = all(literals for _, literals in looked_for)
-    literals = dict.fromkeys(literal for _, literals in looked_for for literal in literals)
-    return RecordRules(tuple(literals) if is_known else None, tuple(conditions))
+    looked_for = [each for each in rules if each.literals is not None]
+    conditions = dict.fromkeys((each.rule.level, each.rule.logger) for each in looked_for)
+    is_known = all(each.literals and each.keys is not None for each in looked_for)
+    literals = dict.fromkeys(literal for each in looked_for for literal in each.literals or ())
+    keys = dict.fromkeys(name for each in looked_for for key in each.keys or () for name in _beginnings(key))
+    return RecordRules(tuple(literals) if is_known else None, tuple(conditions), tuple(keys))
+
+
+def _beginnings(key: str) -> list[str]:
+    """Return a field's name and the names of the objects that may contain it: of ``user.plan`` also ``user``."""
+    return [key[:at] for at, letter in enumerate(key) if letter == "."] + [key]
 
 
 class RecordPrefilter:
@@ -72,6 +81,8 @@ class RecordPrefilter:
         self._least = min(
             (level for level, logger in rules.conditions if level is not None and logger is None), default=math.inf
         )
+        #: The fields with which a record passes whatever its text is.
+        self.keys = frozenset(rules.keys)
         self._of_loggers = tuple(condition for condition in rules.conditions if condition[1] is not None)
         #: Decides whether any rule may match a record's text. Built at first use.
         self.may_match: MayMatch = self._may_match_first
@@ -79,6 +90,10 @@ class RecordPrefilter:
     def _may_match_first(self, text: str) -> bool:
         self.may_match = may_match = _text_search(self.rules.literals)
         return may_match(text)
+
+    def has_key(self, names: Iterable[str]) -> bool:
+        """Return whether a record with fields of these names passes whatever its text is."""
+        return not self.keys.isdisjoint(names)
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""

@@ -15,7 +15,7 @@ import msgspec
 
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, IncidentNotice, Place, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Place, Stated, Trigger
 
 #: Fields of a request's record that the text states in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
@@ -41,6 +41,7 @@ HEADLINE = 300
 
 _TRACEBACK = re.compile(r"[\s|+]*(?:Exception Group )?Traceback \(most recent call last\):")
 _NO_TRIGGER = Trigger()
+_NOTHING = Stated()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,6 +64,10 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     pid: int = 0
     source: str = ""
     fields: Mapping[str, str] = {}
+    #: What a record with fields says happened, the traceback in it, and the names of fields that say what others do.
+    event: str = ""
+    exception: str = ""
+    repeated: tuple[str, ...] = ()
     #: For how many firings it stands.
     count: int = 1
     #: The count of matches, and the seconds, after which the rule fired; a count of 1 is every match.
@@ -128,7 +133,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headline(self) -> str:
         """The line of the message that says what happened: its first one, of a bare traceback its last one."""
-        lines = [line for line in self.message.split("\n") if line.strip()]
+        lines = [line for line in (self.event or self.message).split("\n") if line.strip()]
         if not lines:
             return f"alarm {self.alarm}"
         line = (_raised(lines) if _TRACEBACK.match(lines[0]) else lines[0]).strip()
@@ -139,6 +144,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """The message's lines where there is more than the headline."""
         text = self.message.strip("\n")
         first, _, rest = text.partition("\n")
+        if self.event:
+            return self.exception or rest.strip("\n")
         return rest.strip("\n") if first.strip() in {self.headline, ""} else text
 
     @property
@@ -153,7 +160,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def other_fields(self) -> dict[str, str]:
         """The record's fields except those in `request`."""
-        told = _REQUEST if self.request else ()
+        told = (*self.repeated, *_REQUEST) if self.request else self.repeated
         return {name: value for name, value in self.fields.items() if name not in told}
 
     @property
@@ -168,7 +175,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 def facts_of(firing: Firing, place: Place) -> Facts:
     """Return the facts of a firing that comes from `place`."""
     record, trigger = firing.record, firing.trigger or _NO_TRIGGER
-    fields = _fields(record.fields)
+    fields, stated = _fields(record.fields), record.stated or _NOTHING
     duration = _seconds(fields.get("duration", ""))
     return Facts(
         id=firing.id,
@@ -185,6 +192,9 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         pid=record.pid,
         source=record.source,
         fields=fields,
+        event="\n".join(printable_lines(stated.event.encode())),
+        exception="\n".join(printable_lines(stated.exception.encode())),
+        repeated=stated.repeated,
         count=firing.count,
         threshold=trigger.count,
         within=trigger.within,

@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import os
 import time as clock
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from alarm_mw.model.types import Record
+from alarm_mw.model.types import Record, Stated
 from alarm_mw.transports.wire import MAX_ECHOES, MAX_FACTS, MAX_MESSAGE, MAX_NAME, MAX_PARTS
 
 #: How many fields of a record are sent, and how many characters of each; the rest is left out.
 MAX_FIELDS = 64
 MAX_FIELD = 1024
+
+#: How deep dictionaries in fields are taken apart.
+MAX_DEPTH = 5
 
 
 def to_bytes(text: str) -> bytes:
@@ -42,9 +45,20 @@ def shown(value: object, form: Callable[[object], str] = str) -> str:
 
 
 def as_fields(facts: Iterable[tuple[object, object]]) -> dict[str, str]:
-    """Return facts of any kind as text: the first `MAX_FIELDS`, each cut to `MAX_FIELD` characters."""
-    some = itertools.islice(facts, MAX_FIELDS)
-    return {shown(name)[:MAX_FIELD]: shown(value)[:MAX_FIELD] for name, value in some}
+    """Return facts of any kind as text: the first `MAX_FIELDS`, each cut to `MAX_FIELD` characters.
+
+    A dictionary becomes a field for each of its values: ``user.plan``.
+    """
+    some = itertools.islice(_leaves(facts, "", 1), MAX_FIELDS)
+    return {name[:MAX_FIELD]: shown(value)[:MAX_FIELD] for name, value in some}
+
+
+def _leaves(facts: Iterable[tuple[object, object]], prefix: str, depth: int) -> Iterator[tuple[str, object]]:
+    for name, value in facts:
+        if type(value) is dict and value and depth < MAX_DEPTH:
+            yield from _leaves(value.items(), f"{prefix}{shown(name)}.", depth + 1)
+        else:
+            yield prefix + shown(name), value
 
 
 class RecordMaker:
@@ -69,8 +83,12 @@ class RecordMaker:
         context: bytes = b"",
         held: tuple[str, ...] = (),
         call: str = "",
+        event: str = "",
     ) -> Record:
-        """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end."""
+        """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end.
+
+        `event` says what happened if the message says more.
+        """
         return Record(
             message=message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + b"\n",
             source=source,
@@ -85,4 +103,5 @@ class RecordMaker:
             context=context,
             held=held[:MAX_FACTS],
             call=to_text(call)[:MAX_NAME],
+            stated=Stated(to_text(event)[:MAX_FIELD]) if event else None,
         )

@@ -35,7 +35,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.master.control import prometheus
 from alarm_mw.model.interfaces import Action, Execution, Monitor
-from alarm_mw.model.types import Reason
+from alarm_mw.model.types import FieldNames, Reason
 from alarm_mw.texts import templates
 
 
@@ -222,6 +222,18 @@ class RecordKeys(Generated):
         return table(("key", "default", "meaning"), rows)
 
 
+class FieldNameKeys(Generated):
+    """``{field-names}``: the keys of the table ``[records.names]``."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `FieldNames`."""
+        rows = (
+            (f"`{field.name}`", _help(field.type), ", ".join(f"`{name}`" for name in field.default))
+            for field in _fields(FieldNames)
+        )
+        return table(("key", "fact", "names by default, the first that a line has counts"), rows)
+
+
 def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -381,6 +393,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "numbers": Numbers,
     "outbox-keys": OutboxKeys,
     "records": RecordKeys,
+    "field-names": FieldNameKeys,
     "upkeep": UpkeepKeys,
     "web": WebKeys,
     "prometheus": PrometheusMetrics,

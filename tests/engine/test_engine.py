@@ -178,10 +178,14 @@ def test_level_and_logger_are_conditions() -> None:
     assert not strict.evaluate(line(b"x\n"), 0.0).firings
 
 
-def test_a_certain_rule_also_needs_its_conditions() -> None:
-    """What the screen is certain of concerns the regexp, not level and logger."""
+def test_the_prefilter_is_certain_of_conditions_as_well() -> None:
+    """A line that is certain to match meets the conditions on its fields, and one that does not is no hit."""
     strict = engine(Rule("x", ("a",), level=40))
-    assert not strict.evaluate(line(b"x\n"), 0.0, (0,), (0,)).firings
+    (hit,) = strict.prefilter.scan(b"x\nlevel=error msg=x\nlevel=info msg=x\n")
+    assert (hit.line, hit.certain) == (b"level=error msg=x\n", (0,))
+    assert strict.evaluate(line(hit.line), 0.0, hit.rules, hit.certain).firings
+    assert strict.confirmed_rules((0,), (), hit.line) == (0,)
+    assert strict.confirmed_rules((0,), (), b"level=info msg=x\n") == ()
 
 
 def test_a_printed_echo_of_a_log_record_fires_once() -> None:

@@ -91,12 +91,15 @@ def test_an_exclusion_that_matches_ends_the_scan() -> None:
     assert [hit.rules for hit in hits] == [(0, 1), (2,)]
 
 
-def test_rules_for_log_records_cost_printed_lines_nothing() -> None:
-    """A rule that asks for a level or a logger is no rule for a stream, whatever its regexp; records may match it."""
+def test_rules_on_level_or_logger_find_only_lines_with_fields() -> None:
+    """A rule that requires a level or a logger matches printed lines only if they are in JSON or logfmt."""
     of_records = [Rule("", ("a",), level=40), Rule("ERROR", ("a",), logger="shop"), Rule("two", (), level=1)]
     prefilter = Prefilter([*map(compile_rule, of_records), *rules("two")])
     assert prefilter.scan(b"ERROR\ntwo\n") == [Hit(6, b"two\n", (3,), (3,))]
-    assert prefilter.candidates(b"ERROR\ntwo\n") == (0, 1, 2, 3)
+    line = b'{"level": "ERROR", "logger": "shop.cart", "msg": "two"}\n'
+    assert prefilter.scan(line) == [Hit(0, line, (0, 1, 2, 3), (0, 1, 2, 3))]
+    line = b"level=info logger=shopping msg=two\n"
+    assert prefilter.scan(line) == [Hit(0, line, (2, 3), (2, 3))]
 
 
 @pytest.mark.parametrize("finder", FINDERS)

@@ -37,9 +37,11 @@ def _covers(earlier: Rule, later: Rule) -> bool:
     """Return whether `earlier` matches every record that `later` can match."""
     same_view = earlier.multiline == later.multiline or earlier.pattern in EVERYTHING
     same_requests = earlier.request in {None, later.request}
+    same_fields = set(earlier.fields) <= set(later.fields)
     return (
         same_view
         and same_requests
+        and same_fields
         and _covers_level(earlier.level, later.level)
         and _covers_logger(earlier.logger, later.logger)
     )
@@ -99,14 +101,14 @@ def _of_everything(rules: Sequence[Rule]) -> Iterator[Problem]:
 
 
 def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:
-    """Warn once about rules that only log records can match."""
+    """Warn once about rules that only log records and lines with fields can match."""
     asking = [rule for rule in rules if rule.level is not None or rule.logger is not None]
     if asking:
         more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
         yield Problem(
             asking[0].where,
-            f"this rule{more} requires a level or a logger, which printed lines do not have: it matches only what "
-            "AlarmHandler, AlarmProcessor or AlarmSink in the application sends",
+            f"this rule{more} requires a level or a logger, which printed lines have only in JSON or logfmt: otherwise "
+            "it matches only what AlarmHandler, AlarmProcessor or AlarmSink in the application sends",
         )
 
 
@@ -120,7 +122,11 @@ def _of_newline(rule: Rule) -> Problem | None:
 def _of_every_line(rules: Sequence[Rule], cache: LiteralCache) -> Iterator[Problem]:
     """Warn about rules without a required literal, whose regexp is applied to every printed line."""
     for rule, compiled in zip(rules, cache.compiled(rules), strict=True):
-        is_for_prints = rule.level is None and rule.logger is None and rule.request is None
-        if is_for_prints and rule.pattern not in EVERYTHING and compiled.literals == EVERY_LINE:
+        if rule.request is not None or compiled.literals != EVERY_LINE:
+            continue
+        if rule.fields:
+            text = "the conditions of 'where' require no text that every match contains"
+            yield Problem(rule.where, f"{text}: they are applied to every line, which takes 1 µs per line or more")
+        elif rule.pattern not in EVERYTHING:
             text = f"the regexp {rule.pattern!r} has no two characters that every match contains"
             yield Problem(rule.where, f"{text}: it is applied to every line, which takes about 1 µs per line")

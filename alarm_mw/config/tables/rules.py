@@ -8,6 +8,7 @@ from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
+from alarm_mw.config.tables.fields import read_where
 from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, read_incident
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
@@ -22,7 +23,7 @@ from alarm_mw.config.tables.tree import (
     read_text,
 )
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
-from alarm_mw.model.types import Rule, Syntax, Where
+from alarm_mw.model.types import FieldNames, Rule, Syntax, Where
 
 RULE_KEYS = (
     "name",
@@ -34,6 +35,7 @@ RULE_KEYS = (
     "multiline",
     "syntax",
     "request",
+    "where",
     "count",
     "within",
     "labels",
@@ -47,20 +49,24 @@ LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOT
 _NEVER = "(?!)"
 
 
-def read_rules(root: Table, shared: Shared) -> list[Written]:
-    """Return the rules of a file; what is wrong goes to the report of its tables."""
+def read_rules(root: Table, shared: Shared, names: FieldNames) -> list[Written]:
+    """Return the rules of a file; what is wrong goes to the report of its tables.
+
+    `names` are those of the fields in which lines state their level, their logger and so on.
+    """
     written: list[Written] = []
     for table in root.tables("rules"):
-        written += read_set_table(table) if "rules" in table.values else _rule(table, shared)
+        written += read_set_table(table) if "rules" in table.values else _rule(table, shared, names)
     return written
 
 
-def _rule(table: Table, shared: Shared) -> list[Written]:
+def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
     """Return the rule; in the place of what is wrong in it stands what does no harm."""
     table.refuse_unknown(RULE_KEYS)
     key, excludes = _pattern_key(table)
-    # A rule on requests may do without a regexp: the empty one is found in every line.
-    pattern = read_text(table, key) if key in table.values or "request" not in table.values else ""
+    # A rule on requests or fields may do without a regexp: the empty one is found in every line.
+    has_others = not {"request", "where"}.isdisjoint(table.values)
+    pattern = read_text(table, key) if key in table.values or not has_others else ""
     rule = Rule(
         _NEVER if pattern is None else pattern,
         () if "escalation" in table.values and "alarms" not in table.values else _alarm_names(table, excludes=excludes),
@@ -71,6 +77,8 @@ def _rule(table: Table, shared: Shared) -> list[Written]:
         logger=read_text(table, "logger"),
         **read_threshold(table, excludes=excludes),
         request=read_request(table),
+        fields=read_where(table, names),
+        names=names,
         where=_place(table, key),
         name=read_rule_name(table),
         labels=read_labels(table),
@@ -82,8 +90,8 @@ def _pattern_key(table: Table) -> tuple[str, bool]:
     excludes = "exclude" in table.values
     if excludes and "pattern" in table.values:
         table.wrong("both 'pattern' and 'exclude', expected one of them", "exclude")
-    if not {"exclude", "pattern", "request"} & table.values.keys():
-        table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request'")
+    if not {"exclude", "pattern", "request", "where"} & table.values.keys():
+        table.wrong("no regexp, expected 'pattern' or 'exclude', or 'request' or 'where'")
     return ("exclude" if excludes else "pattern"), excludes
 
 

@@ -46,7 +46,7 @@ from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.types import Texts
+from alarm_mw.model.types import FieldNames, Texts
 
 #: The keys of an alarm's table beside those of its action.
 ALARM_KEYS = frozenset(
@@ -83,6 +83,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     root.refuse_unknown([*NUMBERS, *ROOT_KEYS])
     part.fields |= _numbers(root)
     execution = read_execution_table(root)
+    records = read_records(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
         "metrics": _read(root, "metrics", MetricsListener),
@@ -90,7 +91,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "ack": _read(root, "ack", AckOptions),
         "history": _read(root, "history", HistoryOptions),
         "inhibit_rules": read_inhibit_rules(root) or None,
-        "records": read_records(root),
+        "records": records,
         "web": read_web(root),
         "execution": execution,
     }
@@ -100,7 +101,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.labels = read_labels(root)
     part.alarms += _alarms(root, find_action)
     shared = read_shared(root)
-    part.rules += read_rules(root, shared)
+    part.rules += read_rules(root, shared, (records or Records()).names)
     part.monitors += read_monitors(root, shared)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
@@ -212,13 +213,16 @@ def read_records(root: Table) -> Records | None:
     table = root.table("records", "records")
     if table is None:
         return None
-    table.refuse_unknown(["tracebacks", *_STREAMS])
+    table.refuse_unknown(["tracebacks", "names", *_STREAMS])
     tracebacks = table.values.get("tracebacks")
     if tracebacks is not None and not isinstance(tracebacks, bool):
         table.wrong(f"tracebacks: expected true or false, got {kind_of(tracebacks)}", "tracebacks")
         return None
     stdout, stderr = (read_inner(StreamRecords, table, name) for name in _STREAMS)
-    return None if stdout is None or stderr is None else Records(tracebacks=tracebacks, stdout=stdout, stderr=stderr)
+    names = read_inner(FieldNames, table, "names")
+    if stdout is None or stderr is None or names is None:
+        return None
+    return Records(tracebacks=tracebacks, names=names, stdout=stdout, stderr=stderr)
 
 
 #: The tables of ``[records]``.

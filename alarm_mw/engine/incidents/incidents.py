@@ -16,7 +16,7 @@ from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Trigger
+from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Stated, Trigger
 from alarm_mw.system.forks import held_off
 
 #: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
@@ -493,6 +493,7 @@ def _shortened(record: Record) -> Record:
         record.level,
         record.logger[:VALUE],
         {name[:VALUE]: value[:VALUE] for name, value in fields.items()},
+        stated=record.stated and Stated(record.stated.event[:MESSAGE], repeated=record.stated.repeated[:FIELDS]),
     )
 
 

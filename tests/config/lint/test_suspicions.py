@@ -13,7 +13,7 @@ from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
-from alarm_mw.model.types import RequestConditions, Rule, Syntax, Where
+from alarm_mw.model.types import FieldCondition, FieldTest, RequestConditions, Rule, Syntax, Where
 
 
 def hidden(*rules: Rule) -> list[str]:
@@ -37,6 +37,9 @@ def test_warning_names_both_places() -> None:
     ]
 
 
+FIELDS = (FieldCondition("order", (FieldTest("=", 1),)), FieldCondition("plan", (FieldTest("=", "pro"),)))
+
+
 @pytest.mark.parametrize(
     ("earlier", "later"),
     [
@@ -46,6 +49,7 @@ def test_warning_names_both_places() -> None:
         (exclusion("x", level=30), rule("x", level=40)),
         (exclusion("x", logger="a"), rule("x", logger="a.b")),
         (exclusion("x", logger="a"), rule("x", logger="a")),
+        (exclusion("", fields=FIELDS[:1]), rule("x", fields=FIELDS)),
     ],
 )
 def test_what_is_hidden(earlier: Rule, later: Rule) -> None:
@@ -64,6 +68,7 @@ def test_what_is_hidden(earlier: Rule, later: Rule) -> None:
         (exclusion("x", logger="a"), rule("x")),
         (exclusion("x", logger="a"), rule("x", logger="ab")),
         (exclusion("x", multiline=True), rule("x")),
+        (exclusion("", fields=FIELDS), rule("x", fields=FIELDS[:1])),
         (exclusion("x", syntax=Syntax.PCRE), rule("x")),
     ],
 )
@@ -163,6 +168,16 @@ def test_text_after_a_newline_is_never_matched(pattern: str) -> None:
 def test_newlines_without_a_warning(one: Rule) -> None:
     """A regexp that may match a single line, or a rule that sees records whole, is not warned of."""
     assert suspected(one) == []
+
+
+def test_conditions_without_a_literal_are_slow() -> None:
+    """Conditions on fields that have to be judged for every printed line are warned of."""
+    (warning,) = suspected(rule("", fields=(FieldCondition("user", (FieldTest("!"),)),)))
+    assert warning == (
+        "x:2:5: the conditions of 'where' require no text that every match contains: they are applied to every line, "
+        "which takes 1 µs per line or more"
+    )
+    assert suspected(rule("", fields=FIELDS)) == []
 
 
 def test_regexp_without_a_literal_is_slow() -> None:

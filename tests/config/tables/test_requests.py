@@ -124,7 +124,7 @@ a.toml:28: rule 5: request: 'exception' beside 'access_log': an access log does 
 a.toml:28: rule 5: request: 'headers' beside 'access_log': an access log does not contain it
 a.toml:31: rule 6: request: no condition: it would fire for every request
 a.toml:34: rule 7: request: 'status' beside 'unfinished_after': it is not known before the request's end
-a.toml:35: rule 8: no regexp, expected 'pattern' or 'exclude', or 'request'
+a.toml:35: rule 8: no regexp, expected 'pattern' or 'exclude', or 'request' or 'where'
 """  # noqa: E501  # as they are printed
 
 

@@ -160,7 +160,7 @@ a.toml:18: alarm 'jabber': delivery: give_up_after: expected float >= 0.0
 a.toml:18: alarm 'jabber': delivery: backoff_max: expected float, got str
 a.toml:20: alarm 'other': unknown alarm plugin 'talc'
 a.toml:21: alarm 'other': delivery: expected a table, got an integer
-a.toml:22: rule 1: no regexp, expected 'pattern' or 'exclude', or 'request'
+a.toml:22: rule 1: no regexp, expected 'pattern' or 'exclude', or 'request' or 'where'
 a.toml:23: rule 1: unknown key 'patern' (did you mean 'pattern'?)
 a.toml:24: unknown alarm 'jaber' (did you mean 'jabber'?)
 a.toml:27: rule 2: both 'pattern' and 'exclude', expected one of them

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from alarm_mw import asgi, excepthooks, loguru, metrics, signals, testing, wsgi
     from alarm_mw.app.client import alarm, capture_stdio, init
     from alarm_mw.app.current_master import shutdown
+    from alarm_mw.app.heartbeat import heartbeat
     from alarm_mw.app.launch.supervise import supervise
     from alarm_mw.app.workers.mules import mule_get_msg
     from alarm_mw.app.workers.subscriber import on_signal
@@ -25,6 +26,7 @@ __all__ = [
     "asgi",
     "capture_stdio",
     "excepthooks",
+    "heartbeat",
     "init",
     "loguru",
     "metrics",
@@ -42,6 +44,7 @@ _HOMES = {
     "AlarmProcessor": "structlog",
     "alarm": "app.client",
     "capture_stdio": "app.client",
+    "heartbeat": "app.heartbeat",
     "init": "app.client",
     "mule_get_msg": "app.workers.mules",
     "on_signal": "app.workers.subscriber",

@@ -28,6 +28,7 @@ VERBS: Final = (
     "unack",
     "resolve",
     "history",
+    "heartbeat",
     "web",
     "plugins",
     "migrate",

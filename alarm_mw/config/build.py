@@ -58,6 +58,7 @@ def _add_incidents(
     with held_off():  # few configurations have some
         from alarm_mw.engine.incidents.incident import Step  # noqa: PLC0415
         from alarm_mw.engine.incidents.incidents import Incidents  # noqa: PLC0415
+        from alarm_mw.engine.incidents.measures.measures import MeasuredRule  # noqa: PLC0415
         from alarm_mw.engine.incidents.tracker import IncidentRule  # noqa: PLC0415
 
     notify = {alarm.name: alarm.notify for alarm in settings.alarms}
@@ -93,6 +94,11 @@ def _add_incidents(
         clock=clock,
         time=time.time,
         inhibit_rules=settings.inhibit_rules,
+        measured={
+            rule.name: MeasuredRule(rule.measure, rule.incident.max_keys)
+            for rule in settings.incident_rules
+            if rule.measure is not None and rule.incident is not None
+        },
     )
 
 

@@ -204,7 +204,15 @@ class Watch(msgspec.Struct, frozen=True):
         """The rule that its incidents follow, which no line matches; None where it has none."""
         if self.incident is None:
             return None
-        return Rule("", self.alarms, where=self.where, name=self.name, labels=self.labels, incident=self.incident)
+        return Rule(
+            "",
+            self.alarms,
+            where=self.where,
+            name=self.name,
+            labels=self.labels,
+            incident=self.incident,
+            measure=self.options.measure(),
+        )
 
     @property
     def descriptors(self) -> frozenset[int]:

@@ -122,6 +122,13 @@ class Engine:
             return Verdict(skipped=Reason.UNJUDGED)
         return Verdict(tuple(found.firings), tuple(found.held), is_resolve=True)
 
+    def beat(self, record: Record) -> Verdict:
+        """Take a heartbeat in."""
+        found = None if self.incidents is None else self.incidents.beat(record)
+        if found is None:
+            return Verdict(skipped=Reason.UNKNOWN_HEARTBEAT)
+        return Verdict(tuple(found.firings), tuple(found.held), is_resolve=True)
+
     def is_switched_off(self, index: int) -> bool:
         """Return whether a rule is switched off because its regexp took too long too often."""
         spent, _ = self.memory.costs.get(self._names[index], (0.0, 0.0))

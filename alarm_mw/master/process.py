@@ -154,6 +154,7 @@ class MasterProcess:
             functools.partial(incidents.shown, self._runtime),
             functools.partial(incidents.carry_out, self._runtime),
             functools.partial(incidents.history, self._runtime),
+            self._runtime.heartbeat,
             self._offer_login,
         )
         self._control = ControlServer(path, answers, self._web_master)

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Protocol, Self, TypedDict, runtime_check
 
 import msgspec
 
+from alarm_mw.model.measures import Measure
 from alarm_mw.model.types import Death, Firing, Place, Texts
 
 #: Use as ``Annotated[str, SECRET]``: the value is masked wherever options are shown.
@@ -51,6 +52,10 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     def knows_end(self) -> bool:
         """Return whether a monitor with these options says when its incidents are over (`MonitorContext.report`)."""
         return False
+
+    def measure(self) -> Measure | None:
+        """Return what the engine measures for a monitor with these options; None for one that looks by itself."""
+        return None
 
     def warnings(self) -> tuple[str, ...]:
         """Return warnings about values that are allowed but probably not intended; `alarm-mw check` shows them."""

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import msgspec
 
+from alarm_mw.model.measures import Measure
+
 
 class Reason(enum.StrEnum):
     """The cause of everything that was not delivered; each is counted in the ledger."""
@@ -62,6 +64,8 @@ class Reason(enum.StrEnum):
     DUPLICATE = "duplicate"
     #: ``alarm()`` named an alarm that is not configured.
     UNKNOWN_ALARM = "unknown_alarm"
+    #: No monitor `heartbeat` expects a heartbeat of this name.
+    UNKNOWN_HEARTBEAT = "unknown_heartbeat"
     #: The receiver refused the message, and a retry cannot help.
     REFUSED = "refused"
     #: Delivery failed for ``give_up_after`` seconds.
@@ -314,6 +318,8 @@ class Rule(msgspec.Struct, frozen=True):
     incident: IncidentOptions | None = None
     #: A match ends incidents of this rule, and fires nothing; empty: an ordinary rule.
     resolves: str = ""
+    #: Its incidents begin and end by what is measured; None: by single matches.
+    measure: Measure | None = None
 
 
 class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -10,6 +10,7 @@ from typing import Protocol, cast
 
 from alarm_mw.engine.request_rules import NOTHING, Decision
 from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.measures import HEARTBEAT
 from alarm_mw.model.types import Record
 from alarm_mw.transports.wire import MetricChange
 
@@ -61,6 +62,8 @@ class UwsgiClient:
 
     def submit(self, record: Record, alarm: str | None = None) -> bool:
         """Fire an alarm, or print a line as the application would; blocks as printing does."""
+        if record.source == HEARTBEAT:
+            return False
         name = alarm or self._alarm
         return self._fire(name, record.message + record.context) if name else self._print(record)
 

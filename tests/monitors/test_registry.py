@@ -24,7 +24,7 @@ def test_every_name_is_a_monitor(name: str) -> None:
 
 def test_the_monitors_that_ship_are_listed() -> None:
     """`names()` has them in alphabetical order."""
-    assert {"backlog", "fd", "metric", "process", "segfault"} <= set(monitors.names())
+    assert {"backlog", "fd", "heartbeat", "metric", "process", "segfault"} <= set(monitors.names())
     assert list(monitors.names()) == sorted(monitors.names())
 
 

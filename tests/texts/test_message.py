@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
 from alarm_mw.texts import uploaded
@@ -217,15 +216,6 @@ def test_what_is_shortened_fits(text: str, limit: int) -> None:
 def test_what_is_shortened_says_so() -> None:
     """The beginning and the end stay, with how much is left out between them."""
     assert shorten("a" * 50 + "b" * 50, 60) == "a" * 11 + "\n[40 characters left out]\n" + "b" * 23
-
-
-@pytest.mark.parametrize(
-    ("seconds", "expected"),
-    [(0.34, "340 ms"), (6.021, "6.02 s"), (60, "1 min"), (700, "11 min 40 s"), (7500, "2 h 5 min"), (86400, "1 d")],
-)
-def test_times_have_units(seconds: float, expected: str) -> None:
-    """The two largest that they have."""
-    assert span(seconds) == expected
 
 
 def test_a_message_needs_no_firing() -> None:

@@ -84,7 +84,8 @@ def _of_unused(settings: Settings) -> Iterator[Problem]:
     """Warn about alarms that nothing in the configuration fires, unless all are for `alarm_mw.alarm()`."""
     if not settings.rules and not settings.monitors:
         return
-    fired = {name for each in (*settings.rules, *settings.monitors) for name in each.alarms}
+    fired = {name for rule in settings.rules for name in rule.alarms}
+    fired.update(*(watch.alarms for watch in settings.monitors))
     fired.update(settings.own_alarms, *(alarm.fallback for alarm in settings.alarms))
     for alarm in settings.alarms:
         if alarm.name not in fired:

@@ -52,10 +52,13 @@ CREATE TABLE IF NOT EXISTS events (
 );
 CREATE TABLE IF NOT EXISTS judged (seq INTEGER PRIMARY KEY, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS observed (name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS measured (
+    rule TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (rule, id)
+) WITHOUT ROWID;
 """
 
 #: The tables of incidents, which most outboxes have empty.
-OF_INCIDENTS = ("incidents", "events", "judged", "observed")
+OF_INCIDENTS = ("incidents", "events", "judged", "observed", "measured")
 
 #: From each version to the next one; rows without a time get the present one.
 _UPGRADES = {

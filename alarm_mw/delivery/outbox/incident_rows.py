@@ -14,6 +14,7 @@ from alarm_mw.delivery.outbox.clock import Reading
 from alarm_mw.delivery.outbox.outbox import DAY, Outbox
 from alarm_mw.engine.incidents.incident import Incident, State
 from alarm_mw.engine.incidents.incidents import SEEN, Changes, Event, Saved
+from alarm_mw.engine.incidents.measures.measures import Row
 
 #: How many events are kept at most.
 EVENTS = 100_000
@@ -42,7 +43,8 @@ def load(outbox: Outbox) -> tuple[Saved, Reading | None]:
     incidents = tuple(_incident.decode(cast("bytes", data)) for (data,) in rows)
     places = _places.decode(cast("bytes", observed["places"])) if "places" in observed else {}
     reading = _reading.decode(cast("bytes", observed["clock"])) if "clock" in observed else None
-    return Saved(incidents, tuple(cast("str", record) for (record,) in seen), places), reading
+    measured = [Row(*cast("tuple[str, str, bytes]", row)) for row in outbox.query("SELECT * FROM measured")]
+    return Saved(incidents, tuple(cast("str", record) for (record,) in seen), places, tuple(measured)), reading
 
 
 def write(outbox: Outbox, changes: Changes, reading: Reading) -> None:
@@ -57,6 +59,12 @@ def write(outbox: Outbox, changes: Changes, reading: Reading) -> None:
         [(each.time, each.incident, _encode(each)) for each in changes.events],
     )
     outbox.change_all("INSERT INTO judged (record) VALUES (?)", [(key,) for key in changes.seen])
+    outbox.change_all(
+        "DELETE FROM measured WHERE rule = ? AND id = ?", [row[:2] for row in changes.measured if row.data is None]
+    )
+    outbox.change_all(
+        "INSERT OR REPLACE INTO measured VALUES (?, ?, ?)", [row for row in changes.measured if row.data is not None]
+    )
     if changes.seen:
         outbox.change("DELETE FROM judged WHERE seq <= (SELECT MAX(seq) FROM judged) - ?", (SEEN,))
     if changes.events:

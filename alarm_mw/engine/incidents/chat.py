@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
-from alarm_mw.engine.flood_control.limits import read_duration
+from alarm_mw.engine.flood_control.limits import read_duration, span
 from alarm_mw.engine.incidents.incident import Incident
 from alarm_mw.engine.incidents.incidents import Incidents
 from alarm_mw.engine.matchers import equal_to
@@ -55,7 +55,7 @@ def parse(text: str) -> Order | None:
     """Return the order in a chat message; None for a message that is none."""
     verb, *words = text.split()[:_MOST_WORDS] or [""]
     verb = verb.lower()
-    if verb not in _VERBS or (verb == LIST and words):
+    if verb not in {*_VERBS, LIST} or (verb == LIST and words):
         return None
     incident, *rest = words or [""]
     seconds = _duration(rest[0]) if rest else None
@@ -96,7 +96,7 @@ def carry_out(incidents: Incidents, order: Order, author: Author, expire: float)
 def _ack(incidents: Incidents, incident: Incident, order: Order, by: str, expire: float) -> Answer:
     seconds = expire if order.seconds is None else order.seconds
     firings = incidents.acknowledge(incident.id, by, seconds, order.comment) or []
-    return Answer(f"{_name(incident)}: acknowledged for {_span(seconds)}", firings)
+    return Answer(f"{_name(incident)}: acknowledged for {span(seconds)}", firings)
 
 
 def _unack(incidents: Incidents, incident: Incident, _: Order, by: str, __: float) -> Answer:
@@ -111,15 +111,11 @@ def _silence(_: Incidents, incident: Incident, order: Order, __: str, ___: float
     if order.seconds is None:
         return Answer(f"expected how long, such as silence {incident.id[:_SHORT]} 2h")
     matchers = equal_to([("rule", incident.rule), *incident.key])
-    return Answer(f"{_name(incident)}: silenced for {_span(order.seconds)}", matchers=matchers)
-
-
-def _nothing(*_: object) -> Answer:
-    return Answer("")
+    return Answer(f"{_name(incident)}: silenced for {span(order.seconds)}", matchers=matchers)
 
 
 _VERBS: Mapping[str, Callable[[Incidents, Incident, Order, str, float], Answer]] = MappingProxyType(
-    {"ack": _ack, "unack": _unack, "resolve": _resolve, "silence": _silence, LIST: _nothing}
+    {"ack": _ack, "unack": _unack, "resolve": _resolve, "silence": _silence}
 )
 
 
@@ -137,12 +133,3 @@ def _listing(found: list[Incident]) -> str:
 
 def _line(incident: Incident) -> str:
     return _name(incident) + (f": acknowledged by {incident.ack.by}" if incident.ack else "")
-
-
-def _span(seconds: float) -> str:
-    """Return seconds in the largest unit that divides them."""
-    unit, size = next((unit, size) for unit, size in _UNITS if seconds % size == 0 or size == 1)
-    return f"{seconds / size:g} {unit}"
-
-
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))

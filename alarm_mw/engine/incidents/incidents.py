@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 from msgspec import structs
 
-from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, Key, Mark, Marks, State, Status, key_of
+from alarm_mw.engine.incidents.incident import (
+    Acknowledgement,
+    Incident,
+    Key,
+    Mark,
+    Marks,
+    State,
+    Status,
+    incident_id,
+    key_of,
+)
 from alarm_mw.engine.incidents.inhibition import Inhibitions
+from alarm_mw.engine.incidents.measures.judgement import Judgement, Sample
+from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures, Row
 from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.measures import HEARTBEAT
 from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Stated, Trigger
 from alarm_mw.system.forks import held_off
 
@@ -66,6 +80,8 @@ class Saved(msgspec.Struct, frozen=True):
     seen: tuple[str, ...] = ()
     #: The last place that it had seen of each output stream.
     places: Mapping[str, int] = {}
+    #: The states of what rules measure.
+    measured: tuple[Row, ...] = ()
 
 
 class Changes(NamedTuple):
@@ -78,6 +94,8 @@ class Changes(NamedTuple):
     places: Mapping[str, int]
     #: By rule: how many incidents have begun, and how many have ended, by cause.
     counts: tuple[tuple[str, str], ...]
+    #: The states of what rules measure.
+    measured: tuple[Row, ...]
 
 
 class Matched(NamedTuple):
@@ -133,6 +151,7 @@ class Incidents:
         clock: Callable[[], float],
         time: Callable[[], float],
         inhibit_rules: Iterable[InhibitRule] = (),
+        measured: Mapping[str, MeasuredRule] = MappingProxyType({}),
     ) -> None:
         """Call `start` before anything else.
 
@@ -153,6 +172,7 @@ class Incidents:
         self._time = time
         self._seen = SeenRecords()
         self.tracker = Tracker(self._tracked, (), self._marks)
+        self.measures = Measures(measured)
         self._changed: dict[str, Incident] = {}
         self._forgotten: list[str] = []
         self._events: list[Event] = []
@@ -172,6 +192,7 @@ class Incidents:
         self.tracker.postpone(gap)
         self._note_inhibitions()
         changes = self.tracker.start(self._clock())
+        self.measures.start(saved.measured, self._clock(), gap, self._is_open)
         # Most need no notification, nor to be written down again.
         return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
 
@@ -181,7 +202,9 @@ class Incidents:
         self._clock = former._clock  # as above
         self.tracker = Tracker(self._tracked, former.tracker, self._marks)
         self._note_inhibitions()
-        return self._all(self.tracker.start(self._clock()))
+        firings = self._all(self.tracker.start(self._clock()))
+        self.measures.go_on(former.measures, self._clock(), self._is_open)
+        return firings
 
     def _note_inhibitions(self) -> None:
         for incident in self.tracker:
@@ -194,7 +217,10 @@ class Incidents:
         """Count a match of a rule, and return the firings that it makes, and why other alarms are not notified."""
         rule = compiled.rule
         assert rule.incident is not None
-        key = self._key(compiled, rule.incident.key, lines, record)
+        return self._match(compiled, self._key(compiled, rule.incident.key, lines, record), record)
+
+    def _match(self, compiled: CompiledRule, key: Key, record: Record) -> Matched:
+        rule = compiled.rule
         change = self.tracker.match(rule.name, key, self._clock())
         if change.outcome is NOTHING:
             self._changed[change.incident.id] = change.incident
@@ -221,12 +247,12 @@ class Incidents:
             return None
         names = compiled.rule.incident.key
         found = [self.match(compiled, (), record) for record in report.wrong.values() if self.is_new(record)]
-        firings = [firing for matched in found for firing in matched.firings]
+        firings, held = _together(found)
         for incident in self._over(report, names):
             end = (report.over or {}).get(_value(incident.key), b"").decode("utf-8", "surrogateescape")
             change = self.tracker.resolve(report.rule, incident.key, self._clock(), end[:MESSAGE])
             firings += [] if change is None else self._note(change)
-        return Matched(firings, [held for matched in found for held in matched.held])
+        return Matched(firings, held)
 
     def _over(self, report: Report, names: tuple[str, ...]) -> list[Incident]:
         """Return the incidents of a monitor that are over by what it says."""
@@ -256,16 +282,72 @@ class Incidents:
         mark = incident.held.get(alarm)
         return Held(alarm, Reason.ONGOING if mark is None else Reason(mark.value))
 
+    # What is measured
+
+    def beat(self, record: Record) -> Matched | None:
+        """Take a heartbeat in; None where nobody expects one of this name."""
+        name = record.fields.get(HEARTBEAT, "")
+        rules, key = self.measures.heartbeat_rules(name), ((HEARTBEAT, name),)
+        if not rules:
+            return None
+        self.is_urgent = True  # or it would be missing after a kill
+        sample = Sample("failed" in record.fields, record.fields)
+        found = [self._measure(self._rules[rule], key, sample, record) for rule in rules]
+        if "last" in record.fields:
+            for rule in rules:
+                self.measures.forget(rule, key)
+        return _together(found)
+
+    def _measure(self, compiled: CompiledRule, key: Key, sample: Sample, record: Record) -> Matched:
+        """Take a sample in, and return what follows for the incident of its key."""
+        rule = compiled.rule
+        judgement = self.measures.add(rule.name, key, sample, self._clock(), self._is_open)
+        if judgement is None:
+            return Matched([], [Held(alarm, Reason.KEY_OVERFLOW) for alarm in rule.alarms if sample.is_match])
+        found = self._judged(compiled, key, judgement, record, is_match=sample.is_match)
+        self.measures.settle(rule.name, key, self._clock(), self._is_open)
+        return found
+
+    def _judged(
+        self, compiled: CompiledRule, key: Key, judgement: Judgement, record: Record, *, is_match: bool
+    ) -> Matched:
+        """Let the incident of a key begin, go on, or end."""
+        rule = compiled.rule
+        incident = self.tracker.find(rule.name, key)
+        is_open = incident is not None and incident.is_open
+        is_ending = incident is not None and incident.ends is not None
+        if judgement.begins and (is_match or not is_open):
+            return self._match(compiled, key, _with_figures(record, judgement.text, is_match=is_match))
+        if is_open and judgement.ends and not is_ending:
+            change = self.tracker.resolve(rule.name, key, self._clock(), judgement.text)
+            return Matched([] if change is None else self._note(change), [])
+        if is_open and is_match and not is_ending:
+            return self._match(compiled, key, record)
+        return Matched([], [Held(alarm, Reason.BELOW_THRESHOLD) for alarm in rule.alarms if is_match])
+
+    def _tick_measures(self) -> Iterator[Firing]:
+        """Yield the messages that follow from the time that has passed."""
+        now = self._clock()
+        for rule, key, judgement in self.measures.tick(now, self._is_open):
+            record = Record(b"", "incident", self._time(), f"{incident_id(rule, key)}-{now:.6f}", fields=dict(key))
+            found = self._judged(self._rules[rule], key, judgement, record, is_match=False)
+            self.measures.settle(rule, key, now, self._is_open)
+            yield from found.firings
+
+    def _is_open(self, rule: str, key: Key) -> bool:
+        incident = self.tracker.find(rule, key)
+        return incident is not None and incident.is_open
+
     # Deadlines and people
 
     def due(self) -> float | None:
         """Return in how many seconds `tick` has something to do, None where it has not."""
-        due = self.tracker.due()
+        due = min((due for due in (self.tracker.due(), self.measures.due()) if due is not None), default=None)
         return None if due is None else max(due - self._clock(), 0.0)
 
     def tick(self) -> list[Firing]:
         """Return the messages that are due."""
-        return self._all(self.tracker.tick(self._clock()))
+        return [*self._tick_measures(), *self._all(self.tracker.tick(self._clock()))]
 
     def look_at_held(self) -> list[Firing]:
         """Return the messages that were held back by what may have ended, such as a silence."""
@@ -300,7 +382,10 @@ class Incidents:
     def resolve_by_hand(self, incident: str, by: str) -> list[Firing] | None:
         """End an incident; None where there is no open one of this id."""
         change = self.tracker.resolve_by_hand(incident, self._clock(), by)
-        return None if change is None else self._note(change)
+        if change is None:
+            return None
+        self.measures.forget(change.incident.rule, change.incident.key)
+        return self._note(change)
 
     def forget(self, seconds: float) -> None:
         """Forget incidents that are over, and were quiet for so long."""
@@ -321,6 +406,7 @@ class Incidents:
             tuple(self._seen.fresh),
             dict(self._seen.places),
             tuple(self._counts),
+            self.measures.take_changes(self._clock(), is_urgent=self.is_urgent),
         )
         self._changed, self._forgotten, self._events, self._counts, self._seen.fresh = {}, [], [], [], []
         self.is_urgent = False
@@ -329,6 +415,7 @@ class Incidents:
     def note_all(self) -> None:
         """Have all of them written down with the next changes: what was written is lost."""
         self._changed = {incident.id: incident for incident in self.tracker}
+        self.measures.note_all()
 
     def open_by_rule(self) -> dict[str, int]:
         """Return how many incidents of each rule are firing."""
@@ -479,6 +566,21 @@ class Incidents:
 def _value(key: Key) -> str:
     """Return the value of a key that has one or none."""
     return key[0][1] if key else ""
+
+
+def _together(found: Sequence[Matched]) -> Matched:
+    """Return all firings, and all that was held back."""
+    return Matched(
+        [firing for matched in found for firing in matched.firings],
+        [held for matched in found for held in matched.held],
+    )
+
+
+def _with_figures(record: Record, text: str, *, is_match: bool) -> Record:
+    """Return a record whose message is what was measured; the line of a match stands below it."""
+    message = text.encode("utf-8", "surrogateescape")
+    context = record.message + record.context if is_match and record.source != HEARTBEAT else b""
+    return structs.replace(record, message=message + b"\n", context=context, size=0)
 
 
 def _shortened(record: Record) -> Record:

@@ -117,6 +117,10 @@ class Tracker:
         """Return the incident of this id."""
         return self._incidents.get(incident)
 
+    def find(self, rule: str, key: Key) -> Incident | None:
+        """Return the incident of a rule and a key."""
+        return self._by_key.get((rule, key))
+
     def starting_with(self, digits: str) -> list[Incident]:
         """Return the open incidents whose ids begin with these digits."""
         return [each for each in self._incidents.values() if each.is_open and each.id.startswith(digits)]

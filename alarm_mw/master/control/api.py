@@ -12,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.master.control.incidents import IncidentOrder
 from alarm_mw.master.control.prometheus import CONTENT_TYPE
 from alarm_mw.master.control.silences import SilenceOrder
@@ -35,6 +36,7 @@ def control_routes(answers: Answers) -> list[Route]:
         Route("/incidents", api.incidents),
         Route("/incidents", api.order, methods=["POST"]),
         Route("/history", api.history),
+        Route("/heartbeat", api.heartbeat, methods=["POST"]),
         Route("/login-url", api.login, methods=["POST"]),
     ]
 
@@ -104,6 +106,15 @@ class _ControlApi:
         except (KeyError, ValueError):
             return JSONResponse({"error": "expected verb, id and seconds"}, 400)
         return JSONResponse(await asyncio.to_thread(self._answers.order, wanted))
+
+    async def heartbeat(self, request: Request) -> JSONResponse:
+        asked = request.query_params
+        try:
+            every, grace = (float(asked[name]) if name in asked else None for name in ("every", "grace"))
+            beat = Beat(asked.get("name", ""), every, grace, asked.get("failed"), "last" in asked)
+            return JSONResponse({"expected": await asyncio.to_thread(self._answers.heartbeat, beat)})
+        except ValueError as error:
+            return _refused(error)
 
     async def login(self, request: Request) -> JSONResponse:
         """Return a URL that logs the caller in to the page."""

@@ -7,7 +7,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 from msgspec import structs
@@ -24,6 +24,9 @@ from alarm_mw.master.control.silences import shown as shown_silences
 from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.version import VERSION
+
+if TYPE_CHECKING:  # few configurations have heartbeats
+    from alarm_mw.engine.incidents.measures.heartbeat import Beat
 
 
 class InForce(TypedDict):
@@ -100,6 +103,8 @@ class Answers:
     order: Callable[[IncidentOrder], Done]
     #: Returns what has happened to incidents since a time.
     history: Callable[[float], list[dict[str, object]]]
+    #: Takes a heartbeat in, and returns whether it is expected; raises `ValueError`.
+    heartbeat: Callable[[Beat], bool]
     #: Returns a URL by which a user with a role can log in to the page, once; empty where it is not served.
     login: Callable[[str, str], str] = lambda _user, _role: ""
 

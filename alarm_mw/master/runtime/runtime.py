@@ -37,6 +37,7 @@ from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thre
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
+from alarm_mw.model.measures import HEARTBEAT, Heartbeat
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
@@ -44,6 +45,7 @@ from alarm_mw.transports.records import RecordMaker, to_bytes
 
 if TYPE_CHECKING:
     from alarm_mw.engine.incidents.incidents import Incidents
+    from alarm_mw.engine.incidents.measures.heartbeat import Beat
     from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 
 log = logging.getLogger(__name__)
@@ -147,6 +149,7 @@ class Runtime:
         name: str = "",
         assembles: bool = False,
     ) -> None:
+        self._records = RecordMaker()
         #: Its lines of output come from readers with a `BlockAssembler`.
         self._assembles = assembles
         #: The server's name, as long as it runs.
@@ -298,6 +301,20 @@ class Runtime:
         done = threading.Event()
         self.worker.submit(Batch(order=order, done=done.set))
         return done.wait(CALL_TIMEOUT)
+
+    def heartbeat(self, beat: Beat) -> bool:
+        """Take a heartbeat in; return whether a monitor expects one of its name.
+
+        Raises `ValueError` with a sentence for people, and `TimeoutError`. From any thread but the loop's; waits until
+        it is written down, for at most `CALL_TIMEOUT` seconds.
+        """
+        record = self._records.make(to_bytes(f"{beat.name}\n"), source=HEARTBEAT, fields=beat.fields())
+        done = threading.Event()
+        self.worker.submit(Batch([Item(record)], done=done.set))
+        if not done.wait(CALL_TIMEOUT):
+            raise TimeoutError("the rules were not through with earlier lines in time")
+        measures = (rule.measure for rule in self._current.settings.incident_rules)
+        return any(isinstance(measure, Heartbeat) and measure.takes(beat.name) for measure in measures)
 
     async def _obey(self, text: str, by: str, sent: float | None) -> str:
         """Carry out what somebody has written about incidents, and return what to answer; on the event loop."""

@@ -15,13 +15,14 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.flood_control import Gate
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch, Item, Lines
+from alarm_mw.model.measures import HEARTBEAT
 from alarm_mw.model.types import Reason, Record, Verdict
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.own_requests import own_requests
 
 log = logging.getLogger(__name__)
 
-#: How many unknown alarms are named in the log, each once.
+#: How many unknown alarms and heartbeats are named in the log, each once.
 MAX_UNKNOWN = 100
 
 #: How many requests of our own may be looked for in each line of a flood.
@@ -104,6 +105,8 @@ class Evaluator:
                 return self._fire(item.alarm, item.record, now)
             if item.report is not None:
                 return self._engine.report(item.report)
+            if item.record.source == HEARTBEAT:
+                return self._beat(item.record)
             if own_requests.takes(item.record):
                 return Verdict(skipped=Reason.ALARM_ORIGIN)
             verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
@@ -118,11 +121,23 @@ class Evaluator:
 
     def _fire(self, alarm: str, record: Record, now: float) -> Verdict:
         verdict = self._engine.fire(alarm, record, now)
-        is_news = alarm not in self._unknown and len(self._unknown) < MAX_UNKNOWN
-        if verdict.skipped is Reason.UNKNOWN_ALARM and is_news:
-            self._unknown.add(alarm)
+        if verdict.skipped is Reason.UNKNOWN_ALARM and self._is_news(alarm):
             log.warning("alarm() was called for %r, which is not configured", alarm)
         return verdict
+
+    def _beat(self, record: Record) -> Verdict:
+        verdict = self._engine.beat(record)
+        name = record.fields.get(HEARTBEAT, "")
+        if verdict.skipped is Reason.UNKNOWN_HEARTBEAT and self._is_news(f"heartbeat {name}"):
+            log.warning("the heartbeat %r came, which no monitor 'heartbeat' of the configuration expects", name)
+        return verdict
+
+    def _is_news(self, unknown: str) -> bool:
+        """Return whether something unknown is to be named in the log, and remember that it was."""
+        if unknown in self._unknown or len(self._unknown) >= MAX_UNKNOWN:
+            return False
+        self._unknown.add(unknown)
+        return True
 
     def _warn_cut_off(self, index: int) -> None:
         rule = self._engine.rule(index)

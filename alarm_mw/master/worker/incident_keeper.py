@@ -93,7 +93,8 @@ class IncidentKeeper:
         changes = self._incidents.take_changes()
         for rule, column in changes.counts:
             self._outbox.ledger.rule(rule, column)
-        if self._outbox.has_file and (is_due or changes.incidents or changes.forgotten or changes.seen):
+        is_changed = changes.incidents or changes.forgotten or changes.seen or changes.measured
+        if self._outbox.has_file and (is_due or is_changed):
             self._unwritten.append(changes)
         return is_due
 

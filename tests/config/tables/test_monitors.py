@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
+from alarm_mw.model.measures import Heartbeat
 from alarm_mw.model.types import Flap, IncidentOptions
 
 HEAD = """
@@ -89,3 +91,16 @@ def test_a_crash_ends_by_quiet(tmp_path: Path) -> None:
     examined = read(tmp_path, HEAD + SEGFAULT + "name = 'crash'\nresolve_after = '1h'")
     assert examined.problems == ()
     assert examined.settings.monitors[0].incident == IncidentOptions(resolve_after=3600.0)
+
+
+def test_a_heartbeat_is_measured(tmp_path: Path) -> None:
+    """Its times and names go with the rule that its incidents follow."""
+    toml = "[[monitors]]\nmonitor = 'heartbeat'\nname = 'beats'\nevery = '5m'\nnames = ['backup']\nalarms = 'mail'\n"
+    settings = read(tmp_path, HEAD + toml).settings
+    (rule,) = settings.incident_rules
+    assert rule.measure == Heartbeat(300.0, 60.0, ("backup",))
+    assert rule.incident == IncidentOptions(("heartbeat",))
+    assert from_json(to_json(settings)) == settings
+    engine = engine_of(settings)
+    assert engine.incidents is not None
+    assert engine.incidents.measures.heartbeat_rules("backup") == ["beats"]

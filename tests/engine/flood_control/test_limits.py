@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from alarm_mw.engine.flood_control.limits import LONGEST, MOST, Limits, Rate, read_duration, read_rate
+from alarm_mw.engine.flood_control.limits import LONGEST, MOST, Limits, Rate, read_duration, read_rate, span
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,12 @@ def test_limits_name_the_key_that_is_wrong() -> None:
         Limits(rate="often")
     with pytest.raises(ValueError, match=r"^repeat_after: expected a time"):
         Limits(repeat_after="soon")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0.34, "340 ms"), (6.021, "6.02 s"), (60, "1 min"), (700, "11 min 40 s"), (7500, "2 h 5 min"), (86400, "1 d")],
+)
+def test_times_have_units(seconds: float, expected: str) -> None:
+    """The two largest that they have."""
+    assert span(seconds) == expected

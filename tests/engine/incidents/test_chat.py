@@ -91,7 +91,7 @@ def test_an_acknowledgement_lasts_as_the_configuration_says(stage: Stage) -> Non
     """Where the order names no time."""
     (name,) = stage.lose("eu")
     assert stage.write(f"ack {name}")[0].endswith("acknowledged for 1 d")
-    assert stage.write(f"ack {name} 90s")[0].endswith("acknowledged for 90 s")
+    assert stage.write(f"ack {name} 90s")[0].endswith("acknowledged for 1 min 30 s")
 
 
 def test_an_incident_is_resolved_by_hand(stage: Stage) -> None:

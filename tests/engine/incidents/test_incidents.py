@@ -8,8 +8,10 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.incidents import incidents as incidents_module
 from alarm_mw.engine.incidents.incident import Step
 from alarm_mw.engine.incidents.incidents import Incidents, Saved, SeenRecords
+from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
+from alarm_mw.model.measures import Heartbeat
 from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Report, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -169,4 +171,117 @@ def test_an_engine_takes_reports() -> None:
     assert engine.report(report).skipped is Reason.UNJUDGED
     engine.incidents = Stage(Step("a")).incidents
     verdict = engine.report(report)
+    assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)
+
+
+class Heart:
+    """Heartbeats, with a clock that stands still until it is moved."""
+
+    def __init__(self, saved: Saved = Saved(), gap: float = 0.0) -> None:  # noqa: B008  # frozen
+        self.now = 1000.0
+        rule = Rule("", ("a",), name="beats", incident=IncidentOptions(("heartbeat",)), measure=Heartbeat(60.0, 10.0))
+        self.incidents = Incidents(
+            {"beats": compile_rule(rule)},
+            [IncidentRule("beats", (Step("a"),), key=("heartbeat",))],
+            alarms=("a",),
+            alarm_msg_size=8192,
+            admit=lambda *_: None,
+            clock=lambda: self.now,
+            time=lambda: self.now,
+            measured={"beats": MeasuredRule(Heartbeat(60.0, 10.0, ("worker-*",)))},
+        )
+        self.incidents.start(saved, gap)
+
+    def beat(self, name: str = "worker-1", **fields: str) -> list[str] | None:
+        """Return what is sent for a heartbeat, and why something is not."""
+        found = self.incidents.beat(Record(b"", "heartbeat", self.now, "k", fields={"heartbeat": name, **fields}))
+        return None if found is None else [*told(found.firings), *(held.reason for held in found.held)]
+
+    def wait(self, seconds: float) -> list[Firing]:
+        self.now += seconds
+        return self.incidents.tick()
+
+
+def test_an_overdue_heartbeat_is_an_incident() -> None:
+    """It begins when the heartbeat is overdue, with a message that says so, and ends with the next one."""
+    heart = Heart()
+    assert heart.beat("unknown") is None
+    assert heart.incidents.due() is None
+    assert heart.beat() == []
+    assert heart.incidents.due() == 70.0
+    (firing,) = heart.wait(70.0)
+    assert firing.text == "no heartbeat 'worker-1' for 1 min 10 s; expected every 1 min"
+    assert firing.trigger is not None
+    assert firing.trigger.incident is not None
+    assert (firing.trigger.incident.status, firing.trigger.incident.column) == ("firing", "matched")
+    assert firing.record.fields == {"heartbeat": "worker-1"}
+    assert heart.beat() == ["a resolved"]
+    (incident,) = heart.incidents.tracker
+    assert incident.end == "heartbeat 'worker-1'"
+
+
+def test_a_failure_is_an_incident() -> None:
+    """It begins at once, further failures are counted, and the next good heartbeat ends it."""
+    heart = Heart()
+    assert heart.beat(failed="disk full") == ["a firing"]
+    assert heart.beat(failed="disk full") == [Reason.ONGOING]
+    (incident,) = heart.incidents.tracker
+    assert incident.first is not None
+    assert (incident.first.text, incident.count) == ("heartbeat 'worker-1' failed: disk full", 2)
+    assert heart.beat() == ["a resolved"]
+
+
+def test_the_last_heartbeat() -> None:
+    """After it, none is expected; it ends an incident as others do."""
+    heart = Heart()
+    heart.beat(failed="")
+    assert heart.beat(last="1") == ["a resolved"]
+    assert heart.wait(1000.0) == []
+    assert len(heart.incidents.measures) == 0
+
+
+def test_who_resolves_a_heartbeat_by_hand_expects_no_other() -> None:
+    """A worker that will not come back is resolved by hand; its next heartbeat is expected again."""
+    heart = Heart()
+    heart.beat()
+    (firing,) = heart.wait(70.0)
+    assert firing.trigger is not None
+    assert firing.trigger.incident is not None
+    assert heart.incidents.resolve_by_hand(firing.trigger.incident.id, "kim") is not None
+    assert heart.wait(1000.0) == []
+    assert heart.beat() == []
+    assert [*told(heart.wait(70.0))] == ["a firing"]
+
+
+def test_heartbeats_are_heard_over_restarts() -> None:
+    """They are written down at once; what could not be heard in between is not missed."""
+    heart = Heart()
+    heart.beat()
+    assert heart.incidents.is_urgent
+    saved = Saved(measured=heart.incidents.take_changes().measured)
+    again = Heart(saved, gap=500.0)
+    assert again.incidents.due() == 570.0
+    fresh = Heart()
+    fresh.incidents.go_on(again.incidents)
+    assert fresh.incidents.due() == 570.0
+    fresh.incidents.note_all()
+    assert len(fresh.incidents.take_changes().measured) == 1
+
+
+def test_more_heartbeats_than_there_may_be() -> None:
+    """Where all are overdue, a further one is only counted."""
+    heart = Heart()
+    heart.incidents.measures = Measures({"beats": MeasuredRule(Heartbeat(60.0, 10.0), max_keys=1)})
+    heart.beat("one", failed="")
+    assert heart.beat("two", failed="") == [Reason.KEY_OVERFLOW]
+    assert heart.beat("two") == []
+
+
+def test_an_engine_takes_heartbeats() -> None:
+    """They are booked like matches; one that no monitor expects has a reason of its own."""
+    engine = Engine([], Prefilter([]), ["a"], alarm_freq=0.0, alarm_msg_size=8192)
+    beat = Record(b"", "heartbeat", 1.0, "k", fields={"heartbeat": "worker-1", "failed": ""})
+    assert engine.beat(beat).skipped is Reason.UNKNOWN_HEARTBEAT
+    engine.incidents = Heart().incidents
+    verdict = engine.beat(beat)
     assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)

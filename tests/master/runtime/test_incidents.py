@@ -19,10 +19,11 @@ import pytest
 from msgspec import structs
 from waiting import wait_until
 
-from alarm_mw.config.settings import Alarm, Notify, Settings
+from alarm_mw.config.settings import Alarm, Notify, Settings, Watch
 from alarm_mw.delivery.outbox import incident_rows, outbox
 from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.policy import DeliveryPolicy
+from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
 from alarm_mw.master.control.silences import SilenceOrder, expire, put
@@ -30,6 +31,7 @@ from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.types import Firing, Flap, IncidentOptions, Record, Rule
+from alarm_mw.monitors.heartbeat import HeartbeatOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
 
@@ -505,3 +507,32 @@ def test_without_incidents_nothing_of_them_is_loaded(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", program, str(tmp_path / "outbox.db"), str(Path(__file__).parent)]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_heartbeats_of_a_runtime(tmp_path: Path) -> None:
+    """They are written down: after a restart, and after a change of the configuration, they are expected as before."""
+
+    def watching(every: float, name: str = "beats") -> Settings:
+        watch = Watch(
+            "heartbeat",
+            ("a",),
+            HeartbeatOptions(every=every, grace=0.1),
+            name=name,
+            incident=IncidentOptions(("heartbeat",)),
+        )
+        return Settings((alarm("a"),), monitors=(watch,))
+
+    house = House(watching(3600.0), tmp_path / "outbox.db")
+    assert house.runtime.heartbeat(Beat("w", failed="disk"))
+    house.wait_for(("a", "firing", "w"))
+    assert house.runtime.heartbeat(Beat("w", every=0.3))
+    house.wait_for(("a", "firing", "w"), ("a", "resolved", "w"))
+    house.stop()
+    again = House(watching(3600.0), tmp_path / "outbox.db")
+    again.wait_for(("a", "firing", "w"))
+    with pytest.raises(ValueError, match="a heartbeat's name"):
+        again.runtime.heartbeat(Beat("two words"))
+    again.runtime.exchange(again.runtime.prepare(watching(0.1, "others")))
+    again.wait_for(("a", "firing", "w"), ("a", "resolved", "w"))
+    assert not again.runtime.outbox.query("SELECT * FROM measured")
+    again.stop()

@@ -1,0 +1,6 @@
+"""What rules measure over a time, for each value of their key. Pure.
+
+- `measures`: the states of all rules and keys: bounded, with deadlines, and with what has to be written down.
+- `heartbeat`: the state of one heartbeat.
+- `judgement`: what follows from a state.
+"""

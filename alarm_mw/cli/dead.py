@@ -19,7 +19,7 @@ from rich.text import Text
 from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, running, state_dirs
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
-from alarm_mw.cli.servers import Command, placed
+from alarm_mw.cli.servers import Command, choices, placed
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Letter, Order
 from alarm_mw.delivery.outbox.database import UnusableError, open_existing
 from alarm_mw.delivery.outbox.outbox import Outbox
@@ -316,8 +316,7 @@ def find_server(state_dir: Path | None, socket: str | None, environ: Mapping[str
     if not found:
         raise UnreachableError("no server has a default state directory here; give --state-dir")
     if len(found) > 1:
-        choices = "".join(f"\n  --state-dir {each.place}" for each in found)
-        raise UnreachableError(f"there are several servers, give one of{choices}")
+        raise UnreachableError(f"there are several servers, give one of{choices(each.place for each in found)}")
     return found[0]
 
 

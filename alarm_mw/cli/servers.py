@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
-from alarm_mw.app.launch.state import running, state_home
+from alarm_mw.app.launch.state import running, state_dirs, state_home
 from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
@@ -24,6 +27,9 @@ NO_MASTER = 1
 TIMEOUT_OF_NAMES = 1.0
 
 _NAME = "alarm_mw.name"
+
+#: What the name of a state directory has behind the program's name.
+_HASH = re.compile(r"-[0-9a-f]{8}(?:-\d+)?$")
 
 Command = Callable[..., None]
 
@@ -40,7 +46,11 @@ def placed(command: Command) -> Command:
         "--socket", "socket_path", type=click.Path(dir_okay=False), help="Socket that was given to `run`."
     )
     name = click.option(
-        "--name", expose_value=False, is_eager=True, callback=_note_name, help="Name that was given to `run`."
+        "--name",
+        expose_value=False,
+        is_eager=True,
+        callback=_note_name,
+        help="Name that was given to `run`, or the server's program.",
     )
     return state(socket(name(command)))
 
@@ -50,9 +60,32 @@ def _note_name(context: click.Context, _parameter: click.Parameter, value: str |
 
 
 def _of_name(context: click.Context, _parameter: click.Parameter, value: str | None) -> str | None:
-    """Return the given state directory, else that of the server's name."""
+    """Return the given state directory, else that of the server's name; exit if there is none of this name."""
     name = context.meta.get(_NAME)
-    return str(state_home(os.environ) / name) if name and value is None else value
+    if not name or value is not None:
+        return value
+    home = state_home(os.environ)
+    if (home / name).is_dir():
+        return str(home / name)
+    names = names_of(path.parent for path in running(os.environ))
+    for place, known in (*names.items(), *names_of(state_dirs(os.environ)).items()):
+        if known == name:
+            return str(place)
+    there_are = f"; running: {', '.join(sorted(names.values()))}" if names else ""
+    hint = did_you_mean(name, [*names.values()])
+    click.echo(f"alarm-mw: there is no server {name!r} with a default state directory{hint}{there_are}", err=True)
+    sys.exit(NO_MASTER)
+
+
+def names_of(places: Iterable[Path]) -> dict[Path, str]:
+    """Return the names by which people tell servers apart, by their state directories.
+
+    A server without a name is called by its program; only if several would have the same name, its hash is part of it.
+    """
+    known = [*places]
+    short = {place: _HASH.sub("", place.name) for place in known}
+    counts = Counter(short.values())
+    return {place: short[place] if counts[short[place]] == 1 else place.name for place in known}
 
 
 def find(state_dir: str | None, socket_path: str | None) -> str:
@@ -67,9 +100,16 @@ def find(state_dir: str | None, socket_path: str | None) -> str:
             "no server is running under `alarm-mw run` with a default state directory; give --state-dir"
         )
     if len(found) > 1:
-        choices = "".join(f"\n  --state-dir {os.path.dirname(path)}{_described(path)}" for path in found)
-        raise NotRunningError(f"several servers are running, give one of{choices}")
+        raise NotRunningError(f"several servers are running, give one of{choices(Path(path).parent for path in found)}")
     return found[0]
+
+
+def choices(places: Iterable[Path]) -> str:
+    """Return a line for each server: the option that selects it, and what it runs where."""
+    names = names_of(places)
+    longest = max(map(len, names.values()), default=0)
+    lines = [f"  --name {name:{longest}}{_described(str(place / SOCKET_NAME))}" for place, name in names.items()]
+    return "".join(f"\n{line.rstrip()}" for line in lines)
 
 
 def _described(socket_path: str) -> str:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 from rich.table import Table
 from rich.text import Text
 
+from alarm_mw.app.launch.state import running
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.servers import all_running, find, needing_answers, placed
+from alarm_mw.cli.top.masters import Masters
+from alarm_mw.cli.top.now import Server, verdict
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
+from alarm_mw.transports.places import SOCKET_VARIABLE
+
+if TYPE_CHECKING:
+    from alarm_mw.master.control.status import Status
 
 #: The exit status if the ledger does not balance.
 IMBALANCE = 3
@@ -41,11 +49,15 @@ MOST_UNMATCHED = 20
 def status(as_json: bool, as_prometheus: bool, is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show the ledger of a running server: what happened to every line and every alarm.
 
-    No options are needed if only one server is running. The exit status is 1 if no server answers, 3 if the ledger does
-    not balance.
+    No options are needed if only one server is running; of several, their names and a summary of each are shown. The
+    exit status is 1 if no server answers, 3 if the ledger does not balance.
     """
     if is_all:
         _show_all(as_json=as_json, as_prometheus=as_prometheus)
+    if not (as_json or as_prometheus or state_dir or socket_path or os.environ.get(SOCKET_VARIABLE)):
+        sockets = [str(path) for path in running(os.environ)]
+        if len(sockets) > 1:
+            _show_names(sockets)
     with needing_answers():
         socket_file = find(state_dir, socket_path)
         if as_prometheus:
@@ -57,6 +69,18 @@ def status(as_json: bool, as_prometheus: bool, is_all: bool, state_dir: str | No
     else:
         _show(answer)
     sys.exit(IMBALANCE if answer["imbalances"] else 0)
+
+
+def _show_names(sockets: list[str]) -> NoReturn:
+    """Show how each of several servers is, in a line, and exit."""
+    console = make_console()
+    servers = Masters(lambda: sockets).look()
+    table = make_table("name", "state")
+    for server in servers:
+        table.add_row(_text(server.name), _text(server.error or verdict([server])))
+    console.print(table)
+    console.print(_text(f"`alarm-mw status --name {servers[0].name}` shows more of one, --all of all"), soft_wrap=True)
+    sys.exit(IMBALANCE if any(server.status and server.status["imbalances"] for server in servers) else 0)
 
 
 def _show_all(*, as_json: bool, as_prometheus: bool) -> NoReturn:
@@ -77,8 +101,10 @@ def _show_all(*, as_json: bool, as_prometheus: bool) -> NoReturn:
 def _show(answer: dict[str, Any]) -> None:
     console = make_console()
     name = f"{answer['name']}: " if answer.get("name") else ""
+    words = verdict([Server("", "", cast("Status", answer))])
+    console.print(_text(f"{name}{words}", style="bold"), soft_wrap=True)
     replaced = _replaced(answer["masters_replaced"])
-    console.print(_text(f"{name}master {answer['pid']}, server {answer['server_pid']}{replaced}"), soft_wrap=True)
+    console.print(_text(f"master {answer['pid']}, server {answer['server_pid']}{replaced}"), soft_wrap=True)
     console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
     console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
     for line in _refused(answer["configuration"]["refused"]):
@@ -99,8 +125,6 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_silenced(what, **silence)), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"), soft_wrap=True)
-    if not answer["imbalances"]:
-        console.print("The ledger balances.")
 
 
 def _silenced(what: str, seconds: float, comment: str, author: str = "", **_: str) -> str:

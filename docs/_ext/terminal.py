@@ -79,8 +79,9 @@ class Night(Masters):
                 comment="on it",
             ),
         )
-        status = {"letters": 2, "failing": {"mail": {}}, "imbalances": [], "findings": [], "sources": {}, "alarms": {}}
-        return [Server("/shop", "shop", cast("Status", status), incidents)]
+        status = {"letters": 2, "failing": {"mail": {}}, "imbalances": [], "findings": []}
+        rules = {"all": {"opened": 3, "resolved": {}, "open": 3}}
+        return [Server("/shop", "shop", cast("Status", {**status, "rules": rules}), incidents)]
 
 
 async def _drawn() -> str:

@@ -112,7 +112,7 @@ def test_of_several_servers_one_is_chosen_or_all(tmp_path: Path) -> None:
     one, two = make_state(tmp_path, "one"), make_state(tmp_path, "two")
     refused = dead(tmp_path, "list")
     assert refused.exit_code == 1
-    assert f"--state-dir {one}" in refused.stderr
+    assert f"--name {one.name}" in refused.stderr
     shown = dead(tmp_path, "list", "--all-servers").stdout.replace("\n", "")
     assert f"{one}:" in shown
     assert f"{two}:" in shown

@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,12 +48,35 @@ def test_a_state_directory_without_a_master_is_named(tmp_path: Path) -> None:
 
 
 def test_of_several_servers_one_must_be_chosen(tmp_path: Path) -> None:
-    """The state directories of all of them are listed."""
-    with listen(tmp_path, "one"), listen(tmp_path, "two"):
-        result = status(tmp_path)
+    """They are listed by the names that select them; a hash stands only where two would have the same name."""
+    names = ("shop", "gunicorn-0a1b2c3d", "uvicorn-0a1b2c3d", "uvicorn-0a1b2c3d-2")
+    with ExitStack() as stack:
+        for name in names:
+            stack.enter_context(listen(tmp_path, name))
+        result = status(tmp_path, "--json")
     assert result.exit_code == 1
-    assert "alarm-mw/one" in result.stderr
-    assert "alarm-mw/two" in result.stderr
+    options = [line.split()[1] for line in result.stderr.splitlines() if line.startswith("  --name")]
+    assert sorted(options) == ["gunicorn", "shop", "uvicorn-0a1b2c3d", "uvicorn-0a1b2c3d-2"]
+
+
+def test_several_servers_are_summed_up(tmp_path: Path) -> None:
+    """Without options, there is a line for each, with its name and how it is."""
+    with listen(tmp_path, "shop"), listen(tmp_path, "gunicorn-0a1b2c3d"):
+        result = status(tmp_path)
+    assert result.exit_code == 0
+    assert re.search(r"shop +│ no master answers", result.output)
+    assert re.search(r"gunicorn +│ no master answers", result.output)
+    assert "--name gunicorn" in result.output
+
+
+def test_a_name_selects_a_server(tmp_path: Path) -> None:
+    """The name of its program does too; of a wrong name, the one that was meant is named."""
+    with listen(tmp_path, "shop"), listen(tmp_path, "gunicorn-0a1b2c3d"):
+        assert "alarm-mw/gunicorn-0a1b2c3d/" in status(tmp_path, "--name", "gunicorn").stderr
+        wrong = status(tmp_path, "--name", "shpo")
+    assert wrong.exit_code == 1
+    assert "there is no server 'shpo'" in wrong.stderr
+    assert "did you mean 'shop'?" in wrong.stderr
 
 
 ROW = {"lines": 1, "screened_out": 1, "matched": 0, "skipped": {}, "oversized": 0, "lost_bytes": 0}
@@ -66,6 +89,7 @@ ANSWER = {
     "configuration": CONFIGURATION,
     "sources": {},
     "alarms": {},
+    "rules": {},
     "unmatched": [],
     "failing": {},
     "long_since": {},
@@ -181,7 +205,8 @@ def test_an_alarm_that_fails_is_named(tmp_path: Path) -> None:
 def test_dead_letters_that_lie_there_are_told_of(tmp_path: Path, n: int, text: str | None) -> None:
     """The table counts those that were put back or dropped since as well."""
     lines = show(tmp_path, letters=n).splitlines()
-    assert [line for line in lines if "letter" in line] == ([] if text is None else [text])
+    assert lines[0].startswith("no incidents, " if text is None else f"no incidents, {text.partition(', see')[0]}, ")
+    assert [line for line in lines[1:] if "letter" in line] == ([] if text is None else [text])
 
 
 def test_the_configuration_in_force_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,13 +231,13 @@ def test_an_attempt_that_takes_long_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("replaced", "first_line"),
+    ("replaced", "line"),
     [
         (0, "master 1, server 2"),
         (1, "master 1, server 2; 1 earlier master was replaced, see the log"),
         (3, "master 1, server 2; 3 earlier masters were replaced, see the log"),
     ],
 )
-def test_masters_that_were_replaced_are_counted(tmp_path: Path, replaced: int, first_line: str) -> None:
+def test_masters_that_were_replaced_are_counted(tmp_path: Path, replaced: int, line: str) -> None:
     """A master that was killed in the night is seen in the morning."""
-    assert show(tmp_path, masters_replaced=replaced).splitlines()[0] == first_line
+    assert show(tmp_path, masters_replaced=replaced).splitlines()[1] == line

@@ -6,13 +6,14 @@ import asyncio
 import fcntl
 import os
 import pty
+import re
 import select
 import struct
 import subprocess
 import sys
 import termios
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -297,3 +298,33 @@ def test_without_textual_the_extra_is_named(installation: Any) -> None:
     assert done.returncode == 2
     assert "pip install 'alarm-mw[top]'" in done.stderr
     assert "--once" in done.stderr
+
+
+def test_several_servers_of_one_host(installation: Any, until: Callable[..., None]) -> None:
+    """`status` names them with a summary of each, and `top --all` shows the incidents of all, with the server's name."""
+    (installation.directory / "alarms.toml").write_text(CONFIG.replace('name = "shop"', "", 1))
+
+    def say(*arguments: str) -> str:
+        command = [installation.command, *arguments]
+        return subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, env=installation.environ
+        ).stdout
+
+    with ExitStack() as stack:
+        for name, line in (("shop", "lost replica eu-1"), ("blog", "lost replica us-1")):
+            command = [installation.command, "run", "--config", "alarms.toml", "--name", name]
+            server = stack.enter_context(
+                subprocess.Popen(
+                    [*command, "--", "sh", "-c", f"echo {line}; exec sleep 600"],
+                    cwd=installation.directory,
+                    env=installation.environ,
+                    stdout=subprocess.DEVNULL,
+                )
+            )
+            stack.callback(server.terminate)
+        until(lambda: say("status").count("1 incident, the ledger balances") == 2)
+        assert re.search(r"shop +│ 1 incident", say("status"))
+        shown = say("top", "--all", "--once", "--unicode")
+        assert re.search(r"lost replica eu-1.*\n +shop · db=eu-1", shown)
+        assert re.search(r"lost replica us-1.*\n +blog · db=us-1", shown)
+        assert say("status", "--name", "blog").startswith("blog: 1 incident, the ledger balances\n")

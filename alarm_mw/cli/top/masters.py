@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import time
 import urllib.parse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import msgspec
 
+from alarm_mw.cli.servers import names_of
 from alarm_mw.cli.top.now import Row, Server
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.engine.flood_control.limits import span
@@ -23,7 +24,7 @@ TIMEOUT = 3.0
 
 
 class Masters:
-    """The masters that are shown. Every call but `forget` blocks for their answers."""
+    """The masters that are shown. Every call blocks for their answers."""
 
     def __init__(self, sockets: Callable[[], Sequence[str]]) -> None:
         """`sockets` returns the records sockets of the masters; it is called again for each look."""
@@ -32,15 +33,17 @@ class Masters:
 
     def look(self) -> list[Server]:
         """Return what each master says now; raise `NotRunningError` where there are none."""
-        return [self._look(socket) for socket in self._sockets()]
+        sockets = self._sockets()
+        names = names_of(Path(socket).parent for socket in sockets)
+        return [self._look(socket, names[Path(socket).parent]) for socket in sockets]
 
-    def _look(self, socket: str) -> Server:
+    def _look(self, socket: str, name: str) -> Server:
         try:
             status = cast("Any", ask(socket, "/status", timeout=TIMEOUT))
             incidents = cast("Any", ask(socket, "/incidents", timeout=TIMEOUT))
         except NotRunningError as error:
-            return Server(socket, self._names.get(socket, _place(socket)), error=str(error))
-        self._names[socket] = status["name"] or _place(socket)
+            return Server(socket, self._names.get(socket, name), error=str(error))
+        self._names[socket] = status["name"] or name
         return Server(socket, self._names[socket], status, tuple(incidents))
 
     def events(self, row: Row) -> list[Event]:
@@ -81,8 +84,3 @@ class Masters:
 def matchers_like(row: Row) -> tuple[str, ...]:
     """Return what messages about an incident, and about no other, have in common."""
     return equal_to([("rule", row.incident["rule"]), *row.incident["key"].items()])
-
-
-def _place(socket: str) -> str:
-    """Return the name of a server that has none: that of its state directory."""
-    return os.path.basename(os.path.dirname(socket)) or socket

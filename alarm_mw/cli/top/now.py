@@ -104,13 +104,14 @@ def _badness(row: Row) -> tuple[bool, int, float]:
 def verdict(servers: Sequence[Server]) -> str:
     """Return in words how things are."""
     answering = [server.status for server in servers if server.status is not None]
-    incidents = [incident for server in servers for incident in server.incidents]
+    open_ones = sum(row["open"] for status in answering for row in status["rules"].values())
+    acknowledged = sum(1 for server in servers for incident in server.incidents if incident["acknowledged_by"])
     letters = sum(status["letters"] for status in answering)
     failing = sorted({alarm for status in answering for alarm in status["failing"]})
     wrong = any(status["imbalances"] for status in answering)
     parts = [
-        _number(len(incidents), "incident", "no incidents"),
-        _number(sum(1 for each in incidents if each["acknowledged_by"]), "acknowledged", plural="acknowledged"),
+        _number(open_ones, "incident", "no incidents") if answering else "",
+        _number(acknowledged, "acknowledged", plural="acknowledged"),
         _number(letters, "dead letter"),
         f"{', '.join(failing)} failing" if failing else "",
         *(_number(len(status["findings"]), "finding") for status in answering),

@@ -15,7 +15,7 @@ from msgspec import structs
 from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
-from alarm_mw.engine.ledger import AlarmRow, Books, SourceRow, imbalances
+from alarm_mw.engine.ledger import AlarmRow, Books, RuleRow, SourceRow, imbalances
 from alarm_mw.master.control.incidents import Done, IncidentOrder, Shown
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
@@ -65,6 +65,8 @@ class Status(TypedDict):
     configuration: InForce
     sources: dict[str, SourceRow]
     alarms: dict[str, AlarmRow]
+    #: Of each rule with incidents: how many have begun, how many have ended and why, and how many are firing.
+    rules: dict[str, RuleRow]
     #: The configured alarms for which nothing has matched yet.
     unmatched: list[str]
     #: The silences in force, by the alarm that they silence, or by their matchers.
@@ -140,6 +142,7 @@ def status(
         "configuration": configuration,
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),
+        "rules": dict(books["rules"]),
         "unmatched": [name for name in runtime.alarm_names if name not in books["alarms"]],
         "silences": silenced(runtime),
         "metrics": runtime.worker.metrics.values(),

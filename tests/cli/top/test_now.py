@@ -44,12 +44,13 @@ def incident(name: str, **values: Any) -> Shown:
 
 
 def status(**values: Any) -> Status:
-    made = {"sources": {}, "alarms": {}, "letters": 0, "failing": {}, "imbalances": [], "findings": []}
+    made = {"sources": {}, "alarms": {}, "rules": {}, "letters": 0, "failing": {}, "imbalances": [], "findings": []}
     return cast("Status", {**made, **values})
 
 
 def server(*incidents: Shown, name: str = "shop", **values: Any) -> Server:
-    return Server(f"/{name}", name, status(**values), incidents)
+    rules = {"db": {"opened": len(incidents), "resolved": {}, "open": len(incidents)}}
+    return Server(f"/{name}", name, status(rules=rules, **values), incidents)
 
 
 def shown(each: Shown, width: int = 80, **options: Any) -> list[str]:

@@ -17,6 +17,7 @@ VERBS: Final = (
     "check",
     "test",
     "replay",
+    "suggest",
     "status",
     "top",
     "reload",
@@ -36,6 +37,7 @@ VERBS: Final = (
 _MODULES: Final = {
     "top": "top.command",
     "unsilence": "silence",
+    "suggest": "suggest.command",
     **dict.fromkeys(("ack", "unack", "resolve", "history"), "incidents"),
 }
 

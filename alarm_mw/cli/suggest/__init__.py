@@ -1,0 +1,1 @@
+"""``alarm-mw suggest``: groups the lines of logs, ranks the groups by how they look like trouble, proposes rules."""

@@ -1,7 +1,12 @@
 """The crash desk of a master: gathers what is seen of the ends of processes, and reports each death once.
 
-Four ways lead here, and any of them may be missing: the dump in the output and gunicorn's words (`CrashTap`), the
-kernel's word for every process that is watched (`ProcessWatch`), and the supervisor's for the server itself.
+Four ways lead here, any of them may be missing, and none is spare. Of six deaths each, under gunicorn:
+
+- without the kernel's word for each watched process (`ProcessWatch`), no crashed child of the application is reported;
+- without the dump in the output (`CrashTap`), no crash comes with its stacks;
+- without gunicorn's words (`CrashTap`), no worker killed by SIGKILL is reported before Linux 6.15, where the parent may
+  be faster with its question how the process ended;
+- without the supervisor's word, the end of the server itself is not reported.
 """
 
 from __future__ import annotations

@@ -173,6 +173,8 @@ class Lane:
         self._breaker = Breaker(policy)
         self._under_way: set[asyncio.Task[None]] = set()
         self._pausing = 0
+        #: How many wait behind another message about the same incident.
+        self._behind = 0
         #: The last message under way about each episode of an incident.
         self._of_incidents: dict[str, asyncio.Task[None]] = {}
         #: How many firings let others overtake them.
@@ -211,7 +213,7 @@ class Lane:
 
     def is_stuck(self) -> bool:
         """Return whether everything under way waits for its next attempt."""
-        return self._pausing > 0 and self._pausing == len(self._under_way)
+        return self._pausing > 0 and self._pausing + self._behind == len(self._under_way)
 
     def failing(self) -> Failing | None:
         """Return how the receiver is failing; None while it is not."""
@@ -269,7 +271,12 @@ class Lane:
     def _start(self, group: Group) -> None:
         thread = incident_of(group.firing)
         before = None if thread is None else self._of_incidents.get(thread)
-        delivery = self._deliver(group) if before is None else self._deliver_behind(before, group)
+        if before is None:
+            delivery = self._deliver(group)
+        else:
+            delivery = self._deliver_behind(before, group)
+            self._behind += 1
+            before.add_done_callback(self._go_on)
         task = asyncio.create_task(delivery, name=f"alarm-mw-{self._alarm}")
         self._under_way.add(task)
         task.add_done_callback(self._done)
@@ -277,18 +284,19 @@ class Lane:
             self._of_incidents[thread] = task
             task.add_done_callback(functools.partial(self._forget, thread))
 
+    def _go_on(self, _: asyncio.Task[None]) -> None:
+        self._behind -= 1
+
     def _forget(self, thread: str, task: asyncio.Task[None]) -> None:
         if self._of_incidents.get(thread) is task:
             del self._of_incidents[thread]
 
     async def _deliver_behind(self, before: asyncio.Task[None], group: Group) -> None:
         """Deliver behind an earlier message about the same incident: its end must not overtake its beginning."""
-        self._pausing += 1
         self._places.release()
         try:
             await asyncio.wait({before})
         finally:
-            self._pausing -= 1
             await self._places.acquire()
         await self._deliver(group)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Literal, Self
 
 import pytest
+from msgspec import structs
 from waiting import until
 
 from alarm_mw import signals
@@ -22,7 +23,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action, ActionContext, PluginOptions
-from alarm_mw.model.types import Firing, Reason, Record
+from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
 
@@ -405,6 +406,39 @@ def test_firings_behind_the_end_stay_in_the_outbox() -> None:
     stages[0].put([firing("a", 1)])
     assert stages[0].outbox.count_waiting() == {"a": 1}
     stages[0].outbox.close()
+
+
+class Concurrent(Scripted):
+    """An action that delivers several messages at a time."""
+
+    concurrency: ClassVar[int] = 4
+
+
+def test_a_drain_waits_for_the_end_of_an_incident_behind_its_beginning() -> None:
+    """A message that waits for an earlier one about the same incident is not stuck, whatever else is retried."""
+
+    def about(status: str, number: int) -> Firing:
+        notice = IncidentNotice("i", status, 1, "i-1-1", 0.0)
+        return structs.replace(firing("a", number), id=f"i-1-1-{number}.a", trigger=Trigger(incident=notice))
+
+    async def scene() -> None:
+        is_free, delivered = asyncio.Event(), list[str]()
+
+        async def deliver(one: Firing) -> None:
+            if one.trigger is None:
+                raise ActionError("busy", retry=True)
+            await is_free.wait()
+            delivered.append(one.trigger.incident.status if one.trigger.incident else "")
+
+        async with Stage(a=Concurrent(deliver)) as stage:
+            stage.put([firing("a", 0), about("firing", 1), about("resolved", 2)])
+            draining = asyncio.create_task(stage.drain(wait_for_retries=False))
+            await asyncio.sleep(0)
+            is_free.set()
+            assert not await draining
+            assert delivered == ["firing", "resolved"]
+
+    run(scene)
 
 
 def test_an_outbox_that_cannot_be_read_ends_no_drain(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

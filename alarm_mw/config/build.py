@@ -66,7 +66,15 @@ def _add_incidents(
     def tracked(rule: Rule, options: IncidentOptions) -> IncidentRule:
         notified = {name: notify.get(name, Notify()) for name in rule.alarms}
         steps = [
-            Step(name, options.after.get(name, 0.0), how.send_resolved, how.seconds) for name, how in notified.items()
+            Step(
+                name,
+                options.after.get(name, 0.0),
+                how.send_resolved,
+                how.seconds,
+                options.repeat if name in options.escalated else 0,
+                options.period,
+            )
+            for name, how in notified.items()
         ]
         return IncidentRule(
             rule.name,
@@ -80,6 +88,7 @@ def _add_incidents(
             options.flap,
             options.max_keys,
             options.mute,
+            options.absence,
         )
 
     engine.incidents = Incidents(

@@ -268,6 +268,21 @@ class InhibitRule(msgspec.Struct, frozen=True):
     equal: tuple[str, ...] = ()
 
 
+class Absence(msgspec.Struct, frozen=True):
+    """An incident begins when a rule does not match for so long, or not at the times of a schedule."""
+
+    #: Seconds; 0 for a schedule.
+    after: float = 0.0
+    #: As in crontab; empty without one.
+    schedule: str = ""
+    #: Of the schedule; empty: the server's.
+    timezone: str = ""
+    #: Seconds for which a match may be late.
+    grace: float = 0.0
+    #: A match is expected from the start; else from the first one on.
+    from_start: bool = True
+
+
 class IncidentOptions(msgspec.Struct, frozen=True):
     """What a rule says of its incidents; a rule with them has a name."""
 
@@ -283,6 +298,13 @@ class IncidentOptions(msgspec.Struct, frozen=True):
     after: Mapping[str, float] = {}
     #: When it sends no messages.
     mute: tuple[TimeInterval, ...] = ()
+    #: A match ends an incident, and one begins without.
+    absence: Absence | None = None
+    #: How often the steps of the escalation are repeated, and after how many seconds each time.
+    repeat: int = 0
+    period: float = 0.0
+    #: The alarms of the escalation.
+    escalated: tuple[str, ...] = ()
 
 
 class Rule(msgspec.Struct, frozen=True):

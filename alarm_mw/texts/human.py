@@ -66,7 +66,7 @@ def _sentences(facts: Facts) -> Iterator[str]:
 def _life(facts: Facts, started: float) -> str:
     """Return how long an incident lasts, how often it has matched, what ended it, and who knows of it."""
     lasted = span(max((facts.time if facts.ended is None else facts.ended) - started, 0.0))
-    matches = f"{facts.matches:,} match{'' if facts.matches == 1 else 'es'}"
+    matches = f"{facts.matches:,} match{'' if facts.matches == 1 else 'es'}" if facts.matches else ""
     known = "nobody has acknowledged it"
     if facts.acknowledged_at is not None:
         known = f"acknowledged by {facts.acknowledged_by} after {span(max(facts.acknowledged_at - started, 0.0))}"

@@ -26,7 +26,7 @@ from alarm_mw.cli.plugins import describe
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
-from alarm_mw.config.tables.incidents import IncidentKeys
+from alarm_mw.config.tables.incidents import EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
@@ -128,6 +128,12 @@ class NotifyKeys(KeysOf):
     """``{notify}``: the keys of an alarm's ``notify`` table."""
 
     kind = Notify
+
+
+class EscalationKeyTable(KeysOf):
+    """``{escalations}``: the keys of ``[escalations.NAME]``."""
+
+    kind = EscalationKeys
 
 
 class TimeIntervalKeyTable(KeysOf):
@@ -388,6 +394,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "limits": LimitKeys,
     "incidents": IncidentKeyTable,
     "notify": NotifyKeys,
+    "escalations": EscalationKeyTable,
     "time-intervals": TimeIntervalKeyTable,
     "inhibit-rules": InhibitRuleKeyTable,
     "numbers": Numbers,

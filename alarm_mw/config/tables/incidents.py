@@ -9,19 +9,28 @@ from typing import Annotated, NamedTuple
 import msgspec
 from msgspec import structs
 
+from alarm_mw.config.tables.absence import AbsenceKeys, read_absence, seconds
 from alarm_mw.config.tables.marks import read_time_intervals, time_intervals_of
 from alarm_mw.config.tables.tree import Table, read_struct
-from alarm_mw.engine.flood_control.limits import MOST, read_duration
+from alarm_mw.engine.flood_control.limits import MOST
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Flap, IncidentOptions, Rule, TimeInterval
 
 Duration = str | float
 
 #: The keys of a rule of which one makes incidents of its matches.
-ENDS = ("resolve", "resolve_after")
+ENDS = ("resolve", "resolve_after", "absent_for", "schedule")
 
-#: The delay of each alarm of an escalation, in seconds.
-Escalation = Mapping[str, float]
+
+class Escalation(NamedTuple):
+    """Who is notified when."""
+
+    #: The delay of each alarm in seconds.
+    after: Mapping[str, float] = {}
+    #: How often the steps are repeated, and after how many seconds each time.
+    repeat: int = 0
+    period: float = 0.0
+
 
 _MAX_KEYS = 1_000_000
 _AT_ONCE = (0, "0s")
@@ -34,7 +43,7 @@ class FlapKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     within: Annotated[Duration, msgspec.Meta(description="… within this time that count as flapping")]
 
 
-class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class IncidentKeys(AbsenceKeys, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The keys of a rule that are about its incidents."""
 
     key: Annotated[
@@ -85,6 +94,24 @@ class IncidentKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 INCIDENT_KEYS = IncidentKeys.__struct_fields__
 
 
+class EscalationKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A table ``[escalations.NAME]``."""
+
+    steps: Annotated[
+        tuple[Mapping[str, object], ...],
+        msgspec.Meta(description="tables with the keys `after`, a delay, and `alarms`, the names to notify then"),
+    ] = ()
+    repeat: Annotated[
+        int,
+        msgspec.Meta(
+            ge=0,
+            le=1000,
+            description="how often the steps are repeated while nobody acknowledges; they begin again after the last "
+            "step, after as long as it came after the one before it",
+        ),
+    ] = 0
+
+
 class StepKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A step of an escalation."""
 
@@ -117,18 +144,24 @@ def _escalations(root: Table) -> dict[str, Escalation]:
 
 
 def _steps(table: Table) -> Escalation:
-    table.refuse_unknown(["steps"])
+    keys = read_struct(EscalationKeys, table)
     steps: dict[str, float] = {}
     for step in table.tables("steps"):
         read = read_struct(StepKeys, step)
         if read is None:
             continue
-        after = 0.0 if read.after in _AT_ONCE else _seconds(step, "after", read.after)
+        after = 0.0 if read.after in _AT_ONCE else seconds(step, "after", read.after)
         for alarm in read.alarms:
             steps[alarm] = min(after, steps.get(alarm, after))
     if not table.values.get("steps"):
         table.wrong('no step, expected steps = [{ after = "15m", alarms = ["…"] }]')
-    return dict(sorted(steps.items(), key=lambda step: step[1]))
+    repeat = 0 if keys is None else keys.repeat
+    delays = sorted({0.0, *steps.values()})
+    if repeat and len(delays) == 1:
+        table.wrong("'repeat' needs a step with a delay, after which the others are repeated", "repeat")
+        repeat = 0
+    period = 2 * delays[-1] - delays[-2] if repeat else 0.0
+    return Escalation(dict(sorted(steps.items(), key=lambda step: step[1])), repeat, period)
 
 
 def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
@@ -144,7 +177,9 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
         return (rule,)
     if not any(key in values for key in ENDS):
         first = next(iter(values))
-        table.wrong(f"{first!r} is about incidents: it needs what ends them, 'resolve' or 'resolve_after'", first)
+        table.wrong(
+            f"{first!r} is about incidents: it needs 'resolve', 'resolve_after', 'absent_for' or 'schedule'", first
+        )
     if not rule.name:
         table.wrong("a rule with incidents needs a 'name'")
     alarms, options = _options(table, keys, rule.alarms, shared)
@@ -166,15 +201,20 @@ def _options(
     table: Table, keys: IncidentKeys, alarms: Iterable[str], shared: Shared
 ) -> tuple[tuple[str, ...], IncidentOptions]:
     """Return the alarms, with those of the escalation, and what the keys say."""
-    after = _escalation(table, keys.escalation, shared.escalations)
+    escalation = _escalation(table, keys.escalation, shared.escalations)
+    after = escalation.after
     options = IncidentOptions(
         keys.key,
         keys.max_keys,
-        _seconds(table, "resolve_after", keys.resolve_after),
-        _seconds(table, "keep_firing_for", keys.keep_firing_for),
-        None if keys.flap is None else Flap(keys.flap.count, _seconds(table, "flap", keys.flap.within)),
+        seconds(table, "resolve_after", keys.resolve_after),
+        seconds(table, "keep_firing_for", keys.keep_firing_for),
+        None if keys.flap is None else Flap(keys.flap.count, seconds(table, "flap", keys.flap.within)),
         {name: seconds for name, seconds in after.items() if seconds and name not in alarms},
         time_intervals_of(table, keys.mute_time_intervals, shared.intervals),
+        read_absence(table, keys, keys.key),
+        escalation.repeat,
+        escalation.period,
+        tuple(after) if escalation.repeat else (),
     )
     return tuple(dict.fromkeys((*alarms, *after))), options
 
@@ -202,22 +242,11 @@ def _groups(pattern: str) -> set[str]:
 
 def _escalation(table: Table, name: str | None, escalations: Mapping[str, Escalation]) -> Escalation:
     if name is None:
-        return {}
+        return Escalation()
     if name not in escalations:
         hint = did_you_mean(name, list(escalations))
         table.wrong(f"escalation: there is no [escalations.{name}]{hint}", "escalation")
-    return escalations.get(name, {})
-
-
-def _seconds(table: Table, key: str, value: Duration | None) -> float:
-    """Return seconds, 0 for none and for what is wrong, which is noted."""
-    if value is None:
-        return 0.0
-    try:
-        return read_duration(value)
-    except ValueError as error:
-        table.wrong(f"{key}: {error}", key)
-        return 0.0
+    return escalations.get(name, Escalation())
 
 
 def check_incidents(rules: Sequence[Rule]) -> list[tuple[Rule, str]]:

@@ -6,10 +6,10 @@ import calendar
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
-from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
+from alarm_mw.config.tables.absence import read_zone
 from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import InhibitRule, TimeInterval
@@ -81,7 +81,7 @@ def _interval(table: Table, keys: TimeIntervalKeys) -> TimeInterval:
         tuple(sorted({day for first, last in weekdays for day in _cyclic(first, last, 0, len(_WEEKDAYS) - 1)})),
         tuple(_ranges(table, "days_of_month", keys.days_of_month, ())),
         tuple(sorted({month for first, last in months for month in _cyclic(first, last, 1, len(_MONTHS) - 1)})),
-        _zone(table, keys.timezone),
+        read_zone(table, keys.timezone),
     )
 
 
@@ -132,18 +132,6 @@ def _cyclic(first: int, last: int, lowest: int, highest: int) -> list[int]:
     if first <= last:
         return [*range(first, last + 1)]
     return [*range(first, highest + 1), *range(lowest, last + 1)]
-
-
-def _zone(table: Table, name: str) -> str:
-    if not name:
-        return ""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):
-        hint = did_you_mean(name, available_timezones())
-        table.wrong(f"timezone: unknown time zone {name!r}{hint}, expected such as 'Europe/Berlin'", "timezone")
-        return ""
-    return name
 
 
 def time_intervals_of(

@@ -9,6 +9,9 @@ import msgspec
 
 from alarm_mw.system.boot import boot_id, since_boot
 
+#: Seconds of suspension that are noticed.
+LEAST_SUSPENSION = 0.5
+
 
 class SteadyClock:
     """The time of day as it was when this was made, and what has gone by since, whatever the system's clock does."""
@@ -29,6 +32,8 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
     since_boot: float
     boot: str
     wall: float
+    #: Seconds in which no process was there to show it, all together.
+    blind: float = 0.0
 
 
 class LastingClock:
@@ -44,8 +49,11 @@ class LastingClock:
         wall: Callable[[], float] = time.time,
         boot_clock: Callable[[], float] = since_boot,
         boot: str | None = None,
+        awake_clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wall, self._boot_clock = wall, boot_clock
+        self._awake_clock = awake_clock
+        self._suspended = boot_clock() - awake_clock()
         self._boot = boot_id() if boot is None else boot
         at = boot_clock()
         #: Seconds since the former reading.
@@ -53,12 +61,24 @@ class LastingClock:
         if before is not None:
             is_same_boot = self._boot != "" and before.boot == self._boot
             self.gap = max(at - before.since_boot if is_same_boot else wall() - before.wall, 0.0)
+        #: Seconds in which no process was there, this gap included.
+        self.blind = self.gap + (0.0 if before is None else before.blind)
         self._offset = (wall() if before is None else before.now + self.gap) - at
 
     def __call__(self) -> float:
         """Return seconds since the epoch, as they would be had the time of day never been set."""
         return self._boot_clock() + self._offset
 
+    def suspension(self) -> float:
+        """Return for how many seconds the machine was suspended since the last call: nobody could see anything."""
+        before, self._suspended = self._suspended, self._boot_clock() - self._awake_clock()
+        gap = self._suspended - before
+        if gap < LEAST_SUSPENSION:  # the clocks are read one after the other
+            self._suspended = before
+            return 0.0
+        self.blind += gap
+        return gap
+
     def read(self) -> Reading:
         """Return what a later process goes on from."""
-        return Reading(self(), self._boot_clock(), self._boot, self._wall())
+        return Reading(self(), self._boot_clock(), self._boot, self._wall(), self.blind)

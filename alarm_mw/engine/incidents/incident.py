@@ -20,6 +20,10 @@ Key = tuple[tuple[str, str], ...]
 OTHER: Key = (("key", "other"),)
 
 
+#: The part of a step's period by which sums of times may be wrong.
+_EPSILON = 1e-6
+
+
 class State(enum.StrEnum):
     """Where an incident stands in its life."""
 
@@ -78,6 +82,16 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     send_resolved: bool = True
     #: Seconds between reminders; 0: none.
     repeat_interval: float = 0.0
+    #: How often the step is repeated, and after how many seconds each time.
+    repeat: int = 0
+    period: float = 0.0
+
+    def next_repetition(self, fired: float, last: float) -> float | None:
+        """Return when the step is repeated that was last done at `last`; None where it is not any more."""
+        if not self.repeat:
+            return None
+        done = int((last - fired - self.after) / self.period + _EPSILON)
+        return fired + self.after + (done + 1) * self.period if done < self.repeat else None
 
 
 class Notified(msgspec.Struct, frozen=True, array_like=True):
@@ -145,6 +159,10 @@ class Incident(msgspec.Struct, array_like=True):
     first: Record | None = None
     #: What ended the episode: the line, or who did it.
     end: str = ""
+    #: Seconds of downtime before the last match, all together: only what comes behind is no quiet time.
+    blind: float = 0.0
+    #: Of a rule with a schedule: its text, and the time for which a match is expected, in seconds since the epoch.
+    expected: tuple[str, float] | None = None
 
     @property
     def is_open(self) -> bool:

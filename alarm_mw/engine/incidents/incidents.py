@@ -5,12 +5,14 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
 from msgspec import structs
 
+from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.incidents.incident import (
     Acknowledgement,
     Incident,
@@ -182,16 +184,17 @@ class Incidents:
         #: Whether something has changed that must be written down before its records are acknowledged.
         self.is_urgent = False
 
-    def start(self, saved: Saved, gap: float = 0.0) -> list[Firing]:
+    def start(self, saved: Saved, gap: float = 0.0, blind: float = 0.0) -> list[Firing]:
         """Go on with what a former process has written down; return the messages that follow.
 
-        For `gap` seconds in between, nobody could have seen a match: that is no quiet time.
+        For `gap` seconds in between, nobody could have seen a match: that is no quiet time. `blind` is the sum of all
+        such gaps so far.
         """
         self._seen = SeenRecords(saved.seen, saved.places)
-        self.tracker = Tracker(self._tracked, saved.incidents, self._marks)
-        self.tracker.postpone(gap)
+        self.tracker = Tracker(self._tracked, saved.incidents, self._marks, self.wall, blind)
         self._note_inhibitions()
-        changes = self.tracker.start(self._clock())
+        changes = self.tracker.start(self._clock(), gap)
+        self._note_armed()
         self.measures.start(saved.measured, self._clock(), gap, self._is_open)
         # Most need no notification, nor to be written down again.
         return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
@@ -200,11 +203,19 @@ class Incidents:
         """Take the place of `former` in this process; return the messages that follow from other rules."""
         self._seen = former._seen  # of its own class
         self._clock = former._clock  # as above
-        self.tracker = Tracker(self._tracked, former.tracker, self._marks)
+        self.tracker = Tracker(self._tracked, former.tracker, self._marks, self.wall, former.tracker.blind)
         self._note_inhibitions()
-        firings = self._all(self.tracker.start(self._clock()))
+        changes = self.tracker.start(self._clock())
+        self._note_armed()
+        firings = self._all(changes)
         self.measures.go_on(former.measures, self._clock(), self._is_open)
         return firings
+
+    def _note_armed(self) -> None:
+        """Have written down which matches are expected from now on: no restart resets that."""
+        self._changed |= {incident.id: incident for incident in self.tracker.armed}
+        self.is_urgent |= bool(self.tracker.armed)
+        self.tracker.armed.clear()
 
     def _note_inhibitions(self) -> None:
         for incident in self.tracker:
@@ -221,7 +232,11 @@ class Incidents:
 
     def _match(self, compiled: CompiledRule, key: Key, record: Record) -> Matched:
         rule = compiled.rule
-        change = self.tracker.match(rule.name, key, self._clock())
+        is_expected = rule.incident is not None and rule.incident.absence is not None
+        change = self.tracker.match(rule.name, key, self._clock(), record.text[:MESSAGE] if is_expected else "")
+        if is_expected:
+            self._changed[change.incident.id] = change.incident
+            return Matched([] if change.outcome is NOTHING else self._note(change), [])
         if change.outcome is NOTHING:
             self._changed[change.incident.id] = change.incident
             return Matched([], [self._held(change, alarm) for alarm in rule.alarms])
@@ -349,6 +364,12 @@ class Incidents:
         """Return the messages that are due."""
         return [*self._tick_measures(), *self._all(self.tracker.tick(self._clock()))]
 
+    def skip(self, gap: float) -> None:
+        """Take note that the machine was suspended for the last `gap` seconds: that is no quiet time."""
+        self.tracker.skip(self._clock(), gap)
+        self._note_armed()
+        self.measures.skip(self._clock(), gap, self._is_open)
+
     def look_at_held(self) -> list[Firing]:
         """Return the messages that were held back by what may have ended, such as a silence."""
         return self._all(self.tracker.look(self._clock(), at=[each for each in self.tracker if each.held]))
@@ -437,8 +458,10 @@ class Incidents:
             self._forgotten.append(change.evicted)
             self._changed.pop(change.evicted, None)
         if change.has_begun:
+            if record is None:
+                incident.first = self._record_of_absence(incident)
             self._counts.append((incident.rule, "opened"))
-            self._add_event(incident, "opened", "" if record is None else record.text[:VALUE])
+            self._add_event(incident, "opened", "" if incident.first is None else incident.first.text[:VALUE])
         if change.has_begun or change.has_ended:
             self._inhibitions.note(incident)
         if change.has_ended:
@@ -464,6 +487,20 @@ class Incidents:
         is_match = record is not None
         shown = record if change.has_begun else None
         return [self._firing(incident, each, shown, before, is_match) for each in change.outcome.notifications]
+
+    def _record_of_absence(self, incident: Incident) -> Record | None:
+        """Return what an incident says that began without a match."""
+        compiled = self._rules.get(incident.rule)
+        options = None if compiled is None else compiled.rule.incident
+        if options is None or options.absence is None:
+            return None
+        key = ", ".join(f"{name}={value}" for name, value in incident.key)
+        since = datetime.fromtimestamp(self.wall(incident.last), UTC)
+        wanted = (
+            f"at {options.absence.schedule!r}" if options.absence.schedule else f"for {span(options.absence.after)}"
+        )
+        text = f"{incident.rule}{f' ({key})' if key else ''}: no match {wanted}, since {since:%Y-%m-%d %H:%M:%S} UTC"
+        return Record(text.encode("utf-8", "surrogateescape"), "incident", self._time(), "")
 
     def _add_event(self, incident: Incident, kind: str, text: str) -> None:
         key = dict(incident.key)

@@ -70,6 +70,8 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
             incident.notified[step.alarm] = Notified(decision.status, incident.episode, now)
             if step.repeat_interval and incident.is_open:
                 due.append(now + step.repeat_interval)
+            if incident.is_open and (repetition := step.next_repetition(incident.fired, now)) is not None:
+                due.append(repetition)
             name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
             notifications.append(Notification(name, step.alarm, decision.status))
     return Outcome(tuple(notifications), tuple(held), min(due, default=None))
@@ -83,9 +85,11 @@ def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decisi
         return _flapping(step, last, marks, now)
     if last is None or not last.is_open or last.episode != incident.episode:
         return _begin(incident, step, marks, now)
-    if not step.repeat_interval:
-        return _NOTHING
-    return _unless_marked(Status.REMINDER, last.time + step.repeat_interval, step, marks, now)
+    reminder = last.time + step.repeat_interval if step.repeat_interval else None
+    repetition = step.next_repetition(incident.fired, last.time)
+    if repetition is not None and (reminder is None or repetition <= reminder):
+        return _unless_marked(Status.ESCALATED, repetition, step, marks, now)
+    return _NOTHING if reminder is None else _unless_marked(Status.REMINDER, reminder, step, marks, now)
 
 
 def _begin(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from alarm_mw.engine.incidents.absence import NEVER, is_unknown, next_time
 from alarm_mw.engine.incidents.incident import (
     OTHER,
     Acknowledgement,
@@ -25,7 +26,7 @@ from alarm_mw.engine.incidents.incident import (
     incident_id,
 )
 from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
-from alarm_mw.model.types import Flap, TimeInterval
+from alarm_mw.model.types import Absence, Flap, TimeInterval
 
 
 class IncidentRule(msgspec.Struct, frozen=True):
@@ -50,6 +51,8 @@ class IncidentRule(msgspec.Struct, frozen=True):
     max_keys: int = 10_000
     #: When it sends no messages.
     mute: tuple[TimeInterval, ...] = ()
+    #: An incident begins without a match, and a match ends it.
+    absence: Absence | None = None
 
 
 class Change(NamedTuple):
@@ -77,11 +80,18 @@ class Tracker:
         rules: Iterable[IncidentRule],
         incidents: Iterable[Incident],
         marks: Callable[[Incident, float], Marks],
+        wall: Callable[[float], float] = lambda now: now,
+        blind: float = 0.0,
     ) -> None:
         """Go on with `incidents` of a former tracker; `marks` says what holds an incident's messages back.
 
-        Call `start` before anything else.
+        `wall` returns the time of day at a moment, by which schedules go. For `blind` seconds, all together, there was
+        no process to see a match. Call `start` before anything else.
         """
+        self._wall = wall
+        self.blind = blind
+        #: Those whose next match was set by `start` or `skip`.
+        self.armed: list[Incident] = []
         self._rules = {rule.name: rule for rule in rules}
         self._marks = marks
         self._incidents = {incident.id: incident for incident in incidents}
@@ -97,8 +107,14 @@ class Tracker:
         for incident in self._incidents.values():
             self._keys[incident.rule] = self._keys.get(incident.rule, 0) + 1
 
-    def start(self, now: float) -> list[Change]:
-        """Resolve the incidents of rules that are gone or have another key, and look at all others."""
+    def start(self, now: float, gap: float = 0.0) -> list[Change]:
+        """Resolve the incidents of rules that are gone or have another key, and look at all others.
+
+        For the last `gap` seconds, nobody could have seen a match.
+        """
+        for rule in self._rules.values():
+            if rule.absence is not None:
+                self._arm_all(rule, rule.absence, now, gap)
         return [
             self._end(incident, EndedBy.REMOVED, now)
             if incident.is_open and not self._has_rule(incident)
@@ -129,13 +145,18 @@ class Tracker:
         """Return the open incidents of a rule."""
         return [each for each in self._incidents.values() if each.rule == rule and each.is_open]
 
-    def match(self, rule: str, key: Key, now: float) -> Change:
-        """Count a match of a rule for a key; open its incident, or the next episode, where that is enough."""
+    def match(self, rule: str, key: Key, now: float, line: str = "") -> Change:
+        """Count a match of a rule for a key; open its incident, or the next episode, where that is enough.
+
+        Of a rule on absence, `line` ends the incident.
+        """
         incident, is_overflow, evicted = self._find(self._rules[rule], key, now)
+        if (absence := self._rules[rule].absence) is not None:
+            return self._see(incident, absence, now, line)._replace(is_overflow=is_overflow, evicted=evicted)
         if incident.state is State.FIRING and incident.ends is None:
             # Most matches of a flood: only its end moves away, which `tick` finds out.
             incident.count += 1
-            incident.last = now
+            incident.last, incident.blind = now, self.blind
             return Change(incident, NOTHING, is_overflow)
         incident.ends = None
         if incident.state is State.RESOLVED:
@@ -143,7 +164,7 @@ class Tracker:
         if not incident.count:
             incident.opened = now
         incident.count += 1
-        incident.last = now
+        incident.last, incident.blind = now, self.blind
         has_begun = incident.state is State.PENDING and self._reaches_count(incident, now)
         if has_begun:
             self._fire(incident, now)
@@ -174,6 +195,8 @@ class Tracker:
         if found is None or not found.is_open:
             return None
         found.end = by
+        if (absence := self._absence(found)) is not None:
+            self._arm(found, absence, now)
         return self._end(found, EndedBy.OPERATOR, now)
 
     def acknowledge(self, incident: str, ack: Acknowledgement | None, now: float) -> Change | None:
@@ -214,14 +237,78 @@ class Tracker:
             for name in list(names):
                 if self._incidents[name].last >= before:
                     break
+                if self._absence(self._incidents[name]) is not None:
+                    continue
                 self._drop(name)
                 forgotten.append(name)
         return forgotten
 
-    def postpone(self, seconds: float) -> None:
-        """Move the deadlines by which silence is observed: this long, nothing could be observed."""
+    def skip(self, now: float, gap: float) -> None:
+        """Take note that nobody could see a match in the last `gap` seconds: that is no quiet time."""
+        self.blind += gap
+        for rule in self._rules.values():
+            if rule.absence is not None:
+                self._arm_all(rule, rule.absence, now, gap)
+
+    # Absence
+
+    def _arm_all(self, rule: IncidentRule, absence: Absence, now: float, gap: float) -> None:
+        """Expect matches of a rule from now on, or go on to expect them."""
+        if absence.from_start and not rule.key and (rule.name, ()) not in self._by_key:
+            self._find(rule, (), now)
+        wall = self._wall(now)
         for incident in self._incidents.values():
-            incident.last += seconds
+            if incident.rule != rule.name:
+                continue
+            if not incident.last:
+                self._arm(incident, absence, now)
+                self.armed.append(incident)
+            elif absence.schedule and self._is_outdated(incident, absence, wall, gap):
+                incident.expected = absence.schedule, next_time(absence, wall)
+                self.armed.append(incident)
+
+    @staticmethod
+    def _is_outdated(incident: Incident, absence: Absence, wall: float, gap: float) -> bool:
+        """Return whether the time for which a match is expected is that of another schedule, or was slept through."""
+        schedule, expected = incident.expected or ("", 0.0)
+        return schedule != absence.schedule or is_unknown(absence, expected, wall, gap)
+
+    def _absence(self, incident: Incident) -> Absence | None:
+        rule = self._rules.get(incident.rule)
+        return None if rule is None else rule.absence
+
+    def _arm(self, incident: Incident, absence: Absence, now: float) -> None:
+        """Expect the next match."""
+        incident.last, incident.blind = now, self.blind
+        incident.expected = (absence.schedule, next_time(absence, self._wall(now))) if absence.schedule else None
+
+    def _see(self, incident: Incident, absence: Absence, now: float, line: str) -> Change:
+        """Take a match in that was expected."""
+        self._arm(incident, absence, now)
+        if incident.is_open:
+            incident.end = line
+            return self._end(incident, EndedBy.LINE, now)
+        if incident.id not in self._due:
+            return self._look(incident, now)
+        self._note_use(incident)  # `tick` finds out that its deadline has moved away
+        return Change(incident, NOTHING)
+
+    def _missed_at(self, incident: Incident) -> float | None:
+        """Return when an incident begins unless there is a match before; None where none is expected."""
+        absence = self._absence(incident)
+        if absence is None or incident.is_open or not incident.last:
+            return None
+        if not absence.schedule:
+            return self._quiet_from(incident) + absence.after + absence.grace
+        if incident.expected is None or incident.expected[1] == NEVER:
+            return None
+        return incident.expected[1] - self._wall(0.0) + absence.grace
+
+    def _miss(self, incident: Incident, now: float) -> Change:
+        """Begin an incident, since what was expected has not come."""
+        incident.count, incident.opened = 0, now
+        self._fire(incident, now)
+        return self._look(incident, now)._replace(has_begun=True)
 
     # One incident
 
@@ -305,13 +392,18 @@ class Tracker:
         timeout = self._timeout(incident)
         if timeout is not None and timeout <= now:
             return self._end(incident, EndedBy.TIMEOUT, now)
-        return self._look(incident, now)
+        missed = self._missed_at(incident)
+        return self._look(incident, now) if missed is None or missed > now else self._miss(incident, now)
 
     def _timeout(self, incident: Incident) -> float | None:
         rule = self._rules.get(incident.rule)
         if rule is None or not rule.resolve_after or not incident.is_open:
             return None
-        return incident.last + rule.resolve_after
+        return self._quiet_from(incident) + rule.resolve_after
+
+    def _quiet_from(self, incident: Incident) -> float:
+        """Return since when an incident is quiet, as if the downtime behind its last match had been before it."""
+        return incident.last + self.blind - incident.blind
 
     def _flapping_until(self, incident: Incident) -> float | None:
         """Return when an incident that flaps is quiet, unless it changes before."""
@@ -332,7 +424,7 @@ class Tracker:
         )
         outcome = reconcile(incident, marks, now)
         self._note_use(incident)
-        times = (outcome.due, quiet, self._timeout(incident), incident.ends)
+        times = (outcome.due, quiet, self._timeout(incident), incident.ends, self._missed_at(incident))
         self._schedule(incident, min((time for time in times if time is not None), default=None))
         return Change(incident, outcome)
 

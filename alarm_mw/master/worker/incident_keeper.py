@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 #: Seconds after which the present time is written down, and deadlines are looked at, while incidents have some: no
 #: timer of the system goes on while the machine is suspended.
-LOOK_EVERY = 5.0
+LOOK_EVERY = 1.0
 
 #: Seconds by which the time of day is set that are noticed.
 STEP = 1.0
@@ -51,7 +51,11 @@ class IncidentKeeper:
     def adopt(self, incidents: Incidents) -> list[Firing]:
         """Go on with another engine's incidents; return the messages that follow."""
         former, self._incidents = self._incidents, incidents
-        return incidents.start(self._saved, self.clock.gap) if former is None else incidents.go_on(former)
+        return (
+            incidents.start(self._saved, self.clock.gap, self.clock.blind)
+            if former is None
+            else incidents.go_on(former)
+        )
 
     def due(self) -> float | None:
         """Return when to call `tick`, in the seconds of `time.monotonic`; None where there is no deadline."""
@@ -73,6 +77,8 @@ class IncidentKeeper:
         if self._outbox.losses != self._losses:
             self._losses = self._outbox.losses
             self._incidents.note_all()
+        if gap := self.clock.suspension():
+            self._incidents.skip(gap)
         return [*(self._incidents.look_at_held() if self._is_wall_set() else ()), *self._incidents.tick()]
 
     def _is_wall_set(self) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined, format_report
 from alarm_mw.config.sources import Sources
-from alarm_mw.model.types import Flap, IncidentOptions, TimeInterval
+from alarm_mw.model.types import Absence, Flap, IncidentOptions, TimeInterval
 
 HEAD = """
 alarms.mail = "log:"
@@ -73,7 +73,10 @@ def test_an_alarm_says_how_it_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("toml", "problem"),
     [
-        (RULE + "alarms = 'mail'\nkey = ['db']", "rule 1: 'key' is about incidents: it needs what ends them"),
+        (
+            RULE + "alarms = 'mail'\nkey = ['db']",
+            "rule 1: 'key' is about incidents: it needs 'resolve', 'resolve_after', 'absent_for' or 'schedule'",
+        ),
         ("[[rules]]\npattern = 'x'\nalarms = 'mail'\nresolve = 'y'", "rule 1: a rule with incidents needs a 'name'"),
         ("[[rules]]\nexclude = 'x'\nresolve = 'y'", "rule 1: 'resolve' beside 'exclude': an exclusion fires nothing"),
         (RULE + "alarms = 'mail'\nresolve_after = 'soon'", "rule 1: resolve_after: expected a time such as"),
@@ -94,6 +97,24 @@ def test_an_alarm_says_how_it_is_told(tmp_path: Path) -> None:
             (RULE + "resolve_after = '1m'\nalarms = 'mail'\n") * 2,
             "a second rule 'db' with incidents; the first is at",
         ),
+        (
+            RULE + "alarms = 'mail'\nabsent_for = '1h'\nresolve = 'x'",
+            "'resolve' beside 'absent_for': a match ends the incident",
+        ),
+        (RULE + "alarms = 'mail'\nabsent_for = '1h'\nschedule = '* * * * *'", "both 'absent_for' and 'schedule'"),
+        (RULE + "alarms = 'mail'\nschedule = '0 3 * * *'", "'schedule' without 'grace'"),
+        (RULE + "alarms = 'mail'\nresolve = 'x'\ngrace = '1m'", "'grace' without 'absent_for' or 'schedule'"),
+        (RULE + "alarms = 'mail'\nabsent_for = '1h'\ntimezone = 'UTC'", "'timezone' without 'schedule'"),
+        (RULE + "alarms = 'mail'\nabsent_for = '1h'\nkey = ['db']\narmed = 'start'", "armed = \"start\" beside 'key'"),
+        (RULE + "alarms = 'mail'\nabsent_for = 'long'", "absent_for: expected a time such as"),
+        (RULE + "alarms = 'mail'\nabsent_for = '1h'\narmed = 'now'", "armed: expected 'first' or 'start', got 'now'"),
+        (RULE + "alarms = 'mail'\ngrace = '1h'\nschedule = '0 3 * *'", "schedule: expected five fields as in crontab"),
+        (RULE + "alarms = 'mail'\ngrace = '1h'\nschedule = '0 0 29 2 1#6'", "schedule: expected five fields"),
+        ("[escalations.x]\nrepeat = -1\nsteps = [ { after = '1m', alarms = 'mail' } ]", "repeat: expected int >= 0"),
+        (
+            "[escalations.x]\nrepeat = 1\nsteps = [ { after = 0, alarms = ['mail'] } ]",
+            "escalation 'x': 'repeat' needs a step with a delay",
+        ),
         ("[escalations]\nx = 3", "escalations: x: expected a table, got an integer"),
         ("[escalations.x]", "escalation 'x': no step, expected steps"),
         ("[escalations.x]\nsteps = [ { after = '1m' } ]", "'alarms' is missing"),
@@ -112,3 +133,40 @@ def test_a_rule_without_these_keys_is_stateless(tmp_path: Path) -> None:
     """A name, labels and a threshold alone make no incidents."""
     (rule,) = read(tmp_path, HEAD + RULE + "alarms = 'mail'\ncount = 2\nwithin = '1m'").settings.rules
     assert rule.incident is None
+
+
+@pytest.mark.parametrize(
+    ("toml", "absence"),
+    [
+        ("absent_for = '25h'\ngrace = '1h'", Absence(90_000.0, grace=3600.0)),
+        ("absent_for = 60\narmed = 'first'", Absence(60.0, from_start=False)),
+        ("absent_for = 60\nkey = ['db']", Absence(60.0, from_start=False)),
+        (
+            "schedule = '0 3 * * *'\ntimezone = 'Europe/Berlin'\ngrace = '1h'",
+            Absence(schedule="0 3 * * *", timezone="Europe/Berlin", grace=3600.0),
+        ),
+    ],
+)
+def test_a_rule_says_what_is_expected(tmp_path: Path, toml: str, absence: Absence) -> None:
+    """Its matches end incidents instead of beginning them."""
+    examined = read(tmp_path, HEAD + RULE + f"alarms = 'mail'\n{toml}")
+    assert not examined.problems
+    (rule,) = examined.settings.rules
+    assert rule.incident is not None
+    assert rule.incident.absence == absence
+    assert from_json(to_json(examined.settings)) == examined.settings
+
+
+@pytest.mark.parametrize(
+    ("steps", "period"), [(("0s", "15m", "45m"), 4500.0), (("10m",), 1200.0), (("0s", "5m"), 600.0)]
+)
+def test_an_escalation_says_how_often_it_is_repeated(tmp_path: Path, steps: tuple[str, ...], period: float) -> None:
+    """Its steps begin again after the last one, after as long as that came after the one before it."""
+    names = [f"{{ after = '{after}', alarms = ['{alarm}'] }}" for after, alarm in zip(steps, "abc", strict=False)]
+    toml = "alarms = { a = 'log:', b = 'log:', c = 'log:' }\n" + RULE + "resolve_after = '1h'\nescalation = 'x'\n"
+    examined = read(tmp_path, f"{toml}[escalations.x]\nrepeat = 3\nsteps = [ {', '.join(names)} ]")
+    assert not examined.problems
+    (rule,) = examined.settings.rules
+    assert rule.incident is not None
+    assert (rule.incident.repeat, rule.incident.period) == (3, period)
+    assert rule.incident.escalated == tuple("abc"[: len(steps)])

@@ -51,3 +51,28 @@ def test_an_end_waits_for_the_end_of_a_mute_interval() -> None:
     outcome = reconcile(ended, Marks(muted_until=NOW + 9), NOW)
     assert (told(outcome), [held.mark for held in outcome.held], outcome.due) == ([], [Mark.MUTED], NOW + 9)
     assert told(reconcile(ended, Marks(muted_until=NOW + 9), NOW + 9)) == [("a", Status.RESOLVED)]
+
+
+def test_an_escalation_is_repeated() -> None:
+    """Each step as often as it says, at its times; a mark delays it, and what was held back comes once."""
+    step = Step("a", after=10.0, repeat=2, period=100.0)
+    incident = Incident("i", 1, "r", (), {}, (step,), State.FIRING, 1, fired=NOW)
+    told = []
+    for seconds in range(0, 500, 5):
+        silenced = {"": NOW + 160.0} if 105 <= seconds < 160 else {}
+        outcome = reconcile(incident, Marks(silenced_until=silenced), NOW + seconds)
+        told += [(seconds, str(each.status)) for each in outcome.notifications]
+    assert told == [(10, "escalated"), (160, "escalated"), (210, "escalated")]
+    assert reconcile(incident, Marks(), NOW + 900.0).due is None
+
+
+def test_reminders_and_repetitions_go_on_beside_each_other() -> None:
+    """Whichever is due first; the next one counts from it."""
+    step = Step("a", repeat_interval=30.0, repeat=1, period=50.0)
+    incident = Incident("i", 1, "r", (), {}, (step,), State.FIRING, 1, fired=NOW)
+    told = []
+    for seconds in range(0, 120, 5):
+        outcome = reconcile(incident, Marks(), NOW + seconds)
+        told += [(seconds, str(each.status)) for each in outcome.notifications]
+        assert outcome.due is None or outcome.due > NOW + seconds
+    assert told == [(0, "firing"), (30, "reminder"), (50, "escalated"), (80, "reminder"), (110, "reminder")]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -30,7 +31,7 @@ from alarm_mw.master.control.silences import SilenceOrder, expire, put
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.types import Firing, Flap, IncidentOptions, Record, Rule
+from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, Record, Rule
 from alarm_mw.monitors.heartbeat import HeartbeatOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -231,7 +232,35 @@ def test_no_step_of_the_clock_moves_a_deadline(step: float) -> None:
     assert (same(), same.gap) == (1010.0, 10.0)
     other = LastingClock(before, wall=lambda: 5010.0 + step, boot_clock=lambda: 2.0, boot="next")
     assert other() == 1000.0 + max(10.0 + step, 0.0)
-    assert other.read() == Reading(other(), 2.0, "next", 5010.0 + step)
+    assert other.read() == Reading(other(), 2.0, "next", 5010.0 + step, max(10.0 + step, 0.0))
+
+
+def test_several_downtimes_are_no_quiet_time(tmp_path: Path) -> None:
+    """However often a process was away, nothing of that counts for `resolve_after` or `absent_for`."""
+    options = IncidentOptions(("db",), resolve_after=5.0)
+    wanted = structs.replace(DB, pattern="done", name="job", incident=IncidentOptions(absence=Absence(after=5.0)))
+    configuration = structs.replace(settings(options), rules=(*settings(options).rules, wanted))
+    house = House(configuration, tmp_path / "outbox.db")
+    house.see("lost eu")
+    house.stop()
+    for _ in range(2):
+        with closing(sqlite3.connect(tmp_path / "outbox.db", isolation_level=None)) as database:
+            ((data,),) = database.execute("SELECT data FROM observed WHERE name = 'clock'")
+            before = msgspec.msgpack.decode(data, type=Reading)
+            earlier = structs.replace(before, since_boot=before.since_boot - 3600.0, wall=before.wall - 3600.0)
+            database.execute("UPDATE observed SET data = ? WHERE name = 'clock'", (msgspec.msgpack.encode(earlier),))
+        house = House(configuration, tmp_path / "outbox.db")
+        house.see("nothing")
+        assert house.told() == []
+        house.stop()
+    house = House(configuration, tmp_path / "outbox.db")
+    wait_until(lambda: sorted(house.told()) == [("a", "firing", ""), ("a", "resolved", "eu")], 15)
+    firing = next(firing for firing in house.recorder.wait_for(0) if firing.text.startswith("job"))
+    assert re.fullmatch("job: no match for 5 s, since [-0-9]+ [:0-9]+ UTC", firing.text)
+    assert house.runtime.books()[0]["alarms"]["a"]["delayed"] == 1
+    house.see("done")
+    wait_until(lambda: house.told()[-1] == ("a", "resolved", ""), 10)
+    house.stop()
 
 
 def test_a_record_that_comes_again_counts_once(tmp_path: Path) -> None:

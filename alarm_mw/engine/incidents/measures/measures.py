@@ -75,11 +75,17 @@ class Measures:
         for row in rows:
             if not self._load(row):
                 self._forgotten.append(row._replace(data=None))
+        self.skip(now, gap, is_open)
+        self._expect(now, is_open)
+
+    def skip(self, now: float, gap: float, is_open: IsOpen) -> None:
+        """Take note that nothing could be seen in the last `gap` seconds."""
         for name, states in self._states.items():
             for key, state in states.items():
                 state.postpone(gap)
+                if gap:  # the next process must not take it for silence either
+                    self._changed[name, key] = None
                 self._schedule(name, key, now, is_open)
-        self._expect(now, is_open)
 
     def go_on(self, former: Measures, now: float, is_open: IsOpen) -> None:
         """Take over the states of a former configuration; those that are of no use are forgotten."""

@@ -301,7 +301,7 @@ def test_without_textual_the_extra_is_named(installation: Any) -> None:
 
 
 def test_several_servers_of_one_host(installation: Any, until: Callable[..., None]) -> None:
-    """`status` names them with a summary of each, and `top --all` shows the incidents of all, with the server's name."""
+    """`status` names them with a summary of each, and `top --all` shows the incidents of all, with their servers."""
     (installation.directory / "alarms.toml").write_text(CONFIG.replace('name = "shop"', "", 1))
 
     def say(*arguments: str) -> str:

@@ -72,9 +72,9 @@ METRICS = {
 
 CASES = {
     "no limits but alarm_freq, one line": ("same", "{}"),
-    "rate 5/1h, one line": ("same", '{ rate = "5/1h" }'),
-    "rate 5/1h, lines that differ": ("differ", '{ rate = "5/1h" }'),
-    "rate 5/2s, lines that differ": ("differ", '{ rate = "5/2s" }'),
+    "rate 5/1h, one line": ("same", '{ rate = "5/1h", for_humans = true }'),
+    "rate 5/1h, lines that differ": ("differ", '{ rate = "5/1h", for_humans = true, repeat_after = 0 }'),
+    "rate 5/2s, lines that differ": ("differ", '{ rate = "5/2s", for_humans = true, repeat_after = 0 }'),
 }
 
 

@@ -11,7 +11,7 @@ from alarm_mw import monitors
 from alarm_mw.config.tables.web import WebOptions, host_and_port
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
-from alarm_mw.engine.flood_control.limits import Limits, read_duration
+from alarm_mw.engine.flood_control.limits import REPEAT_AFTER, Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
 from alarm_mw.model.types import NOWHERE, FieldNames, IncidentOptions, InhibitRule, Rule, Texts, Where
@@ -270,7 +270,16 @@ def asks_for_deaths(watches: Iterable[Watch]) -> bool:
 
 
 def limits_of(alarm: Alarm) -> Limits:
-    """Return the alarm's limits; the action decides whether they are those for humans, unless the limits do."""
-    if alarm.limits.for_humans is not None:
-        return alarm.limits
-    return msgspec.structs.replace(alarm.limits, for_humans=alarm.options.for_humans)
+    """Return the alarm's limits with their defaults.
+
+    The action decides whether they are those for humans, unless the limits do. An alarm that writes to people does not
+    repeat itself; one that is said to be for no human gets every message.
+    """
+    limits = alarm.limits
+    for_humans = alarm.options.reaches_people if limits.for_humans is None else limits.for_humans
+    repeat_after = limits.repeat_after
+    if repeat_after is None and limits.for_humans is False:
+        repeat_after = 0
+    elif repeat_after is None and for_humans and alarm.texts is not None:
+        repeat_after = REPEAT_AFTER
+    return msgspec.structs.replace(limits, for_humans=for_humans, repeat_after=repeat_after)

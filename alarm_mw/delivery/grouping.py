@@ -9,6 +9,7 @@ from msgspec import structs
 
 from alarm_mw.delivery.outbox.entries import Entry
 from alarm_mw.model.types import Firing
+from alarm_mw.system.forks import held_off
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +37,18 @@ def _fact(firing: Firing, name: str) -> str:
     """Return a fact of a firing by its name: one of these, or a field of the record, empty if missing."""
     record = firing.record
     match name:
+        case "fingerprint":
+            with held_off():  # few alarms need it
+                from alarm_mw.engine.flood_control.fingerprint import fingerprint_of  # noqa: PLC0415
+            return fingerprint_of(firing)
         case "rule":
             return firing.rule
         case "message":
             return firing.text
-        case "logger":
-            return record.logger
         case "level":
             return str(record.level)
-        case "source":
-            return record.source
+        case "logger" | "source":
+            return str(getattr(record, name))
         case _:
             return record.fields.get(name, "")
 

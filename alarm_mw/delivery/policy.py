@@ -34,8 +34,8 @@ class DeliveryPolicy(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     group_by: Annotated[
         tuple[str, ...],
         msgspec.Meta(
-            description="what firings of one group have in common: ``rule``, ``logger``, ``level``, ``source``, "
-            "``message``, or the name of a field; nothing puts all of them into one group"
+            description="what firings of one group have in common: ``fingerprint``, ``rule``, ``logger``, ``level``, "
+            "``source``, ``message``, or the name of a field; nothing puts all of them into one group"
         ),
     ] = ()
 

@@ -38,6 +38,7 @@ class _Saved(msgspec.Struct, array_like=True, frozen=True):
     timeouts: dict[str, int] = {}
     costs: dict[str, tuple[float, float]] = {}
     silences: tuple[Silence, ...] = ()
+    pending_repeats: dict[str, dict[bytes, PendingDigest]] = {}
 
 
 class Memory:
@@ -54,7 +55,9 @@ class Memory:
         self.thresholds = Thresholds(dict(saved.thresholds))
         former = (of_alarm(alarm, *silence) for alarm, silence in saved.silences_of_alarms.items())
         self.silences = Silences((*saved.silences, *former))
-        self.held_back = PendingDigests(dict(saved.pending))
+        self.held_back = PendingDigests(
+            dict(saved.pending), {alarm: dict(repeats) for alarm, repeats in saved.pending_repeats.items()}
+        )
         self.loops = LoopGuard(saved.loops)
         self.echoes = EchoGuard(saved.echoes)
         #: The cost of each rule's slow searches in seconds, and the start of the window; by the rule's text.
@@ -66,7 +69,7 @@ class Memory:
         self.repeats.keep_only(alarms)
         self.rates.times = _only(self.rates.times, {*alarms, ALL})
         self.thresholds.times = _only(self.thresholds.times, rules)
-        self.held_back.alarms = _only(self.held_back.alarms, alarms)
+        self.held_back.keep_only(alarms)
         self.loops.keep_only(alarms)
         self.costs = _only(self.costs, rules)
 
@@ -87,6 +90,7 @@ class Memory:
                 echoes=self.echoes.dump(),
                 costs=self.costs,
                 silences=tuple(self.silences),
+                pending_repeats=self.held_back.repeats,
             )
         )
 

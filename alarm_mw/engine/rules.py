@@ -61,7 +61,8 @@ class CompiledRule:
         """Return further facts about the rule for messages; None if there are none."""
         rule = self.rule
         limit = None if rule.request is None else rule.request.slower_than
-        trigger = Trigger(rule.name, dict(rule.labels), rule.count, rule.within if rule.count > 1 else 0.0, limit)
+        within = rule.within if rule.count > 1 else 0.0
+        trigger = Trigger(rule.name, dict(rule.labels), rule.count, within, limit, fingerprint=rule.fingerprint)
         return None if trigger == Trigger() else trigger
 
     @cached_property

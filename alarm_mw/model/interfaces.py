@@ -28,7 +28,7 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     `ValueError` with a sentence for the user.
     """
 
-    #: Whether the action notifies a person, so that ``alarm_rate`` applies to it.
+    #: Whether the action notifies a person, so that ``alarm_rate`` and ``repeat_after`` apply to it by default.
     for_humans: ClassVar[bool] = True
     #: Options in seconds whose default in uWSGI's files is ``socket-timeout``.
     socket_timeouts: ClassVar[tuple[str, ...]] = ()
@@ -44,6 +44,11 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     is_always_incident: ClassVar[bool] = False
     #: Of a monitor: options that it cannot have with incidents, and why.
     not_of_incidents: ClassVar[Mapping[str, str]] = {}
+
+    @property
+    def reaches_people(self) -> bool:
+        """Whether an alarm with these options notifies a person: `for_humans`, where they do not decide."""
+        return self.for_humans
 
     def about(self) -> str:
         """Return what a check of the configuration says of such options beside that they are right; empty: nothing."""

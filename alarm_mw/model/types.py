@@ -30,7 +30,7 @@ class Reason(enum.StrEnum):
     NO_MASTER = "no_master"
     #: The same message as the alarm's last one, within ``alarm-freq`` seconds.
     SAME_MESSAGE = "same_message"
-    #: The alarm fired the same message within its ``repeat_after``, whatever it fired in between.
+    #: The alarm fired a message with the same fingerprint within its ``repeat_after``, whatever it fired in between.
     REPEAT = "repeat"
     #: The alarm reached its ``rate``.
     RATE = "rate"
@@ -342,6 +342,8 @@ class Rule(msgspec.Struct, frozen=True):
     resolves: str = ""
     #: Its incidents begin and end by what is measured; None: by single matches.
     measure: Measure | None = None
+    #: What equal events have in common (`engine.flood_control.fingerprint.PARTS`, or fields); empty: the default.
+    fingerprint: tuple[str, ...] = ()
 
 
 class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -387,6 +389,8 @@ class Trigger(msgspec.Struct, frozen=True, omit_defaults=True):
     slower_than: float | None = None
     #: None for a rule without incidents.
     incident: IncidentNotice | None = None
+    #: What equal events have in common, where the rule says so.
+    fingerprint: tuple[str, ...] = ()
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -410,7 +414,7 @@ class Texts(msgspec.Struct, frozen=True):
 DEFAULT_TEXTS = Texts()
 
 
-class Firing(msgspec.Struct, frozen=True):
+class Firing(msgspec.Struct, frozen=True, omit_defaults=True):
     """One alarm with one message, to be delivered."""
 
     #: Unique and stable over restarts: an idempotency key for the receiver.
@@ -435,6 +439,8 @@ class Firing(msgspec.Struct, frozen=True):
     via: tuple[str, ...] = ()
     #: For a rule with a name, labels or a limit; None otherwise.
     trigger: Trigger | None = None
+    #: What it has in common with equal events; empty: not known yet.
+    fingerprint: str = ""
 
     @property
     def text(self) -> str:

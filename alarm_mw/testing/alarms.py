@@ -21,6 +21,7 @@ from alarm_mw.app.capture.tee import Tee
 from alarm_mw.app.local_master import LocalClient
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings, limits_of
+from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.model.keyvalue import comma_list
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.testing.recorder import NoOptions, Recorder
@@ -65,10 +66,11 @@ class Alarms:
     ) -> None:
         names = [*alarms, *(name for rule in log_alarms for name in comma_list(rule.partition(" ")[0]))]
         declared = _declared(config) if names else set()
+        self._undeclared = [name for name in names if name not in declared]
         self._settings = from_keywords(
             config,
             # `log` is not for humans by default, and limits for humans would not apply.
-            alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in names if name not in declared},
+            alarms={name: {"action": "log", "limits": {"for_humans": True}} for name in self._undeclared},
             log_alarms=log_alarms,
             not_log_alarms=not_log_alarms,
             alarm_freq=alarm_freq,
@@ -154,10 +156,14 @@ class Alarms:
             self._start(settings)
 
     def _start(self, settings: Settings) -> None:
-        alarms = [Alarm(alarm.name, "recording", NoOptions(), limits=limits_of(alarm)) for alarm in settings.alarms]
+        alarms = [Alarm(each.name, "recording", NoOptions(), limits=self._limits(each)) for each in settings.alarms]
         alarms += [Alarm(name, "recording", NoOptions()) for name in settings.left_out]
         self._client = _Client(structs.replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
         current_master.this.client = self._client
+
+    def _limits(self, alarm: Alarm) -> Limits:
+        """Return the limits that the application has for an alarm; of a name without an alarm, those of uWSGI."""
+        return alarm.limits if alarm.name in self._undeclared else limits_of(alarm)
 
     def _settle(self) -> None:
         if self._client is not None and not self._client.settle(PATIENCE):

@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, IncidentNotice, Place, Stated, Trigger
@@ -168,7 +169,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """What equal events have in common, for a receiver that keeps one alert for all of them."""
         if self.incident:
             return self.incident
-        same = (self.app, self.host, self.alarm, self.rule, self.fingerprint or self.headline)
+        same = (self.app, self.host, self.alarm, self.rule, self.fingerprint)
         return hashlib.sha256("\0".join(same).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -204,6 +205,7 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         held_since=firing.held_since,
         is_digest=firing.is_digest,
         via=firing.via,
+        fingerprint=fingerprint_of(firing),
         **({} if trigger.incident is None else _of_incident(trigger.incident)),
     )
 

@@ -16,7 +16,7 @@ from alarm_mw.delivery.outbox.limits import HISTORY, IN_MEMORY, MIB, ON_DISK, Bo
 from alarm_mw.delivery.outbox.outcome_writer import GATHER, GATHERED
 from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
-from alarm_mw.engine.flood_control import limiters
+from alarm_mw.engine.flood_control import fingerprint, limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams.intake import PATIENCE
 from alarm_mw.master.streams.late import WAITING
@@ -83,6 +83,7 @@ FIGURES: dict[str, str] = {
     "max_group": f"{lane.MAX_GROUP:,}",
     "mule_deaths": f"{MAX_DEATHS}",
     "repeats": f"{limiters.REPEATS:,}",
+    "fingerprint_size": f"{fingerprint.MOST:,}",
     "waiting": f"{WAITING}",
     "open_after": f"{breaker.OPEN_AFTER}",
     "patience": f"{lane.OVERTAKEN_AFTER}",

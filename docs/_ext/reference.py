@@ -32,6 +32,7 @@ from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import DeliveryPolicy
+from alarm_mw.engine.flood_control.fingerprint import MASKS, PARTS
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.master.control import prometheus
 from alarm_mw.model.interfaces import Action, Execution, Monitor
@@ -104,6 +105,25 @@ class LimitKeys(Generated):
         info = msgspec.inspect.type_info(Limits)
         assert isinstance(info, msgspec.inspect.StructType)
         return table(("key", "meaning"), ((f"`{field.name}`", _help(field.type)) for field in info.fields))
+
+
+class Masks(Generated):
+    """``{masks}``: what fingerprints do not depend on."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of `MASKS`."""
+        rows = (
+            (f"`<{mask.name}>`", mask.description, ", ".join(f"`{text}`" for text in mask.examples)) for mask in MASKS
+        )
+        return table(("in its place", "masked", "examples"), rows)
+
+
+class FingerprintParts(Generated):
+    """``{fingerprint-parts}``: what fingerprints can be made of."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of `PARTS`."""
+        return table(("part", "meaning"), ((f"`{name}`", meaning) for name, meaning in PARTS.items()))
 
 
 class KeysOf(Generated):
@@ -392,6 +412,8 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "execution": ExecutionKeys,
     "requests": RequestConditionKeys,
     "limits": LimitKeys,
+    "masks": Masks,
+    "fingerprint-parts": FingerprintParts,
     "incidents": IncidentKeyTable,
     "notify": NotifyKeys,
     "escalations": EscalationKeyTable,

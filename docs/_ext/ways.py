@@ -87,6 +87,7 @@ _CONFIGURATION = """
 action = "curl"
 url = "http://127.0.0.1:{port}/"
 method = "POST"
+limits = {{ repeat_after = 0 }}
 [[rules]]
 pattern = "^TERRIBLE ALARM"
 alarms = ["hook"]

@@ -16,12 +16,14 @@ from typing import Protocol
 import pytest
 import smtp_server
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from msgspec import structs
 from prosody_server import Prosody
 from slixmpp import ClientXMPP
 from waiting import LIMIT
 
 from alarm_mw import actions
 from alarm_mw.config.load import from_keywords
+from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
@@ -109,6 +111,8 @@ def burst(alarm: str, port: int = 0) -> Burst:
     log: list[bytes] = []
     watcher = Watcher(port)
     settings = from_keywords(alarms={"a": alarm}, log_alarms=["a ERR"])
+    every = tuple(structs.replace(each, limits=Limits(repeat_after=0)) for each in settings.alarms)
+    settings = structs.replace(settings, alarms=every)
     with watcher.watching():
         runtime = Runtime(settings, write_log=log.append)
         runtime.start()

@@ -57,6 +57,7 @@ CONFIG = """
 [alarms.rogue]
 action = "rogue"
 token = "hunter2"
+limits = {{ repeat_after = 0 }}
 [alarms.rogue.delivery]
 attempt_timeout = {attempt_timeout}
 backoff_first = 0.001
@@ -64,6 +65,7 @@ backoff_max = 0.002
 give_up_after = {give_up_after}
 [alarms.good]
 action = "recording"
+limits = {{ repeat_after = 0 }}
 [[rules]]
 pattern = "ERR"
 alarms = ["rogue", "good"]

@@ -39,7 +39,7 @@ CONFIG = """
 [alarms.a]
 action = "cmd"
 command = "echo $ALARM_SOURCE $ALARM_HELD_BACK >> told.txt; cat >> messages.txt"
-limits = { rate = "RATE" }
+limits = { rate = "RATE", for_humans = true, repeat_after = 0 }
 
 [[rules]]
 pattern = "^TERRIBLE ALARM"

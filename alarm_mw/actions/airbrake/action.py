@@ -29,6 +29,8 @@ class AirbrakeOptions(PluginOptions, frozen=True, kw_only=True):
 
     socket_timeouts: ClassVar[tuple[str, ...]] = ("timeout", "conn_timeout")
     has_texts: ClassVar[bool] = False
+    #: It groups equal errors itself, and counts them.
+    for_humans: ClassVar[bool] = False
 
     url: Annotated[str, SECRET, Meta(description="the receiver of notices: `http://` or `https://`")]
     apikey: Annotated[

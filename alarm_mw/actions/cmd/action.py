@@ -53,6 +53,8 @@ _BUILTINS |= {"set", "shift", "times", "trap", "type", "ulimit", "umask", "unset
 class CmdOptions(PluginOptions, frozen=True, kw_only=True):
     """Options of the action `cmd`."""
 
+    #: What runs is a program's business: it may have to run for every message.
+    for_humans: ClassVar[bool] = False
     is_unlimited_in_uwsgi: ClassVar[bool] = True
 
     command: Annotated[

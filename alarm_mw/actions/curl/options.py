@@ -34,6 +34,9 @@ Format = Literal[
     "cloudevents",
 ]
 
+#: Formats that are read by programs, which group what is equal.
+FOR_PROGRAMS = frozenset({"json", "alertmanager", "otlp", "cloudevents"})
+
 #: A method or the name of a header (RFC 9110, section 5.6.2).
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -139,6 +142,11 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         if "://" in self.url:
             return ()
         return (f"the URL has no scheme, and is sent to {self.target.origin} without encryption: write https://…",)
+
+    @property
+    def reaches_people(self) -> bool:
+        """Whether a person reads it: not in formats for programs that group equal events themselves."""
+        return self.format not in FOR_PROGRAMS
 
     @property
     def http_method(self) -> str:

@@ -19,11 +19,14 @@ from alarm_mw.config.tables.tree import (
     Table,
     alarm_names,
     kind_of,
+    optional_names,
     read_flag,
     read_text,
 )
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
+from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import FieldNames, Rule, Syntax, Where
+from alarm_mw.system.forks import held_off
 
 RULE_KEYS = (
     "name",
@@ -39,6 +42,7 @@ RULE_KEYS = (
     "count",
     "within",
     "labels",
+    "fingerprint",
     *INCIDENT_KEYS,
 )
 
@@ -82,6 +86,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         where=_place(table, key),
         name=read_rule_name(table),
         labels=read_labels(table),
+        fingerprint=_fingerprint(table, excludes=excludes),
     )
     return [Written(each, table.where("alarms")) for each in read_incident(table, rule, shared)]
 
@@ -110,6 +115,28 @@ def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
     if "alarms" in table.values:
         table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
     return ()
+
+
+def _fingerprint(table: Table, *, excludes: bool) -> tuple[str, ...]:
+    """Return what equal events have in common; nothing for the default."""
+    if "fingerprint" not in table.values:
+        return ()
+    if excludes:
+        table.wrong("'fingerprint' beside 'exclude': an exclusion ends the scan and fires nothing", "fingerprint")
+        return ()
+    with held_off():  # few configurations need it
+        from alarm_mw.engine.flood_control.fingerprint import PARTS  # noqa: PLC0415
+
+    names = optional_names(table, "fingerprint")
+    if table.values["fingerprint"] in ("", [], ()):
+        table.wrong(
+            'fingerprint: expected what equal events have in common, such as ["exception", "path"]', "fingerprint"
+        )
+    for name in names:
+        if name not in PARTS and (hint := did_you_mean(name, PARTS, 0.8)):
+            where = table.where("fingerprint")
+            table.origin.report.warn(where, f"{table.name}: fingerprint: {name!r} is read as a field{hint}")
+    return names
 
 
 def _syntax(table: Table) -> Syntax:

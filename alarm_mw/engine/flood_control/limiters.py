@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Container
@@ -44,27 +43,26 @@ class SameMessage:
 
 
 class Repeats:
-    """``repeat_after``: a message does not fire again for a time, whatever fired in between.
+    """``repeat_after``: no message with the same fingerprint fires for a time, whatever fired in between.
 
-    Repeats do not extend the time. The last `REPEATS` messages of each alarm are remembered, by their digests.
+    Repeats do not extend the time. The fingerprints of the last `REPEATS` messages of each alarm are remembered.
     """
 
     def __init__(self, fired: dict[str, dict[bytes, float]] | None = None) -> None:
         self._fired = {alarm: OrderedDict(times) for alarm, times in (fired or {}).items()}
 
-    def holds(self, alarm: str, message: bytes, repeat_after: float, now: float) -> bool:
+    def holds(self, alarm: str, fingerprint: bytes, repeat_after: float, now: float) -> bool:
         """Return whether to hold this firing back."""
         times = self._fired.get(alarm)
-        time = None if times is None else times.get(_digest(message))
+        time = None if times is None else times.get(fingerprint)
         return time is not None and now - time < repeat_after
 
-    def fired(self, alarm: str, message: bytes, now: float) -> None:
-        """Record a firing."""
+    def fired(self, alarm: str, fingerprint: bytes, repeat_after: float, now: float) -> None:
+        """Record a firing, and forget those that no longer hold anything back."""
         times = self._fired.setdefault(alarm, OrderedDict())
-        key = _digest(message)
-        times.pop(key, None)
-        times[key] = now
-        if len(times) > REPEATS:
+        times.pop(fingerprint, None)
+        times[fingerprint] = now
+        while len(times) > REPEATS or now - next(iter(times.values())) >= repeat_after:
             times.popitem(last=False)
 
     def keep_only(self, alarms: Container[str]) -> None:
@@ -74,10 +72,6 @@ class Repeats:
     def dump(self) -> dict[str, dict[bytes, float]]:
         """Return what `__init__` takes."""
         return {alarm: dict(times) for alarm, times in self._fired.items()}
-
-
-def _digest(message: bytes) -> bytes:
-    return hashlib.blake2b(message, digest_size=16).digest()
 
 
 class Rates:

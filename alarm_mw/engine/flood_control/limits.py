@@ -13,6 +13,12 @@ MOST = 10_000
 #: The longest time, in seconds: thirty days.
 LONGEST = 30 * 86_400.0
 
+#: How a limit is switched off.
+NO_TIME = (0, "0", "0s")
+
+#: The default of ``repeat_after`` for alarms that write to people.
+REPEAT_AFTER = "10m"
+
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)?([smhd])")
 _NUMBER = re.compile(r"[0-9]{1,9}")
@@ -83,7 +89,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     repeat_after: Annotated[
         str | float | None,
         msgspec.Meta(
-            description="seconds, or a time such as `1h`, in which no message of the alarm is sent a second time"
+            description="seconds, or a time such as `1h`, in which no two messages of the alarm have the same "
+            "fingerprint; by default `10m` for humans, and nothing in uWSGI's files; `0` sends every message, whatever "
+            "`alarm_freq` is"
         ),
     ] = None
     digest: Annotated[
@@ -96,8 +104,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     for_humans: Annotated[
         bool | None,
         msgspec.Meta(
-            description="counts for `alarm_rate`, is held back by it, and sends digests; by default all actions but "
-            "`log`, `mule` and `signal`"
+            description="counts for `alarm_rate`, is held back by it and by `repeat_after`, and sends digests; the "
+            "default depends on the action; `false` sends every message"
         ),
     ] = None
 
@@ -107,7 +115,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             if self.rate is not None:
                 read_rate(self.rate)
             key = "repeat_after"
-            if self.repeat_after is not None:
+            if self.repeat_after is not None and self.repeat_after not in NO_TIME:
                 read_duration(self.repeat_after)
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from None

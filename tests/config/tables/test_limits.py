@@ -31,6 +31,7 @@ command = "cat"
 
 [alarms.page.limits]
 repeat_after = 90
+for_humans = true
 
 [[rules]]
 pattern = "x"
@@ -44,6 +45,9 @@ alarms = "page"
 count = "${COUNT:-3}"
 within = 10
 """
+
+
+XMPP = "action = 'xmpp'\njid = 'a@example.org'\npassword = 'x'\nto = ['b@example.org']"
 
 
 def read(tmp_path: Path, text: str, **environ: str) -> Settings:
@@ -64,7 +68,7 @@ def test_limits_are_read(tmp_path: Path) -> None:
     assert [alarm.limits for alarm in settings.alarms] == [
         Limits(),
         Limits(rate="20/1h", repeat_after="1h", digest=False, for_humans=False),
-        Limits(repeat_after=90),
+        Limits(repeat_after=90, for_humans=True),
     ]
     assert [(rule.count, rule.within) for rule in settings.rules] == [(5, 60.0), (4, 10.0)]
 
@@ -74,9 +78,80 @@ def test_the_rate_of_all_leaves_out_what_speaks_to_no_person(tmp_path: Path) -> 
     text = TOML.replace("100/1h", "1/1h").replace('count = 5\nwithin = "1m"', "")
     limited = engine_of(read(tmp_path, text))
     for n in range(2):
-        verdict = limited.evaluate(Record(b"x %d\n" % n, "stdout", 0.0, f"k{n}"), 0.0)
+        verdict = limited.evaluate(Record(b"x %c\n" % (65 + n), "stdout", 0.0, f"k{n}"), 0.0)
     assert [firing.alarm for firing in verdict.firings] == ["log", "mail"]
     assert [(held.alarm, held.reason) for held in verdict.held] == [("page", Reason.ALARM_RATE)]
+
+
+@pytest.mark.parametrize(
+    ("alarm", "sent"),
+    [
+        (XMPP, 1),
+        ("action = 'curl'\nurl = 'https://example.org/'", 1),
+        ("action = 'curl'\nurl = 'smtp://example.org/'\nmail_to = ['a@example.org']", 1),
+        ("action = 'curl'\nurl = 'https://example.org/'\nformat = 'slack'", 1),
+        ("action = 'curl'\nurl = 'https://example.org/'\nformat = 'opsgenie'\nkey = 'k'", 1),
+        ("action = 'curl'\nurl = 'https://example.org/'\nformat = 'json'", 3),
+        ("action = 'curl'\nurl = 'https://example.org/'\nformat = 'alertmanager'", 3),
+        ("action = 'airbrake'\nurl = 'https://example.org/'\napikey = 'k'", 3),
+        ("action = 'cmd'\ncommand = 'cat'", 3),
+        ("action = 'log'", 3),
+        ("action = 'cmd'\ncommand = 'cat'\nlimits = { for_humans = true }", 1),
+        (f"{XMPP}\nlimits = {{ for_humans = false }}", 5),
+        ("action = 'curl'\nurl = 'https://example.org/'\nlimits = { repeat_after = 0 }", 5),
+    ],
+)
+def test_equal_events_are_one_message_for_people(tmp_path: Path, alarm: str, sent: int) -> None:
+    """Three equal lines, of which two come twice at once, are one message if the action is for people, by default."""
+    some = engine_of(read(tmp_path, f"[alarms.a]\n{alarm}\n[[rules]]\npattern = 'x'\nalarms = 'a'\n"))
+    lines = [b"x 1\n", b"x 1\n", b"x 2\n", b"x 2\n", b"x 3\n"]
+    found = [some.evaluate(Record(line, "stdout", 0.0, f"k{n}"), 0.0) for n, line in enumerate(lines)]
+    assert sum(len(verdict.firings) for verdict in found) == sent
+
+
+def test_uwsgis_messages_have_uwsgis_limits(tmp_path: Path) -> None:
+    """What comes from uWSGI's files, or wants its messages, knows `alarm_freq` and nothing else."""
+    toml = "messages = 'uwsgi'\nalarms.a = 'curl:https://example.org/'\n[[rules]]\npattern = 'x'\nalarms = 'a'\n"
+    (tmp_path / "b.ini").write_text("[uwsgi]\nalarm = a curl:https://example.org/\nlog-alarm = a x\n")
+    for settings in (read(tmp_path, toml), load(Sources.of_files([str(tmp_path / "b.ini")]), {})):
+        some = engine_of(settings)
+        found = [some.evaluate(Record(b"x %d\n" % n, "stdout", 0.0, f"k{n}"), 0.0) for n in (1, 1, 2)]
+        assert [len(verdict.firings) for verdict in found] == [1, 0, 1]
+
+
+def test_a_rule_has_a_fingerprint(tmp_path: Path) -> None:
+    """It is a part or a list of them; a name that is nearly one is doubted."""
+    toml = "alarms.a = 'log:'\n[[rules]]\npattern = 'x'\nalarms = 'a'\nfingerprint = {}\n"
+    for written, parts in (('"rule"', ("rule",)), ('["exception", "path"]', ("exception", "path"))):
+        assert read(tmp_path, toml.format(written)).rules[0].fingerprint == parts
+    (warning,) = read(tmp_path, toml.format('["exeption"]')).warnings
+    assert str(warning).endswith(
+        "a.toml:5: rule 1: fingerprint: 'exeption' is read as a field (did you mean 'exception'?)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (
+            "pattern = 'x'\nalarms = 'a'\nfingerprint = 3",
+            "fingerprint: expected a name or an array of names, got an integer",
+        ),
+        ("pattern = 'x'\nalarms = 'a'\nfingerprint = [3]", "fingerprint: expected a name, got an integer"),
+        (
+            "pattern = 'x'\nalarms = 'a'\nfingerprint = []",
+            'fingerprint: expected what equal events have in common, such as ["exception", "path"]',
+        ),
+        (
+            "exclude = 'x'\nfingerprint = 'rule'",
+            "'fingerprint' beside 'exclude': an exclusion ends the scan and fires nothing",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_fingerprint_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    """What cannot be meant is refused, with its place and what to write."""
+    (told,) = problems(tmp_path, f"[[rules]]\n{text}\n")
+    assert told.endswith(f"rule 1: {problem}")
 
 
 def test_the_last_rate_of_all_counts(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.flood_control import limiters
+from alarm_mw.engine.flood_control import limiters, pending_digest
 from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
@@ -137,7 +137,8 @@ def test_a_message_is_not_sent_a_second_time_whatever_came_in_between() -> None:
     limited = engine(a=Limits(repeat_after="1m"))
     verdicts = [limited.evaluate(line(text), 1.0) for text in (b"x A\n", b"x B\n", b"x A\n", b"x B\n")]
     assert [reasons(verdict) for verdict in verdicts] == [[], [], [Reason.REPEAT], [Reason.REPEAT]]
-    assert limited.evaluate(line(b"x A\n"), 61.0).firings[0].held_back == 2
+    assert limited.evaluate(line(b"x A\n"), 61.0).firings[0].held_back == 1
+    assert limited.evaluate(line(b"x B\n"), 61.0).firings[0].held_back == 1
 
 
 def test_repeats_do_not_prolong_their_time() -> None:
@@ -150,10 +151,128 @@ def test_the_messages_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) ->
     """Of an endless number of messages the newest are remembered; an old one may come again."""
     monkeypatch.setattr(limiters, "REPEATS", 3)
     limited = engine(a=Limits(repeat_after="1h"))
-    for n in range(5):
-        limited.evaluate(line(b"x %d\n" % n), float(n))
-    assert reasons(limited.evaluate(line(b"x 2\n"), 5.0)) == [Reason.REPEAT]
-    assert limited.evaluate(line(b"x 1\n"), 5.0).firings
+    for n, letter in enumerate("ABCDE"):
+        limited.evaluate(line(f"x {letter}\n".encode()), float(n))
+    assert reasons(limited.evaluate(line(b"x C\n"), 5.0)) == [Reason.REPEAT]
+    assert limited.evaluate(line(b"x B\n"), 5.0).firings
+    assert len(limited.memory.repeats.dump()["a"]) == 3
+
+
+def test_what_no_longer_holds_anything_back_is_forgotten() -> None:
+    """The memory of an alarm, which is written down at every message, holds no fingerprints of days ago."""
+    limited = engine(a=Limits(repeat_after="1m"))
+    for n, letter in enumerate("ABCDE"):
+        limited.evaluate(line(f"x {letter}\n".encode()), n * 40.0)
+    assert len(limited.memory.repeats.dump()["a"]) == 2
+
+
+def test_equal_errors_are_one_message_and_a_count() -> None:
+    """Of 200 errors that differ in times and ids, one is sent, and how many there were is said at the end."""
+    limited = engine(alarm_freq=3.0, a=Limits(repeat_after="10m"))
+    fired = [
+        firing
+        for n in range(200)
+        for firing in limited.evaluate(
+            line(b"03:12:%02d,%03d x: order %d failed\n" % (n % 60, n, n), n / 10), n / 10
+        ).firings
+    ]
+    assert [firing.text for firing in fired] == ["03:12:00,000 x: order 0 failed"]
+    due = limited.due()
+    assert due == 600.1
+    (digest,) = limited.tick(due, due)
+    assert digest.text.splitlines() == [
+        "200 times: 03:12:01,001 x: order 1 failed",
+        "repeated since 1970-01-01 00:00:00 UTC, within 20 s",
+        "last: 03:12:19,199 x: order 199 failed",
+    ]
+    assert (digest.held_back, digest.rule, digest.fingerprint) == (199, "x", fired[0].fingerprint)
+    assert limited.due() is None
+
+
+def test_different_errors_among_equal_ones_are_sent() -> None:
+    """Four other errors among 200 equal ones make five messages, and take nothing away from the count."""
+    limited = engine(alarm_freq=3.0, a=Limits(repeat_after="10m"))
+    texts = [f"x: order {n} failed\n" for n in range(200)]
+    for place, other in ((180, "disk full"), (120, "no route"), (60, "out of memory"), (20, "bad gateway")):
+        texts.insert(place, f"x: {other}\n")
+    found = [limited.evaluate(line(text.encode(), n / 10), n / 10) for n, text in enumerate(texts)]
+    fired = [firing for verdict in found for firing in verdict.firings]
+    assert [firing.text for firing in fired] == [
+        "x: order 0 failed",
+        "x: bad gateway",
+        "x: out of memory",
+        "x: no route",
+        "x: disk full",
+    ]
+    assert [firing.held_back for firing in fired] == [0] * 5
+    (digest,) = limited.tick(1000.0, 1000.0)
+    assert digest.text.startswith("200 times: x: order 1 failed\n")
+
+
+def test_an_error_that_goes_on_is_sent_once_in_each_interval_with_the_count() -> None:
+    """The next message says how many were held back; there is no message for that alone."""
+    limited = engine(a=Limits(repeat_after="10m"))
+    sent: list[tuple[float, Firing]] = []
+    for second in range(0, 1300, 10):
+        _let_pass(limited, second - 10.0, float(second), sent)
+        sent += [(float(second), each) for each in limited.evaluate(line(b"x %d\n" % second), float(second)).firings]
+    assert [(time, firing.held_back, firing.is_digest) for time, firing in sent] == [
+        (0.0, 0, False),
+        (600.0, 59, False),
+        (1200.0, 59, False),
+    ]
+
+
+def test_a_traceback_is_repeated_by_its_last_line() -> None:
+    """What happened is said, and not that there was a traceback."""
+    limited = engine(Rule("Error", ("a",)), a=Limits(repeat_after="10m"))
+    text = b'Traceback (most recent call last):\n  File "a.py", line %d, in f\n    g()\nValueError: no %d\n'
+    for n in range(3):
+        limited.evaluate(line(text % (n, n)), float(n))
+    (digest,) = limited.tick(1000.0, 1000.0)
+    assert digest.text.splitlines()[0] == "3 times: ValueError: no 1"
+
+
+def test_the_repeats_that_are_counted_one_by_one_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many errors are repeated, what is to be told of them takes limited space, and none is uncounted."""
+    monkeypatch.setattr(pending_digest, "REPEATED", 2)
+    limited = engine(a=Limits(repeat_after="10m"))
+    for n, letter in enumerate("ABCDABCD"):
+        limited.evaluate(line(f"x {letter}\n".encode()), float(n))
+    told = [firing.text.splitlines()[0] for firing in limited.tick(2000.0, 2000.0)]
+    assert told == [
+        "2 more since 1970-01-01 00:00:00 UTC, held back by repeat",
+        "2 times: x A",
+        "2 times: x B",
+    ]
+
+
+@pytest.mark.parametrize("repeat_after", [0, "0s"])
+def test_every_message_is_sent_if_repeats_are_wanted(repeat_after: int | str) -> None:
+    """`repeat_after = 0` sends the same message again at once, whatever `alarm_freq` is."""
+    limited = engine(alarm_freq=3.0, a=Limits(repeat_after=repeat_after))
+    assert sum(len(limited.evaluate(line(b"x\n"), 0.0).firings) for _ in range(5)) == 5
+
+
+def test_a_rule_says_what_equal_events_have_in_common() -> None:
+    """With a fingerprint of its own, a rule's messages are equal whatever they say."""
+    limited = engine(Rule("x", ("a",), fingerprint=("exception", "path")), a=Limits(repeat_after="10m"))
+    facts = [("ValueError", "/pay"), ("ValueError", "/pay"), ("KeyError", "/pay"), ("ValueError", "/cart")]
+    found = [
+        limited.evaluate(line(f"x {kind} {n}".encode(), fields={"exception": kind, "path": path}), 0.0)
+        for n, (kind, path) in enumerate(facts)
+    ]
+    assert [len(verdict.firings) for verdict in found] == [1, 0, 1, 1]
+
+
+def test_repeats_wait_for_a_silence_and_a_rate() -> None:
+    """A report of repeats is a message like any other: it waits until the alarm may send."""
+    limited = engine(Rule("x", ("a",)), Rule("y", ("a",)), a=Limits(repeat_after="10m", rate="2/1h"))
+    for text, now in ((b"x\n", 0.0), (b"x\n", 1.0), (b"y\n", 300.0)):
+        limited.evaluate(line(text), now)
+    assert limited.tick(601.0, 601.0) == []
+    (digest,) = limited.tick(3600.0, 3600.0)
+    assert digest.text.startswith("2 times: x\n")
 
 
 # Thresholds
@@ -219,11 +338,13 @@ def test_a_digest_tells_how_many_since_when_and_why() -> None:
 
 def test_a_digest_of_several_reasons_names_each() -> None:
     """What was held back for different reasons is told together, with the number of each."""
-    limited = engine(a=Limits(rate="1/10s", repeat_after="1h"))
-    for text, now in ((b"x 1\n", 0.0), (b"x 2\n", 1.0), (b"x 1\n", 11.0)):
-        limited.evaluate(line(text), now)
-    (digest,) = limited.tick(11.0, 11.0)
-    assert digest.text.splitlines()[0] == "2 more since 1970-01-01 00:00:00 UTC, held back by rate (1), repeat (1)"
+    limited = engine(alarm_freq=3.0, a=Limits(rate="1/2s", digest=True))
+    for now in (0.0, 1.0, 2.5):
+        limited.evaluate(line(b"x\n"), now)
+    (digest,) = limited.tick(6.0, 6.0)
+    assert (
+        digest.text.splitlines()[0] == "2 more since 1970-01-01 00:00:00 UTC, held back by rate (1), same_message (1)"
+    )
 
 
 def test_one_line_is_shown_once() -> None:
@@ -399,11 +520,15 @@ def test_the_combinations_of_rules_remembered_are_bounded() -> None:
     assert len(many.plans) <= 1000
 
 
-@given(st.lists(st.sampled_from([b"x A\n", b"x B\n", b"y A\n", b"xz\n", b"xy\n"]), max_size=30), st.integers(0, 3))
-def test_a_gate_says_what_the_engine_says(texts: list[bytes], freq: int) -> None:
+@given(
+    st.lists(st.sampled_from([b"x A\n", b"x B\n", b"x 1\n", b"x 2\n", b"y A\n", b"xz\n", b"xy\n"]), max_size=30),
+    st.integers(0, 3),
+    st.sampled_from([None, 0, 2, 60]),
+)
+def test_a_gate_says_what_the_engine_says(texts: list[bytes], freq: int, repeat_after: int | None) -> None:
     """A flood's quick way and the way of single records come to the same outcome, line by line."""
     rules = (Rule("z", (), excludes=True), Rule("x", ("a",)), Rule("y", ("a", "b")))
-    a, b = Limits(rate="2/5s"), Limits(rate="1/3s", digest=False)
+    a, b = Limits(rate="4/5s", repeat_after=repeat_after), Limits(rate="1/3s", digest=False, repeat_after=repeat_after)
     quick = engine(*rules, alarm_freq=float(freq), a=a, b=b)
     slow = engine(*rules, alarm_freq=float(freq), a=a, b=b)
     counts: tuple[Counter[object], Counter[object]] = (Counter(), Counter())
@@ -419,3 +544,4 @@ def test_a_gate_says_what_the_engine_says(texts: list[bytes], freq: int) -> None
         assert verdict == slow.evaluate(record, now, which, which)
         counts[0].update(verdict.held)
     assert quick.memory.held_back.alarms == slow.memory.held_back.alarms
+    assert quick.memory.held_back.repeats == slow.memory.held_back.repeats

@@ -37,6 +37,7 @@ VERBS: Final = (
 _MODULES: Final = {
     "top": "top.command",
     "unsilence": "silence",
+    "replay": "replay.command",
     "suggest": "suggest.command",
     **dict.fromkeys(("ack", "unack", "resolve", "history"), "incidents"),
 }

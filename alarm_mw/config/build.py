@@ -28,10 +28,13 @@ def engine_of(
     clock: Callable[[], float] | None = None,
     *,
     assembles: bool = False,
+    now: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
 ) -> Engine:
     """Return a new engine with its prefilter; takes some tenths of a second for a thousand rules that are new.
 
-    `memory` is that of the engine before it. `clock` is the one of incidents, be it that there are only earlier ones.
+    `memory` is that of the engine before it. `clock` is the one of incidents, be it that there are only earlier ones;
+    `now` is the one that flood control's times come from, and `wall` the time of day.
     With `assembles`, the prefilter finds where tracebacks begin, if these are to be one record (`BlockAssembler`).
     """
     rules = LiteralCache.of_user(os.environ).compiled(settings.rules)
@@ -48,12 +51,18 @@ def engine_of(
         names=settings.records.names if any(alarm.texts is not None for alarm in settings.alarms) else None,
     )
     if clock is not None or has_incidents(settings):
-        _add_incidents(engine, settings, rules, clock or time.time)
+        _add_incidents(engine, settings, rules, clock=clock or time.time, now=now, wall=wall)
     return engine
 
 
 def _add_incidents(
-    engine: Engine, settings: Settings, rules: Sequence[CompiledRule], clock: Callable[[], float]
+    engine: Engine,
+    settings: Settings,
+    rules: Sequence[CompiledRule],
+    *,
+    clock: Callable[[], float],
+    now: Callable[[], float],
+    wall: Callable[[], float],
 ) -> None:
     with held_off():  # few configurations have some
         from alarm_mw.engine.incidents.incident import Step  # noqa: PLC0415
@@ -99,9 +108,9 @@ def _add_incidents(
         [tracked(rule, rule.incident) for rule in settings.incident_rules if rule.incident is not None],
         alarms=[alarm.name for alarm in settings.alarms],
         alarm_msg_size=settings.alarm_msg_size,
-        admit=lambda alarm, rule, labels: engine.admit(alarm, rule, labels, time.monotonic()),
+        admit=lambda alarm, rule, labels: engine.admit(alarm, rule, labels, now()),
         clock=clock,
-        time=time.time,
+        time=wall,
         inhibit_rules=settings.inhibit_rules,
         measured={
             rule.name: MeasuredRule(rule.measure, rule.incident.max_keys)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from alarm_mw.cli.replay import decompressed
+from alarm_mw.cli.replay.logs import decompressed
 from alarm_mw.cli.suggest.proposals import Proposal, Study
 from alarm_mw.model.printable import printable
 

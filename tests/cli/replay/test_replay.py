@@ -22,7 +22,7 @@ from alarm_mw.cli.main import main
 from alarm_mw.patterns.syntax import pcre
 from alarm_mw.patterns.tree import Chars, Choice, Group, Node, Repeat, Sequence, codes
 
-LOGHUB = Path(__file__).parents[3] / "shared" / "data" / "loghub"
+LOGHUB = Path(__file__).parents[4] / "shared" / "data" / "loghub"
 
 
 def replay(*arguments: str, given: str | bytes | None = None) -> Result:

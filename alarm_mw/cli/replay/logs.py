@@ -1,0 +1,124 @@
+"""Logs as they lie about: in files, compressed ones too, in directories, on the standard input."""
+
+from __future__ import annotations
+
+import bz2
+import glob
+import gzip
+import io
+import lzma
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import IO, TextIO, cast
+
+#: Bytes that are read at a time: as much as fits into a processor's cache.
+BLOCK = 256 * 1024
+
+#: Seconds until progress is shown, and between two updates.
+_QUIET, _UPDATE = 1.0, 0.2
+
+
+def files_of(names: Iterable[str]) -> list[str]:
+    """Return the files of directories and of patterns such as ``*.log``; raise `FileNotFoundError` if there are none.
+
+    A directory gives what is directly in it, hidden files left out, by name.
+    """
+    found: list[str] = []
+    for name in names:
+        if name == "-" or Path(name).is_file():
+            files = [name]
+        elif Path(name).is_dir():
+            files = sorted(str(path) for path in Path(name).iterdir() if path.is_file() and path.name[0] != ".")
+        else:
+            files = sorted(path for path in glob.glob(name, recursive=True) if Path(path).is_file())  # noqa: PTH207
+        if not files:
+            raise FileNotFoundError(f"{name}: there is no such file")
+        found += files
+    return found
+
+
+def decompressed(stream: IO[bytes]) -> IO[bytes]:
+    """Return a log as text, decompressed if its first bytes say so.
+
+    Raises `ValueError` for a kind of compression that cannot be read here.
+    """
+    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
+    start = buffered.peek(6)
+    for magic, name in _UNREADABLE.items():
+        if start.startswith(magic):
+            raise ValueError(
+                f'compressed by {name}, which is not supported: decompress it, and give "-" to read the standard input'
+            )
+    for magic, opened in _READERS.items():
+        if start.startswith(magic):
+            return opened(buffered)
+    return buffered
+
+
+def _zstd(stream: IO[bytes]) -> IO[bytes]:
+    try:
+        import zstandard  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError:
+        raise ValueError("compressed by zstd: pip install zstandard") from None
+    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
+
+
+def _gzip(stream: IO[bytes]) -> IO[bytes]:
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
+
+
+#: By the bytes with which a file begins.
+_READERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
+    b"\x1f\x8b": _gzip,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+    b"\x28\xb5\x2f\xfd": _zstd,
+}
+_UNREADABLE = {
+    b"\x1f\x9d": "compress",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+}
+
+
+def blocks(stream: IO[bytes]) -> Iterator[bytes]:
+    """Yield a stream in blocks of whole lines."""
+    while data := stream.read(BLOCK):
+        yield data if data.endswith(b"\n") else data + stream.readline()
+
+
+class ReadProgress:
+    """Shows on a terminal how much has been read, how fast, and how long the rest takes."""
+
+    def __init__(self, total: int, stream: TextIO | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take the number of bytes of all files; 0 if it is not known."""
+        self._total = total
+        self._stream = sys.stderr if stream is None else stream
+        self._clock = clock
+        self._start = clock()
+        self._next = self._start + _QUIET if self._stream.isatty() else float("inf")
+        self._is_shown = False
+
+    def __call__(self, done: int) -> None:
+        """Show that so many bytes of all files have been read."""
+        now = self._clock()
+        if now < self._next:
+            return
+        self._next, self._is_shown = now + _UPDATE, True
+        speed = done / max(now - self._start, 1e-9)
+        text = f"{done / 1e9:.2f} GB read, {speed / 1e6:,.0f} MB/s"
+        if self._total:
+            text = f"{100 * done / self._total:.0f} % of {self._total / 1e9:.2f} GB, {speed / 1e6:,.0f} MB/s, "
+            text += f"{max(self._total - done, 0) / max(speed, 1):.0f} s left"
+        self._stream.write(f"\r{text}\x1b[K")
+        self._stream.flush()
+
+    def clear(self) -> None:
+        """Remove the line, so that something else can be printed."""
+        if self._is_shown:
+            self._stream.write("\r\x1b[K")
+            self._stream.flush()
+            self._is_shown = False

@@ -156,7 +156,11 @@ def screened(  # noqa: PLR0917  # every record's call: keywords take time
         if kept is not None:
             kept.add(to_bytes(text))
         if prefilter is None or prefilter.may_match(text) or (prefilter.keys and prefilter.has_key(names(shown))):
+            if prefilter is not None and not prefilter.before:
+                current_master.this.records.forget()
             return way, to_bytes(text) + b"\n"
+        if prefilter.before:
+            current_master.this.records.remember(prefilter.before, text, level)
     way.count(source, SCREENED)
     return None
 

@@ -77,7 +77,7 @@ class Engine:
         )
         self.plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
         self._clock = clock
-        #: Which fields of a line in JSON or logfmt become facts of the record that fires; None: it is fired as it is.
+        #: Which fields of a line in JSON or logfmt become facts of the record that fires; None: only for rules on them.
         self._field_names = names
         #: Of the rules that have some; None where there are none.
         self.incidents: Incidents | None = None
@@ -105,8 +105,9 @@ class Engine:
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
-        if self._field_names is not None and may_state_fields(record.message):
-            record = _understood(record, self._field_names)
+        if may_state_fields(record.message):
+            names = self._field_names or next((each.rule.names for each in matched if each.is_conditional), None)
+            record = record if names is None else _understood(record, names)
         return self._decide(matched, record, now + self.memory.offset, cut_off)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:

@@ -311,8 +311,8 @@ class MasterProcess:
 
     def _blocks(self, stream: str, settings: Settings) -> BlockAssembler | None:
         """Return what makes records of a stream's lines; None where each line is one."""
-        options = settings.records.of(stream)
-        if options is None:
+        options, keeps_lines = settings.records.of(stream), _keeps_lines(settings)
+        if options is None and not keeps_lines:
             return None
         from alarm_mw.master.streams.blocks import MEMORY_SIZE, BlockAssembler, BlockMemory  # noqa: PLC0415
 
@@ -321,7 +321,7 @@ class MasterProcess:
             self._files[name] = os.memfd_create(name)
             os.truncate(self._files[name], MEMORY_SIZE)
             self._link.leave(name, self._files[name])
-        return BlockAssembler(options, BlockMemory.from_fd(self._files[name]))
+        return BlockAssembler(options, BlockMemory.from_fd(self._files[name]), keeps_lines=keeps_lines)
 
     def _take_over(self, loaded: Loaded) -> list[str]:
         """Put a configuration in force (`Reloader`): here, at the server's processes, and for the next masters."""
@@ -335,7 +335,7 @@ class MasterProcess:
             if reader.blocks is None:
                 reader.blocks = self._blocks(reader.name, settings)
             else:
-                reader.blocks.change(settings.records.of(reader.name))
+                reader.blocks.change(settings.records.of(reader.name), keeps_lines=_keeps_lines(settings))
             reader.prefilter = fresh if tap is None else tap.with_prefilter(fresh)
         self._publisher.publish_rules(settings.rules, prepared.engine.prefilter.records.rules)
         try:
@@ -397,6 +397,11 @@ class MasterProcess:
         """Wait until it is time to look at ourselves; return False where that is turned off."""
         await asyncio.sleep(self._reloader.loaded.settings.upkeep.self_check or OFF)
         return self._reloader.loaded.settings.upkeep.self_check > 0
+
+
+def _keeps_lines(settings: Settings) -> bool:
+    """Return whether some rule wants the lines around its matches."""
+    return any(rule.context is not None for rule in settings.rules)
 
 
 def _close(stream: StreamFds) -> None:

@@ -146,6 +146,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     #: Of a line of which the message is the first part, how many bytes it has; below zero: more than so many.
     size: int = 0
     stated: Stated | None = None
+    #: The lines before and after it, in its stream or its process, if a rule asks for them.
+    before: bytes = b""
+    after: bytes = b""
 
     @property
     def text(self) -> str:
@@ -205,6 +208,13 @@ class FieldCondition(msgspec.Struct, frozen=True):
     #: The name of the field; dots lead into nested objects.
     field: str
     tests: tuple[FieldTest, ...]
+
+
+class Context(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many lines around a match are shown: the table ``context`` of a rule."""
+
+    before: Annotated[int, msgspec.Meta(ge=0, le=100, description="number of lines before it")] = 0
+    after: Annotated[int, msgspec.Meta(ge=0, le=100, description="number of lines after it")] = 0
 
 
 class RequestConditions(msgspec.Struct, frozen=True):
@@ -338,6 +348,8 @@ class Rule(msgspec.Struct, frozen=True):
     labels: tuple[tuple[str, str], ...] = ()
     #: None: each match is a message of its own.
     incident: IncidentOptions | None = None
+    #: The lines around it that messages show.
+    context: Context | None = None
     #: A match ends incidents of this rule, and fires nothing; empty: an ordinary rule.
     resolves: str = ""
     #: Its incidents begin and end by what is measured; None: by single matches.

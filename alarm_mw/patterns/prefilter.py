@@ -110,6 +110,8 @@ class Prefilter:
             partial(self._first_confirm, number) for number in range(len(rules))
         ]
         self._plans: dict[tuple[int, ...], _Plan] = {}
+        #: The lines that rules want around their hits, by the rules' numbers.
+        self.contexts = {n: each.rule.context for n, each in enumerate(rules) if each.rule.context is not None}
         #: For the records of the application's processes.
         self.records = RecordPrefilter(record_rules(rules))
 

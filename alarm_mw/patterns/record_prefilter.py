@@ -45,6 +45,8 @@ class RecordRules(msgspec.Struct, frozen=True, array_like=True):
     conditions: tuple[Condition, ...] = ()
     #: A record with a field of such a name passes without a literal.
     keys: tuple[str, ...] = ()
+    #: How many log calls before a record are shown with it; they are remembered whatever they say.
+    before: int = 0
 
 
 class RequiringRule(Protocol):
@@ -62,7 +64,8 @@ def record_rules(rules: Iterable[RequiringRule]) -> RecordRules:
     is_known = all(each.literals and each.keys is not None for each in looked_for)
     literals = dict.fromkeys(literal for each in looked_for for literal in each.literals or ())
     keys = dict.fromkeys(name for each in looked_for for key in each.keys or () for name in _beginnings(key))
-    return RecordRules(tuple(literals) if is_known else None, tuple(conditions), tuple(keys))
+    before = max((each.rule.context.before for each in looked_for if each.rule.context is not None), default=0)
+    return RecordRules(tuple(literals) if is_known else None, tuple(conditions), tuple(keys), before)
 
 
 def _beginnings(key: str) -> list[str]:
@@ -75,8 +78,9 @@ class RecordPrefilter:
 
     def __init__(self, rules: RecordRules) -> None:
         self.rules = rules
-        #: Whether some rule requires neither a level nor a logger.
-        self.takes_any = (None, None) in rules.conditions
+        #: Whether some rule requires neither a level nor a logger, or all log calls are remembered.
+        self.takes_any = (None, None) in rules.conditions or rules.before > 0
+        self.before = rules.before
         #: The level from which some rule applies to every logger, and the requirements of the rules for single loggers.
         self._least = min(
             (level for level, logger in rules.conditions if level is not None and logger is None), default=math.inf

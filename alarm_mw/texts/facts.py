@@ -16,7 +16,7 @@ import msgspec
 from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, IncidentNotice, Place, Stated, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Stated, Trigger
 
 #: Fields of a request's record that the text states in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
@@ -196,6 +196,7 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         event="\n".join(printable_lines(stated.event.encode())),
         exception="\n".join(printable_lines(stated.exception.encode())),
         repeated=stated.repeated,
+        context=_context(record),
         count=firing.count,
         threshold=trigger.count,
         within=trigger.within,
@@ -225,6 +226,14 @@ def _of_incident(notice: IncidentNotice) -> dict[str, Any]:
         "acknowledged_at": notice.acknowledged_at,
         "told": notice.told,
     }
+
+
+def _context(record: Record) -> str:
+    """Return the lines before and after a record, indented below a heading each."""
+    parts = (("before it:", record.before), ("after it:", record.after))
+    return "\n".join(
+        "\n".join([heading, *(f"  {line}" for line in printable_lines(lines))]) for heading, lines in parts if lines
+    )
 
 
 def _fields(fields: Mapping[str, str]) -> dict[str, str]:

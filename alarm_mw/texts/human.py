@@ -128,7 +128,7 @@ def body_lines(card: Card) -> list[str]:
         f"{name}={value}" if name not in _WORDS else f"{_WORDS[name]}{value}" for name, value in card.facts
     )
     first = [*(["; ".join(card.sentences)] if card.sentences else []), *([facts] if facts else [])]
-    around = [f"around it:\n{card.context}"] if card.context else []
+    around = [card.context] if card.context else []
     last = [*card.notes, *([card.url] if card.url else [])]
     parts = ["\n".join(part) for part in (first, [card.evidence] if card.evidence else [], around, last) if part]
     return [] if not parts else "\n\n".join(parts).split("\n")

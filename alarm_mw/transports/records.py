@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import logging
 import os
 import time as clock
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from alarm_mw.model.types import Record, Stated
@@ -13,6 +15,9 @@ from alarm_mw.transports.wire import MAX_ECHOES, MAX_FACTS, MAX_MESSAGE, MAX_NAM
 #: How many fields of a record are sent, and how many characters of each; the rest is left out.
 MAX_FIELDS = 64
 MAX_FIELD = 1024
+
+#: How many characters of a log call are remembered for the records behind it.
+MAX_RECENT = 500
 
 #: How deep dictionaries in fields are taken apart.
 MAX_DEPTH = 5
@@ -61,6 +66,12 @@ def _leaves(facts: Iterable[tuple[object, object]], prefix: str, depth: int) -> 
             yield prefix + shown(name), value
 
 
+def _remembered(text: str, level: int | None) -> bytes:
+    """Return a log call as one line with its time and level."""
+    name = "" if level is None else f"{logging.getLevelName(level):<8} "
+    return to_bytes(f"{clock.strftime('%H:%M:%S')} {name}{text.partition(chr(10))[0][:MAX_RECENT]}\n")
+
+
 class RecordMaker:
     """Numbers this process's records."""
 
@@ -68,6 +79,18 @@ class RecordMaker:
         self.pid = os.getpid()
         self._prefix = f"{self.pid}-{clock.time_ns():x}"
         self._numbers = itertools.count()
+        #: The last log calls of this process; None as long as no rule wants them.
+        self._recent: deque[bytes] | None = None
+
+    def remember(self, most: int, text: str, level: int | None) -> None:
+        """Note a log call, for the `most` lines before a record."""
+        if self._recent is None or self._recent.maxlen != most:
+            self._recent = deque(self._recent or (), most)
+        self._recent.append(_remembered(text, level))
+
+    def forget(self) -> None:
+        """Forget the log calls: no rule wants them any more."""
+        self._recent = None
 
     def make(
         self,
@@ -87,9 +110,14 @@ class RecordMaker:
     ) -> Record:
         """Return a record of this process; a message of more than `MAX_MESSAGE` bytes loses its end.
 
-        `event` says what happened if the message says more.
+        It has the log calls before it, if they are remembered. `event` says what happened if the message says more.
         """
+        recent, before = self._recent, b""
+        if recent is not None:
+            before = b"".join(recent)
+            recent.append(_remembered(message.decode("utf-8", "replace"), level))
         return Record(
+            before=before,
             message=message if len(message) <= MAX_MESSAGE else message[: MAX_MESSAGE - 1] + b"\n",
             source=source,
             time=clock.time() if time is None else time,

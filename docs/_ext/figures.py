@@ -18,6 +18,7 @@ from alarm_mw.engine import antiloop, echo
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import fingerprint, limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
+from alarm_mw.master.streams import surroundings
 from alarm_mw.master.streams.intake import PATIENCE
 from alarm_mw.master.streams.late import WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
@@ -62,6 +63,8 @@ FIGURES: dict[str, str] = {
     "history": f"{HISTORY:,}",
     "gather": f"{GATHER * 1000:g}",
     "gathered": f"{GATHERED}",
+    "around_longest": f"{surroundings.LONGEST:,}",
+    "around_patience": f"{surroundings.PATIENCE:g}",
     "intake_patience": f"{PATIENCE * 1000:g}",
     "local_capacity": f"{CAPACITY:,}",
     "loop_depth": f"{antiloop.MAX_DEPTH}",

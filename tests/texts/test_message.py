@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.types import Firing, Place, Record, Texts, Trigger
+from alarm_mw.model.types import Firing, Place, Record, Stated, Texts, Trigger
 from alarm_mw.texts import uploaded
 from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.texts.human import card_of, cut_line, plain, shorten, title_of
@@ -36,7 +36,7 @@ def firing(message: str = "payment 42 failed: card declined\n", trigger: Trigger
     return structs.replace(Firing("id", "mail", record.message, record, 1.8e9, "fail", trigger=trigger), **facts)
 
 
-_RECORD = {"pid", "level", "logger", "fields", "source"}
+_RECORD = {"pid", "level", "logger", "fields", "source", "stated", "before", "after"}
 
 
 def test_a_line_says_what_and_where_first() -> None:
@@ -46,6 +46,36 @@ def test_a_line_says_what_and_where_first() -> None:
         "shop@web-3: payment 42 failed: card declined",
         "rule fail · team=payments · 2027-01-15 08:00:00 UTC",
     ]
+
+
+def test_a_line_with_fields_is_shown_by_its_facts() -> None:
+    """Of a line in JSON, the event is the headline and the traceback the evidence; no field is shown twice."""
+    line = '{"event": "payment failed", "level": "error", "order": 4211, "exception": "…"}\n'
+    given = firing(
+        line,
+        level=40,
+        fields={"event": "payment failed", "level": "error", "order": "4211", "exception": "…"},
+        stated=Stated("payment failed", TRACEBACK.strip(), ("event", "exception", "level")),
+    )
+    assert message_of(given, PLACE).text() == (
+        "ERROR shop@web-3: payment failed\n"
+        "order=4211 · rule fail · team=payments · 2027-01-15 08:00:00 UTC\n"
+        "\n" + TRACEBACK.strip()
+    )
+
+
+def test_the_event_of_a_record_is_its_headline() -> None:
+    """What a record says beside the event is evidence only in its other lines."""
+    given = firing(f"12:00 payment failed n=1\n{TRACEBACK}", stated=Stated("payment failed"))
+    facts = facts_of(given, PLACE)
+    assert (facts.headline, facts.evidence) == ("payment failed", TRACEBACK.strip())
+
+
+def test_lines_around_are_shown_below() -> None:
+    """The lines before and after a match stand below the evidence, with hidden characters made visible."""
+    given = firing(before=b"1\n2\x1b[31m\n", after=b"3\n")
+    assert message_of(given, PLACE).text().split("\n\n")[1] == "before it:\n  1\n  2\\x1b[31m\nafter it:\n  3"
+    assert facts_of(firing(after=b"3\n"), PLACE).context == "after it:\n  3"
 
 
 def test_all_that_is_known_has_its_place() -> None:
@@ -142,7 +172,6 @@ def test_later_facts_are_left_out_until_they_are_known() -> None:
         "RESOLVED shop@web-3: x\n"
         "rule fail · team=payments · 2027-01-15 08:00:00 UTC\n"
         "\n"
-        "around it:\n"
         "before\n"
         "after\n"
         "\n"

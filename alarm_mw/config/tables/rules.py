@@ -21,11 +21,12 @@ from alarm_mw.config.tables.tree import (
     kind_of,
     optional_names,
     read_flag,
+    read_inner,
     read_text,
 )
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
 from alarm_mw.model.keyvalue import did_you_mean
-from alarm_mw.model.types import FieldNames, Rule, Syntax, Where
+from alarm_mw.model.types import Context, FieldNames, Rule, Syntax, Where
 from alarm_mw.system.forks import held_off
 
 RULE_KEYS = (
@@ -39,6 +40,7 @@ RULE_KEYS = (
     "syntax",
     "request",
     "where",
+    "context",
     "count",
     "within",
     "labels",
@@ -82,6 +84,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         **read_threshold(table, excludes=excludes),
         request=read_request(table),
         fields=read_where(table, names),
+        context=_context(table, excludes=excludes),
         names=names,
         where=_place(table, key),
         name=read_rule_name(table),
@@ -162,6 +165,16 @@ def _level(table: Table) -> int | None:
     got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
     table.wrong(f"level: expected one of {', '.join(LEVELS)} or a number, got {got}", "level")
     return None
+
+
+def _context(table: Table, *, excludes: bool) -> Context | None:
+    """Return which lines around a match are shown; None if none are."""
+    if "context" not in table.values:
+        return None
+    if excludes:
+        table.wrong("'context' beside 'exclude': an exclusion fires nothing", "context")
+    context = read_inner(Context, table, "context")
+    return context if context != Context() else None
 
 
 class Threshold(TypedDict):

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from msgspec import structs
+
 from alarm_mw.engine.echo import PRINTED
 from alarm_mw.engine.flood_control.limiters import ALL
 from alarm_mw.engine.flood_control.limits import NO_TIME, Limits, Rate, read_duration, read_rate
@@ -97,6 +99,8 @@ class FloodControl:
         self._count(alarm, now)
         pending = [each for each in taken if each is not None]
         count, since = sum(each.count for each in pending), min((each.since for each in pending), default=None)
+        if (record.before or record.after) and (rule is None or rule.rule.context is None):
+            record = structs.replace(record, before=b"", after=b"")  # another rule asks for them
         if record.context:
             message = cut(record.message + record.context, self._msg_size, record.size)
         key = f"{record.key}.{named(alarm)}"

@@ -9,11 +9,12 @@ import copy
 import re
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, Protocol
 
 from alarm_mw.master.streams.lines import Chunk, LinePrefilter
+from alarm_mw.model.types import Context
 from alarm_mw.monitors.segfault.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal
@@ -74,6 +75,11 @@ class CrashTap:
     def rule_set(self) -> object:
         """What the numbers of the hits' rules belong to (`LinePrefilter`)."""
         return self.prefilter.rule_set
+
+    @property
+    def contexts(self) -> Mapping[int, Context]:
+        """The lines that rules want around their hits (`LinePrefilter`)."""
+        return self.prefilter.contexts
 
     def with_prefilter(self, prefilter: LinePrefilter) -> CrashTap:
         """Return the same tap with another prefilter: what the one scans, the other hands over as well."""

@@ -16,13 +16,14 @@ import msgspec
 from alarm_mw.config.settings import StreamRecords
 from alarm_mw.engine.tracebacks import Block, Line, Tracebacks
 from alarm_mw.master.streams.lines import LinePrefilter
+from alarm_mw.master.streams.surroundings import PATIENCE, Around, Surroundings, Waiting
 from alarm_mw.patterns.prefilter import BEGINNING, Hit
 from alarm_mw.patterns.request_pattern import QuickPattern
 
 #: The size of the memory that outlives the master, and of each of its two slots, in bytes.
 MEMORY_SIZE = 2 * 1024 * 1024
 _SLOT = MEMORY_SIZE // 2 - 16
-_MAGIC = b"amb1"
+_MAGIC = b"amb2"
 _INDEX = 4
 _LENGTH = struct.Struct("<I")
 
@@ -34,11 +35,14 @@ _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 #: What is kept of a block: whether it is mixed, how many lines are counted with it, and its lines.
 _Saved = tuple[bool, int, list[tuple[int, bytes, int]]]
-_decode = msgspec.msgpack.Decoder(list[_Saved]).decode
+_decode = msgspec.msgpack.Decoder(tuple[list[_Saved], list[Waiting]]).decode
 
 
 class BlockMemory:
-    """Open blocks in memory that outlives the master. A kill while they are saved leaves what was saved before."""
+    """Open blocks, and hits that wait for lines after them, in memory that outlives the master.
+
+    A kill while they are saved leaves what was saved before.
+    """
 
     def __init__(self, memory: mmap.mmap | bytearray) -> None:
         self._memory = memory
@@ -52,20 +56,19 @@ class BlockMemory:
         """Return what is in a memory file of `MEMORY_SIZE` bytes, which may be closed afterwards."""
         return cls(mmap.mmap(descriptor, MEMORY_SIZE))
 
-    def load(self) -> list[Block]:
-        """Return the blocks that were saved last."""
+    def load(self) -> tuple[list[Block], list[Waiting]]:
+        """Return what was saved last."""
         at = self._slot(self._memory[_INDEX])
         (length,) = _LENGTH.unpack_from(self._memory, at)
         if not length:
-            return []
-        saved = _decode(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
-        return [Block(map(Line._make, lines), is_mixed=is_mixed, held=held) for is_mixed, held, lines in saved]
+            return [], []
+        saved, waiting = _decode(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
+        return [Block(map(Line._make, lines), is_mixed=is_mixed, held=held) for is_mixed, held, lines in saved], waiting
 
-    def save(self, blocks: Sequence[Block]) -> None:
-        """Replace what is saved; blocks that do not fit are left out."""
-        data = (
-            msgspec.msgpack.encode([(block.is_mixed, block.held, block.lines) for block in blocks]) if blocks else b""
-        )
+    def save(self, blocks: Sequence[Block], waiting: Sequence[Waiting] = ()) -> None:
+        """Replace what is saved; what does not fit is left out."""
+        saved = [(block.is_mixed, block.held, block.lines) for block in blocks]
+        data = msgspec.msgpack.encode((saved, waiting)) if saved or waiting else b""
         if len(data) > _SLOT - _LENGTH.size:
             return
         index = 1 - self._memory[_INDEX]
@@ -142,38 +145,61 @@ class ContinuedLines:
 
 
 class BlockAssembler:
-    """The blocks of one stream, for its reader's thread. `memory` is what the reader before it has left."""
+    """The blocks of one stream, and the lines around its hits, for its reader's thread.
 
-    def __init__(self, options: StreamRecords, memory: BlockMemory | None = None) -> None:
-        self._looks_at_all = options.is_given
-        self._lines = _assembles(options)
+    `memory` is what the reader before it has left. `keeps_lines`: some rule wants the lines around its hits.
+    """
+
+    def __init__(
+        self, options: StreamRecords | None, memory: BlockMemory | None = None, *, keeps_lines: bool = False
+    ) -> None:
         self._options = options
+        self._lines = _assembles(options)
+        self._looks_at_all = options is not None and options.is_given
+        self._around = Surroundings() if keeps_lines else None
         #: From another thread: what is to be in force with the next line.
-        self._next = options
+        self._next = (options, keeps_lines)
+        self._is_changed = False
         self._memory = memory
         #: How many of the stream's lines wait to be counted, each for its block.
         self._held = 0
         self._is_saved = memory is not None
         #: Whether it has to see lines without a hit.
-        self.is_open = self._looks_at_all
+        self.is_open = self._looks_at_all or keeps_lines
 
     def resume(self, position: int, now: float) -> None:
-        """Go on with the blocks that another master has left; what begins at `position` or behind it comes again."""
-        for block in [] if self._memory is None else self._memory.load():
+        """Go on with what another master has left; what begins at `position` or behind it comes again."""
+        blocks, waiting = ([], []) if self._memory is None else self._memory.load()
+        for block in blocks:
             self._held += block.held
             lines = [line for line in block.lines if line.start < position]
             if lines:
                 self._lines.resume(Block(lines, now, is_mixed=block.is_mixed, held=block.held))
                 self.is_open = True
+        self._held += len(waiting)
+        kept = [each._replace(until=now + PATIENCE) for each in waiting if each.start < position]
+        if kept:
+            self._around = self._around or Surroundings()
+            self._around.waiting += kept
+            self.is_open = True
 
     def assemble(
         self, data: bytes, base: int, hits: Sequence[Hit], prefilter: LinePrefilter, now: float
     ) -> Sequence[Hit]:
         """Return the hits of whole lines that begin at `base`, and those of the blocks that are complete."""
-        blocks = self._changed() if self._next is not self._options else []
+        blocks = self._changed() if self._is_changed else []
+        if self._around is not None:
+            self._around.extend(data)
+            self._around.keep(data, base)
         if not (blocks or self.is_open or any(BEGINNING in hit.rules for hit in hits)):
             return hits
         left = {hit.start: hit for hit in hits}
+        if self._looks_at_all or self._lines.open or any(BEGINNING in hit.rules for hit in hits):
+            self._take(data, base, left, now)
+        return self._ready([*blocks, *self._lines.due(now)], map(without_beginning, left.values()), prefilter, now)
+
+    def _take(self, data: bytes, base: int, left: dict[int, Hit], now: float) -> None:
+        """Take lines into blocks, and the hits in these out of those that are left."""
         for line in _lines(data, base):
             hit = left.get(line.start)
             is_wanted = hit is not None and any(rule != BEGINNING for rule in hit.rules)
@@ -181,58 +207,89 @@ class BlockAssembler:
                 del left[line.start]
         while sum(len(line.text) for block in self._lines.open for line in block.lines) > MOST_BYTES:
             self._lines.close_oldest()
-        blocks += self._lines.due(now)
-        return self._with(blocks, map(without_beginning, left.values()), prefilter)
 
-    def single(self, hits: Sequence[Hit]) -> list[Hit]:
-        """Return the hits of the rules in lines that are no part of a block."""
+    def single(self, data: bytes, base: int, hits: Sequence[Hit]) -> list[Hit]:
+        """Return the hits of the rules in a line that is no part of a block."""
+        if self._around is not None:
+            self._around.keep(data, base)
         return [hit for hit in map(without_beginning, hits) if hit is not None]
 
     def due(self, prefilter: LinePrefilter, now: float, *, at_end: bool = False) -> list[Hit]:
-        """Return the hits of the blocks that have waited long enough for another line; at the end, of all."""
-        return self._with(self._lines.rest() if at_end else self._lines.due(now), (), prefilter)
+        """Return the hits that have waited long enough for another line; at the end, all."""
+        blocks = self._lines.rest() if at_end else self._lines.due(now)
+        return self._ready(blocks, (), prefilter, now, at_end=at_end)
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until something is due, at most 0 when that is now; None when nothing is open."""
-        due = self._lines.next_due()
-        return None if due is None else due - now
+        dues = [self._lines.next_due(), None if self._around is None else self._around.next_due()]
+        return min((due - now for due in dues if due is not None), default=None)
 
-    def change(self, options: StreamRecords | None) -> None:
+    def change(self, options: StreamRecords | None, *, keeps_lines: bool = False) -> None:
         """Let other options be in force soon: open blocks are complete then. From any thread."""
-        self._next = options or StreamRecords()
+        self._next = (options, keeps_lines)
+        self._is_changed = True
         self.is_open = True
 
     def _changed(self) -> list[Block]:
         """Put the next options in force, and return the blocks of the old ones."""
-        self._options = self._next
+        self._is_changed = False
+        self._options, keeps_lines = self._next
         blocks = self._lines.rest()
-        self._lines, self._looks_at_all = _assembles(self._options), self._options.is_given
+        self._lines = _assembles(self._options)
+        self._looks_at_all = self._options is not None and self._options.is_given
+        if keeps_lines:
+            self._around = self._around or Surroundings()
         return blocks
 
     def line_change(self) -> int:
         """Return how many lines are to be counted that were not before; below zero: so many are to wait."""
-        held = self._lines.held
+        held = self._lines.held + (0 if self._around is None else len(self._around.waiting))
         change, self._held = self._held - held, held
         return change
 
-    def _with(self, blocks: Sequence[Block], hits: Iterable[Hit | None], prefilter: LinePrefilter) -> list[Hit]:
+    def take_around(self) -> Around:
+        """Return the lines around the hits that were returned since the last call."""
+        return {} if self._around is None else self._around.take_around()
+
+    def _ready(
+        self,
+        blocks: Sequence[Block],
+        hits: Iterable[Hit | None],
+        prefilter: LinePrefilter,
+        now: float,
+        *,
+        at_end: bool = False,
+    ) -> list[Hit]:
         """Return hits of lines, and those of blocks in which some rule may match, in order."""
         found = [hit for hit in hits if hit is not None]
         for block in blocks:
             text = block.text
             if rules := prefilter.candidates(text):
                 found.append(Hit(block.start, text, rules))
-        self._save(blocks)
-        self.is_open = self._looks_at_all or bool(self._lines.open) or self._next is not self._options
+        waited: list[Waiting] = []
+        if self._around is not None:
+            ends = {block.start: block.lines[-1].end for block in blocks}
+            found = self._around.hold(found, ends, prefilter.contexts, now)
+            waited = self._around.due(now, at_end=at_end)
+            found += [
+                Hit(each.start, each.line, rules) for each in waited if (rules := prefilter.candidates(each.line))
+            ]
+        self._save(blocks, waited)
+        self.is_open = self._looks_at_all or bool(self._lines.open) or self._is_changed or self._around is not None
         return sorted(found)
 
-    def _save(self, handed_over: Sequence[Block]) -> None:
-        if self._memory is not None and (self._is_saved or self._lines.open or handed_over):
-            self._memory.save([*handed_over, *self._lines.open])
-            self._is_saved = bool(handed_over or self._lines.open)
+    def _save(self, blocks: Sequence[Block], waited: Sequence[Waiting]) -> None:
+        """Keep what is open, and what is handed over now, for the next master."""
+        open_ones = [*blocks, *self._lines.open]
+        waiting = [*waited, *(() if self._around is None else self._around.waiting)]
+        if self._memory is not None and (self._is_saved or open_ones or waiting):
+            self._memory.save(open_ones, waiting)
+            self._is_saved = bool(open_ones or waiting)
 
 
-def _assembles(options: StreamRecords) -> ContinuedLines | Tracebacks:
+def _assembles(options: StreamRecords | None) -> ContinuedLines | Tracebacks:
+    """Return what makes blocks; without options, a prefilter finds no beginnings, and so there are none."""
+    options = options or StreamRecords()
     return ContinuedLines(options) if options.is_given else Tracebacks(options.max_lines, options.max_wait)
 
 

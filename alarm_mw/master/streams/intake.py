@@ -131,7 +131,11 @@ class StreamIntake:
         key = f"{self._run_id}.{chunk.stream}.{hit.start}.{zlib.crc32(hit.line):08x}"
         # The first part of a line that was too long stays a line.
         size = chunk.sizes.get(hit.start, 0)
-        return Record(hit.line + b"\n" if size else hit.line, chunk.stream, now, key, size=size)
+        message = hit.line + b"\n" if size else hit.line
+        if not chunk.around:
+            return Record(message, chunk.stream, now, key, size=size)
+        before, after = chunk.around.get(hit.start, (b"", b""))
+        return Record(message, chunk.stream, now, key, size=size, before=before, after=after)
 
 
 def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> Chunk:
@@ -147,7 +151,9 @@ def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> 
         except Exception:
             log.exception("%s: the prefilter failed on what a former master has left; it passes unjudged", stream)
     unjudged = kept.unjudged if hits is not None else kept.unjudged + len(kept.hits)
-    return Chunk(stream, kept.lines, tuple(hits or ()), kept.oversized, unjudged, kept.lost, rule_set, kept.sizes)
+    return Chunk(
+        stream, kept.lines, tuple(hits or ()), kept.oversized, unjudged, kept.lost, rule_set, kept.sizes, kept.around
+    )
 
 
 def _counts(chunk: Chunk, own: int) -> dict[str, int]:

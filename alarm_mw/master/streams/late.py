@@ -44,6 +44,7 @@ class LateChunk(msgspec.Struct, array_like=True, frozen=True):
     #: Each with its place in the stream.
     hits: list[tuple[int, bytes]]
     sizes: dict[int, int]
+    around: dict[int, tuple[bytes, bytes]] = {}
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -104,7 +105,9 @@ class LateChunks:
         if self._begin - _HEAD.size > max(UNNEEDED, self._end - self._begin):
             self._move_to_the_beginning(fd)
         hits = [(hit.start, hit.line) for hit in chunk.hits]
-        kept = LateChunk(chunk.lines, chunk.oversized, chunk.unjudged, chunk.lost, hits, dict(chunk.sizes))
+        kept = LateChunk(
+            chunk.lines, chunk.oversized, chunk.unjudged, chunk.lost, hits, dict(chunk.sizes), dict(chunk.around)
+        )
         data = _encoder.encode(kept)
         self._write(fd, _SIZE.pack(len(data)) + data, self._end)
         self._end += _SIZE.size + len(data)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit
 
 #: How long completed lines without a hit may wait to be reported, in seconds.
@@ -19,6 +20,11 @@ class LinePrefilter(Protocol):
     @property
     def rule_set(self) -> object:
         """What the numbers of its hits' rules belong to: another object after other rules have come into force."""
+        ...
+
+    @property
+    def contexts(self) -> Mapping[int, Context]:
+        """The lines that rules want around their hits, by the rules' numbers."""
         ...
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
@@ -54,12 +60,14 @@ class Chunk:
     rule_set: object = None
     #: How long the lines are of which a hit is the first part, by its place in the stream (`lines.Piece.size`).
     sizes: Mapping[int, int] = field(default_factory=dict)
+    #: The lines before and after a hit, by its place in the stream, where a rule asks for them.
+    around: Mapping[int, tuple[bytes, bytes]] = field(default_factory=dict)
 
 
 class Tally:
     """Adds up what is to be handed over next."""
 
-    __slots__ = ("_first", "hits", "lines", "lost", "oversized", "rule_set", "sizes", "stream", "unjudged")
+    __slots__ = ("_first", "around", "hits", "lines", "lost", "oversized", "rule_set", "sizes", "stream", "unjudged")
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -73,6 +81,7 @@ class Tally:
         self.lines = min(self.lines, 0)
         self.hits: list[Hit] = []
         self.sizes: dict[int, int] = {}
+        self.around: dict[int, tuple[bytes, bytes]] = {}
         self.oversized = self.unjudged = self.lost = 0
         self._first: float | None = None
 
@@ -100,7 +109,9 @@ class Tally:
         if self.lines <= 0 and not self.is_urgent:
             return None
         counts = (self.oversized, self.unjudged, self.lost)
-        chunk = Chunk(self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set, self.sizes)
+        chunk = Chunk(
+            self.stream, max(self.lines, 0), tuple(self.hits), *counts, self.rule_set, self.sizes, self.around
+        )
         self._clear()
         return chunk
 

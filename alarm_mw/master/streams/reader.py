@@ -265,17 +265,21 @@ class StreamReader:
     ) -> Sequence[Hit]:
         """Return the hits of single lines, and those of the records of several lines that are complete."""
         if is_cut:
-            return blocks.single(hits)
+            return blocks.single(data, offset, hits)
         found = blocks.assemble(data, offset, hits, prefilter, time.monotonic())
-        self._tally.lines += blocks.line_change()
+        self._book(blocks)
         return found
+
+    def _book(self, blocks: BlockAssembler) -> None:
+        self._tally.lines += blocks.line_change()
+        self._tally.around.update(blocks.take_around())
 
     def _scan_blocks(self, *, at_end: bool = False) -> None:
         """Take in the records of several lines that have waited long enough for another line; at the end, all."""
         if self.blocks is not None:
             self._tally.rule_set = self.prefilter.rule_set
             self._tally.hits += self.blocks.due(self.prefilter, time.monotonic(), at_end=at_end)
-            self._tally.lines += self.blocks.line_change()
+            self._book(self.blocks)
 
     def _report(self) -> None:
         if (chunk := self._tally.take()) is not None:

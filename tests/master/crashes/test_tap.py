@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import ClassVar
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from alarm_mw.master.crashes.tap import CrashTap, StreamLine
 from alarm_mw.master.streams.lines import Chunk
+from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit
 
 HEADER = b"Fatal Python error: Segmentation fault\n"
@@ -26,6 +28,7 @@ class Screen:
     """Finds lines with ERROR, as rule 0."""
 
     rule_set = None
+    contexts: ClassVar[dict[int, Context]] = {}
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         return [Hit(base + found.start(), found[0], (0,)) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data)]

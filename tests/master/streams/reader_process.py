@@ -8,15 +8,18 @@ from __future__ import annotations
 import re
 import socket
 import sys
+from typing import ClassVar
 
 from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState
+from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit
 
 
 class EveryLine:
     rule_set = None
+    contexts: ClassVar[dict[int, Context]] = {}
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
         return [Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]

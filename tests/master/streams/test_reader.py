@@ -15,7 +15,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -25,6 +25,7 @@ from waiting import LIMIT
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
+from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit
 
 ROOT = Path(__file__).parents[3]
@@ -35,6 +36,7 @@ class RegexpScreen:
     """Hits are the lines in which a regexp is found."""
 
     rule_set = None
+    contexts: ClassVar[dict[int, Context]] = {}
 
     def __init__(self, regexp: bytes, rule: int = 0) -> None:
         self.regexp, self.rule = re.compile(regexp), rule

@@ -355,7 +355,7 @@ class Lane:
     def _claims(self, attempt: DeliveryAttempt) -> bool:
         """Return whether the group still is to be delivered: a message about an incident may have been dropped."""
         group, outbox = attempt.group, self._shared.outbox
-        attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0].seq)
+        attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0])
         return not attempt.is_dropped
 
     def _outcome_without_attempt(self, attempt: DeliveryAttempt) -> Outcome | None:

@@ -85,3 +85,8 @@ def decode(data: bytes) -> Firing:
 def incident_of(firing: Firing) -> str | None:
     """Return what a firing has in common with others about the same episode of an incident; None where it has none."""
     return None if firing.trigger is None or firing.trigger.incident is None else firing.trigger.incident.thread
+
+
+def origin_of(firing: Firing) -> str:
+    """Return the alarm that a firing was for, before others had to deliver it."""
+    return firing.via[0] if firing.via else firing.alarm

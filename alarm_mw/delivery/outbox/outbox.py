@@ -19,9 +19,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Concatenate, Literal, ParamSpec, Self, TypeVar, cast
 
+from alarm_mw.delivery.fallback import handed_over
 from alarm_mw.delivery.outbox.clock import SteadyClock
 from alarm_mw.delivery.outbox.database import VERSION, Opened, is_broken, is_foreign
-from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, Taken, decode, encode, incident_of
+from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, Taken, decode, encode, incident_of, origin_of
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.outbox.memory_failover import MemoryFailover, is_busy, is_io_error
@@ -38,6 +39,7 @@ from alarm_mw.delivery.outbox.rescue import (
 )
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.ledger import Key, Ledger
+from alarm_mw.engine.messages import named
 from alarm_mw.model.types import Firing, Reason
 from alarm_mw.system.forks import new_lock
 
@@ -89,6 +91,16 @@ def tried_twice(change: Callable[Concatenate[Outbox, P], T]) -> Callable[Concate
 
 def _ignore(text: str, key: str) -> None:
     """Do nothing: the fault is logged anyway."""
+
+
+#: The statuses of messages that follow others about the same episode, and of those that an acknowledgement cancels.
+_FOLLOWING = frozenset({"reminder", "flapping", "resolved"})
+_CANCELED = frozenset({"reminder", "escalated"})
+
+
+def _status_of(firing: Firing) -> str:
+    """Return what a message says of its incident; empty where it is about none."""
+    return firing.trigger.incident.status if firing.trigger is not None and firing.trigger.incident is not None else ""
 
 
 _UPSERT = "INSERT INTO ledger VALUES (?, ?, ?, ?) ON CONFLICT (scope, name, col) DO UPDATE SET n = excluded.n"
@@ -186,6 +198,11 @@ class Outbox:
         self.on_replacement: Callable[[], object] = lambda: None
         #: Called with the alarms of firings that were not offered to their lanes. Must not block.
         self.on_arrival: Callable[[Iterable[str]], object] = lambda _: None
+        #: Called with a later step of an escalation that was dropped behind an attempt, since somebody had acknowledged
+        #: the incident meanwhile. Must not block.
+        self.on_cancel: Callable[[Firing], object] = lambda _: None
+        #: Returns whether an alarm is delivered.
+        self.has_lane: Callable[[str], bool] = lambda _: True
         #: The firings about incidents that lanes are trying at this moment.
         self._begun: set[int] = set()
         #: How often what it held of incidents may have been lost with its file.
@@ -386,37 +403,43 @@ class Outbox:
         firings: Sequence[Firing],
         book: Callable[[Firing, bool], None],
         memory: bytes | None = None,
-        also: Callable[[Outbox, Transaction], None] | None = None,
+        also: Callable[[Outbox, Transaction, Sequence[Firing]], None] | None = None,
     ) -> Taken:
         """Write firings in one transaction with the ledger, and return those that wait now.
 
         `memory` replaces the state of the limiters; None leaves it as it is. `also` writes what else belongs to the
-        same transaction; if that is repeated, it is called again.
+        same transaction, and is given the firings about incidents that were refused; if the transaction is repeated, it
+        is called again.
 
         `book(firing, is_new)` is called for each before the ledger is written, to count it there. New firings beyond
         the limits are counted here, as dropped. Raises `sqlite3.Error` when nothing was written.
         """
         entries = []
-        refused: set[str] = set()
+        refused: dict[str, Firing] = {}
+        rerouted: set[str] = set()
         with self.transaction() as transaction:
             if memory is not None:
                 self._database.execute("INSERT OR REPLACE INTO memory VALUES (1, ?)", (memory,))
                 self._saved = memory
-            if also is not None:
-                also(self, transaction)
             for firing in firings:
                 blob = encode(firing)
                 if not (self._has_room(blob) or self._has_share(firing.alarm)):
                     is_new = firing.id not in refused and not self._knows(firing)
                     if is_new:
-                        refused.add(firing.id)
+                        refused[firing.id] = firing
                         transaction.count(firing.alarm, State.DROPPED, reason=Reason.OUTBOX_FULL)
                 elif is_new := (seq := self.insert(firing, blob)) is not None:
-                    entries.append(Entry(seq, firing))
-                if is_new and incident_of(firing) is not None:
-                    self._merge(transaction, firing)
+                    entry = Entry(seq, firing)
+                    if incident_of(firing) is not None and (other := self._reroute(transaction, entry)):
+                        rerouted.add(other)
+                    else:
+                        entries.append(entry)
                 book(firing, is_new)
+            if also is not None:
+                also(self, transaction, [firing for firing in refused.values() if incident_of(firing) is not None])
             taken = Taken(entries, self.bypasses)
+        if rerouted:
+            self.on_arrival(rerouted)
         if refused:
             self._warn_of_refusals(len(refused))
         return taken
@@ -438,45 +461,99 @@ class Outbox:
                 if entries or not unreadable:
                     return entries
 
+    # Messages about the same episode of an incident
+
+    def _reroute(self, transaction: Transaction, entry: Entry) -> str:
+        """Let a message go the way of the one before it, and replace that one if it was never tried.
+
+        Returns the alarm to which the one before it was handed over; empty where it was not.
+        """
+        firing = entry.firing
+        if _status_of(firing) not in _FOLLOWING:
+            return ""
+        other = self._handed_over_to(firing)
+        if other:
+            firing = self._hand_over(transaction, entry, other)
+        if _status_of(firing) == "resolved":
+            self._merge(transaction, firing)
+        return other
+
+    def _handed_over_to(self, firing: Firing) -> str:
+        """Return the alarm that has the last message to a firing's alarm about the same episode in its place."""
+        known = self.query(
+            "SELECT id, alarm, state FROM firings WHERE id GLOB ? AND id != ? ORDER BY seq DESC",
+            (f"{incident_of(firing)}-*", firing.id),
+        )
+        rows = cast("list[tuple[str, str, str]]", known)
+        name, state = next(((name, state) for name, alarm, state in rows if alarm == firing.alarm), ("", ""))
+        found = ""
+        while state == State.HANDED_OVER:
+            heirs = ((each, alarm, state) for each, alarm, state in rows if each == f"{name}.{named(alarm)}")
+            name, found, state = next(heirs, ("", "", ""))
+        return found if state in (State.WAITING, State.DELIVERED) and self.has_lane(found) else ""
+
+    def _hand_over(self, transaction: Transaction, entry: Entry, alarm: str) -> Firing:
+        """Have another alarm deliver a waiting message, and return it as it is then."""
+        firing = handed_over(entry.firing, alarm)
+        outcome = Outcome(State.HANDED_OVER, entry.attempts)
+        self._write_outcome(transaction, [entry.seq], {entry.firing.alarm: 1}, outcome)
+        self.take_over(transaction, firing)
+        return firing
+
     def _merge(self, transaction: Transaction, firing: Firing) -> None:
         """Let a message about an end replace those about the same episode that have waited, and were never tried."""
-        notice = firing.trigger and firing.trigger.incident
-        if notice and notice.status == "resolved":
-            for entry in self._about(notice.thread):
-                is_same = entry.firing.alarm == firing.alarm and entry.firing.id != firing.id
-                if is_same and not entry.attempts and entry.since + entry.before >= MERGE_AFTER:
-                    self._drop(transaction, entry, Reason.MERGED)
+        for entry in self._about(incident_of(firing) or ""):
+            is_same = entry.firing.alarm == firing.alarm and entry.firing.id != firing.id
+            is_same &= origin_of(entry.firing) == origin_of(firing)
+            if is_same and not entry.attempts and entry.since + entry.before >= MERGE_AFTER:
+                self._drop(transaction, entry, Reason.MERGED)
 
     def cancel(self, transaction: Transaction, thread: str) -> list[Firing]:
-        """Drop the waiting reminders and later steps of an episode that somebody has acknowledged, and return them."""
+        """Drop the waiting reminders and later steps of an episode that somebody has acknowledged, and return them.
+
+        Those that lanes are trying at this moment are dropped when that fails; see `on_cancel`.
+        """
         canceled: list[Firing] = []
-        for entry in self._about(thread):
-            notice = entry.firing.trigger and entry.firing.trigger.incident
-            if notice and notice.status in ("reminder", "escalated"):
+        for entry in self._about(thread, is_begun=None):
+            if _status_of(entry.firing) not in _CANCELED:
+                continue
+            if entry.seq in self._begun:
+                self.change("UPDATE firings SET reason = ? WHERE seq = ?", (Reason.ACKNOWLEDGED, entry.seq))
+            else:
                 self._drop(transaction, entry, Reason.ACKNOWLEDGED)
                 canceled.append(entry.firing)
         return canceled
 
-    def _about(self, thread: str) -> list[Entry]:
-        """Return the waiting firings about an episode of an incident that no lane is trying at this moment."""
+    def _about(self, thread: str, *, is_begun: bool | None = False) -> list[Entry]:
+        """Return the waiting firings about an episode of an incident that no lane is trying now; None: all."""
         rows = self.query(
-            "SELECT seq, firing, attempts, taken FROM firings WHERE state = ? AND id GLOB ?",
+            "SELECT seq, firing, attempts, taken FROM firings WHERE +state = ? AND id GLOB ? ORDER BY seq",  # by its id
             (State.WAITING, f"{thread}-*"),
         )
         entries, _ = self._read(cast("list[tuple[int, bytes, int, float]]", rows))
-        return [entry for entry in entries if entry.seq not in self._begun]
+        return [entry for entry in entries if is_begun is None or entry.seq not in self._begun]
 
     def _drop(self, transaction: Transaction, entry: Entry, reason: Reason) -> None:
         outcome = Outcome(State.DROPPED, entry.attempts, "", reason)
         self._write_outcome(transaction, [entry.seq], {entry.firing.alarm: 1}, outcome)
 
-    def begin(self, seq: int) -> bool:
+    def begin(self, entry: Entry) -> bool:
         """Return whether a firing is still to be tried, and keep it from being dropped until `end`."""
         with self._lock:
-            if not self.query("SELECT 1 FROM firings WHERE seq = ? AND state = ?", (seq, State.WAITING)):
+            rows = self.query("SELECT reason FROM firings WHERE seq = ? AND state = ?", (entry.seq, State.WAITING))
+            if not rows:
                 return False
-            self._begun.add(seq)
+            if rows[0][0] == Reason.ACKNOWLEDGED:
+                self._drop_canceled(entry)
+                return False
+            self._begun.add(entry.seq)
             return True
+
+    @tried_twice
+    def _drop_canceled(self, entry: Entry) -> None:
+        with self.transaction() as transaction:
+            self._drop(transaction, entry, Reason.ACKNOWLEDGED)
+        self.on_cancel(entry.firing)
 
     def end(self, seq: int) -> None:
         """Take note that an attempt has ended."""
@@ -498,7 +575,12 @@ class Outbox:
         A successor waits from then on, regardless of the limit, since it takes the place of the others. Raises
         `sqlite3.Error` when nothing was written; then nothing is counted, and the call may be repeated.
         """
+        canceled: list[Entry] = []
         with self.transaction() as transaction:
+            canceled = [each.entries[0] for each in settlements if self._is_canceled(each)]
+            for entry in canceled:
+                self._drop(transaction, entry, Reason.ACKNOWLEDGED)
+            settlements = tuple(each for each in settlements if each.entries[0] not in canceled)
             for outcome, group in itertools.groupby(settlements, attrgetter("outcome")):
                 entries = [entry for settlement in group for entry in settlement.entries]
                 alarms = Counter(entry.firing.alarm for entry in entries)
@@ -506,6 +588,24 @@ class Outbox:
             for settlement in settlements:
                 if settlement.successor is not None:
                     self.take_over(transaction, settlement.successor)
+                    self._take_along(transaction, settlement.entries[0], settlement.successor)
+        for entry in canceled:
+            self.on_cancel(entry.firing)
+
+    def _is_canceled(self, settlement: Settlement) -> bool:
+        """Return whether somebody has acknowledged the incident while its message was tried, and to be handed over."""
+        entry = settlement.entries[0]
+        if settlement.successor is None or incident_of(entry.firing) is None:
+            return False
+        rows = self.query("SELECT reason FROM firings WHERE seq = ?", (entry.seq,))
+        return bool(rows) and rows[0][0] == Reason.ACKNOWLEDGED
+
+    def _take_along(self, transaction: Transaction, entry: Entry, successor: Firing) -> None:
+        """Hand over what waits behind a message about the same episode as well: it goes the same way."""
+        if incident_of(successor) is not None:
+            for other in self._about(incident_of(successor) or ""):
+                if other.seq > entry.seq and other.firing.alarm == entry.firing.alarm:
+                    self._hand_over(transaction, other, successor.alarm)
 
     @tried_twice
     def note_failure(self, entries: Iterable[Entry], attempts: int, error: str) -> None:

@@ -100,6 +100,8 @@ class Notified(msgspec.Struct, frozen=True, array_like=True):
     status: Status
     episode: int
     time: float
+    #: How many messages it was sent about this episode.
+    messages: int = 1
 
     @property
     def is_open(self) -> bool:

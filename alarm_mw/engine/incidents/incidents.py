@@ -19,6 +19,7 @@ from alarm_mw.engine.incidents.incident import (
     Key,
     Mark,
     Marks,
+    Notified,
     State,
     Status,
     incident_id,
@@ -43,6 +44,9 @@ VALUE = 200
 #: How many records that concerned an incident are remembered by their keys. After the death of a master, the next one
 #: sees again what was not yet acknowledged, which is far less.
 SEEN = 20_000
+
+#: Seconds after which a message is made again that could not be taken.
+AGAIN_AFTER = 60.0
 
 #: The key of a line of an output stream: where it was seen, and its place there.
 _PLACE = re.compile(r"(.+)\.(\d+)\.[0-9a-f]{8}")
@@ -179,6 +183,8 @@ class Incidents:
         self._forgotten: list[str] = []
         self._events: list[Event] = []
         self._counts: list[tuple[str, str]] = []
+        #: Messages that may still be refused, and what their alarms were notified of before.
+        self._new: dict[str, Notified | None] = {}
         #: Episodes whose waiting reminders and later steps are to be dropped.
         self.canceled: list[str] = []
         #: Whether something has changed that must be written down before its records are acknowledged.
@@ -384,13 +390,47 @@ class Incidents:
         self._add_event(change.incident, "acknowledged", f"{by}: {comment}" if comment else by)
         return self._note(change)
 
-    def forget_notification(self, firing: Firing) -> None:
-        """Note that a later step of an escalation was dropped: its alarm was not notified."""
+    def forget_notification(self, firing: Firing) -> list[Firing]:
+        """Note that a reminder or a later step of an escalation was dropped: its alarm was not notified of it.
+
+        Returns the messages that follow: none, for now.
+        """
+        incident, alarm = self._about(firing), firing.via[0] if firing.via else firing.alarm
+        last = None if incident is None else incident.notified.get(alarm)
+        if incident is not None and last is not None:
+            if last.messages > 1:
+                incident.notified[alarm] = structs.replace(last, messages=last.messages - 1)
+            else:
+                del incident.notified[alarm]
+            self._look_later(incident, 0.0)
+        return []
+
+    def refuse(self, firing: Firing) -> None:
+        """Note that a new message could not be taken: its alarm was not notified, and will be later."""
+        incident = self._about(firing)
+        if incident is None or firing.id not in self._new:
+            return
+        before = self._new.pop(firing.id)
+        if before is None:
+            incident.notified.pop(firing.alarm, None)
+        else:
+            incident.notified[firing.alarm] = before
+        self._look_later(incident, AGAIN_AFTER)
+
+    def accept(self) -> None:
+        """Note that nothing of what was made so far will be refused any more."""
+        self._new.clear()
+
+    def _about(self, firing: Firing) -> Incident | None:
         notice = None if firing.trigger is None else firing.trigger.incident
         incident = None if notice is None else self.tracker.get(notice.id)
-        if notice is not None and incident is not None and notice.status == str(Status.ESCALATED):
-            incident.notified.pop(firing.alarm, None)
-            self.tracker.look_soon(incident, self._clock())
+        return (
+            incident if incident is not None and notice is not None and thread_of(incident) == notice.thread else None
+        )
+
+    def _look_later(self, incident: Incident, seconds: float) -> None:
+        self._changed[incident.id] = incident
+        self.tracker.look_at(incident, self._clock() + seconds)
 
     def unacknowledge(self, incident: str, by: str) -> list[Firing] | None:
         """Give an incident back; None where there is no open one of this id."""
@@ -531,6 +571,7 @@ class Incidents:
         message = cut(record.message + record.context, self._msg_size, record.size)
         text = "" if compiled is None else compiled.text
         name = f"{notification.id}.{named(notification.alarm)}"
+        self._new[name] = notification.before
         return Firing(name, notification.alarm, message, record, record.time, text, trigger=trigger)
 
     def _record(self, incident: Incident, notification: Notification, now: float) -> Record:

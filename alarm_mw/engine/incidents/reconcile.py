@@ -18,6 +18,8 @@ class Notification(NamedTuple):
     id: str
     alarm: str
     status: Status
+    #: What the alarm was notified of before.
+    before: Notified | None = None
 
 
 class Held(NamedTuple):
@@ -67,13 +69,15 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
             held.append(Held(step.alarm, decision.mark))
         if decision.status is not None:
             incident.sequence += 1
-            incident.notified[step.alarm] = Notified(decision.status, incident.episode, now)
+            before = incident.notified.get(step.alarm)
+            n = before.messages if before is not None and before.episode == incident.episode else 0
+            incident.notified[step.alarm] = Notified(decision.status, incident.episode, now, n + 1)
             if step.repeat_interval and incident.is_open:
                 due.append(now + step.repeat_interval)
             if incident.is_open and (repetition := step.next_repetition(incident.fired, now)) is not None:
                 due.append(repetition)
             name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
-            notifications.append(Notification(name, step.alarm, decision.status))
+            notifications.append(Notification(name, step.alarm, decision.status, before))
     return Outcome(tuple(notifications), tuple(held), min(due, default=None))
 
 

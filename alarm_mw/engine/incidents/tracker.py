@@ -211,9 +211,9 @@ class Tracker:
         """Look at incidents whose marks may have changed: a silence begins or ends, another incident inhibits them."""
         return [self._look(incident, now) for incident in (self if at is None else at)]
 
-    def look_soon(self, incident: Incident, now: float) -> None:
-        """Look at an incident with the next `tick`."""
-        self._schedule(incident, now)
+    def look_at(self, incident: Incident, when: float) -> None:
+        """Look at an incident at that time, if not before."""
+        self._schedule(incident, min(when, self._due.get(incident.id, when)))
 
     def due(self) -> float | None:
         """Return when `tick` has something to do, None where it has not."""

@@ -185,6 +185,10 @@ class Runtime:
         self.own_alarms = OwnAlarms(self.worker.submit, settings.own_alarms)
         self.outbox.on_fault = self._report_fault
         self.outbox.on_arrival = self.dispatcher.wake
+        self.outbox.has_lane = lambda alarm: alarm in self.dispatcher.names()
+        self.outbox.on_cancel = lambda firing: self.worker.submit(
+            Batch(order=lambda incidents: incidents.forget_notification(firing))
+        )
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Iterable, Sequence
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.clock import LastingClock
@@ -42,6 +43,8 @@ class IncidentKeeper:
         self._unwritten: list[Changes] = []
         #: Episodes that somebody has acknowledged.
         self._canceled: list[str] = []
+        #: The messages that were dropped for that.
+        self._dropped: set[str] = set()
         self._looked_at = time.monotonic()
         self._losses = outbox.losses
         self._forget_at = 0.0
@@ -104,19 +107,37 @@ class IncidentKeeper:
             self._unwritten.append(changes)
         return is_due
 
-    def write(self, outbox: Outbox, transaction: Transaction) -> None:
-        """Write what has changed, within a transaction; call `written` behind it."""
+    def write(self, outbox: Outbox, transaction: Transaction, refused: Sequence[Firing] = ()) -> None:
+        """Write what has changed, within a transaction; call `written` behind it.
+
+        The alarms of messages that were `refused` have not been notified.
+        """
+        self.refuse(refused)
         for thread in self._canceled:
             for firing in outbox.cancel(transaction, thread):
-                if self._incidents is not None:
+                if self._incidents is not None and firing.id not in self._dropped:  # a transaction may be repeated
                     self._incidents.forget_notification(firing)
+                    self._dropped.add(firing.id)
         for changes in self._unwritten:
             incident_rows.write(outbox, changes, self.clock.read())
 
+    def refuse(self, firings: Iterable[Firing]) -> None:
+        """Take note that messages were not taken into the outbox."""
+        if self._incidents is not None:
+            for firing in firings:
+                self._incidents.refuse(firing)
+
+    def accept(self) -> None:
+        """Take note that nothing of what was made so far will be refused any more."""
+        if self._incidents is not None:
+            self._incidents.accept()
+
     def written(self) -> None:
         """Take note that it was written."""
+        self.accept()
         self._unwritten.clear()
         self._canceled.clear()
+        self._dropped.clear()
 
     def count_firing(self) -> dict[str, int]:
         """Return how many incidents of each rule really are firing. From any thread."""

@@ -390,6 +390,9 @@ class Worker:
             if booked.get(firing.id, True):
                 self._lost += 1
                 self._outbox.ledger.alarm(firing.alarm, "dropped", reason=Reason.OUTBOX_FAILED)
+        if self.incidents is not None:
+            self.incidents.refuse(firing for firing in firings if booked.get(firing.id, True))
+            self.incidents.accept()
 
     def _announce_held(self, evaluated: Sequence[Evaluated]) -> None:
         for record, verdict, _ in evaluated:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec import structs
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.incidents import incidents as incidents_module
@@ -104,9 +105,48 @@ def test_an_escalation_that_was_dropped_is_told_later() -> None:
     stage.now += 60.0
     escalated = stage.incidents.tick()
     assert (told(beginning), told(escalated)) == (["a firing"], ["b escalated"])
-    for firing in (*beginning, *escalated):
-        stage.incidents.forget_notification(firing)
+    assert stage.incidents.forget_notification(escalated[0]) == []
     assert told(stage.incidents.tick()) == ["b escalated"]
+    assert stage.resolve("back eu") == ["a resolved", "b resolved"]
+    assert stage.incidents.forget_notification(Firing("other", "a", b"", record("x"), 1.0)) == []
+
+
+def test_of_several_messages_that_were_dropped_the_first_counts() -> None:
+    """An alarm that got the beginning, and neither reminder, is told the end; one that got nothing is not."""
+    stage = Stage(Step("a", repeat_interval=10.0), Step("b", after=5.0, repeat=1, period=10.0))
+    stage.match("lost eu")
+    stage.now += 5.0
+    (escalated,) = stage.incidents.tick()
+    stage.now += 10.0
+    reminder, again = stage.incidents.tick()
+    assert told([reminder, escalated, again]) == ["a reminder", "b escalated", "b escalated"]
+    (incident,) = stage.incidents.tracker
+    stage.incidents.acknowledge(incident.id, "kim", 3600.0, "")
+    for firing in (reminder, escalated, again):
+        stage.incidents.forget_notification(structs.replace(firing, alarm="c", via=(firing.alarm,)))
+    assert told(stage.incidents.tick()) == []
+    assert stage.resolve("back eu") == ["a resolved"]
+
+
+def test_what_could_not_be_taken_is_made_again() -> None:
+    """An alarm whose beginning was refused was not notified; one whose end was refused is told later."""
+    stage = Stage(Step("a"), Step("b"))
+    refused = stage.incidents.match(stage.lost, [b"lost eu"], record("lost eu")).firings[0]
+    stage.incidents.refuse(refused)
+    assert stage.incidents.tick() == []
+    assert stage.incidents.due() == 60.0
+    assert stage.resolve("back eu") == ["b resolved"]
+    stage.incidents.accept()
+    stage.match("lost us")
+    (end, *_) = stage.incidents.resolve(stage.back, [b"back us"], record("back us"))
+    stage.incidents.refuse(end)
+    stage.incidents.refuse(end)
+    stage.now += 60.0
+    assert told(stage.incidents.tick()) == ["a resolved"]
+    stage.incidents.accept()
+    stage.incidents.refuse(end)
+    stage.now += 60.0
+    assert stage.incidents.tick() == []
 
 
 def test_a_record_is_judged_once() -> None:

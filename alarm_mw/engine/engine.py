@@ -35,6 +35,10 @@ SLOW_SEARCH = 0.005
 _PLANS = 1000
 
 
+#: What matching rules lead to: their alarms, why there are none, and the rules.
+Plan = tuple[tuple[str, ...], Reason | None, list[CompiledRule]]
+
+
 class Engine:
     """The rules in order, with flood control for their alarms. Pure: `now` comes in, values come out.
 
@@ -75,7 +79,7 @@ class Engine:
             alarm_freq=alarm_freq,
             alarm_msg_size=alarm_msg_size,
         )
-        self.plans: dict[tuple[tuple[int, ...], str], tuple[tuple[str, ...], Reason | None] | None] = {}
+        self.plans: dict[tuple[tuple[int, ...], str], Plan | None] = {}
         self._clock = clock
         #: Which fields of a line in JSON or logfmt become facts of the record that fires; None: only for rules on them.
         self._field_names = names
@@ -217,7 +221,7 @@ class Engine:
             return None
         if self.incidents is not None and self.incidents.has_inhibitions:
             return None
-        alarms, skipped = plan
+        alarms, skipped, _ = plan
         gate = self._flood_control.gate(alarms, now)
         return None if gate is None else (gate, Verdict((), gate.held, alarms, skipped))
 
@@ -241,8 +245,18 @@ class Engine:
         self.memory.is_changed = True
         self._flood_control.hold(gate, first, last, n, now + self.memory.offset)
 
-    def _plan(self, rules: tuple[int, ...], source: str) -> tuple[tuple[str, ...], Reason | None] | None:
-        """Return the alarms of matching rules and, if there are none, the reason; None for rules with a count."""
+    def count(self, rules: tuple[int, ...], source: str, n: int) -> None:
+        """Count `n` lines, which match exactly these rules and were decided by a gate, as matches of the rules."""
+        plan = self._plan(rules, source)
+        for compiled in () if plan is None else plan[2]:
+            compiled.matches += n
+
+    def matches(self) -> list[tuple[Rule, int]]:
+        """Return the rules, and how many records and lines each has matched. From any thread."""
+        return [(compiled.rule, compiled.matches) for compiled in self._rules]
+
+    def _plan(self, rules: tuple[int, ...], source: str) -> Plan | None:
+        """Return what matching rules lead to; None where some have a count, or incidents."""
         key = (rules, source)
         if key not in self.plans:
             if len(self.plans) >= _PLANS:
@@ -250,7 +264,7 @@ class Engine:
             matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
             counts = any(rule.count > 1 or rule.incident or rule.resolves for rule in (each.rule for each in matched))
             skipped = Reason.EXCLUDED if excluded and not matched else None
-            self.plans[key] = None if counts else (_alarms(matched), skipped)
+            self.plans[key] = None if counts else (_alarms(matched), skipped, matched)
         return self.plans[key]
 
     # One record
@@ -328,6 +342,8 @@ class Engine:
     ) -> Verdict:
         """Fire or hold back the alarms of the matching rules, or those that are fired directly."""
         self.memory.is_changed = True
+        for compiled in matched:
+            compiled.matches += 1
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
         firings: list[Firing] = []

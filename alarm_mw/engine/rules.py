@@ -45,6 +45,8 @@ class CompiledRule:
         self.is_conditional = is_conditional(rule)
         #: No later rule is applied to a printed line that this one matches.
         self.ends_scan = rule.excludes and rule.request is None
+        #: How many records and lines it has matched. Written by the engine's thread.
+        self.matches = 0
         if regexp is not None:
             self._regexp = regexp
 

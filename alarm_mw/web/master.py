@@ -7,11 +7,12 @@ import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.model.types import Rule
 
 
 class OutboxReader:
@@ -28,6 +29,19 @@ class OutboxReader:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+class WantedSilence(NamedTuple):
+    """A silence that somebody wants. Times are in seconds since the epoch."""
+
+    matchers: Sequence[str]
+    ends: float
+    author: str
+    comment: str = ""
+    #: None: now.
+    starts: float | None = None
+    #: That of the silence to update; empty: create one.
+    id: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,8 +65,22 @@ class Master:
     order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]
     #: Lists, retries or drops dead letters.
     dead: Callable[[Order], Answer]
+    #: Tries what waits for an alarm now.
+    retry_now: Callable[[str], None]
     #: Fires an alarm as a test, by somebody; returns whether there is such an alarm.
     test: Callable[[str, str], bool]
+    #: The silences, or all that are kept; each as ``alarm-mw silence --list --json`` prints it.
+    silences: Callable[[bool], Sequence[Mapping[str, Any]]]
+    #: Creates or updates a silence, and returns its id; raises `ValueError` and `LookupError`.
+    put_silence: Callable[[WantedSilence], str]
+    #: Ends a silence; raises `LookupError`.
+    expire_silence: Callable[[str], None]
+    #: What has been counted (`web.samples`).
+    count: Callable[[], Mapping[tuple[str, str], int]]
+    #: The rules, and how often each has matched since they were loaded.
+    matches: Callable[[], Sequence[tuple[Rule, int]]]
+    #: The rules that are switched off, since their regexps took too long.
+    switched_off: Callable[[], Sequence[Rule]]
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:

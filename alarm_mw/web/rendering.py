@@ -50,8 +50,11 @@ def _environment() -> Environment:
         "lines": _lines,
         "span": lambda seconds: span(max(float(seconds), 0.0)),
         "ago": _ago,
+        "lasted": _lasted,
         "clock": clock,
         "rfc3339": rfc3339,
+        "hms": lambda seconds: f"{datetime.fromtimestamp(seconds, UTC).astimezone():%H:%M:%S}",
+        "day": local_day,
         "number": lambda n: f"{n:,}",
     }
     environment.globals |= {"version": VERSION, "host": socket.gethostname(), "asset": asset}
@@ -103,12 +106,23 @@ class Nav(NamedTuple):
 
 def nav_of(master: Master) -> Nav:
     """Return the navigation. May block."""
+    status = master.status()
     with master.reading() as reader:
         firing = sum(incident_rows.count_firing(reader).values())
+    dead, failing = status["letters"], bool(status["failing"])
+    silences, faults = len(master.silences(False)), status["imbalances"]
     return Nav(
         firing,
         [
             Tab("now", "/", "Now", str(firing or ""), "bad"),
+            Tab("history", "/history", "History"),
+            Tab("rules", "/rules", "Rules"),
+            Tab(
+                "delivery", "/delivery", "Delivery", str(dead or ("!" if failing else "")), "bad" if failing else "warn"
+            ),
+            Tab("silences", "/silences", "Silences", str(silences or "")),
+            Tab("ledger", "/ledger", "Ledger", "!" if faults else "✓", "bad" if faults else "good"),
+            Tab("configuration", "/configuration", "Configuration"),
         ],
     )
 
@@ -136,7 +150,12 @@ def _lines(text: object) -> str:
 def _ago(seconds: float, now: float) -> str:
     """Return a time since the epoch as people say it: ``4 s ago``."""
     past = now - seconds
-    return "now" if abs(past) < 1 else f"{span(past)} ago" if past > 0 else f"in {span(-past)}"
+    return "now" if abs(past) < 1 else f"{_lasted(past)} ago" if past > 0 else f"in {_lasted(-past)}"
+
+
+def _lasted(seconds: float) -> str:
+    """Return a length of time in whole seconds, as the script goes on to count it."""
+    return f"{int(max(seconds, 0.0))} s" if seconds < 1 else span(float(int(seconds)))
 
 
 @functools.cache

@@ -14,7 +14,7 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import msgspec
@@ -33,6 +33,13 @@ MAX_SESSIONS = 1000
 #: Seconds after which the use of a session is noted again.
 _TOUCH_EVERY = 600.0
 
+#: Minutes for which samples are kept, and how many there may be.
+KEPT_MINUTES = 14 * 24 * 60
+MAX_SAMPLES = 2_000_000
+
+#: What is counted: its kind, and the name of an alarm, a rule or an incident; empty for all.
+Sample = tuple[str, str]
+
 _SCHEMA = """
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = NORMAL;
@@ -43,6 +50,11 @@ CREATE TABLE IF NOT EXISTS sessions (
 CREATE TABLE IF NOT EXISTS logins (
     id BLOB PRIMARY KEY, user TEXT NOT NULL, role TEXT NOT NULL, until REAL NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS samples (
+    kind TEXT NOT NULL, name TEXT NOT NULL, minute INTEGER NOT NULL, n INTEGER NOT NULL,
+    PRIMARY KEY (kind, name, minute)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_minute ON samples (minute);
 """
 
 
@@ -141,6 +153,37 @@ class Store:
                 "DELETE FROM logins WHERE id = ? RETURNING user, role, until", (_hashed(token),)
             ).fetchall()
         return next((Session(user, role) for user, role, until in rows if until >= time.time()), None)
+
+    # Samples
+
+    def add_samples(self, minute: int, counts: Mapping[Sample, int]) -> None:
+        """Add what was counted in a minute since the epoch; forget what is too old, or too much."""
+        rows = [(kind, name, minute, n) for (kind, name), n in counts.items() if n > 0]
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT INTO samples VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET n = n + excluded.n", rows
+            )
+            database.execute("DELETE FROM samples WHERE minute < ?", (minute - KEPT_MINUTES,))
+            ((total,),) = database.execute("SELECT COUNT(*) FROM samples")
+            if total > MAX_SAMPLES:
+                database.execute(
+                    "DELETE FROM samples WHERE minute <= (SELECT minute FROM samples ORDER BY minute LIMIT 1 OFFSET ?)",
+                    (total - MAX_SAMPLES,),
+                )
+
+    def series(self, kind: str, names: Iterable[str], since: int, step: int, n: int) -> dict[str, list[int]]:
+        """Return `n` sums of `step` minutes each from the minute `since` on, for each of the names."""
+        found = {name: [0] * n for name in names}
+        marks = ", ".join("?" * len(found))
+        query = (
+            f"SELECT name, (minute - ?) / ?, SUM(n) FROM samples WHERE kind = ? AND name IN ({marks})"  # noqa: S608  # marks
+            " AND minute >= ? AND minute < ? GROUP BY 1, 2"
+        )
+        with self._lock:
+            rows = self._database.execute(query, (since, step, kind, *found, since, since + step * n)).fetchall()
+        for name, place, total in rows:
+            found[name][place] = total
+        return found
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:

@@ -3,43 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
-from alarm_mw.master.control import incidents
+from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.master.control import incidents, silences
 from alarm_mw.master.control.incidents import IncidentOrder
+from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
 from alarm_mw.master.control.status import Status, carry_out
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.model.types import Rule
 from alarm_mw.transports.records import RecordMaker, to_bytes
-from alarm_mw.web.master import Master
+from alarm_mw.web.master import Master, WantedSilence
+from alarm_mw.web.samples import rule_id
+
+#: How many incidents have samples of their own.
+MAX_SAMPLED = 1000
 
 
 def web_master(
     runtime: Runtime, state_dir: Path, status: Callable[[], Status], settings: Callable[[], Settings]
 ) -> Master:
     """Return what the page asks of a master."""
-    records = RecordMaker()
-
-    def offset() -> float:
-        clock = runtime.incident_clock
-        return 0.0 if clock is None else time.time() - clock()
-
-    def order(verb: str, ids: Sequence[str], by: str, seconds: float | None, comment: str) -> list[str]:
-        return incidents.carry_out(runtime, IncidentOrder(verb, tuple(ids), by, seconds, comment))["done"]
-
-    def dead(order: Order) -> Answer:
-        return msgspec.json.decode(carry_out(runtime, msgspec.json.encode(order)), type=Answer)
-
-    def test(alarm: str, by: str) -> bool:
-        record = records.make(to_bytes(f"test alarm, sent from the page by {by}\n"), source="alarm_mw")
-        runtime.worker.submit(Batch([Item(record, alarm)]))
-        return alarm in runtime.alarm_names
-
+    own = _Own(runtime)
     return Master(
         state_dir=state_dir,
         name=runtime.name,
@@ -48,8 +40,76 @@ def web_master(
         outbox_path=str(runtime.outbox.path),
         is_durable=lambda: runtime.outbox.is_durable,
         outbox=runtime.outbox,
-        offset=offset,
-        order=order,
-        dead=dead,
-        test=test,
+        offset=own.offset,
+        order=own.order,
+        dead=own.dead,
+        retry_now=own.retry_now,
+        test=own.test,
+        silences=own.silences,
+        put_silence=own.put_silence,
+        expire_silence=own.expire_silence,
+        count=own.count,
+        matches=own.matches,
+        switched_off=own.switched_off,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Own:
+    runtime: Runtime
+    records: RecordMaker = field(default_factory=RecordMaker)
+
+    def offset(self) -> float:
+        clock = self.runtime.incident_clock
+        return 0.0 if clock is None else time.time() - clock()
+
+    def order(self, verb: str, ids: Sequence[str], by: str, seconds: float | None, comment: str) -> list[str]:
+        return incidents.carry_out(self.runtime, IncidentOrder(verb, tuple(ids), by, seconds, comment))["done"]
+
+    def dead(self, order: Order) -> Answer:
+        return msgspec.json.decode(carry_out(self.runtime, msgspec.json.encode(order)), type=Answer)
+
+    def retry_now(self, alarm: str) -> None:
+        self.runtime.dispatcher.retry_now({alarm})
+
+    def test(self, alarm: str, by: str) -> bool:
+        if alarm not in self.runtime.alarm_names:
+            return False
+        record = self.records.make(to_bytes(f"test alarm, sent from the page by {by}\n"), source="alarm_mw")
+        self.runtime.worker.submit(Batch([Item(record, alarm)]))
+        return True
+
+    def silences(self, is_all: bool) -> list[ShownSilence]:  # noqa: FBT001  # as the page asks
+        return silences.shown(self.runtime, is_all=is_all)
+
+    def put_silence(self, wanted: WantedSilence) -> str:
+        order = SilenceOrder(
+            tuple(wanted.matchers), wanted.ends, wanted.starts, wanted.author, wanted.comment, wanted.id
+        )
+        return silences.put(self.runtime, order)["id"]
+
+    def expire_silence(self, name: str) -> None:
+        silences.expire(self.runtime, [name])
+
+    def matches(self) -> list[tuple[Rule, int]]:
+        return self.runtime.engine.matches()
+
+    def switched_off(self) -> list[Rule]:
+        return self.runtime.engine.switched_off()
+
+    def count(self) -> Mapping[tuple[str, str], int]:
+        books = self.runtime.outbox.ledger.books()
+        counts = {
+            ("lines", ""): sum(row["lines"] for row in books["sources"].values()),
+            ("matched", ""): sum(row["matched"] for row in books["sources"].values()),
+        }
+        for alarm, row in books["alarms"].items():
+            counts["fired", alarm] = row["fired"]
+            counts["delivered", alarm] = row["delivered"]
+            counts["held", alarm] = sum(row["held_back"].values())
+        for rule, n in self.runtime.engine.matches():
+            counts["rule", rule_id(rule)] = counts.get(("rule", rule_id(rule)), 0) + n
+        if self.runtime.incident_clock is not None:
+            for incident in incident_rows.incidents(self.runtime.outbox)[-MAX_SAMPLED:]:
+                counts["incident", incident.id] = incident.count
+        return counts

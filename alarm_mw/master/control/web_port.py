@@ -6,6 +6,7 @@ nothing of this is loaded.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -54,12 +55,14 @@ class WebPort:
     ) -> None:
         """Serve what a master tells. `leave` hands the listening socket to the supervisor, or takes it back."""
         self._make_master = make_master
+        self._sampling: asyncio.Task[None] | None = None
         self._state_dir = state_dir
         self._leave = leave
         self._listener = None if inherited is None else socket.socket(fileno=inherited)
         self._options = WebOptions()
         self._thread: LoopThread | None = None
         self._store: Store | None = None
+        self._master: Master | None = None
         self._site: Site | None = None
         self._server: LazyServer | None = None
 
@@ -110,13 +113,18 @@ class WebPort:
             self._thread = LoopThread(_settle, "web")
             self._thread.start()
         self._store = self._store or Store(self._state_dir / "web.db")
+        self._master = self._make_master()
         if options.certfile:
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
                 options.certfile, options.keyfile or None
             )
-        self._thread.call(self._begin(options, listener.dup()), TIMEOUT)
+        self._thread.call(self._begin(self._master, self._store, options, listener.dup()), TIMEOUT)
 
-    async def _begin(self, options: WebOptions, listener: socket.socket) -> None:
+    async def _begin(self, master: Master, store: Store, options: WebOptions, listener: socket.socket) -> None:
+        from alarm_mw.web.samples import Sampler  # noqa: PLC0415  # as in _start
+
+        sampler = Sampler(store, master.count)
+        self._sampling = asyncio.create_task(sampler.run(), name="alarm-mw-samples")
         self._server = LazyServer(
             "page",
             listener,
@@ -130,12 +138,15 @@ class WebPort:
         from alarm_mw.web.site import Site  # noqa: PLC0415  # as above
 
         assert self._store is not None
-        self._site = Site.of(self._make_master(), options, self._store)
+        assert self._master is not None
+        self._site = Site.of(self._master, options, self._store)
         return make_app(self._site)
 
     async def _end_serving(self) -> None:
         site, server = self._site, self._server
         self._site = self._server = None
+        if self._sampling is not None:
+            self._sampling.cancel()
         if site is not None:
             site.live.close()
         if server is not None:

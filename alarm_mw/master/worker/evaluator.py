@@ -201,8 +201,9 @@ class Evaluator:
     def _finished(
         self, runs: dict[tuple[int, ...] | None, _Run | None], lines: Lines, now: float
     ) -> Iterator[Evaluated]:
-        for run in runs.values():
-            if run is not None and run.first is not None:
+        for rules, run in runs.items():
+            if run is not None and rules is not None and run.first is not None:
                 first = lines.record(run.first)
                 self._engine.hold(run.gate, first, run.last, run.n, now)
+                self._engine.count(rules, lines.stream, run.n)
                 yield Evaluated(first, run.verdict, run.n)

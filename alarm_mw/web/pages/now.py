@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import defaultdict
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from alarm_mw.model.printable import printable
+from alarm_mw.web.charts import spark
 from alarm_mw.web.incidents import MAX_ROWS, open_incidents
 from alarm_mw.web.proof import proof_of
 from alarm_mw.web.rendering import render, show
+from alarm_mw.web.samples import trend
 from alarm_mw.web.security.guards import form, own_path, page, public
 from alarm_mw.web.site import caller, site_of
 
@@ -23,8 +24,9 @@ audit.setLevel(logging.INFO)
 #: What can be done to incidents, and what the log says of it.
 VERBS = {"ack": "acknowledged", "unack": "gave back", "resolve": "resolved"}
 
-#: Characters of a comment.
+#: Characters of a comment, and of a number of seconds.
 MAX_COMMENT = 500
+MAX_DIGITS = 9
 
 
 async def now(request: Request) -> Response:
@@ -32,6 +34,7 @@ async def now(request: Request) -> Response:
     master = site_of(request).master
     text = request.query_params.get("q", "")[:200]
     found = await asyncio.to_thread(open_incidents, master, text)
+    trends = await asyncio.to_thread(trend, site_of(request).store, "incident", [row.id for row in found.rows])
     return await show(
         request,
         "now.html",
@@ -42,7 +45,7 @@ async def now(request: Request) -> Response:
         proof=await asyncio.to_thread(proof_of, master),
         most=MAX_ROWS,
         headline=f"{found.total:,} open incident{'' if found.total == 1 else 's'}" if found.total else "Now",
-        trends=defaultdict(str),
+        trends={name: spark(values, "matches in the last hour") for name, values in trends.items()},
     )
 
 
@@ -86,15 +89,22 @@ async def act(request: Request) -> Response:
         return render(request, "refused.html", status=404, text="There is no such page.")
     fields = await form(request)
     comment = printable(fields.get("comment", [""])[0], MAX_COMMENT)
+    length = fields.get("seconds", [""])[0]
+    seconds = float(length) if length.isdecimal() and len(length) < MAX_DIGITS else None
     by, master = caller(request).name, site_of(request).master
-    done = await asyncio.to_thread(master.order, verb, (name,), by, None, comment)
+    done = await asyncio.to_thread(master.order, verb, (name,), by, seconds, comment)
     if not done:
         return render(request, "refused.html", status=409, text=f"The incident {printable(name, 40)} is not open.")
-    address = request.client.host if request.client is not None else "a unix socket"
-    audit.info("%s from %s %s incident %s", by, printable(address, 64), VERBS[verb], name)
+    noted(request, VERBS[verb], f"incident {name}")
     if "hx-request" in request.headers:
         return Response(status_code=204)
     return RedirectResponse(own_path(fields.get("next", ["/"])[0]), 303)
+
+
+def noted(request: Request, done: str, what: str) -> None:
+    """Write into the log what somebody has done, and from where."""
+    address = request.client.host if request.client is not None else "a unix socket"
+    audit.info("%s from %s %s %s", caller(request).name, printable(address, 64), done, printable(what, 200))
 
 
 ROUTES = [

@@ -1,0 +1,48 @@
+"""Charts as SVG without a style of their own: the style sheet says what they look like."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+
+def spark(values: Sequence[int], what: str) -> Markup:
+    """Return a small chart as SVG, which says in words what it shows."""
+    most, width = max(values, default=0), 4
+    bars = "".join(
+        f'<rect class="on" x="{place * width}" y="{32 - height}" width="{width - 1}" height="{height}"/>'
+        if n
+        else f'<rect x="{place * width}" y="31" width="{width - 1}" height="1"/>'
+        for place, n in enumerate(values)
+        for height in (max(round(31 * n / most) if most else 0, 2),)
+    )
+    return Markup(  # noqa: S704  # of numbers
+        f'<svg class="spark" viewBox="0 0 {len(values) * width} 32" preserveAspectRatio="none" role="img" '
+        f'aria-label="{sum(values):,} {what}">{bars}</svg>'
+    )
+
+
+def chart(values: Sequence[int], labels: Sequence[tuple[int, str]], what: str) -> Markup:
+    """Return a chart with a scale as SVG; `labels` are the places of words below it."""
+    most, width, height, left = max(values, default=0), 1000, 180, 46
+    each = (width - left) / max(len(values), 1)
+    bars = "".join(
+        f'<rect class="on" x="{left + place * each:.1f}" y="{height - tall:.1f}" width="{max(each - 1, 1):.1f}" '
+        f'height="{tall:.1f}"/>'
+        for place, n in enumerate(values)
+        if n
+        for tall in (max((height - 14) * n / most, 2),)
+    )
+    texts = "".join(
+        f'<text x="{left + place * each:.1f}" y="{height + 18}">{text}</text>'
+        f'<line x1="{left + place * each:.1f}" y1="10" x2="{left + place * each:.1f}" y2="{height}"/>'
+        for place, text in labels
+    )
+    scale = (
+        f'<text class="end" x="{left - 8}" y="20">{most:,}</text><text class="end" x="{left - 8}" y="{height}">0</text>'
+    )
+    return Markup(  # noqa: S704  # of numbers, and words of ours
+        f'<svg class="chart" viewBox="0 0 {width} {height + 26}" role="img" aria-label="{sum(values):,} {what}">'
+        f'{texts}<line class="axis" x1="{left}" y1="{height}" x2="{width}" y2="{height}"/>{bars}{scale}</svg>'
+    )

@@ -1,0 +1,235 @@
+"""Rules: how often each has matched, what came of it, and how much of that was noise."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import cast
+
+import msgspec
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.delivery.outbox.entries import decode
+from alarm_mw.engine.flood_control.limits import span
+from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
+from alarm_mw.web.charts import chart, spark
+from alarm_mw.web.master import Master
+from alarm_mw.web.pages.history import Episode, episodes_since
+from alarm_mw.web.rendering import local_day, render, show
+from alarm_mw.web.samples import DAY, FORTNIGHT, rule_id, trend
+from alarm_mw.web.security.guards import page
+from alarm_mw.web.site import Site, site_of
+
+#: Days that are looked at, and seconds within which an episode is over by itself that nobody needed to see.
+DAYS = 14
+BRIEF = 60.0
+
+#: How many messages are looked at, the newest.
+LATEST = 3000
+
+_DAY = 86_400
+
+
+class Shown(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule with its figures."""
+
+    id: str
+    rule: Rule
+    #: Matches since it was loaded, and of the last 24 hours.
+    matches: int
+    today: int
+    trend: Markup
+    #: How many of the latest messages it has caused.
+    fired: int
+    #: Episodes of the last 14 days, and how many of them nobody acknowledged and were over within a minute.
+    episodes: int
+    noise: int
+    open: int
+    is_off: bool
+
+    @property
+    def kind(self) -> str:
+        """What it is beside an ordinary rule."""
+        rule = self.rule
+        return (
+            "excludes" if rule.excludes else "ends incidents" if rule.resolves else "incidents" if rule.incident else ""
+        )
+
+    @property
+    def percent(self) -> int:
+        """How much of its episodes was noise."""
+        return round(100 * self.noise / self.episodes) if self.episodes else 0
+
+
+async def rules(request: Request) -> Response:
+    """Show all rules."""
+    site = site_of(request)
+    text = request.query_params.get("q", "")[:200]
+    shown = await asyncio.to_thread(shown_rules, site)
+    words = text.lower().split()
+    found = [each for each in shown if all(word in f"{each.id} {each.rule.pattern}".lower() for word in words)]
+    return await show(request, "rules.html", active="rules", rules=found, query=text, total=len(shown))
+
+
+async def rule(request: Request) -> Response:
+    """Show one rule."""
+    site, name = site_of(request), request.path_params["id"]
+    found = next((each for each in await asyncio.to_thread(shown_rules, site) if each.id == name), None)
+    if found is None:
+        return render(request, "refused.html", status=404, text="There is no such rule (any more).")
+    values = (await asyncio.to_thread(trend, site.store, "rule", [name], FORTNIGHT))[name]
+    episodes = await asyncio.to_thread(_episodes, site.master, name)
+    return await show(
+        request,
+        "rule.html",
+        active="rules",
+        each=found,
+        picture=chart(values, _days(len(values), FORTNIGHT[1]), "matches in 14 days") if any(values) else "",
+        toml="\n".join(toml_of(found.rule, _resolve(site.master, name))),
+        latest=list(reversed(episodes))[:20],
+    )
+
+
+def shown_rules(site: Site) -> list[Shown]:
+    """Return the rules, in their order. May block."""
+    master = site.master
+    found = {rule_id(rule): (rule, n) for rule, n in reversed(list(master.matches()))}
+    names = [name for name in reversed(found) if not found[name][0].resolves]
+    trends = trend(site.store, "rule", names, DAY)
+    by_rule: dict[str, list[Episode]] = {}
+    for episode in _episodes(master):
+        by_rule.setdefault(episode.rule, []).append(episode)
+    with master.reading() as reader:
+        firing = incident_rows.count_firing(reader)
+    fired = _fired(master)
+    off = [rule_id(rule) for rule in master.switched_off()]
+    return [
+        _shown(name, found[name], trends[name], by_rule.get(name, []), firing.get(name, 0), fired, is_off=name in off)
+        for name in names
+    ]
+
+
+def _shown(  # noqa: PLR0917  # what belongs together
+    name: str,
+    found: tuple[Rule, int],
+    values: Sequence[int],
+    episodes: Sequence[Episode],
+    firing: int,
+    fired: Mapping[str, int],
+    *,
+    is_off: bool,
+) -> Shown:
+    rule, matches = found
+    return Shown(
+        id=name,
+        rule=rule,
+        matches=matches,
+        today=sum(values),
+        trend=spark(values, "matches in 24 hours"),
+        fired=fired.get(rule.name or rule.pattern, 0),
+        episodes=len(episodes),
+        noise=sum(map(is_noise, episodes)),
+        open=firing,
+        is_off=is_off,
+    )
+
+
+def is_noise(episode: Episode) -> bool:
+    """Return whether nobody acknowledged an episode, and it was over within a minute."""
+    return not episode.acknowledged_by and episode.lasted is not None and episode.lasted <= BRIEF
+
+
+def _episodes(master: Master, name: str = "") -> list[Episode]:
+    found = episodes_since(master, time.time() - DAYS * _DAY)
+    return [episode for episode in found if not name or episode.rule == name]
+
+
+def _fired(master: Master) -> Counter[str]:
+    """Return how many of the latest messages each rule has caused, by its name or its regexp."""
+    counts: Counter[str] = Counter()
+    with master.reading() as reader:
+        rows = reader.query("SELECT firing FROM firings ORDER BY seq DESC LIMIT ?", (LATEST,))
+    for (blob,) in rows:
+        with contextlib.suppress(ValueError, TypeError):  # a disk fault
+            firing = decode(cast("bytes", blob))
+            counts[firing.trigger.name if firing.trigger is not None and firing.trigger.name else firing.rule] += 1
+    return counts
+
+
+def _days(n: int, step: int) -> list[tuple[int, str]]:
+    """Return the places of midnights among bars of so many minutes, every second one with its day."""
+    end = (int(time.time() // 60) + 1) * 60
+    begin = end - n * step * 60
+    found = []
+    for day in range(DAYS + 1):
+        parts = time.localtime(begin + day * _DAY)
+        midnight = time.mktime((*parts[:3], 0, 0, 0, 0, 0, -1))
+        place = int((midnight - begin) / (step * 60))
+        if 0 <= place < n:
+            found.append((place, local_day(midnight) if day % 2 else ""))
+    return found
+
+
+def _resolve(master: Master, name: str) -> str:
+    """Return the regexp that ends the incidents of a rule; empty for none."""
+    return next((rule.pattern for rule in master.settings().rules if rule.resolves == name), "")
+
+
+def toml_of(rule: Rule, resolve: str = "") -> Iterator[str]:
+    """Yield the lines of a rule as a configuration in TOML would have them."""
+    options = rule.incident or IncidentOptions()
+    values: dict[str, object] = {
+        "name": rule.name,
+        "pattern": rule.pattern,
+        "exclude": rule.excludes,
+        "level": rule.level,
+        "logger": rule.logger,
+        "count": rule.count if rule.count > 1 else None,
+        "within": span(rule.within) if rule.count > 1 else None,
+        "key": options.key,
+        "resolve": resolve,
+        "resolve_after": span(options.resolve_after) if options.resolve_after else None,
+        "keep_firing_for": span(options.keep_firing_for) if options.keep_firing_for else None,
+    }
+    yield "[[rules]]"
+    yield from (f"{name} = {_value(value)}" for name, value in values.items() if value)
+    if rule.request is not None:
+        yield f"request = {{ {', '.join(_conditions(rule.request))} }}"
+    if rule.labels:
+        yield f"labels = {{ {', '.join(f'{name} = {_string(value)}' for name, value in rule.labels)} }}"
+    yield f"alarms = {_list(rule.alarms)}"
+
+
+def _conditions(request: RequestConditions) -> Iterator[str]:
+    for field in msgspec.structs.fields(type(request)):
+        value = getattr(request, field.name)
+        if value != field.default:
+            yield f"{field.name} = {_value(value)}"
+
+
+def _value(value: object) -> str:
+    if isinstance(value, str):
+        return _string(value)
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return _list(value) if isinstance(value, tuple) else str(value)
+
+
+def _list(values: Sequence[object]) -> str:
+    return f"[{', '.join(map(_value, values))}]"
+
+
+def _string(text: str) -> str:
+    """Return a string of TOML, literal where that can be: a regexp is read more easily so."""
+    if "'" not in text and text.isprintable():
+        return f"'{text}'" if "\\" in text else f'"{text}"' if '"' not in text else f"'{text}'"
+    return msgspec.json.encode(text).decode()
+
+
+ROUTES = [page("/rules", rules), page("/rules/{id}", rule)]

@@ -1,0 +1,239 @@
+"""What the pages show, and what can be done there, without any script."""
+
+from __future__ import annotations
+
+import html
+import re
+import time
+
+import pytest
+from waiting import wait_until
+from web_page import Page
+
+PAGES = (
+    "/",
+    "/history",
+    "/rules",
+    "/rules/payments",
+    "/delivery",
+    "/silences",
+    "/silences/new",
+    "/ledger",
+    "/configuration",
+)
+
+#: Lines that would do harm if they were more than text.
+HOSTILE = (
+    "payment <script>alert(1)</script> failed",
+    'payment "><img/src=x/onerror=alert(1)> failed',
+    "payment javascript:alert(1) failed",
+    "payment {{7*7}}{%raw%} failed",
+    "payment \u202eevil\u202c failed",
+    "payment \x1b[31m\x00\x07 failed",
+    "payment ' failed: " + "x" * 1_000_000,
+    "payment 9 failed \udcff",
+)
+
+
+def incidents(page: Page) -> list[str]:
+    return re.findall(r'data-id="(\w+)"', page.logged_in().get("/").text)
+
+
+def text_of(answer: str) -> str:
+    """Return what a reader of a page sees, about."""
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", answer)).split())
+
+
+@pytest.mark.parametrize("role", ["read", "act"])
+@pytest.mark.parametrize("path", PAGES)
+def test_each_page_is_there(page: Page, path: str, role: str) -> None:
+    """For those who may look alone, and for those who may act; with incidents and without."""
+    assert page.logged_in(role).get(path).status_code == 200
+    page.line("payment 42 failed", "disk full", "TERRIBLE")
+    answer = page.logged_in(role).get(path)
+    assert answer.status_code == 200
+    assert "None" not in text_of(answer.text)
+
+
+def test_a_hostile_line_is_text_on_every_page(page: Page) -> None:
+    """Markup, scripts, templates, marks of direction, control characters and a megabyte are shown, and do nothing."""
+    page.line(*HOSTILE)
+    browser = page.logged_in()
+    found = incidents(page)
+    assert len(found) == len(HOSTILE)
+    for path in (*PAGES, *(f"/i/{name}" for name in found), *(f"/silences/new?incident={name}" for name in found)):
+        answer = browser.get(path)
+        assert answer.status_code == 200
+        assert len(answer.text) < 400_000
+        for markup in ("<script>alert", "<img/src", 'href="javascript', "\u202e", "\x1b", "\x00"):
+            assert markup not in answer.text
+        assert " style=" not in answer.text
+        assert "onerror=alert" not in re.sub(r'"[^"]*"|&[^;]+;', "", re.sub(r">[^<]*<", "><", answer.text))
+    assert "{{7*7}}" in text_of(browser.get("/").text)
+    assert browser.get(f"/i/{found[0]}.md").headers["content-type"] == "text/markdown; charset=utf-8"
+
+
+def test_now_shows_the_worst_first(page: Page) -> None:
+    """The critical incident stands above the warning that is older, with whom it reached."""
+    page.line("disk full")
+    page.line("payment 42 failed: card declined")
+    wait_until(lambda: page.runtime.outbox.count_letters() == 1)  # the command of sms fails
+    shown = text_of(page.logged_in().get("/").text)
+    assert shown.index("card declined") < shown.index("disk full")
+    assert "(2) Now" in shown
+    assert re.search(r"mail\s+✓\s+sms\s+✗", shown)
+
+
+def test_calm_is_proved(page: Page) -> None:
+    """Without incidents the page says that all is well, and by what that is known."""
+    page.line("hello", "payment 42 failed", "payment 42 accepted")
+    wait_until(lambda: not incidents(page))
+    shown = text_of(page.logged_in().get("/").text)
+    assert "No incident is open" in shown
+    assert re.search(r"Lines seen\s*3", shown)
+    assert "Last delivery: mail" in shown
+
+
+@pytest.mark.parametrize(("query", "expected"), [("disk", 1), ("rule order=42", 0), ("order=42", 1), ("payment", 2)])
+def test_the_filter(page: Page, query: str, expected: int) -> None:
+    """All words must be found: anywhere, or as a label with its value."""
+    page.line("payment 42 failed", "payment 43 failed", "disk full")
+    answer = page.logged_in().get("/", params={"q": query}).text
+    assert len(re.findall(r"<li id=", answer)) == expected
+    assert f'value="{query}"' in answer
+
+
+def test_a_part_alone_for_a_script(page: Page) -> None:
+    """A script is given what has changed, without the page around it."""
+    page.line("disk full")
+    answer = page.logged_in().get("/", headers={"HX-Request": "true"}).text
+    assert "<html" not in answer
+    assert "disk full" in answer
+
+
+def test_the_life_of_an_incident(page: Page) -> None:
+    """Acknowledged with a comment and for a time, given back, resolved: each is shown with who did it."""
+    page.line("payment 42 failed: card declined")
+    (name,) = incidents(page)
+    browser = page.logged_in()
+    csrf = page.csrf(browser)
+
+    def act(verb: str, **data: str) -> int:
+        return browser.post(f"/i/{name}/{verb}", data={"csrf": csrf, **data}).status_code
+
+    assert act("ack", comment="on it", seconds="3600") == 303
+    shown = text_of(browser.get(f"/i/{name}").text)
+    assert re.search(r"Acknowledged by kay , (59 min 5\d s|1 h) left: “ on it ”", shown)
+    assert "acknowledged by kay: on it" in " ".join(shown.split())
+    assert act("unack") == 303
+    assert "given back by kay" in text_of(browser.get(f"/i/{name}").text)
+    assert act("resolve") == 303
+    shown = text_of(browser.get(f"/i/{name}").text)
+    assert "ended by hand" in shown
+    assert incidents(page) == []
+    assert act("ack") == 409
+    assert browser.get("/i/nothing").status_code == 404
+    assert "payments" in browser.get("/history").text
+
+
+def test_an_incident_tells_what_became_of_each_message(page: Page) -> None:
+    """The time line has each attempt's outcome with its error, and the Markdown has it too."""
+    page.line("payment 42 failed: card declined")
+    wait_until(lambda: page.runtime.outbox.count_letters() == 1)
+    (name,) = incidents(page)
+    browser = page.logged_in()
+    shown = text_of(browser.get(f"/i/{name}").text)
+    assert re.search(r"told mail delivered in [\d.]+ m?s", shown)
+    assert "told sms dead letter (refused) the command exited with status 1" in shown
+    markdown = browser.get(f"/i/{name}.md").text
+    assert "## CRITICAL: payment 42 failed: card declined" in markdown
+    assert f"http://alarms.example.org/i/{name}" in markdown
+    assert browser.get("/i/nothing.md").status_code == 404
+
+
+def test_dead_letters_are_retried_and_dropped_after_a_question(page: Page) -> None:
+    """The number is asked for once; without an answer nothing happens."""
+    page.line("payment 42 failed", "payment 43 failed")
+    wait_until(lambda: page.runtime.outbox.count_letters() == 2)
+    browser = page.logged_in()
+    ids = re.findall(r'name="id" value="(\d+)"', browser.get("/delivery").text)
+    form = {"csrf": page.csrf(browser), "verb": "drop", "id": ids[:1]}
+    assert "Drop 1 dead letter?" in browser.post("/delivery/letters", data=form).text
+    assert page.runtime.outbox.count_letters() == 2
+    assert browser.post("/delivery/letters", data={**form, "yes": "1"}).status_code == 303
+    assert page.runtime.outbox.count_letters() == 1
+    form = {"csrf": page.csrf(browser), "verb": "retry", "all": "1", "alarm": "sms", "yes": "1"}
+    assert browser.post("/delivery/letters", data=form).headers["location"] == "/delivery?said=put_back"
+    wait_until(lambda: page.runtime.outbox.ledger.books()["alarms"]["sms"]["retried"] == 1)
+    nothing = {"csrf": page.csrf(browser), "verb": "drop"}
+    assert browser.post("/delivery/letters", data=nothing).status_code == 400
+
+
+def test_a_test_alarm(page: Page) -> None:
+    """It is fired past the rules; an alarm that is none is refused."""
+    browser = page.logged_in()
+    form = {"csrf": page.csrf(browser)}
+    assert browser.post("/delivery/mail/test", data=form).status_code == 303
+    wait_until(lambda: page.runtime.outbox.ledger.books()["alarms"].get("mail", {}).get("delivered") == 1)
+    assert browser.post("/delivery/nothing/test", data=form).status_code == 404
+    assert browser.post("/delivery/mail/nothing", data=form).status_code == 404
+    assert browser.post("/delivery/mail/retry", data=form).status_code == 303
+
+
+def test_silence_like_this(page: Page) -> None:
+    """The form has the matchers of the incident, says how many it covers, and the silence is changed and ended."""
+    page.line("payment 42 failed", "payment 43 failed", "disk full")
+    (name, *_) = [each for each in incidents(page) if "payment 42" in page.logged_in().get(f"/i/{each}").text]
+    browser = page.logged_in()
+    shown = browser.get(f"/silences/new?incident={name}").text
+    assert "Covers 1 of 3 open incidents" in shown
+    matchers = html.unescape(re.findall(r"<textarea[^>]*>([^<]*)<", shown)[0])
+    assert sorted(matchers.split()) == ['order="42"', 'rule="payments"']
+    preview = browser.get("/silences/preview", params={"matchers": 'rule="payments"'}).text
+    assert "Covers 2 of 3 open incidents" in preview
+    assert "cannot be used" in browser.get("/silences/preview", params={"matchers": "rule"}).text
+    form = {"csrf": page.csrf(browser), "matchers": 'rule="payments"', "length": "2h", "comment": "known", "id": ""}
+    assert browser.post("/silences", data=form).status_code == 303
+    listed = browser.get("/silences").text
+    assert "known" in listed
+    (silence,) = re.findall(r"/silences/([\w-]+)/expire", listed)
+    assert "Change the silence" in browser.get(f"/silences/new?id={silence}").text
+    for wrong in ({"length": "soon"}, {"length": "90d"}, {"matchers": "rule"}, {"matchers": ""}):
+        answer = browser.post("/silences", data={**form, **wrong})
+        assert answer.status_code == 200
+        assert 'role="alert"' in answer.text
+    assert browser.post(f"/silences/{silence}/expire", data={"csrf": form["csrf"]}).status_code == 303
+    assert browser.post(f"/silences/{silence}/expire", data={"csrf": form["csrf"]}).status_code == 409
+    assert "Nothing is silenced" in browser.get("/silences").text
+
+
+def test_a_rule_with_its_figures(page: Page) -> None:
+    """Matches of the samples, the episodes and their noise, and the rule as TOML with its place."""
+    page.line("payment 42 failed", "payment 42 failed", "payment 42 accepted")
+    page.store.add_samples(int(time.time() // 60), {("rule", "payments"): 7})
+    browser = page.logged_in()
+    shown = text_of(browser.get("/rules/payments").text)
+    assert "Matches, 24 hours 7" in shown
+    assert "Matches since it was loaded 2" in shown
+    assert "Noise 100 %" in shown
+    assert "pattern = 'payment (?P<order>\\S+) failed'" in shown
+    assert "resolve = 'payment (?P<order>\\S+) accepted'" in shown
+    assert "alarm-mw.toml:" in shown
+    assert browser.get("/rules/nothing").status_code == 404
+
+
+def test_secrets_do_not_reach_the_page(page: Page) -> None:
+    """The configuration shows hashes, tokens and passwords masked."""
+    browser = page.logged_in()
+    for path in PAGES:
+        shown = browser.get(path).text
+        assert "scrypt$" not in shown
+        assert "act-act-act" not in shown
+    assert "********" in browser.get("/configuration").text
+
+
+def test_the_icon_shows_the_number(page: Page) -> None:
+    """Also without a session, and whatever is asked for."""
+    assert ">2</text>" in page.client().get("/favicon.svg?n=2").text
+    assert ">99</text>" in page.client().get("/favicon.svg?n=1000").text
+    assert "<text" not in page.client().get("/favicon.svg?n=<b>").text

@@ -33,6 +33,7 @@ from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tra
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.measures import HEARTBEAT
+from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Stated, Trigger
 from alarm_mw.system.forks import held_off
 
@@ -239,7 +240,8 @@ class Incidents:
     def _match(self, compiled: CompiledRule, key: Key, record: Record) -> Matched:
         rule = compiled.rule
         is_expected = rule.incident is not None and rule.incident.absence is not None
-        change = self.tracker.match(rule.name, key, self._clock(), record.text[:MESSAGE] if is_expected else "")
+        text = printable(record.text, MESSAGE) if is_expected else ""
+        change = self.tracker.match(rule.name, key, self._clock(), text)
         if is_expected:
             self._changed[change.incident.id] = change.incident
             return Matched([] if change.outcome is NOTHING else self._note(change), [])
@@ -258,7 +260,7 @@ class Incidents:
         options = self._rules[name].rule.incident
         assert options is not None
         key = self._key(compiled, options.key, lines, record)
-        change = self.tracker.resolve(name, key, self._clock(), record.text[:MESSAGE])
+        change = self.tracker.resolve(name, key, self._clock(), printable(record.text, MESSAGE))
         return [] if change is None else self._note(change)
 
     def report(self, report: Report) -> Matched | None:
@@ -291,7 +293,8 @@ class Incidents:
             return ()
         groups = compiled.groups(lines) if compiled.group_names.intersection(names) else {}
         key = key_of(names, {**record.fields, **groups})
-        return tuple((name, value[:VALUE]) for name, value in key)
+        # Bytes that are not UTF-8 could not be written down.
+        return tuple((name, value[:VALUE].encode("utf-8", "backslashreplace").decode()) for name, value in key)
 
     def _held(self, change: Change, alarm: str) -> Held:
         """Return why an alarm is not notified of a match."""
@@ -501,7 +504,7 @@ class Incidents:
             if record is None:
                 incident.first = self._record_of_absence(incident)
             self._counts.append((incident.rule, "opened"))
-            self._add_event(incident, "opened", "" if incident.first is None else incident.first.text[:VALUE])
+            self._add_event(incident, "opened", "" if incident.first is None else printable(incident.first.text, VALUE))
         if change.has_begun or change.has_ended:
             self._inhibitions.note(incident)
         if change.has_ended:

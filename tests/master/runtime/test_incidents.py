@@ -565,3 +565,19 @@ def test_heartbeats_of_a_runtime(tmp_path: Path) -> None:
     again.wait_for(("a", "firing", "w"), ("a", "resolved", "w"))
     assert not again.runtime.outbox.query("SELECT * FROM measured")
     again.stop()
+
+
+def test_bytes_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
+    """In a key, in the line that opens an incident and in the one that ends it, they are shown as escapes."""
+    rule = structs.replace(DB, pattern="lost (?P<db>.+)")
+    back = structs.replace(BACK, pattern="back (?P<db>.+)")
+    house = House(structs.replace(settings(), rules=(rule, back)), tmp_path / "outbox.db")
+    done = threading.Event()
+    lines = [b"lost \xff\n", b"back \xff\n"]
+    records = [Record(line, "logging", 1.0, f"k{next(_numbers)}") for line in lines]
+    house.runtime.worker.submit(Batch([Item(record) for record in records], done=done.set))
+    assert done.wait(10)
+    house.wait_for(("a", "firing", r"\udcff"), ("a", "resolved", r"\udcff"))
+    texts = {each["text"] for each in history(house.runtime, 0.0)}
+    house.runtime.stop(5.0)
+    assert texts == {r"lost \xff", r"line back \xff", "a"}

@@ -14,6 +14,7 @@ from alarm_mw.model.version import VERSION
 #: The verbs in the order of the help, each in the module of its name except where `_MODULES` says otherwise.
 VERBS: Final = (
     "run",
+    "follow",
     "check",
     "test",
     "replay",
@@ -35,6 +36,8 @@ VERBS: Final = (
     "migrate",
 )
 _MODULES: Final = {
+    "run": "start.run",
+    "follow": "start.follow",
     "top": "top.command",
     "unsilence": "silence",
     "replay": "replay.command",

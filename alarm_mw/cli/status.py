@@ -19,6 +19,7 @@ from rich.text import Text
 from alarm_mw.app.launch.state import running
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import table as make_table
+from alarm_mw.cli.followed import describe_followed
 from alarm_mw.cli.servers import all_running, find, needing_answers, placed
 from alarm_mw.cli.top.masters import Masters
 from alarm_mw.cli.top.now import Server, verdict
@@ -121,8 +122,9 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(_text(_running(alarm, since), style="yellow"), soft_wrap=True)
     if n := answer["letters"]:
         console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
-    for what, silence in answer["silences"].items():
-        console.print(_text(_silenced(what, **silence)), soft_wrap=True)
+    silences = (_silenced(what, **silence) for what, silence in answer["silences"].items())
+    for sentence in (*describe_followed(answer["followed"]), *silences):
+        console.print(_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(_text(sentence, style="red"), soft_wrap=True)
 

@@ -21,6 +21,7 @@ from alarm_mw.config.parts import Entry, FindAction, Part
 from alarm_mw.config.report import Examined, OnProgress, Report, ignore_progress
 from alarm_mw.config.settings import Alarm, Settings, Watch
 from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, fingerprint, noted, split_section
+from alarm_mw.config.tables.follow import follow_of
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.tables.tree import Origin, Path, Table, kind_of
 from alarm_mw.config.toml.document import read_toml
@@ -58,6 +59,8 @@ def examine(
     report = Report(on_progress=on_progress)
     with noted() as files:
         parts = _parts(sources, environ, find_action, report)
+    if sources.follow:
+        parts.append(_follow_part(sources, report))
     settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, files, report)
     warn_of_foreign(files, report)
@@ -133,6 +136,18 @@ def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction
             from alarm_mw.config.uwsgi.options import read_uwsgi  # noqa: PLC0415
         parts += read_uwsgi(sources, environ, find_action, report)
     return parts
+
+
+def _follow_part(sources: Sources, report: Report) -> Part:
+    """Return the logs that the command line names."""
+    # Where nothing else is said, whole tracebacks are wanted: the other parts decide.
+    part = Part(has_whole_tracebacks=True)
+    for argument in sources.follow:
+        try:
+            part.follow.append(follow_of(argument, "beginning" if sources.follows_from_beginning else "end"))
+        except ValueError as error:
+            report.wrong(Where(argument), str(error))
+    return part
 
 
 def _rule_entries(keyword: str, rules: Sequence[str], report: Report) -> list[Entry]:

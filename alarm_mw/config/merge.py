@@ -50,6 +50,7 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
         left_out=tuple(name for name, declared in alarms.items() if declared.is_left_out),
         rules=rules,
         mules=mules,
+        follow=tuple(follow for part in parts for follow in part.follow),
         monitors=monitors,
         own_alarms=tuple(own_alarms),
     )

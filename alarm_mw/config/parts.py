@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from alarm_mw.config.settings import Alarm, Watch
+from alarm_mw.config.settings import Alarm, Follow, Watch
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Action, secrets
 from alarm_mw.model.keyvalue import split
@@ -58,6 +58,8 @@ class Part(msgspec.Struct):
     alarms: list[Declared] = msgspec.field(default_factory=list)
     rules: list[Written] = msgspec.field(default_factory=list)
     monitors: list[Watched] = msgspec.field(default_factory=list)
+    #: Logs to follow.
+    follow: list[Follow] = msgspec.field(default_factory=list)
     #: Programs of mules.
     mules: list[str] = msgspec.field(default_factory=list)
     #: Names and values that are added to all messages.

@@ -220,6 +220,25 @@ class Watch(msgspec.Struct, frozen=True):
         return frozenset(getattr(self.options, "descriptors", ()))
 
 
+class Follow(msgspec.Struct, frozen=True):
+    """Existing logs that are followed: files, or systemd's journal."""
+
+    #: Absolute paths, with ``*``, ``?``, ``[…]`` and ``**`` for several.
+    paths: tuple[str, ...] = ()
+    #: Units whose journal is followed, ``*`` for the whole journal; None for files.
+    journal: tuple[str, ...] | None = None
+    #: Where to begin in what was never followed before.
+    start: Literal["end", "beginning"] = "end"
+    #: Where the journal's files are; empty: the system's.
+    directory: str = ""
+    where: Where = NOWHERE
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """The units to ask journalctl for; none for the whole journal."""
+        return () if self.journal is None or "*" in self.journal else self.journal
+
+
 class Settings(msgspec.Struct, frozen=True):
     """A configuration that was checked: everything in it can be used."""
 
@@ -228,6 +247,8 @@ class Settings(msgspec.Struct, frozen=True):
     monitors: tuple[Watch, ...] = ()
     #: Files, modules or ``module:function`` that run as mules, numbered from 1; empty for a mule without a program.
     mules: tuple[str, ...] = ()
+    #: Logs that are followed beside the server's output.
+    follow: tuple[Follow, ...] = ()
     #: Optional alarms that are disabled since their actions need something that is not installed; rules may name them.
     left_out: tuple[str, ...] = ()
     #: Seconds in which an alarm does not repeat its last message; 0 disables this.

@@ -152,6 +152,9 @@ class Sources(msgspec.Struct, frozen=True):
     is_strict: bool = False
     #: The files were not named, but found in the working directory.
     is_found: bool = False
+    #: Logs to follow, as they stand on the command line, and whether new ones are read from the beginning.
+    follow: tuple[str, ...] = ()
+    follows_from_beginning: bool = False
 
     @classmethod
     def found(cls, environ: Mapping[str, str], folder: str = "", *, is_strict: bool = False) -> Self:

@@ -11,9 +11,9 @@ from msgspec import structs
 
 from alarm_mw import monitors
 from alarm_mw.config.settings import Watch, asks_for_deaths
-from alarm_mw.master.metrics import ledger_metrics
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.master.worker.metrics import ledger_metrics
 from alarm_mw.model.errors import AlarmError
 from alarm_mw.model.interfaces import Monitor, MonitorContext, WatchDeaths, no_deaths
 from alarm_mw.model.types import NOWHERE, Record, Report

@@ -39,7 +39,6 @@ from alarm_mw.master.control.web_port import LISTENER, WebPort
 from alarm_mw.master.crashes.desk import CrashDesk
 from alarm_mw.master.crashes.tap import CrashTap
 from alarm_mw.master.link import FILE, Inheritance, StreamFds, environ_of_start
-from alarm_mw.master.metrics import Metrics, MetricsFile
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules.processes import Mules
 from alarm_mw.master.mules.subscribers import Subscribers
@@ -57,6 +56,7 @@ from alarm_mw.master.streams.log_writer import LogWriter
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState, state_size
 from alarm_mw.master.worker.batch import Batch
+from alarm_mw.master.worker.metrics import Metrics, MetricsFile
 from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
 from alarm_mw.patterns.prefilter import Prefilter
@@ -66,6 +66,7 @@ from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.shared import token_of
 
 if TYPE_CHECKING:
+    from alarm_mw.master.follow.following import Followed, Following
     from alarm_mw.master.streams.blocks import BlockAssembler
     from alarm_mw.web.master import Master
 
@@ -170,6 +171,8 @@ class MasterProcess:
             deaths=self._desk.subscribed if self._desk is not None else no_deaths,
         )
         self._readers: list[tuple[StreamReader, CrashTap | None]] = []
+        #: Reads existing logs; None as long as none is configured.
+        self._following: Following | None = None
         self._threads: list[threading.Thread] = []
         #: Stops what was started.
         self._steps = contextlib.ExitStack()
@@ -248,6 +251,8 @@ class MasterProcess:
         self._start_desk()
         self._steps.callback(self._stop_readers)
         self._start_readers(prefilter)
+        self._follow(settings=self._reloader.loaded.settings, prefilter=prefilter)
+        self._steps.callback(self._stop_following)
         self._steps.callback(self._publisher.withdraw)
         self._publisher.publish_rules(self._runtime.rules, prefilter.records.rules)
         self._mules.start()
@@ -279,6 +284,31 @@ class MasterProcess:
             self._readers.append((reader, tap))
             self._log_writer.watch(reader, stream.sink)
             self._threads.append(start_thread(f"reader-{stream.name}", reader.run))
+
+    def _follow(self, settings: Settings, prefilter: Prefilter) -> None:
+        """Follow the logs that a configuration names."""
+        if self._following is None and not settings.follow:
+            return
+        with self._runtime.outbox.still():
+            saved = self._runtime.outbox.positions().all()
+        if self._following is not None:
+            self._following.change(settings.follow, prefilter, saved)
+            return
+        from alarm_mw.master.follow.following import Following  # noqa: PLC0415  # few configurations need it
+
+        sinks = [os.fstat(stream.sink) for stream in self._streams]
+        self._following = Following(
+            settings.follow,
+            prefilter,
+            self._runtime.worker,
+            saved,
+            longest=longest_line(settings.alarm_msg_size),
+            own=frozenset((sink.st_dev, sink.st_ino) for sink in sinks),
+        )
+
+    def _stop_following(self) -> None:
+        if self._following is not None:
+            self._following.stop(self._left() / 2)
 
     def _stop_readers(self) -> None:
         for reader, _ in self._readers:
@@ -337,6 +367,7 @@ class MasterProcess:
             else:
                 reader.blocks.change(settings.records.of(reader.name), keeps_lines=_keeps_lines(settings))
             reader.prefilter = fresh if tap is None else tap.with_prefilter(fresh)
+        self._follow(settings, prepared.engine.prefilter)
         self._publisher.publish_rules(settings.rules, prepared.engine.prefilter.records.rules)
         try:
             self._monitors.exchange(self._watchable(settings))
@@ -388,10 +419,14 @@ class MasterProcess:
             configuration,
             self._check.findings,
             masters_replaced=self._replaced,
+            followed=self._followed(),
         )
 
     def _figures(self) -> bytes:
-        return exposition(figures(self._runtime, self._reloader.loaded, self._check.findings))
+        return exposition(figures(self._runtime, self._reloader.loaded, self._check.findings, self._followed()))
+
+    def _followed(self) -> Followed | None:
+        return None if self._following is None else self._following.status()
 
     async def _until_check(self) -> bool:
         """Wait until it is time to look at ourselves; return False where that is turned off."""

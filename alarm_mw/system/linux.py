@@ -61,3 +61,18 @@ def _checked(result: int) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
     return result
+
+
+#: What happens to files in a directory (inotify(7)): one is written to; one comes, goes or gets another name.
+IN_MODIFY = 0x2
+IN_NAMES = 0x40 | 0x80 | 0x100 | 0x200
+
+
+def inotify_fd() -> int:
+    """Return a descriptor that becomes readable when something happens in a watched directory. Raises `OSError`."""
+    return _checked(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK))
+
+
+def inotify_watch(fd: int, directory: str, events: int) -> None:
+    """Watch a directory for events. Raises `OSError`, such as where there are too many watches."""
+    _checked(_libc.inotify_add_watch(fd, os.fsencode(directory), ctypes.c_uint32(events)))

@@ -26,6 +26,7 @@ from alarm_mw.cli.plugins import describe
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
+from alarm_mw.config.tables.follow import FollowTable
 from alarm_mw.config.tables.incidents import EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.requests import RequestKeys
@@ -260,6 +261,18 @@ class FieldNameKeys(Generated):
         return table(("key", "fact", "names by default, the first that a line has counts"), rows)
 
 
+class FollowKeys(Generated):
+    """``{follow}``: the keys of the tables ``[[follow]]``."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `FollowTable`."""
+        rows = (
+            (f"`{field.name}`", "" if field.default is None else f"`{field.default}`", _help(field.type))
+            for field in _fields(FollowTable)
+        )
+        return table(("key", "default", "meaning"), rows)
+
+
 def _fields(kind: type[msgspec.Struct]) -> tuple[msgspec.inspect.Field, ...]:
     info = msgspec.inspect.type_info(kind)
     assert isinstance(info, msgspec.inspect.StructType)
@@ -291,6 +304,7 @@ class PrometheusMetrics(Generated):
         yield from table(("metric", "labels", "meaning"), shown)
         yield ""
         yield from (f"- `{name}`: {text}" for name, text in prometheus.OF_MASTER.items())
+        yield from (f"- `{name}`, where logs are followed: {text}" for name, text in prometheus.OF_FOLLOWED.items())
 
 
 def _labels(label: str, column: str) -> str:
@@ -410,6 +424,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "monitor": MonitorOptions,
     "delivery": DeliveryKeys,
     "execution": ExecutionKeys,
+    "follow": FollowKeys,
     "requests": RequestConditionKeys,
     "limits": LimitKeys,
     "masks": Masks,

@@ -52,6 +52,15 @@ class Installation:
         self._started.append(process)
         return process
 
+    def start_verb(
+        self, verb: str, options: Sequence[str], *arguments: str, **keywords: Any
+    ) -> subprocess.Popen[bytes]:
+        """Start another verb that has a state directory."""
+        command = [self.command, verb, "--state-dir", str(self.state_dir), *options, *arguments]
+        process = subprocess.Popen(command, cwd=self.directory, env=self.environ, **keywords)
+        self._started.append(process)
+        return process
+
     def end(self) -> None:
         """End what was started and still runs."""
         for process in self._started:

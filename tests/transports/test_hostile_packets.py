@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import MAX_COUNT, MAX_SOURCES, Ledger, imbalances
-from alarm_mw.master.metrics import MAX_VALUE, Metrics, MetricsFile
+from alarm_mw.master.worker.metrics import MAX_VALUE, Metrics, MetricsFile
 from alarm_mw.model.types import Record
 from alarm_mw.transports.subscription import MAX_HANDLED, Ask, FromProcess, Register, frame, from_process
 from alarm_mw.transports.wire import MAX_ECHOES, MAX_FACTS, MAX_PARTS, MetricChange, Packet, decode, is_countable

@@ -48,6 +48,8 @@ class Places(msgspec.Struct, frozen=True):
     socket: str | None = None
     #: The server's name; empty: the one in the configuration.
     name: str = ""
+    #: What tells it from others, where that is not its command.
+    identity: tuple[str, ...] = ()
 
 
 def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
@@ -59,7 +61,7 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     rules = loaded.settings.rules
     compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, before there is output that would wait for it
     name = places.name or loaded.settings.name
-    state = _claim(places.state_dir, name, command)
+    state = _claim(places.state_dir, name, places.identity or command)
     try:
         plan = _plan(loaded, command, state, places.socket, name, is_buffered=is_buffered)
         Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # before the first request needs them

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
+from alarm_mw.config.lint.logs import unreadable_logs
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
@@ -68,7 +69,8 @@ def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
         *_of_alarms(settings),
         *_of_unused(settings),
         *_of_everything(rules),
-        *_of_records(rules),
+        *_of_records(settings),
+        *unreadable_logs(settings.follow),
         *filter(None, map(_of_newline, rules)),
         *_of_every_line(rules, cache),
     )
@@ -101,9 +103,11 @@ def _of_everything(rules: Sequence[Rule]) -> Iterator[Problem]:
             yield Problem(rule.where, f"the regexp {rule.pattern!r} matches every line, so that every line is an alarm")
 
 
-def _of_records(rules: Sequence[Rule]) -> Iterator[Problem]:
-    """Warn once about rules that only log records and lines with fields can match."""
-    asking = [rule for rule in rules if rule.level is not None or rule.logger is not None]
+def _of_records(settings: Settings) -> Iterator[Problem]:
+    """Warn once about rules that only log records, lines with fields and the journal's entries can match."""
+    if any(follow.journal is not None for follow in settings.follow):
+        return
+    asking = [rule for rule in settings.rules if rule.level is not None or rule.logger is not None]
     if asking:
         more = f" (and {len(asking) - 1} more)" if len(asking) > 1 else ""
         yield Problem(

@@ -20,6 +20,7 @@ from alarm_mw.config.settings import (
     StreamRecords,
     Upkeep,
 )
+from alarm_mw.config.tables.follow import read_follow
 from alarm_mw.config.tables.incidents import read_shared
 from alarm_mw.config.tables.marks import read_inhibit_rules
 from alarm_mw.config.tables.monitors import read_monitors
@@ -58,6 +59,7 @@ ROOT_KEYS = (
     "rules",
     "monitors",
     "mules",
+    "follow",
     "own_alarms",
     "alarm_rate",
     "name",
@@ -104,6 +106,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.rules += read_rules(root, shared, (records or Records()).names)
     part.monitors += read_monitors(root, shared)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
+    part.follow += read_follow(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
     part.upkeep |= read_upkeep(root)
     part.has_whole_tracebacks = root.values.get("messages") != "uwsgi"

@@ -114,6 +114,8 @@ def name_of(path: Path) -> str:
             names = [f"monitor {index + 1}", *inner]
         case ("web", ("users" | "tokens") as kind, int(index), *inner):
             names = [f"web: {kind.removesuffix('s')} {index + 1}", *inner]
+        case ("follow", int(index), *inner):
+            names = [f"follow {index + 1}", *inner]
         case _:
             names = [*path]
     return ": ".join(map(str, names))

@@ -55,10 +55,11 @@ CREATE TABLE IF NOT EXISTS observed (name TEXT PRIMARY KEY, data BLOB NOT NULL) 
 CREATE TABLE IF NOT EXISTS measured (
     rule TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (rule, id)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 """
 
-#: The tables of incidents, which most outboxes have empty.
-OF_INCIDENTS = ("incidents", "events", "judged", "observed", "measured")
+#: The tables of incidents and of followed logs, which most outboxes have empty.
+MOSTLY_EMPTY = ("incidents", "events", "judged", "observed", "measured", "positions")
 
 #: From each version to the next one; rows without a time get the present one.
 _UPGRADES = {

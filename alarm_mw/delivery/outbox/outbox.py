@@ -26,6 +26,7 @@ from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, Taken, 
 from alarm_mw.delivery.outbox.journal import Journal, JournaledConnection
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, Amount, Bounds, OutboxOptions, State, Stock, with_slack
 from alarm_mw.delivery.outbox.memory_failover import MemoryFailover, is_busy, is_io_error
+from alarm_mw.delivery.outbox.positions import FORGET, WRITE, Changes, Positions
 from alarm_mw.delivery.outbox.rescue import (
     KNOWN,
     KnownWaiting,
@@ -113,9 +114,12 @@ class Transaction:
     are written by the next transaction.
     """
 
-    def __init__(self, database: sqlite3.Connection, ledger: Ledger, stock: Stock) -> None:
+    def __init__(
+        self, database: sqlite3.Connection, ledger: Ledger, stock: Stock, positions: Positions | None = None
+    ) -> None:
         self._database = database
         self._ledger = ledger
+        self._positions = positions
         self._stock = stock
         self._stock_before = dict(stock)
         self._counts: list[tuple[str, str, int, Reason | None]] = []
@@ -136,17 +140,23 @@ class Transaction:
             return
         self._enter_counts(1)
         changes = self._ledger.take_changes()
+        moved = {} if self._positions is None else self._positions.take_changes()
         try:
-            self._commit([(*key, n) for key, n in changes.items()])
+            self._commit([(*key, n) for key, n in changes.items()], moved)
         except sqlite3.Error:
             self._enter_counts(-1)
             self._ledger.restore_changes(changes)
+            if self._positions is not None:
+                self._positions.restore_changes(moved)
             self._roll_back()
             raise
         self.written = changes
 
-    def _commit(self, rows: Sequence[tuple[str, str, str, int]]) -> None:
+    def _commit(self, rows: Sequence[tuple[str, str, str, int]], moved: Changes) -> None:
         self._database.executemany(_UPSERT, rows)
+        if moved:
+            self._database.executemany(WRITE, [(name, data) for name, data in moved.items() if data is not None])
+            self._database.executemany(FORGET, [(name,) for name, data in moved.items() if data is None])
         self._database.execute("COMMIT")
 
     def _enter_counts(self, sign: int) -> None:
@@ -219,6 +229,8 @@ class Outbox:
         #: The ledger as it was last written.
         self._written = self._read_ledger()
         self.ledger = Ledger(self._written)
+        #: Where followed logs stand; None where none was ever followed (`positions`).
+        self._positions: Positions | None = None
         #: The highest number of a firing.
         self._last = self._read_last()
         #: The firings being delivered, for the next master; None where there will be none.
@@ -253,6 +265,14 @@ class Outbox:
                 self.fault = ""
                 log.warning("the outbox %s can be written again, and has what was kept in memory", self.path)
             return self.is_durable
+
+    def positions(self) -> Positions:
+        """Return where followed logs stand. Use it under the lock alone (`still`). Raises `sqlite3.Error`."""
+        with self._lock:
+            if self._positions is None:
+                rows = self.query("SELECT name, data FROM positions")
+                self._positions = Positions({cast("str", name): cast("bytes", data) for name, data in rows})
+            return self._positions
 
     def memory(self) -> bytes | None:
         """Return the state of the limiters as it was last written."""
@@ -309,7 +329,7 @@ class Outbox:
                 self.regain()
             self._known.begin()
             try:
-                with Transaction(self._database, self.ledger, self.stock) as transaction:
+                with Transaction(self._database, self.ledger, self.stock, self._positions) as transaction:
                     yield transaction
             except sqlite3.Error as error:
                 if self._recover(error):
@@ -734,7 +754,7 @@ class Outbox:
             if not self._knows_all():
                 return False
             copy, is_partial = self._rescued(None), True
-            self.losses += 1
+            self._note_loss()
         self._failover.fail_over(copy, is_partial=is_partial)
         self._reload()
         self._report(unwritable(Path(self.path), error))
@@ -743,7 +763,7 @@ class Outbox:
     def _replace(self, what: str) -> None:
         """Move the file aside, and start a new one with what is known and what can be read of the old one."""
         copy = self._rescued(self._database)
-        self.losses += 1
+        self._note_loss()
         text = f"the outbox {self.path} is damaged: {what}. {self._failover.replace(copy)}"
         lost = self._count_lost()
         self._reload()
@@ -757,6 +777,12 @@ class Outbox:
         else:
             self._report(f"{text}. It cannot be written: alarms go on from memory until it can")
         self.on_replacement()
+
+    def _note_loss(self) -> None:
+        """Take note that only firings, counts and the limiters' memory were copied."""
+        self.losses += 1
+        if self._positions is not None:
+            self._positions.note_all()
 
     def _fail_back(self) -> bool:
         """Use the file again if it can be written; return whether it can."""

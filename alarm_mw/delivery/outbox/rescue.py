@@ -13,7 +13,7 @@ from typing import Literal, cast
 
 from alarm_mw.delivery.outbox.database import (
     INSERT_FIRING,
-    OF_INCIDENTS,
+    MOSTLY_EMPTY,
     BrokenError,
     Opened,
     connect,
@@ -191,7 +191,7 @@ def merge(memory: sqlite3.Connection, file: sqlite3.Connection, token: int = 0) 
             memory.execute("SELECT scope, name, col, n FROM ledger"),
         )
         file.executemany("INSERT OR REPLACE INTO memory VALUES (?, ?)", memory.execute("SELECT one, data FROM memory"))
-        for sql, rows in _statements_of_incidents(memory):
+        for sql, rows in _statements_of_mostly_empty(memory):
             file.executemany(sql, rows)
         ((highest,),) = file.execute("SELECT COALESCE(MAX(seq), 0) FROM firings")
         _set_sequence(file, max(highest, *last))
@@ -225,12 +225,12 @@ def _statements_of_rest(source: sqlite3.Connection) -> Iterator[Statement]:
     """Yield what copies everything except the firings."""
     yield "INSERT OR REPLACE INTO ledger VALUES (?, ?, ?, ?)", source.execute("SELECT * FROM ledger").fetchall()
     yield "INSERT OR REPLACE INTO memory VALUES (?, ?)", source.execute("SELECT * FROM memory").fetchall()
-    yield from _statements_of_incidents(source)
+    yield from _statements_of_mostly_empty(source)
     yield from sequence_of(source)
 
 
-def _statements_of_incidents(source: sqlite3.Connection) -> Iterator[Statement]:
-    for table in OF_INCIDENTS:
+def _statements_of_mostly_empty(source: sqlite3.Connection) -> Iterator[Statement]:
+    for table in MOSTLY_EMPTY:
         rows = source.execute(f"SELECT * FROM {table}").fetchall()  # noqa: S608  # our own words
         yield f"DELETE FROM {table}", [()]  # noqa: S608  # our own words
         if rows:

@@ -63,6 +63,13 @@ OF_MASTER: Mapping[str, str] = {
     "alarm_mw_configuration_timestamp_seconds": "Time at which the current configuration was loaded.",
 }
 
+#: Of the master, where it follows logs.
+OF_FOLLOWED: Mapping[str, str] = {
+    "alarm_mw_followed_files": "Files that are followed.",
+    "alarm_mw_followed_behind_bytes": "Bytes in followed files that were not read yet.",
+    "alarm_mw_followed_journals_failing": "Followed journals for which journalctl does not run.",
+}
+
 #: The application's own metrics are named so, with what Prometheus does not allow in a name replaced by ``_``.
 APP_PREFIX = "alarm_mw_app_"
 
@@ -74,7 +81,7 @@ class Figures:
     """Everything that is shown."""
 
     books: Books
-    #: By the names of `OF_MASTER`.
+    #: By the names of `OF_MASTER` and, where logs are followed, of `OF_FOLLOWED`.
     master: Mapping[str, float]
     #: The application's metrics.
     app: Mapping[str, int]
@@ -127,8 +134,9 @@ def _master(figures: Figures) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415  # see exposition
 
     yield InfoMetricFamily("alarm_mw_build", "The version that runs.", value={"version": figures.version})
-    for name, text in OF_MASTER.items():
-        yield GaugeMetricFamily(name, text, value=figures.master[name])
+    for name, text in {**OF_MASTER, **OF_FOLLOWED}.items():
+        if name in figures.master:
+            yield GaugeMetricFamily(name, text, value=figures.master[name])
 
 
 def _app(values: Mapping[str, int]) -> Iterator[Metric]:

@@ -25,8 +25,9 @@ from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.version import VERSION
 
-if TYPE_CHECKING:  # few configurations have heartbeats
+if TYPE_CHECKING:  # few configurations have heartbeats, or follow logs
     from alarm_mw.engine.incidents.measures.heartbeat import Beat
+    from alarm_mw.master.follow.following import Followed
 
 
 class InForce(TypedDict):
@@ -79,6 +80,8 @@ class Status(TypedDict):
     long_since: dict[str, float]
     #: How many dead letters lie in the outbox.
     letters: int
+    #: How far the followed logs are; None where none is followed.
+    followed: Followed | None
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
     #: What the master has found wrong with itself, for more than a moment; a sentence each.
@@ -130,6 +133,7 @@ def status(
     findings: tuple[str, ...],
     *,
     masters_replaced: int = 0,
+    followed: Followed | None = None,
 ) -> Status:
     """Return the ledger as it stands."""
     books, waiting, unreadable = _readable_books(runtime)
@@ -149,6 +153,7 @@ def status(
         "failing": runtime.dispatcher.failing(),
         "long_since": runtime.dispatcher.long_since(),
         "letters": runtime.outbox.count_letters(),
+        "followed": followed,
         "imbalances": imbalances(books, waiting) if waiting is not None else [],
         "findings": [*unreadable, *_findings(runtime, findings)],
     }
@@ -169,7 +174,7 @@ def silenced(runtime: Runtime) -> dict[str, Silenced]:
     }
 
 
-def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figures:
+def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...], followed: Followed | None = None) -> Figures:
     """Return what Prometheus is shown."""
     books, waiting, unreadable = _readable_books(runtime)
     master = {
@@ -179,6 +184,11 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...]) -> Figu
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
+    if followed is not None:
+        files, journals = followed["files"], followed["journals"]
+        master["alarm_mw_followed_files"] = 0 if files is None else len(files["files"])
+        master["alarm_mw_followed_behind_bytes"] = 0 if files is None else files["behind"]
+        master["alarm_mw_followed_journals_failing"] = sum(bool(journal["problem"]) for journal in journals)
     return Figures(books, master, runtime.worker.metrics.values(), VERSION)
 
 

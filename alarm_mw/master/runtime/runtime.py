@@ -30,11 +30,11 @@ from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.memory import Memory
-from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.mules.subscribers import Subscribers
 from alarm_mw.master.runtime.making import make_action, place_of
 from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thread
 from alarm_mw.master.worker.batch import Batch, Item
+from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext, Execution
 from alarm_mw.model.measures import HEARTBEAT, Heartbeat

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,3 +61,5 @@ class Batch(msgspec.Struct, frozen=True):
     order: Callable[[Incidents], Sequence[Firing]] | None = None
     #: Called when the counts are in the outbox, with `Ledger.collections` one higher. May not block.
     written: Callable[[], object] | None = None
+    #: Where followed logs stand behind this batch, by name; None for a log that is forgotten.
+    positions: Mapping[str, bytes | None] = {}

@@ -15,10 +15,10 @@ from alarm_mw.delivery.outbox.entries import Taken
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.memory import Memory
-from alarm_mw.master.metrics import Metrics
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.master.worker.evaluator import Evaluated, Evaluator
+from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.model.types import Firing, Reason
 
 if TYPE_CHECKING:  # few configurations have incidents
@@ -241,6 +241,10 @@ class Worker:
     def _is_flush_due(self, now: float) -> bool:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now
 
+    def _has_moved(self, batches: Sequence[Batch]) -> bool:
+        """Return whether followed lines have changed the memory: it is written with their positions, and not later."""
+        return self._memory.is_unwritten and any(batch.positions for batch in batches)
+
     def _adopt_incidents(self) -> list[Firing]:
         """Go on with the incidents of the engine before this one; return the messages that follow."""
         assert self.incidents is not None
@@ -273,7 +277,8 @@ class Worker:
                 self.metrics.change(batch.metrics)
             self._book(batches, evaluated, now)
             is_urgent = self.incidents is not None and self.incidents.collect()
-            is_due = firings or at_end or is_urgent or is_silence or self._is_flush_due(now)
+            is_urgent = is_urgent or is_silence or self._has_moved(batches)
+            is_due = firings or at_end or is_urgent or self._is_flush_due(now)
             new = self._take(firings, booked) if is_due else NOTHING
         if new is None:
             # At the end, who closes the outbox writes the counts.
@@ -316,6 +321,8 @@ class Worker:
         for source, columns in batch.counts.items():
             for column, n in columns.items():
                 self._outbox.ledger.source(source, column, n)
+        if batch.positions:
+            self._outbox.positions().update(batch.positions)
         if batch.written is not None:
             self._outbox.ledger.note_collection()
             self._unwritten.append(batch.written)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.engine.ledger import Ledger
-from alarm_mw.master.metrics import MAX_METRICS, Metrics, MetricsFile, ledger_metrics
+from alarm_mw.master.worker.metrics import MAX_METRICS, Metrics, MetricsFile, ledger_metrics
 from alarm_mw.model.types import Reason
 from alarm_mw.transports.wire import MetricChange
 

@@ -1,0 +1,1 @@
+"""The verbs that start something: a server, or what follows logs."""

@@ -1,0 +1,117 @@
+"""Where a log goes on that was rotated: in a file with another name, in a copy, or compressed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Container
+from typing import NamedTuple
+
+from alarm_mw.master.follow.position import BEFORE, HEAD, FilePosition
+from alarm_mw.master.follow.tail import Compressed, Plain, Tail, open_content
+
+#: What logrotate and others add to a name: a number or a date behind it, or a date before its suffix; and how the file
+#: is compressed. A number before the suffix may be that of another log.
+_DATE = r"[\d:T_.-]{5,}"
+_MORE = r"[\dT:_.-]*(?:\.(?:gz|bz2|xz))?"
+#: What somebody may add by hand: then the content decides.
+_BY_HAND = re.compile(r"\d|old|bak|prev|orig|copy|save")
+
+
+class Sibling(NamedTuple):
+    """A file beside a log that may be what the log was rotated into."""
+
+    path: str
+    device: int
+    inode: int
+    size: int
+    #: When it was written to last, in seconds since the epoch.
+    time: float
+    #: Its name is one that a program has made: a number or a date.
+    is_rotation: bool
+
+
+def siblings(path: str) -> list[Sibling]:
+    """Return what a log may have been rotated into, the oldest first."""
+    folder, base = os.path.split(path)
+    stem, suffix = os.path.splitext(base)  # noqa: PTH122  # as below, names alone
+    pattern = rf"(?:{re.escape(base)}[.-]\d|{re.escape(stem)}[.-]\d{_DATE}{re.escape(suffix)}){_MORE}"
+    is_rotation = re.compile(pattern).fullmatch
+    found: list[Sibling] = []
+    with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
+        for entry in entries:
+            name = entry.name
+            if name == base or not name.startswith(stem) or not _BY_HAND.search(name[len(stem) :]):
+                continue
+            with contextlib.suppress(OSError):
+                facts = entry.stat()
+                if entry.is_file():
+                    known = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime)
+                    found.append(Sibling(entry.path, *known, is_rotation(name) is not None))
+    return sorted(found, key=lambda sibling: sibling.time)
+
+
+def are_related(path: str, other: str) -> bool:
+    """Return whether one of two names may be made of the other by a rotation."""
+    (folder, base), (other_folder, other_base) = os.path.split(path), os.path.split(other)
+    stem, other_stem = (os.path.splitext(name)[0] for name in (base, other_base))  # noqa: PTH122  # as above
+    return folder == other_folder and (base.startswith(other_stem) or other_base.startswith(stem))
+
+
+def same_content(position: FilePosition, content: Plain | Compressed) -> bool:
+    """Return whether a file contains what was read up to a position. Raises `OSError`."""
+    if content.read(0, len(position.head)) != position.head:
+        return False
+    n = len(position.before)
+    return content.read(position.offset - n, n) == position.before
+
+
+def is_copy(content: Plain, size: int, tail: Tail) -> bool:
+    """Return whether a file is a copy, perhaps one that is being made, of what is followed already. Raises `OSError`.
+
+    What was copied may have been truncated since: then it is compared with what was read of it.
+    """
+    if not size or not isinstance(tail.content, Plain):
+        return False
+    head = content.read(0, HEAD)
+    if head == tail.content.read(0, len(head)):
+        place = max(min(size, tail.content.size()) - BEFORE, 0)
+        return content.read(place, BEFORE) == tail.content.read(place, BEFORE)[: size - place]
+    position = tail.position()
+    if not position.offset or head[: len(position.head)] != position.head[: len(head)]:
+        return False
+    return size < position.offset or same_content(position, content)
+
+
+def rest_of(position: FilePosition, known: Container[tuple[int, int]]) -> tuple[Plain | Compressed, Sibling] | None:
+    """Return the file in which a log goes on from a position, opened; None where there is none.
+
+    `known` are devices and inodes of files that are followed for themselves. A compressed file is looked at last: it
+    may not be complete, and then the file that it is made of is still there.
+    """
+    newest_first = reversed(siblings(position.path))
+    opened = [(sibling, content) for sibling in newest_first if (content := _opened(sibling)) is not None]
+    found: tuple[Plain | Compressed, Sibling] | None = None
+    for sibling, content in sorted(opened, key=lambda each: isinstance(each[1], Compressed)):
+        if found is None and (sibling.device, sibling.inode) not in known and _goes_on(position, sibling, content):
+            found = content, sibling
+        else:
+            content.close()
+    return found
+
+
+def _opened(sibling: Sibling) -> Plain | Compressed | None:
+    try:
+        return open_content(sibling.path)
+    except OSError:
+        return None
+
+
+def _goes_on(position: FilePosition, sibling: Sibling, content: Plain | Compressed) -> bool:
+    """Return whether a file has a content that was read up to a position; of one that was not read: is that file."""
+    is_same_file = (sibling.device, sibling.inode) == (position.device, position.inode)
+    try:
+        return (is_same_file or position.offset > 0) and same_content(position, content)
+    except OSError:
+        return False

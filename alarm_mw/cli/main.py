@@ -17,6 +17,7 @@ VERBS: Final = (
     "follow",
     "check",
     "test",
+    "route",
     "replay",
     "suggest",
     "status",
@@ -38,6 +39,8 @@ VERBS: Final = (
 _MODULES: Final = {
     "run": "start.run",
     "follow": "start.follow",
+    "test": "trial.test",
+    "route": "trial.route",
     "top": "top.command",
     "unsilence": "silence",
     "replay": "replay.command",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.settings import Notify, Settings, limits_of
@@ -15,6 +16,9 @@ from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.types import IncidentOptions, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
+
+if TYPE_CHECKING:
+    from alarm_mw.engine.routes import Router
 
 
 def has_incidents(settings: Settings) -> bool:
@@ -49,10 +53,22 @@ def engine_of(
         limits={alarm.name: limits_of(alarm) for alarm in settings.alarms},
         memory=memory,
         names=settings.records.names if any(alarm.texts is not None for alarm in settings.alarms) else None,
+        router=_router(settings),
     )
     if clock is not None or has_incidents(settings):
         _add_incidents(engine, settings, rules, clock=clock or time.time, now=now, wall=wall)
     return engine
+
+
+def _router(settings: Settings) -> Router | None:
+    """Return what routes rules by facts of a record, where one can depend on them."""
+    if not settings.routes:
+        return None
+    with held_off():  # few configurations have routes
+        from alarm_mw.engine.routes import Router  # noqa: PLC0415
+
+    router = Router(settings.routes, dict(settings.labels))
+    return router if any(map(router.depends_on_records, settings.rules)) else None
 
 
 def _add_incidents(

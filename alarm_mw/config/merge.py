@@ -13,6 +13,7 @@ from alarm_mw.config.parts import Declared, Part, Watched, Written
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Alarm, Records, Settings, Upkeep, Watch
 from alarm_mw.config.tables.incidents import check_incidents
+from alarm_mw.config.tables.routes import with_routes
 from alarm_mw.delivery.fallback import cycle
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError
@@ -26,7 +27,13 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     Settings can be used only if `report` has no problems afterwards. They have no warnings yet.
     """
     alarms = _alarms(parts, report)
-    written = [rule for part in parts for rule in part.rules]
+    labels = dict(label for part in parts for label in part.labels)
+    routes = [
+        structs.replace(route, alarms=_known_names(route.alarms, route.where, alarms, report, is_strict=True))
+        for part in parts
+        for route in part.routes
+    ]
+    written = with_routes([rule for part in parts for rule in part.rules], routes, labels, report)
     rules = tuple(rule for each in written if (rule := _checked_rule(each, alarms, report)) is not None)
     if len(rules) < len(written) or not cache.knows(rules):
         _check_patterns([each.rule for each in written], cache, report)
@@ -39,7 +46,6 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     for name, where in own_alarms.items():
         _known_names((name,), where, alarms, report, is_strict=True)
     warn_of_hidden(rules, report)
-    labels = dict(label for part in parts for label in part.labels)
     mules = tuple(program for part in parts for program in part.mules)
     fields = {name: value for part in parts for name, value in part.fields.items()}
     fields["records"] = _records(fields.get("records", Records()), parts)
@@ -53,6 +59,8 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
         follow=tuple(follow for part in parts for follow in part.follow),
         monitors=monitors,
         own_alarms=tuple(own_alarms),
+        routes=tuple(routes),
+        labels=tuple(labels.items()),
     )
 
 

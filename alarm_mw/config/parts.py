@@ -13,7 +13,7 @@ from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Action, secrets
 from alarm_mw.model.keyvalue import split
 from alarm_mw.model.masking import mask
-from alarm_mw.model.types import Rule, Where
+from alarm_mw.model.types import Route, Rule, Where
 
 #: Looks up an action by its name; raises `OptionError`.
 FindAction = Callable[[str], type[Action]]
@@ -39,6 +39,8 @@ class Written(msgspec.Struct, frozen=True):
     names_at: Where
     #: An unknown alarm is a mistake; else it is ignored with a warning.
     is_strict: bool = True
+    #: What is wrong if it has no alarm by a route either; empty where it has alarms, or needs none.
+    alarmless: str = ""
 
 
 class Watched(msgspec.Struct, frozen=True):
@@ -57,6 +59,7 @@ class Part(msgspec.Struct):
 
     alarms: list[Declared] = msgspec.field(default_factory=list)
     rules: list[Written] = msgspec.field(default_factory=list)
+    routes: list[Route] = msgspec.field(default_factory=list)
     monitors: list[Watched] = msgspec.field(default_factory=list)
     #: Logs to follow.
     follow: list[Follow] = msgspec.field(default_factory=list)

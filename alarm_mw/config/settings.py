@@ -14,7 +14,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import REPEAT_AFTER, Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
-from alarm_mw.model.types import NOWHERE, FieldNames, IncidentOptions, InhibitRule, Rule, Texts, Where
+from alarm_mw.model.types import NOWHERE, FieldNames, IncidentOptions, InhibitRule, Route, Rule, Texts, Where
 from alarm_mw.system.forks import held_off
 
 
@@ -270,6 +270,10 @@ class Settings(msgspec.Struct, frozen=True):
     ack: AckOptions = msgspec.field(default_factory=AckOptions)
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
     inhibit_rules: tuple[InhibitRule, ...] = ()
+    #: What adds alarms to rules; the rules already have those that they have for every record.
+    routes: tuple[Route, ...] = ()
+    #: Names and values that are added to all messages.
+    labels: tuple[tuple[str, str], ...] = ()
     #: What is valid but suspicious, such as a second alarm of the same name.
     warnings: tuple[Problem, ...] = ()
 

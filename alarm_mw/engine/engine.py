@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 from functools import partial
 from time import thread_time
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from alarm_mw.engine.flood_control.flood_control import FloodControl, Gate
 from alarm_mw.engine.flood_control.limits import Limits, Rate
 from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
-from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule, by_conditions, by_field
 from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
@@ -21,8 +20,9 @@ from alarm_mw.patterns.fields.lines import may_state_fields
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
 
-if TYPE_CHECKING:  # few configurations need it
+if TYPE_CHECKING:  # few configurations need them
     from alarm_mw.engine.incidents.incidents import Incidents
+    from alarm_mw.engine.routes import Router
 
 #: A rule is switched off when its slow searches took this many seconds within `COST_WINDOW` seconds.
 MAX_COST = 0.5
@@ -61,9 +61,10 @@ class Engine:
         memory: Memory | None = None,
         clock: Callable[[], float] = thread_time,
         names: FieldNames | None = None,
+        router: Router | None = None,
     ) -> None:
         self._rules = tuple(rules)
-        self._names = tuple(_name(compiled.rule) for compiled in rules)
+        self._names = tuple(compiled.name for compiled in rules)
         self._by_conditions = by_conditions(rules)
         self._by_field = by_field(rules)
         #: Finds the rules that may match a line.
@@ -83,6 +84,8 @@ class Engine:
         self._clock = clock
         #: Which fields of a line in JSON or logfmt become facts of the record that fires; None: only for rules on them.
         self._field_names = names
+        #: Adds alarms to rules by the facts of a record; None where no route depends on them.
+        self._router = router
         #: Of the rules that have some; None where there are none.
         self.incidents: Incidents | None = None
         #: By the memory's clock.
@@ -109,10 +112,23 @@ class Engine:
         if not matched:
             skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
-        if may_state_fields(record.message):
-            names = self._field_names or next((each.rule.names for each in matched if each.is_conditional), None)
-            record = record if names is None else _understood(record, names)
-        return self._decide(matched, record, now + self.memory.offset, cut_off)
+        return self._decide(matched, self._understood(record, matched), now + self.memory.offset, cut_off)
+
+    def matching(self, record: Record) -> list[CompiledRule]:
+        """Return the rules that match a record, with the alarms of their routes. Nothing is fired or counted."""
+        matched, _, _ = self._scan(record, self._candidates(record), ())
+        router = self._router
+        if router is None:
+            return matched
+        understood = self._understood(record, matched)
+        return [router.routed(each, understood) for each in matched]
+
+    def _understood(self, record: Record, matched: Iterable[CompiledRule]) -> Record:
+        """Return a record with the facts that its line states in JSON or logfmt."""
+        if not may_state_fields(record.message):
+            return record
+        names = self._field_names or next((each.rule.names for each in matched if each.is_conditional), None)
+        return record if names is None else _understood(record, names)
 
     def fire(self, alarm: str, record: Record, now: float) -> Verdict:
         """Fire an alarm directly, without a rule. Flood control applies."""
@@ -263,8 +279,10 @@ class Engine:
                 self.plans.clear()
             matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
             counts = any(rule.count > 1 or rule.incident or rule.resolves for rule in (each.rule for each in matched))
+            router = self._router
+            is_open = counts or (router is not None and any(router.depends_on_records(each.rule) for each in matched))
             skipped = Reason.EXCLUDED if excluded and not matched else None
-            self.plans[key] = None if counts else (_alarms(matched), skipped, matched)
+            self.plans[key] = None if is_open else (_alarms(matched), skipped, matched)
         return self.plans[key]
 
     # One record
@@ -344,6 +362,8 @@ class Engine:
         self.memory.is_changed = True
         for compiled in matched:
             compiled.matches += 1
+        if self._router is not None and not direct:
+            matched = [self._router.routed(each, record) for each in matched]
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
         firings: list[Firing] = []
@@ -427,15 +447,15 @@ class Engine:
         firing: dict[str, CompiledRule] = {}
         for compiled in matched:
             rule = compiled.rule
-            if rule.count > 1 and not (echoes.isdisjoint(rule.alarms) and self._counts_up(rule, now)):
+            if rule.count > 1 and not (echoes.isdisjoint(rule.alarms) and self._counts_up(compiled, now)):
                 continue
             for alarm in rule.alarms:
                 if alarm not in firing:
                     firing[alarm] = compiled
         return firing
 
-    def _counts_up(self, rule: Rule, now: float) -> bool:
-        return self.memory.thresholds.reached(_name(rule), rule.count, rule.within, now)
+    def _counts_up(self, compiled: CompiledRule, now: float) -> bool:
+        return self.memory.thresholds.reached(compiled.name, compiled.rule.count, compiled.rule.within, now)
 
 
 def _understood(record: Record, names: FieldNames) -> Record:
@@ -443,11 +463,6 @@ def _understood(record: Record, names: FieldNames) -> Record:
         from alarm_mw.patterns.fields.facts import understood  # noqa: PLC0415  # few lines are in JSON or logfmt
 
     return understood(record, names)
-
-
-def _name(rule: Rule) -> str:
-    """Return the name of a rule in the memory: stable across processes and changes to other rules."""
-    return f"{rule_text(rule)} {','.join(rule.alarms)}"
 
 
 def _alarms(rules: Sequence[CompiledRule]) -> tuple[str, ...]:

@@ -1,14 +1,29 @@
-"""The text of a firing: messages of a bounded length, regexps as text."""
+"""The text of a firing: messages of a bounded length, regexps and levels as text."""
 
 from __future__ import annotations
 
 import functools
+import logging
 import re
 from collections.abc import Iterator
 
 from msgspec import structs
 
 from alarm_mw.model.types import FieldCondition, RequestConditions, Rule
+
+#: Levels of `logging` from the highest, as severities.
+_SEVERITIES = (
+    (logging.CRITICAL, "critical"),
+    (logging.ERROR, "error"),
+    (logging.WARNING, "warning"),
+    (logging.INFO, "info"),
+    (0, "debug"),
+)
+
+
+def severity_of(level: int | None) -> str:
+    """Return what a level means; empty where there is none."""
+    return "" if level is None else next((name for least, name in _SEVERITIES if level >= least), "debug")
 
 
 def shown(pattern: str) -> str:

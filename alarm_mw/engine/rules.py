@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -52,6 +53,18 @@ class CompiledRule:
 
     def __repr__(self) -> str:
         return f"CompiledRule({self.rule!r})"
+
+    @cached_property
+    def name(self) -> str:
+        """Return its name in the memory: stable across processes and changes to other rules."""
+        return f"{self.text} {','.join(self.rule.alarms)}"
+
+    def with_alarms(self, alarms: tuple[str, ...]) -> CompiledRule:
+        """Return the same rule with other alarms, and with the same name in the memory."""
+        other = copy.copy(self)
+        other.name = self.name
+        other.rule = structs.replace(self.rule, alarms=alarms)
+        return other
 
     @cached_property
     def text(self) -> str:

@@ -278,6 +278,14 @@ class InhibitRule(msgspec.Struct, frozen=True):
     equal: tuple[str, ...] = ()
 
 
+class Route(msgspec.Struct, frozen=True):
+    """Adds alarms to rules with labels that all matchers select; without matchers, to all rules."""
+
+    match: tuple[str, ...]
+    alarms: tuple[str, ...]
+    where: Where = NOWHERE
+
+
 class Absence(msgspec.Struct, frozen=True):
     """An incident begins when a rule does not match for so long, or not at the times of a schedule."""
 

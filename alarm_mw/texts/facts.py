@@ -15,20 +15,12 @@ import msgspec
 
 from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.flood_control.limits import span
+from alarm_mw.engine.messages import severity_of
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Stated, Trigger
 
 #: Fields of a request's record that the text states in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
-
-#: Levels of `logging` from the highest, as severities.
-_SEVERITIES = (
-    (logging.CRITICAL, "critical"),
-    (logging.ERROR, "error"),
-    (logging.WARNING, "warning"),
-    (logging.INFO, "info"),
-    (0, "debug"),
-)
 
 #: How many fields of a record a message can name, how many characters of their names, of a logger's, and of values;
 #: and of a regexp.
@@ -121,10 +113,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def severity(self) -> str:
         """The label `severity`, or what the level means; empty where neither is known."""
-        if given := self.labels.get("severity"):
-            return given
-        level = self.level
-        return "" if level is None else next((name for least, name in _SEVERITIES if level >= least), "debug")
+        return self.labels.get("severity") or severity_of(self.level)
 
     @property
     def level_name(self) -> str:

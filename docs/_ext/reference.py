@@ -30,6 +30,7 @@ from alarm_mw.config.tables.follow import FollowTable
 from alarm_mw.config.tables.incidents import EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.requests import RequestKeys
+from alarm_mw.config.tables.routes import RouteKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.delivery.policy import DeliveryPolicy
@@ -161,6 +162,12 @@ class TimeIntervalKeyTable(KeysOf):
     """``{time-intervals}``: the keys of ``[time_intervals.NAME]``."""
 
     kind = TimeIntervalKeys
+
+
+class RouteKeyTable(KeysOf):
+    """``{routes}``: the keys of ``[[routes]]``."""
+
+    kind = RouteKeys
 
 
 class InhibitRuleKeyTable(KeysOf):
@@ -434,6 +441,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "escalations": EscalationKeyTable,
     "time-intervals": TimeIntervalKeyTable,
     "inhibit-rules": InhibitRuleKeyTable,
+    "routes": RouteKeyTable,
     "numbers": Numbers,
     "outbox-keys": OutboxKeys,
     "records": RecordKeys,

@@ -188,7 +188,7 @@ def test_an_alarm_that_nothing_fires_is_named() -> None:
     """An alarm in no rule is a forgotten one, unless the file has no rules since the application fires all of them."""
     rule = "[[rules]]\npattern = 'xy'\nalarms = 'a'\n"
     (warning,) = warnings_of(f"alarms.a = 'log:'\nalarms.b = 'log:'\n{rule}")
-    assert warning.startswith("a.toml:2: warning: no rule, monitor or escalation fires alarm 'b'")
+    assert warning.startswith("a.toml:2: warning: no rule, route, monitor or escalation fires alarm 'b'")
     assert warnings_of("alarms.a = 'log:'\nalarms.b = 'log:'\n") == []
     assert warnings_of(f"own_alarms = 'b'\nalarms.a = 'log:'\nalarms.b = 'log:'\n{rule}") == []
     fallback = f"[alarms.a]\naction = 'log'\nfallback = 'b'\n[alarms.b]\naction = 'log'\n{rule}"

@@ -88,10 +88,11 @@ def _of_unused(settings: Settings) -> Iterator[Problem]:
         return
     fired = {name for rule in settings.rules for name in rule.alarms}
     fired.update(*(watch.alarms for watch in settings.monitors))
+    fired.update(*(route.alarms for route in settings.routes))
     fired.update(settings.own_alarms, *(alarm.fallback for alarm in settings.alarms))
     for alarm in settings.alarms:
         if alarm.name not in fired:
-            text = f"no rule, monitor or escalation fires alarm {alarm.name!r}"
+            text = f"no rule, route, monitor or escalation fires alarm {alarm.name!r}"
             yield Problem(alarm.where, f"{text}: only alarm_mw.alarm({alarm.name!r}, …) in the application does")
 
 

@@ -19,6 +19,7 @@ from alarm_mw.config.tables.tree import (
     Table,
     alarm_names,
     kind_of,
+    no_alarm,
     optional_names,
     read_flag,
     read_inner,
@@ -75,7 +76,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
     pattern = read_text(table, key) if key in table.values or not has_others else ""
     rule = Rule(
         _NEVER if pattern is None else pattern,
-        () if "escalation" in table.values and "alarms" not in table.values else _alarm_names(table, excludes=excludes),
+        _alarm_names(table, excludes=excludes) if "alarms" in table.values else (),
         _syntax(table),
         excludes=excludes,
         multiline=read_flag(table, "multiline"),
@@ -91,7 +92,10 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         labels=read_labels(table),
         fingerprint=_fingerprint(table, excludes=excludes),
     )
-    return [Written(each, table.where("alarms")) for each in read_incident(table, rule, shared)]
+    alarmless = "" if excludes or "alarms" in table.values else f"{table.name}: {no_alarm('rule')}"
+    ours, *others = read_incident(table, rule, shared)
+    where = table.where("alarms")
+    return [Written(ours, where, alarmless=alarmless), *(Written(each, where) for each in others)]
 
 
 def _pattern_key(table: Table) -> tuple[str, bool]:

@@ -24,6 +24,7 @@ from alarm_mw.config.tables.follow import read_follow
 from alarm_mw.config.tables.incidents import read_shared
 from alarm_mw.config.tables.marks import read_inhibit_rules
 from alarm_mw.config.tables.monitors import read_monitors
+from alarm_mw.config.tables.routes import read_routes
 from alarm_mw.config.tables.rules import read_rules
 from alarm_mw.config.tables.texts import (
     check_options,
@@ -72,6 +73,7 @@ ROOT_KEYS = (
     "escalations",
     "time_intervals",
     "inhibit_rules",
+    "routes",
     "ack",
     "history",
     "web",
@@ -104,6 +106,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.alarms += _alarms(root, find_action)
     shared = read_shared(root)
     part.rules += read_rules(root, shared, (records or Records()).names)
+    part.routes += read_routes(root)
     part.monitors += read_monitors(root, shared)
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.follow += read_follow(root)

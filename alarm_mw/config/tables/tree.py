@@ -221,6 +221,11 @@ def _secrets(kind: type[msgspec.Struct]) -> frozenset[str]:
     return secrets(kind) if issubclass(kind, PluginOptions) else frozenset()
 
 
+def no_alarm(owner: str) -> str:
+    """Return what is wrong with a rule, a monitor or a route that fires nothing."""
+    return f'the {owner} names no alarm, expected alarms = ["…"]'
+
+
 def alarm_names(table: Table, owner: str) -> tuple[str, ...]:
     """Return the names in ``alarms = "one"`` or ``alarms = ["one", "two"]``; empty names are skipped.
 
@@ -228,7 +233,7 @@ def alarm_names(table: Table, owner: str) -> tuple[str, ...]:
     """
     good, is_wrong = _names(table, "alarms")
     if not good and not is_wrong and not table.is_broken("alarms"):
-        table.wrong(f'the {owner} names no alarm, expected alarms = ["…"]', "alarms")
+        table.wrong(no_alarm(owner), "alarms")
     return good
 
 

@@ -51,11 +51,15 @@ def test(  # noqa: PLR0917  # the command line's options
 
 def preview(settings: Settings, name: str, message: str) -> str:
     """Return what an alarm would send for a message, with secrets masked."""
-    alarm = next(each for each in settings.alarms if each.name == name)
-    context = ActionContext(name, write_stderr, place=place_of(alarm, settings.name), texts=alarm.texts)
-    action = actions.find(alarm.plugin)(alarm.options, context)
     record = RecordMaker().make(to_bytes(message) + b"\n", source="api")
-    firing = Firing(f"{record.key}.{named(name)}", name, record.message, record, record.time)
+    return preview_of(settings, Firing(f"{record.key}.{named(name)}", name, record.message, record, record.time))
+
+
+def preview_of(settings: Settings, firing: Firing) -> str:
+    """Return what an alarm would send for a firing, with secrets masked."""
+    alarm = next(each for each in settings.alarms if each.name == firing.alarm)
+    context = ActionContext(alarm.name, write_stderr, place=place_of(alarm, settings.name), texts=alarm.texts)
+    action = actions.find(alarm.plugin)(alarm.options, context)
     if isinstance(action, Previewed):
         return action.preview(firing)
     return "\n".join(printable_lines(firing.message))

@@ -125,6 +125,7 @@ class MasterProcess:
             under_way=UnderWay(inheritance.files.get("under-way"), functools.partial(self._link.leave, "under-way")),
             name=str(plan.settings.get("name", "")),
             assembles=True,
+            link_key=self._link_key,
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),
@@ -394,6 +395,12 @@ class MasterProcess:
 
     def _watchable(self, settings: Settings) -> tuple[Watch, ...]:
         return watchable(settings.monitors, self._plan.master_fds, hears_deaths=self._desk is not None)
+
+    def _link_key(self) -> bytes:
+        """Return what signs links in messages."""
+        from alarm_mw.texts.links import LINK_KEY, read_key  # noqa: PLC0415  # for those who have the page
+
+        return read_key(self._state_dir / LINK_KEY)
 
     def _leave_listener(self, descriptor: int | None) -> None:
         """Let the supervisor hold the page's listening socket, or none."""

@@ -421,6 +421,10 @@ class Place(msgspec.Struct, frozen=True):
     name: str = ""
     #: Those of the configuration and of the alarm.
     labels: Mapping[str, str] = {}
+    #: The URL of the page, without a slash at its end; empty where there is none.
+    url: str = ""
+    #: Signs links that acknowledge; empty: there are none.
+    link_key: bytes = b""
 
 
 class Texts(msgspec.Struct, frozen=True):

@@ -18,6 +18,7 @@ from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.messages import severity_of
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Stated, Trigger
+from alarm_mw.system.forks import held_off
 
 #: Fields of a request's record that the text states in a phrase of its own.
 _REQUEST = ("method", "path", "status", "duration")
@@ -97,8 +98,9 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     told: tuple[str, ...] = ()
     #: When the incident ended, in seconds since the epoch.
     ended: float | None = None
-    #: The page that shows it.
+    #: The page that shows it, and the link that acknowledges it after a question.
     url: str = ""
+    ack_url: str = ""
 
     @property
     def app(self) -> str:
@@ -197,6 +199,7 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         via=firing.via,
         fingerprint=fingerprint_of(firing),
         **({} if trigger.incident is None else _of_incident(trigger.incident)),
+        **({} if trigger.incident is None or not place.url else _links(trigger.incident, place, firing.time)),
     )
 
 
@@ -215,6 +218,17 @@ def _of_incident(notice: IncidentNotice) -> dict[str, Any]:
         "acknowledged_at": notice.acknowledged_at,
         "told": notice.told,
     }
+
+
+def _links(notice: IncidentNotice, place: Place, time: float) -> dict[str, Any]:
+    """Return the links of an incident; none to acknowledge what is over."""
+    with held_off():  # most installations have no page
+        from alarm_mw.texts.links import VALID, ack_link, incident_link  # noqa: PLC0415
+
+    links = {"url": incident_link(place.url, notice.id)}
+    if place.link_key and notice.status != "resolved":
+        links["ack_url"] = ack_link(place.url, place.link_key, notice.id, notice.episode, time + VALID)
+    return links
 
 
 def _context(record: Record) -> str:

@@ -30,6 +30,7 @@ class Card(msgspec.Struct, frozen=True):
     #: Further information.
     notes: tuple[str, ...] = ()
     url: str = ""
+    ack_url: str = ""
 
 
 def title_of(facts: Facts) -> str:
@@ -51,6 +52,7 @@ def card_of(facts: Facts) -> Card:
         facts.context,
         tuple(_notes(facts)),
         facts.url,
+        facts.ack_url,
     )
 
 
@@ -129,7 +131,11 @@ def body_lines(card: Card) -> list[str]:
     )
     first = [*(["; ".join(card.sentences)] if card.sentences else []), *([facts] if facts else [])]
     around = [card.context] if card.context else []
-    last = [*card.notes, *([card.url] if card.url else [])]
+    last = [
+        *card.notes,
+        *([card.url] if card.url else []),
+        *([f"acknowledge: {card.ack_url}"] if card.ack_url else []),
+    ]
     parts = ["\n".join(part) for part in (first, [card.evidence] if card.evidence else [], around, last) if part]
     return [] if not parts else "\n\n".join(parts).split("\n")
 

@@ -66,7 +66,8 @@ NAMES: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "ended": ("when the incident ended", lambda facts: _time(facts.ended)),
     "matches": ("how many matches the incident has had", lambda facts: _number(facts.matches)),
     "incident": ("the incident", lambda facts: facts.incident),
-    "url": ("the page that shows it", lambda facts: facts.url),
+    "url": ("the page that shows the incident", lambda facts: facts.url),
+    "ack_url": ("the link that acknowledges the incident", lambda facts: facts.ack_url),
 }
 
 #: What has a name of its own after a dot: ``{fields.user}``, ``{labels.team}``.

@@ -28,14 +28,14 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alarm_mw.web.pages import delivery, history, incident, login, now, rules, silences, state
+from alarm_mw.web.pages import ack, delivery, history, incident, login, now, rules, silences, state
 from alarm_mw.web.rendering import STATIC, render
 from alarm_mw.web.security.guards import public
 from alarm_mw.web.security.identity import Identity, Role
 from alarm_mw.web.site import Site
 
 #: The modules that have routes, in the order of the navigation.
-_MODULES = (login, now, history, rules, delivery, silences, state, incident)
+_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack)
 
 #: Sent with every answer. Nothing is loaded from elsewhere, no script or style stands in a page, and no page of others
 #: may show ours.

@@ -63,6 +63,8 @@ class Master:
     offset: Callable[[], float]
     #: Does something to incidents (verb, ids, by, seconds, comment), and returns the ids for which that was done.
     order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]
+    #: What signs links in messages; empty where nothing does.
+    link_key: Callable[[], bytes]
     #: Lists, retries or drops dead letters.
     dead: Callable[[Order], Answer]
     #: Tries what waits for an alarm now.

@@ -59,6 +59,19 @@ def test_an_exclusion_ends_the_scan() -> None:
     assert fired(verdict) == ["a"]
 
 
+def test_matches_are_counted_by_rule() -> None:
+    """Each rule counts the records that it has matched, and the lines that a gate has decided for it."""
+    judge = engine(rule("x", "a"), unless("y"), rule("z", "b"))
+    for text in (b"x\n", b"x y\n", b"x z\n", b"nothing\n"):
+        judge.evaluate(line(text), 0.0)
+    judge.count((0, 2), "stdout", 10)
+    judge.count((0, 1, 2), "stdout", 5)
+    assert [n for _, n in judge.matches()] == [18, 0, 11]
+    counting = engine(structs.replace(rule("x", "a"), count=2, within=1.0))
+    counting.count((0,), "stdout", 10)
+    assert [n for _, n in counting.matches()] == [0]
+
+
 def test_an_exclusion_before_all_rules_is_named() -> None:
     """A line that only an exclusion matched is counted as excluded."""
     assert engine(unless("x"), rule("x")).evaluate(line(b"x\n"), 0.0).skipped is Reason.EXCLUDED

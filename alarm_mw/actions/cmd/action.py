@@ -181,7 +181,7 @@ def environment(firing: Firing, context: ActionContext) -> dict[str, str]:
     return context.execution.environment(inherited) | facts
 
 
-def _of_incident(notice: IncidentNotice | None) -> dict[str, object | None]:
+def _of_incident(notice: IncidentNotice | None, url: str) -> dict[str, object | None]:
     if notice is None:
         return {}
     return {
@@ -192,6 +192,7 @@ def _of_incident(notice: IncidentNotice | None) -> dict[str, object | None]:
         "STARTED": f"{notice.started:.6f}",
         "ENDED": None if notice.ended is None else f"{notice.ended:.6f}",
         "MATCHES": notice.count,
+        "URL": f"{url}/i/{notice.id}" if url else None,
     }
 
 
@@ -213,7 +214,7 @@ def _facts(firing: Firing, context: ActionContext) -> dict[str, object]:
         "COUNT": firing.count,
         "INSTEAD_OF": ",".join(firing.via) or None,
         "HELD_BACK": firing.held_back,
-        **_of_incident(trigger.incident if trigger else None),
+        **_of_incident(trigger.incident if trigger else None, place.url),
         "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",
     }
     facts |= {f"LABEL_{name.upper()}": value for name, value in labels.items()}

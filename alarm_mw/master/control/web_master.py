@@ -19,6 +19,7 @@ from alarm_mw.master.control.status import Status, carry_out
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Rule
+from alarm_mw.texts.links import LINK_KEY, read_key
 from alarm_mw.transports.records import RecordMaker, to_bytes
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.samples import rule_id
@@ -42,6 +43,7 @@ def web_master(
         outbox=runtime.outbox,
         offset=own.offset,
         order=own.order,
+        link_key=lambda: read_key(state_dir / LINK_KEY),
         dead=own.dead,
         retry_now=own.retry_now,
         test=own.test,

@@ -30,9 +30,9 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
     return action if is_ours else _apart(action, alarm.name)
 
 
-def place_of(alarm: Alarm, server: str) -> Place:
-    """Return where an alarm's messages come from: this machine, and the server of this name."""
-    return Place(socket.gethostname(), server, dict(alarm.labels))
+def place_of(alarm: Alarm, server: str, url: str = "", link_key: bytes = b"") -> Place:
+    """Return where an alarm's messages come from: this machine, and the server of this name; `url` is its page."""
+    return Place(socket.gethostname(), server, dict(alarm.labels), url, link_key)
 
 
 def _apart(action: Action, alarm: str) -> Action:

@@ -36,7 +36,7 @@ from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thre
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.master.worker.worker import Worker, read_memory
-from alarm_mw.model.interfaces import Action, ActionContext, Execution
+from alarm_mw.model.interfaces import Action, ActionContext
 from alarm_mw.model.measures import HEARTBEAT, Heartbeat
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
@@ -148,7 +148,9 @@ class Runtime:
         under_way: UnderWay | None = None,
         name: str = "",
         assembles: bool = False,
+        link_key: Callable[[], bytes] = bytes,
     ) -> None:
+        self._link_key = link_key
         self._records = RecordMaker()
         #: Its lines of output come from readers with a `BlockAssembler`.
         self._assembles = assembles
@@ -159,7 +161,7 @@ class Runtime:
         self._write_log_at_once = write_log_at_once
         self._server_pid = server_pid
         self._subscribers = subscribers
-        alarms, former = (self._routed(each, settings.execution) for each in (settings.alarms, retired))
+        alarms, former = (self._routed(each, settings) for each in (settings.alarms, retired))
         self.outbox = Outbox(outbox, journal=journal)
         self.outbox.limit(settings.outbox)
         if under_way is not None:
@@ -237,9 +239,13 @@ class Runtime:
         Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
         back so far is remembered. Raises `ConfigError` where an action cannot be made.
         """
-        before = self._current.alarms if settings.execution == self._current.settings.execution else {}
+        is_same_place = (settings.execution, settings.web.url) == (
+            self._current.settings.execution,
+            self._current.settings.web.url,
+        )
+        before = self._current.alarms if is_same_place else {}
         kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
-        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings.execution)
+        made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings)
         return Prepared(settings, self._engine(settings, self._current.engine.memory), {**made, **kept})
 
     def _engine(self, settings: Settings, memory: Memory) -> Engine:
@@ -406,18 +412,18 @@ class Runtime:
             await self._subscribers.start()
         self.dispatcher.start()
 
-    def _routed(self, alarms: Sequence[Alarm], execution: Execution) -> Routed:
-        return {alarm.name: (alarm, _route(self._action(alarm, execution), alarm)) for alarm in alarms}
+    def _routed(self, alarms: Sequence[Alarm], settings: Settings) -> Routed:
+        return {alarm.name: (alarm, _route(self._action(alarm, settings), alarm)) for alarm in alarms}
 
-    def _action(self, alarm: Alarm, execution: Execution) -> Action:
+    def _action(self, alarm: Alarm, settings: Settings) -> Action:
         context = ActionContext(
             alarm.name,
             self._write_log,
             self._server_pid,
             self._subscribers,
             self._write_log_at_once,
-            execution,
-            place_of(alarm, self.name),
+            settings.execution,
+            place_of(alarm, self.name, settings.web.url, self._link_key() if settings.web.url else b""),
             alarm.texts,
             self._obey,
         )

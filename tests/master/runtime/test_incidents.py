@@ -579,5 +579,8 @@ def test_bytes_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
     assert done.wait(10)
     house.wait_for(("a", "firing", r"\udcff"), ("a", "resolved", r"\udcff"))
     texts = {each["text"] for each in history(house.runtime, 0.0)}
+    (found,) = incident_rows.incidents(house.runtime.outbox, is_all=True)
+    assert incident_rows.find(house.runtime.outbox, found.id) == found
+    assert incident_rows.find(house.runtime.outbox, "nothing") is None
     house.runtime.stop(5.0)
     assert texts == {r"lost \xff", r"line back \xff", "a"}

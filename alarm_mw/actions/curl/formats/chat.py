@@ -113,9 +113,18 @@ def _slack_blocks(message: Message) -> Iterator[dict[str, object]]:
         yield _mrkdwn(f"```\n{inside}\n```")
     if notes := _notes(message):
         yield _mrkdwn(neutral.within(notes, _SLACK_TEXT, neutral.slack))
-    if message.card.url:
-        button = {"type": "button", "text": {"type": "plain_text", "text": "Open"}, "url": message.card.url}
-        yield {"type": "actions", "elements": [button]}
+    buttons = [
+        {"type": "button", "text": {"type": "plain_text", "text": title}, "url": url}
+        for title, url in _buttons(message)
+    ]
+    if buttons:
+        yield {"type": "actions", "elements": buttons}
+
+
+def _buttons(message: Message) -> list[tuple[str, str]]:
+    """Return the title and the URL of each button below a message."""
+    card = message.card
+    return [(title, url) for title, url in (("Open", card.url), ("Acknowledge", card.ack_url)) if url]
 
 
 def _mrkdwn(text: str) -> dict[str, object]:
@@ -182,8 +191,8 @@ def _teams(message: Message, size: int) -> dict[str, object]:
         "msteams": {"width": "Full"},
         "body": list(_teams_body(message, size)),
     }
-    if message.card.url:
-        card["actions"] = [{"type": "Action.OpenUrl", "title": "Open", "url": message.card.url}]
+    if actions := [{"type": "Action.OpenUrl", "title": title, "url": url} for title, url in _buttons(message)]:
+        card["actions"] = actions
     attachment = {"contentType": "application/vnd.microsoft.card.adaptive", "contentUrl": None, "content": card}
     return {"type": "message", "attachments": [attachment]}
 
@@ -284,8 +293,7 @@ def _google(message: Message, size: int) -> dict[str, object]:
         }
         for name, value in _facts(message)
     ]
-    if message.card.url:
-        button = {"text": "Open", "onClick": {"openLink": {"url": message.card.url}}}
-        widgets.append({"buttonList": {"buttons": [button]}})
+    if buttons := [{"text": title, "onClick": {"openLink": {"url": url}}} for title, url in _buttons(message)]:
+        widgets.append({"buttonList": {"buttons": buttons}})
     card = {"cardId": "alarm", "card": {"sections": [{"widgets": widgets}]}}
     return {"text": "\n".join(parts), "cardsV2": [card]}

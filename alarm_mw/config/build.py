@@ -13,6 +13,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import read_rate
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.measures import Measure
 from alarm_mw.model.types import IncidentOptions, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 
 
 def has_incidents(settings: Settings) -> bool:
-    """Return whether some rule or monitor has incidents."""
-    return bool(settings.incident_rules)
+    """Return whether some rule or monitor has incidents, or measures something."""
+    return bool(settings.incident_rules) or any(rule.measure is not None for rule in settings.rules)
 
 
 def engine_of(
@@ -129,11 +130,15 @@ def _add_incidents(
         time=wall,
         inhibit_rules=settings.inhibit_rules,
         measured={
-            rule.name: MeasuredRule(rule.measure, rule.incident.max_keys)
-            for rule in settings.incident_rules
-            if rule.measure is not None and rule.incident is not None
+            rule.name: MeasuredRule(rule.measure, _max_keys(rule, rule.measure))
+            for rule in (*settings.rules, *settings.incident_rules)
+            if rule.measure is not None
         },
     )
+
+
+def _max_keys(rule: Rule, measure: Measure) -> int:
+    return rule.incident.max_keys if rule.incident is not None else int(getattr(measure, "max_keys", 1))
 
 
 def _beginnings() -> tuple[bytes, ...]:

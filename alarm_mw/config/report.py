@@ -116,7 +116,7 @@ def _summary(examined: Examined) -> str:
         return ", ".join([_count(len(examined.problems), "problem"), *warnings])
     settings = examined.settings
     monitors = [_count(len(settings.monitors), "monitor")] if settings.monitors else []
-    rules = sum(not rule.resolves for rule in settings.rules)
+    rules = sum(not rule.is_auxiliary for rule in settings.rules)
     parts = [_count(len(settings.alarms), "alarm"), _count(rules, "rule"), *monitors, *warnings]
     return f"ok: {', '.join(parts)}"
 

@@ -14,6 +14,7 @@ from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import CompiledRule, by_conditions, by_field
 from alarm_mw.model.errors import RuleTimeout
+from alarm_mw.model.measures import Ratio
 from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.fields.lines import may_state_fields
@@ -278,7 +279,7 @@ class Engine:
             if len(self.plans) >= _PLANS:
                 self.plans.clear()
             matched, _, excluded = self._scan(Record(b"", source, 0.0, ""), rules, rules)
-            counts = any(rule.count > 1 or rule.incident or rule.resolves for rule in (each.rule for each in matched))
+            counts = any(each.rule.count > 1 or each.rule.keeps_state for each in matched)
             router = self._router
             is_open = counts or (router is not None and any(router.depends_on_records(each.rule) for each in matched))
             skipped = Reason.EXCLUDED if excluded and not matched else None
@@ -371,8 +372,11 @@ class Engine:
         stateless, is_resolve = alarms, False
         has_inhibitions = self.incidents is not None and self.incidents.has_inhibitions
         if self.incidents is not None and not direct:
+            counted = {each.rule.counts_for for each in matched}
             matched, of_incidents, is_resolve = self._split(matched, record, now)
-            self._follow(of_incidents, record, echoes, firings, held)
+            if of_incidents:
+                firings, held, news = self._follow(of_incidents, counted, record, echoes)
+                matched += news
             stateless = _alarms(matched)
         firing = dict[str, CompiledRule | None].fromkeys(direct) | self._firing_rules(matched, echoes, now)
         for alarm in stateless:
@@ -408,39 +412,51 @@ class Engine:
         of_incidents: list[CompiledRule] = []
         is_resolve = False
         for each in matched:
-            if name := each.rule.resolves:
+            if name := each.rule.resolves or each.rule.counts_for:
                 is_resolve = True
-                if name not in opened and not self.memory.echoes.is_echo(f"{name}\0resolve", record, now):
+                what = "resolve" if each.rule.resolves else "of"
+                if name not in opened and not self.memory.echoes.is_echo(f"{name}\0{what}", record, now):
                     of_incidents.append(each)
             else:
-                (plain if each.rule.incident is None else of_incidents).append(each)
+                (of_incidents if each.rule.keeps_state else plain).append(each)
         return plain, of_incidents, is_resolve
 
     def _follow(
         self,
         matched: Sequence[CompiledRule],
+        counted: Container[str],
         record: Record,
         echoes: Container[str],
-        firings: list[Firing],
-        held: list[Held],
-    ) -> None:
-        """Apply a record to the incidents of the rules that it matches."""
+    ) -> tuple[list[Firing], list[Held], list[CompiledRule]]:
+        """Apply a record to the incidents of the rules that it matches; return as well those that fire without any.
+
+        `counted` are the rules with a ratio of which the record is a part.
+        """
         incidents = self.incidents
-        if not matched or incidents is None:
-            return
-        lines, is_new = _lines(record.message), incidents.is_new(record)
+        assert incidents is not None
+        firings, held, news = list[Firing](), list[Held](), list[CompiledRule]()
+        lines = _lines(record.message)
+        has_seen = any(each.rule.measure is None and not each.rule.counts_for for each in matched)
+        is_new = not has_seen or incidents.is_new(record)
         for compiled in matched:
-            searched = (record.message,) if compiled.rule.multiline else lines
-            if not is_new:
-                held += [Held(alarm, Reason.DUPLICATE) for alarm in compiled.rule.alarms]
-            elif compiled.rule.resolves:
+            rule = compiled.rule
+            searched = (record.message,) if rule.multiline else lines
+            is_echo = any(alarm in echoes for alarm in rule.alarms)
+            if rule.measure is None and not rule.counts_for and not is_new:
+                held += [Held(alarm, Reason.DUPLICATE) for alarm in rule.alarms]
+            elif rule.resolves:
                 firings += incidents.resolve(compiled, searched, record)
-            elif any(alarm in echoes for alarm in compiled.rule.alarms):
-                held += [Held(alarm, Reason.ECHO) for alarm in compiled.rule.alarms]
+            elif is_echo:
+                held += [Held(alarm, Reason.ECHO) for alarm in rule.alarms]
+            elif isinstance(rule.measure, Ratio) and rule.name not in counted:
+                held += [Held(alarm, Reason.BELOW_THRESHOLD) for alarm in rule.alarms]
             else:
-                found = incidents.match(compiled, searched, record)
+                is_measured = rule.measure is not None or rule.counts_for
+                found = (incidents.measure if is_measured else incidents.match)(compiled, searched, record)
                 firings += found.firings
                 held += found.held
+                news += [compiled] if found.is_news else []
+        return firings, held, news
 
     def _firing_rules(self, matched: Sequence[CompiledRule], echoes: set[str], now: float) -> dict[str, CompiledRule]:
         """Return the alarms that fire, each with the first rule that fires it."""

@@ -30,7 +30,7 @@ class Router:
 
         The end of an incident takes no route of its own, and its beginning none that depends on a record.
         """
-        if rule.excludes or rule.resolves:
+        if rule.excludes or rule.is_auxiliary:
             return []
         labels = labels_of(rule, self._labels, record)
         unknown = _unknown(rule, labels) if record is None else frozenset[str]()
@@ -38,7 +38,7 @@ class Router:
 
     def depends_on_records(self, rule: Rule) -> bool:
         """Return whether further routes may match a rule, depending on the record."""
-        if rule.excludes or rule.resolves:
+        if rule.excludes or rule.is_auxiliary:
             return False
         labels = labels_of(rule, self._labels)
         unknown = _unknown(rule, labels)

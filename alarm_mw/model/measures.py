@@ -29,4 +29,66 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True):
         return tuple(name for name in self.names if not any(mark in name for mark in "*?["))
 
 
-Measure = Heartbeat
+class Ratio(msgspec.Struct, frozen=True, tag=True):
+    """The share of matches among all records that the rule's `of` matches."""
+
+    #: From 0 to 1: an incident begins above it …
+    above: float
+    #: … and ends at this or below it.
+    below: float
+    #: So many records are needed for an incident to begin.
+    at_least: int
+    #: Seconds.
+    within: float
+
+
+class Quantile(msgspec.Struct, frozen=True, tag=True):
+    """The value of a field that a share of the matches does not exceed."""
+
+    #: From 0 to 1: 0.95 for the value that 95 % do not exceed.
+    quantile: float
+    field: str
+    #: An incident begins when the value is above it …
+    above: float
+    #: … and ends when the value is at this or below it.
+    below: float
+    at_least: int
+    within: float
+    #: The values are seconds.
+    is_time: bool = False
+
+
+class Spike(msgspec.Struct, frozen=True, tag=True):
+    """The number of matches, compared with the time before."""
+
+    #: An incident begins with so many times as many matches.
+    times: float
+    at_least: int
+    #: Seconds of each of the two times.
+    within: float
+
+
+class Cardinality(msgspec.Struct, frozen=True, tag=True):
+    """The number of different values of a field."""
+
+    field: str
+    #: An incident begins above it …
+    above: int
+    #: … and ends at this or below it.
+    below: int
+    within: float
+
+
+class New(msgspec.Struct, frozen=True, tag=True):
+    """A value of the key that was not seen for a time: only such matches count."""
+
+    #: Seconds.
+    unseen_for: float
+    #: Seconds from the rule's first start on during which values are learned.
+    learn_for: float
+    #: Of a rule without incidents: the groups and fields that are the key, and how many values are remembered.
+    key: tuple[str, ...] = ()
+    max_keys: int = 10_000
+
+
+Measure = Heartbeat | Ratio | Quantile | Spike | Cardinality | New

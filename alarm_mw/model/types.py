@@ -40,6 +40,8 @@ class Reason(enum.StrEnum):
     BELOW_THRESHOLD = "below_threshold"
     #: The alarm is silenced.
     SILENCED = "silenced"
+    #: The rule is about values that are `new`, and this one was seen before.
+    KNOWN = "known"
     #: The match belongs to an incident of which the alarm was told before, or will be by a later step.
     ONGOING = "ongoing"
     #: Somebody has acknowledged the incident.
@@ -360,10 +362,22 @@ class Rule(msgspec.Struct, frozen=True):
     context: Context | None = None
     #: A match ends incidents of this rule, and fires nothing; empty: an ordinary rule.
     resolves: str = ""
+    #: A match counts for the measure of this rule, and fires nothing; empty: an ordinary rule.
+    counts_for: str = ""
     #: Its incidents begin and end by what is measured; None: by single matches.
     measure: Measure | None = None
     #: What equal events have in common (`engine.flood_control.fingerprint.PARTS`, or fields); empty: the default.
     fingerprint: tuple[str, ...] = ()
+
+    @property
+    def is_auxiliary(self) -> bool:
+        """Whether it serves another rule, and fires nothing."""
+        return bool(self.resolves or self.counts_for)
+
+    @property
+    def keeps_state(self) -> bool:
+        """Whether what a match leads to depends on incidents, or on what is measured."""
+        return self.incident is not None or self.measure is not None or self.is_auxiliary
 
 
 class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -29,6 +29,7 @@ from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRe
 from alarm_mw.config.tables.follow import FollowTable
 from alarm_mw.config.tables.incidents import EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
+from alarm_mw.config.tables.measures import MeasureKeys
 from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.tables.routes import RouteKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
@@ -144,6 +145,12 @@ class IncidentKeyTable(KeysOf):
     """``{incidents}``: the keys of a rule that are about its incidents."""
 
     kind = IncidentKeys
+
+
+class MeasureKeyTable(KeysOf):
+    """``{measures}``: the keys of a rule about what it measures."""
+
+    kind = MeasureKeys
 
 
 class NotifyKeys(KeysOf):
@@ -437,6 +444,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "masks": Masks,
     "fingerprint-parts": FingerprintParts,
     "incidents": IncidentKeyTable,
+    "measures": MeasureKeyTable,
     "notify": NotifyKeys,
     "escalations": EscalationKeyTable,
     "time-intervals": TimeIntervalKeyTable,

@@ -99,8 +99,8 @@ def _of_unused(settings: Settings) -> Iterator[Problem]:
 def _of_everything(rules: Sequence[Rule]) -> Iterator[Problem]:
     """Warn about rules that every line matches."""
     for rule in rules:
-        has_condition = rule.level is not None or rule.logger is not None or rule.request is not None
-        if rule.pattern in EVERYTHING and not (has_condition or rule.excludes):
+        has_condition = rule.level is not None or rule.logger is not None or bool(rule.request or rule.fields)
+        if rule.pattern in EVERYTHING and not (has_condition or rule.excludes or rule.is_auxiliary):
             yield Problem(rule.where, f"the regexp {rule.pattern!r} matches every line, so that every line is an alarm")
 
 

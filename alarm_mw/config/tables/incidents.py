@@ -14,6 +14,7 @@ from alarm_mw.config.tables.marks import read_time_intervals, time_intervals_of
 from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.engine.flood_control.limits import MOST
 from alarm_mw.model.keyvalue import did_you_mean
+from alarm_mw.model.measures import New
 from alarm_mw.model.types import Flap, IncidentOptions, Rule, TimeInterval
 
 Duration = str | float
@@ -167,7 +168,8 @@ def _steps(table: Table) -> Escalation:
 def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     """Return a rule with what its table says of incidents, and the rule that finds the lines that end them."""
     values = {key: value for key, value in table.values.items() if key in INCIDENT_KEYS}
-    if not values:
+    has_end = rule.measure is not None and not isinstance(rule.measure, New)
+    if not values and not has_end:
         return (rule,)
     if rule.excludes:
         table.wrong(f"{next(iter(values))!r} beside 'exclude': an exclusion fires nothing", next(iter(values)))
@@ -175,7 +177,9 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     keys = read_struct(IncidentKeys, structs.replace(table, values=values))
     if keys is None:
         return (rule,)
-    if not any(key in values for key in ENDS):
+    if isinstance(rule.measure, New) and values.keys() <= {"key", "max_keys"}:
+        return (structs.replace(rule, measure=structs.replace(rule.measure, key=keys.key, max_keys=keys.max_keys)),)
+    if not has_end and not any(key in values for key in ENDS):
         first = next(iter(values))
         table.wrong(
             f"{first!r} is about incidents: it needs 'resolve', 'resolve_after', 'absent_for' or 'schedule'", first
@@ -183,12 +187,12 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     if not rule.name:
         table.wrong("a rule with incidents needs a 'name'")
     alarms, options = _options(table, keys, rule.alarms, shared)
-    if keys.keep_firing_for is not None and keys.resolve is None:
+    if keys.keep_firing_for is not None and keys.resolve is None and not has_end:
         table.wrong("'keep_firing_for' without 'resolve', which it follows", "keep_firing_for")
     ours = structs.replace(rule, alarms=alarms, incident=options)
     if keys.resolve is None:
         return (ours,)
-    if missing := _groups(rule.pattern).intersection(keys.key) - _groups(keys.resolve):
+    if missing := groups_of(rule.pattern).intersection(keys.key) - groups_of(keys.resolve):
         names = ", ".join(sorted(missing))
         table.wrong(f"resolve: it has no group {names}, by which it would know the incident that it ends", "resolve")
     where = table.where("resolve")
@@ -227,12 +231,13 @@ def read_watched(
     table: Table, alarms: tuple[str, ...], shared: Shared
 ) -> tuple[tuple[str, ...], IncidentOptions] | None:
     """Return the alarms of a monitor, and what its table says of its incidents; None where that is wrong."""
-    values = {key: value for key, value in table.values.items() if key in OF_MONITORS}
-    keys = read_struct(IncidentKeys, structs.replace(table, values=values))
-    return None if keys is None else _options(table, keys, alarms, shared)
+    # Options of monitors may have the names of other keys.
+    ours = structs.replace(table, values={key: value for key, value in table.values.items() if key in OF_MONITORS})
+    keys = read_struct(IncidentKeys, ours)
+    return None if keys is None else _options(ours, keys, alarms, shared)
 
 
-def _groups(pattern: str) -> set[str]:
+def groups_of(pattern: str) -> set[str]:
     """Return the names of a regexp's groups; none of one that is wrong, which is found elsewhere."""
     try:
         return {*re.compile(pattern).groupindex}

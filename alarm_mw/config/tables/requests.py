@@ -84,13 +84,16 @@ class RequestKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = False
 
 
-def read_request(rule: Table) -> RequestConditions | None:
-    """Return the conditions in a rule's table, None if there are none, or if they are wrong, which is then reported."""
+def read_request(rule: Table, *, may_be_any: bool = False) -> RequestConditions | None:
+    """Return the conditions in a rule's table, None if there are none, or if they are wrong, which is then reported.
+
+    With `may_be_any`, a table without conditions means every request.
+    """
     table = rule.table("request", f"{rule.name}: request")
     if table is None:
         return None
     table.refuse_unknown(RequestKeys.__struct_fields__)
-    _refuse_contradictions(table)
+    _refuse_contradictions(table, may_be_any=may_be_any)
     # Unknown keys do not keep the others from being checked.
     known = {key: value for key, value in table.values.items() if key in RequestKeys.__struct_fields__}
     keys = read_struct(RequestKeys, structs.replace(table, values=known))
@@ -115,9 +118,9 @@ def _conditions(table: Table, keys: RequestKeys) -> RequestConditions:
     )
 
 
-def _refuse_contradictions(table: Table) -> None:
+def _refuse_contradictions(table: Table, *, may_be_any: bool) -> None:
     given = {key: value for key, value in table.values.items() if value is not False and value not in ([], {})}
-    if not set(given) - {"access_log"}:
+    if not set(given) - {"access_log"} and not may_be_any:
         table.wrong("no condition: it would fire for every request")
     if given.get("access_log"):
         _refuse(table, _NOT_IN_ACCESS_LOGS, "beside 'access_log': an access log does not contain it")

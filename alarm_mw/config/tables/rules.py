@@ -9,7 +9,8 @@ from typing import TypedDict
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
 from alarm_mw.config.tables.fields import read_where
-from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, read_incident
+from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, groups_of, read_incident
+from alarm_mw.config.tables.measures import MEASURE_KEYS, kind_of_measure, read_measure
 from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
     read_labels,
@@ -27,7 +28,8 @@ from alarm_mw.config.tables.tree import (
 )
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
 from alarm_mw.model.keyvalue import did_you_mean
-from alarm_mw.model.types import Context, FieldNames, Rule, Syntax, Where
+from alarm_mw.model.measures import Ratio
+from alarm_mw.model.types import Context, FieldNames, RequestConditions, Rule, Syntax, Where
 from alarm_mw.system.forks import held_off
 
 RULE_KEYS = (
@@ -47,6 +49,7 @@ RULE_KEYS = (
     "labels",
     "fingerprint",
     *INCIDENT_KEYS,
+    *MEASURE_KEYS,
 )
 
 #: The levels that `logging` itself names. Packages add others, which rules may name as well.
@@ -83,7 +86,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         level=_level(table),
         logger=read_text(table, "logger"),
         **read_threshold(table, excludes=excludes),
-        request=read_request(table),
+        request=read_request(table, may_be_any=bool(kind_of_measure(table))),
         fields=read_where(table, names),
         context=_context(table, excludes=excludes),
         names=names,
@@ -91,11 +94,54 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         name=read_rule_name(table),
         labels=read_labels(table),
         fingerprint=_fingerprint(table, excludes=excludes),
+        measure=read_measure(table),
     )
+    if rule.measure is not None and not rule.name:
+        table.wrong("a rule that measures something needs a 'name'")
     alarmless = "" if excludes or "alarms" in table.values else f"{table.name}: {no_alarm('rule')}"
-    ours, *others = read_incident(table, rule, shared)
+    is_broken = rule.measure is None and kind_of_measure(table)
+    ours, *others = (rule,) if is_broken else (*read_incident(table, rule, shared), *_of(table, rule, names))
     where = table.where("alarms")
     return [Written(ours, where, alarmless=alarmless), *(Written(each, where) for each in others)]
+
+
+#: The keys of a table ``of``.
+_OF_KEYS = ("pattern", "request", "where", "level", "logger", "multiline", "syntax")
+
+
+def _of(table: Table, rule: Rule, names: FieldNames) -> tuple[Rule, ...]:
+    """Return the rule for the records among which the matches of a rule with a ratio are counted."""
+    if not isinstance(rule.measure, Ratio):
+        return ()
+    inner = table.table("of", f"{table.name}: of")
+    if inner is None:
+        if rule.request is None:
+            table.wrong("'ratio' without 'of', which says among which records matches are counted", "ratio")
+        request = RequestConditions(access_log=rule.request is not None and rule.request.access_log)
+        return (Rule("", (), request=request, names=names, where=table.where("ratio"), counts_for=rule.name),)
+    if inner.refuse_unknown(_OF_KEYS) and not {"pattern", "request", "where"} & inner.values.keys():
+        inner.wrong("expected 'pattern', 'request' or 'where'")
+    pattern = read_text(inner, "pattern") if "pattern" in inner.values else ""
+    of = Rule(
+        _NEVER if pattern is None else pattern,
+        (),
+        _syntax(inner),
+        multiline=read_flag(inner, "multiline"),
+        level=_level(inner),
+        logger=read_text(inner, "logger"),
+        request=read_request(inner, may_be_any=True),
+        fields=read_where(inner, names),
+        names=names,
+        where=_place(inner, "pattern"),
+        counts_for=rule.name,
+    )
+    keys = table.values.get("key")
+    needed = {*keys} if isinstance(keys, list | tuple) else set()
+    if missing := groups_of(rule.pattern).intersection(needed) - groups_of(of.pattern):
+        inner.wrong(
+            f"pattern: it has no group {', '.join(sorted(missing))}, which the key of the rule needs", "pattern"
+        )
+    return (of,)
 
 
 def _pattern_key(table: Table) -> tuple[str, bool]:
@@ -192,7 +238,7 @@ def read_threshold(table: Table, *, excludes: bool) -> Threshold:
     """Return the rule's threshold; in the place of what is wrong stands none."""
     none = Threshold(count=1, within=0.0)
     given = [key for key in ("count", "within") if key in table.values]
-    if not given:
+    if not given or kind_of_measure(table):
         return none
     if excludes:
         table.wrong(f"{given[0]!r} beside 'exclude': an exclusion ends the scan and fires nothing", given[0])

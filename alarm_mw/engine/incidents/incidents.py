@@ -32,9 +32,20 @@ from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.measures import HEARTBEAT
+from alarm_mw.model.measures import HEARTBEAT, Heartbeat, New
 from alarm_mw.model.printable import printable
-from alarm_mw.model.types import Firing, Held, IncidentNotice, InhibitRule, Reason, Record, Report, Stated, Trigger
+from alarm_mw.model.types import (
+    Firing,
+    Held,
+    IncidentNotice,
+    InhibitRule,
+    Reason,
+    Record,
+    Report,
+    Rule,
+    Stated,
+    Trigger,
+)
 from alarm_mw.system.forks import held_off
 
 #: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
@@ -110,6 +121,8 @@ class Matched(NamedTuple):
 
     firings: list[Firing]
     held: list[Held]
+    #: The rule fires, without incidents: the value is new.
+    is_news: bool = False
 
 
 class SeenRecords:
@@ -270,7 +283,7 @@ class Incidents:
             return None
         names = compiled.rule.incident.key
         found = [self.match(compiled, (), record) for record in report.wrong.values() if self.is_new(record)]
-        firings, held = _together(found)
+        firings, held, _ = _together(found)
         for incident in self._over(report, names):
             end = (report.over or {}).get(_value(incident.key), b"").decode("utf-8", "surrogateescape")
             change = self.tracker.resolve(report.rule, incident.key, self._clock(), end[:MESSAGE])
@@ -289,12 +302,7 @@ class Incidents:
         return self._seen.is_new(record)
 
     def _key(self, compiled: CompiledRule, names: Collection[str], lines: Iterable[bytes], record: Record) -> Key:
-        if not names:
-            return ()
-        groups = compiled.groups(lines) if compiled.group_names.intersection(names) else {}
-        key = key_of(names, {**record.fields, **groups})
-        # Bytes that are not UTF-8 could not be written down.
-        return tuple((name, value[:VALUE].encode("utf-8", "backslashreplace").decode()) for name, value in key)
+        return _cut(key_of(names, _facts(compiled, names, lines, record))) if names else ()
 
     def _held(self, change: Change, alarm: str) -> Held:
         """Return why an alarm is not notified of a match."""
@@ -322,6 +330,27 @@ class Incidents:
                 self.measures.forget(rule, key)
         return _together(found)
 
+    def measure(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> Matched:
+        """Take in a match of a rule that measures something, or of the rule that counts for it."""
+        if isinstance(compiled.rule.measure, New) and compiled.rule.incident is None:
+            return self._news(compiled, compiled.rule.measure, lines, record)
+        name = compiled.rule.counts_for
+        owner = self._rules[name] if name else compiled
+        assert owner.rule.incident is not None
+        names, field = owner.rule.incident.key, getattr(owner.rule.measure, "field", "")
+        facts = _facts(compiled, {*names, field}, lines, record)
+        return self._measure(owner, _cut(key_of(names, facts)), Sample(not name, facts), record)
+
+    def _news(self, compiled: CompiledRule, measure: New, lines: Iterable[bytes], record: Record) -> Matched:
+        """Return whether a match of a rule without incidents has a value that is new, and remember the value."""
+        rule, key = compiled.rule, self._key(compiled, measure.key, lines, record)
+        judgement = self.measures.add(rule.name, key, Sample(), self._clock(), self._is_open)
+        assert judgement is not None, "no incident is open, so there is always room"
+        if not judgement.begins:
+            return Matched([], [Held(alarm, judgement.otherwise) for alarm in rule.alarms])
+        self.is_urgent = True
+        return Matched([], [], is_news=True)
+
     def _measure(self, compiled: CompiledRule, key: Key, sample: Sample, record: Record) -> Matched:
         """Take a sample in, and return what follows for the incident of its key."""
         rule = compiled.rule
@@ -341,13 +370,13 @@ class Incidents:
         is_open = incident is not None and incident.is_open
         is_ending = incident is not None and incident.ends is not None
         if judgement.begins and (is_match or not is_open):
-            return self._match(compiled, key, _with_figures(record, judgement.text, is_match=is_match))
+            return self._match(compiled, key, _with_figures(record, rule, judgement.text, is_match=is_match))
         if is_open and judgement.ends and not is_ending:
             change = self.tracker.resolve(rule.name, key, self._clock(), judgement.text)
             return Matched([] if change is None else self._note(change), [])
         if is_open and is_match and not is_ending:
             return self._match(compiled, key, record)
-        return Matched([], [Held(alarm, Reason.BELOW_THRESHOLD) for alarm in rule.alarms if is_match])
+        return Matched([], [Held(alarm, judgement.otherwise) for alarm in rule.alarms if is_match])
 
     def _tick_measures(self) -> Iterator[Firing]:
         """Yield the messages that follow from the time that has passed."""
@@ -649,6 +678,16 @@ def _value(key: Key) -> str:
     return key[0][1] if key else ""
 
 
+def _facts(compiled: CompiledRule, names: Collection[str], lines: Iterable[bytes], record: Record) -> Mapping[str, str]:
+    """Return the fields of a record, with the groups of the regexp where one is among these names."""
+    return {**record.fields, **compiled.groups(lines)} if compiled.group_names.intersection(names) else record.fields
+
+
+def _cut(key: Key) -> Key:
+    """Return a key with values of a bounded length; bytes that are not UTF-8 could not be written down."""
+    return tuple((name, value[:VALUE].encode("utf-8", "backslashreplace").decode()) for name, value in key)
+
+
 def _together(found: Sequence[Matched]) -> Matched:
     """Return all firings, and all that was held back."""
     return Matched(
@@ -657,11 +696,15 @@ def _together(found: Sequence[Matched]) -> Matched:
     )
 
 
-def _with_figures(record: Record, text: str, *, is_match: bool) -> Record:
-    """Return a record whose message is what was measured; the line of a match stands below it."""
-    message = text.encode("utf-8", "surrogateescape")
+def _with_figures(record: Record, rule: Rule, text: str, *, is_match: bool) -> Record:
+    """Return a record whose message is what was measured, where that says more; the line of a match stands below it."""
+    if not text:
+        return record
+    message = (text if isinstance(rule.measure, Heartbeat) else f"{rule.name}: {text}").encode(
+        "utf-8", "surrogateescape"
+    )
     context = record.message + record.context if is_match and record.source != HEARTBEAT else b""
-    return structs.replace(record, message=message + b"\n", context=context, size=0)
+    return structs.replace(record, message=message + b"\n", context=context, size=0, stated=None)
 
 
 def _shortened(record: Record) -> Record:

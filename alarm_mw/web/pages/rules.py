@@ -100,7 +100,7 @@ def shown_rules(site: Site) -> list[Shown]:
     """Return the rules, in their order. May block."""
     master = site.master
     found = {rule_id(rule): (rule, n) for rule, n in reversed(list(master.matches()))}
-    names = [name for name in reversed(found) if not found[name][0].resolves]
+    names = [name for name in reversed(found) if not found[name][0].is_auxiliary]
     trends = trend(site.store, "rule", names, DAY)
     by_rule: dict[str, list[Episode]] = {}
     for episode in _episodes(master):

@@ -312,6 +312,7 @@ def test_more_heartbeats_than_there_may_be() -> None:
     """Where all are overdue, a further one is only counted."""
     heart = Heart()
     heart.incidents.measures = Measures({"beats": MeasuredRule(Heartbeat(60.0, 10.0), max_keys=1)})
+    heart.incidents.start(Saved())
     heart.beat("one", failed="")
     assert heart.beat("two", failed="") == [Reason.KEY_OVERFLOW]
     assert heart.beat("two") == []

@@ -99,9 +99,10 @@ class HeartbeatState:
         """Return when the next one is overdue."""
         return None if is_open or self._failure is not None or now >= self._deadline else self._deadline
 
-    def postpone(self, seconds: float) -> None:
+    def postpone(self, seconds: float, now: float) -> bool:  # noqa: ARG002  # a State's
         """Do not count downtime as silence."""
         self._last += seconds
+        return True
 
     def dump(self) -> Dump:
         """Return what a later process goes on from."""

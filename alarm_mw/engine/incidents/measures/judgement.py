@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
+from alarm_mw.model.types import Reason
+
 #: What is written down of a state: lists, numbers, texts.
 Dump = object
 
@@ -22,8 +24,10 @@ class Judgement(NamedTuple):
 
     begins: bool = False
     ends: bool = False
-    #: The figures, for people.
+    #: The figures, for people; empty: the record says it all.
     text: str = ""
+    #: Why a match changes nothing.
+    otherwise: Reason = Reason.BELOW_THRESHOLD
 
 
 class State(Protocol):
@@ -45,8 +49,8 @@ class State(Protocol):
         """Return when to judge again without another sample; None: never."""
         ...
 
-    def postpone(self, seconds: float) -> None:
-        """Take note that nothing could be observed for so long."""
+    def postpone(self, seconds: float, now: float) -> bool:
+        """Take note that nothing could be observed for so long before `now`; return whether that changes anything."""
         ...
 
     def dump(self) -> Dump:

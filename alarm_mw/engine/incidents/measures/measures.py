@@ -12,7 +12,9 @@ import msgspec
 from alarm_mw.engine.incidents.incident import Key, incident_id
 from alarm_mw.engine.incidents.measures.heartbeat import HeartbeatState
 from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample, State
-from alarm_mw.model.measures import HEARTBEAT, Heartbeat, Measure
+from alarm_mw.engine.incidents.measures.values import CardinalityState, NewState
+from alarm_mw.engine.incidents.measures.windows import QuantileState, RatioState, SpikeState, parts_of
+from alarm_mw.model.measures import HEARTBEAT, Cardinality, Heartbeat, Measure, New, Quantile, Ratio, Spike
 
 #: Seconds after which what has changed is written down, where nothing begins or ends.
 WRITE_EVERY = 1.0
@@ -28,6 +30,10 @@ class Row(NamedTuple):
     #: The same for each rule and key.
     id: str
     data: bytes | None
+
+
+#: The id of the row that says since when a rule has been observed.
+_SINCE = ""
 
 
 class MeasuredRule(NamedTuple):
@@ -64,17 +70,21 @@ class Measures:
         self._rules = dict(rules)
         #: By rule, the state that was used last behind the others.
         self._states: dict[str, dict[Key, State]] = {name: {} for name in rules}
+        #: Since when each rule has been observed.
+        self._since: dict[str, float] = {}
         self._due: dict[_Name, float] = {}
         self._heap: list[tuple[float, _Name]] = []
         self._changed: dict[_Name, None] = {}
-        self._forgotten: list[Row] = []
+        #: What has to be written down beside the states that have changed.
+        self._other_rows: list[Row] = []
         self._write_at = 0.0
 
     def start(self, rows: Iterable[Row], now: float, gap: float, is_open: IsOpen) -> None:
         """Go on from what a former process has written down, `gap` seconds ago."""
         for row in rows:
             if not self._load(row):
-                self._forgotten.append(row._replace(data=None))
+                self._other_rows.append(row._replace(data=None))
+        self._observe(now)
         self.skip(now, gap, is_open)
         self._expect(now, is_open)
 
@@ -82,14 +92,13 @@ class Measures:
         """Take note that nothing could be seen in the last `gap` seconds."""
         for name, states in self._states.items():
             for key, state in states.items():
-                state.postpone(gap)
-                if gap:  # the next process must not take it for silence either
+                if gap and state.postpone(gap, now):  # the next process must not take it for silence either
                     self._changed[name, key] = None
                 self._schedule(name, key, now, is_open)
 
     def go_on(self, former: Measures, now: float, is_open: IsOpen) -> None:
         """Take over the states of a former configuration; those that are of no use are forgotten."""
-        self._changed, self._forgotten = former._changed, former._forgotten  # of its own class
+        self._changed, self._other_rows = former._changed, former._other_rows  # of its own class
         for name, states in former._states.items():  # as above
             is_same = name in self._rules and _shape(self._rules[name]) == _shape(former._rules[name])
             for key, state in states.items():
@@ -99,6 +108,9 @@ class Measures:
                     self._schedule(name, key, now, is_open)
                 else:
                     self._note_forgotten(name, key)
+            if is_same:
+                self._since[name] = former._since[name]
+        self._observe(now)
         self._expect(now, is_open)
 
     def __len__(self) -> int:
@@ -112,7 +124,7 @@ class Measures:
         if state is None:
             if not self._has_room(rule, is_open):
                 return None
-            state = _made(self._rules[rule].measure, key, now)
+            state = _made(self._rules[rule].measure, key, now, self._since[rule])
         states[key] = state  # behind the others
         if state.add(sample, now):
             self._changed[rule, key] = None
@@ -154,11 +166,11 @@ class Measures:
 
     def take_changes(self, now: float, *, is_urgent: bool) -> tuple[Row, ...]:
         """Return what has to be written down: at once where that is urgent, else every now and then."""
-        if not (self._changed or self._forgotten) or (now < self._write_at and not is_urgent):
+        if not (self._changed or self._other_rows) or (now < self._write_at and not is_urgent):
             return ()
         self._write_at = now + WRITE_EVERY
-        rows = [*self._forgotten, *(self._row(rule, key) for rule, key in self._changed if key in self._states[rule])]
-        self._changed, self._forgotten = {}, []
+        rows = [*self._other_rows, *(self._row(rule, key) for rule, key in self._changed if key in self._states[rule])]
+        self._changed, self._other_rows = {}, []
         return tuple(rows)
 
     def note_all(self) -> None:
@@ -176,18 +188,29 @@ class Measures:
             saved = msgspec.msgpack.decode(row.data, type=_Saved)
             if saved.shape != _shape(measured):
                 return False
-            self._states[row.rule][saved.key] = _loaded(measured.measure, saved.key, saved.state)
+            if row.id == _SINCE:
+                self._since[row.rule] = msgspec.convert(saved.state, float)
+            else:
+                self._states[row.rule][saved.key] = _loaded(measured.measure, saved.key, saved.state)
         except msgspec.MsgspecError:  # it begins anew, as after a change of the rule
             return False
         return True
 
+    def _observe(self, now: float) -> None:
+        """Note of each rule that is new that it is observed from now on."""
+        for rule in self._rules.keys() - self._since.keys():
+            self._since[rule] = now
+            if isinstance(self._rules[rule].measure, Spike | New):
+                data = msgspec.msgpack.encode(_Saved(_shape(self._rules[rule]), (), now))
+                self._other_rows.append(Row(rule, _SINCE, data))
+
     def _expect(self, now: float, is_open: IsOpen) -> None:
         """Expect from now on the heartbeats that are configured by their names."""
         for rule, measured in self._rules.items():
-            for name in measured.measure.expected():
+            for name in measured.measure.expected() if isinstance(measured.measure, Heartbeat) else ():
                 key = ((HEARTBEAT, name),)
                 if key not in self._states[rule]:
-                    self._states[rule][key] = _made(measured.measure, key, now)
+                    self._states[rule][key] = _made(measured.measure, key, now, now)
                     self._changed[rule, key] = None
                     self._schedule(rule, key, now, is_open)
 
@@ -204,7 +227,7 @@ class Measures:
 
     def _note_forgotten(self, rule: str, key: Key) -> None:
         self._changed.pop((rule, key), None)
-        self._forgotten.append(Row(rule, incident_id(rule, key), None))
+        self._other_rows.append(Row(rule, incident_id(rule, key), None))
 
     def _row(self, rule: str, key: Key) -> Row:
         saved = _Saved(_shape(self._rules[rule]), key, self._states[rule][key].dump())
@@ -221,14 +244,37 @@ class Measures:
 
 def _shape(measured: MeasuredRule) -> str:
     """Return what a state must have in common with a rule to go on."""
-    return type(measured.measure).__name__
+    measure = measured.measure
+    return f"{type(measure).__name__} {getattr(measure, 'field', '')} {getattr(measure, 'within', '')}"
 
 
-def _made(measure: Measure, key: Key, now: float) -> State:
-    """Return a new state."""
-    return HeartbeatState(key[0][1], measure, now)
+def _made(measure: Measure, key: Key, now: float, since: float) -> State:
+    """Return a new state of a rule that has been observed since a time."""
+    match measure:
+        case Heartbeat():
+            return HeartbeatState(dict(key).get(HEARTBEAT, ""), measure, now)
+        case Ratio():
+            return RatioState(measure)
+        case Quantile():
+            return QuantileState(measure)
+        case Spike():
+            return SpikeState(measure, since)
+        case Cardinality():
+            return CardinalityState(measure)
+    return NewState(measure, since + measure.learn_for)
 
 
 def _loaded(measure: Measure, key: Key, dump: Dump) -> State:
     """Return a state that was written down; raise `msgspec.MsgspecError` where that is not possible."""
-    return HeartbeatState.load(key[0][1], measure, dump)
+    match measure:
+        case Heartbeat():
+            return HeartbeatState.load(dict(key).get(HEARTBEAT, ""), measure, dump)
+        case Ratio():
+            return RatioState(measure, parts_of(dump))
+        case Quantile():
+            return QuantileState(measure, parts_of(dump))
+        case Spike():
+            return SpikeState.load(measure, dump)
+        case Cardinality():
+            return CardinalityState.load(measure, dump)
+    return NewState.load(measure, dump)

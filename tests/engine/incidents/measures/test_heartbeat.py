@@ -62,7 +62,7 @@ def test_a_heartbeat_says_that_something_failed(state: HeartbeatState, said: str
 def test_downtime_of_ours_is_no_silence(state: HeartbeatState) -> None:
     """What nobody could have heard is not missed: the deadline moves by that time."""
     state.add(beat(), 30.0)
-    state.postpone(1000.0)
+    state.postpone(1000.0, 1030.0)
     assert state.due(1030.0, is_open=False) == 1100.0
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
 from alarm_mw.engine.incidents.incident import Key
 from alarm_mw.engine.incidents.measures.judgement import Sample
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures, Row
-from alarm_mw.model.measures import Heartbeat
+from alarm_mw.model.measures import Cardinality, Heartbeat, Measure, New, Quantile, Ratio, Spike
 
 EVERY_MINUTE = Heartbeat(60.0, 10.0)
 
@@ -168,3 +169,61 @@ def test_a_changed_configuration_goes_on() -> None:
     third.go_on(second, 2.0, first.is_open)
     assert len(third) == 0
     assert [row.data for row in third.take_changes(9.0, is_urgent=True)] == [None, None]
+
+
+MEASURES: dict[str, Measure] = {
+    "heartbeat": EVERY_MINUTE,
+    "ratio": Ratio(0.5, 0.5, 1, 60.0),
+    "quantile": Quantile(0.5, "size", 10.0, 10.0, 1, 60.0),
+    "spike": Spike(2.0, 1, 60.0),
+    "cardinality": Cardinality("size", 1, 1, 60.0),
+    "new": New(3600.0, 0.0, ("heartbeat",)),
+}
+
+
+@pytest.mark.parametrize("kind", MEASURES)
+def test_each_kind_goes_on_in_another_process(kind: str) -> None:
+    """What was measured is known to the next process, and what is wrong is forgotten."""
+
+    def never(_rule: str, _key: Key) -> bool:
+        return False
+
+    def started(rows: Iterable[Row]) -> Measures:
+        measures = Measures({"r": MeasuredRule(MEASURES[kind])})
+        measures.start(rows, 1000.0, 0.0, never)
+        return measures
+
+    first = started(())
+    for size in ("1", "20", "300"):
+        assert first.add("r", key("w"), Sample(fields={"size": size}), 1000.0, never) is not None
+    rows = first.take_changes(1000.0, is_urgent=True)
+    second = started(rows)
+    assert second.take_changes(1000.0, is_urgent=True) == ()
+    second.note_all()
+    assert {row for row in second.take_changes(1000.0, is_urgent=True) if row.id} == {row for row in rows if row.id}
+    damaged = started(row._replace(data=msgspec.msgpack.encode([_shape(row), [], "x"])) for row in rows)
+    assert len(damaged) == 0
+
+
+def _shape(row: Row) -> str:
+    assert row.data is not None
+    shape, _, _ = msgspec.msgpack.decode(row.data)
+    return str(shape)
+
+
+def test_another_measure_begins_anew() -> None:
+    """A rule that measures something else, or over another time, keeps nothing of what was measured before."""
+    first = Measures({"r": MeasuredRule(Ratio(0.5, 0.5, 1, 60.0))})
+    first.start((), 0.0, 0.0, lambda *_: False)
+    first.add("r", (), Sample(), 0.0, lambda *_: False)
+    rows = first.take_changes(0.0, is_urgent=True)
+    others: list[tuple[Measure, int]] = [
+        (Ratio(0.1, 0.1, 9, 60.0), 1),
+        (Ratio(0.5, 0.5, 1, 30.0), 0),
+        (Spike(2.0, 1, 60.0), 0),
+    ]
+    for measure, kept in others:
+        after_reload, after_restart = (Measures({"r": MeasuredRule(measure)}) for _ in range(2))
+        after_reload.go_on(first, 1.0, lambda *_: False)
+        after_restart.start(rows, 1.0, 1.0, lambda *_: False)
+        assert (len(after_reload), len(after_restart)) == (kept, kept)

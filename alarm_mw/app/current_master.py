@@ -33,6 +33,18 @@ log = logging.getLogger("alarm_mw")
 
 
 def attach() -> None:
+    """Under a master, let it know that this process may send records, and let its prints go out line by line.
+
+    The master then waits a moment for the record of which a printed line may be the echo.
+    """
+    global _attached  # noqa: PLW0603  # of this process, and of those that it forks
+    _attached = True
+    buffer_lines()
+    if SOCKET_VARIABLE in os.environ and isinstance(client := current(), RemoteClient):
+        client.greet()
+
+
+def buffer_lines() -> None:
     """Under a master, let this process's unbuffered prints go out line by line.
 
     Where ``PYTHONUNBUFFERED`` is set, as ``alarm-mw run`` does, Python writes a line and its newline apart, and the
@@ -45,6 +57,9 @@ def attach() -> None:
         # Else half a line would be printed by the child as well.
         os.register_at_fork(before=stdout.flush)
 
+
+#: Whether a source of records was made in this process.
+_attached = False
 
 #: Seconds that `shutdown` takes at most when the interpreter exits.
 EXIT_TIMEOUT = 5.0
@@ -137,7 +152,7 @@ def read_prints() -> None:
 def _capture(client: Client) -> None:
     from alarm_mw.app.local_master import capture  # noqa: PLC0415  # see _start_local
 
-    capture(client)
+    capture(client, lambda: _attached)
 
 
 def prepare(settings: Settings) -> None:
@@ -224,7 +239,7 @@ def _make_client(process: Process) -> Client:
     token = in_alarm_code.set(True)
     try:
         if path := os.environ.get(SOCKET_VARIABLE):
-            attach()
+            buffer_lines()
             return RemoteClient(path)
         if process.settings is not None:
             client = _start_local(process.settings)

@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 import uuid
+from collections.abc import Callable
 
 from alarm_mw import actions
 from alarm_mw.app.capture.stdio import OwnPrints, StdioCapture
@@ -84,14 +85,14 @@ class LocalClient:
         """Return which requests concern a rule."""
         return self._decision
 
-    def submit(self, record: Record, alarm: str | None = None) -> bool:
+    def submit(self, record: Record, alarm: str | None = None, *, may_be_echo: bool = False) -> bool:
         """Give a record to the worker thread."""
         if self._is_over:
             return False
         if self.runtime.worker.backlog() >= CAPACITY:
             self.tally.add(record.source, f"skipped:{Reason.QUEUE_FULL}")
             return False
-        self.runtime.worker.submit(Batch((Item(record, alarm),), self.tally.take()))
+        self.runtime.worker.submit(Batch((Item(record, alarm),), self.tally.take(), may_be_echo=may_be_echo))
         return True
 
     def count(self, source: str, outcome: str, n: int = 1) -> None:
@@ -182,7 +183,8 @@ class LocalClient:
         if in_alarm_code.get() or self._own_prints.takes(line):
             self.count(stream, f"skipped:{Reason.ALARM_ORIGIN}")
         else:
-            self.submit(self._prints.make(line, source=stream))
+            may_be_echo = self.runtime.worker.expects_records()
+            self.submit(self._prints.make(line, source=stream), may_be_echo=may_be_echo)
 
     def _end_capture(self, capture: StdioCapture, timeout: float) -> None:
         copies = [*capture.copies.values()]
@@ -205,8 +207,12 @@ def _let_read(copy: int, thread: threading.Thread) -> None:
         thread.join(_TICK)
 
 
-def capture(client: object) -> None:
-    """Begin to read what this process prints; `NotRunningError` where no configuration was given."""
+def capture(client: object, has_sources: Callable[[], bool]) -> None:
+    """Begin to read what this process prints; `NotRunningError` where no configuration was given.
+
+    `has_sources` tells whether something in this process makes records, of which printed lines may be echoes.
+    """
     if not isinstance(client, LocalClient):
         raise NotRunningError("capture_stdio() needs alarm_mw.init() before it")
+    client.runtime.worker.expects_records = has_sources
     client.capture_stdio()

@@ -141,6 +141,7 @@ class MasterProcess:
             regions,
             token=token_of(plan.server_env),
         )
+        self._runtime.worker.expects_records = self._receiver.has_sources
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))

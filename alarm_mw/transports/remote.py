@@ -83,6 +83,10 @@ class RemoteClient:
         values: dict[str, int] = ask_patiently(self._path, "/status")["metrics"]
         return values
 
+    def greet(self) -> None:
+        """Let the master know that this process may send records."""
+        self._transport.greet()
+
     def prints_are_read(self) -> bool:
         """Return True: the supervisor has put its pipes in the place of our output."""
         return True

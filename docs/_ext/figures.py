@@ -19,9 +19,10 @@ from alarm_mw.engine.engine import COST_WINDOW, MAX_COST
 from alarm_mw.engine.flood_control import fingerprint, limiters
 from alarm_mw.master.mules.queue import MAX_DEATHS
 from alarm_mw.master.streams import surroundings
-from alarm_mw.master.streams.intake import PATIENCE
+from alarm_mw.master.streams.intake import MOST_ECHOES, PATIENCE
 from alarm_mw.master.streams.late import WAITING
 from alarm_mw.master.streams.lines import MAX_LINE, MOST_LINE
+from alarm_mw.master.worker.worker import ECHO_WAIT
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.supervisor.carriers import carrier
 from alarm_mw.supervisor.carriers.master_pool import TOO_MANY
@@ -52,6 +53,7 @@ FIGURES: dict[str, str] = {
     "max_text": f"{sources.MAX_TEXT // 1024**2}",
     "checkpoint_retry": f"{checkpointer.RETRY_EVERY:g}",
     "drain": f"{DRAIN:g}",
+    "echo_wait": f"{ECHO_WAIT * 1000:g}",
     "echo_window": f"{echo.WINDOW:g}",
     "fallback_after": f"{FALLBACK_AFTER:g}",
     "give_up_grace": f"{policy.GRACE:g}",
@@ -75,6 +77,7 @@ FIGURES: dict[str, str] = {
     "cmd_processes": f"{CmdAction.concurrency}",
     "spill_size": f"{SPILL_SIZE // 2**20}",
     "max_line": f"{MAX_LINE:,}",
+    "most_echoes": f"{MOST_ECHOES}",
     "most_line": f"{MOST_LINE:,}",
     "max_message": f"{MAX_MESSAGE:,}",
     "max_record": f"{request_log.MAX_RECORD:,}",

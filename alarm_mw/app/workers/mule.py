@@ -12,7 +12,7 @@ import traceback
 from pathlib import Path
 from typing import NoReturn
 
-from alarm_mw.app.current_master import attach
+from alarm_mw.app.current_master import buffer_lines
 from alarm_mw.app.workers import mules, uwsgi_module
 from alarm_mw.system.linux import PR_SET_PDEATHSIG, prctl
 from alarm_mw.system.permissions import other_writers
@@ -36,7 +36,7 @@ def main() -> NoReturn:
     logging.basicConfig(
         level=logging.WARNING, format=f"%(asctime)s alarm-mw: mule {number}: %(levelname)s: %(message)s"
     )
-    attach()
+    buffer_lines()
     mules.become_mule(number)
     sys.modules["uwsgi"] = uwsgi_module
     _run_to_its_end(program)

@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 import os
+import select
 import selectors
 import socket
 import sys
@@ -149,6 +150,15 @@ class Receiver:
             self._add(_Connection(name, connection, process, _is_strange(connection), self._regions.of(process)))
         for process in self._regions.processes() - self._processes.keys():
             self._watch(process)
+
+    def has_sources(self) -> bool:
+        """Return whether some process of the application may send records. From any thread."""
+        if self._processes or self._regions:
+            return True
+        try:  # who has connected before it printed may not be accepted yet
+            return bool(select.select([self._listener], [], [], 0)[0])
+        except (OSError, ValueError):  # it is closed, or its number is too high
+            return False
 
     def start(self) -> None:
         """Start the thread."""
@@ -404,7 +414,10 @@ class Receiver:
         if foreign:
             self._log_once("a packet on the records socket is none of ours; it and others like it are not taken")
         counts, written = self._regions.collect()
-        self._submit(_batch(found, foreign, counts, done.set, written))
+        batch = _batch(found, foreign, counts, done.set, written)
+        if not (batch.items or batch.counts or batch.metrics):
+            return True  # they said only that there is something in a region
+        self._submit(batch)
         while not done.wait(min(PATIENCE, max(self._until - time.monotonic(), 0.0))):
             if time.monotonic() >= self._until:  # the worker is stopped after this thread
                 self._has_given_up = True

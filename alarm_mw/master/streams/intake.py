@@ -30,6 +30,9 @@ _LOOK_EVERY = 0.005
 #: Seconds between lines of what may be a flood that is held back; to find out costs a single line 0.1 ms.
 FLOOD = 0.005
 
+#: How many chunks may wait for the records that they may be echoes of; the output does not.
+MOST_ECHOES = 16
+
 _ALARM_ORIGIN, _UNJUDGED, _QUEUE_FULL = (
     f"skipped:{reason}" for reason in (Reason.ALARM_ORIGIN, Reason.UNJUDGED, Reason.QUEUE_FULL)
 )
@@ -41,6 +44,11 @@ class BatchWorker(Protocol):
     @property
     def is_evaluating(self) -> bool:
         """Whether it is evaluating records or lines at this moment, rather than writing to the disk."""
+        ...
+
+    @property
+    def expects_records(self) -> Callable[[], bool]:
+        """Whether some process makes records, of which printed lines may be echoes."""
         ...
 
     def submit(self, batch: Batch) -> None:
@@ -95,8 +103,10 @@ class StreamIntake:
             return
         is_under_way = threading.Lock()
         is_under_way.acquire()
-        self._worker.submit(Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines))
-        if (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
+        waits = self._worker.expects_records() and late.has_room(MOST_ECHOES)
+        batch = Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines, may_be_echo=waits)
+        self._worker.submit(batch)
+        if waits or (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
             late.add(chunk, is_under_way)
 
     def resume(self, prefilter: Prefilter) -> None:

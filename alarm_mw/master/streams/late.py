@@ -77,10 +77,10 @@ class LateChunks:
         self._forget_done()
         return bool(self._locks)
 
-    def has_room(self) -> bool:
-        """Return whether the worker keeps up."""
+    def has_room(self, most: int = WAITING) -> bool:
+        """Return whether the worker keeps up: whether fewer chunks than that wait for it."""
         self._forget_done()
-        return len(self._locks) < WAITING
+        return len(self._locks) < most
 
     def inherited(self) -> Iterator[tuple[LateChunk, bool, Callable[[], None]]]:
         """Yield what the former master has left, whether too many have tried it, and what to call when it is judged."""

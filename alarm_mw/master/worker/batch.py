@@ -59,6 +59,8 @@ class Batch(msgspec.Struct, frozen=True):
     silence: Callable[[Engine, float], object] | None = None
     #: What somebody asks of incidents, before the items; returns the messages that follow.
     order: Callable[[Incidents], Sequence[Firing]] | None = None
+    #: A record may come of which its lines are the echoes: it is waited for (`worker.ECHO_WAIT`).
+    may_be_echo: bool = False
     #: Called when the counts are in the outbox, with `Ledger.collections` one higher. May not block.
     written: Callable[[], object] | None = None
     #: Where followed logs stand behind this batch, by name; None for a log that is forgotten.

@@ -7,6 +7,7 @@ import queue
 import sqlite3
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,9 @@ FLUSH_EVERY = 1.0
 WRITE_ATTEMPTS = 10
 WRITE_PAUSE = 0.2
 
+#: Seconds that printed lines wait for the record that they may be echoes of: the alarm then says what the record does.
+ECHO_WAIT = 0.1
+
 NOTHING = Taken([], 0)
 
 
@@ -114,6 +118,10 @@ class Worker:
         #: The application's metrics.
         self.metrics = metrics or Metrics()
         self._inbox: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        #: Whether some process makes records, of which printed lines may be echoes. From any thread.
+        self.expects_records: Callable[[], bool] = lambda: False
+        #: Printed lines that wait for such records, and until when.
+        self._possible_echoes: deque[tuple[float, Batch]] = deque()
         #: What takes the engine's place before the next batch.
         self._next_engine: Engine | None = None
         #: Its holder may use the engine: the thread, or a reader in `hold_back`.
@@ -202,6 +210,7 @@ class Worker:
                 self._process([], firings=self._adopt_incidents())
         while running:
             batches, running = self._next_batches()
+            batches = self._behind_records(batches, time.monotonic(), wait=running)
             with self._turn:
                 self._process(batches)
             for batch in batches:
@@ -227,16 +236,37 @@ class Worker:
             batch = self._inbox.get_nowait()
         return batches, batch is not None
 
+    def _behind_records(self, batches: Sequence[Batch], now: float, *, wait: bool) -> list[Batch]:
+        """Return the batches to process now: printed lines that may be echoes wait, and records pass them.
+
+        Other lines do not pass them, and neither does what somebody asks and waits for.
+        """
+        ready: list[Batch] = []
+        waiting = self._possible_echoes
+        for batch in batches:
+            if batch.may_be_echo:
+                waiting.append((now + ECHO_WAIT, batch))
+                continue
+            is_asked = batch.done is not None and not (batch.items or batch.counts or batch.metrics)
+            if batch.lines is not None or is_asked:
+                ready += [each for _, each in waiting]
+                waiting.clear()
+            ready.append(batch)
+        while waiting and (not wait or waiting[0][0] <= now):
+            ready.append(waiting.popleft()[1])
+        return ready
+
     def _patience(self) -> float | None:
         with self._turn:
             self._wakes_at = self._due()
             return None if self._wakes_at is None else max(self._wakes_at - time.monotonic(), 0.0)
 
     def _due(self) -> float | None:
-        """Return when counts must be written or a digest is due; None when there is neither."""
+        """Return when counts must be written, a digest is due or lines have waited; None when there is neither."""
+        echoes = self._possible_echoes[0][0] if self._possible_echoes else None
         flush = None if self._unwritten_since is None else self._unwritten_since + FLUSH_EVERY
         incidents = None if self.incidents is None else self.incidents.due()
-        return min((due for due in (flush, self._engine.due(), incidents) if due is not None), default=None)
+        return min((due for due in (flush, echoes, self._engine.due(), incidents) if due is not None), default=None)
 
     def _is_flush_due(self, now: float) -> bool:
         return self._unwritten_since is not None and self._unwritten_since + FLUSH_EVERY <= now

@@ -23,8 +23,10 @@ class Worker:
         submit: Callable[[Batch], None],
         hold_back: Callable[[Batch], bool] = lambda _: False,
         is_evaluating: Callable[[], bool] = lambda: False,
+        expects_records: Callable[[], bool] = lambda: False,
     ) -> None:
         self.submit = submit
+        self.expects_records = expects_records
         self.hold_back = hold_back
         self._is_evaluating = is_evaluating
 
@@ -135,6 +137,28 @@ def test_a_single_line_goes_to_the_worker_at_once() -> None:
     for _ in range(1000):  # one of which is fast enough on any machine
         intake(chunk)
     assert held
+
+
+def test_output_does_not_wait_for_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lines that may be echoes wait for their records, a bounded number of them; the output waits for none of them."""
+    batches: list[Batch] = []
+    is_source = [True]
+    intake = StreamIntake("run", Worker(batches.append, expects_records=lambda: is_source[0]))
+    chunk = Chunk("stdout", 1, (Hit(0, b"ALARM\n", (0,)),))
+    for _ in range(streams.MOST_ECHOES):
+        intake(chunk)
+    assert [batch.may_be_echo for batch in batches] == [True] * streams.MOST_ECHOES
+    monkeypatch.setattr(streams, "PATIENCE", 0.0)
+    intake(chunk)
+    assert not batches[-1].may_be_echo
+    for batch in batches:
+        assert batch.done is not None
+        batch.done()
+    intake(chunk)
+    assert batches[-1].may_be_echo
+    is_source[0] = False
+    intake(chunk)
+    assert not batches[-1].may_be_echo
 
 
 def test_output_does_not_wait_for_slow_rules(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,7 @@ class Successors:
         self._stack = stack
         self._held: int | None = None
         self.batches: list[Batch] = []
+        self.expects_records = lambda: False
         self.start()
 
     def start(self) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
-from waiting import wait_until
+from msgspec import structs
+from waiting import LIMIT, wait_until
 
 from alarm_mw import signals
 from alarm_mw.delivery.outbox.outbox import Outbox
@@ -380,3 +381,63 @@ def test_whoever_waits_can_see_that_the_rules_are_asked(stage: Stage) -> None:
     assert done.wait(10.0)
     assert seen == [True]
     assert not stage.worker.is_evaluating
+
+
+def printed(line: bytes, key: str, done: threading.Event | None = None) -> Batch:
+    """Return what a reader submits for a printed line that may be the echo of a record."""
+    lines = Lines("stderr", [Hit(0, line, (1,))], lambda hit: Record(hit.line, "stderr", 1.0, key))
+    return Batch(lines=lines, done=None if done is None else done.set, may_be_echo=True)
+
+
+def logged(line: bytes, key: str, done: threading.Event) -> Batch:
+    """Return what the receiver submits for a record that is printed as well."""
+    record = Record(line, "logging", 1.0, key, level=40, echoes=(line.rstrip(),))
+    return Batch([Item(record)], done=done.set)
+
+
+def fired(stage: Stage) -> list[tuple[str, bytes]]:
+    """Return source and message of the firings that wait."""
+    entries = stage.outbox.waiting("a", after=0, limit=100)
+    return [(entry.firing.record.source, entry.firing.message) for entry in entries]
+
+
+@pytest.mark.parametrize("is_print_first", [True, False])
+def test_the_record_wins_over_its_echo(stage: Stage, *, is_print_first: bool) -> None:
+    """Whichever comes first, the record fires, and the printed line is its echo."""
+    done, seen = threading.Event(), threading.Event()
+    batches = [printed(b"ERR 1\n", "p", seen), logged(b"ERR 1\n", "r", done)]
+    for batch in batches if is_print_first else batches[::-1]:
+        stage.worker.submit(batch)
+    assert done.wait(LIMIT)
+    assert seen.wait(LIMIT)
+    assert fired(stage) == [("logging", b"ERR 1\n")]
+    assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {"echo": 1}
+
+
+def test_a_print_without_a_record_fires_after_a_moment(stage: Stage) -> None:
+    """A printed line of which no record comes fires by itself, although nothing else happens."""
+    seen = threading.Event()
+    stage.worker.submit(printed(b"ERR 1\n", "p", seen))
+    assert seen.wait(LIMIT)
+    assert fired(stage) == [("stderr", b"ERR 1\n")]
+
+
+def test_nothing_but_records_passes_lines_that_wait(stage: Stage) -> None:
+    """Lines stay in their order, and who asks the worker for something finds that all before it is done."""
+    seen, asked = threading.Event(), threading.Event()
+    stage.worker.submit(printed(b"ERR 1\n", "p1", seen))
+    stage.worker.submit(Batch(counts={"stderr": {"lines": 1, "screened_out": 1}}))
+    stage.worker.submit(Batch(done=asked.set))
+    assert asked.wait(LIMIT)
+    assert seen.is_set()
+    stage.worker.submit(printed(b"ERR 2\n", "p2"))
+    stage.worker.submit(structs.replace(printed(b"ERR 3\n", "p3", asked), may_be_echo=False))
+    assert stage.worker.stop(LIMIT)
+    assert [message for _, message in fired(stage)] == [b"ERR 1\n", b"ERR 2\n", b"ERR 3\n"]
+
+
+def test_lines_that_wait_are_judged_at_the_end(stage: Stage) -> None:
+    """No line is lost because its record could still come when everything ends."""
+    stage.worker.submit(printed(b"ERR 1\n", "p"))
+    assert stage.worker.stop(LIMIT)
+    assert fired(stage) == [("stderr", b"ERR 1\n")]

@@ -14,7 +14,7 @@ from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import CompiledRule, by_conditions, by_field
 from alarm_mw.model.errors import RuleTimeout
-from alarm_mw.model.measures import Ratio
+from alarm_mw.model.measures import ExternalAlert, Ratio
 from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.fields.lines import may_state_fields
@@ -149,6 +149,13 @@ class Engine:
         found = None if self.incidents is None else self.incidents.beat(record)
         if found is None:
             return Verdict(skipped=Reason.UNKNOWN_HEARTBEAT)
+        return Verdict(tuple(found.firings), tuple(found.held), is_resolve=True)
+
+    def alert(self, alert: ExternalAlert, record: Record) -> Verdict:
+        """Take an alert of another program in."""
+        found = None if self.incidents is None else self.incidents.alert(alert, record)
+        if found is None:
+            return Verdict(skipped=Reason.UNKNOWN_ALERT)
         return Verdict(tuple(found.firings), tuple(found.held), is_resolve=True)
 
     def is_switched_off(self, index: int) -> bool:

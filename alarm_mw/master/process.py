@@ -416,7 +416,9 @@ class MasterProcess:
     def _web_master(self) -> Master:
         from alarm_mw.master.control.web_master import web_master  # noqa: PLC0415  # for those who want the page
 
-        return web_master(self._runtime, self._state_dir, self._status, lambda: self._reloader.loaded.settings)
+        return web_master(
+            self._runtime, self._state_dir, self._status, lambda: self._reloader.loaded.settings, self._figures
+        )
 
     def _status(self) -> Status:
         configuration = in_force(self._reloader.loaded, self._reloader.refused)

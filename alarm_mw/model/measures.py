@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import fnmatch
+from collections.abc import Mapping
 
 import msgspec
 
 #: The source of the records that are heartbeats, and the field of their name, which is the key of their incidents.
 HEARTBEAT = "heartbeat"
+
+
+#: The source of the records that are alerts of other programs, and the label of their name.
+ALERT = "alert"
+ALERTNAME = "alertname"
+
+#: The key of a rule whose incidents differ by all labels that they have.
+ALL_LABELS = "*"
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag=True):
@@ -27,6 +36,34 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True):
     def expected(self) -> tuple[str, ...]:
         """Return the names that are expected from the start."""
         return tuple(name for name in self.names if not any(mark in name for mark in "*?["))
+
+
+class ExternalAlert(msgspec.Struct, frozen=True):
+    """An alert, as another program posts it."""
+
+    #: They tell it from all others.
+    labels: Mapping[str, str]
+    #: What happened.
+    text: str
+    #: Seconds until it is over, unless it is posted again; 0: it is over.
+    ends_in: float
+    annotations: Mapping[str, str] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.labels.get(ALERTNAME, "")
+
+
+class ExternalAlerts(msgspec.Struct, frozen=True, tag=True):
+    """Alerts that other programs post: each is an incident as long as it is firing there."""
+
+    #: Their names, and patterns with ``*``, ``?`` and ``[…]``; beside that of the rule.
+    names: tuple[str, ...] = ()
+
+    def takes(self, name: str) -> bool:
+        """Return whether an alert of this name is among those that are taken."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
 
 
 class Ratio(msgspec.Struct, frozen=True, tag=True):
@@ -91,4 +128,4 @@ class New(msgspec.Struct, frozen=True, tag=True):
     max_keys: int = 10_000
 
 
-Measure = Heartbeat | Ratio | Quantile | Spike | Cardinality | New
+Measure = Heartbeat | ExternalAlerts | Ratio | Quantile | Spike | Cardinality | New

@@ -68,6 +68,8 @@ class Reason(enum.StrEnum):
     UNKNOWN_ALARM = "unknown_alarm"
     #: No monitor `heartbeat` expects a heartbeat of this name.
     UNKNOWN_HEARTBEAT = "unknown_heartbeat"
+    #: No monitor of the configuration takes an alert of this name, which another program has posted.
+    UNKNOWN_ALERT = "unknown_alert"
     #: The receiver refused the message, and a retry cannot help.
     REFUSED = "refused"
     #: Delivery failed for ``give_up_after`` seconds.

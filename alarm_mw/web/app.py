@@ -28,6 +28,8 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from alarm_mw.web.api import operations
+from alarm_mw.web.api.alertmanager import routes as alertmanager
 from alarm_mw.web.pages import ack, delivery, history, incident, login, now, rules, silences, state
 from alarm_mw.web.rendering import STATIC, render
 from alarm_mw.web.security.guards import public
@@ -35,7 +37,7 @@ from alarm_mw.web.security.identity import Identity, Role
 from alarm_mw.web.site import Site
 
 #: The modules that have routes, in the order of the navigation.
-_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack)
+_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack, alertmanager, operations)
 
 #: Sent with every answer. Nothing is loaded from elsewhere, no script or style stands in a page, and no page of others
 #: may show ours.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
 
 
@@ -55,6 +56,12 @@ class Master:
     settings: Callable[[], Settings]
     #: What ``alarm-mw status --json`` prints.
     status: Callable[[], Mapping[str, Any]]
+    #: When it started, in seconds since the epoch.
+    started: float
+    #: The metrics, as Prometheus reads them.
+    metrics: Callable[[], bytes]
+    #: Takes alerts of another program, and returns the names of those that no monitor takes; raises `TimeoutError`.
+    receive: Callable[[Sequence[ExternalAlert]], Sequence[str]]
     #: The outbox: its path, and whether what is written there is up to date; else it is read by the second.
     outbox_path: str
     is_durable: Callable[[], bool]

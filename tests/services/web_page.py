@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.testclient import TestClient
 
-from alarm_mw.config.load import load
+from alarm_mw.config.load import read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
-from alarm_mw.master.control.status import InForce, status
+from alarm_mw.master.control.prometheus import exposition
+from alarm_mw.master.control.status import InForce, figures, status
 from alarm_mw.master.control.web_master import web_master
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
@@ -79,14 +80,16 @@ class Page:
     def __init__(self, folder: Path, configuration: str) -> None:
         file = folder / "alarm-mw.toml"
         file.write_text(configuration)
-        self.settings: Settings = load(Sources.of_files([str(file)]), {})
+        _, loaded = read(Sources.of_files([str(file)]), {}, 0.0)
+        self.settings: Settings = loaded.settings
         self.runtime = Runtime(self.settings, outbox=folder / "outbox.db", write_log=lambda _: None, name="shop")
         self.runtime.start()
         self._records = RecordMaker()
         self.store = Store(folder / "web.db")
         in_force: InForce = {"generation": 0, "read_at": 0.0, "files": {str(file): True}, "refused": []}
         state = functools.partial(status, self.runtime, str(folder), None, in_force, ())
-        self.master = web_master(self.runtime, folder, state, lambda: self.settings)
+        metrics = lambda: exposition(figures(self.runtime, loaded, ()))  # noqa: E731
+        self.master = web_master(self.runtime, folder, state, lambda: self.settings, metrics)
         self.site = Site.of(self.master, self.settings.web, self.store)
         self.app = make_app(self.site)
 

@@ -219,9 +219,9 @@ def _can_become(former: Silence, wanted: Silence, now: float) -> bool:
 def labels_of(alarm: str, rule: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Return the labels of a message, by which silences select it: the rule's, and names.
 
-    The rule's name is also ``alertname``, by which Alertmanager's clients know it.
+    Where none is called ``alertname``, the rule's name is, by which Alertmanager's clients know it.
     """
-    return {**labels, "rule": rule, "alertname": rule, ALARM: alarm}
+    return {"alertname": rule, **labels, "rule": rule, ALARM: alarm}
 
 
 def matcher_of_alarm(alarm: str) -> str:

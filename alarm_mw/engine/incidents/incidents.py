@@ -32,7 +32,7 @@ from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.measures import HEARTBEAT, Heartbeat, New
+from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat, New
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import (
     Firing,
@@ -350,6 +350,16 @@ class Incidents:
             return Matched([], [Held(alarm, judgement.otherwise) for alarm in rule.alarms])
         self.is_urgent = True
         return Matched([], [], is_news=True)
+
+    def alert(self, alert: ExternalAlert, record: Record) -> Matched | None:
+        """Take an alert of another program in; None where nobody takes one of this name."""
+        rules = self.measures.alert_rules(alert.name)
+        if not rules:
+            return None
+        self.is_urgent = True
+        key = tuple(sorted((name, value[:VALUE]) for name, value in alert.labels.items() if value))
+        sample = Sample(alert.ends_in > 0, {"text": alert.text[:MESSAGE], "ends_in": str(alert.ends_in)})
+        return _together([self._measure(self._rules[rule], key, sample, record) for rule in rules])
 
     def _measure(self, compiled: CompiledRule, key: Key, sample: Sample, record: Record) -> Matched:
         """Take a sample in, and return what follows for the incident of its key."""
@@ -696,14 +706,18 @@ def _together(found: Sequence[Matched]) -> Matched:
     )
 
 
+#: Sources of records whose messages are what is measured.
+_MADE = frozenset({HEARTBEAT, ALERT})
+
+
 def _with_figures(record: Record, rule: Rule, text: str, *, is_match: bool) -> Record:
     """Return a record whose message is what was measured, where that says more; the line of a match stands below it."""
     if not text:
         return record
-    message = (text if isinstance(rule.measure, Heartbeat) else f"{rule.name}: {text}").encode(
+    message = (text if isinstance(rule.measure, Heartbeat | ExternalAlerts) else f"{rule.name}: {text}").encode(
         "utf-8", "surrogateescape"
     )
-    context = record.message + record.context if is_match and record.source != HEARTBEAT else b""
+    context = record.message + record.context if is_match and record.source not in _MADE else b""
     return structs.replace(record, message=message + b"\n", context=context, size=0, stated=None)
 
 

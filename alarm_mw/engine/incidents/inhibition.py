@@ -31,12 +31,14 @@ class _Compiled:
     def values(self, labels: Mapping[str, str]) -> Values:
         return tuple(labels.get(name, "") for name in self.equal)
 
-    def inhibits(self, labels: Mapping[str, str]) -> bool:
+    def inhibiting(self, labels: Mapping[str, str]) -> list[str]:
+        """Return the ids of the incidents that inhibit one with these labels."""
         if not self.firing or not _match(self.targets, labels):
-            return False
+            return []
         sources = self.firing.get(self.values(labels), {})
         # As in Alertmanager: what is source and target is not inhibited by others that are both, nor by itself.
-        return not all(sources.values()) if sources and _match(self.sources, labels) else bool(sources)
+        is_both = bool(sources) and _match(self.sources, labels)
+        return [name for name, is_target in sources.items() if not (is_both and is_target)]
 
 
 class Inhibitions:
@@ -64,15 +66,17 @@ class Inhibitions:
 
     def inhibits(self, rule: str, labels: Mapping[str, str]) -> bool:
         """Return whether messages about a rule with these labels are inhibited."""
-        if not self:
-            return False
-        known = labels_of(rule, labels)
-        return any(each.inhibits(known) for each in self._rules)
+        return bool(self.sources(rule, labels))
+
+    def sources(self, rule: str, labels: Mapping[str, str]) -> list[str]:
+        """Return the ids of the incidents that inhibit messages about a rule with these labels."""
+        known = labels_of(rule, labels) if self else {}
+        return [name for each in self._rules if known for name in each.inhibiting(known)]
 
 
 def labels_of(rule: str, labels: Mapping[str, str]) -> dict[str, str]:
     """Return the labels of an incident, by which inhibit rules select it."""
-    return {**labels, "rule": rule, "alertname": rule}
+    return {"alertname": rule, **labels, "rule": rule}
 
 
 def _match(matchers: Iterable[Matcher], labels: Mapping[str, str]) -> bool:

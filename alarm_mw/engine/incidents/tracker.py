@@ -26,6 +26,7 @@ from alarm_mw.engine.incidents.incident import (
     incident_id,
 )
 from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
+from alarm_mw.model.measures import ALL_LABELS
 from alarm_mw.model.types import Absence, Flap, TimeInterval
 
 
@@ -124,7 +125,9 @@ class Tracker:
 
     def _has_rule(self, incident: Incident) -> bool:
         rule = self._rules.get(incident.rule)
-        return rule is not None and (incident.key == OTHER or tuple(name for name, _ in incident.key) == rule.key)
+        if rule is None or incident.key == OTHER or rule.key == (ALL_LABELS,):
+            return rule is not None
+        return tuple(name for name, _ in incident.key) == rule.key
 
     def __iter__(self) -> Iterator[Incident]:
         return iter(list(self._incidents.values()))

@@ -29,7 +29,11 @@ MAX_SAMPLED = 1000
 
 
 def web_master(
-    runtime: Runtime, state_dir: Path, status: Callable[[], Status], settings: Callable[[], Settings]
+    runtime: Runtime,
+    state_dir: Path,
+    status: Callable[[], Status],
+    settings: Callable[[], Settings],
+    metrics: Callable[[], bytes],
 ) -> Master:
     """Return what the page asks of a master."""
     own = _Own(runtime)
@@ -38,6 +42,9 @@ def web_master(
         name=runtime.name,
         settings=settings,
         status=status,
+        started=time.time() - time.monotonic() + runtime.started,
+        metrics=metrics,
+        receive=runtime.receive,
         outbox_path=str(runtime.outbox.path),
         is_durable=lambda: runtime.outbox.is_durable,
         outbox=runtime.outbox,

@@ -37,7 +37,7 @@ from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.master.worker.worker import Worker, read_memory
 from alarm_mw.model.interfaces import Action, ActionContext
-from alarm_mw.model.measures import HEARTBEAT, Heartbeat
+from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
@@ -156,6 +156,8 @@ class Runtime:
         self._assembles = assembles
         #: The server's name, as long as it runs.
         self.name = name or settings.name
+        #: By `time.monotonic`.
+        self.started = time.monotonic()
         self._find_action = find_action
         self._write_log = write_log
         self._write_log_at_once = write_log_at_once
@@ -325,6 +327,25 @@ class Runtime:
             raise TimeoutError("the rules were not through with earlier lines in time")
         measures = (rule.measure for rule in self._current.settings.incident_rules)
         return any(isinstance(measure, Heartbeat) and measure.takes(beat.name) for measure in measures)
+
+    def receive(self, alerts: Sequence[ExternalAlert]) -> list[str]:
+        """Take alerts of another program in; return the names of those that no monitor takes.
+
+        Raises `TimeoutError`. From any thread but the loop's; waits until they are written down, for at most
+        `CALL_TIMEOUT` seconds.
+        """
+        items = [
+            Item(self._records.make(to_bytes(f"{alert.text}\n"), source=ALERT, fields=alert.annotations), alert=alert)
+            for alert in alerts
+        ]
+        done = threading.Event()
+        self.worker.submit(Batch(items, done=done.set))
+        if not done.wait(CALL_TIMEOUT):
+            raise TimeoutError("the rules were not through with earlier lines in time")
+        rules = self._current.settings.incident_rules
+        takers = {rule.name: rule.measure for rule in rules if isinstance(rule.measure, ExternalAlerts)}
+        names = dict.fromkeys(alert.name for alert in alerts)
+        return [name for name in names if name not in takers and not any(each.takes(name) for each in takers.values())]
 
     async def _obey(self, text: str, by: str, sent: float | None) -> str:
         """Carry out what somebody has written about incidents, and return what to answer; on the event loop."""

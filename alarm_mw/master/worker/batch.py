@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from alarm_mw.engine.engine import Engine
+from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Firing, Record, Report
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.wire import Counts, MetricChange
@@ -30,6 +31,8 @@ class Item:
     certain: tuple[int, ...] = ()
     #: What a monitor says of its incidents; the record is for the books. None: it is for the rules, or an alarm.
     report: Report | None = None
+    #: What another program has posted; the record is its message.
+    alert: ExternalAlert | None = None
 
 
 class Lines(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.flood_control import Gate
 from alarm_mw.master.streams.lines import MAX_LINE
 from alarm_mw.master.worker.batch import Batch, Item, Lines
-from alarm_mw.model.measures import HEARTBEAT
+from alarm_mw.model.measures import HEARTBEAT, ExternalAlert
 from alarm_mw.model.types import Reason, Record, Verdict
 from alarm_mw.patterns.prefilter import Hit
 from alarm_mw.transports.own_requests import own_requests
@@ -105,8 +105,8 @@ class Evaluator:
                 return self._fire(item.alarm, item.record, now)
             if item.report is not None:
                 return self._engine.report(item.report)
-            if item.record.source == HEARTBEAT:
-                return self._beat(item.record)
+            if item.alert is not None or item.record.source == HEARTBEAT:
+                return self._beat(item.record) if item.alert is None else self._alert(item.alert, item.record)
             if own_requests.takes(item.record):
                 return Verdict(skipped=Reason.ALARM_ORIGIN)
             verdict = self._engine.evaluate(item.record, now, item.candidates, item.certain)
@@ -130,6 +130,12 @@ class Evaluator:
         name = record.fields.get(HEARTBEAT, "")
         if verdict.skipped is Reason.UNKNOWN_HEARTBEAT and self._is_news(f"heartbeat {name}"):
             log.warning("the heartbeat %r came, which no monitor 'heartbeat' of the configuration expects", name)
+        return verdict
+
+    def _alert(self, alert: ExternalAlert, record: Record) -> Verdict:
+        verdict = self._engine.alert(alert, record)
+        if verdict.skipped is Reason.UNKNOWN_ALERT and self._is_news(f"alert {alert.name}"):
+            log.warning("the alert %r came, which no monitor 'alerts' of the configuration takes", alert.name)
         return verdict
 
     def _is_news(self, unknown: str) -> bool:

@@ -12,7 +12,7 @@ from alarm_mw.engine.incidents.incidents import Incidents, Saved, SeenRecords
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.model.measures import Heartbeat
+from alarm_mw.model.measures import ALL_LABELS, ExternalAlert, ExternalAlerts, Heartbeat
 from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Report, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -325,4 +325,63 @@ def test_an_engine_takes_heartbeats() -> None:
     assert engine.beat(beat).skipped is Reason.UNKNOWN_HEARTBEAT
     engine.incidents = Heart().incidents
     verdict = engine.beat(beat)
+    assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)
+
+
+class Watchtower:
+    """A rule that takes the alerts of other programs."""
+
+    def __init__(self, saved: Saved = Saved()) -> None:  # noqa: B008  # frozen
+        measure = ExternalAlerts(("Node*",))
+        rule = Rule("", ("a",), name="nodes", incident=IncidentOptions((ALL_LABELS,)), measure=measure)
+        self.incidents = Incidents(
+            {"nodes": compile_rule(rule)},
+            [IncidentRule("nodes", (Step("a"),), labels={"team": "ops"}, key=(ALL_LABELS,))],
+            alarms=("a",),
+            alarm_msg_size=8192,
+            admit=lambda *_: None,
+            clock=lambda: 1000.0,
+            time=lambda: 1000.0,
+            measured={"nodes": MeasuredRule(measure)},
+        )
+        self.incidents.start(saved)
+
+    def post(self, name: str, ends_in: float, **labels: str) -> list[Firing] | None:
+        alert = ExternalAlert({"alertname": name, **labels}, f"{name} is bad", ends_in)
+        record = Record(b"x\n", "alert", 1000.0, "k", fields={"runbook": "https://wiki"})
+        found = self.incidents.alert(alert, record)
+        return None if found is None else found.firings
+
+
+def test_alerts_of_other_programs_are_incidents() -> None:
+    """Each by all of its labels, with its own text; one of a name that nobody takes is none."""
+    tower = Watchtower()
+    (firing,) = tower.post("NodeFull", 300.0, instance="a", empty="") or []
+    assert firing.text == "NodeFull is bad"
+    assert firing.record.fields == {"runbook": "https://wiki"}
+    assert firing.trigger is not None
+    assert firing.trigger.labels == {"team": "ops", "alertname": "NodeFull", "instance": "a"}
+    assert tower.post("NodeFull", 300.0, instance="a") == []
+    assert len(tower.post("NodeFull", 300.0, instance="b") or []) == 1
+    assert told(tower.post("NodeFull", 0.0, instance="a") or []) == ["a resolved"]
+    assert tower.post("Other", 300.0) is None
+
+
+def test_alerts_of_other_programs_go_on_over_restarts() -> None:
+    """Their keys have other names than the rule's, which does not make them those of another rule."""
+    tower = Watchtower()
+    tower.post("NodeFull", 300.0, instance="a")
+    changes = tower.incidents.take_changes()
+    again = Watchtower(Saved(changes.incidents, measured=changes.measured))
+    assert again.incidents.open_by_rule() == {"nodes": 1}
+    assert told(again.post("NodeFull", 0.0, instance="a") or []) == ["a resolved"]
+
+
+def test_an_engine_takes_alerts() -> None:
+    """They are booked like matches; one that no monitor takes has a reason of its own."""
+    engine = Engine([], Prefilter([]), ["a"], alarm_freq=0.0, alarm_msg_size=8192)
+    alert, record = ExternalAlert({"alertname": "NodeFull"}, "x", 300.0), Record(b"x\n", "alert", 1.0, "k")
+    assert engine.alert(alert, record).skipped is Reason.UNKNOWN_ALERT
+    engine.incidents = Watchtower().incidents
+    verdict = engine.alert(alert, record)
     assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)

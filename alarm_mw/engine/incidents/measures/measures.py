@@ -10,11 +10,22 @@ from typing import NamedTuple
 import msgspec
 
 from alarm_mw.engine.incidents.incident import Key, incident_id
+from alarm_mw.engine.incidents.measures.alert import AlertState
 from alarm_mw.engine.incidents.measures.heartbeat import HeartbeatState
 from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample, State
 from alarm_mw.engine.incidents.measures.values import CardinalityState, NewState
 from alarm_mw.engine.incidents.measures.windows import QuantileState, RatioState, SpikeState, parts_of
-from alarm_mw.model.measures import HEARTBEAT, Cardinality, Heartbeat, Measure, New, Quantile, Ratio, Spike
+from alarm_mw.model.measures import (
+    HEARTBEAT,
+    Cardinality,
+    ExternalAlerts,
+    Heartbeat,
+    Measure,
+    New,
+    Quantile,
+    Ratio,
+    Spike,
+)
 
 #: Seconds after which what has changed is written down, where nothing begins or ends.
 WRITE_EVERY = 1.0
@@ -138,6 +149,12 @@ class Measures:
             if isinstance(measured.measure, Heartbeat) and measured.measure.takes(name)
         ]
 
+    def alert_rules(self, name: str) -> list[str]:
+        """Return the rules that take an alert of this name: that of the same name, else those whose names it fits."""
+        measures = ((rule, measured.measure) for rule, measured in self._rules.items())
+        takers = {rule: measure for rule, measure in measures if isinstance(measure, ExternalAlerts)}
+        return [name] if name in takers else [rule for rule, measure in takers.items() if measure.takes(name)]
+
     def settle(self, rule: str, key: Key, now: float, is_open: IsOpen) -> None:
         """Take note that an incident has begun or ended as it was judged, or has not."""
         if key in self._states[rule]:
@@ -248,11 +265,13 @@ def _shape(measured: MeasuredRule) -> str:
     return f"{type(measure).__name__} {getattr(measure, 'field', '')} {getattr(measure, 'within', '')}"
 
 
-def _made(measure: Measure, key: Key, now: float, since: float) -> State:
+def _made(measure: Measure, key: Key, now: float, since: float) -> State:  # noqa: PLR0911  # a kind each
     """Return a new state of a rule that has been observed since a time."""
     match measure:
         case Heartbeat():
             return HeartbeatState(dict(key).get(HEARTBEAT, ""), measure, now)
+        case ExternalAlerts():
+            return AlertState()
         case Ratio():
             return RatioState(measure)
         case Quantile():
@@ -264,11 +283,13 @@ def _made(measure: Measure, key: Key, now: float, since: float) -> State:
     return NewState(measure, since + measure.learn_for)
 
 
-def _loaded(measure: Measure, key: Key, dump: Dump) -> State:
+def _loaded(measure: Measure, key: Key, dump: Dump) -> State:  # noqa: PLR0911  # as above
     """Return a state that was written down; raise `msgspec.MsgspecError` where that is not possible."""
     match measure:
         case Heartbeat():
             return HeartbeatState.load(dict(key).get(HEARTBEAT, ""), measure, dump)
+        case ExternalAlerts():
+            return AlertState.load(dump)
         case Ratio():
             return RatioState(measure, parts_of(dump))
         case Quantile():

@@ -1,0 +1,1 @@
+"""What programs ask: Alertmanager's API v2 (`alertmanager`), health and metrics (`operations`)."""

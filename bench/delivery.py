@@ -40,7 +40,9 @@ def sections(options: Options) -> Iterator[Section]:
         folder = Path(name)
         lines = folder / "lines"
         lines.write_text("".join(f"{NEEDLE}: order {n}\n" for n in range(burst)), encoding="utf-8")
-        config = configuration(folder, [NEEDLE], f'action = "curl"\nurl = "{hook.url}"', "alarm_freq = 0")
+        config = configuration(
+            folder, [NEEDLE], f'action = "curl"\nurl = "{hook.url}"\nlimits = {{ repeat_after = 0 }}', "alarm_freq = 0"
+        )
         contestants: dict[str, tuple[str, Callable[[Hook, int], None]]] = {
             "http.client, one connection kept": ("http", one_at_a_time),
             f"aiohttp, {ABREAST} at a time": ("aiohttp", many_at_a_time),

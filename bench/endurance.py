@@ -95,7 +95,9 @@ def _firings(folder: Path, firings: int, hook: Hook) -> Sequence[Figures]:
     own.mkdir()
     lines = own / "lines"
     lines.write_text("".join(f"{NEEDLE}: order {n}\n" for n in range(100)), encoding="utf-8")
-    config = configuration(own, [NEEDLE], f'action = "curl"\nurl = "{hook.url}"', "alarm_freq = 0")
+    config = configuration(
+        own, [NEEDLE], f'action = "curl"\nurl = "{hook.url}"\nlimits = {{ repeat_after = 0 }}', "alarm_freq = 0"
+    )
     writing = Writing(lines, firings // 100)
     samples = Samples(own, firings)
 

@@ -64,5 +64,5 @@ def jumps(folder: Path, times: int) -> list[Row]:
                 clock.move(0)
                 ground.raise_alarms()
             hook.up()
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("clock an hour forwards and back", times, ground.outbox(), ground.accepted, hook.received)]

@@ -66,6 +66,6 @@ def power_cut(folder: Path, times: int) -> list[Row]:
                     _cut(copy / "outbox.db")
                     complaints += Outbox.read(copy / "outbox.db").imbalances()
                     shutil.rmtree(copy)
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         row = judge("power cut: a copy of the outbox", times, ground.outbox(), ground.accepted, hook.received)
         return [replace(row, complaints=(*row.complaints, *complaints))]

@@ -110,7 +110,7 @@ def _under_load(
                     wait_until(ground.status, SOON, what="an answer")
                 elif not ground.status():
                     complaints.append("status does not answer")
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
             wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
         if not _is_sound(ground):  # a page that nobody has read since
             with ground.running():
@@ -146,7 +146,7 @@ def system_calls(folder: Path, times: int) -> list[Row]:
                     syscalls.fail(chance.randrange(100), number, is_lasting=chance.random() < 0.5)
                     threading.Event().wait(chance.uniform(0, 1.0))
                     syscalls.stop()
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
             wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
         return [judge("a system call on the outbox fails", times, ground.outbox(), ground.accepted, hook.received)]
 
@@ -164,7 +164,7 @@ def full_with_kills(folder: Path, times: int) -> list[Row]:
                         threading.Event().wait(chance.uniform(0.2, 0.8))
                         _kill_master(ground)
                     ground.ready()
-                hook.wait_for(ground.accepted, "all that was accepted while the disk was full")
+                hook.wait_for(ground.accepted, "all that was accepted while the disk was full", ground.counted)
             wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
         return [judge("disk full, and `SIGKILL` of the master", times, ground.outbox(), ground.accepted, hook.received)]
 
@@ -205,9 +205,9 @@ def state_read_only(folder: Path, times: int) -> list[Row]:
                         _kill_master(ground)
                         ground.ready()
                         ground.raise_alarms(100)
-                    hook.wait_for(ground.accepted, "alarms from memory")
+                    hook.wait_for(ground.accepted, "alarms from memory", ground.counted)
                 wait_until(lambda: _is_at_rest(ground), SOON, what="the file's use")
                 ground.raise_alarms(10)
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         row = judge("state directory read-only, and `SIGKILL`", times, ground.outbox(), ground.accepted, hook.received)
         return [row]

@@ -76,7 +76,7 @@ def exceptions(folder: Path, times: int) -> list[Row]:
                     _is_raised(ground, order, file, line, chance.choice(KINDS), is_steady=n % EARLY_DEATHS == 0)
                     for n, (file, line) in enumerate(chosen)
                 )
-            hook.wait_for(ground.accepted, f"all that was accepted, seed {seed}")
+            hook.wait_for(ground.accepted, f"all that was accepted, seed {seed}", ground.counted)
         name = "exception in a thread of the master"
         return [judge(name, raised, ground.outbox(), ground.accepted, hook.received)]
 

@@ -62,7 +62,7 @@ def master(folder: Path, times: int) -> list[Row]:
                         with contextlib.suppress(ProcessLookupError):  # it was still dying of the last one
                             os.kill(before[0], signal.SIGKILL)
                     _wait_for_another_master(ground, before)
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("SIGKILL of the master", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -78,7 +78,7 @@ def late(folder: Path, times: int) -> list[Row]:
                     wait_until(partial(_has_passed, ground, printed), what="output that has passed")
                     os.kill(before, signal.SIGKILL)
                 _wait_for_another_master(ground, [before])
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("SIGKILL of the master, disk slow", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -98,7 +98,7 @@ def worker(folder: Path, times: int) -> list[Row]:
                     before = set(ground.workers())
                     os.kill(chance.choice(sorted(before)), signal.SIGKILL)
                     _wait_for_another_worker(ground, before)
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("SIGKILL of a worker", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -113,7 +113,7 @@ def supervisor(folder: Path, times: int) -> list[Row]:
                 ground.kill_supervisor()
         with ground.running():
             ground.raise_alarms()
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("SIGKILL of the supervisor", times, ground.outbox(), ground.accepted, hook.received)]
 
 

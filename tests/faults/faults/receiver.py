@@ -7,12 +7,18 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from waiting import LIMIT
+
 from faults.ground import wait_until
+
+#: Seconds without another message after which the ledger is asked.
+LOOK_EVERY = 2.0
 
 NUMBER = re.compile(rb"TERRIBLE ALARM (\d+)")
 
@@ -120,16 +126,20 @@ class Receiver:
         with self._lock:
             self.received[int(found[1])][key] += 1
 
-    def wait_for(self, numbers: set[int], what: str) -> None:
-        """Wait until all of these have come, for as long as more of them come."""
-        missing = self._missing(numbers)
+    def wait_for(self, numbers: set[int], what: str, counted: Callable[[], int] = int) -> None:
+        """Wait until all of these have come, but for as many as are `counted`; give up when no more of them come."""
+        missing, since = self._missing(numbers), time.monotonic()
         while missing:
             try:
-                wait_until(partial(self._has_more, numbers, len(missing)))
+                wait_until(partial(self._has_more, numbers, len(missing)), LOOK_EVERY)
             except TimeoutError:
+                if len(missing) <= counted():
+                    return
+                if time.monotonic() < since + LIMIT:
+                    continue
                 some = ", ".join(map(str, sorted(missing)[:20]))
                 raise TimeoutError(f"{what}: {len(missing)} of {len(numbers)} have not come: {some}") from None
-            missing = self._missing(numbers)
+            missing, since = self._missing(numbers), time.monotonic()
 
     def _has_more(self, numbers: set[int], missing: int) -> bool:
         return len(self._missing(numbers)) < missing

@@ -94,7 +94,7 @@ def disk(folder: Path, times: int) -> list[Row]:
                         raised = ground.raise_alarms(100)
                         _wait_for(hook, raised)
                 ground.raise_alarms(100)
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
                 _wait_for_the_file(ground)
         return [judge("disk full", times, ground.outbox(), ground.accepted, hook.received)]
 
@@ -159,7 +159,7 @@ def descriptors(folder: Path, times: int) -> list[Row]:
                 with _limited(master, resource.RLIMIT_NOFILE, min(most, 3)):
                     os.kill(ground.workers()[0], 9)  # the next one has to connect
                     ground.raise_alarms(100)
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("descriptors exhausted", times, ground.outbox(), ground.accepted, hook.received)]
 
 
@@ -173,5 +173,5 @@ def memory(folder: Path, times: int) -> list[Row]:
                 pages = int(Path(f"/proc/{master}/statm").read_text().split()[0])
                 with _limited(master, resource.RLIMIT_AS, pages * resource.getpagesize() + LITTLE):
                     ground.raise_alarms(1000)
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         return [judge("memory limit", times, ground.outbox(), ground.accepted, hook.received)]

@@ -88,6 +88,16 @@ class Outbox:
         return imbalances(self.books, self.waiting)
 
 
+def counts(books: Books, alarm: str = "a") -> Counter[str]:
+    """Return how much of an alarm was held back, dropped or not judged, by reason."""
+    book = books["alarms"][alarm]
+    found = Counter({why: n for why, n in book["held_back"].items() if why not in _KNOWN})
+    found.update(book["dropped"])
+    for source in books["sources"].values():
+        found.update(source["skipped"])
+    return found
+
+
 def judge(  # noqa: PLR0917  # the facts of a row
     fault: str,
     times: int,
@@ -98,10 +108,7 @@ def judge(  # noqa: PLR0917  # the facts of a row
 ) -> Row:
     """Return the row of an alarm; `received` tells under which ids each message came, and how often."""
     book = outbox.books["alarms"][alarm]
-    counted = Counter({why: n for why, n in book["held_back"].items() if why not in _KNOWN})
-    counted.update(book["dropped"])
-    for source in outbox.books["sources"].values():
-        counted.update(source["skipped"])
+    counted = counts(outbox.books, alarm)
     dead = sum(book["dead"].values())
     missing = len(set(accepted) - set(received))
     doubled = sum(len(ids) > 1 for ids in received.values())

@@ -74,7 +74,7 @@ def many(folder: Path, times: int) -> list[Row]:
             ground.ready()
             for _ in range(times):  # all at once would be more than the socket of a process holds
                 ground.raise_alarms(MANY)
-                hook.wait_for(ground.accepted, "all that was accepted")
+                hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
         outbox = ground.outbox()
     own = {name: book["delivered"] for name, book in outbox.books["alarms"].items() if name != "a"}
     name = f"{times * MANY:,} alarms, each with a rule of its own"
@@ -135,6 +135,6 @@ def _survived(folder: Path, times: int, more: str, suffix: str, name: str, said:
         with ground.running():
             for _ in range(times):
                 ground.raise_alarms()
-            hook.wait_for(ground.accepted, "all that was accepted")
+            hook.wait_for(ground.accepted, "all that was accepted", ground.counted)
             wait_until(lambda: said in ground.errors(), what="the rule named in the log")
         return judge(name, times, ground.outbox(), ground.accepted, hook.received)

@@ -184,8 +184,8 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         pid=record.pid,
         source=record.source,
         fields=fields,
-        event="\n".join(printable_lines(stated.event.encode())),
-        exception="\n".join(printable_lines(stated.exception.encode())),
+        event=_lines(stated.event),
+        exception=_lines(stated.exception),
         repeated=stated.repeated,
         context=_context(record),
         count=firing.count,
@@ -229,6 +229,10 @@ def _links(notice: IncidentNotice, place: Place, time: float) -> dict[str, Any]:
     if place.link_key and notice.status != "resolved":
         links["ack_url"] = ack_link(place.url, place.link_key, notice.id, notice.episode, time + VALID)
     return links
+
+
+def _lines(text: str) -> str:
+    return "\n".join(printable_lines(text.encode("utf-8", "backslashreplace")))
 
 
 def _context(record: Record) -> str:

@@ -215,19 +215,25 @@ HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud80
 hostile = st.text(max_size=20) | st.sampled_from(["\x1b[2J", "\r\nBcc: x", "\ud800", "\0", "{host}", "nan", "inf"])
 
 
-@given(
-    st.binary(max_size=60),
-    st.dictionaries(hostile | st.sampled_from(["duration", "method", "path"]), hostile, max_size=6),
-    hostile,
-    hostile,
-    st.sampled_from([None, Trigger("r", {"severity": "x"}, 2, 3.5, 1.0)]),
+RECORDS = st.builds(
+    Record,
+    message=st.binary(max_size=60),
+    source=st.just("x"),
+    time=st.just(1.8e9),
+    key=st.just("k"),
+    level=st.just(10),
+    logger=hostile,
+    fields=st.dictionaries(hostile | st.sampled_from(["duration", "method", "path"]), hostile, max_size=6),
+    stated=st.none() | st.builds(Stated, hostile, hostile, st.lists(hostile, max_size=2).map(tuple)),
+    before=st.binary(max_size=60),
+    after=st.binary(max_size=60),
 )
-def test_no_value_hides_anything(
-    message: bytes, fields: dict[str, str], logger: str, rule: str, trigger: Trigger | None
-) -> None:
+
+
+@given(RECORDS, hostile, st.sampled_from([None, Trigger("r", {"severity": "x"}, 2, 3.5, 1.0)]))
+def test_no_value_hides_anything(record: Record, rule: str, trigger: Trigger | None) -> None:
     """Whatever the values are: nothing is raised, the title is one line, and every hidden character is visible."""
-    record = Record(message, "x", 1.8e9, "k", 1, 10, logger, fields)
-    found = message_of(Firing("i", "a", message, record, 1.8e9, rule, 1, trigger=trigger), PLACE)
+    found = message_of(Firing("i", "a", record.message, record, 1.8e9, rule, 1, trigger=trigger), PLACE)
     assert "\n" not in found.title()
     assert not HIDDEN.search(found.text())
     found.text().encode()

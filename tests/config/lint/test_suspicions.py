@@ -180,6 +180,11 @@ def test_conditions_without_a_literal_are_slow() -> None:
     assert suspected(rule("", fields=FIELDS)) == []
 
 
+def test_a_regexp_that_matches_everything_is_meant_to_be_slow() -> None:
+    """Nobody is told that a rule for all lines is applied to all of them."""
+    assert not [text for text in suspected(rule(".*")) if "no two characters" in text]
+
+
 def test_regexp_without_a_literal_is_slow() -> None:
     """A regexp that has to be applied to every printed line is warned of."""
     (warning,) = suspected(rule(r"\d+"))

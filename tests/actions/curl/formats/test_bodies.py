@@ -12,7 +12,8 @@ from msgspec import structs
 from receivers import SCHEMAS, mentions, problem, strings
 
 from alarm_mw.actions.curl.formats.requests import body_of
-from alarm_mw.model.types import DEFAULT_TEXTS, Firing, Place, Record, Texts, Trigger
+from alarm_mw.model.types import DEFAULT_TEXTS, FieldNames, Firing, Place, Record, Stated, Texts, Trigger
+from alarm_mw.patterns.fields.facts import understood
 from alarm_mw.texts.human import card_of
 from alarm_mw.texts.message import Message, message_of
 
@@ -55,6 +56,9 @@ def messages(draw: st.DrawFn) -> Message:
         draw(st.sampled_from([None, 0, 10, 30, 40, 50])),
         draw(texts),
         draw(st.dictionaries(names, texts, max_size=40)),
+        stated=draw(st.none() | st.builds(Stated, texts, texts, st.lists(names, max_size=3).map(tuple))),
+        before=draw(raw),
+        after=draw(raw),
     )
     trigger = draw(st.sampled_from([None, Trigger("payments", {"severity": "critical"}, 5, 60.0, 1.0)]))
     firing = Firing(
@@ -65,8 +69,19 @@ def messages(draw: st.DrawFn) -> Message:
     own = Texts("{app}: {headline|truncate:80}", "{message}\n{fields.user} {logger}")
     message = message_of(firing, PLACE, draw(st.sampled_from([DEFAULT_TEXTS, own])))
     url = draw(st.sampled_from(["", "https://alarms.example.org/i/a7f3"]))
-    card = structs.replace(message.card, url=url, context=draw(texts))
+    card = structs.replace(message.card, url=url)
     return structs.replace(message, card=card, facts=structs.replace(message.facts, url=url))
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+@settings(max_examples=40, deadline=None)
+@given(values=st.dictionaries(st.sampled_from(["event", "level", "logger", "exception", "time"]) | texts, texts))
+def test_a_service_takes_every_line_in_json(name: str, values: dict[str, str]) -> None:
+    """Nothing that a line states as its event, level, logger, traceback or field is more than text."""
+    line = json.dumps(values).encode()
+    record = understood(Record(line, "stdout", 1.8e9, "key", before=line, after=line), FieldNames())
+    message = message_of(Firing("id-1", "hook", line, record, record.time), PLACE)
+    assert problem(name, body_of(message, name, KEY, "").data) == ""
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.testing import Alarms
+
 TOML = """
 [alarms.jabber]
 action = "cmd"
@@ -207,3 +209,151 @@ def test_the_plugin_costs_next_to_nothing() -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     printed = subprocess.check_output([sys.executable, "-c", program], text=True, env=environ)
     assert printed == "['alarm_mw', 'alarm_mw.pytest_plugin']\n"
+
+
+INCIDENTS = """
+[alarms.mail]
+action = "cmd"
+command = "touch delivered"
+notify = { repeat_interval = "4h" }
+[alarms.sms]
+action = "cmd"
+command = "touch delivered"
+[escalations.ops]
+steps = [ { after = "0s", alarms = ["mail"] }, { after = "15m", alarms = ["sms"] } ]
+[[rules]]
+name = "db"
+pattern = 'lost (?P<db>[a-z]+)'
+key = ["db"]
+resolve = 'back (?P<db>[a-z]+)'
+resolve_after = "1d"
+escalation = "ops"
+labels = { severity = "critical" }
+[[rules]]
+name = "twice"
+pattern = "twice"
+count = 2
+within = "1m"
+resolve_after = "1h"
+alarms = ["sms"]
+[[rules]]
+pattern = "seldom"
+count = 2
+within = "1m"
+alarms = ["sms"]
+[[monitors]]
+monitor = "heartbeat"
+name = "beats"
+every = "5m"
+alarms = ["mail"]
+"""
+
+TESTS_OF_INCIDENTS = """
+import pytest, alarm_mw
+pytestmark = pytest.mark.alarms("alarms.toml")
+
+@pytest.fixture
+def see(alarms):
+    def show(*lines):
+        with alarms.seeing_prints():
+            for line in lines:
+                print(line)
+    return show
+
+def test_escalation(alarms, see):
+    incident = alarms.incident("db", db="eu")
+    assert not (incident.is_firing or incident.is_resolved or incident.is_pending or incident.is_acknowledged)
+    assert (incident.count, incident.episode, incident.ended_by, incident.labels) == (0, 0, "", {})
+    see("lost eu", "lost eu", "lost us")
+    assert incident.is_firing and incident.notified == {"mail": "firing"}
+    assert (incident.count, incident.episode) == (2, 1)
+    assert incident.labels == {"severity": "critical", "db": "eu"}
+    alarms.advance("14m")
+    assert not alarms.fired("sms")
+    alarms.advance(61)
+    assert len(alarms.fired("sms", status="escalated")) == 2
+    alarms.advance("4h")
+    assert len(alarms.fired("mail", status="reminder")) == 2
+    see("back eu")
+    assert incident.is_resolved and incident.ended_by == "line"
+    assert incident.notified == {"mail": "resolved", "sms": "resolved"}
+    alarms.advance("1d")
+    assert alarms.incident("db", db="us").ended_by == "timeout"
+
+def test_acknowledgement(alarms, see):
+    see("lost eu")
+    incident = alarms.incident("db", db="eu")
+    incident.acknowledge(by="kim")
+    assert incident.is_acknowledged
+    alarms.advance("5h")
+    assert len(alarms.fired()) == 1
+    incident.unacknowledge()
+    assert incident.notified == {"mail": "reminder", "sms": "escalated"}
+    incident.resolve()
+    assert incident.ended_by == "operator"
+    for order in incident.acknowledge, incident.unacknowledge, incident.resolve:
+        with pytest.raises(LookupError, match="it is not firing: <incident db db=eu: resolved by operator"):
+            order()
+
+def test_thresholds(alarms, see):
+    see("twice")
+    incident = alarms.incident("twice")
+    assert incident.is_pending
+    alarms.advance("2m")
+    see("twice")
+    assert incident.is_pending
+    see("twice")
+    assert incident.is_firing
+    see("seldom")
+    alarms.advance("2m")
+    see("seldom")
+    assert not alarms.fired(match="seldom")
+
+def test_heartbeats(alarms):
+    alarm_mw.heartbeat("worker-1")
+    alarms.advance("5m")
+    incident = alarms.incident("beats", heartbeat="worker-1")
+    assert not incident.is_firing
+    alarms.advance("1m")
+    assert incident.is_firing
+    alarm_mw.heartbeat("worker-1")
+    assert incident.is_resolved
+
+def test_what_a_failure_shows(alarms, see):
+    see("lost eu")
+    assert alarms.incident("db", db="us").is_firing
+
+def test_a_wrong_rule(alarms):
+    alarms.incident("dbs", db="us")
+
+def test_a_wrong_key(alarms):
+    alarms.incident("db", name="us")
+"""
+
+
+def test_incidents_and_time(tmp_path: Path) -> None:
+    """A test sees incidents, acknowledges them, and lets time pass; what it asks for wrongly is told."""
+    (tmp_path / "alarms.toml").write_text(INCIDENTS)
+    (tmp_path / "test_incidents.py").write_text(TESTS_OF_INCIDENTS)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_incidents.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert "3 failed, 4 passed" in done.stdout, done.stdout
+    assert "where False = <no incident db db=us; incident db db=eu: firing>.is_firing" in done.stdout
+    assert "LookupError: no rule with incidents is called 'dbs' (did you mean 'db'?)" in done.stdout
+    assert "LookupError: the key of the rule 'db' has db, got name" in done.stdout
+    assert not (tmp_path / "delivered").exists()
+
+
+def test_time_passes_without_incidents() -> None:
+    """Limits end where no rule has incidents as well."""
+    with Alarms(log_alarms=["mail disk full"], alarm_freq=60.0) as alarms:
+        for _ in range(2):
+            with alarms.seeing_prints():
+                print("disk full")  # noqa: T201  # what the rules see
+        assert len(alarms.fired()) == 1
+        alarms.advance("1m")
+        with alarms.seeing_prints():
+            print("disk full")  # noqa: T201  # as above
+        assert len(alarms.fired()) == 2
+        with pytest.raises(LookupError, match="no rule with incidents is called 'mail'"):
+            alarms.incident("mail")

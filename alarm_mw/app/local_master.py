@@ -55,7 +55,13 @@ _inherited: list[Runtime] = []
 class LocalClient:
     """A `Client` that is its own master."""
 
-    def __init__(self, settings: Settings, *, find_action: FindAction = actions.find) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        find_action: FindAction = actions.find,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         refuse_mules(settings)
         self._stderr = 2
         self._alarm_msg_size = settings.alarm_msg_size
@@ -72,6 +78,7 @@ class LocalClient:
             write_log=self._write_log,
             write_log_at_once=lambda data: write_at_once(self._stderr, data),
             find_action=find_action,
+            wall=wall,
         )
         self.runtime.start()
         self._monitors = Monitors(settings.monitors, self.runtime, write_log=self._write_log)

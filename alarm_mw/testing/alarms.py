@@ -8,8 +8,9 @@ import os
 import re
 import sys
 import threading
+import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Self, TextIO, cast
 
@@ -21,9 +22,10 @@ from alarm_mw.app.capture.tee import Tee
 from alarm_mw.app.local_master import LocalClient
 from alarm_mw.config.load import from_keywords
 from alarm_mw.config.settings import Alarm, Settings, limits_of
-from alarm_mw.engine.flood_control.limits import Limits
-from alarm_mw.model.keyvalue import comma_list
+from alarm_mw.engine.flood_control.limits import Limits, read_duration
+from alarm_mw.model.keyvalue import comma_list, did_you_mean
 from alarm_mw.model.types import Firing, Reason, Record
+from alarm_mw.testing.incidents import IncidentHandle, Time
 from alarm_mw.testing.recorder import NoOptions, Recorder
 
 #: Seconds in which the worker evaluates what was submitted.
@@ -49,8 +51,8 @@ class Alarms:
 
     Uses the alarms and rules of `config`, a TOML or uWSGI ini file, and those of `log_alarms`, as in `alarm_mw.init`,
     with `alarms` for further names. Without any of these, it uses what the application passes to `init`. In each case
-    the actions are replaced, nothing is sent, and monitors do not run. Inside the block, `init` and `shutdown` have no
-    other effect. Forked children fire nothing. Raises `ConfigError`, as `init` does.
+    the actions are replaced, nothing is sent, and of the monitors only `heartbeat` runs. Inside the block, `init` and
+    `shutdown` have no other effect. Forked children fire nothing. Raises `ConfigError`, as `init` does.
     """
 
     def __init__(
@@ -102,15 +104,36 @@ class Alarms:
     def __repr__(self) -> str:
         return "alarms"
 
-    def fired(self, name: str | None = None, *, match: str | None = None) -> Firings:
+    def fired(self, name: str | None = None, *, match: str | None = None, status: str | None = None) -> Firings:
         """Return the firings so far of the alarm `name`, or of all, whose text has a match of the regexp `match`.
+
+        With `status`, only messages about incidents with this status: ``firing``, ``reminder``, ``escalated``,
+        ``flapping`` or ``resolved``.
 
         Waits until the rules have been applied to everything that was logged, printed or fired before this call. Raises
         `TimeoutError` if that takes more than `PATIENCE` seconds.
         """
         self._settle()
         with self._changed:
-            return self._chosen(name, match)
+            return self._chosen(name, match, status)
+
+    def incident(self, rule: str, /, **key: str) -> IncidentHandle:
+        """Return the incident of a rule, or of a monitor with this name, that has these values of the rule's key.
+
+        Raises `LookupError` for a rule that has no incidents, or another key.
+        """
+        assert self._client is not None
+        return IncidentHandle(self._client.runtime, self._settle, rule, _key_of(self._client.settings, rule, key))
+
+    def advance(self, seconds: str | float) -> None:
+        """Let time pass for the rules, in seconds or as a text such as ``"15m"``; returns at once.
+
+        Reminders, escalations, and the ends of incidents, silences and limits come as they would, in their order. The
+        clocks of the application are not changed.
+        """
+        assert self._client is not None
+        self._settle()
+        self._client.time.advance(self._client.runtime, read_duration(seconds))
 
     def wait_for(self, name: str | None = None, *, match: str | None = None, timeout: float = 5.0) -> Firings:
         """Wait for firings and return them as `fired` does: for what another thread or process is about to log.
@@ -156,9 +179,16 @@ class Alarms:
             self._start(settings)
 
     def _start(self, settings: Settings) -> None:
-        alarms = [Alarm(each.name, "recording", NoOptions(), limits=self._limits(each)) for each in settings.alarms]
+        alarms = [
+            Alarm(each.name, "recording", NoOptions(), limits=self._limits(each), notify=each.notify)
+            for each in settings.alarms
+        ]
         alarms += [Alarm(name, "recording", NoOptions()) for name in settings.left_out]
-        self._client = _Client(structs.replace(settings, alarms=tuple(alarms), left_out=(), monitors=(), mules=()))
+        # Those that look at something do not run.
+        monitors = tuple(watch for watch in settings.monitors if watch.options.measure() is not None)
+        self._client = _Client(
+            structs.replace(settings, alarms=tuple(alarms), left_out=(), monitors=monitors, mules=())
+        )
         current_master.this.client = self._client
 
     def _limits(self, alarm: Alarm) -> Limits:
@@ -178,19 +208,40 @@ class Alarms:
         with self._changed:
             self._held_back[alarm, reason] += 1
 
-    def _chosen(self, name: str | None, match: str | None) -> Firings:
+    def _chosen(self, name: str | None, match: str | None, status: str | None = None) -> Firings:
         chosen = [
             firing
             for firing in self._firings
-            if name in (None, firing.alarm) and (match is None or re.search(match, firing.text))
+            if name in (None, firing.alarm)
+            and (match is None or re.search(match, firing.text))
+            and (status is None or status == _status_of(firing))
         ]
-        wanted = " ".join(["no alarm" if name is None else f"no {name}", *([f"matching {match!r}"] if match else [])])
+        more = [*([f"matching {match!r}"] if match else []), *([f"with the status {status!r}"] if status else [])]
+        wanted = " ".join(["no alarm" if name is None else f"no {name}", *more])
         return Firings(chosen, f"{wanted}; {self._summary()}")
 
     def _summary(self) -> str:
         fired = f"fired: {_listed(self._firings)}" if self._firings else "nothing was fired"
         held = [f"{alarm} ({reason}, {n} times)" for (alarm, reason), n in self._held_back.items()]
         return f"{fired}; held back: {', '.join(held)}" if held else fired
+
+
+def _status_of(firing: Firing) -> str:
+    """Return what a message says of its incident; empty where it is about none."""
+    notice = None if firing.trigger is None else firing.trigger.incident
+    return "" if notice is None else notice.status
+
+
+def _key_of(settings: Settings, name: str, key: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Return the key in the rule's order; raise `LookupError` for a rule that has none like it."""
+    found = {rule.name: rule.incident for rule in settings.incident_rules}
+    options = found.get(name)
+    if options is None:
+        raise LookupError(f"no rule with incidents is called {name!r}{did_you_mean(name, [*found])}")
+    if sorted(options.key) != sorted(key):
+        has = ", ".join(options.key) if options.key else "no fields"
+        raise LookupError(f"the key of the rule {name!r} has {has}, got {', '.join(key) or 'nothing'}")
+    return tuple((field, key[field]) for field in options.key)
 
 
 def _declared(config: str | os.PathLike[str] | None) -> set[str]:
@@ -202,7 +253,8 @@ def _declared(config: str | os.PathLike[str] | None) -> set[str]:
 
 
 def _listed(firings: Sequence[Firing]) -> str:
-    shown = [f"{firing.alarm} {firing.text!r}" for firing in firings[:SHOWN]]
+    words = [(firing.alarm, _status_of(firing), repr(firing.text)) for firing in firings[:SHOWN]]
+    shown = [" ".join(filter(None, each)) for each in words]
     more = len(firings) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more else "")
 
@@ -215,7 +267,9 @@ class _Client(LocalClient):
     """A master in this process whose actions do nothing."""
 
     def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, find_action=Recorder().find)
+        self.settings = settings
+        self.time = Time(time.time)
+        super().__init__(settings, find_action=Recorder().find, wall=self.time)
         self.sees_prints = False
 
     def prints_are_read(self) -> bool:

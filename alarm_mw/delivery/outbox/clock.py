@@ -69,6 +69,10 @@ class LastingClock:
         """Return seconds since the epoch, as they would be had the time of day never been set."""
         return self._boot_clock() + self._offset
 
+    def advance(self, seconds: float) -> None:
+        """Set it forward, as in tests."""
+        self._offset += seconds
+
     def suspension(self) -> float:
         """Return for how many seconds the machine was suspended since the last call: nobody could see anything."""
         before, self._suspended = self._suspended, self._boot_clock() - self._awake_clock()

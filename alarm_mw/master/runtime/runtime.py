@@ -149,7 +149,9 @@ class Runtime:
         name: str = "",
         assembles: bool = False,
         link_key: Callable[[], bytes] = bytes,
+        wall: Callable[[], float] = time.time,
     ) -> None:
+        self._wall = wall
         self._link_key = link_key
         self._records = RecordMaker()
         #: Its lines of output come from readers with a `BlockAssembler`.
@@ -259,7 +261,7 @@ class Runtime:
         if self._incidents is not None:
             self._incidents.history_days = settings.history.days
         clock = None if self._incidents is None else self._incidents.clock
-        return engine_of(settings, memory, clock, assembles=self._assembles)
+        return engine_of(settings, memory, clock, assembles=self._assembles, wall=self._wall)
 
     def exchange(self, fresh: Prepared) -> None:
         """Replace the present configuration. Not on the event loop; waits for the present batch.
@@ -313,6 +315,15 @@ class Runtime:
         done = threading.Event()
         self.worker.submit(Batch(order=order, done=done.set))
         return done.wait(CALL_TIMEOUT)
+
+    def advance(self, seconds: float) -> None:
+        """Let the clocks of incidents and of flood control go on by so many seconds at once, as in tests.
+
+        In the worker's thread.
+        """
+        if self._incidents is not None:
+            self._incidents.clock.advance(seconds)
+        self._current.engine.memory.offset += seconds
 
     def heartbeat(self, beat: Beat) -> bool:
         """Take a heartbeat in; return whether a monitor expects one of its name.

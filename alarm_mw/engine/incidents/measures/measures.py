@@ -135,7 +135,7 @@ class Measures:
         if state is None:
             if not self._has_room(rule, is_open):
                 return None
-            state = _made(self._rules[rule].measure, key, now, self._since[rule])
+            state = _made(self._rules[rule].measure, key, now, self._since.get(rule, now))
         states[key] = state  # behind the others
         if state.add(sample, now):
             self._changed[rule, key] = None

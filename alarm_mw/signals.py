@@ -46,4 +46,4 @@ def send(signal: blinker.Signal, alarm: str, **facts: object) -> None:
         try:
             receiver(alarm, **facts)
         except Exception:  # a receiver is foreign code: nothing that it raises may stop a delivery
-            log.exception("a receiver of alarm signals raised")
+            log.exception("exception in a receiver of a signal of alarms")

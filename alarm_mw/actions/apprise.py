@@ -45,7 +45,7 @@ class AppriseOptions(PluginOptions, frozen=True, kw_only=True):
         for number, url in enumerate(self.urls, 1):
             if _service(url) is None:
                 scheme = url.partition("://")[0] if "://" in url else ""
-                raise ValueError(f"url {number} ({scheme or 'without a scheme'}) is none that Apprise can read")
+                raise ValueError(f"url {number} ({scheme or 'without a scheme'}) is not a URL that Apprise can read")
 
     @property
     def urls(self) -> tuple[str, ...]:

@@ -257,7 +257,7 @@ def _capture_again(process: Process, client: Client) -> None:
         _capture(client)
     except OSError as error:  # such as too many open files; what is logged raises alarms all the same
         process.reads_prints = False
-        log.error("what is printed raises no alarms any more: %s", error)
+        log.error("printed lines no longer raise alarms: %s", error)
 
 
 def _start_local(settings: Settings) -> Client:

@@ -106,11 +106,11 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         if self.method and not _TOKEN.fullmatch(self.method):
             raise ValueError("method is not an HTTP method")
         if not all(map(_TOKEN.fullmatch, self.headers)):
-            raise ValueError("headers holds a name that is none")
+            raise ValueError("headers contains an invalid name")
         if _FRAMING & {name.lower() for name in self.headers}:
             raise ValueError("headers cannot hold Content-Length or Transfer-Encoding: the message decides them")
         if not all(map(_VALUE.fullmatch, self.headers.values())):
-            raise ValueError("headers holds a value that is not printable ASCII")
+            raise ValueError("headers contains a value that is not printable ASCII")
         if any(map(_LINE_END.search, (self.subject, self.mail_from, *self.mail_to))):
             raise ValueError("subject, mail_from and mail_to cannot hold line ends or NUL characters")
 

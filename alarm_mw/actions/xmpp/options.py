@@ -39,7 +39,7 @@ class XmppOptions(PluginOptions, frozen=True, kw_only=True):
             if not _JID.fullmatch(jid):
                 raise ValueError(f"{jid!r} is no Jabber address: expected user@domain")
         if not self.to and not self.rooms:
-            raise ValueError("xmpp needs somebody to send to")
+            raise ValueError("xmpp needs a recipient")
         check_ca_file(self.ca_file)
 
     @property

@@ -182,7 +182,7 @@ def _run(handler: _Handler) -> None:
     try:
         handler.run(handler.number)
     except BaseException:  # foreign code: it may even exit, and the next signal must be handled all the same
-        log.exception("the handler of signal %d raised", handler.number)
+        log.exception("exception in the handler of signal %d", handler.number)
 
 
 def _reporter(connection: Connection, number: int) -> Callable[[], None]:

@@ -64,7 +64,7 @@ class LazyServer:
             try:
                 self._server = self._made()
             except (OSError, ImportError) as error:  # such as no descriptor left
-                log.error("nobody can be answered at the %s socket: %s", self._name, error)
+                log.error("cannot answer at the %s socket: %s", self._name, error)
                 await asyncio.sleep(LOAD_PAUSE)
         await self._server.serve(sockets=[self._listener])
 

@@ -187,7 +187,7 @@ class Follower:
                 try:
                     position = decode(data)
                 except ValueError as error:
-                    log.error("the position of a followed file cannot be read, which begins anew: %s", error)
+                    log.error("the position of a followed file cannot be read, and is forgotten: %s", error)
                 else:
                     self._left[position.id] = position
                     if self._is_followed(position.path):

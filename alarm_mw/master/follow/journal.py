@@ -141,7 +141,7 @@ class JournalFollower:
         try:
             return None if saved is None else _decode(saved)
         except ValueError as error:
-            log.error("journal %s: its position cannot be read, it begins anew: %s", self.name, error)
+            log.error("journal %s: its position cannot be read, and is forgotten: %s", self.name, error)
             return None
 
     def start(self) -> None:

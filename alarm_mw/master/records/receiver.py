@@ -233,7 +233,7 @@ class Receiver:
             return
         except OSError as error:
             # Too many open files, most likely; a process that waits is connected, and can send meanwhile.
-            log.error("a new connection for records cannot be taken: %s", error)
+            log.error("cannot accept a connection for records: %s", error)
         else:
             self._log_once("there are %d connections for records; others wait until some of them end", self._most)
         self._selector.unregister(self._listener)

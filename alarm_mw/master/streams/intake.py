@@ -153,7 +153,7 @@ def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> 
     hits: list[Hit] | None = None
     rule_set = None
     if prefilter is None:
-        log.error("%s: %d lines pass unjudged: each master ended before it was done with them", stream, len(kept.hits))
+        log.error("%s: %d lines pass unjudged: every master ended while it checked them", stream, len(kept.hits))
     else:
         rule_set = prefilter.rule_set
         try:

@@ -554,7 +554,7 @@ def test_uwsgis_own_syntax() -> None:
         ("", "expected JID;PASSWORD;TO"),
         ("a@b;;c@d", "expected JID;PASSWORD;TO"),
         ("a@b;s;c@d;e@f", "expected JID;PASSWORD;TO"),
-        ("a@b;s", "xmpp needs somebody to send to"),
+        ("a@b;s", "xmpp needs a recipient"),
         ("a;s;c@d", "'a' is no Jabber address"),
         ("a@b;s;c@d<x", "'c@d<x' is no Jabber address"),
         ("a@b;s;c@d;tls=maybe", "tls: expected 'direct', 'off', 'optional' or 'required'$"),

@@ -57,7 +57,7 @@ print(ran.get(timeout=30))
 """
     printed = run(program)
     assert "18\n" in printed
-    assert "the handler of signal 17 raised" in printed
+    assert "exception in the handler of signal 17" in printed
     assert "SystemExit: on purpose" in printed
 
 

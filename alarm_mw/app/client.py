@@ -11,6 +11,7 @@ from alarm_mw.app import current_master
 from alarm_mw.app.middleware import request_log
 from alarm_mw.model.origin import OUR_LOGGER, in_alarm_code, is_by_alarm
 from alarm_mw.model.types import Reason
+from alarm_mw.patterns.record_prefilter import RecordPrefilter
 from alarm_mw.transports.client import SCREENED, Client
 from alarm_mw.transports.records import to_bytes, to_text
 
@@ -155,14 +156,21 @@ def screened(  # noqa: PLR0917  # every record's call: keywords take time
         text = show(shown)
         if kept is not None:
             kept.add(to_bytes(text))
-        if prefilter is None or prefilter.may_match(text) or (prefilter.keys and prefilter.has_key(names(shown))):
-            if prefilter is not None and not prefilter.before:
-                current_master.this.records.forget()
+        if prefilter is None or prefilter.may_match(text):
             return way, to_bytes(text) + b"\n"
-        if prefilter.before:
-            current_master.this.records.remember(prefilter.before, text, level)
+        if prefilter.asks_more and _passes(prefilter, text, level, names(shown)):
+            return way, to_bytes(text) + b"\n"
     way.count(source, SCREENED)
     return None
+
+
+def _passes(prefilter: RecordPrefilter, text: str, level: int | None, names: Iterable[str]) -> bool:
+    """Return whether a record without any literal passes by its fields; else remember it, if some rule wants that."""
+    if prefilter.has_key(names):
+        return True
+    if prefilter.before:
+        current_master.this.records.remember(prefilter.before, text, level)
+    return False
 
 
 def skip(source: str, reason: Reason) -> None:

@@ -81,12 +81,13 @@ class RecordPrefilter:
         #: Whether some rule requires neither a level nor a logger, or all log calls are remembered.
         self.takes_any = (None, None) in rules.conditions or rules.before > 0
         self.before = rules.before
+        #: Whether a record that no literal lets pass may pass by its fields, or is remembered.
+        self.asks_more = bool(rules.keys or rules.before)
         #: The level from which some rule applies to every logger, and the requirements of the rules for single loggers.
         self._least = min(
             (level for level, logger in rules.conditions if level is not None and logger is None), default=math.inf
         )
-        #: The fields with which a record passes whatever its text is.
-        self.keys = frozenset(rules.keys)
+        self._keys = frozenset(rules.keys)
         self._of_loggers = tuple(condition for condition in rules.conditions if condition[1] is not None)
         #: Decides whether any rule may match a record's text. Built at first use.
         self.may_match: MayMatch = self._may_match_first
@@ -97,7 +98,7 @@ class RecordPrefilter:
 
     def has_key(self, names: Iterable[str]) -> bool:
         """Return whether a record with fields of these names passes whatever its text is."""
-        return not self.keys.isdisjoint(names)
+        return not self._keys.isdisjoint(names)
 
     def may_concern(self, level: int | None, logger: str) -> bool:
         """Return whether any rule may apply to a record of this level and logger, whatever its message."""

@@ -79,7 +79,7 @@ class RecordMaker:
         self.pid = os.getpid()
         self._prefix = f"{self.pid}-{clock.time_ns():x}"
         self._numbers = itertools.count()
-        #: The last log calls of this process; None as long as no rule wants them.
+        #: The last log calls of this process; None as long as no rule has wanted them.
         self._recent: deque[bytes] | None = None
 
     def remember(self, most: int, text: str, level: int | None) -> None:
@@ -87,10 +87,6 @@ class RecordMaker:
         if self._recent is None or self._recent.maxlen != most:
             self._recent = deque(self._recent or (), most)
         self._recent.append(_remembered(text, level))
-
-    def forget(self) -> None:
-        """Forget the log calls: no rule wants them any more."""
-        self._recent = None
 
     def make(
         self,

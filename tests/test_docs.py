@@ -20,13 +20,16 @@ import alarm_mw
 from alarm_mw import actions, monitors, signals
 from alarm_mw.cli.main import main
 from alarm_mw.config.parts import NUMBERS
-from alarm_mw.config.settings import MetricsListener
+from alarm_mw.config.settings import MetricsListener, Notify
 from alarm_mw.config.tables import rules, tables
+from alarm_mw.config.tables.incidents import EscalationKeys, StepKeys
 from alarm_mw.config.tables.monitors import MONITOR_KEYS
+from alarm_mw.config.tables.routes import RouteKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.config.uwsgi import options
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
+from alarm_mw.engine.incidents.incident import Status
 from alarm_mw.engine.ledger import AlarmRow, RuleRow, SourceRow
 from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_RULES, OF_SOURCES
 from alarm_mw.model.types import Reason
@@ -184,3 +187,55 @@ def test_what_people_search_for_has_a_section(word: str, built: dict[str, str]) 
     """Each word that people search for stands in the heading of a section."""
     heading = re.compile(rf"^.*\b{word}.*\n([=\-~*])\1+$", re.MULTILINE)
     assert any(heading.search(page) for page in built.values())
+
+
+def _words_of_tables(page: str) -> set[str]:
+    """Return the code in the second columns of a page's tables."""
+    rows = [line.split("|") for line in (DOCS / page).read_text().splitlines() if line.startswith("| ")]
+    return {word for _, _, here, *_ in rows for word in re.findall(r"`([^`]+)`", here)}
+
+
+def _is_there(word: str) -> bool:
+    """Return whether a key, a table, a command with its options, a variable of commands or a status exists."""
+    if word.startswith("alarm-mw "):
+        verb, *options = word.split()[1:]
+        command = main.get_command(click.Context(main), verb)
+        known = {option for parameter in command.params for option in parameter.opts} if command else set()
+        return command is not None and {option for option in options if option.startswith("-")} <= known
+    if word.startswith("--"):
+        commands = [main.get_command(click.Context(main), verb) for verb in VERBS]
+        return any(word in parameter.opts for command in commands if command for parameter in command.params)
+    if word.startswith("["):
+        return word.strip("[]").partition(".")[0] in tables.ROOT_KEYS
+    key = word.partition(" = ")[0].removesuffix("()").rpartition(".")[2]
+    return key in {
+        *tables.ROOT_KEYS,
+        *tables.ALARM_KEYS,
+        *rules.RULE_KEYS,
+        *monitors.names(),
+        *actions.names(),
+        *alarm_mw.__all__,
+        *(field for keys in _STRUCTS for field in keys.__struct_fields__),
+        *Status,
+        *(f"ALARM_{name}" for name in ("STATUS", "KEY")),
+    }
+
+
+_STRUCTS: tuple[type[msgspec.Struct], ...] = (
+    DeliveryPolicy,
+    Limits,
+    Notify,
+    EscalationKeys,
+    StepKeys,
+    RouteKeys,
+    monitors.find("heartbeat").Options,
+)
+
+#: A pattern of names, and a label: what a user chooses.
+_EXAMPLES = {"worker-*", "severity"}
+
+
+def test_the_words_of_other_tools_are_translated_into_ours() -> None:
+    """Each key, command and option that the page names exists."""
+    words = _words_of_tables("coming-from-others.md") - _EXAMPLES
+    assert {word for word in words if not _is_there(word)} == set()

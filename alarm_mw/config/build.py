@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.settings import Notify, Settings, limits_of
+from alarm_mw.config.settings import Notify, Settings, limits_of, notify_of
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.limits import read_rate
 from alarm_mw.engine.memory import Memory
@@ -87,7 +87,7 @@ def _add_incidents(
         from alarm_mw.engine.incidents.measures.measures import MeasuredRule  # noqa: PLC0415
         from alarm_mw.engine.incidents.tracker import IncidentRule  # noqa: PLC0415
 
-    notify = {alarm.name: alarm.notify for alarm in settings.alarms}
+    notify = {alarm.name: notify_of(alarm) for alarm in settings.alarms}
 
     def tracked(rule: Rule, options: IncidentOptions) -> IncidentRule:
         notified = {name: notify.get(name, Notify()) for name in rule.alarms}
@@ -99,6 +99,7 @@ def _add_incidents(
                 how.seconds,
                 options.repeat if name in options.escalated else 0,
                 options.period,
+                how.send_acknowledged is True,
             )
             for name, how in notified.items()
         ]
@@ -129,6 +130,7 @@ def _add_incidents(
         clock=clock,
         time=wall,
         inhibit_rules=settings.inhibit_rules,
+        refreshed=[alarm.name for alarm in settings.alarms if alarm.options.refreshes],
         measured={
             rule.name: MeasuredRule(rule.measure, _max_keys(rule, rule.measure))
             for rule in (*settings.rules, *settings.incident_rules)

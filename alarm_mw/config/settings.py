@@ -118,6 +118,13 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         str | float | None,
         msgspec.Meta(description="remind it of an incident that goes on, so often: seconds, or a time such as `4h`"),
     ] = None
+    send_acknowledged: Annotated[
+        bool | None,
+        msgspec.Meta(
+            description="tell it when somebody acknowledges an incident; by default only services that know such a "
+            "state: PagerDuty, Opsgenie, and Slack with a bot token"
+        ),
+    ] = None
 
     def __post_init__(self) -> None:
         if self.repeat_interval is not None:
@@ -308,3 +315,14 @@ def limits_of(alarm: Alarm) -> Limits:
     elif repeat_after is None and for_humans and alarm.texts is not None:
         repeat_after = REPEAT_AFTER
     return msgspec.structs.replace(limits, for_humans=for_humans, repeat_after=repeat_after)
+
+
+def notify_of(alarm: Alarm) -> Notify:
+    """Return how incidents notify an alarm, with the defaults of its action.
+
+    A receiver that is sent open alerts again and again is told of their end in any case.
+    """
+    notify, options = alarm.notify, alarm.options
+    acknowledged = options.has_acknowledgements if notify.send_acknowledged is None else notify.send_acknowledged
+    resolved = notify.send_resolved or options.refreshes
+    return msgspec.structs.replace(notify, send_resolved=resolved, send_acknowledged=acknowledged)

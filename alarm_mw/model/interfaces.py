@@ -50,6 +50,16 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Whether an alarm with these options notifies a person: `for_humans`, where they do not decide."""
         return self.for_humans
 
+    @property
+    def has_acknowledgements(self) -> bool:
+        """Whether the receiver keeps alerts that can be acknowledged."""
+        return False
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether the receiver forgets alerts that are not sent again, so that the action sends open ones again."""
+        return False
+
     def about(self) -> str:
         """Return what a check of the configuration says of such options beside that they are right; empty: nothing."""
         return ""

@@ -387,7 +387,7 @@ class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):
 
     #: The same for all episodes of a rule and a key.
     id: str
-    #: ``firing``, ``reminder``, ``escalated``, ``flapping`` or ``resolved``.
+    #: ``firing``, ``reminder``, ``escalated``, ``flapping``, ``acknowledged`` or ``resolved``.
     status: str
     #: From 1.
     episode: int

@@ -80,7 +80,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     context: str = ""
     #: The same for events that differ in times, numbers and ids alone.
     fingerprint: str = ""
-    #: ``firing``, ``reminder``, ``escalated``, ``flapping`` or ``resolved``.
+    #: ``firing``, ``reminder``, ``escalated``, ``flapping``, ``acknowledged`` or ``resolved``.
     status: str = "firing"
     #: The incident's id, and what its messages have in common until it is over.
     incident: str = ""

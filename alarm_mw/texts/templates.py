@@ -61,7 +61,10 @@ NAMES: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "held_back": ("the number of firings held back since the last message", lambda facts: _number(facts.held_back)),
     "held_since": ("the time of the first one held back", lambda facts: _time(facts.held_since)),
     "fingerprint": ("a key that equal events share", lambda facts: facts.fingerprint),
-    "status": ("`firing`, `reminder`, `escalated`, `flapping` or `resolved`", lambda facts: facts.status),
+    "status": (
+        "`firing`, `reminder`, `escalated`, `flapping`, `acknowledged` or `resolved`",
+        lambda facts: facts.status,
+    ),
     "started": ("when the incident began", lambda facts: _time(facts.started)),
     "ended": ("when the incident ended", lambda facts: _time(facts.ended)),
     "matches": ("how many matches the incident has had", lambda facts: _number(facts.matches)),

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from jsonschema import Draft202012Validator, ValidationError
 from jsonschema.validators import extend
@@ -176,6 +177,9 @@ OPSGENIE = exactly(
     priority={"enum": ["P1", "P2", "P3", "P4", "P5"]},
 )
 
+# https://docs.opsgenie.com/docs/alert-api#close-alert and #acknowledge-alert
+OPSGENIE_STATE = exactly({}, user=text(100), source=text(100), note=text(25_000))
+
 # https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 _STRINGS = {"type": "object", "additionalProperties": {"type": "string"}}
 _TIME = {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z$"}
@@ -271,9 +275,28 @@ SCHEMAS: dict[str, dict[str, object]] = {
     "cloudevents": CLOUDEVENTS,
 }
 
+# https://docs.slack.dev/reference/methods/chat.postMessage and .../chat.update
+_ATTACHMENTS = cast("Any", SLACK)["properties"]["attachments"]
+SLACK_POST = exactly(
+    {"channel": text(100), "text": text(40_000)},
+    attachments=_ATTACHMENTS,
+    thread_ts=text(20),
+    reply_broadcast={"type": "boolean"},
+)
+SLACK_UPDATE = exactly({"channel": text(100), "ts": text(20), "text": text(40_000)}, attachments=_ATTACHMENTS)
+
+#: What is asked for below the URL of a service.
+METHODS: dict[str, Any] = {
+    "alertmanager": {"type": "array", "items": {"type": "object", "required": ["labels", "endsAt"]}},
+    "opsgenie/close": OPSGENIE_STATE,
+    "opsgenie/acknowledge": OPSGENIE_STATE,
+    "slack/chat.postMessage": SLACK_POST,
+    "slack/chat.update": SLACK_UPDATE,
+}
+
 _VALIDATORS: dict[str, Any] = {
     name: extend(Draft202012Validator, {"maxLength": _max_length})(schema)  # type: ignore[no-untyped-call]
-    for name, schema in SCHEMAS.items()
+    for name, schema in {**SCHEMAS, **METHODS}.items()
 }
 
 #: The largest request of each, in bytes.
@@ -363,6 +386,9 @@ def _plainly(why: str) -> tuple[int, object]:
     return 400, why
 
 
+#: The token of Slack's bot.
+TOKEN = "xoxb-0123456789"
+
 #: How each says that it has taken one, where that is not 200 without a body.
 THANKS: dict[str, tuple[int, object]] = {
     "slack": (200, "ok"),
@@ -382,7 +408,11 @@ class Services(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         #: What each has taken, with the request's headers.
-        self.taken: dict[str, list[tuple[Mapping[str, str], Any]]] = {name: [] for name in SCHEMAS}
+        self.taken: dict[str, list[tuple[Mapping[str, str], Any]]] = {name: [] for name in (*SCHEMAS, *METHODS)}
+        #: The alias in the path of each request to Opsgenie about the state of an alert.
+        self.aliases: list[str] = []
+        #: Messages of Slack that somebody has deleted.
+        self.deleted: set[str] = set()
         #: Answers that come before any look at a request: status, headers, body.
         self.next_answers: list[tuple[int, Mapping[str, str], object]] = []
 
@@ -393,7 +423,10 @@ class Services(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        services, service = cast("Services", self.server), self.path.strip("/")
+        services, path = cast("Services", self.server), urlsplit(self.path)
+        service, *rest = path.path.strip("/").split("/")
+        if rest:
+            service = f"{service}/{rest[-1]}"
         data = self.rfile.read(int(self.headers["Content-Length"]))
         if services.next_answers:
             self._answer(*services.next_answers.pop(0))
@@ -402,8 +435,24 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(status, {}, said)
         else:
             services.taken[service].append((dict(self.headers), json.loads(data)))
-            status, said = THANKS.get(service, (200, ""))
+            status, said = THANKS.get(service.partition("/")[0], (200, ""))
+            if service.startswith("slack/"):
+                said = self._slack(services, service, json.loads(data))
+            elif service.startswith("opsgenie/"):
+                assert path.query == "identifierType=alias"
+                services.aliases.append(unquote(rest[0]))
             self._answer(status, {}, said)
+
+    def _slack(self, services: Services, method: str, body: Any) -> object:
+        """Return what Slack's API answers: where a message stands, or that there is no such message."""
+        if self.headers["Authorization"] != f"Bearer {TOKEN}":
+            return {"ok": False, "error": "invalid_auth"}
+        place = f"1700000000.{len(services.taken['slack/chat.postMessage']):06}"
+        if method == "slack/chat.update":
+            place = body["ts"]
+            if place in services.deleted:
+                return {"ok": False, "error": "message_not_found"}
+        return {"ok": True, "channel": "C024BE91L", "ts": place}
 
     def _answer(self, status: int, headers: Mapping[str, str], said: object) -> None:
         body = said.encode() if isinstance(said, str) else json.dumps(said).encode()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from msgspec import Meta
 
 from alarm_mw.actions.airbrake.notice import System, as_json, notice_of, xml
-from alarm_mw.actions.curl.url import Target
+from alarm_mw.actions.curl.url import Content, Target
 from alarm_mw.model import keyvalue
 from alarm_mw.model.interfaces import SECRET, ActionContext, PluginOptions
 from alarm_mw.model.keyvalue import check_ca_file
@@ -116,9 +116,9 @@ class AirbrakeAction:
         assert self._client is not None, "deliver() belongs inside `async with action`"
         await self._client.send(firing)
 
-    def _notice(self, firing: Firing) -> tuple[dict[str, str], bytes]:
+    def _notice(self, firing: Firing) -> Content:
         """Return the notice, with the header for its type."""
         notice = notice_of(firing, self._options.subject, self._options.env, self._system)
         if self._options.is_v3:
-            return {"Content-Type": "application/json"}, as_json(notice, firing.record.fields)
-        return {"Content-Type": "text/xml; charset=utf-8"}, xml(notice, self._options.apikey)
+            return Content({"Content-Type": "application/json"}, as_json(notice, firing.record.fields))
+        return Content({"Content-Type": "text/xml; charset=utf-8"}, xml(notice, self._options.apikey))

@@ -9,6 +9,7 @@ import msgspec
 
 from alarm_mw import texts
 from alarm_mw.actions.curl.options import MAIL_SCHEMES, SCHEMES, WEB_SCHEMES, CurlOptions
+from alarm_mw.actions.curl.url import Content
 from alarm_mw.model import keyvalue
 from alarm_mw.model.interfaces import MASK, ActionContext, PluginOptions
 from alarm_mw.model.masking import mask, secrets_in
@@ -119,7 +120,24 @@ def _web_client(options: CurlOptions, context: ActionContext) -> Sender:
         conn_timeout=options.conn_timeout,
         checks_body=bool(options.format or options.json),
     )
-    return HttpClient(options.target, settings, lambda firing: web_body(firing, options, context))
+    target = options.target
+
+    def compose(firing: Firing) -> Content:
+        headers, data, suffix = web_body(firing, options, context)
+        return Content(headers, data, target.below(suffix) if suffix else None)
+
+    client = HttpClient(target, settings, compose)
+    if options.refreshes:
+        with held_off():
+            from alarm_mw.actions.curl.open_alerts import OpenAlerts  # noqa: PLC0415  # for Alertmanager alone
+
+        return OpenAlerts(client, context)
+    if options.is_slack_bot:
+        with held_off():
+            from alarm_mw.actions.curl.slack_bot import SlackBot  # noqa: PLC0415  # for bots alone
+
+        return SlackBot(client, options, context)
+    return client
 
 
 class WebBody(NamedTuple):
@@ -127,6 +145,8 @@ class WebBody(NamedTuple):
 
     headers: Mapping[str, str]
     data: bytes
+    #: What stands behind the path of the URL.
+    suffix: str = ""
 
 
 def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> WebBody:
@@ -140,7 +160,8 @@ def web_body(firing: Firing, options: CurlOptions, context: ActionContext) -> We
     message = texts.message_for(firing, context, "" if context.texts is None else options.subject)
     body = body_of(message, options.format or ("" if options.json else "text"), options.key, options.json)
     is_given = "content-type" in {name.lower() for name in options.headers}
-    return WebBody({**({} if is_given else {"Content-Type": body.content_type}), **body.headers}, body.data)
+    headers = {**({} if is_given else {"Content-Type": body.content_type}), **body.headers}
+    return WebBody(headers, body.data, body.suffix)
 
 
 def head(options: CurlOptions) -> bytes:

@@ -23,7 +23,7 @@ import httpx
 
 from alarm_mw.actions.curl.formats import answers
 from alarm_mw.actions.curl.http_transport import MARK, KeptTransport
-from alarm_mw.actions.curl.url import Target
+from alarm_mw.actions.curl.url import Content, Target
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.masking import quoted, secrets_in
 from alarm_mw.model.tls import client_context
@@ -78,6 +78,11 @@ class HttpSettings:
     checks_body: bool = False
 
 
+@functools.lru_cache(maxsize=64)
+def _url(url: str) -> httpx.URL:
+    return httpx.URL(url)
+
+
 class HttpClient:
     """Sends requests to one URL over a kept connection. Belongs to one event loop; `close` it at the end.
 
@@ -86,9 +91,12 @@ class HttpClient:
     """
 
     def __init__(
-        self, target: Target, settings: HttpSettings, compose: Callable[[Firing], tuple[Mapping[str, str], bytes]]
+        self,
+        target: Target,
+        settings: HttpSettings,
+        compose: Callable[[Firing], Content],
     ) -> None:
-        """Prepare; nothing is connected yet. `compose` returns headers and body for a firing. Raises `OptionError`."""
+        """Prepare; nothing is connected yet. `compose` returns what is sent for a firing. Raises `OptionError`."""
         self._target = target
         self._method = settings.method
         self._compose = compose
@@ -101,10 +109,6 @@ class HttpClient:
         self._is_here = False
         self._secrets = _worth_hiding(target, settings)
 
-    @functools.cached_property
-    def _url(self) -> httpx.URL:
-        return httpx.URL(self._target.url)
-
     async def close(self) -> None:
         """Close the connections."""
         await self._transport.aclose()
@@ -114,19 +118,27 @@ class HttpClient:
 
         The firing's id lets the receiver recognize a retry, and, on this machine, our middleware its own alarm.
         """
-        headers, body = self._compose(firing)
+        await self.post(firing.id, self._compose(firing))
+
+    async def post(self, name: str, content: Content) -> Answer:
+        """Send a request, and return its answer if it says 2xx. Raises `ActionError`.
+
+        `name` lets the receiver recognize a retry.
+        """
+        target = content.target or self._target
         with _explained(self._target.origin, self._limits, self._secrets):
-            request = self._request(firing.id, {"Idempotency-Key": firing.id, **headers}, body)
+            request = self._request(name, target, {"Idempotency-Key": name, **content.headers}, content.body)
             if was_here := self._is_here:
-                own_requests.add(self._method, self._target.resource)
+                own_requests.add(self._method, target.resource)
             async with asyncio.timeout(self._timeout):
                 response = await self._transport.handle_async_request(request)
                 async with contextlib.aclosing(response):
                     self._is_here = _is_here(response)
                     if self._is_here and not was_here:
-                        own_requests.add(self._method, self._target.resource)
+                        own_requests.add(self._method, target.resource)
                     answer = Answer(response.status_code, response.headers, await _start_of(response))
         self._check(answer)
+        return answer
 
     def _check(self, answer: Answer) -> None:
         judge(self._target.origin, answer, time.time(), self._secrets)
@@ -134,16 +146,17 @@ class HttpClient:
             text = f"{self._target.origin}: {quoted(wrong.text, self._secrets)}"
             raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
 
-    def _request(self, firing_id: str, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+    def _request(self, name: str, target: Target, headers: Mapping[str, str], body: bytes) -> httpx.Request:
+        url = _url(target.url)
         # Faster than what the constructor would do.
-        host = {"Host": self._url.netloc.decode()} if "host" not in self._fields else {}
+        host = {"Host": url.netloc.decode()} if "host" not in self._fields else {}
         fields = self._fields | _fields({**host, **headers, "Content-Length": str(len(body))})
         stream = httpx.ByteStream(body)
-        path = unquote_to_bytes(self._url.raw_path.partition(b"?")[0])
-        own_mark = functools.partial(mark, firing_id, self._method, fields["host"][1].decode(), path)
+        path = unquote_to_bytes(url.raw_path.partition(b"?")[0])
+        own_mark = functools.partial(mark, name, self._method, fields["host"][1].decode(), path)
         request = httpx.Request(
             self._method,
-            self._url,
+            url,
             headers=[*fields.values()],
             stream=stream,
             extensions={**self._extensions, MARK: own_mark},

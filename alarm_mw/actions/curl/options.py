@@ -34,6 +34,9 @@ Format = Literal[
     "cloudevents",
 ]
 
+#: The method of Slack's API that posts a message.
+POST_MESSAGE = "/chat.postMessage"
+
 #: Formats that are read by programs, which group what is equal.
 FOR_PROGRAMS = frozenset({"json", "alertmanager", "otlp", "cloudevents"})
 
@@ -85,7 +88,13 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
         default_factory=dict
     )
     format: Annotated[Format, Meta(description="the format that the receiver expects")] = ""
-    key: Annotated[str, SECRET, Meta(description="PagerDuty's routing key, or Opsgenie's API key")] = ""
+    key: Annotated[
+        str, SECRET, Meta(description="PagerDuty's routing key, Opsgenie's API key, or the token of a bot of Slack")
+    ] = ""
+    channel: Annotated[
+        str,
+        Meta(description="Slack: the channel of a bot, such as `#alarms`; `url` then ends with `/chat.postMessage`"),
+    ] = ""
     json: Annotated[
         dict[str, object] | list[object] | str,
         Meta(description="a JSON body of your own, whose strings are templates"),
@@ -121,6 +130,8 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             raise ValueError('format = "pagerduty" needs the routing key of the service\'s integration: key = "…"')
         if self.format == "opsgenie" and not self.key and "authorization" not in map(str.lower, self.headers):
             raise ValueError('format = "opsgenie" needs the key of an API integration: key = "…"')
+        if self.channel:
+            self._check_bot()
         if not _VALUE.fullmatch(self.key):
             raise ValueError("key is not printable ASCII")
         if self.json:
@@ -129,6 +140,14 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
             if self.format not in requests.ESCAPES:
                 raise ValueError(f'json beside format = "{self.format}": expected one of them')
             custom.read(self.json)
+
+    def _check_bot(self) -> None:
+        if self.format != "slack":
+            raise ValueError('channel is for format = "slack"')
+        if not self.key:
+            raise ValueError('channel needs the token of a bot: key = "xoxb-…"')
+        if not self.target.path.endswith(POST_MESSAGE):
+            raise ValueError('channel needs url = "https://slack.com/api/chat.postMessage"')
 
     def _check_mail(self) -> None:
         if not self.mail_to:
@@ -147,6 +166,21 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
     def reaches_people(self) -> bool:
         """Whether a person reads it: not in formats for programs that group equal events themselves."""
         return self.format not in FOR_PROGRAMS
+
+    @property
+    def has_acknowledgements(self) -> bool:
+        """Whether an alert can be acknowledged there."""
+        return self.format in {"pagerduty", "opsgenie"} or self.is_slack_bot
+
+    @property
+    def refreshes(self) -> bool:
+        """Whether open alerts are sent again: Alertmanager forgets those that are not."""
+        return self.format == "alertmanager"
+
+    @property
+    def is_slack_bot(self) -> bool:
+        """Whether messages are posted by a bot, which can change them later, rather than by an incoming webhook."""
+        return self.format == "slack" and bool(self.channel)
 
     @property
     def http_method(self) -> str:

@@ -1,12 +1,14 @@
-"""The parts of a URL: what may be shown, what is secret, and where to connect."""
+"""Where requests go: the parts of a URL, of which some are secret; and what is sent there."""
 
 from __future__ import annotations
 
 import re
-from typing import Self
+from collections.abc import Mapping
+from typing import NamedTuple, Self
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import msgspec
+from msgspec import structs
 
 #: Characters that no URL may hold: blanks and control characters.
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f]")
@@ -51,6 +53,15 @@ class Target(msgspec.Struct, frozen=True):
         """Return whether TLS comes first."""
         return self.scheme in {"https", "smtps"}
 
+    def below(self, suffix: str) -> Target:
+        """Return the target with something behind its path, and without its query."""
+        base = self.url.partition("?")[0].rstrip("/")
+        return structs.replace(Target.parse(f"{base}{suffix}"), user=self.user, password=self.password)
+
+    def beside(self, name: str) -> Target:
+        """Return the target with another name in place of the last one of its path."""
+        return structs.replace(self, url=f"{self.url.rpartition('/')[0]}/{name}").below("")
+
     @classmethod
     def parse(cls, url: str) -> Self:
         """Return the parts of `url`, whose default scheme is ``http``, as for curl. Raises `ValueError`."""
@@ -86,3 +97,12 @@ class Target(msgspec.Struct, frozen=True):
             return urlsplit(url).hostname or ""
         except ValueError:
             return ""
+
+
+class Content(NamedTuple):
+    """What is sent in one request."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    #: Where it is sent; None: to the client's URL.
+    target: Target | None = None

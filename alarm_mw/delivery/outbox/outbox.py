@@ -95,7 +95,7 @@ def _ignore(text: str, key: str) -> None:
 
 
 #: The statuses of messages that follow others about the same episode, and of those that an acknowledgement cancels.
-_FOLLOWING = frozenset({"reminder", "flapping", "resolved"})
+_FOLLOWING = frozenset({"reminder", "flapping", "acknowledged", "resolved"})
 _CANCELED = frozenset({"reminder", "escalated"})
 
 

@@ -43,6 +43,8 @@ class Status(enum.StrEnum):
     ESCALATED = enum.auto()
     #: It begins and ends so often that single messages are held back.
     FLAPPING = enum.auto()
+    #: Somebody has acknowledged it: for services that keep an alert of their own.
+    ACKNOWLEDGED = enum.auto()
     RESOLVED = enum.auto()
 
 
@@ -85,6 +87,8 @@ class Step(msgspec.Struct, frozen=True, array_like=True):
     #: How often the step is repeated, and after how many seconds each time.
     repeat: int = 0
     period: float = 0.0
+    #: Whether it is notified when somebody acknowledges the incident.
+    send_acknowledged: bool = False
 
     def next_repetition(self, fired: float, last: float) -> float | None:
         """Return when the step is repeated that was last done at `last`; None where it is not any more."""

@@ -28,7 +28,7 @@ from alarm_mw.engine.incidents.incident import (
 from alarm_mw.engine.incidents.inhibition import Inhibitions
 from alarm_mw.engine.incidents.measures.judgement import Judgement, Sample
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures, Row
-from alarm_mw.engine.incidents.reconcile import Notification
+from alarm_mw.engine.incidents.reconcile import Notification, refresh
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
@@ -172,12 +172,13 @@ class Incidents:
         time: Callable[[], float],
         inhibit_rules: Iterable[InhibitRule] = (),
         measured: Mapping[str, MeasuredRule] = MappingProxyType({}),
+        refreshed: Collection[str] = (),
     ) -> None:
         """Call `start` before anything else.
 
         `rules` are those with incidents, by their names. `admit` counts a message to an alarm about an incident of a
         rule, with labels, or returns what holds it back and for how many seconds. `clock` never jumps and goes on over
-        restarts; `time` is the time of day.
+        restarts; `time` is the time of day. `refreshed` are alarms whose actions must know all open incidents.
         """
         self._rules = rules
         self._tracked = tuple(tracked)
@@ -186,6 +187,7 @@ class Incidents:
         #: The ids of incidents that were inhibited when they were last looked at.
         self._inhibited: set[str] = set()
         self._alarms = frozenset(alarms)
+        self._refreshed = frozenset(refreshed)
         self._msg_size = alarm_msg_size
         self._admit = admit
         self._clock = clock
@@ -217,7 +219,8 @@ class Incidents:
         self._note_armed()
         self.measures.start(saved.measured, self._clock(), gap, self._is_open)
         # Most need no notification, nor to be written down again.
-        return self._all(change for change in changes if change.outcome.notifications or change.has_ended)
+        firings = self._all(change for change in changes if change.outcome.notifications or change.has_ended)
+        return [*firings, *self._refresh()]
 
     def go_on(self, former: Incidents) -> list[Firing]:
         """Take the place of `former` in this process; return the messages that follow from other rules."""
@@ -229,7 +232,12 @@ class Incidents:
         self._note_armed()
         firings = self._all(changes)
         self.measures.go_on(former.measures, self._clock(), self._is_open)
-        return firings
+        return [*firings, *self._refresh()]
+
+    def _refresh(self) -> list[Firing]:
+        """Return messages about open incidents for alarms that send them again and again: their actions may be new."""
+        known = [incident for incident in self.tracker if incident.is_open] if self._refreshed else []
+        return self._all(Change(incident, refresh(incident, self._refreshed)) for incident in known)
 
     def _note_armed(self) -> None:
         """Have written down which matches are expected from now on: no restart resets that."""
@@ -565,7 +573,8 @@ class Incidents:
         known = incident.notified.items()
         before = tuple(name for name, last in known if last.episode == incident.episode and name not in now)
         for each in change.outcome.notifications:
-            self._add_event(incident, str(each.status), each.alarm)
+            if each.status is not Status.ACKNOWLEDGED:  # the history has who did it
+                self._add_event(incident, str(each.status), each.alarm)
         is_match = record is not None
         shown = record if change.has_begun else None
         return [self._firing(incident, each, shown, before, is_match) for each in change.outcome.notifications]

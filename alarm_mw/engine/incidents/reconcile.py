@@ -6,6 +6,7 @@ their own: whatever the reason for looking again, the answer follows from the st
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import NamedTuple
 
 from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
@@ -81,6 +82,17 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
     return Outcome(tuple(notifications), tuple(held), min(due, default=None))
 
 
+def refresh(incident: Incident, alarms: Container[str]) -> Outcome:
+    """Return reminders of an open incident for those of `alarms` that were notified of it, whatever the marks are."""
+    notifications = []
+    for alarm, last in incident.notified.items():
+        if alarm in alarms and last.is_open and last.episode == incident.episode:
+            incident.sequence += 1
+            name = f"{incident.id}-{incident.serial:x}-{incident.episode}-{incident.sequence}"
+            notifications.append(Notification(name, alarm, Status.REMINDER, last))
+    return Outcome(tuple(notifications))
+
+
 def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decision:
     last = incident.notified.get(step.alarm)
     if incident.state is not State.FIRING:  # one that is pending again may still owe the end of its last episode
@@ -89,6 +101,8 @@ def _decide(incident: Incident, step: Step, marks: Marks, now: float) -> _Decisi
         return _flapping(step, last, marks, now)
     if last is None or not last.is_open or last.episode != incident.episode:
         return _begin(incident, step, marks, now)
+    if step.send_acknowledged and marks.acknowledged_until > now and last.status is not Status.ACKNOWLEDGED:
+        return _Decision(Status.ACKNOWLEDGED)
     reminder = last.time + step.repeat_interval if step.repeat_interval else None
     repetition = step.next_repetition(incident.fired, last.time)
     if repetition is not None and (reminder is None or repetition <= reminder):

@@ -41,7 +41,10 @@ OF_ALARMS: Mapping[str, tuple[str, str]] = {
     ),
     "taken_over": ("alarm_mw_taken_over_total", "Firings that this alarm delivers instead of another one."),
     "retried": ("alarm_mw_retried_total", "Dead letters that were retried."),
-    "delayed": ("alarm_mw_delayed_total", "Messages that an incident has begun, which was held back at first."),
+    "delayed": (
+        "alarm_mw_delayed_total",
+        "Messages that an incident has begun, which was held back at first, or was acknowledged.",
+    ),
     "reminders": ("alarm_mw_reminders_total", "Messages that an incident goes on."),
     "escalated": ("alarm_mw_escalated_total", "Messages of incidents by a later step of an escalation."),
     "resolved": ("alarm_mw_resolved_total", "Messages that an incident is over."),

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined, format_report
+from alarm_mw.config.settings import notify_of
 from alarm_mw.config.sources import Sources
-from alarm_mw.model.types import Absence, Flap, IncidentOptions, TimeInterval
+from alarm_mw.model.types import Absence, Flap, IncidentOptions, Record, TimeInterval
 
 HEAD = """
 alarms.mail = "log:"
@@ -23,6 +25,10 @@ RULE = """
 name = "db"
 pattern = 'lost (?P<db>\\S+)'
 """
+
+
+SLACK_BOT = "action = 'curl'\nurl = 'https://h/chat.postMessage'\nformat = 'slack'\nkey = 'k'\nchannel = '#a'"
+ALERTMANAGER = "action = 'curl'\nurl = 'https://h'\nformat = 'alertmanager'"
 
 
 def read(tmp_path: Path, toml: str) -> Examined:
@@ -170,3 +176,37 @@ def test_an_escalation_says_how_often_it_is_repeated(tmp_path: Path, steps: tupl
     assert rule.incident is not None
     assert (rule.incident.repeat, rule.incident.period) == (3, period)
     assert rule.incident.escalated == tuple("abc"[: len(steps)])
+
+
+@pytest.mark.parametrize(
+    ("alarm", "acknowledged", "resolved"),
+    [
+        ("action = 'log'", False, True),
+        ("action = 'log'\nnotify = { send_acknowledged = true, send_resolved = false }", True, False),
+        ("action = 'curl'\nurl = 'https://h'\nformat = 'opsgenie'\nkey = 'k'", True, True),
+        ("action = 'curl'\nurl = 'https://h'\nformat = 'slack'", False, True),
+        (
+            f"{SLACK_BOT}\nnotify = {{ send_acknowledged = false }}",
+            False,
+            True,
+        ),
+        (
+            "action = 'curl'\nurl = 'https://h'\nformat = 'alertmanager'\nnotify = { send_resolved = false }",
+            False,
+            True,
+        ),
+    ],
+)
+def test_what_an_alarm_is_told_depends_on_its_receiver(
+    tmp_path: Path, alarm: str, acknowledged: bool, resolved: bool
+) -> None:
+    """Services with a state of their own learn of acknowledgements; Alertmanager of the end in any case."""
+    rule = "alarms = 'a'\nresolve_after = '1m'\n"
+    settings = read(tmp_path, f"[alarms.a]\n{alarm}\n{RULE}{rule}").settings
+    notify = notify_of(settings.alarms[0])
+    assert (notify.send_acknowledged, notify.send_resolved) == (acknowledged, resolved)
+    some = engine_of(settings)
+    assert some.evaluate(Record(b"lost eu\n", "stdout", 0.0, "k"), 0.0).firings
+    assert some.incidents is not None
+    (incident,) = some.incidents.tracker
+    assert [(step.send_acknowledged, step.send_resolved) for step in incident.steps] == [(acknowledged, resolved)]

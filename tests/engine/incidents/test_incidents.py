@@ -25,7 +25,12 @@ class Stage:
     """The incidents of one rule, with a clock that stands still until it is moved."""
 
     def __init__(
-        self, *steps: Step, key: tuple[str, ...] = (), max_keys: int = 10, alarms: tuple[str, ...] = ("a", "b")
+        self,
+        *steps: Step,
+        key: tuple[str, ...] = (),
+        max_keys: int = 10,
+        alarms: tuple[str, ...] = ("a", "b"),
+        refreshed: tuple[str, ...] = (),
     ) -> None:
         self.now = 1000.0
         names = tuple(step.alarm for step in steps)
@@ -40,6 +45,7 @@ class Stage:
             admit=lambda *_: None,
             clock=lambda: self.now,
             time=lambda: self.now,
+            refreshed=refreshed,
         )
         self.incidents.start(Saved())
 
@@ -385,3 +391,29 @@ def test_an_engine_takes_alerts() -> None:
     engine.incidents = Watchtower().incidents
     verdict = engine.alert(alert, record)
     assert (told(list(verdict.firings)), verdict.is_resolve) == (["a firing"], True)
+
+
+def test_an_acknowledgement_is_a_message_for_alarms_that_want_it() -> None:
+    """The message says who did it; the history has it once."""
+    stage = Stage(Step("a", send_acknowledged=True), Step("b"))
+    stage.match("lost eu")
+    (incident,) = stage.incidents.tracker
+    stage.incidents.take_changes()
+    (firing,) = stage.incidents.acknowledge(incident.id, "kim", 3600.0, "") or []
+    assert told([firing]) == ["a acknowledged"]
+    assert firing.trigger is not None
+    assert firing.trigger.incident is not None
+    assert (firing.trigger.incident.acknowledged_by, firing.trigger.incident.column) == ("kim", "delayed")
+    assert [(event.kind, event.text) for event in stage.incidents.take_changes().events] == [("acknowledged", "kim")]
+
+
+def test_an_action_that_is_new_learns_what_is_open() -> None:
+    """After a restart and after a reload, receivers that forget are sent what is open, though it was told before."""
+    stage = Stage(Step("a"), Step("b"), refreshed=("b",))
+    stage.match("lost eu")
+    saved = stage.incidents.take_changes().incidents
+    later = Stage(Step("a"), Step("b"), refreshed=("b",))
+    assert told(later.incidents.start(Saved(saved))) == ["b reminder"]
+    again = Stage(Step("a"), Step("b"), refreshed=("b",))
+    assert told(again.incidents.go_on(later.incidents)) == ["b reminder"]
+    assert again.resolve("back eu") == ["a resolved", "b resolved"]

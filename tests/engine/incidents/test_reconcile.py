@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from alarm_mw.engine.incidents.incident import Incident, Mark, Marks, Notified, State, Status, Step
-from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
+from alarm_mw.engine.incidents.reconcile import Outcome, reconcile, refresh
 
 NOW = 1000.0
 
@@ -76,3 +76,24 @@ def test_reminders_and_repetitions_go_on_beside_each_other() -> None:
         told += [(seconds, str(each.status)) for each in outcome.notifications]
         assert outcome.due is None or outcome.due > NOW + seconds
     assert told == [(0, "firing"), (30, "reminder"), (50, "escalated"), (80, "reminder"), (110, "reminder")]
+
+
+def test_an_acknowledgement_is_told_once_to_alarms_that_want_it() -> None:
+    """A service that keeps an alert of its own learns that somebody is on it; reminders stay held back."""
+    begun = incident(Step("a", repeat_interval=10.0, send_acknowledged=True), Step("b"), told=("a", "b"))
+    marks = Marks(acknowledged_until=NOW + 60)
+    assert told(reconcile(begun, marks, NOW)) == [("a", Status.ACKNOWLEDGED)]
+    assert told(reconcile(begun, marks, NOW + 20)) == []
+    assert told(reconcile(begun, Marks(), NOW + 60)) == [("a", Status.REMINDER)]
+    assert told(reconcile(incident(Step("a", send_acknowledged=True)), marks, NOW)) == []
+
+
+def test_receivers_that_forget_are_reminded_of_what_is_open() -> None:
+    """Whatever marks there are, an alarm is told again that was told of this episode."""
+    begun = incident(Step("a"), Step("b"), Step("c"), told=("a", "b"))
+    begun.notified["c"] = Notified(Status.RESOLVED, 1, NOW)
+    outcome = refresh(begun, {"a", "c"})
+    assert told(outcome) == [("a", Status.REMINDER)]
+    assert outcome.notifications[0].id != refresh(begun, {"a"}).notifications[0].id
+    begun.episode = 2
+    assert told(refresh(begun, {"a"})) == []

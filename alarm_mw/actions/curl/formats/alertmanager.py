@@ -93,7 +93,7 @@ def _quoted(value: str) -> str:
 def alerts(message: Message) -> bytes:
     """Return what Alertmanager takes at ``/api/v2/alerts``.
 
-    Without an end it is over for Alertmanager after its ``resolve_timeout``.
+    What is no incident is over for Alertmanager after its ``resolve_timeout``.
     """
     return neutral.fitted(lambda size: _alerts(message, size), _LARGEST)
 

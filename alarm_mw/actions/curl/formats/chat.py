@@ -88,12 +88,18 @@ def _notes(message: Message) -> str:
 
 def slack(message: Message) -> bytes:
     """Return a message for an incoming webhook of Slack."""
+    body = slack_message(message)
+    return neutral.fitted(lambda _: body, _GOOGLE_MESSAGE * 4)
+
+
+def slack_message(message: Message) -> dict[str, object]:
+    """Return the parts of a message of Slack."""
     title = neutral.within(message.title(neutral.slack), _SLACK_MESSAGE)
     blocks = list(_slack_blocks(message))
     body: dict[str, object] = {"text": title}
     if blocks:
         body["attachments"] = [{"color": _hex(message), "blocks": blocks}]
-    return neutral.fitted(lambda _: body, _GOOGLE_MESSAGE * 4)
+    return body
 
 
 def _slack_blocks(message: Message) -> Iterator[dict[str, object]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 from alarm_mw.actions.curl.formats import neutral
 from alarm_mw.texts.facts import rfc3339
 from alarm_mw.texts.message import Message
@@ -15,6 +17,13 @@ _SEVERITIES = {
     **dict.fromkeys(("warning", "warn", "medium"), "warning"),
     **dict.fromkeys(("info", "notice", "low", "debug"), "info"),
 }
+
+#: What is asked for by an incident's state; else a new alert, or one more event of it.
+_ACTIONS = {"resolved": "resolve", "acknowledged": "acknowledge"}
+
+#: https://docs.opsgenie.com/docs/alert-api#close-alert and #acknowledge-alert
+_PATHS = {"resolved": "close", "acknowledged": "acknowledge"}
+_NOTE = 25_000
 
 #: https://docs.opsgenie.com/docs/alert-api#create-alert
 _MESSAGE = 130
@@ -39,7 +48,6 @@ def _severity(message: Message) -> str:
 
 def _event(message: Message, routing_key: str, size: int) -> dict[str, object]:
     facts = message.facts
-    resolved = facts.status == "resolved"
     payload = {
         "summary": neutral.line(message.title(), _SUMMARY),
         "source": facts.host or facts.app or "unknown",
@@ -51,7 +59,7 @@ def _event(message: Message, routing_key: str, size: int) -> dict[str, object]:
     }
     event: dict[str, object] = {
         "routing_key": routing_key,
-        "event_action": "resolve" if resolved else "trigger",
+        "event_action": _ACTIONS.get(facts.status, "trigger"),
         "dedup_key": facts.dedup_key[:255],
         "payload": {name: value for name, value in payload.items() if value},
         "client": "alarm_mw",
@@ -75,8 +83,12 @@ def details(message: Message, size: int) -> dict[str, str]:
 
 
 def opsgenie(message: Message) -> bytes:
-    """Return the body of Opsgenie's "create alert"."""
+    """Return the body of Opsgenie's "create alert", or of what closes or acknowledges one."""
     facts = message.facts
+    if opsgenie_path(message):
+        user = facts.acknowledged_by if facts.status == "acknowledged" else ""
+        parts = {"source": _source(message), "user": user[:_SOURCE], "note": neutral.within(message.text(), _NOTE)}
+        return neutral.fitted(lambda _: {name: value for name, value in parts.items() if value}, _EVENT)
     body: dict[str, object] = {
         "message": neutral.line(message.title(), _MESSAGE),
         "alias": facts.dedup_key[:512],
@@ -84,10 +96,20 @@ def opsgenie(message: Message) -> bytes:
         "details": _bounded(dict(message.card.facts)),
         "tags": [neutral.line(f"{name}:{value}", _TAG) for name, value in facts.labels.items()][:_TAGS],
         "entity": facts.origin[:_ENTITY],
-        "source": (facts.host or "alarm_mw")[:_SOURCE],
+        "source": _source(message),
         "priority": _PRIORITIES.get(_severity(message), "P3"),
     }
     return neutral.fitted(lambda _: {name: value for name, value in body.items() if value}, _EVENT)
+
+
+def _source(message: Message) -> str:
+    return (message.facts.host or "alarm_mw")[:_SOURCE]
+
+
+def opsgenie_path(message: Message) -> str:
+    """Return what stands behind the URL of alerts for a message about the state of one."""
+    path = _PATHS.get(message.facts.status)
+    return f"/{quote(message.facts.dedup_key[:512], safe='')}/{path}?identifierType=alias" if path else ""
 
 
 def _bounded(details: dict[str, str]) -> dict[str, str]:

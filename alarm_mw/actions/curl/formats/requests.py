@@ -17,6 +17,8 @@ class Body(NamedTuple):
     content_type: str
     data: bytes
     headers: Mapping[str, str] = {}
+    #: What stands behind the path of the URL.
+    suffix: str = ""
 
 
 #: Formats that need nothing but the message.
@@ -56,7 +58,7 @@ def body_of(message: Message, name: str, key: str, written: custom.Written) -> B
             return Body(_JSON, paging.pagerduty(message, key))
         case "opsgenie":
             authorization = {"Authorization": f"GenieKey {key}"} if key else {}
-            return Body(_JSON, paging.opsgenie(message), authorization)
+            return Body(_JSON, paging.opsgenie(message), authorization, paging.opsgenie_path(message))
         case "cloudevents":
             return Body("application/cloudevents+json", events.cloudevents(message))
         case _:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import alertmanager_server
 import httpx
 import pytest
-from receivers import SCHEMAS, Services, serving
+from msgspec import structs
+from receivers import SCHEMAS, TOKEN, Services, serving
+from waiting import until, wait_until
 
-from alarm_mw.actions.curl import CurlAction, CurlOptions
+from alarm_mw.actions.curl import CurlAction, CurlOptions, open_alerts, slack_bot
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.types import Firing, Place, Record, Texts
+from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Texts, Trigger
 
 KEY = "0123456789abcdef0123456789abcdef"
 
@@ -154,6 +156,9 @@ def test_the_key_is_shown_nowhere(services: Services) -> None:
         ({"url": "https://h", "format": "opsgenie"}, "needs the key of an API integration"),
         ({"url": "https://h", "format": "opsgenie", "key": "é"}, "key is not printable ASCII"),
         ({"url": "https://h", "format": "otlp", "json": {"a": "b"}}, 'json beside format = "otlp"'),
+        ({"url": "https://h", "format": "teams", "channel": "#a"}, 'channel is for format = "slack"'),
+        ({"url": "https://h", "format": "slack", "channel": "#a"}, "channel needs the token of a bot"),
+        ({"url": "https://h", "format": "slack", "channel": "#a", "key": "k"}, "channel needs url = "),
         ({"url": "https://h", "json": "{"}, "json: not JSON"),
         ({"url": "https://h", "json": '"x"'}, "json: expected a table or an array"),
         ({"url": "https://h", "json": {"a": ["{hots}", "{x"]}}, "unknown name 'hots' (did you mean 'host'?)"),
@@ -184,6 +189,165 @@ def test_alertmanager_takes_an_alert(alertmanager: str) -> None:
     assert alert["labels"] == {"alertname": "hook", "alarm": "hook", "app": "shop", "host": "web-3"}
     assert alert["annotations"]["summary"] == 'shop@web-3: payment 42 "failed"\\ <b>'
     assert alert["status"]["state"] in {"unprocessed", "active"}
+
+
+# What follows from the state of an incident
+
+
+def about(status: str, n: int = 1, **facts: Any) -> Firing:
+    """Return the nth message about an incident."""
+    ended = {"ended": 1.5e9 + 700, "ended_by": "line", "end": "processor is back"} if status == "resolved" else {}
+    notice = IncidentNotice("a7f3", status, 1, "a7f3-1-1", 1.5e9, count=212, **{**ended, **facts})
+    record = Record(b"payment failed\n", "stdout", 1.5e9, "key")
+    trigger = Trigger("payments", {"severity": "critical"}, incident=notice)
+    return Firing(f"a7f3-1-1-{n}.hook", "hook", record.message, record, 1.5e9 + n, "failed", trigger=trigger)
+
+
+def deliver_all(chosen: CurlOptions, *firings: Firing, then: Callable[[], Awaitable[None]] | None = None) -> None:
+    async def go() -> None:
+        async with CurlAction(chosen, CONTEXT) as action:
+            for each in firings:
+                await action.deliver(each)
+            if then is not None:
+                await then()
+
+    asyncio.run(go())
+
+
+ACKNOWLEDGED = {"acknowledged_by": "kim", "acknowledged_at": 1.5e9 + 120}
+LIFE = (
+    about("firing"),
+    about("reminder", 2),
+    about("acknowledged", 3, **ACKNOWLEDGED),
+    about("resolved", 4, **ACKNOWLEDGED),
+)
+
+
+def test_pagerduty_follows_an_incident(services: Services) -> None:
+    """Its alert is triggered, acknowledged and resolved, by one key."""
+    services.taken["pagerduty"].clear()
+    deliver_all(options(services, "pagerduty"), *LIFE)
+    taken = [body for _, body in services.taken["pagerduty"]]
+    assert [body["event_action"] for body in taken] == ["trigger", "trigger", "acknowledge", "resolve"]
+    assert {body["dedup_key"] for body in taken} == {"a7f3"}
+    assert taken[-1]["payload"]["summary"] == "RESOLVED shop@web-3: payment failed"
+
+
+def test_opsgenie_follows_an_incident(services: Services) -> None:
+    """Its alert is created, acknowledged by somebody, and closed, by its alias in the path."""
+    services.aliases.clear()
+    deliver_all(options(services, "opsgenie"), *LIFE)
+    assert [body["alias"] for _, body in services.taken["opsgenie"][-2:]] == ["a7f3", "a7f3"]
+    (headers, acknowledged), (_, closed) = (services.taken[f"opsgenie/{path}"][-1] for path in ("acknowledge", "close"))
+    assert headers["Authorization"] == f"GenieKey {KEY}"
+    assert (acknowledged["user"], acknowledged["source"]) == ("kim", "web-3")
+    assert closed["note"].startswith("RESOLVED shop@web-3: payment failed\nlasted 11 min 40 s, 212 matches, ")
+    assert services.aliases == ["a7f3", "a7f3"]
+
+
+def test_a_bot_of_slack_changes_its_message(services: Services) -> None:
+    """One message follows the incident's state by color and title, and what a person must learn is in its thread."""
+    posts, updates = (services.taken[f"slack/{method}"] for method in ("chat.postMessage", "chat.update"))
+    posts.clear()
+    deliver_all(bot(services), *LIFE)
+    (_, first), (_, reminder), (_, end) = posts
+    assert first["channel"] == "#alarms"
+    assert first["text"].startswith("CRITICAL shop@web-3: ")
+    assert [each["thread_ts"] for each in (reminder, end)] == ["1700000000.000001"] * 2
+    assert end["text"] == "RESOLVED shop@web-3: payment failed"
+    assert [(body["channel"], body["ts"]) for _, body in updates] == [("C024BE91L", "1700000000.000001")] * 3
+    assert [body["text"].partition(" ")[0] for _, body in updates] == ["REMINDER", "ACKNOWLEDGED", "RESOLVED"]
+    assert updates[-1][1]["attachments"][0]["color"] == "#2e9e4f"
+
+
+def test_a_message_that_was_deleted_is_posted_anew(services: Services) -> None:
+    """Nobody misses the end because somebody has tidied up."""
+    posts = services.taken["slack/chat.postMessage"]
+    posts.clear()
+    services.deleted.add("1700000000.000001")
+    try:
+        deliver_all(bot(services), LIFE[0], LIFE[3])
+    finally:
+        services.deleted.clear()
+    assert [body["text"].partition(" ")[0] for _, body in posts] == ["CRITICAL", "RESOLVED"]
+
+
+def test_a_bot_posts_what_is_no_incident(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each message is one of its own; how many are remembered is bounded; a wrong token is refused for good."""
+    posts, updates = (services.taken[f"slack/{method}"] for method in ("chat.postMessage", "chat.update"))
+    posts.clear()
+    updates.clear()
+    monkeypatch.setattr(slack_bot, "MOST", 1)
+    other = structs.replace(LIFE[0], trigger=Trigger(incident=IncidentNotice("b", "firing", 1, "b-1-1", 1.5e9)))
+    deliver_all(bot(services), firing(), firing(), LIFE[0], other, LIFE[1])
+    assert (len(posts), len(updates)) == (5, 0)
+    with pytest.raises(ActionError, match="invalid_auth") as error:
+        deliver_all(bot(services, key="xoxb-wrong"), firing())
+    assert not error.value.retry
+    services.next_answers += [(200, {}, {"ok": True, "ts": "1", "channel": "C1"}), (500, {}, "")]
+    with pytest.raises(ActionError, match="HTTP 500"):
+        deliver_all(bot(services), LIFE[0], LIFE[1])
+
+
+def bot(services: Services, key: str = TOKEN) -> CurlOptions:
+    return CurlOptions(url=f"{services.url}/slack/chat.postMessage", format="slack", key=key, channel="#alarms")
+
+
+def alerts_of(alertmanager: str, name: str) -> list[dict[str, Any]]:
+    found = httpx.get(f"{alertmanager}/api/v2/alerts", timeout=5).json()
+    return [alert for alert in found if alert["labels"]["alertname"] == name]
+
+
+def test_alertmanager_has_an_open_incident_until_it_is_over(alertmanager: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The real one is sent it again before it would forget it, and is told of its end."""
+    monkeypatch.setattr(open_alerts, "REFRESH", 0.05)
+    monkeypatch.setattr(open_alerts, "LASTS", 5.0)
+    ends: list[str] = []
+
+    async def refreshed() -> None:
+        def newer() -> bool:
+            (alert,) = alerts_of(alertmanager, "payments")
+            ends.append(alert["endsAt"])
+            return len({*ends}) > 2  # sent again, and again
+
+        await until(newer)
+
+    chosen = CurlOptions(url=f"{alertmanager}/api/v2/alerts", format="alertmanager")
+    deliver_all(chosen, *LIFE[:3], then=refreshed)
+    (alert,) = alerts_of(alertmanager, "payments")
+    assert alert["labels"]["incident"] == "a7f3"
+    assert alert["startsAt"] == "2017-07-14T02:40:00.000Z"
+    deliver_all(chosen, LIFE[3])
+    wait_until(lambda: alerts_of(alertmanager, "payments") == [])
+
+
+def test_alertmanager_is_told_of_the_end_last(
+    services: Services, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is over is not sent again, and what could not be sent again is tried later; the log says so once."""
+    monkeypatch.setattr(open_alerts, "REFRESH", 0.01)
+    monkeypatch.setattr(open_alerts, "MOST", 1)
+    monkeypatch.setattr(open_alerts, "AT_ONCE", 1)
+    taken = services.taken["alertmanager"]
+    taken.clear()
+    services.next_answers += [(200, {}, ""), (200, {}, ""), (503, {}, "busy"), (503, {}, "busy")]
+    other = structs.replace(LIFE[0], trigger=Trigger(incident=IncidentNotice("b", "firing", 1, "b-1-1", 1.5e9)))
+
+    async def go() -> None:
+        async with CurlAction(options(services, "alertmanager"), CONTEXT) as action:
+            await action.deliver(other)
+            await action.deliver(LIFE[0])
+            await until(lambda: len(taken) >= 2)  # after the failures
+            await action.deliver(LIFE[3])
+
+    with caplog.at_level("WARNING", "alarm_mw.actions.curl.open_alerts"):
+        asyncio.run(go())
+    *again, last = [body for _, body in taken]
+    assert {alert["labels"]["incident"] for body in again for alert in body} == {"a7f3"}
+    assert last[0]["endsAt"] == "2017-07-14T02:51:40.000Z"
+    assert [record.message for record in caplog.records] == [
+        f"alarm hook: open alerts could not be sent again: {services.url}: HTTP 503: busy"
+    ]
 
 
 def test_alertmanagers_own_complaint_is_the_error(alertmanager: str) -> None:

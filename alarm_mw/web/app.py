@@ -28,8 +28,9 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from alarm_mw.web.api import operations
+from alarm_mw.web.api import health
 from alarm_mw.web.api.alertmanager import routes as alertmanager
+from alarm_mw.web.api.v1 import routes as v1
 from alarm_mw.web.pages import ack, delivery, history, incident, login, now, rules, silences, state
 from alarm_mw.web.rendering import STATIC, render
 from alarm_mw.web.security.guards import public
@@ -37,7 +38,7 @@ from alarm_mw.web.security.identity import Identity, Role
 from alarm_mw.web.site import Site
 
 #: The modules that have routes, in the order of the navigation.
-_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack, alertmanager, operations)
+_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack, alertmanager, v1, health)
 
 #: Sent with every answer. Nothing is loaded from elsewhere, no script or style stands in a page, and no page of others
 #: may show ours.

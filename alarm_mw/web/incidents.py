@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
@@ -21,6 +22,9 @@ SEVERITIES = ("emergency", "alert", "critical", "page", "error", "warning", "not
 
 #: How many incidents one page shows.
 MAX_ROWS = 100
+
+#: How many incidents programs are told of.
+MAX_LISTED = 10_000
 
 #: What a state of a firing looks like.
 _SIGNS = {"delivered": "✓", "waiting": "…", "dead": "✗", "dropped": "✗", "handed_over": "→"}
@@ -83,7 +87,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether all words of a filter are found in it: ``name=value`` for a label, others anywhere."""
         everything = " ".join(
             [self.id, self.rule, self.severity, self.message, self.acknowledged_by]
-            + [f"{name}={value}" for name, value in self.facts.items()]
+            + [f"{name}={value}" for name, value in {**self.labels, **self.key}.items()]
+            + [f"rule={self.rule}", f"severity={self.severity}"]
         ).lower()
         return all(word in everything for word in text.lower().split())
 
@@ -104,12 +109,16 @@ def rank_of(severity: str) -> int:
 
 def open_incidents(master: Master, text: str = "") -> Found:
     """Return the incidents that are firing and match a filter, the worst first, then the longest. May block."""
-    offset = master.offset()
     with master.reading() as reader:
         found = incident_rows.incidents(reader)
-        found.sort(key=lambda each: (rank_of(_severity(each)), each.opened))
-        rows = _matching(found, offset, text)
-        return Found([_with_told(reader, row, incident) for row, incident in rows], len(found))
+        rows = _matching(reader, found, master.offset(), text, MAX_ROWS)
+        return Found([row for row, _ in rows], len(found))
+
+
+def listed(master: Master, text: str = "", *, is_all: bool = False) -> list[tuple[Row, Incident]]:
+    """Return the incidents that are firing, or all that are remembered, in the same order. May block."""
+    with master.reading() as reader:
+        return _matching(reader, incident_rows.incidents(reader, is_all=is_all), master.offset(), text, MAX_LISTED)
 
 
 def find(master: Master, name: str) -> tuple[Row, Incident] | None:
@@ -122,15 +131,14 @@ def find(master: Master, name: str) -> tuple[Row, Incident] | None:
         return _with_told(reader, row_of(incident, offset), incident), incident
 
 
-def _matching(found: Iterable[Incident], offset: float, text: str) -> list[tuple[Row, Incident]]:
-    rows: list[tuple[Row, Incident]] = []
-    for incident in found:
-        row = row_of(incident, offset)
-        if row.matches(text):
-            rows.append((row, incident))
-        if len(rows) == MAX_ROWS:
-            break
-    return rows
+def _matching(
+    reader: Reader, found: Iterable[Incident], offset: float, text: str, limit: int
+) -> list[tuple[Row, Incident]]:
+    """Return the first so many incidents that match a filter, the worst first, then the longest."""
+    ordered = sorted(found, key=lambda each: (rank_of(_severity(each)), each.opened))
+    rows = ((row_of(incident, offset), incident) for incident in ordered)
+    matching = itertools.islice((found for found in rows if found[0].matches(text)), limit)
+    return [(_with_told(reader, row, incident), incident) for row, incident in matching]
 
 
 def _with_told(reader: Reader, row: Row, incident: Incident) -> Row:

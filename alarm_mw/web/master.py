@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
 
@@ -72,6 +73,8 @@ class Master:
     order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]
     #: What signs links in messages; empty where nothing does.
     link_key: Callable[[], bytes]
+    #: Takes a heartbeat in, and returns whether one of its name is expected; raises `ValueError` and `TimeoutError`.
+    heartbeat: Callable[[Beat], bool]
     #: Lists, retries or drops dead letters.
     dead: Callable[[Order], Answer]
     #: Tries what waits for an alarm now.

@@ -41,6 +41,7 @@ from alarm_mw.master.control import prometheus
 from alarm_mw.model.interfaces import Action, Execution, Monitor
 from alarm_mw.model.types import FieldNames, Reason
 from alarm_mw.texts import templates
+from alarm_mw.web.api.v1.handlers import OPERATIONS
 
 
 class Generated(SphinxDirective):
@@ -321,6 +322,15 @@ class PrometheusMetrics(Generated):
         yield from (f"- `{name}`, where logs are followed: {text}" for name, text in prometheus.OF_FOLLOWED.items())
 
 
+class HttpApi(Generated):
+    """``{http-api}``: the operations of the HTTP API."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the operations."""
+        rows = ((f"`{each.method} {each.path}`", each.text.partition("\n\n")[0], str(each.role)) for each in OPERATIONS)
+        return table(("operation", "meaning", "role"), rows)
+
+
 def _labels(label: str, column: str) -> str:
     if label == "rule":
         return "rule, reason" if column == "resolved" else label
@@ -457,6 +467,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "upkeep": UpkeepKeys,
     "web": WebKeys,
     "prometheus": PrometheusMetrics,
+    "http-api": HttpApi,
     "reasons": Reasons,
     "command-help": CommandHelp,
     "rule-sets": RuleSets,

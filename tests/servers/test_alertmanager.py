@@ -115,7 +115,7 @@ def test_amtool_silences(amtool: Callable[..., str], server: Any) -> None:
     assert "eu-1" not in amtool("alert", "query")
     assert "eu-1" in amtool("alert", "query", "--silenced")
     amtool("silence", "update", "--duration=2h", "--comment=still moving", name)
-    shown = json.loads(amtool("--output=json", "silence", "query", "--id", name))
+    shown = json.loads(amtool("--output=json", "silence", "query", "db=eu-1"))
     assert [silence["comment"] for silence in shown] == ["still moving"]
     amtool("silence", "expire", name)
     assert name not in amtool("silence", "query")

@@ -45,6 +45,7 @@ def web_master(
         started=time.time() - time.monotonic() + runtime.started,
         metrics=metrics,
         receive=runtime.receive,
+        heartbeat=runtime.heartbeat,
         outbox_path=str(runtime.outbox.path),
         is_durable=lambda: runtime.outbox.is_durable,
         outbox=runtime.outbox,

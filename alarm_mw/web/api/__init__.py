@@ -1,1 +1,4 @@
-"""What programs ask: Alertmanager's API v2 (`alertmanager`), health and metrics (`operations`)."""
+"""What programs ask: Alertmanager's API (`alertmanager`), our own (`v1`), health and metrics (`health`).
+
+`operation` makes routes of functions and their types, and `openapi` a document of both.
+"""

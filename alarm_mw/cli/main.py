@@ -15,6 +15,7 @@ from alarm_mw.model.version import VERSION
 VERBS: Final = (
     "run",
     "follow",
+    "deliver",
     "check",
     "test",
     "route",
@@ -39,6 +40,7 @@ VERBS: Final = (
 _MODULES: Final = {
     "run": "start.run",
     "follow": "start.follow",
+    "deliver": "start.deliver",
     "test": "trial.test",
     "route": "trial.route",
     "top": "top.command",

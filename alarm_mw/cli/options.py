@@ -14,6 +14,7 @@ import click
 from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.settings import Settings
 from alarm_mw.config.sources import Sources
+from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import Problem
 
@@ -110,6 +111,16 @@ def loaded_or_exit(found: Sources) -> Loaded:
         complain(problems)
         sys.exit(BAD_CONFIG)
     return loaded
+
+
+def read_wait(_context: click.Context, _parameter: click.Parameter, value: str | None) -> float | None:
+    """Return the seconds of an option that takes a time (a callback of click)."""
+    if value is None:
+        return None
+    try:
+        return read_duration(float(value) if value.replace(".", "", 1).isdecimal() else value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def complain(problems: Sequence[Problem], kind: str = "") -> None:

@@ -22,6 +22,7 @@ from alarm_mw.delivery.outbox.entries import Entry, Taken
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import DeliveryPolicy
+from alarm_mw.engine.flood_control.limits import Rate
 from alarm_mw.model.interfaces import Action
 
 log = logging.getLogger(__name__)
@@ -49,6 +50,8 @@ class Route:
     fallback: tuple[str, ...] = ()
     #: After how many seconds of failing.
     fallback_after: float = 60.0
+    #: For the firings of earlier processes; None: they are delivered at once.
+    rate: Rate | None = None
 
 
 Routes = Mapping[str, Route]
@@ -174,7 +177,7 @@ class Dispatcher:
         self._shared.changed.set()
 
     def _begin(self, alarm: str, route: Route) -> None:
-        lane = self._lanes[alarm] = Lane(alarm, route.action, route.policy, self._shared)
+        lane = self._lanes[alarm] = Lane(alarm, route.action, route.policy, self._shared, route.rate)
         former = self._leaving.get(alarm)
         running = lane.run() if former is None else _run_after(former, lane)
         self._tasks[alarm] = self._task(running, f"alarm-mw-lane-{alarm}")
@@ -253,7 +256,7 @@ class Dispatcher:
 
 
 def _is_same(old: Route, new: Route | None) -> bool:
-    return new is not None and old.action is new.action and old.policy == new.policy
+    return new is not None and old.action is new.action and (old.policy, old.rate) == (new.policy, new.rate)
 
 
 async def _run_after(former: asyncio.Task[None], lane: Lane) -> None:

@@ -21,7 +21,9 @@ from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, inciden
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
+from alarm_mw.delivery.pace import Pace
 from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
+from alarm_mw.engine.flood_control.limits import Rate
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing, Reason
@@ -39,6 +41,9 @@ OVERTAKEN_AFTER = 6
 
 #: How many firings of an alarm may be overtaken at once; beyond that, they keep the order, and spare their receiver.
 MAX_OVERTAKEN = 16
+
+#: How many firings of a backlog may be overtaken while they wait for their turn.
+MAX_PACED = 1000
 
 #: Seconds before an unexpected failure, such as that of an action's start, is followed by another try.
 PAUSE = 1.0
@@ -164,8 +169,15 @@ class Shared:
 class Lane:
     """One alarm's queue. Lives on the event loop; its methods must be called there."""
 
-    def __init__(self, alarm: str, action: Action, policy: DeliveryPolicy, shared: Shared) -> None:
+    def __init__(
+        self, alarm: str, action: Action, policy: DeliveryPolicy, shared: Shared, rate: Rate | None = None
+    ) -> None:
         self._alarm = alarm
+        self._rate = rate
+        #: Made when a backlog is found; None where the alarm has no rate.
+        self._pace: Pace | None = None
+        #: What waits for its turn by the rate.
+        self._paced: set[asyncio.Task[None]] = set()
         self._policy = policy
         self._shared = shared
         self._inbox = Inbox(alarm, shared.outbox)
@@ -244,6 +256,8 @@ class Lane:
         while not self._finishing.is_set():
             groups = await self._next_groups()
             for group in groups:
+                if len(self._paced) >= MAX_PACED:
+                    await asyncio.wait(self._paced, return_when=asyncio.FIRST_COMPLETED)
                 await self._places.acquire()
                 if self._shared.outcomes.is_failing:  # what is delivered meanwhile would be delivered twice
                     await self._shared.outcomes.done()
@@ -271,7 +285,10 @@ class Lane:
     def _start(self, group: Group) -> None:
         thread = incident_of(group.firing)
         before = None if thread is None else self._of_incidents.get(thread)
-        if before is None:
+        slot = self._slot(group)
+        if slot is not None:
+            delivery = self._deliver_at(slot, group)
+        elif before is None:
             delivery = self._deliver(group)
         else:
             delivery = self._deliver_behind(before, group)
@@ -280,9 +297,39 @@ class Lane:
         task = asyncio.create_task(delivery, name=f"alarm-mw-{self._alarm}")
         self._under_way.add(task)
         task.add_done_callback(self._done)
+        if slot is not None:
+            self._paced.add(task)
+            task.add_done_callback(self._paced.discard)
         if thread is not None:
             self._of_incidents[thread] = task
             task.add_done_callback(functools.partial(self._forget, thread))
+
+    def _slot(self, group: Group) -> float | None:
+        """Return when a group of a backlog may be sent, in `time.monotonic`'s seconds; None for at once."""
+        now = time.monotonic()
+        is_backlog = self._rate is not None and group.entries[0].before > 0
+        if is_backlog and self._rate is not None and self._pace is None:
+            ages = self._shared.outbox.delivered_ages(self._alarm, self._rate.window, self._rate.count)
+            self._pace = Pace(self._rate.count, self._rate.window, [now - age for age in ages])
+        if self._pace is None:
+            return None
+        if not is_backlog:
+            self._pace.note(now)
+            return None
+        slot = self._pace.reserve(now)
+        return slot if slot > now else None
+
+    async def _deliver_at(self, slot: float, group: Group) -> None:
+        """Deliver later, by the alarm's rate; newer firings are not delayed by that."""
+        self._places.release()
+        self._pausing += 1
+        self._shared.changed.set()
+        try:
+            await is_set_within(self._finishing, slot - time.monotonic())
+        finally:
+            self._pausing -= 1
+            await self._places.acquire()
+        await self._deliver(group)
 
     def _go_on(self, _: asyncio.Task[None]) -> None:
         self._behind -= 1

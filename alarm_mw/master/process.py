@@ -47,6 +47,7 @@ from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.master.records.receiver import Receiver
 from alarm_mw.master.records.regions import Regions
 from alarm_mw.master.reload import Reloader, needs_restart
+from alarm_mw.master.runtime.leftovers import Leftovers
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.streams.intake import StreamIntake
@@ -173,6 +174,7 @@ class MasterProcess:
             deaths=self._desk.subscribed if self._desk is not None else no_deaths,
         )
         self._readers: list[tuple[StreamReader, CrashTap | None]] = []
+        self._leftovers = Leftovers(self._state_dir, environ_of_start(os.environ))
         #: Reads existing logs; None as long as none is configured.
         self._following: Following | None = None
         self._threads: list[threading.Thread] = []
@@ -233,7 +235,7 @@ class MasterProcess:
         self._steps.callback(self._link.close)
         self._steps.callback(self._mules.stop)
         self._runtime.start()
-        self._steps.callback(lambda: self._runtime.stop(self._left()))
+        self._steps.callback(self._stop_runtime)
         if self._places.report:
             self._runtime.own_alarms.fire(self._places.report, "places")
         self._steps.callback(lambda: self._web_port.stop(self._left()))
@@ -259,6 +261,8 @@ class MasterProcess:
         self._publisher.publish_rules(self._runtime.rules, prefilter.records.rules)
         self._mules.start()
         self._monitors.start()
+        self._steps.callback(lambda: self._leftovers.stop(self._left()))
+        self._leftovers.start()
 
     def _make_way(self) -> None:
         """End at once for another master, as a kill would end this one, when all that is known is written down."""
@@ -286,6 +290,10 @@ class MasterProcess:
             self._readers.append((reader, tap))
             self._log_writer.watch(reader, stream.sink)
             self._threads.append(start_thread(f"reader-{stream.name}", reader.run))
+
+    def _stop_runtime(self) -> None:
+        if self._runtime.stop(self._left(), waits=self._plan.waits):
+            self._link.send("delivered")
 
     def _follow(self, settings: Settings, prefilter: Prefilter) -> None:
         """Follow the logs that a configuration names."""

@@ -29,6 +29,10 @@ class Plan(NamedTuple):
     server_env: Mapping[str, str] = {}
     #: Seconds that the master gets at the end, to deliver what it has.
     shutdown_timeout: float = 5.0
+    #: Whether that is to deliver all of it, later attempts included; else what waits for one waits for the next start.
+    waits: bool = False
+    #: The exit status says whether everything was delivered.
+    is_strict: bool = False
     #: Descriptors that were open on entry, which every master gets as well as the server.
     master_fds: Sequence[int] = ()
     #: For the master; the supervisor does not look inside. Whatever JSON can hold.

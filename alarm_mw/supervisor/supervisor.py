@@ -25,6 +25,9 @@ DRAIN = 5.0
 #: Seconds that a master gets beyond its own time limit at the end.
 GRACE = 2.0
 
+#: The exit status, where it says so, if alarms still wait that a server which has succeeded has fired.
+UNDELIVERED = os.EX_TEMPFAIL
+
 _TICK = 1.0
 
 
@@ -185,6 +188,8 @@ def supervise(started_fd: int) -> NoReturn:
     start = CarrierStart(plan, plan_fd, records.listening, started.inherited, patience=patience_of(os.environ))
     masters = MasterPool(start, [*started.streams])
     returncode = Supervisor(started.server, masters, plan.shutdown_timeout, notify).run()
+    if plan.is_strict and returncode == 0 and not masters.has_delivered:
+        returncode = UNDELIVERED
     if notify is not None:
         notify.close()
     records.close()

@@ -1,11 +1,12 @@
-"""Which processes descend from one, and which sockets they have: read from ``/proc`` (Linux)."""
+"""Which processes descend from one, and which sockets they have, from ``/proc`` (Linux); and tying one to another."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 #: More than there is in it.
@@ -63,3 +64,15 @@ def _entries(folder: str) -> list[str]:
         return os.listdir(folder)
     except OSError:
         return []
+
+
+#: Has the kernel send SIGTERM at the death of the parent (`PR_SET_PDEATHSIG`), and becomes another program.
+_TIE = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """Return a command that runs another one, which the kernel ends together with the thread that starts it.
+
+    Not a function that `subprocess` calls between fork and exec: other threads may hold locks there.
+    """
+    return [sys.executable, "-I", "-S", "-c", _TIE, *command]

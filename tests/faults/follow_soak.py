@@ -1,6 +1,6 @@
-"""Followed logs under load: many files, rotated all the time, while masters are killed. Each alarm line must fire once.
+"""Followed logs under load: many files are rotated and masters killed, and each alarm line must fire once.
 
-``python tests/faults/follow_soak.py`` runs as long as the options say (`--help`), and prints what it found as JSON. Half
+``python tests/faults/follow_soak.py`` runs as long as its options say (`--help`) and prints what it found as JSON. Half
 of the files are rotated by renaming, the others by copying and truncating, while somebody else writes to them.
 """
 

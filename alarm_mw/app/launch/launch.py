@@ -11,13 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-import click
 import msgspec
 
+from alarm_mw.app.launch.origin import Origin
 from alarm_mw.app.launch.state import (
     StateDir,
-    abandoned,
-    describe_abandoned,
     named_state_dir,
     own_state_dir,
     state_home,
@@ -52,7 +50,21 @@ class Places(msgspec.Struct, frozen=True):
     identity: tuple[str, ...] = ()
 
 
-def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False) -> NoReturn:
+class End(msgspec.Struct, frozen=True):
+    """What is to happen with alarms that wait when the server has ended."""
+
+    #: Seconds for their delivery, later attempts included; None: a few seconds, without these.
+    wait: float | None = None
+    #: The exit status says whether everything was delivered.
+    is_strict: bool = False
+
+
+_AT_ONCE = End()
+
+
+def become_supervisor(
+    loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False, end: End = _AT_ONCE
+) -> NoReturn:
     """Run `command` under the supervisor, in place of this process; raise `RefusedError` if that is impossible."""
     if sys.platform != "linux":
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
@@ -62,8 +74,13 @@ def become_supervisor(loaded: Loaded, command: Sequence[str], places: Places, *,
     compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, before there is output that would wait for it
     name = places.name or loaded.settings.name
     state = _claim(places.state_dir, name, places.identity or command)
+    if loaded.sources is not None:
+        Origin(loaded.sources, os.getcwd(), name).write(state.path)
     try:
         plan = _plan(loaded, command, state, places.socket, name, is_buffered=is_buffered)
+        plan = plan._replace(is_strict=end.is_strict)
+        if end.wait is not None:
+            plan = plan._replace(shutdown_timeout=end.wait, waits=True)
         Publisher(plan.socket).publish_rules(rules, record_rules(compiled))  # before the first request needs them
     except RefusedError:
         os.close(state.lock)
@@ -123,9 +140,6 @@ def _claim(state_dir: str | None, name: str, command: Sequence[str]) -> StateDir
         )
     if not os.access(claimed.path, os.W_OK | os.X_OK):
         raise RefusedError(f"the state directory {claimed.path} cannot be written; give another --state-dir")
-    if not state_dir:
-        for path, waiting in abandoned(claimed.path, os.environ):
-            click.echo(f"alarm-mw: {describe_abandoned(path, waiting)}", err=True)
     return claimed
 
 

@@ -99,18 +99,17 @@ def running(environ: Mapping[str, str]) -> Iterator[Path]:
 
 
 #: Maximum number of directories that are searched, the most recently used first.
-MOST = 20
+MOST = 100
 
 
-def abandoned(own: Path, environ: Mapping[str, str]) -> Iterator[tuple[Path, int]]:
-    """Yield the directories of stopped servers of the same name, and the number of firings that wait in each.
+def left_behind(environ: Mapping[str, str], own: Path | None = None) -> Iterator[tuple[Path, int]]:
+    """Yield the default state directories of stopped servers, and how many firings wait in each, if some do.
 
-    `own` is the directory of the server that is starting. Directories that cannot be read are skipped.
+    `own` is the directory of a server that is starting. Directories that cannot be read are skipped.
     """
-    name = own.name.partition("-")[0]
-    others = [path for path in state_dirs(environ) if path != own and path.name.partition("-")[0] == name]
+    others = [path for path in state_dirs(environ) if path != own]
     for path in sorted(others, key=_last_used, reverse=True)[:MOST]:
-        waiting = 0 if _is_locked(path / LOCK_NAME) else _count_waiting(path / OUTBOX_NAME)
+        waiting = 0 if _is_locked(path / LOCK_NAME) else count_waiting(path)
         if waiting:
             yield path, waiting
 
@@ -132,22 +131,13 @@ def _is_locked(lock: Path) -> bool:
     return False
 
 
-def _count_waiting(path: Path) -> int:
+def count_waiting(state_dir: Path) -> int:
+    """Return how many firings wait in a state directory; 0 where that cannot be read."""
     import sqlite3  # noqa: PLC0415  # most starts find no such directory, and need not load it
 
     with contextlib.suppress(sqlite3.Error):
-        database = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        database = sqlite3.connect(f"{(state_dir / OUTBOX_NAME).absolute().as_uri()}?mode=ro", uri=True)
         with contextlib.closing(database):
             ((count,),) = database.execute("SELECT COUNT(*) FROM firings WHERE state = 'waiting'")
             return int(count)
     return 0
-
-
-def describe_abandoned(path: Path, waiting: int) -> str:
-    """Return a sentence for the person who starts a server."""
-    wait, them = ("firing waits", "it") if waiting == 1 else ("firings wait", "them")
-    return (
-        f"{waiting} {wait} in {path}, for a server that was started by another command or in another directory: "
-        f"`alarm-mw run --state-dir {path} …` delivers {them}, "
-        f"`alarm-mw dead drop --all --waiting --state-dir {path}` drops {them}"
-    )

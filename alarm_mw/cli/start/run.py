@@ -6,8 +6,8 @@ import sys
 
 import click
 
-from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
-from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
+from alarm_mw.app.launch.launch import End, Places, RefusedError, become_supervisor
+from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, read_wait, sources
 from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 
 #: Printed if no alarm is configured.
@@ -32,7 +32,20 @@ NO_ALARM = (
 )
 @click.option("--name", default="", help="Name of the server, in messages and of its state directory.")
 @click.option("--buffered", is_flag=True, help="Do not set PYTHONUNBUFFERED for the server.")
-@click.option("--strict", "is_strict", is_flag=True, help="Do not start if `alarm-mw check` reports a problem.")
+@click.option(
+    "--wait",
+    metavar="TIME",
+    callback=read_wait,
+    help="When the program has ended, deliver its alarms for up to this time, such as 60s. [default: 5s, without "
+    "waiting for another attempt where one has failed]",
+)
+@click.option(
+    "--strict",
+    "is_strict",
+    is_flag=True,
+    help="Do not start if `alarm-mw check` reports a problem, and exit with status 75 if the program has succeeded and "
+    "alarms still wait to be delivered.",
+)
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(  # noqa: PLR0917  # the command line's options
     toml_files: tuple[str, ...],
@@ -41,6 +54,7 @@ def run(  # noqa: PLR0917  # the command line's options
     socket_path: str | None,
     name: str,
     buffered: bool,
+    wait: float | None,
     is_strict: bool,
     command: tuple[str, ...],
 ) -> None:
@@ -59,7 +73,8 @@ def run(  # noqa: PLR0917  # the command line's options
     if not loaded.settings.alarms:
         click.echo(NO_ALARM, err=True)
     try:
-        become_supervisor(loaded, command, Places(state_dir, socket_path, name), is_buffered=buffered)
+        places = Places(state_dir, socket_path, name)
+        become_supervisor(loaded, command, places, is_buffered=buffered, end=End(wait, is_strict))
     except RefusedError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(BAD_CONFIG)

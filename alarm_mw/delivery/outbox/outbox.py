@@ -584,6 +584,13 @@ class Outbox:
         """Return whether incidents are written down."""
         return bool(self.query("SELECT 1 FROM incidents LIMIT 1"))
 
+    def delivered_ages(self, alarm: str, seconds: float, limit: int) -> list[float]:
+        """Return how long ago firings of an alarm were delivered, in the last `seconds`, the oldest first."""
+        now = self._now()
+        sql = "SELECT done FROM firings WHERE state = ? AND alarm = ? AND done > ? ORDER BY done DESC LIMIT ?"
+        rows = self.query(sql, (State.DELIVERED, alarm, now - seconds, limit))
+        return [max(now - cast("float", done), 0.0) for (done,) in reversed(rows)]
+
     def has_waiting(self, alarm: str) -> bool:
         """Return whether a firing of this alarm waits."""
         return bool(self.query("SELECT 1 FROM firings WHERE state = ? AND alarm = ? LIMIT 1", (State.WAITING, alarm)))

@@ -30,6 +30,8 @@ from alarm_mw.master.follow.rotation import (
     Sibling,
     are_related,
     is_copy,
+    is_there,
+    may_be_copy,
     rest_of,
     same_content,
     siblings,
@@ -472,11 +474,14 @@ class Follower:
 
     def _known(self, path: str, content: Plain) -> FilePosition | None:
         """Return where the reading of a file ended before; the farthest place, of several."""
-        found = [
-            position
-            for position in self._left.values()
-            if _may_be(position, path, content) and same_content(position, content)
-        ]
+        places = [*self._left.values()]
+        found = [each for each in places if _is_of(each, path, content) and same_content(each, content)]
+        if not found:
+            found = [
+                each
+                for each in places
+                if each.offset and are_related(path, each.path) and same_content(each, content) and not is_there(each)
+            ]
         return max(found, key=lambda position: position.offset, default=None)
 
     def _decide(self, tail: Tail) -> bool:
@@ -490,7 +495,7 @@ class Follower:
                 for other in self._tails.values()
                 if other is not tail
                 and other.copied is None
-                and are_related(tail.path, other.path)
+                and may_be_copy(tail.path, other.path)
                 and is_copy(content, tail.size, other)
             ),
             None,
@@ -533,7 +538,8 @@ class Follower:
 
     def _recover(self, former: FilePosition, unread: int) -> None:
         """Read the rest of a content that is not in its file any more."""
-        found = rest_of(former, self._tails.keys())
+        taken = {(rest.content.device, rest.content.inode) for rest in self._rests}
+        found = rest_of(former, taken | self._tails.keys())
         if found is not None:
             content, _ = found
             del self._left[former.id]
@@ -609,11 +615,9 @@ def _record(content: str, path: str, now: float, sizes: Mapping[int, int], hit: 
     return Record(message, SOURCE, now, key, fields={"path": path}, size=size)
 
 
-def _may_be(position: FilePosition, path: str, content: Plain) -> bool:
-    """Return whether to look if a file contains what was read up to a position."""
-    if position.inode == content.inode and (position.device == content.device or position.path == path):
-        return True
-    return bool(position.offset) and are_related(path, position.path)
+def _is_of(position: FilePosition, path: str, content: Plain) -> bool:
+    """Return whether a position is that of a file; the numbers of devices may change with a restart of the machine."""
+    return position.inode == content.inode and (position.device == content.device or position.path == path)
 
 
 def _matches(pattern: str) -> Iterator[str]:

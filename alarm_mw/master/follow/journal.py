@@ -11,7 +11,6 @@ import os
 import select
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +25,7 @@ from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Reason, Record
 from alarm_mw.patterns.prefilter import Prefilter
+from alarm_mw.system.processes import tied
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +55,6 @@ UNDER_WAY = 16
 
 #: The name under which our own log and what passes through us stands in the journal: it is judged already.
 OWN = "alarm-mw"
-
-#: Has the kernel end journalctl with the thread that started it, and becomes journalctl.
-_TIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execvp(sys.argv[1], sys.argv[1:])"
 
 
 #: A field's value: a text, the bytes of one that is not UTF-8, or a list of these where it occurs several times.
@@ -192,7 +189,7 @@ class JournalFollower:
         """Run journalctl to its end, and return how it ended."""
         try:
             self._process = process = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _TIED, *self.command(uses_cursor=uses_cursor)],
+                tied(self.command(uses_cursor=uses_cursor)),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 from collections.abc import Container
@@ -35,9 +36,7 @@ class Sibling(NamedTuple):
 def siblings(path: str) -> list[Sibling]:
     """Return what a log may have been rotated into, the oldest first."""
     folder, base = os.path.split(path)
-    stem, suffix = os.path.splitext(base)  # noqa: PTH122  # as below, names alone
-    pattern = rf"(?:{re.escape(base)}[.-]\d|{re.escape(stem)}[.-]\d{_DATE}{re.escape(suffix)}){_MORE}"
-    is_rotation = re.compile(pattern).fullmatch
+    stem, _ = os.path.splitext(base)  # noqa: PTH122  # as below, names alone
     found: list[Sibling] = []
     with contextlib.suppress(OSError), os.scandir(folder or ".") as entries:
         for entry in entries:
@@ -48,15 +47,58 @@ def siblings(path: str) -> list[Sibling]:
                 facts = entry.stat()
                 if entry.is_file():
                     known = (facts.st_dev, facts.st_ino, facts.st_size, facts.st_mtime)
-                    found.append(Sibling(entry.path, *known, is_rotation(name) is not None))
+                    found.append(Sibling(entry.path, *known, _is_rotation(name, base)))
     return sorted(found, key=lambda sibling: sibling.time)
 
 
+def _is_rotation(name: str, base: str) -> bool:
+    """Return whether a program has made a name of another one by a number or a date."""
+    return _rotations(base).fullmatch(name) is not None
+
+
+@functools.lru_cache(maxsize=1000)
+def _rotations(base: str) -> re.Pattern[str]:
+    stem, suffix = os.path.splitext(base)  # noqa: PTH122  # as above
+    return re.compile(rf"(?:{re.escape(base)}[.-]\d|{re.escape(stem)}[.-]\d{_DATE}{re.escape(suffix)}){_MORE}")
+
+
 def are_related(path: str, other: str) -> bool:
-    """Return whether one of two names may be made of the other by a rotation."""
+    """Return whether two names are those of one log: the same, or one a rotation of the other or of the same one."""
     (folder, base), (other_folder, other_base) = os.path.split(path), os.path.split(other)
-    stem, other_stem = (os.path.splitext(name)[0] for name in (base, other_base))  # noqa: PTH122  # as above
-    return folder == other_folder and (base.startswith(other_stem) or other_base.startswith(stem))
+    if folder != other_folder:
+        return False
+    return _plain(base) == _plain(other_base) or _is_rotation(base, other_base) or _is_rotation(other_base, base)
+
+
+def may_be_copy(path: str, other: str) -> bool:
+    """Return whether a file's name is one that a copy of another file may have: that one's name and more."""
+    (folder, base), (other_folder, other_base) = os.path.split(path), os.path.split(other)
+    return (
+        folder == other_folder
+        and base != other_base
+        and (base.startswith(other_base) or _is_rotation(base, other_base))
+    )
+
+
+def _plain(base: str) -> str:
+    """Return a name without the number or the date of a rotation."""
+    return re.sub(rf"[.-]\d(?:{_MORE})$", "", base) or base
+
+
+def is_there(position: FilePosition) -> bool:
+    """Return whether the very file of a position still is in its directory, under whatever name of its log."""
+    place = (position.device, position.inode)
+    found = [sibling.path for sibling in siblings(position.path) if (sibling.device, sibling.inode) == place]
+    for path in (*found, position.path):
+        with contextlib.suppress(OSError):
+            content = open_content(path)
+            if content is not None:
+                try:
+                    if (content.device, content.inode) == place and same_content(position, content):
+                        return True
+                finally:
+                    content.close()
+    return False
 
 
 def same_content(position: FilePosition, content: Plain | Compressed) -> bool:
@@ -92,13 +134,19 @@ def rest_of(position: FilePosition, known: Container[tuple[int, int]]) -> tuple[
     """
     newest_first = reversed(siblings(position.path))
     opened = [(sibling, content) for sibling in newest_first if (content := _opened(sibling)) is not None]
+    # Logs may consist of the same lines again and again: the file itself comes before those that look the same.
+    opened.sort(key=lambda each: (not _is_file_of(position, each[0]), isinstance(each[1], Compressed)))
     found: tuple[Plain | Compressed, Sibling] | None = None
-    for sibling, content in sorted(opened, key=lambda each: isinstance(each[1], Compressed)):
+    for sibling, content in opened:
         if found is None and (sibling.device, sibling.inode) not in known and _goes_on(position, sibling, content):
             found = content, sibling
         else:
             content.close()
     return found
+
+
+def _is_file_of(position: FilePosition, sibling: Sibling) -> bool:
+    return (sibling.device, sibling.inode) == (position.device, position.inode)
 
 
 def _opened(sibling: Sibling) -> Plain | Compressed | None:
@@ -110,8 +158,7 @@ def _opened(sibling: Sibling) -> Plain | Compressed | None:
 
 def _goes_on(position: FilePosition, sibling: Sibling, content: Plain | Compressed) -> bool:
     """Return whether a file has a content that was read up to a position; of one that was not read: is that file."""
-    is_same_file = (sibling.device, sibling.inode) == (position.device, position.inode)
     try:
-        return (is_same_file or position.offset > 0) and same_content(position, content)
+        return (_is_file_of(position, sibling) or position.offset > 0) and same_content(position, content)
     except OSError:
         return False

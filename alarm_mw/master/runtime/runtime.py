@@ -19,14 +19,14 @@ from msgspec import structs
 
 from alarm_mw import actions
 from alarm_mw.config.build import engine_of, has_incidents
-from alarm_mw.config.settings import Alarm, Settings
+from alarm_mw.config.settings import Alarm, Settings, limits_of
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.flood_control.limits import read_duration
+from alarm_mw.engine.flood_control.limits import read_duration, read_rate
 from alarm_mw.engine.flood_control.silences import Silence
 from alarm_mw.engine.ledger import Books
 from alarm_mw.engine.memory import Memory
@@ -413,27 +413,27 @@ class Runtime:
                 books["rules"].setdefault(name, {"opened": 0, "resolved": {}, "open": 0})["open"] = firing.get(name, 0)
         return books, self.outbox.count_waiting()
 
-    def stop(self, timeout: float) -> bool:
+    def stop(self, timeout: float, *, waits: bool = False) -> bool:
         """Process what was submitted, deliver what can be delivered, and end.
 
         Takes about `timeout` seconds at most, whatever actions do: what does not end by then is left behind, and the
         log says so. Returns whether everything was delivered; what was not stays in a durable outbox for the next
-        start.
+        start. With `waits`, the time is used for later attempts at what waits in a durable outbox as well.
         """
         deadline = time.monotonic() + timeout
         is_worked_off = self.worker.stop(timeout)
-        delivered = self._deliver_rest(deadline) and is_worked_off
+        delivered = self._deliver_rest(deadline, waits=waits) and is_worked_off
         end = max(deadline, time.monotonic()) + GRACE
         self._thread.end(end)
         self._stop_checkpointer(_left(end))
         self._close_outbox(end)
         return delivered
 
-    def _deliver_rest(self, deadline: float) -> bool:
+    def _deliver_rest(self, deadline: float, *, waits: bool) -> bool:
         if not self._thread.is_started:
             return False
         left = _left(deadline)
-        drain = self.dispatcher.drain(left, wait_for_retries=not self.outbox.is_durable)
+        drain = self.dispatcher.drain(left, wait_for_retries=waits or not self.outbox.is_durable)
         try:
             return self.call(drain, left + GRACE / 4)
         except TimeoutError:  # reported by what follows
@@ -515,7 +515,10 @@ def _is_same(alarm: Alarm, before: Routed) -> bool:
 
 
 def _route(action: Action, alarm: Alarm) -> Route:
-    return Route(action, alarm.delivery, alarm.fallback, alarm.fallback_after)
+    rate = limits_of(alarm).rate
+    return Route(
+        action, alarm.delivery, alarm.fallback, alarm.fallback_after, None if rate is None else read_rate(rate)
+    )
 
 
 def _routes(alarms: Routed) -> dict[str, Route]:

@@ -81,6 +81,8 @@ class MasterPool:
         self._is_finishing = False
         #: The configuration was to be read again while there was no master.
         self._is_reload_due = False
+        #: Whether the last master said that nothing waits any more.
+        self.has_delivered = False
         #: The streams that have not ended.
         self.streams = streams
         self.current: Carrier | None = None
@@ -109,16 +111,22 @@ class MasterPool:
                     carrier.watchdog.heard()
                 self._obey(carrier, message)
 
+    def _take(self, message: Message, fd: int) -> None:
+        """Take a descriptor in."""
+        match message:
+            case Message("keep", token):
+                self._connections.keep(token, fd)
+            case Message("plan", ""):
+                self._start.replace_plan(fd)
+            case Message("listen" | "lock" as what, ""):
+                self._start.replace(what, fd)
+            case _:
+                os.close(fd)
+
     def _obey(self, carrier: Carrier, message: Message) -> None:
         match message:
-            case Message("keep", token, int(fd)):
-                self._connections.keep(token, fd)
-            case Message("plan", "", int(fd)):
-                self._start.replace_plan(fd)
-            case Message("listen" | "lock" as what, "", int(fd)):
-                self._start.replace(what, fd)
             case Message(_, _, int(fd)):
-                os.close(fd)
+                self._take(message, fd)
             case Message("ready", ""):
                 carrier.ready_since = time.monotonic()
                 carrier.watchdog = Watchdog(self._start.patience, carrier.ready_since)
@@ -126,6 +134,8 @@ class MasterPool:
                 if self._is_reload_due:
                     self._is_reload_due = False
                     carrier.send("reload")
+            case Message("delivered", ""):
+                self.has_delivered = True
             case Message("unjudged", subject):
                 self._note_unjudged(*subject.partition(" ")[::2])
             case Message("eof" | "broken", name):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.app.launch.state import StateDir, abandoned, describe_abandoned, own_state_dir, state_home
+from alarm_mw.app.launch.state import StateDir, left_behind, own_state_dir, state_home
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.model.types import Firing, Record
 
@@ -93,11 +93,10 @@ def make_state(home: Path, name: str, waiting: int) -> Path:
     return directory
 
 
-def test_what_waits_for_a_server_of_the_same_name_is_found(tmp_path: Path) -> None:
-    """Not that of one that runs, of another server, of one without anything, or what cannot be read."""
+def test_what_other_programs_have_left_is_found(tmp_path: Path) -> None:
+    """Not what waits in our own directory or that of a running one, and none that is empty or cannot be read."""
     own = make_state(tmp_path, "gunicorn-1", 1)
-    old = make_state(tmp_path, "gunicorn-2", 3)
-    make_state(tmp_path, "uvicorn-3", 1)
+    old, other = make_state(tmp_path, "gunicorn-2", 3), make_state(tmp_path, "uvicorn-3", 1)
     make_state(tmp_path, "gunicorn-4", 0)
     (make_state(tmp_path, "gunicorn-5", 1) / "outbox.db").write_bytes(b"garbage" * 1000)
     running = StateDir.claim(make_state(tmp_path, "gunicorn-6", 1))
@@ -105,14 +104,5 @@ def test_what_waits_for_a_server_of_the_same_name_is_found(tmp_path: Path) -> No
     assert running is not None
     assert locked is not None
     os.close(locked.lock)
-    assert [*abandoned(own, {"XDG_STATE_HOME": str(tmp_path)})] == [(old, 3)]
+    assert sorted(left_behind({"XDG_STATE_HOME": str(tmp_path)}, own)) == [(old, 3), (other, 1)]
     os.close(running.lock)
-
-
-def test_the_sentence_says_what_helps() -> None:
-    """The directory, and the commands that deliver or drop what is in it."""
-    text = describe_abandoned(Path("/x"), 3)
-    assert "3 firings wait in /x" in text
-    assert describe_abandoned(Path("/x"), 1).startswith("1 firing waits in /x")
-    assert "alarm-mw run --state-dir /x" in text
-    assert "alarm-mw dead drop --all --waiting --state-dir /x" in text

@@ -310,3 +310,31 @@ def _shift(folder: Path) -> None:
             old = folder / f"app.log.{n}{suffix}"
             if old.exists():
                 old.rename(folder / f"app.log.{n + 1}{suffix}")
+
+
+@given(st.lists(st.sampled_from(["write", "write", "write", "rename", "restart", "rename while down"]), max_size=20))
+@settings(max_examples=12)
+def test_logs_may_consist_of_one_line_again_and_again(make_logs: Callable[[Path], Any], steps: list[str]) -> None:
+    """What tells a rotated log from the new one is then the inode alone: each line is judged once all the same."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = make_logs(Path(folder))
+        logs.follow("app.log")
+        n = 0
+        try:
+            for step in ["write", *steps, "write"]:
+                if step == "write":
+                    n += 1
+                    logs.append("app.log", "ERROR the same")
+                    continue
+                logs.wait_for(*["ERROR the same"] * n)
+                if step != "rename":
+                    logs.stop()
+                if step != "restart":
+                    _take_step(logs, "rename", "app.log", [])
+                if step != "rename":
+                    n += 1
+                    logs.append("app.log", "ERROR the same")
+                    logs.follow("app.log")
+            logs.wait_for(*["ERROR the same"] * n)
+        finally:
+            logs.stop()

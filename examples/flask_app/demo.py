@@ -168,6 +168,7 @@ class Demo:
 NEXT = """
 What to try next:
   make demo ARGS=--serve     the app goes on, for you to raise alarms with curl
+  make demo ARGS=--page      the web page of a shop whose last week is made up
   examples/flask_app         the app and its configuration, in TOML and as a uwsgi.ini
   README.md                  how to attach alarms to your own application"""
 
@@ -186,9 +187,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the demo and return its exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", action="store_true", help="go on serving until ^C")
+    parser.add_argument("--page", action="store_true", help="serve the page of a shop whose last week is made up")
     parser.add_argument("--svg", type=Path, metavar="FILE", help="also write what is shown as a picture")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, _end)
+    if options.page:
+        return subprocess.run([sys.executable, str(HERE.parent / "page" / "demo.py")], check=False).returncode
     console = Console(record=True, highlight=False, width=PICTURE_WIDTH if options.svg else None)
     try:
         with tempfile.TemporaryDirectory(prefix="alarm-mw-demo-") as folder:

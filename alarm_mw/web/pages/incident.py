@@ -35,6 +35,7 @@ MAX_EVENTS = 500
 
 #: Bars of the chart of an episode.
 BARS = 120
+FEW_BARS = 30
 
 #: What the kinds of events are called.
 _WORDS = {
@@ -87,7 +88,8 @@ class Evidence(msgspec.Struct, frozen=True):
     title: str
     time: float
     lines: str
-    around: str
+    before: str
+    after: str
     facts: dict[str, str]
 
 
@@ -145,7 +147,9 @@ def story_of(master: Master, name: str) -> Story | None:
     rule = next((each for each in master.settings().rules if each.name == row.rule and not each.resolves), None)
     return Story(
         row=row,
-        moments=sorted(_moments(events, messages), key=lambda moment: -moment.time),
+        moments=sorted(
+            (each for each in _moments(events, messages) if each.episode == row.episode), key=lambda each: -each.time
+        ),
         evidence=list(_evidence(incident, messages)),
         former=_former(events, row),
         place="" if rule is None else str(rule.where),
@@ -234,8 +238,8 @@ def _evidence_of(title: str, record: Record) -> Evidence:
     facts |= {"logger": printable(record.logger, 200)} if record.logger else {}
     facts |= {"process": str(record.pid)} if record.pid else {}
     facts["source"] = record.source
-    lines, around = ("\n".join(printable_lines(text)) for text in (record.message, record.context))
-    return Evidence(title, record.time, lines, around if record.context else "", facts)
+    lines, before, after = ("\n".join(printable_lines(text)) for text in (record.message, record.before, record.after))
+    return Evidence(title, record.time, lines, before, after, facts)
 
 
 def _former(events: Sequence[Event], row: Row) -> list[Episode]:
@@ -251,7 +255,7 @@ def _former(events: Sequence[Event], row: Row) -> list[Episode]:
 def _picture(site: Site, row: Row) -> Markup:
     """Return matches per minute over the episode, or over so many minutes as one bar stands for."""
     end = row.ended or time.time()
-    minutes = int((end - row.started) // 60) + 2
+    minutes = max(int((end - row.started) // 60) + 2, FEW_BARS)
     step = max(-(-minutes // BARS), 1)
     return _chart(site.store, row, -(-minutes // step), step, end)
 
@@ -286,9 +290,9 @@ def as_markdown(story: Story, url: str) -> str:
         ),
     ]
     for evidence in story.evidence:
-        fence = "`" * max(3, _longest_run(evidence.lines + evidence.around) + 1)
-        lines += ["", f"### {evidence.title}, {clock(evidence.time)}", "", fence, evidence.lines]
-        lines += [*([evidence.around] if evidence.around else []), fence]
+        said = "\n".join(filter(None, (evidence.before, evidence.lines, evidence.after)))
+        fence = "`" * max(3, _longest_run(said) + 1)
+        lines += ["", f"### {evidence.title}, {clock(evidence.time)}", "", fence, said, fence]
     return "\n".join(lines) + "\n"
 
 

@@ -16,7 +16,6 @@ from starlette.responses import Response
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
-from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
@@ -171,7 +170,7 @@ def _days(n: int, step: int) -> list[tuple[int, str]]:
         parts = time.localtime(begin + day * _DAY)
         midnight = time.mktime((*parts[:3], 0, 0, 0, 0, 0, -1))
         place = int((midnight - begin) / (step * 60))
-        if 0 <= place < n:
+        if 0 <= place < n - n // 12:
             found.append((place, local_day(midnight) if day % 2 else ""))
     return found
 
@@ -191,11 +190,11 @@ def toml_of(rule: Rule, resolve: str = "") -> Iterator[str]:
         "level": rule.level,
         "logger": rule.logger,
         "count": rule.count if rule.count > 1 else None,
-        "within": span(rule.within) if rule.count > 1 else None,
+        "within": _duration(rule.within) if rule.count > 1 else None,
         "key": options.key,
         "resolve": resolve,
-        "resolve_after": span(options.resolve_after) if options.resolve_after else None,
-        "keep_firing_for": span(options.keep_firing_for) if options.keep_firing_for else None,
+        "resolve_after": _duration(options.resolve_after),
+        "keep_firing_for": _duration(options.keep_firing_for),
     }
     yield "[[rules]]"
     yield from (f"{name} = {_value(value)}" for name, value in values.items() if value)
@@ -204,6 +203,14 @@ def toml_of(rule: Rule, resolve: str = "") -> Iterator[str]:
     if rule.labels:
         yield f"labels = {{ {', '.join(f'{name} = {_string(value)}' for name, value in rule.labels)} }}"
     yield f"alarms = {_list(rule.alarms)}"
+
+
+def _duration(seconds: float) -> str:
+    """Return a time as a configuration has it; empty for 0."""
+    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
+        if seconds and not seconds % size:
+            return f"{seconds // size:.0f}{unit}"
+    return f"{seconds:g}s" if seconds else ""
 
 
 def _conditions(request: RequestConditions) -> Iterator[str]:

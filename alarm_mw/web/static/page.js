@@ -354,9 +354,15 @@
   };
 
   function press(verb) {
-    const button = subject()?.querySelector(`[data-do="${verb}"]`);
+    const at = subject();
+    const button = at?.querySelector(`[data-do="${verb}"]`);
     if (button) button.click();
+    else if (verb === "resolve" && at?.querySelector("[data-do]")) resolve(at.dataset.id);
     return Boolean(button);
+  }
+
+  async function resolve(id) {
+    if (await confirmed("Resolve it?")) post(`/i/${id}/resolve`, "resolve");
   }
 
   document.addEventListener("keydown", (event) => {

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import socket
 import time
 from email.utils import parsedate_to_datetime
 
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
-from alarm_mw.master.control.http_server import server_of
+from alarm_mw.master.control import http_server
+from alarm_mw.master.control.http_server import PublicProtocol, server_of
 
 
 def answer(_: Request) -> PlainTextResponse:
@@ -51,3 +54,35 @@ def test_it_answers_and_ends_at_once_though_it_never_looks_at_the_clock() -> Non
         date = re.search(b"(?im)^date: (.*)\r$", said)
         assert date
         assert int(began) <= parsedate_to_datetime(date[1].decode()).timestamp() <= time.time()
+
+
+@pytest.mark.parametrize(
+    "said", [b"", b"GET / HTTP/1.1\r\n", b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nab"]
+)
+def test_who_never_asks_is_hung_up_on(said: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the page's address a caller has a limited time for a whole request; one that is answered may take longer."""
+    monkeypatch.setattr(http_server, "REQUEST_TIMEOUT", 0.05)
+    done = asyncio.Event()
+
+    async def slow(_: Request) -> PlainTextResponse:
+        await done.wait()
+        return PlainTextResponse("here")
+
+    async def scene() -> bytes:
+        app = Starlette(routes=[Route("/", slow, methods=["GET", "POST"])])
+        server = server_of(app, 8, PublicProtocol)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            asking = asyncio.create_task(ask(listener.getsockname()[1]))
+            reader, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])
+            writer.write(said)
+            with contextlib.suppress(ConnectionError):
+                assert await asyncio.wait_for(reader.read(), 10) == b""
+            writer.close()
+            done.set()
+            answered = await asking
+            server.end()
+            await asyncio.wait_for(serving, 10)
+        return answered
+
+    assert asyncio.run(scene()).endswith(b"here")

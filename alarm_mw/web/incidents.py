@@ -85,12 +85,10 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     def matches(self, text: str) -> bool:
         """Return whether all words of a filter are found in it: ``name=value`` for a label, others anywhere."""
-        everything = " ".join(
-            [self.id, self.rule, self.severity, self.message, self.acknowledged_by]
-            + [f"{name}={value}" for name, value in {**self.labels, **self.key}.items()]
-            + [f"rule={self.rule}", f"severity={self.severity}"]
-        ).lower()
-        return all(word in everything for word in text.lower().split())
+        pairs = {**self.labels, **self.key, "rule": self.rule, "severity": self.severity}
+        anywhere = " ".join([self.id, self.message, self.acknowledged_by, *pairs.values()]).lower()
+        labels = " ".join(f"{name}={value}" for name, value in pairs.items()).lower()
+        return all(word in anywhere or ("=" in word and word in labels) for word in text.lower().split())
 
 
 class Found(NamedTuple):

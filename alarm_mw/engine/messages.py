@@ -46,8 +46,11 @@ def rule_text(rule: Rule) -> str:
 
 def _condition(condition: FieldCondition) -> str:
     """Return a condition on a field as a configuration has it, its tests apart by ``|``."""
-    tests = (f"{test.kind.removeprefix('=')}{test.shown}" for test in condition.tests)
-    return f"{condition.field}={'|'.join(tests)}"
+    first, *others = condition.tests
+    if not others and first.kind != "!":
+        return f"{condition.field}{first.kind}{first.shown}"
+    shown_tests = "|".join(f"{test.kind.removeprefix('=')}{test.shown}" for test in condition.tests)
+    return f"{condition.field}={shown_tests}"
 
 
 def _asked(conditions: RequestConditions) -> Iterator[tuple[str, object]]:

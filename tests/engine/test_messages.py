@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from alarm_mw.engine.messages import cut, cut_middle, named
+from alarm_mw.engine.messages import cut, cut_middle, named, rule_text
+from alarm_mw.model.types import FieldCondition, FieldTest, RequestConditions, Rule
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,18 @@ def test_lines_in_the_middle_are_cut() -> None:
 def test_long_lines_are_cut_at_their_end(message: bytes) -> None:
     """Where no whole lines fit, the beginning is kept."""
     assert cut_middle(message, 60) == cut(message, 60)
+
+
+def test_a_rule_as_text_names_its_conditions() -> None:
+    """What stands for a rule without a name has its regexp, its conditions on fields and those on requests."""
+    conditions = (
+        FieldCondition("event", (FieldTest("=", "failed"),)),
+        FieldCondition("level", (FieldTest("=", "error"), FieldTest("~", "^crit"))),
+        FieldCondition("amount", (FieldTest(">=", 100),)),
+        FieldCondition("ok", (FieldTest("=", True),)),
+        FieldCondition("user", (FieldTest("!"),)),
+    )
+    text = "where: event=failed level=error|~^crit amount>=100 ok=true user=!"
+    assert rule_text(Rule("", (), fields=conditions)) == text
+    asked = Rule("x", (), fields=conditions, request=RequestConditions(methods=("PUT",)))
+    assert rule_text(asked) == f"x {text} request: methods=('PUT',)"

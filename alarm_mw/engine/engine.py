@@ -17,7 +17,7 @@ from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.measures import ExternalAlert, Ratio
 from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
-from alarm_mw.patterns.fields.lines import may_state_fields
+from alarm_mw.patterns.fields import may_state_fields
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
 

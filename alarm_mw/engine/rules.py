@@ -13,7 +13,7 @@ from alarm_mw.engine.request_rules import CompiledConditions, key_of, no_header
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.types import Record, RequestConditions, Rule, Trigger
 from alarm_mw.patterns.access_log import read_line
-from alarm_mw.patterns.fields.lines import may_state_fields
+from alarm_mw.patterns.fields import may_state_fields
 from alarm_mw.patterns.literals import Literals
 from alarm_mw.patterns.record_prefilter import applies
 from alarm_mw.system.forks import cached_property, held_off

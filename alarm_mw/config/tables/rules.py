@@ -8,7 +8,6 @@ from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
-from alarm_mw.config.tables.fields import read_where
 from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, groups_of, read_incident
 from alarm_mw.config.tables.measures import MEASURE_KEYS, kind_of_measure, read_measure
 from alarm_mw.config.tables.requests import read_request
@@ -29,7 +28,7 @@ from alarm_mw.config.tables.tree import (
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.measures import Ratio
-from alarm_mw.model.types import Context, FieldNames, RequestConditions, Rule, Syntax, Where
+from alarm_mw.model.types import Context, FieldCondition, FieldNames, RequestConditions, Rule, Syntax, Where
 from alarm_mw.system.forks import held_off
 
 RULE_KEYS = (
@@ -87,7 +86,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         logger=read_text(table, "logger"),
         **read_threshold(table, excludes=excludes),
         request=read_request(table, may_be_any=bool(kind_of_measure(table))),
-        fields=read_where(table, names),
+        fields=_where(table, names),
         context=_context(table, excludes=excludes),
         names=names,
         where=_place(table, key),
@@ -130,7 +129,7 @@ def _of(table: Table, rule: Rule, names: FieldNames) -> tuple[Rule, ...]:
         level=_level(inner),
         logger=read_text(inner, "logger"),
         request=read_request(inner, may_be_any=True),
-        fields=read_where(inner, names),
+        fields=_where(inner, names),
         names=names,
         where=_place(inner, "pattern"),
         counts_for=rule.name,
@@ -215,6 +214,16 @@ def _level(table: Table) -> int | None:
     got = repr(value) if isinstance(value, str | int) and not isinstance(value, bool) else kind_of(value)
     table.wrong(f"level: expected one of {', '.join(LEVELS)} or a number, got {got}", "level")
     return None
+
+
+def _where(table: Table, names: FieldNames) -> tuple[FieldCondition, ...]:
+    """Return the conditions on fields; none if there is no such table."""
+    if "where" not in table.values:
+        return ()
+    with held_off():  # few configurations need it
+        from alarm_mw.config.tables.fields import read_where  # noqa: PLC0415
+
+    return read_where(table, names)
 
 
 def _context(table: Table, *, excludes: bool) -> Context | None:

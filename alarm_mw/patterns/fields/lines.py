@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from alarm_mw.patterns.fields import FORM
+
 #: The fields of a longer line are not read, in bytes. The readers of streams cut longer lines.
 LONGEST = 131_072
 
@@ -18,7 +20,6 @@ Fields = Mapping[str, Any]
 
 _decode = msgspec.json.Decoder(float_hook=str).decode
 
-_FORM = re.compile(rb'\s*(?:(\{)|[A-Za-z_@][^\s"=]*=)')
 #: A name with a value, perhaps in quotes, or a word alone, which states nothing.
 _PAIR = re.compile(r'([A-Za-z_@][^\s"=]*)(?:=("(?:[^"\\]|\\.)*"|[^\s"]*))?(?:\s+|$)')
 
@@ -26,15 +27,10 @@ _PAIR = re.compile(r'([A-Za-z_@][^\s"=]*)(?:=("(?:[^"\\]|\\.)*"|[^\s"]*))?(?:\s+
 @lru_cache(maxsize=8)  # the reader, the engine and each rule look at the same line
 def read_fields(message: bytes) -> Fields | None:
     """Return the fields of a message that is a JSON object or a line in logfmt; None for any other."""
-    form = _FORM.match(message)
+    form = FORM.match(message)
     if form is None or len(message) > LONGEST:
         return None
     return _json(message) if form[1] else _logfmt(message)
-
-
-def may_state_fields(message: bytes) -> bool:
-    """Return whether a message may be a JSON object or a line in logfmt."""
-    return _FORM.match(message) is not None
 
 
 def _json(message: bytes) -> Fields | None:

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.patterns.fields.lines import LONGEST, may_state_fields, read_fields, texts_of
+from alarm_mw.patterns.fields import may_state_fields
+from alarm_mw.patterns.fields.lines import LONGEST, read_fields, texts_of
 
 
 @pytest.mark.parametrize(

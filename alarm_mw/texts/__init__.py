@@ -24,7 +24,8 @@ def message_for(firing: Firing, context: ActionContext, title: str = "") -> Mess
         from alarm_mw.texts.message import message_of  # noqa: PLC0415  # takes 10 ms of a start
 
     texts = context.texts or DEFAULT_TEXTS
-    return message_of(firing, context.place, structs.replace(texts, title=title) if title else texts)
+    texts = structs.replace(texts, title=title) if title else texts
+    return message_of(firing, context.place, texts, context.server_pid())
 
 
 def uploaded(firing: Firing, context: ActionContext) -> bytes:

@@ -35,6 +35,17 @@ HEADLINE = 300
 
 _TRACEBACK = re.compile(r"[\s|+]*(?:Exception Group )?Traceback \(most recent call last\):")
 _NO_TRIGGER = Trigger()
+
+_ICONS = {
+    "resolved": "\N{WHITE HEAVY CHECK MARK}",
+    "acknowledged": "\N{EYES}",
+    "flapping": "\N{CLOCKWISE RIGHTWARDS AND LEFTWARDS OPEN CIRCLE ARROWS}",
+    "critical": "\N{LARGE RED CIRCLE}",
+    "error": "\N{LARGE ORANGE CIRCLE}",
+    "warning": "\N{LARGE YELLOW CIRCLE}",
+    "info": "\N{LARGE BLUE CIRCLE}",
+    "debug": "\N{MEDIUM WHITE CIRCLE}",
+}
 _NOTHING = Stated()
 
 
@@ -56,6 +67,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     level: int | None = None
     logger: str = ""
     pid: int = 0
+    #: The same if the process is one of the server's workers, as far as known.
+    worker: int = 0
     source: str = ""
     fields: Mapping[str, str] = {}
     #: What a record with fields says happened, the traceback in it, and the names of fields that say what others do.
@@ -118,6 +131,11 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return self.labels.get("severity") or severity_of(self.level)
 
     @property
+    def icon(self) -> str:
+        """A sign for what has become of an incident, or for the severity; empty where it is not known."""
+        return _ICONS.get(self.status) or _ICONS.get(self.severity.lower(), "")
+
+    @property
     def level_name(self) -> str:
         """The level as `logging` calls it; empty where it is not known."""
         return "" if self.level is None else logging.getLevelName(self.level)
@@ -164,8 +182,8 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256("\0".join(same).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def facts_of(firing: Firing, place: Place) -> Facts:
-    """Return the facts of a firing that comes from `place`."""
+def facts_of(firing: Firing, place: Place, server_pid: int | None = None) -> Facts:
+    """Return the facts of a firing that comes from `place`, from a process of the server `server_pid`."""
     record, trigger = firing.record, firing.trigger or _NO_TRIGGER
     fields, stated = _fields(record.fields), record.stated or _NOTHING
     duration = _seconds(fields.get("duration", ""))
@@ -182,6 +200,7 @@ def facts_of(firing: Firing, place: Place) -> Facts:
         level=record.level,
         logger=printable(record.logger, NAME),
         pid=record.pid,
+        worker=record.pid if server_pid is not None and record.pid != server_pid else 0,
         source=record.source,
         fields=fields,
         event=_lines(stated.event),

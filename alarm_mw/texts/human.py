@@ -100,7 +100,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
     if facts.request:
         yield "request", facts.request
     if facts.pid:
-        yield "process", str(facts.pid)
+        yield "worker" if facts.worker else "process", str(facts.pid)
     if facts.logger:
         yield "logger", facts.logger
     level = facts.level_name
@@ -144,6 +144,7 @@ def body_lines(card: Card) -> list[str]:
 _WORDS = {
     "request": "",
     "process": "process ",
+    "worker": "worker ",
     "logger": "logger ",
     "rule": "rule ",
     "incident": "incident ",

@@ -55,7 +55,7 @@ def _short(escape: Escape, limit: int) -> Escape:
     return lambda value: escape(value if len(value) <= limit else shorten(value, limit))
 
 
-def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT_TEXTS) -> Message:
+def message_of(firing: Firing, place: Place, texts: Texts = DEFAULT_TEXTS, server_pid: int | None = None) -> Message:
     """Return the message of an alarm with these `texts` for a firing."""
-    facts = facts_of(firing, place)
+    facts = facts_of(firing, place, server_pid)
     return Message(facts, card_of(facts), texts)

@@ -29,7 +29,7 @@ def _time(seconds: float | None) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "" if not value else f"{value:g}"
+    return "" if not value else str(value) if isinstance(value, int) else f"{value:g}"
 
 
 #: What can stand in braces, with what it means, and how it is read off the facts.
@@ -48,7 +48,9 @@ NAMES: dict[str, tuple[str, Callable[[Facts], str]]] = {
     "severity": ("the label `severity`, or the level's meaning", lambda facts: facts.severity),
     "level": ("the level's name", lambda facts: facts.level_name),
     "logger": ("the logger", lambda facts: facts.logger),
+    "icon": ("a sign for the incident's state, or for the severity", lambda facts: facts.icon),
     "pid": ("the process", lambda facts: _number(facts.pid)),
+    "worker": ("the process, if it is a worker of the server", lambda facts: _number(facts.worker)),
     "source": ("where the line was seen: `stdout`, `logging`, …", lambda facts: facts.source),
     "time": ("the time of the line, in local time", lambda facts: clock(facts.time)),
     "iso_time": ("the time of the line, as RFC 3339 in UTC", lambda facts: rfc3339(facts.time)),

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from alarm_mw.actions.curl.formats.requests import body_of
-from alarm_mw.model.types import Firing, Place, Record, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Trigger
 from alarm_mw.texts.message import Message, message_of
 
 PICTURE = Path(__file__).parents[1] / "cards.svg"
@@ -55,6 +55,27 @@ def sample() -> Message:
     return message_of(firing, Place("web-3", "shop", {"team": "payments"}))
 
 
+def over() -> Message:
+    """Return the message about the end."""
+    record = Record(MESSAGE.partition(b"\n")[0] + b"\n", "incident", 1795663427.0, "k", 812, 40, "shop.pay", FIELDS)
+    notice = IncidentNotice(
+        "a7f3",
+        "resolved",
+        1,
+        "a7f3-1",
+        1795662727.0,
+        count=212,
+        ended=1795663427.0,
+        ended_by="line",
+        end="processor is back",
+        acknowledged_by="kim",
+        acknowledged_at=1795662847.0,
+    )
+    trigger = Trigger("payments", {"severity": "critical"}, incident=notice)
+    firing = Firing("id", "ops", record.message, record, record.time, "failed", trigger=trigger)
+    return message_of(firing, Place("web-3", "shop", {"team": "payments"}))
+
+
 def cards(message: Message) -> Iterator[Card]:
     """Yield what each receiver makes of what it gets."""
     yield _slack(_body(message, "slack"))
@@ -62,6 +83,8 @@ def cards(message: Message) -> Iterator[Card]:
     yield _discord(_body(message, "discord"))
     yield _pagerduty(_body(message, "pagerduty"))
     yield Card("Mail", "#888888", message.title(), [], message.body())
+    yield _alertmanager(json.loads(body_of(message, "alertmanager", "", "").data))
+    yield _slack(_body(over(), "slack"))._replace(receiver="Slack, when it is over")
 
 
 def _body(message: Message, name: str) -> dict[str, Any]:
@@ -110,6 +133,12 @@ def _pagerduty(body: dict[str, Any]) -> Card:
     return Card("PagerDuty", "#06ac38", payload["summary"], [*details.items()], remarks, code)
 
 
+def _alertmanager(alerts: list[dict[str, Any]]) -> Card:
+    (alert,) = alerts
+    labels, annotations = alert["labels"], alert["annotations"]
+    return Card("Alertmanager", "#e6522c", annotations["summary"], [*labels.items()], annotations["description"])
+
+
 def _unescaped(text: str) -> str:
     return re.sub(r"\\(.)", r"\1", text).replace("\u200b", "")
 
@@ -131,7 +160,7 @@ def draw(shown: list[Card]) -> str:
     )
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" height="{height}" '
-        f'role="img" aria-label="One alarm in Slack, Teams, Discord, PagerDuty and a mail"><style>{style}</style>'
+        f'role="img" aria-label="One alarm in chats, PagerDuty, Alertmanager and an email"><style>{style}</style>'
         f'<rect width="100%" height="100%" fill="#f4f4f4"/>{"".join(parts)}</svg>\n'
     )
 

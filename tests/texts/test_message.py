@@ -257,3 +257,19 @@ def test_a_message_needs_no_firing() -> None:
     """Facts alone make one, as those of an incident will."""
     facts = Facts(id="i", alarm="a", message="x", time=1.8e9)
     assert Message(facts, card_of(facts)).text() == "x\n2027-01-15 08:00:00 UTC"
+
+
+@pytest.mark.parametrize(("server", "word"), [(None, "process 812"), (812, "process 812"), (1, "worker 812")])
+def test_a_worker_is_called_one(server: int | None, word: str) -> None:
+    """A process of the server's that is not the server itself is one of its workers; it has a name in templates."""
+    record = Record(b"x\n", "logging", 0.0, "k", 812)
+    message = message_of(Firing("i", "a", b"x\n", record, 0.0), Place("h"), Texts(title="{worker|default:-}"), server)
+    assert word in message.body()
+    assert message.title() == ("812" if word.startswith("worker") else "-")
+
+
+def test_large_numbers_are_written_out() -> None:
+    """A process may have a number beyond a million."""
+    record = Record(b"x\n", "logging", 0.0, "k", 3_999_999)
+    message = message_of(Firing("i", "a", b"x\n", record, 0.0), Place("h"), Texts(title="{pid}"))
+    assert message.title() == "3999999"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from alarm_mw import texts
 from alarm_mw.actions.curl.formats import answers, neutral
-from alarm_mw.actions.curl.formats.chat import slack_message
+from alarm_mw.actions.curl.formats.chat import headline, slack_message
 from alarm_mw.actions.curl.http import HttpClient
 from alarm_mw.actions.curl.options import CurlOptions
 from alarm_mw.actions.curl.url import Content
@@ -66,7 +66,7 @@ class SlackBot:
                 if len(self._posts) > MOST:
                     del self._posts[next(iter(self._posts))]
         elif status in _SAID:
-            answer = {"channel": post.channel, "thread_ts": post.ts, "text": message.title(neutral.slack)}
+            answer = {"channel": post.channel, "thread_ts": post.ts, "text": headline(message, neutral.slack)}
             await self._post(f"{firing.id}.thread", {**answer, "reply_broadcast": status == "escalated"})
         if status == "resolved":
             self._posts.pop(thread, None)

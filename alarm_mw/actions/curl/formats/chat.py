@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from alarm_mw.actions.curl.formats import neutral
 from alarm_mw.texts.facts import rfc3339
 from alarm_mw.texts.message import Message
+from alarm_mw.texts.templates import Escape
 
-#: Red, orange, yellow, blue, gray; green is the end.
+#: Red, orange, yellow, blue, gray.
 _COLORS = {"critical": 0xC62828, "error": 0xE5532D, "warning": 0xF2A600, "info": 0x2D7FE5, "debug": 0x808080}
 _UNKNOWN = 0xE5532D
-_RESOLVED = 0x2E9E4F
+#: Green: it is over; violet: somebody is on it.
+_STATES = {"resolved": 0x2E9E4F, "acknowledged": 0x7B5EA7}
 
 #: How many facts are shown; Slack allows ten in a section, Discord 25.
 MOST_FACTS = 20
@@ -50,9 +52,15 @@ _TITLE = 300
 
 def color_of(message: Message) -> int:
     """Return the color of a message, as a number."""
-    if message.facts.status == "resolved":
-        return _RESOLVED
+    if message.facts.status in _STATES:
+        return _STATES[message.facts.status]
     return _COLORS.get(message.facts.severity, _UNKNOWN)
+
+
+def headline(message: Message, escape: Escape = str) -> str:
+    """Return the title behind an icon for state and severity; one of the configuration's own stands as it is."""
+    title, icon = message.title(escape), message.facts.icon
+    return f"{icon} {title}" if icon and not message.texts.title else title
 
 
 def _hex(message: Message) -> str:
@@ -94,7 +102,7 @@ def slack(message: Message) -> bytes:
 
 def slack_message(message: Message) -> dict[str, object]:
     """Return the parts of a message of Slack."""
-    title = neutral.within(message.title(neutral.slack), _SLACK_MESSAGE)
+    title = neutral.within(headline(message, neutral.slack), _SLACK_MESSAGE)
     blocks = list(_slack_blocks(message))
     body: dict[str, object] = {"text": title}
     if blocks:
@@ -146,7 +154,7 @@ def _slack_plain(text: str) -> dict[str, object]:
 
 def discord(message: Message) -> bytes:
     """Return a message for a webhook of Discord; it can notify nobody by name."""
-    title = neutral.own(message.title(neutral.markdown), _DISCORD_CONTENT - 4)
+    title = neutral.own(headline(message, neutral.markdown), _DISCORD_CONTENT - 4)
     body: dict[str, object] = {"content": f"**{title}**", "allowed_mentions": {"parse": []}}
     if message.texts.text:
         body["content"] = neutral.own(f"**{title}**\n{message.own_text(neutral.markdown)}", _DISCORD_CONTENT)
@@ -207,7 +215,7 @@ def _teams_body(message: Message, size: int) -> Iterator[dict[str, object]]:
     color = {"critical": "attention", "error": "attention", "warning": "warning"}.get(message.facts.severity, "accent")
     if message.facts.status == "resolved":
         color = "good"
-    run = {"type": "TextRun", "text": neutral.within(message.title(), _TITLE), "weight": "bolder", "size": "medium"}
+    run = {"type": "TextRun", "text": neutral.within(headline(message), _TITLE), "weight": "bolder", "size": "medium"}
     # Its text is no Markdown, unlike a TextBlock's.
     yield {"type": "RichTextBlock", "inlines": [{**run, "color": color}]}
     if message.texts.text:
@@ -243,7 +251,7 @@ def _teams_run(text: str, size: int, **style: str) -> dict[str, object]:
 
 def mattermost(message: Message) -> bytes:
     """Return a message for an incoming webhook of Mattermost."""
-    title = neutral.own(message.title(neutral.mattermost), _TITLE * 2)
+    title = neutral.own(headline(message, neutral.mattermost), _TITLE * 2)
     if message.texts.text:
         text = neutral.own(f"**{title}**\n\n{message.own_text(neutral.mattermost)}", _MATTERMOST_MESSAGE)
         return neutral.fitted(lambda _: {"text": text}, _GOOGLE_MESSAGE * 4)
@@ -280,7 +288,7 @@ def googlechat(message: Message) -> bytes:
 
 
 def _google(message: Message, size: int) -> dict[str, object]:
-    title = neutral.own(message.title(neutral.google), _TITLE)
+    title = neutral.own(headline(message, neutral.google), _TITLE)
     if message.texts.text:
         return {"text": neutral.own(f"*{title}*\n{message.own_text(neutral.google)}", min(size, _GOOGLE_TEXT))}
     parts = [f"*{title}*"]

@@ -203,11 +203,23 @@ def test_how_bad_it_is_is_said_in_the_services_own_words(severity: str, expected
     assert found == expected
 
 
-def test_the_end_is_green() -> None:
-    """A resolved incident is shown in green."""
-    body = json.loads(body_of(message_with(status="resolved"), "slack", "", "").data)
-    assert body["attachments"][0]["color"] == "#2e9e4f"
-    assert body["text"].startswith("RESOLVED shop@web-3: ")
+@pytest.mark.parametrize(
+    ("status", "color", "title"),
+    [
+        ("firing", "#c62828", "\U0001f534 CRITICAL shop@web-3: "),
+        ("reminder", "#c62828", "\U0001f534 REMINDER shop@web-3: "),
+        ("acknowledged", "#7b5ea7", "\U0001f440 ACKNOWLEDGED shop@web-3: "),
+        ("resolved", "#2e9e4f", "\u2705 RESOLVED shop@web-3: "),
+    ],
+)
+def test_a_state_has_its_color_and_its_icon(status: str, color: str, title: str) -> None:
+    """What is over is green, what somebody is on is violet, and all else has the color of its severity."""
+    body = json.loads(body_of(message_with(status=status, labels={"severity": "critical"}), "slack", "", "").data)
+    assert body["attachments"][0]["color"] == color
+    assert body["text"].startswith(title)
+    for name in ("discord", "teams", "mattermost", "googlechat"):
+        shown = body_of(message_with(status=status, labels={"severity": "critical"}), name, "", "").data.decode()
+        assert title[0] in json.dumps(json.loads(shown), ensure_ascii=False)
 
 
 def test_a_button_opens_the_page() -> None:

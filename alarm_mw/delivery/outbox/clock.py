@@ -51,7 +51,9 @@ class LastingClock:
         boot: str | None = None,
         awake_clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._wall, self._boot_clock = wall, boot_clock
+        #: The time of day.
+        self.wall = wall
+        self._boot_clock = boot_clock
         self._awake_clock = awake_clock
         self._suspended = boot_clock() - awake_clock()
         self._boot = boot_id() if boot is None else boot
@@ -75,14 +77,15 @@ class LastingClock:
 
     def suspension(self) -> float:
         """Return for how many seconds the machine was suspended since the last call: nobody could see anything."""
-        before, self._suspended = self._suspended, self._boot_clock() - self._awake_clock()
-        gap = self._suspended - before
-        if gap < LEAST_SUSPENSION:  # the clocks are read one after the other
-            self._suspended = before
-            return 0.0
+        gap = self._unnoticed()
+        self._suspended += gap
         self.blind += gap
         return gap
 
+    def _unnoticed(self) -> float:
+        gap = self._boot_clock() - self._awake_clock() - self._suspended
+        return gap if gap >= LEAST_SUSPENSION else 0.0  # the clocks are read one after the other
+
     def read(self) -> Reading:
         """Return what a later process goes on from."""
-        return Reading(self(), self._boot_clock(), self._boot, self._wall(), self.blind)
+        return Reading(self(), self._boot_clock(), self._boot, self.wall(), self.blind + self._unnoticed())

@@ -104,7 +104,7 @@ class Notified(msgspec.Struct, frozen=True, array_like=True):
     status: Status
     episode: int
     time: float
-    #: How many messages it was sent about this episode.
+    #: How many messages it was sent since it was told last that the incident is over.
     messages: int = 1
 
     @property
@@ -167,6 +167,8 @@ class Incident(msgspec.Struct, array_like=True):
     end: str = ""
     #: Seconds of downtime before the last match, all together: only what comes behind is no quiet time.
     blind: float = 0.0
+    #: Steps of former episodes whose alarms are still to be notified of the end.
+    owed: tuple[Step, ...] = ()
     #: Of a rule with a schedule: its text, and the time for which a match is expected, in seconds since the epoch.
     expected: tuple[str, float] | None = None
 

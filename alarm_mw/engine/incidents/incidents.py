@@ -449,7 +449,8 @@ class Incidents:
         last = None if incident is None else incident.notified.get(alarm)
         if incident is not None and last is not None:
             if last.messages > 1:
-                incident.notified[alarm] = structs.replace(last, messages=last.messages - 1)
+                # When it was notified before is not known: the next message is due as soon as nothing holds it back.
+                incident.notified[alarm] = structs.replace(last, messages=last.messages - 1, time=incident.fired)
             else:
                 del incident.notified[alarm]
             self._look_later(incident, 0.0)

@@ -59,7 +59,7 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
     notifications: list[Notification] = []
     held: list[Held] = []
     due: list[float] = []
-    for step in incident.steps:
+    for step in incident.steps if incident.is_open or not incident.owed else (*incident.steps, *incident.owed):
         decision = _decide(incident, step, marks, now)
         if decision.due is not None:
             due.append(decision.due)
@@ -71,7 +71,7 @@ def reconcile(incident: Incident, marks: Marks, now: float) -> Outcome:
         if decision.status is not None:
             incident.sequence += 1
             before = incident.notified.get(step.alarm)
-            n = before.messages if before is not None and before.episode == incident.episode else 0
+            n = before.messages if before is not None and before.is_open else 0
             incident.notified[step.alarm] = Notified(decision.status, incident.episode, now, n + 1)
             if step.repeat_interval and incident.is_open:
                 due.append(now + step.repeat_interval)

@@ -109,7 +109,7 @@ class Tracker:
             self._keys[incident.rule] = self._keys.get(incident.rule, 0) + 1
 
     def start(self, now: float, gap: float = 0.0) -> list[Change]:
-        """Resolve the incidents of rules that are gone or have another key, and look at all others.
+        """Resolve the incidents of rules that are gone or have another key, and do what is due of all others.
 
         For the last `gap` seconds, nobody could have seen a match.
         """
@@ -119,7 +119,7 @@ class Tracker:
         return [
             self._end(incident, EndedBy.REMOVED, now)
             if incident.is_open and not self._has_rule(incident)
-            else self._look(incident, now)
+            else self._tick(incident, now)
             for incident in list(self._incidents.values())
         ]
 
@@ -370,6 +370,7 @@ class Tracker:
         incident.fired = now
         incident.ended = incident.ended_by = incident.ack = None
         incident.end = ""
+        incident.owed = _owed(incident, rule.steps) if incident.notified else ()
         incident.steps, incident.pending = rule.steps, []
         self._note_transition(incident, now)
 
@@ -437,3 +438,11 @@ class Tracker:
         elif self._due.get(incident.id) != due:
             self._due[incident.id] = due
             heapq.heappush(self._heap, (due, incident.id))
+
+
+def _owed(incident: Incident, steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """Return former steps that are not among the present ones, and whose alarms believe that the incident is firing."""
+    present = {step.alarm for step in steps}
+    known = incident.notified
+    former = (step for step in (*incident.steps, *incident.owed) if step.alarm not in present)
+    return tuple(step for step in former if step.alarm in known and known[step.alarm].is_open)

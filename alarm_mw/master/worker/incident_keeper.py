@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from alarm_mw.delivery.outbox import incident_rows
-from alarm_mw.delivery.outbox.clock import LastingClock
+from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.outbox.outbox import DAY, Outbox, Transaction
 from alarm_mw.engine.incidents.incidents import Changes, Incidents, Saved
 from alarm_mw.model.types import Firing
+from alarm_mw.system.garbage import no_search_for_cycles
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,19 @@ FORGET_EVERY = 3600.0
 class IncidentKeeper:
     """Belongs to the worker's thread, apart from `clock`."""
 
-    def __init__(self, outbox: Outbox) -> None:
+    def __init__(self, outbox: Outbox, clock: Callable[[Reading | None], LastingClock] = LastingClock) -> None:
+        """Go on with what a former process has written down; `clock` goes on from its reading."""
         self._outbox = outbox
         self._incidents: Incidents | None = None
         self._saved, before = Saved(), None
         try:
-            self._saved, before = incident_rows.load(outbox)
+            with no_search_for_cycles():
+                self._saved, before = incident_rows.load(outbox)
         except (ValueError, sqlite3.Error) as error:
             log.error("the incidents of the former process are forgotten: %s", error)
         #: What the incidents of all engines go by.
-        self.clock = LastingClock(before)
-        self._wall_offset = time.time() - self.clock()
+        self.clock = clock(before)
+        self._wall_offset = self.clock.wall() - self.clock()
         self._unwritten: list[Changes] = []
         #: Episodes that somebody has acknowledged.
         self._canceled: list[str] = []
@@ -54,11 +57,11 @@ class IncidentKeeper:
     def adopt(self, incidents: Incidents) -> list[Firing]:
         """Go on with another engine's incidents; return the messages that follow."""
         former, self._incidents = self._incidents, incidents
-        return (
-            incidents.start(self._saved, self.clock.gap, self.clock.blind)
-            if former is None
-            else incidents.go_on(former)
-        )
+        with no_search_for_cycles():
+            if former is not None:
+                return incidents.go_on(former)
+            saved, self._saved = self._saved, Saved()
+            return incidents.start(saved, self.clock.gap, self.clock.blind)
 
     def due(self) -> float | None:
         """Return when to call `tick`, in the seconds of `time.monotonic`; None where there is no deadline."""
@@ -86,7 +89,7 @@ class IncidentKeeper:
 
     def _is_wall_set(self) -> bool:
         """Return whether the time of day was set since the last call: mute intervals go by it."""
-        before, self._wall_offset = self._wall_offset, time.time() - self.clock()
+        before, self._wall_offset = self._wall_offset, self.clock.wall() - self.clock()
         return self._incidents is not None and self._incidents.has_mutes and abs(before - self._wall_offset) > STEP
 
     def collect(self) -> bool:

@@ -121,7 +121,7 @@ def test_an_operator_arms_it_again() -> None:
 
 
 def test_a_step_of_the_clock_moves_nothing() -> None:
-    """Neither an hour forward nor back: what counts is the time that has passed (uptime-kuma#4085)."""
+    """Neither an hour forward nor back: what counts is the time that has passed."""
     for step in (HOUR, -HOUR):
         stage = Stage(OFTEN)
         stage.wait(300.0)

@@ -106,7 +106,7 @@ def test_a_firing_incident_inhibits_others() -> None:
 
 
 def test_what_was_told_is_told_to_be_over() -> None:
-    """An end passes inhibition; what was not told ends without a word (alertmanager#2570)."""
+    """An end passes inhibition; what was not told ends without a word."""
     stage = Stage(BY_HOST)
     assert stage.see("lost web host=x", "lost db host=x") == ["firing web x", "firing db x"]
     assert stage.see("back web host=x", "lost web host=x") == ["resolved web x", "inhibited"]
@@ -164,7 +164,7 @@ def test_a_reload_changes_what_is_inhibited() -> None:
 
 
 def test_no_message_is_sent_in_a_mute_interval() -> None:
-    """Beginnings and ends wait for its end; an incident that is over by then is not told (alertmanager#2675)."""
+    """Beginnings and ends wait for its end; an incident that is over by then is not told."""
     stage = Stage(mute=AT_NOON)
     assert stage.see("lost db host=x", "lost db host=y", "back db host=y") == ["muted", "muted"]
     assert stage.wait(3599.0) == []

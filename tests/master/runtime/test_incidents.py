@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -23,7 +24,9 @@ from waiting import wait_until
 from alarm_mw.config.settings import Alarm, Notify, Settings, Watch
 from alarm_mw.delivery.outbox import incident_rows, outbox
 from alarm_mw.delivery.outbox.clock import LastingClock, Reading
+from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
+from alarm_mw.engine.incidents import incidents
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
@@ -31,7 +34,7 @@ from alarm_mw.master.control.silences import SilenceOrder, expire, put
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, Record, Rule
+from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, InhibitRule, Record, Rule
 from alarm_mw.monitors.heartbeat import HeartbeatOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -162,16 +165,31 @@ def test_reminders_come_until_the_end() -> None:
 
 
 def test_a_silence_holds_beginnings_back_and_no_ends() -> None:
-    """Who was told before a silence learns of the end in it; what fires on is told behind it (alertmanager#226)."""
+    """Who was told before learns of the end in a silence; what fires is told behind it (alertmanager#226, #2570)."""
     house = House(settings())
     house.see("lost eu")
     silence = put(house.runtime, SilenceOrder(("a",), time.time() + 3600.0))
-    house.see("lost us", "lost asia", "back eu", "back asia")
+    house.see("lost us", "lost asia", "back eu", "back asia", "lost eu")
     house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
     assert expire(house.runtime, [silence["id"]])
-    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "firing", "us"))
+    before = [("a", "firing", "eu"), ("a", "resolved", "eu")]
+    wait_until(lambda: len(house.told()) == 4, 10)
+    assert house.told()[:2] == before
+    assert sorted(house.told()[2:]) == [("a", "firing", "eu"), ("a", "firing", "us")]
     row = house.runtime.books()[0]["alarms"]["a"]
-    assert (row["delayed"], row["resolved"], row["held_back"]["silenced"]) == (1, 1, 2)
+    assert (row["delayed"], row["resolved"], row["held_back"]["silenced"]) == (2, 1, 3)
+    house.stop()
+
+
+def test_what_fires_in_a_silence_is_told_when_it_is_over() -> None:
+    """Once, and at once: nobody has to do anything for that."""
+    house = House(settings())
+    end = time.time() + 1.0
+    put(house.runtime, SilenceOrder(('db="eu"',), end))
+    house.see("lost eu")
+    house.wait_for(("a", "firing", "eu"))
+    (firing,) = house.recorder.wait_for(1)
+    assert firing.record.time >= end - 0.1
     house.stop()
 
 
@@ -386,7 +404,7 @@ def _acked(house: House, verb: str = "ack", seconds: float | None = None) -> lis
 
 
 def test_an_acknowledgement_stops_reminders_and_later_steps(tmp_path: Path) -> None:
-    """Not the end; the next episode begins unacknowledged (oncall#4760)."""
+    """Not the end; the next episode begins unacknowledged (oncall#4760, uptime-kuma#1989)."""
     options = IncidentOptions(("db",), after={"b": 0.4})
     house = House(settings(options, names="ab", notify=Notify(repeat_interval=0.5)), tmp_path / "outbox.db")
     house.see("lost eu")
@@ -418,8 +436,79 @@ def test_an_acknowledgement_expires_and_is_taken_back(tmp_path: Path) -> None:
     house.stop()
 
 
+def test_an_acknowledged_incident_that_ends_and_begins_again_is_a_new_one(tmp_path: Path) -> None:
+    """Both come within one batch: the end is told, and the next episode, which nobody has acknowledged."""
+    house = House(settings(), tmp_path / "outbox.db")
+    house.see("lost eu")
+    _acked(house)
+    house.see("back eu", "lost eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"), ("a", "firing", "eu"))
+    (incident,) = shown(house.runtime, False)
+    assert (incident["episode"], incident["marks"], incident["acknowledged_by"]) == (2, [], "")
+    house.stop()
+
+
+def test_a_dead_receiver_gets_no_later_step_that_was_acknowledged(tmp_path: Path) -> None:
+    """Neither when it is tried again nor by its fallback; the end reaches who was told the beginning."""
+    options = IncidentOptions(("db",), after={"b": 0.1})
+    house = House(settings(options, names="ab"), tmp_path / "outbox.db")
+    take = house.recorder.take
+
+    def dead(firing: Firing) -> None:
+        if firing.alarm == "b":
+            raise ActionError("down", retry=True)
+        take(firing)
+
+    house.recorder.take = dead  # type: ignore[method-assign]
+    house.see("lost eu")
+    wait_until(lambda: house.runtime.outbox.query("SELECT 1 FROM firings WHERE alarm = 'b' AND attempts > 0"), 10)
+    _acked(house)
+    wait_until(lambda: house.runtime.books()[0]["alarms"]["b"]["dropped"] == {"acknowledged": 1}, 10)
+    house.see("back eu")
+    house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
+    assert house.runtime.books()[0]["alarms"]["b"]["resolved"] == 0
+    house.stop()
+
+
+def test_a_reload_with_a_thousand_open_incidents(tmp_path: Path) -> None:
+    """A rule gets another name, an escalation goes, an inhibition comes: each incident that was told ends once."""
+    options = IncidentOptions(("db",), after={"b": 3600.0})
+    configuration = settings(options, names="ab")
+    house = House(configuration, tmp_path / "outbox.db")
+    house.see(*(f"lost {number}" for number in range(1000)))
+    wait_until(lambda: len(house.told()) == 1000, 30)
+    rules = (structs.replace(DB, name="replica", alarms=("a",)), structs.replace(BACK, resolves="replica"))
+    inhibit = (InhibitRule(('rule="replica"', 'db="host"'), ('rule="replica"', 'db!="host"')),)
+    house.runtime.exchange(house.runtime.prepare(structs.replace(configuration, rules=rules, inhibit_rules=inhibit)))
+    wait_until(lambda: len(house.told()) == 2000, 30)
+    told = Counter((status, key) for _, status, key in house.told())
+    assert told == {(status, str(number)): 1 for status in ("firing", "resolved") for number in range(1000)}
+    house.see("lost host", "lost 1", "back 2", "back host")
+    wait_until(
+        lambda: house.told()[2000:] == [("a", "firing", "host"), ("a", "resolved", "host"), ("a", "firing", "1")], 30
+    )
+    assert house.runtime.books()[0]["rules"]["db"] == {"opened": 1000, "resolved": {"removed": 1000}, "open": 0}
+    house.stop()
+
+
+def test_a_full_outbox_makes_no_end_without_a_beginning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it refuses is made again; of what is over by then, nothing is told."""
+    monkeypatch.setattr(incidents, "AGAIN_AFTER", 0.5)
+    configuration = structs.replace(settings(), outbox=OutboxOptions(waiting=1))
+    house = House(configuration, tmp_path / "outbox.db")
+    blocked = Blocked(house)
+    house.see("lost eu")
+    assert blocked.began.wait(10)
+    house.see("lost us", "lost asia", "back asia")
+    blocked.go.set()
+    house.wait_for(("a", "firing", "eu"), ("a", "firing", "us"))
+    row = house.runtime.books()[0]["alarms"]["a"]
+    assert row["dropped"]["outbox_full"] >= 2
+    house.stop()
+
+
 def test_people_resolve_incidents(tmp_path: Path) -> None:
-    """It is told, and its history says who did what, in order."""
+    """It is told, and its history says who did what, in order (alertmanager#2223)."""
     house = House(settings(), tmp_path / "outbox.db")
     house.see("lost eu")
     _acked(house)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from alarm_mw.model.types import NOWHERE, Death, Firing, Held, Reason, Record, Where
+from alarm_mw.model.types import NOWHERE, Death, Firing, Held, Reason, Record, Stated, Where
 
-__all__ = ["NOWHERE", "Death", "Firing", "Held", "Reason", "Record", "Where"]
+__all__ = ["NOWHERE", "Death", "Firing", "Held", "Reason", "Record", "Stated", "Where"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import email.policy
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 import receivers
 import smtp_server
 from aiosmtpd.smtp import SMTP, Envelope, Session
-from waiting import wait_until
+from waiting import LIMIT, wait_until
 
 #: What the application prints, what it logs, and what reaches the server.
 KINDS = ("printed", "logged", "raised")
@@ -80,7 +81,9 @@ def config(services: str, alertmanager: str, smtp: int) -> str:
     alarms["pagerduty"] += f"key = '{'0' * 32}'\n"
     alarms["prometheus"] = f"url = '{alertmanager}/api/v2/alerts'\nformat = 'alertmanager'\n"
     alarms["mail"] = f"url = 'smtp://127.0.0.1:{smtp}'\nmail_to = ['me@example.org']\n"
-    tables = "".join(f"[alarms.{name}]\naction = 'curl'\n{options}" for name, options in alarms.items())
+    # What is logged and what is raised has the same traceback, so that people would be told of it once.
+    every = "action = 'curl'\nlimits = { repeat_after = 0 }\n"
+    tables = "".join(f"[alarms.{name}]\n{every}{options}" for name, options in alarms.items())
     rule = f"alarms = {[*alarms]}\nlabels = {{ severity = 'critical' }}\n"
     return (
         f"alarm_freq = 0\nname = 'shop'\n{tables}"
@@ -128,3 +131,65 @@ def test_six_receivers_are_told_of_the_same_exception(told: dict[str, list[str]]
         assert "payments" in text, receiver
         assert "in charge" in text, receiver
     assert len(told["mail"]) == len(KINDS)
+
+
+LIFE = """
+import sys
+
+for line in ("PAYMENT processor unreachable", "PAYMENT processor unreachable", "processor is back"):
+    print(line, flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def lived(installation: Any, tmp_path: Path) -> Iterator[dict[str, list[Any]]]:
+    """Run a program whose incident begins and ends, and provide what each receiver was told."""
+    folder = tmp_path / "alertmanager"
+    folder.mkdir()
+    box = Mailbox()
+    with (
+        receivers.serving() as services,
+        alertmanager_server.serving(folder) as alertmanager,
+        smtp_server.serving(lambda: SMTP(box, hostname="mx")) as smtp,
+    ):
+        (tmp_path / "life.py").write_text(LIFE)
+        rule = "[[rules]]\nname = 'payments'\npattern = '^PAYMENT'"
+        text = config(services.url, alertmanager, smtp).replace(rule, f"{rule}\nresolve = 'is back'", 1)
+        (tmp_path / "alarms.toml").write_text(text)
+        process = installation.start(["--config", "alarms.toml"], sys.executable, "life.py", stdin=subprocess.PIPE)
+
+        def step(n: int) -> None:
+            process.stdin.write(b"\n")
+            process.stdin.flush()
+            wait_until(lambda: all(len(services.taken[name]) == n for name in CHATS) and len(box.mails) == n)
+
+        wait_until(lambda: len(box.mails) == 1)
+        wait_until(lambda: _active(alertmanager) == ["payments"])
+        step(1)
+        step(2)
+        wait_until(lambda: _active(alertmanager) == [])
+        process.stdin.close()
+        process.wait(LIMIT)
+        mails = [email.message_from_bytes(mail, policy=email.policy.default) for mail in box.mails]
+        yield {**{name: [body for _, body in services.taken[name]] for name in CHATS}, "mail": mails}
+
+
+def _active(alertmanager: str) -> list[str]:
+    return [alert["labels"]["alertname"] for alert in httpx.get(f"{alertmanager}/api/v2/alerts", timeout=5).json()]
+
+
+def test_each_receiver_is_told_of_the_end(lived: dict[str, list[Any]]) -> None:
+    """An incident is one message at its beginning and one at its end, in the form that each receiver wants."""
+    begun, ended = lived["mail"]
+    assert begun["Subject"].startswith("CRITICAL shop@")
+    assert ended["Subject"].startswith("[RESOLVED] shop@")
+    assert begun["References"] == ended["References"]
+    assert begun["Message-ID"] != ended["Message-ID"]
+    assert 'ended by "processor is back"' in ended.get_content()
+    triggered, resolved = lived["pagerduty"]
+    assert (triggered["event_action"], resolved["event_action"]) == ("trigger", "resolve")
+    assert triggered["dedup_key"] == resolved["dedup_key"]
+    for name, text in (("slack", "RESOLVED shop@"), ("teams", "RESOLVED shop@"), ("discord", "RESOLVED shop@")):
+        assert text in json.dumps(lived[name][1]), name
+    assert [body["attachments"][0]["color"] for body in lived["slack"]] == ["#c62828", "#2e9e4f"]

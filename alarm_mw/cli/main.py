@@ -15,6 +15,7 @@ from alarm_mw.model.version import VERSION
 VERBS: Final = (
     "run",
     "follow",
+    "cron",
     "deliver",
     "check",
     "test",
@@ -40,6 +41,7 @@ VERBS: Final = (
 _MODULES: Final = {
     "run": "start.run",
     "follow": "start.follow",
+    "cron": "start.cron",
     "deliver": "start.deliver",
     "test": "trial.test",
     "route": "trial.route",

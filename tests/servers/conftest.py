@@ -61,6 +61,10 @@ class Installation:
         self._started.append(process)
         return process
 
+    def end_later(self, process: subprocess.Popen[bytes]) -> None:
+        """End a process that a test has started, where it still runs then."""
+        self._started.append(process)
+
     def end(self) -> None:
         """End what was started and still runs."""
         for process in self._started:

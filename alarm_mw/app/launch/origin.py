@@ -9,12 +9,11 @@ from pathlib import Path
 
 import msgspec
 
+from alarm_mw.app.launch.cron import CronJob
+from alarm_mw.app.launch.state import ORIGIN_NAME
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
-
-#: The file in a state directory.
-NAME = "origin.json"
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -25,21 +24,23 @@ class Origin(msgspec.Struct, frozen=True):
     directory: str
     #: The server's name; may be empty.
     name: str = ""
+    #: The cron job that runs there; None for another program.
+    cron: CronJob | None = None
 
     def write(self, state_dir: Path) -> None:
         """Replace what is known of a state directory. A failure costs only that others cannot deliver what is left."""
-        fresh = state_dir / f"{NAME}.new"
+        fresh = state_dir / f"{ORIGIN_NAME}.new"
         with contextlib.suppress(OSError):
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(descriptor, "wb") as file:  # noqa: PTH123  # of the descriptor
                 file.write(msgspec.json.encode(self))
-            fresh.replace(state_dir / NAME)
+            fresh.replace(state_dir / ORIGIN_NAME)
 
     @classmethod
     def read(cls, state_dir: Path) -> Origin | None:
         """Return what is known of a state directory; None for nothing."""
         try:
-            return msgspec.json.decode((state_dir / NAME).read_bytes(), type=cls)
+            return msgspec.json.decode((state_dir / ORIGIN_NAME).read_bytes(), type=cls)
         except (OSError, msgspec.DecodeError):
             return None
 

@@ -19,8 +19,9 @@ from alarm_mw.system.permissions import is_shared
 from alarm_mw.system.sockets import is_served
 from alarm_mw.transports.places import SOCKET_NAME
 
-#: The outbox of a state directory.
+#: The outbox of a state directory, and what says where its alarms come from.
 OUTBOX_NAME = "outbox.db"
+ORIGIN_NAME = "origin.json"
 
 
 class StateDir(msgspec.Struct, frozen=True):
@@ -102,16 +103,13 @@ def running(environ: Mapping[str, str]) -> Iterator[Path]:
 MOST = 100
 
 
-def left_behind(environ: Mapping[str, str], own: Path | None = None) -> Iterator[tuple[Path, int]]:
-    """Yield the default state directories of stopped servers, and how many firings wait in each, if some do.
-
-    `own` is the directory of a server that is starting. Directories that cannot be read are skipped.
-    """
-    others = [path for path in state_dirs(environ) if path != own]
-    for path in sorted(others, key=_last_used, reverse=True)[:MOST]:
-        waiting = 0 if _is_locked(path / LOCK_NAME) else count_waiting(path)
-        if waiting:
-            yield path, waiting
+def stopped_dirs(environ: Mapping[str, str], own: Path | None = None) -> Iterator[Path]:
+    """Yield the default state directories of stopped servers, the most recently used first; none of them is `own`."""
+    home = state_home(environ)
+    found = {path.parent for name in (OUTBOX_NAME, ORIGIN_NAME) for path in home.glob(f"*/{name}")}
+    for path in sorted(found - {own}, key=_last_used, reverse=True)[:MOST]:
+        if not _is_locked(path / LOCK_NAME):
+            yield path
 
 
 def _last_used(path: Path) -> float:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
-from alarm_mw.app.launch.one_off import Delivered
+from alarm_mw.app.launch.one_off import Delivered, to_deliver
 from alarm_mw.app.launch.one_off import deliver as deliver_left
-from alarm_mw.app.launch.state import left_behind, state_home
+from alarm_mw.app.launch.state import state_home
 from alarm_mw.cli.options import ConfiguredCommand, complain, config_options, read_wait, settings_or_exit, sources
 from alarm_mw.supervisor.supervisor import UNDELIVERED
 
@@ -46,14 +46,14 @@ def deliver(  # noqa: PLR0917  # the command line's options
     """Deliver the alarms that programs under `alarm-mw run` and `alarm-mw cron` have left when they ended.
 
     By default they are delivered as the configuration says with which each program was started. A program that is
-    running delivers its own. For a timer or a crontab.
+    running delivers its own. Jobs of `alarm-mw cron` that did not start in time are reported. For a timer or a crontab.
     """
     logging.basicConfig(level=logging.ERROR, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")
     given = sources(toml_files, ini_files)
     settings = settings_or_exit(given) if toml_files or ini_files or given.flags else None
     folders = [Path(each).absolute() for each in state_dirs] + ([state_home(os.environ) / name] if name else [])
     if not folders:
-        folders = [path for path, _ in left_behind(os.environ)]
+        folders = [*to_deliver(os.environ)]
     left = 0
     for folder in folders:
         found = deliver_left(folder, os.environ, WAIT if wait is None else wait, settings)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.app.launch.state import StateDir, left_behind, own_state_dir, state_home
+from alarm_mw.app.launch.state import StateDir, count_waiting, own_state_dir, state_home, stopped_dirs
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.model.types import Firing, Record
 
@@ -93,16 +93,22 @@ def make_state(home: Path, name: str, waiting: int) -> Path:
     return directory
 
 
-def test_what_other_programs_have_left_is_found(tmp_path: Path) -> None:
-    """Not what waits in our own directory or that of a running one, and none that is empty or cannot be read."""
+def test_directories_of_stopped_programs_are_found(tmp_path: Path) -> None:
+    """Not our own, nor that of a running one."""
     own = make_state(tmp_path, "gunicorn-1", 1)
-    old, other = make_state(tmp_path, "gunicorn-2", 3), make_state(tmp_path, "uvicorn-3", 1)
-    make_state(tmp_path, "gunicorn-4", 0)
-    (make_state(tmp_path, "gunicorn-5", 1) / "outbox.db").write_bytes(b"garbage" * 1000)
+    old, other = make_state(tmp_path, "gunicorn-2", 3), make_state(tmp_path, "uvicorn-3", 0)
     running = StateDir.claim(make_state(tmp_path, "gunicorn-6", 1))
     locked = StateDir.claim(old)
     assert running is not None
     assert locked is not None
     os.close(locked.lock)
-    assert sorted(left_behind({"XDG_STATE_HOME": str(tmp_path)}, own)) == [(old, 3), (other, 1)]
+    assert sorted(stopped_dirs({"XDG_STATE_HOME": str(tmp_path)}, own)) == [old, other]
     os.close(running.lock)
+
+
+def test_what_waits_is_counted(tmp_path: Path) -> None:
+    """Nothing where it cannot be read."""
+    broken = make_state(tmp_path, "gunicorn-5", 1)
+    (broken / "outbox.db").write_bytes(b"garbage" * 1000)
+    found = (make_state(tmp_path, "gunicorn-1", 3), make_state(tmp_path, "gunicorn-2", 0), broken, tmp_path / "none")
+    assert [count_waiting(path) for path in found] == [3, 0, 0, 0]

@@ -14,7 +14,17 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import REPEAT_AFTER, Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
 from alarm_mw.model.interfaces import Execution, PluginOptions
-from alarm_mw.model.types import NOWHERE, FieldNames, IncidentOptions, InhibitRule, Route, Rule, Texts, Where
+from alarm_mw.model.types import (
+    NOWHERE,
+    USUAL_NAMES,
+    FieldNames,
+    IncidentOptions,
+    InhibitRule,
+    Route,
+    Rule,
+    Texts,
+    Where,
+)
 from alarm_mw.system.forks import held_off
 
 
@@ -96,7 +106,7 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     #: Each traceback that Python prints is one record. None: that depends on who says it (`merge`).
     tracebacks: bool | None = None
     #: Which fields of a line in JSON or logfmt are its level, its logger and so on.
-    names: FieldNames = FieldNames()
+    names: FieldNames = USUAL_NAMES
     stdout: StreamRecords = msgspec.field(default_factory=StreamRecords)
     stderr: StreamRecords = msgspec.field(default_factory=StreamRecords)
 

@@ -190,6 +190,10 @@ class FieldNames(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     ] = ("exception", "exc_info", "traceback", "stack_trace", "error.stack_trace", "exc_text")
 
 
+#: The names that are usual.
+USUAL_NAMES = FieldNames()
+
+
 class FieldTest(msgspec.Struct, frozen=True):
     """What a field's value must be: one of `FIELD_TESTS` and its operand."""
 
@@ -329,7 +333,7 @@ class IncidentOptions(msgspec.Struct, frozen=True):
     escalated: tuple[str, ...] = ()
 
 
-class Rule(msgspec.Struct, frozen=True):
+class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     """A regexp and conditions, and the alarms that it fires."""
 
     pattern: str
@@ -352,7 +356,7 @@ class Rule(msgspec.Struct, frozen=True):
     #: Only records whose fields meet these conditions; the regexp may then be empty.
     fields: tuple[FieldCondition, ...] = ()
     #: Which fields of a line hold its level, its logger and so on.
-    names: FieldNames = FieldNames()
+    names: FieldNames = USUAL_NAMES
     where: Where = NOWHERE
     #: Its name for people; empty if it has none.
     name: str = ""

@@ -48,7 +48,7 @@ from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.types import FieldNames, Texts
+from alarm_mw.model.types import USUAL_NAMES, FieldNames, Texts
 
 #: The keys of an alarm's table beside those of its action.
 ALARM_KEYS = frozenset(
@@ -225,7 +225,7 @@ def read_records(root: Table) -> Records | None:
         table.wrong(f"tracebacks: expected true or false, got {kind_of(tracebacks)}", "tracebacks")
         return None
     stdout, stderr = (read_inner(StreamRecords, table, name) for name in _STREAMS)
-    names = read_inner(FieldNames, table, "names")
+    names = read_inner(FieldNames, table, "names") if "names" in table.values else USUAL_NAMES
     if stdout is None or stderr is None or names is None:
         return None
     return Records(tracebacks=tracebacks, names=names, stdout=stdout, stderr=stderr)

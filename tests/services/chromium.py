@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 from waiting import LIMIT
 
-#: What a browser says of connections that a killed master has cut, which is no mistake of a page.
-_CUT = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING")
+#: What a browser and htmx say of connections that a killed master has cut, which is no mistake of a page.
+_CUT = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "[object Event]")
 
 
 class Chromium:
@@ -32,7 +32,7 @@ class Chromium:
             yield visitor
         finally:
             context.close()
-        assert visitor.complaints == []
+        assert visitor.complaints == [], visitor.complaints
 
 
 class Visitor:
@@ -61,7 +61,7 @@ class Visitor:
 
     def wait_for_rows(self, n: int) -> None:
         """Return when so many incidents are listed."""
-        self.page.wait_for_function(f"document.querySelectorAll('ol.incidents > li').length === {n}")
+        expect(self.page.locator("ol.incidents > li")).to_have_count(n, timeout=LIMIT * 1000)
 
     def _note(self, kind: str, text: str) -> None:
         if kind == "error" and not any(each in text for each in _CUT):

@@ -52,8 +52,9 @@ class Orders:
             message = await self._waiting.get()
             try:
                 answer = await self._obey(message["body"], message["from"].bare, _sent(message))
-            except TimeoutError:
-                answer = "the alarms are too busy; try again"
+            except Exception as error:  # noqa: BLE001  # the next order must be heard
+                answer = f"that failed: {error}"
+                self._note(f"an order of {printable(message['from'].bare)} failed: {printable(repr(error))}")
             self._send(message["from"], "\n".join(map(printable, answer.split("\n"))))
 
     def _refuse(self, stranger: JID) -> None:

@@ -231,3 +231,40 @@ def _new(keys: MeasureKeys, _: float) -> Measure:
 _READERS: Mapping[str, Callable[[MeasureKeys, float], Measure]] = MappingProxyType(
     {"ratio": _ratio, "quantile": _quantile, "spike": _spike, "cardinality": _cardinality, "new": _new}
 )
+
+
+def keys_of(measure: Measure | None) -> dict[str, object]:
+    """Return the keys of a table that say what is measured, apart from `of`."""
+    match measure:
+        case Ratio():
+            end = _end(measure, f"{100 * measure.below:g}%")
+            times = {"at_least": measure.at_least, "within": _written(measure.within)}
+            return {"ratio": f">{100 * measure.above:g}%", **end, **times}
+        case Quantile():
+            shown: Callable[[float], object] = _written if measure.is_time else float
+            kind = {"quantile": measure.quantile, "field": measure.field, "above": shown(measure.above)}
+            end = _end(measure, shown(measure.below))
+            return {**kind, **end, "at_least": measure.at_least, "within": _written(measure.within)}
+        case Spike():
+            return {"spike": measure.times, "at_least": measure.at_least, "within": _written(measure.within)}
+        case Cardinality():
+            kind = {"cardinality": f">{measure.above}", "field": measure.field}
+            return {**kind, **_end(measure, str(measure.below)), "within": _written(measure.within)}
+        case New():
+            learn = {"learn_for": _written(measure.learn_for)} if measure.learn_for else {}
+            key = {"key": measure.key} if measure.key else {}
+            return {**key, "new": _written(measure.unseen_for), **learn}
+    return {}
+
+
+def _end(measure: Ratio | Quantile | Cardinality, written: object) -> dict[str, object]:
+    return {} if measure.below == measure.above else {"resolve_below": written}
+
+
+def _written(seconds: float) -> str:
+    """Return a time as it is written in a table, in the largest unit that divides it."""
+    unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), ("s", 1))
+    return f"{seconds / size:g}{unit}"
+
+
+_UNITS = (("d", 86_400), ("h", 3600), ("m", 60))

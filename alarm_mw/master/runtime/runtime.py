@@ -374,7 +374,8 @@ class Runtime:
             answer = carry_out(incidents, order, Author(by, sent), self.ack_expire)
             return answer.firings
 
-        self.order(carry)
+        if self._incidents is not None and not self.order(carry):
+            raise TimeoutError("the rules were not through with earlier lines in time")
         if answer.matchers:
             ends = time.monotonic() + (order.seconds or 0.0)
             silence = Silence("", answer.matchers, -math.inf, ends, by, order.comment)

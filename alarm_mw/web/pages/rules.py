@@ -14,6 +14,7 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
+from alarm_mw.config.tables.measures import keys_of
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
 from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
@@ -90,7 +91,7 @@ async def rule(request: Request) -> Response:
         active="rules",
         each=found,
         picture=chart(values, _days(len(values), FORTNIGHT[1]), "matches in 14 days") if any(values) else "",
-        toml="\n".join(toml_of(found.rule, _resolve(site.master, name))),
+        toml="\n".join(toml_of(found.rule, _resolve(site.master, name), _of(site.master, name))),
         latest=list(reversed(episodes))[:20],
     )
 
@@ -180,7 +181,12 @@ def _resolve(master: Master, name: str) -> str:
     return next((rule.pattern for rule in master.settings().rules if rule.resolves == name), "")
 
 
-def toml_of(rule: Rule, resolve: str = "") -> Iterator[str]:
+def _of(master: Master, name: str) -> Rule | None:
+    """Return the rule for what the matches of a rule with a ratio are compared with."""
+    return next((rule for rule in master.settings().rules if rule.counts_for == name), None)
+
+
+def toml_of(rule: Rule, resolve: str = "", of: Rule | None = None) -> Iterator[str]:
     """Yield the lines of a rule as a configuration in TOML would have them."""
     options = rule.incident or IncidentOptions()
     values: dict[str, object] = {
@@ -197,7 +203,12 @@ def toml_of(rule: Rule, resolve: str = "") -> Iterator[str]:
         "keep_firing_for": _duration(options.keep_firing_for),
     }
     yield "[[rules]]"
+    values |= keys_of(rule.measure)
     yield from (f"{name} = {_value(value)}" for name, value in values.items() if value)
+    if of is not None:
+        request = None if of.request is None else f"request = {{ {', '.join(_conditions(of.request))} }}"
+        pattern = f"pattern = {_string(of.pattern)}" if of.pattern else None
+        yield f"of = {{ {', '.join(filter(None, [pattern, request]))} }}"
     if rule.request is not None:
         yield f"request = {{ {', '.join(_conditions(rule.request))} }}"
     if rule.labels:

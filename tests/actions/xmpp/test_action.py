@@ -645,6 +645,27 @@ def test_a_stranger_gives_no_orders(prosody: Prosody, context: ActionContext, lo
     assert log.text == b"[uwsgi-alarm-xmpp] refused an order of stranger@alarms.test, who is not in `to`\n"
 
 
+def test_an_order_that_fails(prosody: Prosody, context: ActionContext, log: Log) -> None:
+    """The author and the log are told, and the next order is heard."""
+    texts = ["the rules were not through in time", "done"]
+
+    async def obey(*_: object) -> str:
+        if texts[0] == "done":
+            return texts[0]
+        raise TimeoutError(texts.pop(0))
+
+    async def test() -> None:
+        context_ = structs.replace(context, obey=obey)
+        async with person(prosody, "me") as me, XmppAction(options(prosody), context_):
+            await me.sees(prosody.jid("app"), "available")
+            for text in ("ack a7f3", "ack a7f3"):
+                me.send_message(JID(prosody.jid("app")), text, mtype="chat")
+            assert await me.read(2) == ["that failed: the rules were not through in time", "done"]
+
+    run(test())
+    assert b"an order of me@alarms.test failed: TimeoutError(" in log.text
+
+
 def test_a_room_gives_no_orders(prosody: Prosody, context: ActionContext, make_firing: Make) -> None:
     """A name in a room is nobody's account: what is written there is no order."""
     orders: list[tuple[str, str, float | None]] = []

@@ -9,6 +9,8 @@ import pytest
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined, format_report
 from alarm_mw.config.sources import Sources
+from alarm_mw.config.tables.measures import keys_of
+from alarm_mw.config.toml.from_uwsgi import write_value
 from alarm_mw.model.measures import Cardinality, Measure, New, Quantile, Ratio, Spike
 from alarm_mw.model.types import FieldCondition, FieldTest, IncidentOptions, RequestConditions
 
@@ -176,3 +178,31 @@ def test_mistakes_in_what_is_measured(tmp_path: Path, toml: str, problem: str) -
     """Each has its place and says what was expected."""
     problems = [str(each) for each in read(tmp_path, toml).problems]
     assert [problem in each for each in problems] == [True], problems
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"ratio": ">5%", "resolve_below": "2.5%", "at_least": 100, "within": "5m"},
+        {"ratio": ">5%", "at_least": 100, "within": "90s"},
+        {"quantile": 0.95, "field": "took", "above": "2s", "resolve_below": "1.5s", "at_least": 10, "within": "1h"},
+        {"quantile": 0.5, "field": "size", "above": 1000.0, "at_least": 10, "within": "5m"},
+        {"spike": 3.0, "at_least": 10, "within": "1d"},
+        {"cardinality": ">20", "field": "user", "within": "5m"},
+        {"cardinality": ">20", "field": "user", "resolve_below": "5", "within": "5m"},
+        {"key": ("user",), "new": "30d", "learn_for": "1h"},
+        {"key": ("user",), "new": "7d"},
+    ],
+)
+def test_what_is_measured_is_shown_as_it_was_written(tmp_path: Path, keys: dict[str, object]) -> None:
+    """The keys of a measure are those of the table that it was read from."""
+    lines = "".join(f"{key} = {write_value(value)}\n" for key, value in keys.items())
+    of = "of = { pattern = 'x' }\n" if "ratio" in keys else ""
+    examined = read(tmp_path, LINE + lines + of)
+    assert examined.problems == ()
+    assert keys_of(examined.settings.rules[0].measure) == keys
+
+
+def test_an_ordinary_rule_measures_nothing() -> None:
+    """It has none of these keys."""
+    assert keys_of(None) == {}

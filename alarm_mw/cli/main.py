@@ -36,9 +36,11 @@ VERBS: Final = (
     "heartbeat",
     "web",
     "plugins",
+    "schema",
     "migrate",
 )
 _MODULES: Final = {
+    "schema": "plugins",
     "run": "start.run",
     "follow": "start.follow",
     "cron": "start.cron",

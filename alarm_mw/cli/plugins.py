@@ -44,6 +44,18 @@ def plugins(as_json: bool) -> None:
             click.echo(f"    {name}.{rule.name}: {rule.meaning}\n        {rule.pattern}")
 
 
+@click.command()
+def schema() -> None:
+    """Print a JSON schema of TOML files, with which editors complete and check them.
+
+    Save it beside the configuration, whose first line then names it: "#:schema alarm-mw.schema.json". The plugins that
+    are installed here are in it.
+    """
+    from alarm_mw.config.toml.schema import schema as make  # noqa: PLC0415  # it imports every plugin
+
+    click.echo(json.dumps(make(), indent=1, ensure_ascii=False))
+
+
 def _show(plugins: Mapping[str, dict[str, Any]]) -> None:
     for name, facts in plugins.items():
         click.echo(f"{name}: {facts.get('summary') or facts['error']}")

@@ -9,12 +9,13 @@ import urllib.parse
 from typing import Any
 
 import click
+import msgspec
 
 from alarm_mw.cli.servers import find, needing_answers, placed
 from alarm_mw.cli.silence import duration
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
-from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.control import ask_patiently, read_patiently
 
 #: The exit status for an incident that is not open.
 UNKNOWN = 2
@@ -29,10 +30,13 @@ def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: s
 
     Counts are at most a second old. Exit status 1 if no server answers.
     """
-    found = _get(f"/incidents?all={int(is_all)}", state_dir, socket_path)
+    url = f"/incidents?all={int(is_all)}"
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        with needing_answers():
+            # There may be 100,000.
+            click.echo(msgspec.json.format(read_patiently(find(state_dir, socket_path), url), indent=2))
         return
+    found = _get(url, state_dir, socket_path)
     for each in found:
         click.echo(printable(_line(each)))
     if not found:

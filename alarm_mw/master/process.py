@@ -155,7 +155,7 @@ class MasterProcess:
             functools.partial(silences.put, self._runtime),
             functools.partial(silences.expire, self._runtime),
             dead,
-            functools.partial(incidents.shown, self._runtime),
+            functools.partial(incidents.shown_as_json, self._runtime),
             functools.partial(incidents.carry_out, self._runtime),
             functools.partial(incidents.history, self._runtime),
             self._runtime.heartbeat,

@@ -143,11 +143,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def headline(self) -> str:
         """The line of the message that says what happened: its first one, of a bare traceback its last one."""
-        lines = [line for line in (self.event or self.message).split("\n") if line.strip()]
-        if not lines:
-            return f"alarm {self.alarm}"
-        line = (_raised(lines) if _TRACEBACK.match(lines[0]) else lines[0]).strip()
-        return line if len(line) <= HEADLINE else f"{line[: HEADLINE - 1]}…"
+        return headline_of(self.event or self.message) or f"alarm {self.alarm}"
 
     @property
     def evidence(self) -> str:
@@ -182,10 +178,25 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         return hashlib.sha256("\0".join(same).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
+def headline_of(message: str) -> str:
+    """Return the line of a message that says what happened; empty where it has none."""
+    lines = [line for line in message.split("\n") if line.strip()]
+    if not lines:
+        return ""
+    line = (_raised(lines) if _TRACEBACK.match(lines[0]) else lines[0]).strip()
+    return line if len(line) <= HEADLINE else f"{line[: HEADLINE - 1]}…"
+
+
+def fields_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """Return the fields with values, at most as many as a message may hold."""
+    given = itertools.islice(((name, value) for name, value in fields.items() if name and value), FIELDS)
+    return {printable(name, NAME): printable(value, VALUE) for name, value in given}
+
+
 def facts_of(firing: Firing, place: Place, server_pid: int | None = None) -> Facts:
     """Return the facts of a firing that comes from `place`, from a process of the server `server_pid`."""
     record, trigger = firing.record, firing.trigger or _NO_TRIGGER
-    fields, stated = _fields(record.fields), record.stated or _NOTHING
+    fields, stated = fields_of(record.fields), record.stated or _NOTHING
     duration = _seconds(fields.get("duration", ""))
     return Facts(
         id=firing.id,
@@ -260,12 +271,6 @@ def _context(record: Record) -> str:
     return "\n".join(
         "\n".join([heading, *(f"  {line}" for line in printable_lines(lines))]) for heading, lines in parts if lines
     )
-
-
-def _fields(fields: Mapping[str, str]) -> dict[str, str]:
-    """Return the fields with values, at most as many as a message may hold."""
-    given = itertools.islice(((name, value) for name, value in fields.items() if name and value), FIELDS)
-    return {printable(name, NAME): printable(value, VALUE) for name, value in given}
 
 
 def _raised(lines: list[str]) -> str:

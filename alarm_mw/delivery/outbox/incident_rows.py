@@ -5,7 +5,7 @@ Written in the transaction of the firings that follow from them: after a kill, n
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol, cast
 
 import msgspec
@@ -99,10 +99,32 @@ def deliveries(outbox: Reader, thread: str) -> dict[str, str]:
     return {cast("str", alarm): cast("str", state) for alarm, state in rows}
 
 
-def incidents(outbox: Reader, *, is_all: bool = False) -> list[Incident]:
-    """Return the incidents that are firing, or all that are remembered, as they were written down last."""
+def all_deliveries(outbox: Reader) -> dict[str, dict[str, str]]:
+    """Return the same for all episodes."""
+    found: dict[str, dict[str, str]] = {}
+    for name, alarm, state in outbox.query("SELECT id, alarm, state FROM firings ORDER BY seq"):
+        # Other firings are of no episode that anybody asks for.
+        thread = cast("str", name).partition(".")[0].rpartition("-")[0]
+        found.setdefault(thread, {})[cast("str", alarm)] = cast("str", state)
+    return found
+
+
+def count(outbox: Reader) -> int:
+    """Return how many incidents are remembered."""
+    ((n,),) = outbox.query("SELECT COUNT(*) FROM incidents")
+    return cast("int", n)
+
+
+def each(outbox: Reader, *, is_all: bool = False) -> Iterator[Incident]:
+    """Yield the incidents that are firing, or all that are remembered, as they were written down last."""
     where = "" if is_all else f"WHERE state = '{State.FIRING}'"
-    return [_incident.decode(cast("bytes", data)) for (data,) in outbox.query(f"SELECT data FROM incidents {where}")]  # noqa: S608  # our own words
+    for (data,) in outbox.query(f"SELECT data FROM incidents {where}"):  # noqa: S608  # our own words
+        yield _incident.decode(cast("bytes", data))
+
+
+def incidents(outbox: Reader, *, is_all: bool = False) -> list[Incident]:
+    """Return the same."""
+    return list(each(outbox, is_all=is_all))
 
 
 def find(outbox: Reader, name: str) -> Incident | None:

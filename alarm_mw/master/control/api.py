@@ -86,9 +86,10 @@ class _ControlApi:
         except LookupError as error:
             return _refused(error)
 
-    async def incidents(self, request: Request) -> JSONResponse:
+    async def incidents(self, request: Request) -> Response:
         is_all = request.query_params.get("all") == "1"
-        return JSONResponse(await asyncio.to_thread(self._answers.incidents, is_all))
+        found = await asyncio.to_thread(self._answers.incidents, is_all)
+        return Response(found, media_type="application/json")
 
     async def history(self, request: Request) -> JSONResponse:
         try:

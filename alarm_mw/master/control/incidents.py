@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
+import msgspec
 from msgspec import structs
 
 from alarm_mw.delivery.outbox.limits import State
+from alarm_mw.engine.messages import severity_of
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.model.types import Firing, Place, Record, Trigger
+from alarm_mw.model.printable import printable_lines
+from alarm_mw.model.types import Firing, Place, Trigger
 
 if TYPE_CHECKING:  # few configurations have incidents
     from alarm_mw.engine.incidents.incident import Incident
     from alarm_mw.engine.incidents.incidents import Incidents
-    from alarm_mw.texts.facts import Facts
+
+
+#: For how many incidents the outbox is asked one by one.
+MOST_QUERIES = 200
 
 
 class Shown(TypedDict):
@@ -74,25 +80,35 @@ class IncidentOrder:
 
 def shown(runtime: Runtime, is_all: bool) -> list[Shown]:  # noqa: FBT001  # asked by a query string
     """Return the incidents that are firing, or all that are remembered, as they were written down last."""
+    return list(_each(runtime, is_all=is_all))
+
+
+def shown_as_json(runtime: Runtime, is_all: bool) -> bytes:  # noqa: FBT001  # as above
+    """Return the same as a JSON array: of 100,000, one after the other is in memory."""
+    return b"[" + b",".join(map(msgspec.json.encode, _each(runtime, is_all=is_all))) + b"]"
+
+
+def _each(runtime: Runtime, *, is_all: bool) -> Iterator[Shown]:
     clock = runtime.incident_clock
     if clock is None:
-        return []
+        return
     from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # few configurations have incidents
     from alarm_mw.engine.incidents.incidents import thread_of  # noqa: PLC0415  # as above
 
-    now = clock()
+    now, outbox = clock(), runtime.outbox
     offset = time.time() - now
-    return [
-        _shown(incident, incident_rows.deliveries(runtime.outbox, thread_of(incident)), now, offset)
-        for incident in incident_rows.incidents(runtime.outbox, is_all=is_all)
-    ]
+    known = incident_rows.all_deliveries(outbox) if incident_rows.count(outbox) > MOST_QUERIES else None
+    for incident in incident_rows.each(outbox, is_all=is_all):
+        thread = thread_of(incident)
+        found = incident_rows.deliveries(outbox, thread) if known is None else known.get(thread, {})
+        yield _shown(incident, found, now, offset)
 
 
 def _shown(incident: Incident, delivery: Mapping[str, str], now: float, offset: float) -> Shown:
     ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until > now else None
     marks = {str(mark) for mark in incident.held.values()}
     marks |= {name for name, holds in (("acknowledged", ack), ("flapping", incident.flapping_since)) if holds}
-    facts = _facts(incident)
+    severity, message, fields = _first(incident)
     told = {
         alarm: str(State.DELIVERED) for alarm, told in incident.notified.items() if told.episode == incident.episode
     }
@@ -112,20 +128,27 @@ def _shown(incident: Incident, delivery: Mapping[str, str], now: float, offset: 
         "acknowledged_by": "" if ack is None else ack.by,
         "acknowledged_until": None if ack is None else ack.until + offset,
         "comment": "" if ack is None else ack.comment,
-        "severity": facts.severity,
-        "message": facts.headline if incident.first is not None else "",
-        "fields": facts.fields,
+        "severity": severity,
+        "message": message,
+        "fields": fields,
         "delivery": {**told, **delivery},
     }
 
 
-def _facts(incident: Incident) -> Facts:
-    """Return the facts of the match with which an incident has begun."""
-    from alarm_mw.texts.facts import facts_of  # noqa: PLC0415  # as in message_for
+def _first(incident: Incident) -> tuple[str, str, Mapping[str, str]]:
+    """Return the severity, the headline and the fields of the match with which an incident has begun."""
+    from alarm_mw.texts.facts import facts_of, fields_of, headline_of  # noqa: PLC0415  # as in message_for
 
-    record = incident.first or Record(b"", "incident", 0.0, "")
+    record = incident.first
+    severity = incident.labels.get("severity") or severity_of(None if record is None else record.level)
+    if record is None:
+        return severity, "", {}
+    if record.stated is None:  # all others of the facts take ten times as long
+        message = "\n".join(printable_lines(record.message))
+        return severity, headline_of(message) or "alarm", fields_of(record.fields)
     trigger = Trigger(incident.rule, incident.labels)
-    return facts_of(Firing(incident.id, "", record.message, record, record.time, trigger=trigger), Place())
+    facts = facts_of(Firing(incident.id, "", record.message, record, record.time, trigger=trigger), Place())
+    return severity, facts.headline, facts.fields
 
 
 def carry_out(runtime: Runtime, order: IncidentOrder) -> Done:

@@ -16,7 +16,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import AlarmRow, Books, RuleRow, SourceRow, imbalances
-from alarm_mw.master.control.incidents import Done, IncidentOrder, Shown
+from alarm_mw.master.control.incidents import Done, IncidentOrder
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
 from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
@@ -102,8 +102,8 @@ class Answers:
     #: Ends the silences of ids or alarms; raises `LookupError`.
     expire_silences: Callable[[Sequence[str]], list[ShownSilence]]
     dead: Callable[[bytes], bytes]
-    #: Returns the incidents that are firing, or all.
-    incidents: Callable[[bool], list[Shown]]
+    #: Returns the incidents that are firing, or all, as JSON.
+    incidents: Callable[[bool], bytes]
     #: Does something to incidents, and returns the ids for which that was done.
     order: Callable[[IncidentOrder], Done]
     #: Returns what has happened to incidents since a time.

@@ -98,7 +98,7 @@ def test_what_comes_from_elsewhere_may_be_anything(text: str) -> None:
 def test_an_action_that_cannot_be_used_here_may_have_any_option(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the package that an action needs is missing, its options are not known, and none is marked as wrong."""
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "apprise" else find(name))
-    config = tomllib.loads("[alarms.a]\naction = 'apprise'\nwhatever = 1")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "slixmpp" else find(name))
+    config = tomllib.loads("[alarms.a]\naction = 'xmpp'\nwhatever = 1")
     assert list(Draft7Validator(schema()).iter_errors(config)) == []
     assert list(VALIDATOR.iter_errors(config)) != []

@@ -27,9 +27,10 @@ def serving(listen: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="alarm-mw-page-") as folder:
         state = Path(folder) / "state"
         week.write(state)
-        command = [ALARM_MW, "run", "--config", str(HERE / "alarm-mw.toml"), "--state-dir", str(state)]
+        command = [ALARM_MW, "run", "--config", "alarm-mw.toml", "--state-dir", str(state)]
         with subprocess.Popen(
-            [*command, "--", sys.executable, str(HERE / "shop.py")],
+            [*command, "--", sys.executable, "shop.py"],
+            cwd=HERE,
             env={**os.environ, "PAGE_LISTEN": listen},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -82,30 +82,31 @@ class FloodControl:
         shorten = cut_middle if is_block else cut
         message = shorten(record.message, self._msg_size, record.size)
         name, labels = ("", ()) if rule is None else (rule.rule.name, rule.rule.labels)
-        why = self._shut(alarm, now, name, labels)
+        why, repeated = self._shut(alarm, now, name, labels), _NOTHING
         repeat_after = self._bounds[alarm].repeat_after
-        repeated = self._look_up(record, rule) if why is None and repeat_after else _NOTHING
-        why = why or self._held_message(alarm, message, repeated, record, now)
-        if repeat_after and (why is None or why.reason is Reason.REPEAT):
-            self._repeated[alarm] = message, repeated
+        if why is None:
+            repeated = self._look_up(record, rule) if repeat_after else _NOTHING
+            why = self._held_message(alarm, message, repeated, record, now)
+            if repeat_after and (why is None or why.reason is Reason.REPEAT):
+                self._repeated[alarm] = message, repeated
         if why is not None:
             self._note_held(alarm, why, repeated, record, record.message, 1, now)
             return Held(alarm, why.reason)
         self._memory.same_message.fired(alarm, message, now)
-        taken = [self._memory.held_back.take(alarm)]
+        pending, fingerprint = self._memory.held_back.take(alarm), ""
+        count, since = (0, None) if pending is None else (pending.count, pending.since)
         if repeat_after:
+            fingerprint = repeated.fingerprint.hex()
             self._memory.repeats.fired(alarm, repeated.fingerprint, repeat_after, now)
-            taken.append(self._memory.held_back.take_repeats(alarm, repeated.fingerprint))
+            if (repeats := self._memory.held_back.take_repeats(alarm, repeated.fingerprint)) is not None:
+                count, since = count + repeats.count, min(since or repeats.since, repeats.since)
         self._count(alarm, now)
-        pending = [each for each in taken if each is not None]
-        count, since = sum(each.count for each in pending), min((each.since for each in pending), default=None)
         if (record.before or record.after) and (rule is None or rule.rule.context is None):
             record = structs.replace(record, before=b"", after=b"")  # another rule asks for them
         if record.context:
             message = cut(record.message + record.context, self._msg_size, record.size)
         key = f"{record.key}.{named(alarm)}"
         text, trigger = ("", None) if rule is None else (rule.text, rule.trigger)
-        fingerprint = repeated.fingerprint.hex()
         return Firing(
             key, alarm, message, record, record.time, text, count, since, trigger=trigger, fingerprint=fingerprint
         )
@@ -135,13 +136,12 @@ class FloodControl:
         """Record that a gate held `n` printed lines back."""
         for held in gate.held:
             alarm, reason = held.alarm, held.reason
-            is_repeat = reason is Reason.REPEAT
-            until = now + self._bounds[alarm].repeat_after if is_repeat else None
-            why = self._shut(alarm, now) or _Why(reason, until)
-            repeated = self._repeated[alarm][1] if is_repeat else _NOTHING
-            self._note_held(alarm, why, repeated, first, last, n, now)
+            why, repeated = self._shut(alarm, now), _NOTHING
+            if why is None and reason is Reason.REPEAT:
+                why, repeated = _Why(reason, now + self._bounds[alarm].repeat_after), self._repeated[alarm][1]
+            self._note_held(alarm, why or _Why(reason), repeated, first, last, n, now)
             # For any other line it does not matter which of its two forms comes first: both are held back.
-            if is_repeat or reason is Reason.SAME_MESSAGE:
+            if reason is Reason.REPEAT or reason is Reason.SAME_MESSAGE:
                 self._memory.echoes.note_printed(alarm, first.message, now, n)
 
     def admit(self, alarm: str, rule: str, labels: Labels, now: float) -> tuple[Reason, float | None] | None:

@@ -108,7 +108,7 @@ def _facts(facts: Facts) -> Iterator[tuple[str, str]]:
         yield "level", level
     yield from filter(lambda fact: fact[1], (("incident", facts.incident), ("rule", cut_line(facts.rule, FACT))))
     for name, value in facts.labels.items():
-        if name not in {"app", "severity"} and facts.fields.get(name) != value:
+        if value and name not in {"app", "severity"} and facts.fields.get(name) != value:
             yield name, value
     yield "time", clock(facts.time)
 

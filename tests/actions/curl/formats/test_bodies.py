@@ -11,8 +11,19 @@ from hypothesis import strategies as st
 from msgspec import structs
 from receivers import SCHEMAS, mentions, problem, strings
 
+from alarm_mw.actions.curl.formats.chat import slack_message
 from alarm_mw.actions.curl.formats.requests import body_of
-from alarm_mw.model.types import DEFAULT_TEXTS, FieldNames, Firing, Place, Record, Stated, Texts, Trigger
+from alarm_mw.model.types import (
+    DEFAULT_TEXTS,
+    FieldNames,
+    Firing,
+    IncidentNotice,
+    Place,
+    Record,
+    Stated,
+    Texts,
+    Trigger,
+)
 from alarm_mw.patterns.fields.facts import understood
 from alarm_mw.texts.human import card_of
 from alarm_mw.texts.message import Message, message_of
@@ -43,6 +54,24 @@ texts = st.lists(st.sampled_from(PIECES) | st.text(max_size=10), max_size=12).ma
 raw = st.one_of(texts.map(lambda text: text.encode("utf-8", "surrogatepass")), st.binary(max_size=60))
 
 
+LABELS = st.just({"severity": "critical"}) | st.dictionaries(st.sampled_from(["severity", "app", "team"]), texts)
+NOTICES = st.none() | st.builds(
+    IncidentNotice,
+    texts.map(lambda text: f"a7f3{text[:20]}"),
+    st.sampled_from(["firing", "reminder", "escalated", "flapping", "acknowledged", "resolved"]),
+    st.just(1),
+    st.just("a7f3-1-1"),
+    st.just(1.8e9),
+    key=st.dictionaries(texts, texts, max_size=3),
+    ended=st.sampled_from([None, 1.8e9 + 60]),
+    ended_by=st.sampled_from(["", "line", "timeout", "operator", "removed"]),
+    end=texts,
+    acknowledged_by=texts,
+    acknowledged_at=st.sampled_from([None, 1.8e9 + 30]),
+    told=st.lists(texts, max_size=3).map(tuple),
+)
+
+
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
     """Messages whose values are all chosen by an attacker, but for what the configuration says."""
@@ -60,7 +89,7 @@ def messages(draw: st.DrawFn) -> Message:
         before=draw(raw),
         after=draw(raw),
     )
-    trigger = draw(st.sampled_from([None, Trigger("payments", {"severity": "critical"}, 5, 60.0, 1.0)]))
+    trigger = draw(st.none() | st.builds(Trigger, st.just("payments"), LABELS, st.just(5), incident=NOTICES))
     firing = Firing(
         "id-1", "hook", record.message, record, 1.8e9, draw(texts), draw(st.integers(0, 20)), trigger=trigger
     )
@@ -89,7 +118,14 @@ def test_a_service_takes_every_line_in_json(name: str, values: dict[str, str]) -
 @given(message=messages())
 def test_a_service_takes_every_message(name: str, message: Message) -> None:
     """Its schema and limits hold, nobody is mentioned and nothing is refused, whatever the values are."""
-    assert problem(name, body_of(message, name, KEY, "").data) == ""
+    body = body_of(message, name, KEY, "")
+    path = body.suffix.partition("?")[0].rpartition("/")[2]
+    assert problem(f"{name}/{path}" if path else name, body.data) == ""
+    assert body.suffix.isascii()
+    assert body.suffix.count("/") in {0, 2}
+    if name == "slack":
+        post = {"channel": "#a", **slack_message(message)}
+        assert problem("slack/chat.postMessage", json.dumps(post).encode()) == ""
 
 
 @pytest.mark.parametrize("name", SCHEMAS)

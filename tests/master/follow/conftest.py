@@ -132,3 +132,8 @@ def logs(tmp_path: Path) -> Iterator[Logs]:
 @pytest.fixture(scope="session")
 def make_logs() -> Callable[[Path], Logs]:
     return Logs
+
+
+@pytest.fixture(scope="session")
+def make_worker() -> type[NotingWorker]:
+    return NotingWorker

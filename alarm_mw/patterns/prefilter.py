@@ -116,6 +116,11 @@ class Prefilter:
         self.records = RecordPrefilter(record_rules(rules))
 
     @property
+    def rules(self) -> tuple[PrefilteredRule, ...]:
+        """The rules, by their numbers."""
+        return self._rules
+
+    @property
     def rule_set(self) -> object:
         """The owner of the rule numbers: this prefilter."""
         return self

@@ -127,3 +127,21 @@ def test_a_wrong_name_is_a_mistake(installation: Any) -> None:
     _, said = process.communicate(timeout=60)
     assert process.returncode == 2
     assert said.startswith(b"alarm-mw: --name: expected letters")
+
+
+def test_rules_may_require_a_path(installation: Any) -> None:
+    """A rule with a condition on the path fires for lines of such files alone, with a regexp or without."""
+    directory = installation.directory
+    (directory / "logs.toml").write_text(
+        CONFIG + f"where = {{ path = '~^{directory}/nginx' }}\n"
+        f"[[rules]]\nalarms = ['a']\nwhere = {{ path = '{directory}/all.log' }}\n"
+    )
+    process: subprocess.Popen[bytes] = installation.start_verb("follow", ("--config", "logs.toml"), "*.log")
+    wait_until(lambda: (followed(installation) or {}).get("files") is not None)
+    for name in ("nginx.log", "other.log", "all.log"):
+        append(directory / name, f"fine {name}\nERROR {name}\n")
+    wait_for(installation, ["ERROR nginx.log", "fine all.log", "ERROR all.log"])
+    wait_until(lambda: installation.status()["sources"].get("file", {}).get("lines") == 6)
+    assert installation.status()["alarms"]["a"]["matched"] == 3
+    process.terminate()
+    assert process.wait(60) == 0

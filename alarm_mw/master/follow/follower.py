@@ -25,6 +25,7 @@ from msgspec import structs
 
 from alarm_mw.config.settings import Follow
 from alarm_mw.master.follow.bell import Bell
+from alarm_mw.master.follow.paths import PATH, PathPrefilters
 from alarm_mw.master.follow.position import FILE, HEAD, FilePosition, decode, encode, new_id
 from alarm_mw.master.follow.rotation import (
     Sibling,
@@ -151,6 +152,7 @@ class Follower:
         own: frozenset[tuple[int, int]] = frozenset(),
     ) -> None:
         self.prefilter = prefilter
+        self._paths = PathPrefilters(prefilter)
         self._follows = follows
         self._worker = worker
         self._longest = longest
@@ -339,7 +341,9 @@ class Follower:
         if time.monotonic() >= self._deadline:
             raise _EndedError
         self._read += len(block.data)
-        prefilter = self.prefilter
+        if self._paths.prefilter is not self.prefilter:
+            self._paths = PathPrefilters(self.prefilter)
+        prefilter = self._paths.of(tail.path)
         hits, unjudged = self._scan(prefilter, block)
         data = encode(tail.position())
         passed = block.lines - len(hits)
@@ -612,7 +616,7 @@ def _record(content: str, path: str, now: float, sizes: Mapping[int, int], hit: 
     key = f"{content}.{hit.start}.{zlib.crc32(hit.line):08x}"
     size = sizes.get(hit.start, 0)
     message = hit.line + b"\n" if size else hit.line
-    return Record(message, SOURCE, now, key, fields={"path": path}, size=size)
+    return Record(message, SOURCE, now, key, fields={PATH: path}, size=size)
 
 
 def _is_of(position: FilePosition, path: str, content: Plain) -> bool:

@@ -32,14 +32,12 @@ class Following:
         own: frozenset[tuple[int, int]],
     ) -> None:
         self._worker, self._longest, self._own = worker, longest, own
-        self._prefilter = prefilter
         self._files: Follower | None = None
         self._journals: dict[str, JournalFollower] = {}
         self.change(follows, prefilter, saved)
 
     def change(self, follows: Sequence[Follow], prefilter: Prefilter, saved: Mapping[str, bytes]) -> None:
         """Follow these from now on; `saved` are all positions."""
-        self._prefilter = prefilter
         of_files = [follow for follow in follows if follow.paths]
         if self._files is not None:
             self._files.prefilter = prefilter
@@ -52,7 +50,7 @@ class Following:
             self._journals.pop(name).stop(1.0)
         for name in wanted.keys() - self._journals.keys():
             follow = wanted[name]
-            journal = JournalFollower(follow, lambda: self._prefilter, self._worker, saved_position(saved, follow))
+            journal = JournalFollower(follow, self._worker, saved_position(saved, follow))
             self._journals[name] = journal
             journal.start()
 

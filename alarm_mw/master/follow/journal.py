@@ -13,7 +13,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 import msgspec
@@ -24,7 +24,6 @@ from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.processes import tied
 
 log = logging.getLogger(__name__)
@@ -116,14 +115,12 @@ class JournalFollower:
     def __init__(
         self,
         follow: Follow,
-        prefilter: Callable[[], Prefilter],
         worker: BatchWorker,
         saved: bytes | None,
         program: str = "journalctl",
     ) -> None:
         self.name = journal_name(follow)
         self._follow = follow
-        self._prefilter = prefilter
         self._worker = worker
         self._program = program
         self._position = self._read_saved(saved)
@@ -233,20 +230,11 @@ class JournalFollower:
         return data[end:] if len(data) - end <= LONGEST else b""
 
     def _submit(self, entries: Sequence[Entry]) -> bool:
-        """Give the worker what some rule may match, as soon as few other batches wait; return False at the end."""
-        prefilter = self._prefilter()
-        items, counts = [], {"lines": 0, "screened_out": 0, f"skipped:{Reason.ALARM_ORIGIN}": 0}
-        for entry in entries:
-            text = _bytes(entry.message) + b"\n"
-            if _word(entry.identifier) == OWN:
-                column = f"skipped:{Reason.ALARM_ORIGIN}"
-            elif candidates := prefilter.candidates(text):
-                items.append(Item(_record(entry, text), None, candidates))
-                continue
-            else:
-                column = "screened_out"
-            counts["lines"] += 1
-            counts[column] += 1
+        """Give the worker the entries, as soon as few other batches wait; return False at the end."""
+        others = [entry for entry in entries if _word(entry.identifier) != OWN]
+        own = len(entries) - len(others)
+        items = [Item(_record(entry)) for entry in others]
+        counts = {"lines": own, f"skipped:{Reason.ALARM_ORIGIN}": own}
         while not self._places.acquire(timeout=1.0):
             if self._stopping.is_set():
                 return False
@@ -280,12 +268,12 @@ def _word(value: Value) -> str:
     return _bytes(value).decode("utf-8", "replace")
 
 
-def _record(entry: Entry, text: bytes) -> Record:
+def _record(entry: Entry) -> Record:
     digest = hashlib.blake2b(entry.cursor.encode(), digest_size=12).hexdigest()
     priority, pid = _word(entry.priority), _word(entry.pid)
     fields = {"unit": _word(entry.about or entry.unit), "identifier": _word(entry.identifier), "pid": pid}
     return Record(
-        text,
+        _bytes(entry.message) + b"\n",
         SOURCE,
         entry.seconds,
         f"journal.{digest}",

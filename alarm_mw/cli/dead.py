@@ -8,9 +8,11 @@ import os
 import sqlite3
 import sys
 import time
+import urllib.parse
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -327,10 +329,21 @@ def known_servers(environ: Mapping[str, str]) -> list[Server]:
 
 def _online(socket: str, order: Order) -> Answer:
     try:
-        answer = ask_patiently(socket, "/dead", method="POST", body=msgspec.json.encode(order))
-        return msgspec.convert(answer, Answer)
+        return carry_out(socket, order)
     except (NotRunningError, msgspec.ValidationError) as error:
         raise UnreachableError(str(error)) from error
+
+
+def carry_out(socket: str, order: Order) -> Answer:
+    """Have a running master carry out an order; raise `NotRunningError` and `msgspec.ValidationError`."""
+    if order.verb == "list":
+        asked = {"id": order.ids, "alarm": order.alarms, "waiting": int(order.waiting), "limit": order.limit}
+        answer: Any = ask_patiently(socket, f"/api/1/letters?{urllib.parse.urlencode(asked, doseq=True)}")
+    else:
+        meant = {"ids": order.ids, "alarms": order.alarms, "all": not (order.ids or order.alarms)}
+        body = msgspec.json.encode({**meant, "waiting": order.waiting, **({"to": order.to} if order.to else {})})
+        answer = ask_patiently(socket, f"/api/1/letters/{order.verb}", method="POST", body=body)
+    return Answer(refused=(answer["error"],)) if "error" in answer else msgspec.convert(answer, Answer)
 
 
 def _offline(path: Path, order: Order) -> Answer:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import sys
 import time
-import urllib.parse
 from typing import Any
 
 import click
 import msgspec
 
-from alarm_mw.cli.servers import find, needing_answers, placed
+from alarm_mw.cli.servers import ask_api, find, needing_answers, placed
 from alarm_mw.cli.silence import duration
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
-from alarm_mw.transports.control import ask_patiently, read_patiently
+from alarm_mw.transports.control import read_patiently
 
 #: The exit status for an incident that is not open.
 UNKNOWN = 2
@@ -36,7 +35,7 @@ def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: s
             # There may be 100,000.
             click.echo(msgspec.json.format(read_patiently(find(state_dir, socket_path), url), indent=2))
         return
-    found = _get(url, state_dir, socket_path)
+    found = ask_api(state_dir, socket_path, url)
     for each in found:
         click.echo(printable(_line(each)))
     if not found:
@@ -97,7 +96,7 @@ def history(since: float | None, as_json: bool, state_dir: str | None, socket_pa
     Exit status 1 if no server answers.
     """
     begin = 0.0 if since is None else time.time() - since
-    found = _get(f"/history?since={begin}", state_dir, socket_path)
+    found = ask_api(state_dir, socket_path, f"/api/1/history?since={begin}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -108,19 +107,10 @@ def history(since: float | None, as_json: bool, state_dir: str | None, socket_pa
         click.echo(printable("  ".join(filter(None, parts))))
 
 
-def _get(url: str, state_dir: str | None, socket_path: str | None) -> list[dict[str, Any]]:
-    with needing_answers():
-        found: Any = ask_patiently(find(state_dir, socket_path), url)
-    assert isinstance(found, list)
-    return found
-
-
 def _order(
     verb: str, ids: tuple[str, ...], others: dict[str, object], state_dir: str | None, socket_path: str | None
 ) -> None:
-    query = urllib.parse.urlencode({"verb": verb, "id": ids, **others}, doseq=True)
-    with needing_answers():
-        answer = ask_patiently(find(state_dir, socket_path), f"/incidents?{query}", method="POST")
+    answer = ask_api(state_dir, socket_path, f"/api/1/incidents/{verb}", {"ids": ids, **others})
     for name in answer["done"]:
         click.echo(f"{name}: {_DONE[verb]}")
     for name in answer["unknown"]:

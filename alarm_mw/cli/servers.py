@@ -10,18 +10,23 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
+import msgspec
 
 from alarm_mw.app.launch.state import running, state_dirs, state_home
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.printable import printable
-from alarm_mw.transports.control import ask
+from alarm_mw.transports.control import ask, ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
 #: The exit status if no master answers.
 NO_MASTER = 1
+
+#: The exit status if a master refuses what it is asked for.
+REFUSED = 2
 
 #: Seconds to wait for a server's name, if several are running.
 TIMEOUT_OF_NAMES = 1.0
@@ -125,6 +130,20 @@ def _described(socket_path: str) -> str:
 def all_running() -> list[str]:
     """Return the records sockets of all running servers; raise `NotRunningError` if there is none."""
     return [str(path) for path in running(os.environ)] or [find(None, None)]
+
+
+def ask_api(state_dir: str | None, socket_path: str | None, url: str, body: object = None) -> Any:  # noqa: ANN401  # JSON
+    """Return what the API of the selected master answers, to a POST where a body is given.
+
+    Exit with `NO_MASTER` if none answers, and with `REFUSED` if it refuses; print why.
+    """
+    method, text = ("GET", b"") if body is None else ("POST", msgspec.json.encode(body))
+    with needing_answers():
+        answer: Any = ask_patiently(find(state_dir, socket_path), url, method=method, body=text)
+    if isinstance(answer, dict) and "error" in answer:
+        click.echo(f"alarm-mw: {printable(answer['error'])}", err=True)
+        sys.exit(REFUSED)
+    return answer
 
 
 @contextmanager

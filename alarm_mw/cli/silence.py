@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
-import urllib.parse
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 import click
 
-from alarm_mw.cli.servers import find, needing_answers, placed
+from alarm_mw.cli.servers import ask_api, placed
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.printable import printable
-from alarm_mw.transports.control import ask_patiently
-
-#: The exit status for an alarm that is not configured, a matcher that is wrong, and a silence that does not exist.
-REFUSED = 2
 
 #: Selects every message.
 EVERY_ALARM = 'alarm=~".+"'
@@ -84,9 +78,8 @@ def silence(  # noqa: PLR0917  # the command line's options
         raise click.UsageError("no duration given: give --for, as in --for 2h")
     if targets and is_all:
         raise click.UsageError("give an alarm or matchers, or --all, not both")
-    asked: dict[str, object] = {"target": targets or EVERY_ALARM, "ends": (start or time.time()) + seconds}
-    starts = {} if start is None else {"starts": start}
-    answer = _ask("POST", {**asked, **starts, "comment": comment}, state_dir, socket_path)
+    wanted = {"targets": targets or [EVERY_ALARM], "seconds": seconds, "starts": start, "comment": comment}
+    answer = ask_api(state_dir, socket_path, "/api/1/silences", wanted)
     click.echo(answer["id"])
     click.echo(describe(answer), err=True)
 
@@ -99,7 +92,7 @@ def _refuse_without_targets(targets: tuple[str, ...], seconds: float | None, sta
 
 
 def _list(state_dir: str | None, socket_path: str | None, *, is_all: bool, as_json: bool) -> None:
-    found = _ask("GET", {"all": int(is_all)}, state_dir, socket_path)
+    found = ask_api(state_dir, socket_path, f"/api/1/silences?all={int(is_all)}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
     else:
@@ -137,16 +130,5 @@ def unsilence(targets: tuple[str, ...], is_all: bool, state_dir: str | None, soc
         raise click.UsageError("no silence given: give its id or its alarm, or --all")
     if targets and is_all:
         raise click.UsageError("give an id or an alarm, or --all, not both")
-    _ask("DELETE", {"target": targets}, state_dir, socket_path)
+    ask_api(state_dir, socket_path, "/api/1/silences/expire", {"targets": targets, "all": is_all})
     _list(state_dir, socket_path, is_all=False, as_json=False)
-
-
-def _ask(method: str, asked: dict[str, object], state_dir: str | None, socket_path: str | None) -> Any:  # noqa: ANN401  # JSON
-    """Return a master's answer; exit where none answers, or it refuses."""
-    with needing_answers():
-        query = urllib.parse.urlencode(asked, doseq=True)
-        answer: Any = ask_patiently(find(state_dir, socket_path), f"/silences?{query}", method=method)
-    if isinstance(answer, dict) and "error" in answer:
-        click.echo(f"alarm-mw: {printable(answer['error'])}", err=True)
-        sys.exit(REFUSED)
-    return answer

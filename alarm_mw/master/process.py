@@ -22,14 +22,13 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
-from alarm_mw.master.control import incidents, silences
+from alarm_mw.master.control import incidents
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
 from alarm_mw.master.control.status import (
     Answers,
     Status,
-    carry_out,
     figures,
     in_force,
     sight,
@@ -146,18 +145,11 @@ class MasterProcess:
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
-        dead = functools.partial(carry_out, self._runtime)
         answers = Answers(
             self._status,
             self._figures,
             self._reloader.reload,
-            lambda is_all: silences.shown(self._runtime, is_all=is_all),
-            functools.partial(silences.put, self._runtime),
-            functools.partial(silences.expire, self._runtime),
-            dead,
             functools.partial(incidents.shown_as_json, self._runtime),
-            functools.partial(incidents.carry_out, self._runtime),
-            functools.partial(incidents.history, self._runtime),
             self._runtime.heartbeat,
             self._offer_login,
         )

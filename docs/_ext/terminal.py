@@ -9,22 +9,22 @@ import asyncio
 import re
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from alarm_mw.cli.top.app import Top
 from alarm_mw.cli.top.masters import Masters
 from alarm_mw.cli.top.now import Server
+from alarm_mw.web.api.v1.schema import Incident
 
 if TYPE_CHECKING:
-    from alarm_mw.master.control.incidents import Shown
     from alarm_mw.master.control.status import Status
 
 PICTURE = Path(__file__).parents[1] / "top.svg"
 
 
-def _incident(rule: str, severity: str, message: str, seconds: float, count: int, **values: object) -> Shown:
+def _incident(rule: str, severity: str, message: str, seconds: float, count: int, **values: object) -> Incident:
     now = time.time()
-    made = {
+    made: dict[str, Any] = {
         "id": rule,
         "rule": rule,
         "severity": severity,
@@ -34,11 +34,20 @@ def _incident(rule: str, severity: str, message: str, seconds: float, count: int
         "count": count,
         "key": {},
         "labels": {},
-        "marks": [],
+        "state": "firing",
+        "marks": (),
+        "episode": 1,
+        "ended": None,
+        "ended_by": "",
+        "end": "",
+        "notified": {},
         "acknowledged_by": "",
+        "acknowledged_until": None,
+        "comment": "",
+        "fields": {},
         "delivery": {"jabber": "delivered"},
     }
-    return cast("Shown", {**made, **values})
+    return Incident(**{**made, **values})
 
 
 class Night(Masters):

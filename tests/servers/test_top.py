@@ -195,7 +195,7 @@ def test_a_retry_asks_with_the_number(server: Any) -> None:
         await pilot.press("r")
         await soon(lambda: "retry 1 dead letter?" in str(app.screen.query("Question Static").first().render()))
         await pilot.press("y", "enter")
-        await soon(lambda: app.row is not None and app.row.incident["delivery"]["sms"] == "delivered")
+        await soon(lambda: app.row is not None and app.row.incident.delivery["sms"] == "delivered")
         await pilot.press("r")
         await soon(lambda: "no dead letters" in str(app.screen.query_one("#message").render()))
 
@@ -213,9 +213,9 @@ def test_the_selection_stays_with_its_incident(server: Any) -> None:
         await pilot.press("o", "k", "enter")
         await soon(lambda: listing.highlighted == 3)
         assert app.row is not None
-        assert app.row.incident["rule"] == "payments"
+        assert app.row.incident.rule == "payments"
         await pilot.press("g")
-        assert app.row.incident["rule"] == "db"
+        assert app.row.incident.rule == "db"
         await pilot.press("G", "k", "j", "enter")
         await soon(lambda: isinstance(app.screen, Page))
         await pilot.press("j", "k", "G", "g", "escape")

@@ -66,7 +66,8 @@ def use_every_operation(api: Api) -> None:
     silence = api("POST", "/api/1/silences", json={"targets": ['rule="disk"'], "seconds": 60, "comment": "moving"})
     assert (silence["author"], silence["state"]) == ("robot", "active")
     assert [each["id"] for each in api("GET", "/api/1/silences")] == [silence["id"]]
-    assert api("DELETE", f"/api/1/silences/{silence['id']}")["state"] == "expired"
+    (ended,) = api("POST", "/api/1/silences/expire", json={"targets": [silence["id"]]})
+    assert (ended["id"], ended["state"]) == (silence["id"], "expired")
     assert [each["state"] for each in api("GET", "/api/1/silences?all=true")] == ["expired"]
     api("POST", "/api/1/incidents/resolve", json={"ids": [name]})
     assert [each["id"] for each in api("GET", "/api/1/incidents?all=true") if each["state"] == "resolved"] == [name]

@@ -224,7 +224,7 @@ class Top(App[None]):
         """Ask for a comment, and acknowledge the incident."""
         row = self.row
         if row is not None:
-            question = Question(self._text(f"acknowledge {row.incident['rule']}, comment: "))
+            question = Question(self._text(f"acknowledge {row.incident.rule}, comment: "))
             await self._ask(question, lambda comment: self._order(partial(self._masters.acknowledge, row, comment)))
 
     async def action_silence(self) -> None:

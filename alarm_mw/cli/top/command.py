@@ -89,7 +89,7 @@ def _print(masters: Masters, wanted: str, *, is_unicode: bool) -> None:
         sys.exit(1)
     console = make_console()
     found = rows(servers, wanted)
-    longest = max((cell_len(row.incident["message"]) for row in found), default=0)
+    longest = max((cell_len(row.incident.message) for row in found), default=0)
     width = min(console.width, max(longest + BESIDE, MIN_WIDTH))
     terminal = Terminal(width, is_unicode, with_names=len(servers) > 1)
     console.print(terminal.text(verdict(servers)), soft_wrap=True)

@@ -15,9 +15,8 @@ from alarm_mw.model.printable import printable
 from alarm_mw.texts.facts import clock
 
 if TYPE_CHECKING:  # what a master answers is made there
-    from alarm_mw.engine.incidents.incidents import Event
-    from alarm_mw.master.control.incidents import Shown
     from alarm_mw.master.control.status import Status
+    from alarm_mw.web.api.v1.schema import HistoryEvent, Incident
 
 #: Severities from the worst on, with their color. Others come behind them.
 SEVERITIES: Mapping[str, str] = {
@@ -61,7 +60,7 @@ class Server:
     socket: str
     name: str
     status: Status | None = None
-    incidents: tuple[Shown, ...] = ()
+    incidents: tuple[Incident, ...] = ()
     error: str = ""
 
 
@@ -70,12 +69,12 @@ class Row:
     """An open incident of a server."""
 
     server: Server
-    incident: Shown
+    incident: Incident
 
     @property
     def id(self) -> str:
         """Tells it from all others, of all servers."""
-        return f"{self.server.socket} {self.incident['id']}"
+        return f"{self.server.socket} {self.incident.id}"
 
 
 def rows(servers: Iterable[Server], wanted: str = "") -> list[Row]:
@@ -88,24 +87,24 @@ def rows(servers: Iterable[Server], wanted: str = "") -> list[Row]:
 def _has(row: Row, words: Sequence[str]) -> bool:
     """Return whether an incident has all words; ``name=value`` is a label or a part of its key."""
     incident = row.incident
-    pairs = {"rule": incident["rule"], "severity": incident["severity"], **incident["labels"], **incident["key"]}
-    texts = (incident["id"], row.server.name, incident["message"], incident["acknowledged_by"], *incident["marks"])
+    pairs = {"rule": incident.rule, "severity": incident.severity, **incident.labels, **incident.key}
+    texts = (incident.id, row.server.name, incident.message, incident.acknowledged_by, *incident.marks)
     text = "\n".join([*texts, *(f"{name}={value}" for name, value in pairs.items())]).casefold()
     return all(word in text for word in words)
 
 
 def _badness(row: Row) -> tuple[bool, int, float]:
     known = list(SEVERITIES)
-    severity = row.incident["severity"].lower()
+    severity = row.incident.severity.lower()
     rank = known.index(severity) if severity in known else len(known)
-    return bool(row.incident["acknowledged_by"]), rank, row.incident["started"]
+    return bool(row.incident.acknowledged_by), rank, row.incident.started
 
 
 def verdict(servers: Sequence[Server]) -> str:
     """Return in words how things are."""
     answering = [server.status for server in servers if server.status is not None]
     open_ones = sum(row["open"] for status in answering for row in status["rules"].values())
-    acknowledged = sum(1 for server in servers for incident in server.incidents if incident["acknowledged_by"])
+    acknowledged = sum(1 for server in servers for incident in server.incidents if incident.acknowledged_by)
     letters = sum(status["letters"] for status in answering)
     failing = sorted({alarm for status in answering for alarm in status["failing"]})
     wrong = any(status["imbalances"] for status in answering)
@@ -161,20 +160,20 @@ class Terminal:
     def row(self, row: Row, now: float) -> Text:
         """Return an incident in two lines: what and since when; then where, how often, and who knows."""
         incident = row.incident
-        style = SEVERITIES.get(incident["severity"].lower(), "")
-        is_held = bool(incident["acknowledged_by"])
+        style = SEVERITIES.get(incident.severity.lower(), "")
+        is_held = bool(incident.acknowledged_by)
         begin = Text.assemble(
             self.text("● ", style if not is_held else "dim"),
-            _cell(self.text((incident["severity"] or "-").upper(), style), 9),
-            _cell(self.text(incident["rule"]), min(max(self.width // 6, RULE[0]), RULE[1])),
+            _cell(self.text((incident.severity or "-").upper(), style), 9),
+            _cell(self.text(incident.rule), min(max(self.width // 6, RULE[0]), RULE[1])),
             " ",
         )
         end = Text.assemble(
-            _cell(self.text(_largest(now - incident["started"])), 8, "right"),
-            _cell(self.text(f"{incident['count']:,} {TIMES}"), 9, "right"),
+            _cell(self.text(_largest(now - incident.started)), 8, "right"),
+            _cell(self.text(f"{incident.count:,} {TIMES}"), 9, "right"),
         )
         space = self.width - cell_len(begin.plain) - cell_len(end.plain)
-        message = self._cut(self.text(incident["message"] or incident["rule"], "bold" if not is_held else ""), space)
+        message = self._cut(self.text(incident.message or incident.rule, "bold" if not is_held else ""), space)
         first = Text.assemble(begin, _cell(message, space), end)
         second = Text(" " * 11)
         separator = self.text(" · ", "dim")
@@ -188,50 +187,48 @@ class Terminal:
         incident = row.incident
         if self.with_names:
             yield self.text(row.server.name, "cyan")
-        if incident["key"]:
-            yield self.text(", ".join(f"{name}={value}" for name, value in incident["key"].items()))
-        if incident["acknowledged_by"]:
-            left = (incident["acknowledged_until"] or now) - now
-            comment = f": {incident['comment']}" if incident["comment"] else ""
-            yield self.text(f"acked by {incident['acknowledged_by']}, {span(max(left, 1.0))} left{comment}", "cyan")
-        elif incident["marks"]:
-            yield self.text(", ".join(incident["marks"]), "cyan")
-        if incident["delivery"]:
-            yield self.text(" ").join(self._deliveries(incident["delivery"]))
-        yield self.text(f"last {_largest(now - incident['last'])} ago", "dim")
+        if incident.key:
+            yield self.text(", ".join(f"{name}={value}" for name, value in incident.key.items()))
+        if incident.acknowledged_by:
+            left = (incident.acknowledged_until or now) - now
+            comment = f": {incident.comment}" if incident.comment else ""
+            yield self.text(f"acked by {incident.acknowledged_by}, {span(max(left, 1.0))} left{comment}", "cyan")
+        elif incident.marks:
+            yield self.text(", ".join(incident.marks), "cyan")
+        if incident.delivery:
+            yield self.text(" ").join(self._deliveries(incident.delivery))
+        yield self.text(f"last {_largest(now - incident.last)} ago", "dim")
 
     def _deliveries(self, delivery: Mapping[str, str]) -> Iterator[Text]:
         for alarm, state in delivery.items():
             mark, style = _DELIVERY.get(state, (state, ""))
             yield Text.assemble(self.text(f"{alarm} "), self.text(mark, style))
 
-    def incident(self, row: Row, events: Iterable[Event], now: float) -> list[Text]:
+    def incident(self, row: Row, events: Iterable[HistoryEvent], now: float) -> list[Text]:
         """Return everything that is known of an incident, a line each."""
         incident = row.incident
-        style = SEVERITIES.get(incident["severity"].lower(), "")
+        style = SEVERITIES.get(incident.severity.lower(), "")
         facts: dict[str, str] = {
-            "incident": f"{incident['id']}, episode {incident['episode']}",
+            "incident": f"{incident.id}, episode {incident.episode}",
             "server": row.server.name,
-            "rule": incident["rule"],
-            "since": f"{clock(incident['started'])}, for {span(max(now - incident['started'], 0.0))}",
-            "matches": f"{incident['count']:,}, last {span(max(now - incident['last'], 0.0))} ago",
-            "state": ", ".join([incident["state"], *incident["marks"]]),
-            "labels": _pairs(incident["labels"]),
-            "fields": _pairs(incident["fields"]),
+            "rule": incident.rule,
+            "since": f"{clock(incident.started)}, for {span(max(now - incident.started, 0.0))}",
+            "matches": f"{incident.count:,}, last {span(max(now - incident.last, 0.0))} ago",
+            "state": ", ".join([incident.state, *incident.marks]),
+            "labels": _pairs(incident.labels),
+            "fields": _pairs(incident.fields),
         }
-        if incident["acknowledged_by"]:
-            until = clock(incident["acknowledged_until"] or now)
-            facts["acknowledged"] = f"by {incident['acknowledged_by']} until {until}"
-            facts["comment"] = incident["comment"]
+        if incident.acknowledged_by:
+            until = clock(incident.acknowledged_until or now)
+            facts["acknowledged"] = f"by {incident.acknowledged_by} until {until}"
+            facts["comment"] = incident.comment
         lines = [
-            Text.assemble(
-                self.text(f"{incident['severity'].upper()} ".lstrip(), style), self.text(incident["message"])
-            ),
+            Text.assemble(self.text(f"{incident.severity.upper()} ".lstrip(), style), self.text(incident.message)),
             Text(),
             *(Text.assemble((f"{name:14}", "bold"), self.text(fact)) for name, fact in facts.items() if fact),
         ]
-        if incident["delivery"]:
-            told = self.text(", ").join(self._deliveries(incident["delivery"]))
+        if incident.delivery:
+            told = self.text(", ").join(self._deliveries(incident.delivery))
             lines.append(Text.assemble(("messages      ", "bold"), told))
         lines += [Text(), Text("Time line", "bold")]
         for event in events:

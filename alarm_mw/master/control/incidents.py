@@ -1,4 +1,4 @@
-"""Incidents on the control socket: shown, acknowledged, given back, resolved by hand; and their history."""
+"""Incidents on the control socket: all of them; and acknowledged, given back, resolved by hand."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
-from msgspec import structs
 
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.engine.messages import severity_of
@@ -57,14 +56,6 @@ class Shown(TypedDict):
     delivery: dict[str, str]
 
 
-class Done(TypedDict):
-    """What came of an order."""
-
-    done: list[str]
-    #: Those that are no open incident.
-    unknown: list[str]
-
-
 @dataclass(frozen=True, slots=True)
 class IncidentOrder:
     """What somebody wants done to incidents."""
@@ -78,13 +69,11 @@ class IncidentOrder:
     comment: str = ""
 
 
-def shown(runtime: Runtime, is_all: bool) -> list[Shown]:  # noqa: FBT001  # asked by a query string
-    """Return the incidents that are firing, or all that are remembered, as they were written down last."""
-    return list(_each(runtime, is_all=is_all))
+def shown_as_json(runtime: Runtime, is_all: bool) -> bytes:  # noqa: FBT001  # asked by a query string
+    """Return the incidents that are firing, or all that are remembered, as they were written down last.
 
-
-def shown_as_json(runtime: Runtime, is_all: bool) -> bytes:  # noqa: FBT001  # as above
-    """Return the same as a JSON array: of 100,000, one after the other is in memory."""
+    They are a JSON array of `Shown`: of 100,000, one after the other is in memory.
+    """
     return b"[" + b",".join(map(msgspec.json.encode, _each(runtime, is_all=is_all))) + b"]"
 
 
@@ -151,11 +140,14 @@ def _first(incident: Incident) -> tuple[str, str, Mapping[str, str]]:
     return severity, facts.headline, facts.fields
 
 
-def carry_out(runtime: Runtime, order: IncidentOrder) -> Done:
-    """Do something to incidents; takes effect before this returns."""
+def carry_out(runtime: Runtime, order: IncidentOrder) -> list[str]:
+    """Do something to incidents, and return the ids of those for which it was done; the others are not open.
+
+    It takes effect before this returns.
+    """
     done: list[str] = []
     runtime.order(lambda incidents: _carried_out(incidents, order, runtime.ack_expire, done))
-    return {"done": done, "unknown": [name for name in order.ids if name not in done]}
+    return done
 
 
 def _carried_out(incidents: Incidents, order: IncidentOrder, expire: float, done: list[str]) -> Sequence[Firing]:
@@ -173,12 +165,3 @@ def _carried_out(incidents: Incidents, order: IncidentOrder, expire: float, done
             firings += found
             done.append(name)
     return firings
-
-
-def history(runtime: Runtime, since: float) -> list[dict[str, object]]:
-    """Return the events of incidents (`Event`) since a time, in seconds since the epoch, the oldest first."""
-    if runtime.incident_clock is None:
-        return []
-    from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # see shown
-
-    return [structs.asdict(event) for event in incident_rows.events(runtime.outbox, since)]

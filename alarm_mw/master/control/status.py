@@ -16,10 +16,8 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import AlarmRow, Books, RuleRow, SourceRow, imbalances
-from alarm_mw.master.control.incidents import Done, IncidentOrder
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
-from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
 from alarm_mw.master.control.silences import shown as shown_silences
 from alarm_mw.master.reload import Reloaded
 from alarm_mw.master.runtime.runtime import Runtime
@@ -95,19 +93,8 @@ class Answers:
     status: Callable[[], Status]
     metrics: Callable[[], bytes]
     reload: Callable[[], Coroutine[None, None, Reloaded]]
-    #: Returns the silences that are pending or active, or all that are kept.
-    silences: Callable[[bool], list[ShownSilence]]
-    #: Creates or updates a silence; raises `ValueError` and `LookupError`.
-    put_silence: Callable[[SilenceOrder], ShownSilence]
-    #: Ends the silences of ids or alarms; raises `LookupError`.
-    expire_silences: Callable[[Sequence[str]], list[ShownSilence]]
-    dead: Callable[[bytes], bytes]
     #: Returns the incidents that are firing, or all, as JSON.
     incidents: Callable[[bool], bytes]
-    #: Does something to incidents, and returns the ids for which that was done.
-    order: Callable[[IncidentOrder], Done]
-    #: Returns what has happened to incidents since a time.
-    history: Callable[[float], list[dict[str, object]]]
     #: Takes a heartbeat in, and returns whether it is expected; raises `ValueError`.
     heartbeat: Callable[[Beat], bool]
     #: Returns a URL by which a user with a role can log in to the page, once; empty where it is not served.

@@ -57,7 +57,7 @@ def web_master(
         test=own.test,
         silences=own.silences,
         put_silence=own.put_silence,
-        expire_silence=own.expire_silence,
+        expire_silences=own.expire_silences,
         count=own.count,
         matches=own.matches,
         switched_off=own.switched_off,
@@ -74,7 +74,7 @@ class _Own:
         return 0.0 if clock is None else time.time() - clock()
 
     def order(self, verb: str, ids: Sequence[str], by: str, seconds: float | None, comment: str) -> list[str]:
-        return incidents.carry_out(self.runtime, IncidentOrder(verb, tuple(ids), by, seconds, comment))["done"]
+        return incidents.carry_out(self.runtime, IncidentOrder(verb, tuple(ids), by, seconds, comment))
 
     def dead(self, order: Order) -> Answer:
         return msgspec.json.decode(carry_out(self.runtime, msgspec.json.encode(order)), type=Answer)
@@ -98,8 +98,8 @@ class _Own:
         )
         return silences.put(self.runtime, order)["id"]
 
-    def expire_silence(self, name: str) -> None:
-        silences.expire(self.runtime, [name])
+    def expire_silences(self, targets: Sequence[str]) -> list[ShownSilence]:
+        return silences.expire(self.runtime, targets)
 
     def matches(self) -> list[tuple[Rule, int]]:
         return self.runtime.engine.matches()

@@ -133,7 +133,7 @@ async def expire(request: Request) -> Response:
     """End a silence."""
     name = request.path_params["id"]
     try:
-        await asyncio.to_thread(site_of(request).master.expire_silence, name)
+        await asyncio.to_thread(site_of(request).master.expire_silences, [name])
     except (LookupError, TimeoutError) as error:
         return render(request, "refused.html", status=409, text=f"The silence cannot be ended: {error}")
     noted(request, "ended the silence", name)

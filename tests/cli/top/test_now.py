@@ -9,26 +9,27 @@ import pytest
 from rich.cells import cell_len
 
 from alarm_mw.cli.top.now import Row, Server, Terminal, quiet, rows, verdict
-from alarm_mw.engine.incidents.incidents import Event
+from alarm_mw.web.api.v1.schema import HistoryEvent, Incident
 
 if TYPE_CHECKING:
-    from alarm_mw.master.control.incidents import Shown
     from alarm_mw.master.control.status import Status
 
 NOW = 10_000.0
 
 
-def incident(name: str, **values: Any) -> Shown:
-    made = {
+def incident(name: str, **values: Any) -> Incident:
+    made: dict[str, Any] = {
         "id": name,
         "rule": f"rule-{name}",
         "key": {},
         "labels": {},
         "state": "firing",
-        "marks": [],
+        "marks": (),
         "episode": 1,
         "started": NOW - 60.0,
         "ended": None,
+        "ended_by": "",
+        "end": "",
         "count": 1,
         "last": NOW - 1.0,
         "notified": {},
@@ -40,7 +41,11 @@ def incident(name: str, **values: Any) -> Shown:
         "fields": {},
         "delivery": {},
     }
-    return cast("Shown", {**made, **values})
+    return Incident(**{**made, **values})
+
+
+def happened(at: float, kind: str, text: str) -> HistoryEvent:
+    return HistoryEvent(time=at, incident="a7f3", rule="db", key={}, episode=1, kind=kind, text=text)
 
 
 def status(**values: Any) -> Status:
@@ -48,12 +53,12 @@ def status(**values: Any) -> Status:
     return cast("Status", {**made, **values})
 
 
-def server(*incidents: Shown, name: str = "shop", **values: Any) -> Server:
+def server(*incidents: Incident, name: str = "shop", **values: Any) -> Server:
     rules = {"db": {"opened": len(incidents), "resolved": {}, "open": len(incidents)}}
     return Server(f"/{name}", name, status(rules=rules, **values), incidents)
 
 
-def shown(each: Shown, width: int = 80, **options: Any) -> list[str]:
+def shown(each: Incident, width: int = 80, **options: Any) -> list[str]:
     return Terminal(width, **options).row(Row(server(), each), NOW).plain.split("\n")
 
 
@@ -70,7 +75,7 @@ def test_the_worst_comes_first_and_then_the_oldest() -> None:
             )
         ]
     )
-    assert [row.incident["id"] for row in found] == ["worst", "old", "young", "strange", "acked"]
+    assert [row.incident.id for row in found] == ["worst", "old", "young", "strange", "acked"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +96,7 @@ def test_a_filter_takes_words_and_labels(wanted: str, found: list[str]) -> None:
         incident("a", severity="critical", key={"db": "eu"}),
         incident("b", key={"db": "us"}, labels={"host": "web-3"}, acknowledged_by="kim"),
     )
-    assert [row.incident["id"] for row in rows([both], wanted)] == found
+    assert [row.incident.id for row in rows([both], wanted)] == found
 
 
 def test_the_verdict_is_in_words() -> None:
@@ -161,7 +166,7 @@ def test_a_line_is_text(is_unicode: bool) -> None:
         "acknowledged_by": "é",
     }
     hostile = incident("a", delivery={HOSTILE: "strange"}, labels={"x": HOSTILE}, fields={"y": HOSTILE}, **fields)
-    event = Event(NOW, "a", "rule", {}, 1, "acknowledged", HOSTILE)
+    event = happened(NOW, "acknowledged", HOSTILE)
     terminal = Terminal(200, is_unicode)
     row = Row(server(), hostile)
     text = "\n".join([terminal.row(row, NOW).plain, *(line.plain for line in terminal.incident(row, [event], NOW))])
@@ -172,7 +177,7 @@ def test_a_line_is_text(is_unicode: bool) -> None:
 
 def test_a_page_tells_everything_of_an_incident() -> None:
     """Facts without those that are unknown, the state of each message, and the time line."""
-    event = Event(NOW - 60, "a7f3", "rule", {}, 1, "opened", "lost eu")
+    event = happened(NOW - 60, "opened", "lost eu")
     made = incident(
         "a7f3",
         severity="warning",

@@ -7,18 +7,14 @@ import http.client
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Coroutine, MutableMapping
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
 
 import pytest
-from starlette.applications import Starlette
 
-from alarm_mw.master.control.api import control_routes, metrics_app
+from alarm_mw.master.control.api import metrics_app
 from alarm_mw.master.control.listening import listen
 from alarm_mw.master.control.servers import BACKLOG, LazyServer, MetricsPort
-from alarm_mw.master.control.status import Answers
 from alarm_mw.system.peers import GuardedSocket, is_owners
 
 
@@ -120,32 +116,3 @@ def test_a_caller_that_comes_at_the_end_does_not_delay_it(turns: int, caplog: py
 
     asyncio.run(play(socket.create_server(("127.0.0.1", 0))))
     assert caplog.text == ""
-
-
-@pytest.mark.parametrize("seconds", ["nan", "inf", "1e999", "-1", "soon", ""])
-def test_a_silence_without_a_length_is_refused(seconds: str) -> None:
-    """What is no length of time silences nothing, and keeps no later status from being shown."""
-    asked: list[object] = []
-    route = {"type": "http", "method": "POST", "path": "/silences", "headers": []}
-
-    def silence(wanted: object) -> dict[str, object]:
-        asked.append(wanted)
-        return {}
-
-    answers = cast("Answers", SimpleNamespace(metrics=bytes, put_silence=silence))
-    sent: list[Any] = []
-
-    async def receive() -> dict[str, object]:
-        return {"type": "http.request"}
-
-    async def send(message: MutableMapping[str, Any]) -> None:
-        sent.append(message)
-
-    async def ask(text: str) -> None:
-        query = f"target=a&ends={text}".encode()
-        await Starlette(routes=control_routes(answers))({**route, "query_string": query}, receive, send)
-
-    asyncio.run(ask(seconds))
-    assert (sent[0]["status"], asked) == (400, [])
-    asyncio.run(ask("1.5"))
-    assert len(asked) == 1

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -22,6 +23,7 @@ from msgspec import structs
 from waiting import wait_until
 
 from alarm_mw.config.settings import Alarm, Notify, Settings, Watch
+from alarm_mw.config.tables.web import WebOptions
 from alarm_mw.delivery.outbox import incident_rows, outbox
 from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.outbox.limits import OutboxOptions
@@ -29,8 +31,10 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.incidents import incidents
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.master.control.incidents import IncidentOrder, carry_out, history, shown
+from alarm_mw.master.control.incidents import IncidentOrder, carry_out
 from alarm_mw.master.control.silences import SilenceOrder, expire, put
+from alarm_mw.master.control.status import Status
+from alarm_mw.master.control.web_master import web_master
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
@@ -38,6 +42,12 @@ from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, Inhibit
 from alarm_mw.monitors.heartbeat import HeartbeatOptions
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
+from alarm_mw.web.api.operation import Call, Nothing
+from alarm_mw.web.api.v1.handlers import get_history, list_incidents
+from alarm_mw.web.api.v1.schema import EventsWanted, IncidentsWanted
+from alarm_mw.web.security.identity import Identity, Role
+from alarm_mw.web.site import Site
+from alarm_mw.web.store import Store
 
 _numbers = itertools.count()
 
@@ -398,9 +408,28 @@ def test_a_kill_at_any_line_tells_each_thing_once(tmp_path: Path, at: int) -> No
     house.stop()
 
 
+def asked(runtime: Runtime, query: msgspec.Struct) -> Call[Any, Nothing]:
+    """Return what an operation of the API is asked."""
+    master = web_master(runtime, Path(), lambda: cast("Status", {}), Settings, bytes)
+    site = Site.of(master, WebOptions(), Store(None))
+    return Call(site, Identity("kim", Role.READ, "socket"), {}, query, Nothing())
+
+
+def shown(runtime: Runtime, is_all: bool) -> list[dict[str, Any]]:
+    """Return incidents as programs see them."""
+    found: list[dict[str, Any]] = msgspec.to_builtins(list_incidents(asked(runtime, IncidentsWanted(all=is_all))))
+    return found
+
+
+def history(runtime: Runtime, since: float) -> list[dict[str, Any]]:
+    """Return what has happened, as programs see it."""
+    found: list[dict[str, Any]] = msgspec.to_builtins(get_history(asked(runtime, EventsWanted(since=since))))
+    return found
+
+
 def _acked(house: House, verb: str = "ack", seconds: float | None = None) -> list[str]:
     (incident,) = shown(house.runtime, False)
-    return carry_out(house.runtime, IncidentOrder(verb, (incident["id"], "unknown"), "kim", seconds, "on it"))["done"]
+    return carry_out(house.runtime, IncidentOrder(verb, (incident["id"], "unknown"), "kim", seconds, "on it"))
 
 
 def test_an_acknowledgement_stops_reminders_and_later_steps(tmp_path: Path) -> None:
@@ -410,7 +439,7 @@ def test_an_acknowledgement_stops_reminders_and_later_steps(tmp_path: Path) -> N
     house.see("lost eu")
     assert len(_acked(house)) == 1
     (incident,) = shown(house.runtime, False)
-    assert (incident["marks"], incident["acknowledged_by"], incident["comment"]) == (["acknowledged"], "kim", "on it")
+    assert (incident["marks"], incident["acknowledged_by"], incident["comment"]) == (("acknowledged",), "kim", "on it")
     wait_until(lambda: time.time() > incident["started"] + 1.0, 10)
     house.see("back eu")
     house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))
@@ -549,7 +578,7 @@ def test_without_incidents_there_is_nothing_to_show() -> None:
     house = House(structs.replace(settings(), rules=()))
     assert shown(house.runtime, True) == []
     assert history(house.runtime, 0.0) == []
-    assert carry_out(house.runtime, IncidentOrder("ack", ("x",), "kim")) == {"done": [], "unknown": ["x"]}
+    assert carry_out(house.runtime, IncidentOrder("ack", ("x",), "kim")) == []
     house.stop()
 
 

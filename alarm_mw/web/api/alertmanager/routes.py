@@ -127,7 +127,7 @@ async def _post_silence(request: Request) -> Response:
 async def _expire_silence(request: Request) -> Response:
     name = request.path_params["name"]
     try:
-        await asyncio.to_thread(site_of(request).master.expire_silence, name)
+        await asyncio.to_thread(site_of(request).master.expire_silences, [name])
     except LookupError as error:
         return JSONResponse(str(error), 404)
     return Response(status_code=200)

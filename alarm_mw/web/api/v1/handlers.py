@@ -31,6 +31,7 @@ from alarm_mw.web.api.v1.schema import (
     Pong,
     RuleFigures,
     Silence,
+    SilencesMeant,
     SilencesWanted,
     SilenceWanted,
 )
@@ -209,7 +210,8 @@ def _alarm(call: NoQuery) -> str:
 def list_letters(call: Call[LettersWanted, Nothing]) -> Answer:
     """List dead letters, the newest last."""
     query = call.query
-    return call.master.dead(Order(verb="list", alarms=query.alarm, waiting=query.waiting, limit=query.limit))
+    order = Order(verb="list", ids=query.id, alarms=query.alarm, waiting=query.waiting, limit=query.limit)
+    return call.master.dead(order)
 
 
 def retry_letters(call: Call[Nothing, LettersMeant]) -> Answer:
@@ -242,17 +244,13 @@ def put_silence(call: Call[Nothing, SilenceWanted]) -> Silence:
     order = WantedSilence(
         wanted.targets, starts + wanted.seconds, call.identity.name, wanted.comment, wanted.starts, wanted.id
     )
-    return _one_silence(master, master.put_silence(order))
-
-
-def expire_silence(call: NoQuery) -> Silence:
-    """End a silence."""
-    call.master.expire_silence(call.path["id"])
-    return _one_silence(call.master, call.path["id"])
-
-
-def _one_silence(master: Master, name: str) -> Silence:
+    name = master.put_silence(order)
     return next(silence for silence in _silences(master.silences(True)) if silence.id == name)
+
+
+def expire_silences(call: Call[Nothing, SilencesMeant]) -> list[Silence]:
+    """End silences, and return them."""
+    return _silences(call.master.expire_silences(call.body.targets))
 
 
 def _silences(found: Iterable[Mapping[str, object]]) -> list[Silence]:
@@ -289,7 +287,7 @@ OPERATIONS = (
     Operation(method="GET", path="/api/1/history", call=get_history, query=EventsWanted),
     Operation(method="GET", path="/api/1/silences", call=list_silences, query=SilencesWanted),
     Operation(method="POST", path="/api/1/silences", call=put_silence, body=SilenceWanted),
-    Operation(method="DELETE", path="/api/1/silences/{id}", call=expire_silence),
+    Operation(method="POST", path="/api/1/silences/expire", call=expire_silences, body=SilencesMeant),
     Operation(method="GET", path="/api/1/rules", call=list_rules),
     Operation(method="GET", path="/api/1/ledger", call=get_ledger),
     Operation(method="GET", path="/api/1/delivery", call=list_delivery),

@@ -150,6 +150,7 @@ class Delivery(msgspec.Struct, frozen=True, kw_only=True):
 class LettersWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which dead letters."""
 
+    id: Annotated[tuple[int, ...], _about("only those with these numbers")] = ()
     alarm: Annotated[tuple[str, ...], _about("only those of these alarms")] = ()
     waiting: Annotated[bool, _about("also waiting messages whose alarm is not configured")] = False
     limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 1000
@@ -204,6 +205,18 @@ class SilenceWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     starts: Annotated[float | None, _about("by default, now")] = None
     comment: Annotated[str, msgspec.Meta(max_length=1000)] = ""
     id: Annotated[str, _about("that of the silence to update")] = ""
+
+
+class SilencesMeant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Silences to end: by their ids or their alarms, or all."""
+
+    targets: Annotated[tuple[str, ...], _about("ids of silences, or names of alarms")] = ()
+    all: bool = False
+
+    def __post_init__(self) -> None:
+        """Raise `ValueError` unless it is clear which silences are meant."""
+        if bool(self.targets) is self.all:
+            raise ValueError("give targets, or all")
 
 
 class PingWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -96,6 +96,7 @@ ANSWER = {
     "letters": 0,
     "silences": {"a": {"seconds": 60.0, "comment": "deployment"}, "b": {"seconds": 60.0, "comment": ""}},
     "imbalances": [],
+    "followed": None,
     "findings": [],
 }
 

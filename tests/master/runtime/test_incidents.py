@@ -417,13 +417,17 @@ def asked(runtime: Runtime, query: msgspec.Struct) -> Call[Any, Nothing]:
 
 def shown(runtime: Runtime, is_all: bool) -> list[dict[str, Any]]:
     """Return incidents as programs see them."""
-    found: list[dict[str, Any]] = msgspec.to_builtins(list_incidents(asked(runtime, IncidentsWanted(all=is_all))))
+    found: list[dict[str, Any]] = msgspec.json.decode(
+        msgspec.json.encode(list_incidents(asked(runtime, IncidentsWanted(all=is_all))))
+    )
     return found
 
 
 def history(runtime: Runtime, since: float) -> list[dict[str, Any]]:
     """Return what has happened, as programs see it."""
-    found: list[dict[str, Any]] = msgspec.to_builtins(get_history(asked(runtime, EventsWanted(since=since))))
+    found: list[dict[str, Any]] = msgspec.json.decode(
+        msgspec.json.encode(get_history(asked(runtime, EventsWanted(since=since))))
+    )
     return found
 
 
@@ -439,7 +443,7 @@ def test_an_acknowledgement_stops_reminders_and_later_steps(tmp_path: Path) -> N
     house.see("lost eu")
     assert len(_acked(house)) == 1
     (incident,) = shown(house.runtime, False)
-    assert (incident["marks"], incident["acknowledged_by"], incident["comment"]) == (("acknowledged",), "kim", "on it")
+    assert (incident["marks"], incident["acknowledged_by"], incident["comment"]) == (["acknowledged"], "kim", "on it")
     wait_until(lambda: time.time() > incident["started"] + 1.0, 10)
     house.see("back eu")
     house.wait_for(("a", "firing", "eu"), ("a", "resolved", "eu"))

@@ -24,10 +24,15 @@ class Judgement(NamedTuple):
 
     begins: bool = False
     ends: bool = False
-    #: The figures, for people; empty: the record says it all.
+    #: The figures, for people; empty where nothing begins or ends, and where the record says it all.
     text: str = ""
     #: Why a match changes nothing.
     otherwise: Reason = Reason.BELOW_THRESHOLD
+
+
+def is_news(begins: bool, ends: bool, *, is_open: bool) -> bool:  # noqa: FBT001  # what a judgement begins with
+    """Return whether an incident begins or ends, so that its figures are needed: for most records, they are not."""
+    return ends if is_open else begins
 
 
 class State(Protocol):

@@ -8,7 +8,7 @@ from typing import Self
 import msgspec
 
 from alarm_mw.engine.flood_control.limits import span
-from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample
+from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample, is_news
 from alarm_mw.model.measures import Cardinality, New
 from alarm_mw.model.types import Reason
 
@@ -54,14 +54,15 @@ class CardinalityState:
             del self._seen[next(iter(self._seen))]
         return True
 
-    def judge(self, now: float, *, is_open: bool) -> Judgement:  # noqa: ARG002  # a State's
+    def judge(self, now: float, *, is_open: bool) -> Judgement:
         """Compare the number of values with the bounds."""
         self._expire(now)
         n, measure = len(self._seen), self._measure
-        text = f"{n} values of {measure.field} within {span(measure.within)}"
-        if n > measure.above:
-            return Judgement(begins=True, text=f"more than {measure.above}{text.removeprefix(str(n))}")
-        return Judgement(ends=n <= measure.below, text=text)
+        begins, ends = n > measure.above, n <= measure.below
+        if not is_news(begins, ends, is_open=is_open):
+            return Judgement(begins, ends)
+        figure = f"more than {measure.above}" if begins else str(n)
+        return Judgement(begins, ends, f"{figure} values of {measure.field} within {span(measure.within)}")
 
     def due(self, now: float, *, is_open: bool) -> float | None:
         """Return when the value that was not seen for longest leaves."""

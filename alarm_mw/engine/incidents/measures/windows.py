@@ -13,7 +13,7 @@ from typing import Self
 import msgspec
 
 from alarm_mw.engine.flood_control.limits import span
-from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample
+from alarm_mw.engine.incidents.measures.judgement import Dump, Judgement, Sample, is_news
 from alarm_mw.model.measures import Quantile, Ratio, Spike
 
 PARTS = 60
@@ -101,15 +101,18 @@ class RatioState(_Windowed):
         self._window.add(now, 1, sample.is_match)
         return True
 
-    def judge(self, now: float, *, is_open: bool) -> Judgement:  # noqa: ARG002  # a State's
+    def judge(self, now: float, *, is_open: bool) -> Judgement:
         """Compare the share with the bounds."""
         self._window.expire(now)
         total, matches, _ = self._window.sums
         share = matches / total if total else 0.0
-        figures = f"{_percent(share)} of {total:,} within {span(self._measure.within)}"
         begins = total >= self._measure.at_least and share > self._measure.above
-        text = f"{figures}, more than {_percent(self._measure.above)}" if begins else figures
-        return Judgement(begins, share <= self._measure.below, text)
+        ends = share <= self._measure.below
+        return Judgement(begins, ends, self._figures(share, total) if is_news(begins, ends, is_open=is_open) else "")
+
+    def _figures(self, share: float, total: int) -> str:
+        figures = f"{_percent(share)} of {total:,} within {span(self._measure.within)}"
+        return f"{figures}, more than {_percent(self._measure.above)}" if share > self._measure.above else figures
 
 
 class QuantileState(_Windowed):
@@ -133,13 +136,15 @@ class QuantileState(_Windowed):
         self._window.add(now, 1, value > self._measure.above, value > self._measure.below)
         return True
 
-    def judge(self, now: float, *, is_open: bool) -> Judgement:  # noqa: ARG002  # a State's
+    def judge(self, now: float, *, is_open: bool) -> Judgement:
         """Compare the quantile with the bounds: it is above one where more than the rest of the values are."""
         self._window.expire(now)
         total, above, not_below = self._window.sums
         rest = 1.0 - self._measure.quantile
         begins = total >= self._measure.at_least and above > rest * total
-        return Judgement(begins, not_below <= rest * total, self._figures(total, above, begins=begins))
+        ends = not_below <= rest * total
+        text = self._figures(total, above, begins=begins) if is_news(begins, ends, is_open=is_open) else ""
+        return Judgement(begins, ends, text)
 
     def _figures(self, total: int, above: int, *, begins: bool) -> str:
         measure = self._measure
@@ -188,9 +193,11 @@ class SpikeState:
         if not is_open:
             self._base = self._before.sums[0]
         limit = max(measure.times * self._base, measure.at_least)
-        is_known = now - self._since >= 2 * measure.within
-        text = f"{present:,} within {span(measure.within)}, {self._base:,} before"
-        return Judgement(is_known and present >= limit, present < limit, text)
+        begins = present >= limit and now - self._since >= 2 * measure.within
+        ends = present < limit
+        if not is_news(begins, ends, is_open=is_open):
+            return Judgement(begins, ends)
+        return Judgement(begins, ends, f"{present:,} within {span(measure.within)}, {self._base:,} before")
 
     def due(self, now: float, *, is_open: bool) -> float | None:
         """Return when the oldest part of an open incident's window leaves it."""

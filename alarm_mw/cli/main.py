@@ -33,6 +33,7 @@ VERBS: Final = (
     "unack",
     "resolve",
     "history",
+    "noise",
     "heartbeat",
     "web",
     "plugins",
@@ -51,6 +52,7 @@ _MODULES: Final = {
     "unsilence": "silence",
     "replay": "replay.command",
     "suggest": "suggest.command",
+    "noise": "suggest.noise",
     **dict.fromkeys(("ack", "unack", "resolve", "history"), "incidents"),
 }
 

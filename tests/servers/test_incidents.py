@@ -159,3 +159,19 @@ def test_silences_with_matchers_hold_incidents_back(
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
+
+
+def test_noise_is_shown_by_rule(installation: Any, until: Callable[..., None], verb: Callable[..., str]) -> None:
+    """`noise` counts what was over at once and not taken, and says so where nothing has happened."""
+    (installation.directory / "alarms.toml").write_text(CONFIG)
+    lines = "sleep 0.2; echo lost eu; echo back eu; exec sleep 60"
+    server = installation.start(["--config", "alarms.toml"], "sh", "-c", lines)
+    try:
+        until(lambda: len(told(installation)) == 2)
+        until(lambda: json.loads(verb("noise", "--json"))[:1])
+        (rule,) = json.loads(verb("noise", "--json"))
+        assert (rule["rule"], rule["episodes"], rule["noise"], rule["percent"]) == ("db", 1, 1, 100)
+        assert "1 (100 %)" in verb("noise", "--days", "1")
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(60)

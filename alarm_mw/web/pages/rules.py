@@ -17,18 +17,18 @@ from starlette.responses import Response
 from alarm_mw.config.tables.measures import keys_of
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
+from alarm_mw.engine.incidents.episodes import Episode, is_noise
 from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
-from alarm_mw.web.pages.history import Episode, episodes_since
+from alarm_mw.web.pages.history import episodes_since
 from alarm_mw.web.rendering import local_day, render, show
 from alarm_mw.web.samples import DAY, FORTNIGHT, rule_id, trend
 from alarm_mw.web.security.guards import page
 from alarm_mw.web.site import Site, site_of
 
-#: Days that are looked at, and seconds within which an episode is over by itself that nobody needed to see.
+#: Days that are looked at.
 DAYS = 14
-BRIEF = 60.0
 
 #: How many messages are looked at, the newest.
 LATEST = 3000
@@ -138,11 +138,6 @@ def _shown(  # noqa: PLR0917  # what belongs together
         open=firing,
         is_off=is_off,
     )
-
-
-def is_noise(episode: Episode) -> bool:
-    """Return whether nobody acknowledged an episode, and it was over within a minute."""
-    return not episode.acknowledged_by and episode.lasted is not None and episode.lasted <= BRIEF
 
 
 def _episodes(master: Master, name: str = "") -> list[Episode]:

@@ -90,9 +90,10 @@ class Outbox:
 
 def counts(books: Books, alarm: str = "a") -> Counter[str]:
     """Return how much of an alarm was held back, dropped or not judged, by reason."""
-    book = books["alarms"][alarm]
-    found = Counter({why: n for why, n in book["held_back"].items() if why not in _KNOWN})
-    found.update(book["dropped"])
+    found: Counter[str] = Counter()
+    if (book := books["alarms"].get(alarm)) is not None:
+        found.update({why: n for why, n in book["held_back"].items() if why not in _KNOWN})
+        found.update(book["dropped"])
     for source in books["sources"].values():
         found.update(source["skipped"])
     return found

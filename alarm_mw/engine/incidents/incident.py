@@ -214,4 +214,4 @@ def incident_id(rule: str, key: Key) -> str:
 
 def key_of(names: Iterable[str], facts: Mapping[str, str]) -> Key:
     """Return the key that facts have; a fact that is missing is empty."""
-    return tuple((name, facts.get(name, "")) for name in names)
+    return tuple([(name, facts.get(name, "")) for name in names])

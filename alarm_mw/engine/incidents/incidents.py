@@ -705,7 +705,12 @@ def _facts(compiled: CompiledRule, names: Collection[str], lines: Iterable[bytes
 
 def _cut(key: Key) -> Key:
     """Return a key with values of a bounded length; bytes that are not UTF-8 could not be written down."""
-    return tuple((name, value[:VALUE].encode("utf-8", "backslashreplace").decode()) for name, value in key)
+    # Lists, since a flood makes one for each line: this is a tenth of what the line costs.
+    return tuple([(name, value[:VALUE] if value.isascii() else _writable(value[:VALUE])) for name, value in key])
+
+
+def _writable(value: str) -> str:
+    return value.encode("utf-8", "backslashreplace").decode()
 
 
 def _together(found: Sequence[Matched]) -> Matched:

@@ -29,6 +29,9 @@ from alarm_mw.engine.incidents.reconcile import Outcome, reconcile
 from alarm_mw.model.measures import ALL_LABELS
 from alarm_mw.model.types import Absence, Flap, TimeInterval
 
+#: How many void deadlines are kept at most, beside as many as there are others.
+VOID = 1000
+
 
 class IncidentRule(msgspec.Struct, frozen=True):
     """What a rule with a life says of its incidents."""
@@ -438,6 +441,9 @@ class Tracker:
         elif self._due.get(incident.id) != due:
             self._due[incident.id] = due
             heapq.heappush(self._heap, (due, incident.id))
+            if len(self._heap) > 2 * len(self._due) + VOID:
+                self._heap = [(when, name) for name, when in self._due.items()]
+                heapq.heapify(self._heap)
 
 
 def _owed(incident: Incident, steps: tuple[Step, ...]) -> tuple[Step, ...]:

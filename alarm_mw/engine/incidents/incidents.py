@@ -416,6 +416,11 @@ class Incidents:
         due = min((due for due in (self.tracker.due(), self.measures.due()) if due is not None), default=None)
         return None if due is None else max(due - self._clock(), 0.0)
 
+    def write_due(self) -> float | None:
+        """Return in how many seconds what was measured has to be written down; None where that is done."""
+        due = self.measures.write_due()
+        return None if due is None else max(due - self._clock(), 0.0)
+
     def tick(self) -> list[Firing]:
         """Return the messages that are due."""
         return [*self._tick_measures(), *self._all(self.tracker.tick(self._clock()))]

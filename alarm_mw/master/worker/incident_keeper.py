@@ -65,10 +65,11 @@ class IncidentKeeper:
 
     def due(self) -> float | None:
         """Return when to call `tick`, in the seconds of `time.monotonic`; None where there is no deadline."""
-        due = None if self._incidents is None else self._incidents.due()
-        if due is None:
+        if self._incidents is None:
             return None
-        return min(time.monotonic() + due, self._looked_at + LOOK_EVERY)
+        times = (self._incidents.due(), self._incidents.write_due() if self._outbox.has_file else None)
+        due = min((each for each in times if each is not None), default=None)
+        return None if due is None else min(time.monotonic() + due, self._looked_at + LOOK_EVERY)
 
     def tick(self) -> list[Firing]:
         """Return the messages that are due."""

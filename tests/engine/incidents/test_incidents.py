@@ -304,7 +304,9 @@ def test_heartbeats_are_heard_over_restarts() -> None:
     heart = Heart()
     heart.beat()
     assert heart.incidents.is_urgent
+    assert heart.incidents.write_due() == 0.0
     saved = Saved(measured=heart.incidents.take_changes().measured)
+    assert heart.incidents.write_due() is None
     again = Heart(saved, gap=500.0)
     assert again.incidents.due() == 570.0
     fresh = Heart()

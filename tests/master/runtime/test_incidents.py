@@ -38,6 +38,7 @@ from alarm_mw.master.control.web_master import web_master
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.measures import Spike
 from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, InhibitRule, Record, Rule
 from alarm_mw.monitors.heartbeat import HeartbeatOptions
 from alarm_mw.testing import Recorder
@@ -706,3 +707,14 @@ def test_bytes_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
     assert incident_rows.find(house.runtime.outbox, "nothing") is None
     house.runtime.stop(5.0)
     assert texts == {r"lost \xff", r"line back \xff", "a"}
+
+
+def test_what_is_measured_is_written_down_without_further_records(tmp_path: Path) -> None:
+    """Also what came just behind a write: a later process goes on from all of it."""
+    rule = structs.replace(DB, measure=Spike(3.0, 100, 3600.0))
+    house = House(Settings((alarm("a"),), (rule,)), tmp_path / "outbox.db")
+    for name in ("eu", "us", "asia"):
+        house.see(f"lost {name}")
+    wait_until(lambda: len(house.runtime.outbox.query("SELECT id FROM measured WHERE id != ''")) == 3, 10)
+    assert len(house.runtime.outbox.query("SELECT id FROM measured WHERE id != ''")) == 3
+    house.stop()

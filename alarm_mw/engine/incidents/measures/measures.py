@@ -190,6 +190,10 @@ class Measures:
         self._changed, self._other_rows = {}, []
         return tuple(rows)
 
+    def write_due(self) -> float | None:
+        """Return when `take_changes` has something to return; None where nothing has changed."""
+        return self._write_at if self._changed or self._other_rows else None
+
     def note_all(self) -> None:
         """Have all of them written down with the next changes: what was written is lost."""
         self._changed = {(rule, key): None for rule, states in self._states.items() for key in states}

@@ -123,7 +123,9 @@ def test_changes_are_written_now_and_then() -> None:
     stage = Stage()
     stage.beat("a", 0.0)
     assert len(stage.measures.take_changes(10.0, is_urgent=False)) == 1
+    assert stage.measures.write_due() is None
     stage.beat("a", 10.5)
+    assert stage.measures.write_due() == 11.0
     assert stage.measures.take_changes(10.9, is_urgent=False) == ()
     assert len(stage.measures.take_changes(10.9, is_urgent=True)) == 1
     assert stage.measures.take_changes(20.0, is_urgent=True) == ()

@@ -1,1 +1,1 @@
-"""The verbs that show what alarms would send, or send a test."""
+"""The verbs that show what alarms would send, or send tests."""

@@ -15,7 +15,7 @@ TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 PATHS = (
     *("/", "/history", "/rules", "/rules/slow-search", "/delivery"),
-    *("/silences", "/silences/new", "/ledger", "/configuration"),
+    *("/silences", "/silences/new", "/ledger", "/configuration", "/api"),
 )
 
 WIDTHS = (360, 390, 768, 1024, 1440, 2560)

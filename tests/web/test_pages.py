@@ -20,6 +20,7 @@ PAGES = (
     "/silences/new",
     "/ledger",
     "/configuration",
+    "/api",
 )
 
 #: Lines that would do harm if they were more than text.

@@ -30,7 +30,9 @@ messages = "uwsgi"
 """
 _RULES = """\
 # syntax = "pcre" is uWSGI's syntax, PCRE on bytes. Without it a regexp is Python's, on text. Both kinds of rules can
-# also require a `level` and a `logger`, and search whole records with `multiline = true`.
+# also require a `level` and a `logger`, and search whole records with `multiline = true`. A rule with a `name` and with
+# `resolve` or `resolve_after` reports a beginning and an end instead of each match; one with `absent_for` or `schedule`
+# reports that it does not match.
 """
 _BYTES = r"# \xNN here is a byte in the ini file that is not UTF-8."
 _BYTE = re.compile("[\udc80-\udcff]")

@@ -108,7 +108,7 @@ def rank_of(severity: str) -> int:
 def open_incidents(master: Master, text: str = "") -> Found:
     """Return the incidents that are firing and match a filter, the worst first, then the longest. May block."""
     with master.reading() as reader:
-        found = incident_rows.incidents(reader)
+        found = incident_rows.firing(reader, master.known)
         rows = _matching(reader, found, master.offset(), text, MAX_ROWS)
         return Found([row for row, _ in rows], len(found))
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
-from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.delivery.outbox.incident_rows import Known, Reader
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
@@ -71,6 +71,8 @@ class Master:
     offset: Callable[[], float]
     #: Does something to incidents (verb, ids, by, seconds, comment), and returns the ids for which that was done.
     order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]
+    #: Incidents that were decoded before.
+    known: Known = field(default_factory=dict)
     #: What signs links in messages; empty where nothing does.
     link_key: Callable[[], bytes]
     #: Takes a heartbeat in, and returns whether one of its name is expected; raises `ValueError` and `TimeoutError`.

@@ -131,3 +131,22 @@ def find(outbox: Reader, name: str) -> Incident | None:
     """Return an incident by its id; None where it is not remembered."""
     rows = outbox.query("SELECT data FROM incidents WHERE id = ?", (name,))
     return next((_incident.decode(cast("bytes", data)) for (data,) in rows), None)
+
+
+#: The bytes of incidents, and what they were decoded to, by id.
+Known = dict[str, tuple[bytes, Incident]]
+
+
+def firing(outbox: Reader, known: Known) -> list[Incident]:
+    """Return the incidents that are firing. What is in `known` unchanged is not decoded again; `known` is replaced.
+
+    Of 10,000 incidents, of which few change, decoding all would take a second.
+    """
+    fresh: Known = {}
+    rows = outbox.query("SELECT id, data FROM incidents WHERE state = ?", (str(State.FIRING),))
+    for name, data in cast("list[tuple[str, bytes]]", rows):
+        former = known.get(name)
+        fresh[name] = former if former is not None and former[0] == data else (data, _incident.decode(data))
+    known.clear()
+    known.update(fresh)
+    return [incident for _, incident in fresh.values()]

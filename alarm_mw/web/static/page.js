@@ -203,7 +203,6 @@
       if (now.length !== wanted.length || now.some((row, n) => row !== wanted[n])) list().replaceChildren(...wanted);
     }
     latest = null;
-    htmx.process(live);
     tick();
     select(selected(), false);
   }
@@ -214,12 +213,35 @@
     }
     document.addEventListener("keydown", () => { touched = performance.now(); });
     setInterval(() => { if (latest && !isBusy()) settle(); }, 500);
-    document.body.addEventListener("htmx:afterRequest", (event) => {
-      if (event.detail.elt !== live || !event.detail.successful) return;
-      const response = event.detail.xhr.responseText;
-      const parsed = new DOMParser().parseFromString(response, "text/html").body;
-      if (part(parsed, "list")) merge(parsed);
-    });
+  }
+
+  // At most one request is under way. The busier the page is, the longer it waits for the next one.
+
+  const PAUSE = 700;
+  let isFetching = false;
+  let isDue = false;
+
+  async function update() {
+    isDue = true;
+    if (isFetching) return;
+    isFetching = true;
+    while (isDue) {
+      isDue = false;
+      let took = 0;
+      try {
+        const response = await fetch(live.dataset.merge, { headers: { "HX-Request": "true" } });
+        if (response.redirected) location.reload(); // to the login: the session has ended
+        const text = await response.text();
+        const began = performance.now();
+        if (response.ok) {
+          const parsed = new DOMParser().parseFromString(text, "text/html").body;
+          if (part(parsed, "list")) merge(parsed);
+        }
+        took = performance.now() - began;
+      } catch { /* the stream tells when the server is back */ }
+      await new Promise((resolve) => { setTimeout(resolve, Math.max(PAUSE, took * 8)); });
+    }
+    isFetching = false;
   }
 
   // Other pages load the part that has changed, unless somebody is at a form in it.
@@ -233,12 +255,17 @@
   // Events.
 
   let isOnline = true;
-  document.body.addEventListener("htmx:sseMessage", (event) => {
-    if (event.detail.type !== "changed") return;
-    const { open, dead } = JSON.parse(event.detail.data);
-    showOpen(open);
-    showBadge("delivery", dead);
-  });
+  htmx.createEventSource = (url) => {
+    const source = new EventSource(url);
+    source.addEventListener("changed", (event) => {
+      const { open, dead } = JSON.parse(event.data);
+      showOpen(open);
+      showBadge("delivery", dead);
+      if (live) update();
+    });
+    source.addEventListener("reload", () => location.reload());
+    return source;
+  };
   document.body.addEventListener("htmx:sseOpen", () => {
     if (!isOnline) refresh();
     isOnline = true;
@@ -257,7 +284,8 @@
   });
 
   function refresh() {
-    for (const each of $$("[data-merge], [data-fresh]")) htmx.trigger(each, "refresh");
+    if (live) update();
+    for (const each of $$("[data-fresh]")) htmx.trigger(each, "refresh");
   }
 
   // Actions.

@@ -705,6 +705,7 @@ def test_bytes_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
     (found,) = incident_rows.incidents(house.runtime.outbox, is_all=True)
     assert incident_rows.find(house.runtime.outbox, found.id) == found
     assert incident_rows.find(house.runtime.outbox, "nothing") is None
+    assert incident_rows.firing(house.runtime.outbox, {}) == []
     house.runtime.stop(5.0)
     assert texts == {r"lost \xff", r"line back \xff", "a"}
 
@@ -718,3 +719,19 @@ def test_what_is_measured_is_written_down_without_further_records(tmp_path: Path
     wait_until(lambda: len(house.runtime.outbox.query("SELECT id FROM measured WHERE id != ''")) == 3, 10)
     assert len(house.runtime.outbox.query("SELECT id FROM measured WHERE id != ''")) == 3
     house.stop()
+
+
+def test_incidents_that_have_not_changed_are_not_decoded_again(tmp_path: Path) -> None:
+    """What is known stays the same object; what has changed, and what is new, is read."""
+    house = House(settings(), tmp_path / "outbox.db")
+    known: incident_rows.Known = {}
+    house.see("lost eu-1", "lost eu-2")
+    house.wait_for(("a", "firing", "eu-1"), ("a", "firing", "eu-2"))
+    before = {each.key[0][1]: each for each in incident_rows.firing(house.runtime.outbox, known)}
+    house.see("lost eu-2", "lost eu-3")
+    wait_until(lambda: len(incident_rows.firing(house.runtime.outbox, known)) == 3, 10)
+    after = {each.key[0][1]: each for each in incident_rows.firing(house.runtime.outbox, known)}
+    house.runtime.stop(5.0)
+    assert after["eu-1"] is before["eu-1"]
+    assert (before["eu-2"].count, after["eu-2"].count) == (1, 2)
+    assert len(known) == 3

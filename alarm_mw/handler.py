@@ -85,7 +85,7 @@ class AlarmHandler(logging.Handler):
                         time=record.created,
                         echoes=tuple(console_lines(record)) if way.prints_are_read() else (),
                         call=call_of(record),
-                        event="" if show is _plain else record.getMessage(),
+                        event="" if show is _plain else _message(record),
                     )
                 )
         except Exception:  # noqa: BLE001  # as every handler of logging: a mistake in a log call must not break the application
@@ -105,6 +105,12 @@ def _plain(record: logging.LogRecord) -> str:
         return record.getMessage()
     with Showing(record):
         return PLAIN.format(record)
+
+
+def _message(record: logging.LogRecord) -> str:
+    """Return the message that a formatter has left in the record: to make it again could log again."""
+    message: object = vars(record).get("message")
+    return message if isinstance(message, str) else ""
 
 
 def _names(record: logging.LogRecord) -> Iterable[str]:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 #: Takes every descriptor there is, logs, gives them back, and logs until that arrives.
-NO_DESCRIPTORS = """
-import resource, socket
+TAKE_ALL = """
+import logging, resource, socket
+import alarm_mw, alarm_mw.handler
 from alarm_mw.transports import unix
 unix.RECONNECT_PAUSE = 0.0
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
@@ -20,6 +21,9 @@ taken = []
 try:
     while True: taken.append(socket.socket())
 except OSError: pass
+"""
+
+NO_DESCRIPTORS = """
 for n in range(3): logger.error("TERRIBLE %d", n)
 for each in taken: each.close()
 logger.error("TERRIBLE last")
@@ -58,7 +62,7 @@ def read_only(directory: str) -> list[str]:
 
 def test_no_descriptor_is_left_when_the_master_is_to_be_reached(hazard: Any) -> None:
     """The records are dropped and counted, no log call fails, and the next one arrives."""
-    hazard.supervised(NO_DESCRIPTORS)
+    hazard.supervised(NO_DESCRIPTORS, first=TAKE_ALL)
     assert hazard.fired() == ["TERRIBLE last"]
     assert hazard.books()["sources"]["logging"] == {
         "lines": 4,

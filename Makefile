@@ -19,7 +19,7 @@ DEBIAN_PACKAGES := prosody curl openssl procps espeak-ng uwsgi-core uwsgi-plugin
 COVERED := tests/engine tests/patterns tests/config tests/delivery tests/model tests/master/worker tests/master/runtime
 
 # What is measured. BENCHES="stream latency" is a part of it.
-BENCHES := stream fields delivery latency footprint handler middleware flood throughput growth endurance
+BENCHES := stream fields incidents delivery latency footprint handler middleware flood throughput growth endurance
 
 # Tests start hundreds of Python programs: without it each would compile the package anew, where the environment says so.
 unexport PYTHONDONTWRITEBYTECODE

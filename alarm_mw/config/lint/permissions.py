@@ -27,7 +27,8 @@ _SECRET_NAME = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
 
 def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) -> None:
     """Warn about each of these files that contains a secret and is readable by others. Reads them."""
-    known = {secret for alarm in settings.alarms for secret in _held(alarm.options)}
+    holders = (*(alarm.options for alarm in settings.alarms), *settings.web.users, *settings.web.tokens)
+    known = {secret for holder in holders for secret in _held(holder)}
     for file in files:
         if known and _is_open(file) and _holds(file, known):
             fix = f"chmod go-rwx {shlex.quote(file)}"

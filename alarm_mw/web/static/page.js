@@ -338,6 +338,16 @@
     post(button.getAttribute("formaction"), verb);
   });
 
+  // Without a clipboard, as on a page without TLS, the link shows the Markdown.
+
+  $("#copy")?.addEventListener("click", async (event) => {
+    if (!navigator.clipboard) return;
+    event.preventDefault();
+    const response = await fetch(event.target.href);
+    await navigator.clipboard.writeText(await response.text());
+    toast("Copied.");
+  });
+
   function confirmed(question) {
     const dialog = $("#confirm");
     $("#confirm-text").textContent = question;

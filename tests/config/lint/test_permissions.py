@@ -127,6 +127,7 @@ HOOK = '[alarms]\nhook = "curl:{}"\n'
         ("a.toml", HOOK.format("http://example.org;auth_user=me;auth_pass=hunter2")),
         ("a.toml", '[alarms.hook]\naction = "curl"\nurl = "http://a/"\nheaders = { Authorization = "Bearer x" }\n'),
         ("a.toml", '[alarms.hook]\naction = "curl"\nurl = "http://a/"\nheaders = { X = "0123456789abcdef" }\n'),
+        ("a.toml", '[alarms]\na = "log:"\n[[web.tokens]]\nname = "karma"\ntoken = "0123456789abcdef"\n'),
     ],
 )
 def test_secrets_that_others_may_read_bring_a_warning(name: str, text: str, tmp_path: Path) -> None:

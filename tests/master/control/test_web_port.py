@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from ports import free_port
 from waiting import LIMIT
 from web_server import Server
@@ -79,6 +81,29 @@ def test_a_unix_socket(serve: Callable[..., Server], tmp_path: Path) -> None:
     with server.log_in(httpx.HTTPTransport(uds=str(path))) as browser:
         os.kill(server.master(), signal.SIGKILL)
         assert browser.get("/").status_code == 200
+
+
+def test_by_tls(serve: Callable[..., Server], tmp_path: Path, authority: trustme.CA) -> None:
+    """With a certificate the page is served by TLS alone, and its cookie is sent by TLS alone."""
+    issued = authority.issue_cert("localhost", "127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "cert.pem")
+    server = serve(f'[web]\nlisten = "127.0.0.1:{free_port()}"\ncertfile = "{tmp_path}/cert.pem"')
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+    with server.log_in(httpx.HTTPTransport(verify=context)) as browser:
+        assert browser.base_url.scheme == "https"
+        assert browser.get("/").status_code == 200
+        (cookie,) = browser.cookies.jar
+        assert cookie.secure
+        assert cookie.name.startswith("__Host-")
+
+
+def test_a_certificate_that_cannot_be_used(serve: Callable[..., Server]) -> None:
+    """The log says so, and everything else works."""
+    server = serve(f'[web]\nlisten = "127.0.0.1:{free_port()}"\ncertfile = "/nowhere/cert.pem"')
+    assert server.ask("web").returncode == 1
+    assert "the page cannot be served at 127.0.0.1" in server.log.read_text()
+    assert server.ask("status").returncode == 0
 
 
 def test_nothing_is_there_where_nobody_wants_it(serve: Callable[..., Server]) -> None:

@@ -63,3 +63,10 @@ def test_a_group_has_things_in_common(name: str, facts: dict[str, object]) -> No
     entries = [Entry(1, firing(1, "a\n")), Entry(2, firing(2, texts, **facts)), Entry(3, firing(3, "a\n"))]
     assert [[entry.seq for entry in parcel.entries] for parcel in grouped(entries, [name])] == [[1, 3], [2]]
     assert [[entry.seq for entry in parcel.entries] for parcel in grouped(entries, [])] == [[1, 2, 3]]
+
+
+def test_equal_events_are_one_group() -> None:
+    """Firings with the same fingerprint differ in numbers alone."""
+    texts = ("order 1 failed\n", "disk full\n", "order 2 failed\n")
+    groups = grouped([Entry(n, firing(n, text)) for n, text in enumerate(texts)], ["fingerprint"])
+    assert [len(group.entries) for group in groups] == [2, 1]

@@ -153,3 +153,18 @@ def test_what_is_no_memory_is_refused(saved: bytes) -> None:
     """Bytes of another version, or of a broken disk, are told from a memory."""
     with pytest.raises(ValueError, match="memory of alarms"):
         Memory.loads(saved, 0.0, 0.0)
+
+
+def test_equal_events_are_counted_on_after_a_restart() -> None:
+    """What is held back as a repeat, and how often, is known to the next process."""
+    limits = {"a": Limits(repeat_after="10m")}
+    before = engine(Rule("x", ("a",)), limits=limits)
+    assert before.evaluate(line(b"x 1\n"), 100.0).firings
+    assert why(before.evaluate(line(b"x 2\n", "k2"), 101.0)) is Reason.REPEAT
+    after = engine(Rule("x", ("a",)), reborn(before.memory, 101.0, 1000.0, lost=10.0), limits)
+    assert why(after.evaluate(line(b"x 3\n", "k3"), 1.0)) is Reason.REPEAT
+    (digest,) = after.tick(600.0, 1600.0)
+    assert digest.text.splitlines()[0] == "3 times: x 2"
+    assert (digest.rule, digest.held_back) == ("x", 2)
+    after.memory.keep_only((), ())
+    assert after.due() is None

@@ -178,3 +178,9 @@ def test_what_calls_itself_is_left_to_the_engine(finder: MakeFinder) -> None:
     assert all(not hit.certain for hit in prefilter.scan(data))
     lines = [data[start : data.index(b"\n", start)].decode() for start, _ in matches(prefilter, compiled, data)]
     assert lines == ["call(((7)))", "größe: e\u0301"]
+
+
+def test_the_rules_are_told_by_their_numbers() -> None:
+    """For who makes another prefilter of them."""
+    compiled = rules("aa", "bb")
+    assert Prefilter(compiled).rules == tuple(compiled)

@@ -126,8 +126,6 @@ class Silences:
 
     def holds_until(self, labels: Mapping[str, str], now: float) -> float | None:
         """Return when the last silence of a message ends; None if it is not silenced."""
-        if not self._live:
-            return None
         return max((silence.ends for silence in self.holding(labels, now)), default=None)
 
     def holds_alarm_until(self, alarm: str, now: float, *, in_part: bool = False) -> float | None:

@@ -57,12 +57,12 @@ class Inhibitions:
             if not _match(rule.sources, labels):
                 continue
             values = rule.values(labels)
+            firing = rule.firing.setdefault(values, {})
+            firing.pop(incident.id, None)
             if incident.is_open:
-                rule.firing.setdefault(values, {})[incident.id] = _match(rule.targets, labels)
-            elif incident.id in rule.firing.get(values, {}):
-                del rule.firing[values][incident.id]
-                if not rule.firing[values]:
-                    del rule.firing[values]
+                firing[incident.id] = _match(rule.targets, labels)
+            if not firing:
+                del rule.firing[values]
 
     def inhibits(self, rule: str, labels: Mapping[str, str]) -> bool:
         """Return whether messages about a rule with these labels are inhibited."""

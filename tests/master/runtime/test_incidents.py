@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import re
 import signal
@@ -31,7 +32,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.incidents import incidents
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.master.control.incidents import IncidentOrder, carry_out
+from alarm_mw.master.control.incidents import IncidentOrder, carry_out, shown_as_json
 from alarm_mw.master.control.silences import SilenceOrder, expire, put
 from alarm_mw.master.control.status import Status
 from alarm_mw.master.control.web_master import web_master
@@ -511,6 +512,8 @@ def test_a_reload_with_a_thousand_open_incidents(tmp_path: Path) -> None:
     house = House(configuration, tmp_path / "outbox.db")
     house.see(*(f"lost {number}" for number in range(1000)))
     wait_until(lambda: len(house.told()) == 1000, 30)
+    wait_until(lambda: all(each["delivery"] == {"a": "delivered"} for each in shown(house.runtime, False)), 30)
+    assert len(json.loads(shown_as_json(house.runtime, False))) == 1000
     rules = (structs.replace(DB, name="replica", alarms=("a",)), structs.replace(BACK, resolves="replica"))
     inhibit = (InhibitRule(('rule="replica"', 'db="host"'), ('rule="replica"', 'db!="host"')),)
     house.runtime.exchange(house.runtime.prepare(structs.replace(configuration, rules=rules, inhibit_rules=inhibit)))

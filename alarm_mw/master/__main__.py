@@ -13,6 +13,7 @@ from alarm_mw.master.link import Inheritance
 from alarm_mw.master.process import MasterProcess
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.system.linux import PR_SET_DUMPABLE, prctl
+from alarm_mw.system.log_lines import start_logging
 
 #: Signals to a whole process group or unit, meant for the server: the master ends when its work is done.
 OUTLIVED = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP)
@@ -26,7 +27,7 @@ def main() -> int:
     prctl(PR_SET_DUMPABLE, 0)
     outlive_signals()
     threading.excepthook = end_process
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")
+    start_logging("WARNING")
     plan_fd = int(os.environ["ALARM_MW_PLAN_FD"])
     plan = Plan.read(plan_fd)
     for descriptor in (plan_fd, plan.lock):

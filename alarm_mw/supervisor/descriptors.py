@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import time
 from contextlib import suppress
 
 from alarm_mw.supervisor.process import numbers_in
 from alarm_mw.system.descriptors import FIRST_FREE, beyond_standard, is_open
+from alarm_mw.system.log_lines import log_line
 
 STDIN, STDOUT, STDERR = 0, 1, 2
 
@@ -86,6 +88,15 @@ def ready_for(fd: int, events: int) -> int:
 
 
 def complain(text: str) -> None:
-    """Write a line to our standard error."""
+    """Write a mistake at the start to our standard error."""
+    _write(f"alarm-mw: {text}")
+
+
+def warn(text: str) -> None:
+    """Write a line of the log to our standard error."""
+    _write(log_line("WARNING", text, time.time()))
+
+
+def _write(line: str) -> None:
     with suppress(OSError):  # nobody reads it
-        os.write(STDERR, f"alarm-mw: {text}\n".encode("utf-8", "surrogateescape"))
+        os.write(STDERR, f"{line}\n".encode("utf-8", "surrogateescape"))

@@ -15,6 +15,7 @@ from typing import NoReturn
 from alarm_mw.app.current_master import buffer_lines
 from alarm_mw.app.workers import mules, uwsgi_module
 from alarm_mw.system.linux import PR_SET_PDEATHSIG, prctl
+from alarm_mw.system.log_lines import start_logging
 from alarm_mw.system.permissions import other_writers
 
 log = logging.getLogger(__name__)
@@ -33,9 +34,7 @@ def main() -> NoReturn:
     for ignored in _IGNORED:
         signal.signal(ignored, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    logging.basicConfig(
-        level=logging.WARNING, format=f"%(asctime)s alarm-mw: mule {number}: %(levelname)s: %(message)s"
-    )
+    start_logging("WARNING", f"mule {number}: ")
     buffer_lines()
     mules.become_mule(number)
     sys.modules["uwsgi"] = uwsgi_module

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import signal
 import subprocess
@@ -39,6 +38,7 @@ from alarm_mw.model.types import Record
 from alarm_mw.supervisor.process import NOT_EXECUTABLE, NOT_FOUND
 from alarm_mw.supervisor.supervisor import UNDELIVERED
 from alarm_mw.system.directories import make_directory
+from alarm_mw.system.log_lines import start_logging
 
 #: Seconds for the delivery of what is fired.
 WAIT = 60.0
@@ -204,7 +204,7 @@ def _run(
     reports_success: bool,
     is_strict: bool,
 ) -> int:
-    logging.basicConfig(level=logging.ERROR, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")
+    start_logging("ERROR")
     own = this_run(time.time())
     with reporter.file.change() as state:
         running = [run for run in state.runs if is_running(run)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from alarm_mw.app.launch.one_off import deliver as deliver_left
 from alarm_mw.app.launch.state import state_home
 from alarm_mw.cli.options import ConfiguredCommand, complain, config_options, read_wait, settings_or_exit, sources
 from alarm_mw.supervisor.supervisor import UNDELIVERED
+from alarm_mw.system.log_lines import start_logging
 
 #: Seconds for the delivery of each outbox.
 WAIT = 60.0
@@ -48,7 +48,7 @@ def deliver(  # noqa: PLR0917  # the command line's options
     By default they are delivered as the configuration says with which each program was started. A program that is
     running delivers its own. Jobs of `alarm-mw cron` that did not start in time are reported. For a timer or a crontab.
     """
-    logging.basicConfig(level=logging.ERROR, format="%(asctime)s alarm-mw: %(levelname)s: %(message)s")
+    start_logging("ERROR")
     given = sources(toml_files, ini_files)
     settings = settings_or_exit(given) if toml_files or ini_files or given.flags else None
     folders = [Path(each).absolute() for each in state_dirs] + ([state_home(os.environ) / name] if name else [])

@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from alarm_mw.supervisor.carriers.carrier import Carrier, Message, Watchdog
 from alarm_mw.supervisor.carriers.start import CarrierStart, start_relay
-from alarm_mw.supervisor.descriptors import complain
+from alarm_mw.supervisor.descriptors import warn
 from alarm_mw.supervisor.streams import Stream
 
 #: How many descriptors are for streams and masters, where there are not many.
@@ -222,7 +222,7 @@ class MasterPool:
         self._failures += 1
         self.retry_at = time.monotonic() + pause(self._failures)
         if self._failures == TOO_MANY:
-            complain("the alarm master keeps dying; output passes without alarms while it is tried again")
+            warn("the alarm master keeps dying; output passes without alarms while it is tried again")
         if self._failures >= TOO_MANY and self.streams:
             self._start_relay()
 
@@ -259,7 +259,7 @@ class MasterPool:
         if not watchdog.look(now):
             master.send("ping")
             return
-        complain("the alarm master does not answer; it is killed, and another one takes its place")
+        warn("the alarm master does not answer; it is killed, and another one takes its place")
         master.has_hung = True
         os.kill(master.pid, signal.SIGKILL)
 

@@ -210,9 +210,10 @@ class Worker:
                 self._process([], firings=self._adopt_incidents())
         while running:
             batches, running = self._next_batches()
-            batches = self._behind_records(batches, time.monotonic(), wait=running)
+            engine = self._next_engine
+            batches = self._behind_records(batches, time.monotonic(), wait=running and engine is None)
             with self._turn:
-                self._process(batches)
+                self._process(batches, engine=engine)
             for batch in batches:
                 if batch.done is not None:
                     batch.done()
@@ -280,11 +281,29 @@ class Worker:
         assert self.incidents is not None
         return [] if self._engine.incidents is None else self.incidents.adopt(self._engine.incidents)
 
-    def _process(self, batches: Sequence[Batch], *, at_end: bool = False, firings: Sequence[Firing] = ()) -> None:
-        """Work batches off; `firings` come before what they bring."""
+    def _process(
+        self,
+        batches: Sequence[Batch],
+        *,
+        at_end: bool = False,
+        firings: Sequence[Firing] = (),
+        engine: Engine | None = None,
+    ) -> None:
+        """Work batches off; `firings` come before what they bring.
+
+        `engine` takes the present one's place, but for lines that have waited for their records: a former master may
+        have judged these by the present one already.
+        """
         before = list(firings)
-        if self._next_engine is not None:
-            self._engine, self._next_engine = self._next_engine, None
+        each = bool(signals.held_back.receivers)
+        early: list[Evaluated] = []
+        if engine is not None:
+            now = time.monotonic()
+            for batch in batches:
+                early += self._evaluator.evaluate(batch, now, each=each) if batch.may_be_echo else ()
+            if self._next_engine is engine:
+                self._next_engine = None
+            self._engine = engine
             self._engine.forget_others()
             self._evaluator = Evaluator(self._engine, is_replaceable=self._outbox.has_file)
             self._evaluator.log_switched_off()
@@ -295,9 +314,9 @@ class Worker:
         if self.incidents is not None:
             before += self._of_incidents(batches)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
-        each = bool(signals.held_back.receivers)
         self.is_evaluating = True
-        evaluated = [found for batch in batches for found in self._evaluator.evaluate(batch, now, each=each)]
+        later = batches if engine is None else [batch for batch in batches if not batch.may_be_echo]
+        evaluated = [*early, *(found for batch in later for found in self._evaluator.evaluate(batch, now, each=each))]
         self.is_evaluating = False
         firings = [*before, *digests, *(firing for found in evaluated for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}

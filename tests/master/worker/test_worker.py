@@ -441,3 +441,16 @@ def test_lines_that_wait_are_judged_at_the_end(stage: Stage) -> None:
     stage.worker.submit(printed(b"ERR 1\n", "p"))
     assert stage.worker.stop(LIMIT)
     assert fired(stage) == [("stderr", b"ERR 1\n")]
+
+
+def test_lines_that_wait_are_judged_by_the_rules_that_found_them(stage: Stage) -> None:
+    """Other rules do not judge lines that wait: a former master may have judged them already, under the same ids."""
+    rules = [compile_rule(Rule("ERR", ("b",)))]
+    other = Engine(rules, Prefilter(rules), ["b"], alarm_freq=0.0, alarm_msg_size=8192, memory=stage.engine.memory)
+    seen = threading.Event()
+    stage.worker.submit(printed(b"ERR 1\n", "p", seen))
+    assert stage.worker.exchange(other, LIMIT)
+    assert seen.wait(LIMIT)
+    stage.work(item(b"ERR 2\n"))
+    assert [message for _, message in fired(stage)] == [b"ERR 1\n"]
+    assert [entry.firing.message for entry in stage.outbox.waiting("b", after=0, limit=9)] == [b"ERR 2\n"]

@@ -112,6 +112,8 @@ def name_of(path: Path) -> str:
             names = [f"rule {index + 1}", *inner]
         case ("monitors", int(index), *inner):
             names = [f"monitor {index + 1}", *inner]
+        case ("inhibit_rules", int(index), *inner):
+            names = [f"inhibit rule {index + 1}", *inner]
         case ("web", ("users" | "tokens") as kind, int(index), *inner):
             names = [f"web: {kind.removesuffix('s')} {index + 1}", *inner]
         case ("follow", int(index), *inner):

@@ -84,7 +84,7 @@ def test_an_inhibit_rule_is_read(tmp_path: Path) -> None:
         ("[time_intervals.t]\ndays_of_month = [0]", "days_of_month: expected such as 1, '10:15' or -1, got 0"),
         ("[time_intervals.t]\ndays_of_month = ['1:32']", "days_of_month: expected such as"),
         ("[time_intervals.t]\nmonths = [1]\ntimezone = 'Europe/Berlni'", "(did you mean 'Europe/Berlin'?)"),
-        ("[[inhibit_rules]]\nsource_matchers = ['a=b']", "inhibit_rules: 0: 'target_matchers' is missing"),
+        ("[[inhibit_rules]]\nsource_matchers = ['a=b']", "inhibit rule 1: 'target_matchers' is missing"),
         (
             "[[inhibit_rules]]\nsource_matchers = ['a']\ntarget_matchers = ['b=c']",
             "source_matchers: 'a': expected one of =, !=, =~ and !~ at character 2",

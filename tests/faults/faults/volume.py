@@ -104,7 +104,8 @@ def backlog(folder: Path, times: int) -> list[Row]:
 
 
 def _is_known(ground: Ground, n: int) -> bool:
-    return bool(ground.status()["alarms"]["a"]["matched"] >= n)
+    book = ground.status()["alarms"].get("a")  # there is none before the first match
+    return book is not None and bool(book["matched"] >= n)
 
 
 def backtracking(folder: Path, times: int) -> list[Row]:

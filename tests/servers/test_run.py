@@ -149,7 +149,7 @@ def test_a_server_has_the_name_that_it_is_given(installation: Any) -> None:
         )
         second = subprocess.run([*run, "touch", "started"], capture_output=True, check=False, **keywords)
         first.communicate(b"\n", timeout=60)
-    assert shown.stdout.decode().startswith("shop: master ")
+    assert shown.stdout.decode().startswith("shop: no incidents, the ledger balances\nmaster ")
     assert str(installation.directory / "xdg" / "alarm-mw" / "shop") in shown.stdout.decode()
     assert (second.returncode, b"a server with the name 'shop' is already running" in second.stderr) == (2, True)
     assert not (installation.directory / "started").exists()

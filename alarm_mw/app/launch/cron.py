@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import structs
@@ -135,7 +134,9 @@ def expected_start(job: CronJob, state: JobState) -> float | None:
     if job.every:
         return state.started + job.every
     with held_off():
-        from cronsim import CronSim  # noqa: PLC0415  # few jobs are looked at
+        from zoneinfo import ZoneInfo  # noqa: PLC0415  # few jobs are looked at
+
+        from cronsim import CronSim  # noqa: PLC0415  # as above
 
     zone = ZoneInfo(job.timezone) if job.timezone else None
     begin = datetime.fromtimestamp(state.started + min(EARLY, job.grace), zone).astimezone(zone)

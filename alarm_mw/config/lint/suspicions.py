@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 
 from msgspec import structs
 
-from alarm_mw.config.lint.logs import unreadable_logs
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
@@ -64,6 +63,8 @@ _INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:
 
 def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
     """Return the warnings in the order of alarms and rules. The cache spares reading the regexps once more."""
+    from alarm_mw.config.lint.logs import unreadable_logs  # noqa: PLC0415  # it imports shutil; `run` does without
+
     rules = settings.rules
     return (
         *_of_alarms(settings),

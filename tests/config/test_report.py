@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.config.load import examine
-from alarm_mw.config.report import format_report
+from alarm_mw.config.report import diagnostics, format_report, github_commands
 from alarm_mw.config.sources import Sources
 
 ALARM = ("alarm", "a log:")
@@ -63,3 +63,16 @@ def test_files_without_alarms_are_worth_a_warning(tmp_path: Path) -> None:
     empty, mules = (examine(Sources((str(tmp_path / name),)), {}) for name in ("empty.toml", "mules.toml"))
     assert [*map(str, empty.warnings)] == [f"{tmp_path}/empty.toml: no alarm is configured, so none can fire"]
     assert "no alarm" not in "".join(map(str, mules.warnings))
+
+
+def test_mistakes_and_warnings_for_other_programs(tmp_path: Path) -> None:
+    """Editors get diagnostics whose ranges count from 0, and GitHub gets commands whose own marks are escaped."""
+    file = tmp_path / "a,b.toml"
+    file.write_text("alarms.a = 'log:'\nrules = [{ pattern = '100%(', alarms = 'a' }]\n")
+    examined = examine(Sources((str(file),)), {})
+    (found,) = diagnostics(examined)
+    assert found["range"] == {"start": {"line": 1, "character": 26}, "end": {"line": 2, "character": 0}}
+    assert (found["file"], found["severity"]) == (str(file), 1)
+    (command,) = github_commands(examined)
+    assert command.startswith("::error file=")
+    assert "a%2Cb.toml,line=2,col=27::the regexp '100%25('" in command

@@ -16,7 +16,19 @@ from alarm_mw.engine.incidents.incidents import Incidents, Saved
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.request_rules import key_of
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.model.types import IncidentOptions, Reason, Record, RequestConditions, Rule, Syntax, Trigger, Verdict
+from alarm_mw.model.types import (
+    Context,
+    FieldCondition,
+    FieldTest,
+    IncidentOptions,
+    Reason,
+    Record,
+    RequestConditions,
+    Rule,
+    Syntax,
+    Trigger,
+    Verdict,
+)
 from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -466,3 +478,21 @@ def test_an_echo_ends_no_incident() -> None:
     assert statuses(judge.evaluate(line(b"back\n", source="logging", echoes=(b"INFO back",)), 0.1)) == ["resolved"]
     assert statuses(judge.evaluate(line(b"lost\n", source="logging"), 0.2)) == ["firing"]
     assert statuses(judge.evaluate(line(b"INFO back\n", source="stderr"), 0.3)) == []
+
+
+def test_lines_around_a_match_are_for_rules_that_ask_for_them() -> None:
+    """Another rule's alarm gets the record without them."""
+    asking = structs.replace(rule("x", "a"), context=Context(before=3))
+    verdict = engine(asking, rule("x", "b")).evaluate(line(b"x\n", before=b"y\n"), 0.0)
+    assert [(firing.alarm, firing.record.before) for firing in verdict.firings] == [("a", b"y\n"), ("b", b"")]
+
+
+def test_conditions_hold_for_records_and_for_lines_that_state_them() -> None:
+    """A level is a record's own, or what a line in JSON says; a field is either as well; a bare line has none."""
+    leveled = engine(structs.replace(rule("x", "a"), level=40))
+    assert fired(leveled.evaluate(line(b"x\n", level=40), 0.0)) == ["a"]
+    assert fired(leveled.evaluate(line(b'{"level": "error", "message": "x"}\n', source="logging"), 20.0)) == ["a"]
+    assert fired(leveled.evaluate(line(b"x\n", source="logging"), 40.0)) == []
+    asking = structs.replace(rule("x", "a"), fields=(FieldCondition("user", (FieldTest("=", "kim"),)),))
+    assert fired(engine(asking).evaluate(line(b"x\n", source="logging", fields={"user": "kim"}), 0.0)) == ["a"]
+    assert fired(engine(asking).evaluate(line(b"x\n", source="logging", fields={"user": "lee"}), 0.0)) == []

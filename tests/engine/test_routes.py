@@ -136,3 +136,12 @@ def test_what_is_cached_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in range(10):
         assert router.routed(compiled, record(logger=f"shop.{n}")).rule.alarms == ("mail", "chat")
     assert router.routed(compiled, record(logger="shop.9")) is router.routed(compiled, record(logger="shop.9"))
+
+
+def test_the_rules_of_a_record_have_the_alarms_of_their_routes() -> None:
+    """What matches can be asked without firing anything, with routes and without."""
+    routed = engine(Rule("x", ("mail",)), Rule("y", ("mail",)), routes=(CRITICAL,))
+    assert [each.rule.alarms for each in routed.matching(record(level=50))] == [("mail", "sms")]
+    compiled = [compile_rule(Rule("x", ("mail",)))]
+    plain = Engine(compiled, Prefilter(compiled), ALARMS, alarm_freq=0.0, alarm_msg_size=8192)
+    assert [each.rule.alarms for each in plain.matching(record(level=50))] == [("mail",)]

@@ -164,8 +164,7 @@ def _place(table: Table, key: str) -> Where:
 def _alarm_names(table: Table, *, excludes: bool) -> tuple[str, ...]:
     if not excludes:
         return alarm_names(table, "rule")
-    if "alarms" in table.values:
-        table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
+    table.wrong("'alarms' beside 'exclude': an exclusion ends the scan and fires nothing", "alarms")
     return ()
 
 

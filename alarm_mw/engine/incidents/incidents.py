@@ -35,6 +35,7 @@ from alarm_mw.engine.rules import CompiledRule
 from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat, New
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import (
+    Absence,
     Firing,
     Held,
     IncidentNotice,
@@ -589,13 +590,12 @@ class Incidents:
         """Return what an incident says that began without a match."""
         compiled = self._rules.get(incident.rule)
         options = None if compiled is None else compiled.rule.incident
-        if options is None or options.absence is None:
-            return None
+        return None if options is None or options.absence is None else self._absent(incident, options.absence)
+
+    def _absent(self, incident: Incident, absence: Absence) -> Record:
         key = ", ".join(f"{name}={value}" for name, value in incident.key)
         since = datetime.fromtimestamp(self.wall(incident.last), UTC)
-        wanted = (
-            f"at {options.absence.schedule!r}" if options.absence.schedule else f"for {span(options.absence.after)}"
-        )
+        wanted = f"at {absence.schedule!r}" if absence.schedule else f"for {span(absence.after)}"
         text = f"{incident.rule}{f' ({key})' if key else ''}: no match {wanted}, since {since:%Y-%m-%d %H:%M:%S} UTC"
         return Record(text.encode("utf-8", "surrogateescape"), "incident", self._time(), "")
 

@@ -198,3 +198,12 @@ def test_regexp_without_a_literal_is_slow() -> None:
 def test_regexps_that_cost_nothing_more(one: Rule) -> None:
     """A regexp with a literal and one that only requests are compared with are not warned of."""
     assert suspected(one) == []
+
+
+def test_an_alarm_that_nothing_fires_is_named() -> None:
+    """An alarm in no rule is warned of, unless there are no rules since the application fires all of them."""
+    alarms = {"a": "log:", "b": "log:"}
+    cache = LiteralCache(None)
+    (warning,) = suspicions(from_keywords(alarms=alarms, log_alarms=["a lost"], environ={}), cache)
+    assert "no rule, route, monitor or escalation fires alarm 'b'" in warning.text
+    assert suspicions(from_keywords(alarms=alarms, environ={}), cache) == ()

@@ -30,3 +30,10 @@ def test_a_suspension_is_noticed_once() -> None:
     boot, awake = 3720.0, 110.0
     assert (clock.suspension(), clock.suspension()) == (3600.0, 0.0)
     assert (clock(), clock.read().blind) == (8620.0, 3600.0)
+
+
+def test_time_can_be_set_forward() -> None:
+    """As tests do, so that deadlines come without waiting."""
+    clock = LastingClock(wall=lambda: 5000.0, boot_clock=lambda: 50.0, boot="this")
+    clock.advance(900.0)
+    assert clock() == 5900.0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from alarm_mw.delivery.outbox.database import Watch
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import Amount, State
 from alarm_mw.delivery.outbox.memory_failover import FAIL_BACK_EVERY, FAIL_OVER_AFTER
@@ -302,3 +303,15 @@ def test_a_damaged_file_that_cannot_be_moved_stays_where_it_is(tmp_path: Path) -
     assert stage.outbox.is_durable
     stage.check()
     stage.outbox.close()
+
+
+def test_a_file_that_cannot_be_read_says_nothing_of_its_damage(tmp_path: Path) -> None:
+    """What is wrong then is found by whoever reads it."""
+    with closing(sqlite3.connect(tmp_path / "outbox.db")) as database:
+        database.execute("CREATE TABLE t (x)")
+    watch = Watch(tmp_path / "outbox.db")
+    assert watch.damage() == ""
+    (tmp_path / "outbox.db").write_bytes(b"x" * 4096)
+    assert watch.damage() == "it was overwritten"
+    watch.close()
+    assert watch.damage() == ""

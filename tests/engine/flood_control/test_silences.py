@@ -231,3 +231,12 @@ def test_the_silence_of_an_alarm_is_known_as_such(name: str) -> None:
     assert silences.holding({"alarm": name}, 1.0) == [silence]
     others = (silences.put(wanted(*each), 0.0) for each in (('alarm=~"x"',), ('alarm="x"', "rule=y")))
     assert [alarm_of(each) for each in others] == ["", ""]
+
+
+def test_what_holds_a_message_back_can_be_asked() -> None:
+    """The silences that apply to labels are listed while they are active."""
+    silent = engine()
+    silence = silent.put_silence(wanted('rule="db"', ends=600.0), 0.0)
+    assert [each.id for each in silent.silenced_by({"rule": "db"}, 1.0)] == [silence.id]
+    assert silent.silenced_by({"rule": "web"}, 1.0) == []
+    assert silent.silenced_by({"rule": "db"}, 601.0) == []

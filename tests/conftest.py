@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import logging
 import os
 import resource
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +76,18 @@ def _leftovers(threads: set[threading.Thread], children: set[str], descriptors: 
         *(f"process {pid}" for pid in _children() - children),
         *(f"descriptor {fd}: {target}" for fd, target in _descriptors().items() if fd not in descriptors),
     ]
+
+
+@pytest.fixture(autouse=True)
+def own_state_home(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keep state apart: a master also delivers what other programs of its user have left, of other tests too."""
+    home = Path(tempfile.gettempdir(), f"amw-state-{os.getpid()}-{next(_numbers)}")
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    yield
+    shutil.rmtree(home, ignore_errors=True)
+
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(autouse=True)

@@ -46,6 +46,7 @@ def test_from_the_message_to_the_end(chromium: Chromium, server: Server) -> None
         expect(page.get_by_role("cell", name="known")).to_be_visible()
         visitor.go("/")
         page.get_by_role("link", name="payment 42 failed").click()
+        page.wait_for_url("**/i/*", wait_until="load")
         page.keyboard.press("r")
         page.get_by_role("button", name="Yes").click()
         expect(page.get_by_text("ended by hand")).to_be_visible()
@@ -78,7 +79,7 @@ def test_the_keyboard_is_enough(chromium: Chromium, server: Server) -> None:
         page.locator("#main").click(position={"x": 5, "y": 5})
         page.keyboard.press("j")
         page.keyboard.press("Enter")
-        page.wait_for_url("**/i/*")
+        page.wait_for_url("**/i/*", wait_until="load")
         page.keyboard.press("s")
         page.wait_for_url("**/silences/new?incident=*")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +23,13 @@ from alarm_mw.transports.places import SOCKET_NAME, control_path
 def status(home: Path, *arguments: str) -> Result:
     environ = {"XDG_STATE_HOME": str(home), "ALARM_MW_SOCKET": ""}
     return CliRunner().invoke(main, ["status", *arguments], env=environ)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """Give a directory whose path leaves room for the name of a socket, wherever the tests run."""
+    with tempfile.TemporaryDirectory(prefix="amw-") as name:
+        yield Path(name)
 
 
 def listen(home: Path, name: str) -> socket.socket:
@@ -47,33 +55,33 @@ def test_a_state_directory_without_a_master_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in result.stderr
 
 
-def test_of_several_servers_one_must_be_chosen(tmp_path: Path) -> None:
+def test_of_several_servers_one_must_be_chosen(home: Path) -> None:
     """They are listed by the names that select them; a hash stands only where two would have the same name."""
     names = ("shop", "gunicorn-0a1b2c3d", "uvicorn-0a1b2c3d", "uvicorn-0a1b2c3d-2")
     with ExitStack() as stack:
         for name in names:
-            stack.enter_context(listen(tmp_path, name))
-        result = status(tmp_path, "--json")
+            stack.enter_context(listen(home, name))
+        result = status(home, "--json")
     assert result.exit_code == 1
     options = [line.split()[1] for line in result.stderr.splitlines() if line.startswith("  --name")]
     assert sorted(options) == ["gunicorn", "shop", "uvicorn-0a1b2c3d", "uvicorn-0a1b2c3d-2"]
 
 
-def test_several_servers_are_summed_up(tmp_path: Path) -> None:
+def test_several_servers_are_summed_up(home: Path) -> None:
     """Without options, there is a line for each, with its name and how it is."""
-    with listen(tmp_path, "shop"), listen(tmp_path, "gunicorn-0a1b2c3d"):
-        result = status(tmp_path)
+    with listen(home, "shop"), listen(home, "gunicorn-0a1b2c3d"):
+        result = status(home)
     assert result.exit_code == 0
     assert re.search(r"shop +│ no master answers", result.output)
     assert re.search(r"gunicorn +│ no master answers", result.output)
     assert "--name gunicorn" in result.output
 
 
-def test_a_name_selects_a_server(tmp_path: Path) -> None:
+def test_a_name_selects_a_server(home: Path) -> None:
     """The name of its program does too; of a wrong name, the one that was meant is named."""
-    with listen(tmp_path, "shop"), listen(tmp_path, "gunicorn-0a1b2c3d"):
-        assert "alarm-mw/gunicorn-0a1b2c3d/" in status(tmp_path, "--name", "gunicorn").stderr
-        wrong = status(tmp_path, "--name", "shpo")
+    with listen(home, "shop"), listen(home, "gunicorn-0a1b2c3d"):
+        assert "alarm-mw/gunicorn-0a1b2c3d/" in status(home, "--name", "gunicorn").stderr
+        wrong = status(home, "--name", "shpo")
     assert wrong.exit_code == 1
     assert "there is no server 'shpo'" in wrong.stderr
     assert "did you mean 'shop'?" in wrong.stderr

@@ -249,9 +249,8 @@ def test_a_master_that_is_away_is_named(server: Any) -> None:
 
 def _once(installation: Any, *arguments: str, **keywords: Any) -> subprocess.CompletedProcess[str]:
     command = [installation.command, "top", *arguments, "--state-dir", str(installation.state_dir)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env=installation.environ, **keywords
-    )
+    environ = {name: value for name, value in installation.environ.items() if name != "COLUMNS"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environ, **keywords)
 
 
 def test_it_is_printed_once(server: Any) -> None:

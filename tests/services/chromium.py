@@ -61,6 +61,7 @@ class Visitor:
 
     def wait_for_rows(self, n: int) -> None:
         """Return when so many incidents are listed."""
+        self.page.wait_for_load_state("load")  # keys do nothing before
         expect(self.page.locator("ol.incidents > li")).to_have_count(n, timeout=LIMIT * 1000)
 
     def _note(self, kind: str, text: str) -> None:

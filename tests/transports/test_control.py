@@ -24,7 +24,7 @@ def test_a_master_that_fails_is_not_taken_for_none(tmp_path: Path) -> None:
     """The error says that it has answered, and where to look; its page of errors is no figures."""
     socket = str(tmp_path / "alarm.sock")
     nothing = cast("Any", None)
-    answers = Answers(fail, cast("Any", fail), *[nothing] * 9)
+    answers = Answers(fail, cast("Any", fail), nothing, nothing, nothing)
 
     async def run() -> None:
         server = ControlServer(Path(control_path(socket)), answers, MagicMock())

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any
 
 import click
 import msgspec
 from msgspec import structs
 
 from alarm_mw.cli.console import console, table
-from alarm_mw.cli.servers import find, needing_answers, placed
+from alarm_mw.cli.servers import ask_api, placed
 from alarm_mw.engine.incidents.episodes import episodes_of, noise_by_rule
 from alarm_mw.engine.incidents.incidents import Event
 from alarm_mw.model.printable import printable
-from alarm_mw.transports.control import ask_patiently
 
 _DAY = 86_400
 
@@ -30,8 +28,7 @@ def noise(days: int, as_json: bool, state_dir: str | None, socket_path: str | No
     An episode of an incident is noise if nobody acknowledged it and it was over within a minute. The last column says
     which key would have made fewer messages, tried on the same history. Exit status 1 if no server answers.
     """
-    with needing_answers():
-        found: Any = ask_patiently(find(state_dir, socket_path), f"/history?since={time.time() - days * _DAY}")
+    found = ask_api(state_dir, socket_path, f"/api/1/history?since={time.time() - days * _DAY}")
     rules = noise_by_rule(episodes_of(msgspec.convert(found, list[Event])))
     if as_json:
         click.echo(json.dumps([structs.asdict(rule) | {"percent": rule.percent} for rule in rules], indent=2))

@@ -74,6 +74,7 @@ action = "log"
 [alarms.a.limits]
 rate = "2/1h"
 for_humans = true
+repeat_after = 0
 [[rules]]
 pattern = 'ERR'
 alarms = ["a"]

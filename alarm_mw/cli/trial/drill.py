@@ -41,7 +41,7 @@ class Outcome(msgspec.Struct):
     firing: float | None = None
     resolved: float | None = None
     error: str = ""
-    #: Whether it is told of ends at all.
+    #: Whether it is notified of ends at all.
     wants_resolved: bool = True
 
     @property

@@ -10,9 +10,8 @@ from itertools import chain, islice
 
 import msgspec
 
-from alarm_mw.config.build import engine_of
+from alarm_mw.config.build import engine_of, has_incidents
 from alarm_mw.config.settings import Settings
-from alarm_mw.engine.incidents.incidents import Saved
 from alarm_mw.master.streams.lines import count_lines
 from alarm_mw.model.types import Firing, Record, Verdict
 from alarm_mw.patterns.prefilter import Hit
@@ -46,8 +45,11 @@ class Rehearsal:
 
     def __init__(self, settings: Settings, clock: Clock | None = None) -> None:
         self._clock = clock or Clock()
-        self._engine = engine_of(settings, clock=self._clock, now=self._clock, wall=self._clock)
+        incident_clock = self._clock if has_incidents(settings) else None
+        self._engine = engine_of(settings, clock=incident_clock, now=self._clock, wall=self._clock)
         if self._engine.incidents is not None:
+            from alarm_mw.engine.incidents.incidents import Saved  # noqa: PLC0415  # few configurations have some
+
             self._engine.incidents.start(Saved())
         self._evaluated = 0
         self._threads = len(os.sched_getaffinity(0))

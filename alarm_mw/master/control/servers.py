@@ -94,7 +94,9 @@ class ControlServer:
         """Answer at `path`; `make_master` is for the page and its API, which are there as well."""
         self._path = path
         listener = GuardedSocket.of(listen(path, BACKLOG), is_owners)
-        self._server = LazyServer("control", listener, lambda: _control_app(answers, make_master))
+        #: Closes what the first question has opened.
+        self._opened = contextlib.ExitStack()
+        self._server = LazyServer("control", listener, lambda: _control_app(answers, make_master, self._opened))
 
     async def start(self) -> None:
         """Wait for the first connection."""
@@ -103,6 +105,7 @@ class ControlServer:
     async def stop(self, timeout: float) -> None:
         """Stop serving within `timeout` seconds and take the socket's path away."""
         await self._server.stop(timeout)
+        self._opened.close()
         self._path.unlink(missing_ok=True)
 
 
@@ -143,14 +146,14 @@ class MetricsPort:
         return server
 
 
-def _control_app(answers: Answers, make_master: Callable[[], Master]) -> ASGIApp:
+def _control_app(answers: Answers, make_master: Callable[[], Master], opened: contextlib.ExitStack) -> ASGIApp:
     from alarm_mw.config.tables.web import WebOptions  # noqa: PLC0415  # as below
     from alarm_mw.master.control.api import control_routes  # noqa: PLC0415  # loads the web framework, as above
     from alarm_mw.web.app import make_app  # noqa: PLC0415  # as above
     from alarm_mw.web.site import Site  # noqa: PLC0415  # as above
     from alarm_mw.web.store import Store  # noqa: PLC0415  # as above
 
-    site = Site.of(make_master(), WebOptions(), Store(None))
+    site = Site.of(make_master(), WebOptions(), opened.enter_context(contextlib.closing(Store(None))))
     return make_app(site, routes=control_routes(answers), is_control=True)
 
 

@@ -237,13 +237,16 @@ def test_a_master_that_is_away_is_named(server: Any) -> None:
             control.rename(away)
         return text in str(app.query_one(part).render())
 
+    def put_back() -> None:
+        if not control.exists():
+            away.rename(control)
+
     async def act(app: Top, pilot: Any) -> None:
         await soon(lambda: shows("#verdict", "shop does not answer", app))
         assert app.row is not None
         await pilot.press("enter")
         await soon(lambda: shows("#message", "no master answers", app))
-        if not control.exists():
-            away.rename(control)
+        put_back()
         await soon(lambda: "shop does not answer" not in str(app.query_one("#verdict").render()))
 
     asyncio.run(_on(masters, act))

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
-from alarm_mw.cli.suggest.groups import VARIABLE, Grouping, Template
+from alarm_mw.cli.suggest.groups import HEAD_WORDS, VARIABLE, Grouping, Template
 from alarm_mw.cli.suggest.masks import has_words, is_time, mask_of, masked
 from alarm_mw.cli.suggest.ranking import LEAST, level_of, score
 from alarm_mw.model.printable import printable
@@ -26,7 +26,6 @@ NOVELTY = 1.5
 _MOST_KEYS = 20
 
 _NAME_WORDS = 6
-_HEAD_WORDS = 8
 
 _T = TypeVar("_T")
 
@@ -159,7 +158,7 @@ class Study:
 def _regexps(template: Template, is_head: Callable[[int, str], bool]) -> Iterator[str]:
     """Yield regexps for a kind of line, from the shortest to the one for whole lines."""
     words, gaps = template.words, _gaps(template.examples[0])
-    times = [at for at, word in enumerate(words[:_HEAD_WORDS]) if is_time(word)]
+    times = [at for at, word in enumerate(words[:HEAD_WORDS]) if is_time(word)]
     first = times[-1] + 1 if times else 0
     start = next((at for at in range(first, len(words)) if has_words(words[at]) and not is_head(at, words[at])), 0)
     end = next((at for at in range(len(words), start, -1) if has_words(words[at - 1]) and words[at - 1] != VARIABLE), 0)

@@ -127,7 +127,7 @@ def test_every_command_is_documented(verb: str, built: dict[str, str]) -> None:
             assert not option.startswith("-") or option in section
 
 
-@pytest.mark.parametrize("option", sorted({*options._ALARM_OPTIONS}))
+@pytest.mark.parametrize("option", sorted({*options.ALARM_OPTIONS}))
 def test_every_option_of_uwsgi_is_documented(option: str, built: dict[str, str]) -> None:
     """The page on configuration names each of uWSGI's alarm options and aliases."""
     assert f'"{option}"' in built["configuration"]

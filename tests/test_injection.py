@@ -24,7 +24,7 @@ from alarm_mw.actions.curl import CurlOptions
 from alarm_mw.actions.curl.mail import mail_of
 from alarm_mw.actions.log import entry
 from alarm_mw.actions.speech import ESPEAK, Manner, speakable
-from alarm_mw.cli.status import _text
+from alarm_mw.cli.console import plain_text
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Record
@@ -107,7 +107,7 @@ def test_no_line_commands_a_terminal(message: bytes) -> None:
     assert not HIDDEN.search(shown)
     assert "\n" not in shown
     console = Console(file=io.StringIO(), width=10_000, color_system="truecolor", force_terminal=True)
-    console.print(_text(shown), end="", soft_wrap=True)
+    console.print(plain_text(shown), end="", soft_wrap=True)
     assert isinstance(console.file, io.StringIO)
     # A tab becomes as many blanks as the letters before it leave of the width that they take.
     assert console.file.getvalue().split() == shown.split()

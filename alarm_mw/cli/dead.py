@@ -20,13 +20,14 @@ from rich.text import Text
 
 from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, running, state_dirs
 from alarm_mw.cli.console import console as make_console
+from alarm_mw.cli.console import plain_text
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.servers import Command, choices, placed
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Letter, Order
 from alarm_mw.delivery.outbox.database import UnusableError, open_existing
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.model.errors import NotRunningError
-from alarm_mw.model.printable import printable, printable_lines
+from alarm_mw.model.printable import printable_lines
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 
@@ -225,7 +226,7 @@ def show_letters(answer: Answer) -> None:
         table = make_table("id", "alarm", "when", "why", "attempts", "message", "error")
         for letter in answer.letters:
             cells = (str(letter.id), letter.alarm, _when(letter), _why(letter), str(letter.attempts))
-            table.add_row(*map(_text, cells), _first_line(letter.message), _text(letter.error, SHOWN))
+            table.add_row(*map(plain_text, cells), _first_line(letter.message), plain_text(letter.error, limit=SHOWN))
         console.print(table)
     more = answer.count - len(answer.letters)
     letters = "1 letter" if answer.count == 1 else f"{answer.count} letters"
@@ -250,7 +251,7 @@ def show_letter(letter: Letter) -> None:
     console = make_console()
     for name, fact in facts.items():
         if fact:
-            console.print(Text(f"{name + ':':12}", "bold") + _text(fact), soft_wrap=True)
+            console.print(Text(f"{name + ':':12}", "bold") + plain_text(fact), soft_wrap=True)
     for line in printable_lines(letter.message.encode("utf-8", "backslashreplace")):
         console.print(Text(f"  {line}"), soft_wrap=True)
 
@@ -258,7 +259,7 @@ def show_letter(letter: Letter) -> None:
 def _first_line(message: str) -> Text:
     """Return the first line, and the number of further lines."""
     first, *others = message.removesuffix("\n").split("\n")
-    shown = _text(first, SHOWN)
+    shown = plain_text(first, limit=SHOWN)
     return shown + Text(f" [+{len(others)} line{'' if len(others) == 1 else 's'}]") if others else shown
 
 
@@ -272,10 +273,6 @@ def _when(letter: Letter) -> str:
 
 def _time(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
-
-
-def _text(text: str, limit: int | None = None) -> Text:
-    return Text(printable(text.removesuffix("\n"), limit))
 
 
 class UnreachableError(Exception):

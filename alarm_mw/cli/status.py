@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import click
 from rich.table import Table
-from rich.text import Text
 
 from alarm_mw.app.launch.state import running
 from alarm_mw.cli.console import console as make_console
+from alarm_mw.cli.console import plain_text
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.followed import describe_followed
 from alarm_mw.cli.servers import all_running, find, needing_answers, placed
 from alarm_mw.cli.top.masters import Masters
 from alarm_mw.cli.top.now import Server, verdict
-from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import ask_patiently, read_patiently
 from alarm_mw.transports.places import SOCKET_VARIABLE
 
@@ -78,9 +77,10 @@ def _show_names(sockets: list[str]) -> NoReturn:
     servers = Masters(lambda: sockets).look()
     table = make_table("name", "state")
     for server in servers:
-        table.add_row(_text(server.name), _text(server.error or verdict([server])))
+        table.add_row(plain_text(server.name), plain_text(server.error or verdict([server])))
     console.print(table)
-    console.print(_text(f"`alarm-mw status --name {servers[0].name}` shows more of one, --all of all"), soft_wrap=True)
+    hint = f"`alarm-mw status --name {servers[0].name}` shows more of one, --all of all"
+    console.print(plain_text(hint), soft_wrap=True)
     sys.exit(IMBALANCE if any(server.status and server.status["imbalances"] for server in servers) else 0)
 
 
@@ -103,30 +103,30 @@ def _show(answer: dict[str, Any]) -> None:
     console = make_console()
     name = f"{answer['name']}: " if answer.get("name") else ""
     words = verdict([Server("", "", cast("Status", answer))])
-    console.print(_text(f"{name}{words}", style="bold"), soft_wrap=True)
+    console.print(plain_text(f"{name}{words}", style="bold"), soft_wrap=True)
     replaced = _replaced(answer["masters_replaced"])
-    console.print(_text(f"master {answer['pid']}, server {answer['server_pid']}{replaced}"), soft_wrap=True)
-    console.print(_text(f"state in {answer['state_dir']}"), soft_wrap=True)
-    console.print(_text(_configuration(answer["configuration"])), soft_wrap=True)
+    console.print(plain_text(f"master {answer['pid']}, server {answer['server_pid']}{replaced}"), soft_wrap=True)
+    console.print(plain_text(f"state in {answer['state_dir']}"), soft_wrap=True)
+    console.print(plain_text(_configuration(answer["configuration"])), soft_wrap=True)
     for line in _refused(answer["configuration"]["refused"]):
-        console.print(_text(line, style="yellow"), soft_wrap=True)
+        console.print(plain_text(line, style="yellow"), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for sentence in (*_details("source", answer["sources"]), *_details("alarm", answer["alarms"])):
-        console.print(_text(sentence), soft_wrap=True)
+        console.print(plain_text(sentence), soft_wrap=True)
     if answer["unmatched"]:
-        console.print(_text(_unmatched(answer["unmatched"])), soft_wrap=True)
+        console.print(plain_text(_unmatched(answer["unmatched"])), soft_wrap=True)
     for alarm, failing in answer["failing"].items():
-        console.print(_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
+        console.print(plain_text(_failing(alarm, failing), style="yellow"), soft_wrap=True)
     for alarm, since in answer["long_since"].items():
-        console.print(_text(_running(alarm, since), style="yellow"), soft_wrap=True)
+        console.print(plain_text(_running(alarm, since), style="yellow"), soft_wrap=True)
     if n := answer["letters"]:
-        console.print(_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
+        console.print(plain_text(f"{n} dead letter{'' if n == 1 else 's'}, see `alarm-mw dead`", style="yellow"))
     silences = (_silenced(what, **silence) for what, silence in answer["silences"].items())
     for sentence in (*describe_followed(answer["followed"]), *silences):
-        console.print(_text(sentence), soft_wrap=True)
+        console.print(plain_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
-        console.print(_text(sentence, style="red"), soft_wrap=True)
+        console.print(plain_text(sentence, style="red"), soft_wrap=True)
 
 
 def _silenced(what: str, seconds: float, comment: str, author: str = "", **_: str) -> str:
@@ -190,7 +190,7 @@ def _table(name: str, columns: tuple[str, ...], rows: dict[str, dict[str, Any]])
     for column in table.columns[1:]:
         column.no_wrap = True
     for row_name, row in rows.items():
-        table.add_row(_text(row_name), *(str(_total(row[column])) for column in columns))
+        table.add_row(plain_text(row_name), *(str(_total(row[column])) for column in columns))
     return table
 
 
@@ -212,8 +212,3 @@ def _details(name: str, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
 
 def _reasons(counts: dict[str, int]) -> str:
     return ", ".join(f"{n} {reason}" for reason, n in counts.items())
-
-
-def _text(text: str, style: str = "") -> Text:
-    """Return text that may contain names from the application, without markup and control characters."""
-    return Text(printable(text), style)

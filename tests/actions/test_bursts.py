@@ -259,8 +259,6 @@ class Reader(threading.Thread):
         self.ready.set()
         await self._over.wait()
         await client.disconnect(1)
-        if client._run_out_filters:
-            client._run_out_filters.cancel()
 
     def _take(self, body: bytes) -> None:
         self.messages.append(body)

@@ -17,9 +17,7 @@ from pathlib import Path
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-import _pytest.monkeypatch
 import pytest
-from _pytest.compat import NOTSET
 
 import alarm_mw
 from alarm_mw import asgi, wsgi
@@ -28,9 +26,9 @@ from alarm_mw.model.types import RequestConditions
 from alarm_mw.requests import Request, client_left, server_error, slower_than, unfinished_after, unhandled_exception
 from alarm_mw.testing import Alarms
 
-#: Flask's suite was written for a pytest that had it.
-if not hasattr(_pytest.monkeypatch, "notset"):
-    vars(_pytest.monkeypatch)["notset"] = NOTSET
+#: Flask's suite was written for a pytest that had it under this name.
+_MONKEYPATCH: Any = importlib.import_module("_pytest.monkeypatch")
+_MONKEYPATCH.notset = _MONKEYPATCH.NOTSET
 
 _outcomes: dict[str, str] = {}
 _seen: dict[str, int] = {"requests": 0, "facts": 0}
@@ -99,19 +97,10 @@ def _wrap_flask() -> None:
 
 def _wrap_starlette() -> None:
     """Every Starlette app, and whatever its test client calls."""
-    applications = importlib.import_module("starlette.applications")
+    single = importlib.import_module("asgiref.compatibility").guarantee_single_callable
     client = importlib.import_module("starlette.testclient")
-    call: Callable[..., Awaitable[None]] = applications.Starlette.__call__
-    begin: Callable[..., None] = client._TestClientTransport.__init__
-
-    async def call_wrapped(self: Any, scope: Any, receive: Any, send: Any) -> None:
-        await around_asgi(functools.partial(call, self))(scope, receive, send)
-
-    def begin_wrapped(self: Any, app: Any, *rest: Any, **options: Any) -> None:
-        begin(self, around_asgi(app), *rest, **options)
-
-    applications.Starlette.__call__ = call_wrapped
-    client._TestClientTransport.__init__ = begin_wrapped
+    _wrap_asgi_class(importlib.import_module("starlette.applications").Starlette)
+    _wrap_given(client.TestClient, "__init__", lambda app: around_asgi(single(app)))
 
 
 def _wrap_wsgi_class(of: Any) -> None:

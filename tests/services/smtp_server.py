@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, cast
+from contextlib import contextmanager, suppress
 
 from aiosmtpd.smtp import SMTP
-from waiting import LIMIT, until
+from waiting import LIMIT
 
 
 class SmtpServer(threading.Thread):
@@ -22,29 +22,32 @@ class SmtpServer(threading.Thread):
         self.ready = threading.Event()
         self._make = make
         self._tls = tls
-        self._made: list[SMTP] = []
+        self._clients: list[asyncio.Task[None]] = []
 
     def run(self) -> None:
         asyncio.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        listener = await self._loop.create_server(self._protocol, "127.0.0.1", 0, ssl=self._tls)
-        self.port = listener.sockets[0].getsockname()[1]
-        self.ready.set()
-        await self._over.wait()
-        listener.close()
-        for smtp in self._made:
-            for transport in (smtp.transport, smtp._original_transport):  # the one that STARTTLS has put on the other
-                if isinstance(transport, asyncio.Transport):
-                    transport.abort()  # closing TLS would take an answer
-        # Those that failed before TLS was there end by themselves: the last thing that the loop waits for wakes it up.
-        selector = cast("Any", self._loop)._selector
-        await until(lambda: len(selector.get_map()) == 1)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            listener.setblocking(False)
+            self.port = listener.getsockname()[1]
+            self.ready.set()
+            accepting = asyncio.create_task(self._accept(listener))
+            await self._over.wait()
+            accepting.cancel()
+            await asyncio.wait([accepting, *self._clients])
 
-    def _protocol(self) -> SMTP:
-        self._made.append(self._make())
-        return self._made[-1]
+    async def _accept(self, listener: socket.socket) -> None:
+        while True:
+            client, _ = await self._loop.sock_accept(listener)
+            self._clients.append(asyncio.create_task(self._talk(client)))
+
+    async def _talk(self, client: socket.socket) -> None:
+        with suppress(OSError):  # no TLS came about
+            transport, _ = await self._loop.connect_accepted_socket(self._make, client, ssl=self._tls)
+            await self._over.wait()
+            transport.abort()  # closing TLS would take an answer
 
     def stop(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)

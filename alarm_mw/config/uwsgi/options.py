@@ -67,8 +67,8 @@ SOCKET_TIMEOUT = "socket-timeout"
 _SILENT = frozenset({*_NEEDLESS, *_LOGGING, *STRUCTURE, *PROCESS_OPTIONS, SOCKET_TIMEOUT})
 #: Seconds by which the time limit of an attempt exceeds that of its request.
 _LEEWAY = 5.0
-#: The options that are suggested for a misspelled key; short names would be suggested for any key.
-_ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *MONITORS, *_NEEDLESS, *ALIASES}
+#: Options and aliases of alarms, which are suggested for misspelled keys; short names would be suggested for any key.
+ALARM_OPTIONS = {"alarm", *_RULES, *_NUMBERS, *MONITORS, *_NEEDLESS, *ALIASES}
 
 
 def read_options(
@@ -114,7 +114,7 @@ def _is_silent(option: str) -> bool:
 
 
 def _suggest(key: str) -> str:
-    return key + did_you_mean(key.replace("_", "-"), _ALARM_OPTIONS, 0.8)
+    return key + did_you_mean(key.replace("_", "-"), ALARM_OPTIONS, 0.8)
 
 
 def _number(entry: Entry, name: str, report: Report) -> dict[str, float]:

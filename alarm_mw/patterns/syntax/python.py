@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache
 
 # What a pattern means is what Python's parser says; the standard library has no public door to it.
-from re import _compiler, _parser  # type: ignore[attr-defined]  # private, and not in typeshed
+from re import _compiler, _parser  # type: ignore[attr-defined]  # noqa: PLC2701  # private, and not in typeshed
 from typing import Any
 
 from alarm_mw.model.errors import PatternError

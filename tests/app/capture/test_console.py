@@ -54,15 +54,22 @@ def test_a_logger_without_handlers_prints_as_a_last_resort(logger: logging.Logge
     assert not console_lines(record_of("test-console.new", logging.INFO))
 
 
-def test_nothing_waits_for_whoever_configures_logging(logger: logging.Logger) -> None:
-    """`dictConfig` holds the lock of `logging` while it makes handlers, and these may take long."""
+def test_nothing_waits_for_the_lock_of_logging(logger: logging.Logger) -> None:
+    """`logging` holds its lock while it makes loggers, and `dictConfig` while it makes handlers: both may take long."""
     logger.addHandler(Console("%(message)s"))
     found: list[bytes] = []
     thread = threading.Thread(target=lambda: found.extend(console_lines(record_of(logger.name))), daemon=True)
-    with logging._lock:  # type: ignore[attr-defined]  # `logging` takes it
-        thread.start()
-        thread.join(10)
-        assert found == [b"terrible", b"alarm"]
+
+    class Slow(logging.Logger):
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            thread.start()
+            thread.join(10)
+            assert found == [b"terrible", b"alarm"]
+
+    manager = logging.Manager(logging.RootLogger(logging.WARNING))
+    manager.setLoggerClass(Slow)
+    manager.getLogger("slow")
     thread.join()
 
 

@@ -426,7 +426,12 @@ class MasterProcess:
         from alarm_mw.master.control.web_master import web_master  # noqa: PLC0415  # for those who want the page
 
         return web_master(
-            self._runtime, self._state_dir, self._status, lambda: self._reloader.loaded.settings, self._figures
+            self._runtime,
+            self._state_dir,
+            self._status,
+            lambda: self._reloader.loaded.settings,
+            self._figures,
+            samples=lambda: self._web_port.store,
         )
 
     def _status(self) -> Status:
@@ -439,6 +444,7 @@ class MasterProcess:
             self._check.findings,
             masters_replaced=self._replaced,
             followed=self._followed(),
+            page=self._web_port.url,
         )
 
     def _figures(self) -> bytes:

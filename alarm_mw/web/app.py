@@ -1,6 +1,6 @@
 """The application: pages, API and static files, for the listener of ``[web]`` and for the control socket.
 
-To add routes, write a module with ``ROUTES``, made by the guards, and name it in `_MODULES`::
+To add routes, write a module with ``ROUTES``, made by the guards, and name it in `MODULES`::
 
     async def show(request: Request) -> Response:
         site = site_of(request)                                 # the master, the options, the store
@@ -20,6 +20,7 @@ and host are checked before an endpoint is called. Read a body by `guards.body` 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import ModuleType
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -35,10 +36,23 @@ from alarm_mw.web.pages import ack, delivery, history, incident, login, now, rul
 from alarm_mw.web.rendering import STATIC, render
 from alarm_mw.web.security.guards import public
 from alarm_mw.web.security.identity import Identity, Role
-from alarm_mw.web.site import Site
+from alarm_mw.web.site import BaseSite
 
-#: The modules that have routes, in the order of the navigation.
-_MODULES = (login, now, history, rules, delivery, silences, state, incident, ack, alertmanager, v1, health)
+#: The modules that have routes about one master, in the order of the navigation.
+MODULES: tuple[ModuleType, ...] = (
+    login,
+    now,
+    history,
+    rules,
+    delivery,
+    silences,
+    state,
+    incident,
+    ack,
+    alertmanager,
+    v1,
+    health,
+)
 
 #: Sent with every answer. Nothing is loaded from elsewhere, no script or style stands in a page, and no page of others
 #: may show ours.
@@ -63,10 +77,19 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml",
 _FOR_EVER = 31_536_000
 
 
-def make_app(site: Site, *, routes: Sequence[BaseRoute] = (), is_control: bool = False) -> ASGIApp:
-    """Return the application; with further routes. On the control socket the kernel has let the caller in."""
+def make_app(
+    site: BaseSite,
+    *,
+    routes: Sequence[BaseRoute] = (),
+    modules: Sequence[ModuleType] = MODULES,
+    is_control: bool = False,
+) -> ASGIApp:
+    """Return the application: the routes of `modules`, and further ones.
+
+    On the control socket the kernel has let the caller in.
+    """
     app = Starlette(
-        routes=[*routes, *(route for module in _MODULES for route in module.ROUTES), public("/static/{name}", _static)],
+        routes=[*routes, *(route for module in modules for route in module.ROUTES), public("/static/{name}", _static)],
         exception_handlers={HTTPException: _failed},
     )
     app.state.site = site
@@ -76,7 +99,7 @@ def make_app(site: Site, *, routes: Sequence[BaseRoute] = (), is_control: bool =
 class _Front:
     """Stands before everything: which host is asked for, who asks, and what browsers must not do with the answer."""
 
-    def __init__(self, app: ASGIApp, site: Site, *, is_control: bool) -> None:
+    def __init__(self, app: ASGIApp, site: BaseSite, *, is_control: bool) -> None:
         self._app = app
         self._site = site
         self._is_control = is_control

@@ -10,7 +10,8 @@ import asyncio
 import json
 import os
 import time
-from typing import NamedTuple
+from collections.abc import Hashable, Iterable
+from typing import NamedTuple, Protocol, cast
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -35,21 +36,76 @@ SEND_TIMEOUT = 30.0
 _RETRY = b"retry: 1000\n\n"
 
 
-class _Seen(NamedTuple):
+class Seen(NamedTuple):
     """What a look has found."""
 
-    open: int = 0
-    #: The numbers of the last event of an incident and of the last firing, and how many are dead.
-    events: int = 0
-    firings: int = 0
-    dead: int = 0
+    #: How many incidents are open, and how many messages are dead letters.
+    open: int
+    dead: int
+    #: What differs after anything else has happened that pages show at once.
+    state: Hashable
+
+
+class Source(Protocol):
+    """What is looked at."""
+
+    def files(self) -> Hashable:
+        """Return what differs after a change. Called often, on the event loop."""
+        ...
+
+    def is_complete(self) -> bool:
+        """Return whether `files` shows each change; else it is read at each look."""
+        ...
+
+    def read(self) -> Seen:
+        """Return what is there now. May block."""
+        ...
+
+
+class MasterSource:
+    """The outbox of a master."""
+
+    def __init__(self, master: Master) -> None:
+        self._master = master
+
+    def files(self) -> tuple[tuple[int, int], ...]:
+        """Return the times and sizes of the outbox's files."""
+        return stamps((self._master.outbox_path, f"{self._master.outbox_path}-wal"))
+
+    def is_complete(self) -> bool:
+        """Return whether the outbox is in its file."""
+        return self._master.is_durable()
+
+    def read(self) -> Seen:
+        """Look at incidents and firings."""
+        query = (
+            "SELECT (SELECT COUNT(*) FROM incidents WHERE state = ?),"
+            " (SELECT COUNT(*) FROM firings WHERE state = ?),"
+            " (SELECT MAX(seq) FROM events), (SELECT MAX(seq) FROM firings)"
+        )
+        with self._master.reading() as reader:
+            (row,) = reader.query(query, (str(State.FIRING), str(FiringState.DEAD)))
+        count, dead, *last = row
+        return Seen(cast("int", count), cast("int", dead), tuple(last))
+
+
+def stamps(paths: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    """Return the time and the size of each file; zeros for one that is missing."""
+    found = []
+    for path in paths:
+        try:
+            facts = os.stat(path)  # noqa: PTH116  # a third of the time
+            found.append((facts.st_mtime_ns, facts.st_size))
+        except OSError:
+            found.append((0, 0))
+    return tuple(found)
 
 
 class Live:
     """The streams of one listener. Lives on its event loop."""
 
-    def __init__(self, master: Master) -> None:
-        self._master = master
+    def __init__(self, source: Source) -> None:
+        self._source = source
         self._queues: set[asyncio.Queue[bytes]] = set()
         self._looking: asyncio.Task[None] | None = None
 
@@ -80,39 +136,19 @@ class Live:
             _end(queue)
 
     async def _look(self) -> None:
-        files, seen, told = self._files(), await asyncio.to_thread(self._read), time.monotonic()
+        files, seen, told = self._source.files(), await asyncio.to_thread(self._source.read), time.monotonic()
         while True:
             await asyncio.sleep(LOOK_EVERY)
-            found = self._files()
-            if found == files and self._master.is_durable():
+            found = self._source.files()
+            if found == files and self._source.is_complete():
                 continue
-            fresh = await asyncio.to_thread(self._read)
+            fresh = await asyncio.to_thread(self._source.read)
             if fresh == seen and time.monotonic() - told < COUNTS_EVERY:
                 continue  # counts alone: `files` stays as it was, and they are told of later
             files, seen, told = found, fresh, time.monotonic()
             self._tell(fresh)
 
-    def _files(self) -> list[tuple[int, int]]:
-        """Return what changes with each transaction."""
-        found = []
-        for name in (self._master.outbox_path, f"{self._master.outbox_path}-wal"):
-            try:
-                facts = os.stat(name)  # noqa: PTH116  # a third of the time
-                found.append((facts.st_mtime_ns, facts.st_size))
-            except OSError:
-                found.append((0, 0))
-        return found
-
-    def _read(self) -> _Seen:
-        query = (
-            "SELECT (SELECT COUNT(*) FROM incidents WHERE state = ?), (SELECT MAX(seq) FROM events),"
-            " (SELECT MAX(seq) FROM firings), (SELECT COUNT(*) FROM firings WHERE state = ?)"
-        )
-        with self._master.reading() as reader:
-            (row,) = reader.query(query, (str(State.FIRING), str(FiringState.DEAD)))
-        return _Seen(*(int(str(n)) if n is not None else 0 for n in row))
-
-    def _tell(self, seen: _Seen) -> None:
+    def _tell(self, seen: Seen) -> None:
         event = f"event: changed\ndata: {json.dumps({'open': seen.open, 'dead': seen.dead})}\n\n".encode()
         for queue in list(self._queues):
             try:

@@ -15,6 +15,7 @@ from alarm_mw.delivery.outbox.incident_rows import Known, Reader
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
+from alarm_mw.web.store import Store
 
 
 class OutboxReader:
@@ -95,6 +96,8 @@ class Master:
     matches: Callable[[], Sequence[tuple[Rule, int]]]
     #: The rules that are switched off, since their regexps took too long.
     switched_off: Callable[[], Sequence[Rule]]
+    #: What the page keeps samples in; None while no page is served.
+    samples: Callable[[], Store | None] = lambda: None
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Reader]:

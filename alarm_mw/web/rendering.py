@@ -9,18 +9,16 @@ import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
-from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.version import VERSION
 from alarm_mw.texts.facts import clock, rfc3339
-from alarm_mw.web.master import Master
-from alarm_mw.web.site import identity_of, site_of
+from alarm_mw.web.site import base_site_of, identity_of
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -66,13 +64,12 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
 
     Beside that, it has ``identity``, ``now``, ``place`` and ``here``, the page's own URL.
     """
-    master = site_of(request).master
     here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     always = {
         "identity": identity_of(request),
         "here": here,
         "now": time.time(),
-        "place": " · ".join(filter(None, (master.name, socket.gethostname()))),
+        "place": " · ".join(filter(None, (base_site_of(request).name, socket.gethostname()))),
         "theme": _theme(request),
     }
     text = _environment().get_template(template).render(**always, **context)
@@ -83,48 +80,8 @@ async def show(request: Request, template: str, part: str = "", **context: objec
     """Return a page with its navigation; for a script that wants what has changed, the template `part` alone."""
     if part and "hx-request" in request.headers:
         return render(request, part, status=200, **context)
-    nav = await asyncio.to_thread(nav_of, site_of(request).master)
+    nav = await asyncio.to_thread(base_site_of(request).navigation)
     return render(request, template, status=200, nav=nav, **context)
-
-
-class Tab(NamedTuple):
-    """A page in the navigation."""
-
-    name: str
-    path: str
-    title: str
-    badge: str = ""
-    tone: str = ""
-
-
-class Nav(NamedTuple):
-    """The navigation, with what needs a look."""
-
-    open: int
-    tabs: list[Tab]
-
-
-def nav_of(master: Master) -> Nav:
-    """Return the navigation. May block."""
-    status = master.status()
-    with master.reading() as reader:
-        firing = sum(incident_rows.count_firing(reader).values())
-    dead, failing = status["letters"], bool(status["failing"])
-    silences, faults = len(master.silences(False)), status["imbalances"]
-    return Nav(
-        firing,
-        [
-            Tab("now", "/", "Now", str(firing or ""), "bad"),
-            Tab("history", "/history", "History"),
-            Tab("rules", "/rules", "Rules"),
-            Tab(
-                "delivery", "/delivery", "Delivery", str(dead or ("!" if failing else "")), "bad" if failing else "warn"
-            ),
-            Tab("silences", "/silences", "Silences", str(silences or "")),
-            Tab("ledger", "/ledger", "Ledger", "!" if faults else "✓", "bad" if faults else "good"),
-            Tab("configuration", "/configuration", "Configuration"),
-        ],
-    )
 
 
 def _theme(request: Request) -> str:

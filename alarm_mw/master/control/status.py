@@ -61,6 +61,8 @@ class Status(TypedDict):
     #: How many masters of this server have ended and were replaced: killed, crashed or hung.
     masters_replaced: int
     state_dir: str
+    #: The URL of the page; empty where none is served, or none is known.
+    page: str
     configuration: InForce
     sources: dict[str, SourceRow]
     alarms: dict[str, AlarmRow]
@@ -121,6 +123,7 @@ def status(
     *,
     masters_replaced: int = 0,
     followed: Followed | None = None,
+    page: str = "",
 ) -> Status:
     """Return the ledger as it stands."""
     books, waiting, unreadable = _readable_books(runtime)
@@ -130,6 +133,7 @@ def status(
         "name": runtime.name,
         "masters_replaced": masters_replaced,
         "state_dir": state_dir,
+        "page": page,
         "configuration": configuration,
         "sources": dict(books["sources"]),
         "alarms": dict(books["alarms"]),

@@ -23,6 +23,7 @@ from alarm_mw.texts.links import LINK_KEY, read_key
 from alarm_mw.transports.records import RecordMaker, to_bytes
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.samples import rule_id
+from alarm_mw.web.store import Store
 
 #: How many incidents have samples of their own.
 MAX_SAMPLED = 1000
@@ -34,6 +35,8 @@ def web_master(
     status: Callable[[], Status],
     settings: Callable[[], Settings],
     metrics: Callable[[], bytes],
+    *,
+    samples: Callable[[], Store | None] = lambda: None,
 ) -> Master:
     """Return what the page asks of a master."""
     own = _Own(runtime)
@@ -61,6 +64,7 @@ def web_master(
         count=own.count,
         matches=own.matches,
         switched_off=own.switched_off,
+        samples=samples,
     )
 
 

@@ -100,6 +100,16 @@ class WebPort:
             if self._options.path:
                 Path(self._options.path).unlink(missing_ok=True)
 
+    @property
+    def url(self) -> str:
+        """The URL of the page; empty where none is served, or none is known."""
+        return "" if self._server is None else self._options.url
+
+    @property
+    def store(self) -> Store | None:
+        """What has the samples; None while the page is not served."""
+        return None if self._server is None else self._store
+
     def offer_login(self, user: str, role: str) -> str:
         """Return a URL by which somebody can log in, once; empty where the page is not served. From any thread."""
         if self._store is None or self._server is None:

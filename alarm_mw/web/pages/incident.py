@@ -257,7 +257,7 @@ def _picture(site: Site, row: Row) -> Markup:
     end = row.ended or time.time()
     minutes = max(int((end - row.started) // 60) + 2, FEW_BARS)
     step = max(-(-minutes // BARS), 1)
-    return _chart(site.store, row, -(-minutes // step), step, end)
+    return _chart(site.samples, row, -(-minutes // step), step, end)
 
 
 def _chart(store: Store, row: Row, n: int, step: int, end: float) -> Markup:

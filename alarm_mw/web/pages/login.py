@@ -13,7 +13,7 @@ from alarm_mw.web.rendering import render
 from alarm_mw.web.security.guards import form, own_path, page, public
 from alarm_mw.web.security.identity import Role
 from alarm_mw.web.security.passwords import NOBODY, is_password
-from alarm_mw.web.site import identity_of, site_of
+from alarm_mw.web.site import base_site_of, identity_of
 from alarm_mw.web.store import SESSION, Session
 
 log = logging.getLogger(__name__)
@@ -26,13 +26,18 @@ async def ask(request: Request) -> Response:
 
 def _form(request: Request, target: str, error: str = "", status: int = 200) -> Response:
     return render(
-        request, "login.html", status=status, target=target, error=error, has_users=bool(site_of(request).options.users)
+        request,
+        "login.html",
+        status=status,
+        target=target,
+        error=error,
+        has_users=bool(base_site_of(request).options.users),
     )
 
 
 async def log_in(request: Request) -> Response:
     """Begin a session by name and password."""
-    site, given = site_of(request), await form(request)
+    site, given = base_site_of(request), await form(request)
     name, password = (given.get(key, [""])[0][:1000] for key in ("name", "password"))
     target = own_path(given.get("next", ["/"])[0])
     keys = (f"name {name}", f"address {_address(request)}")
@@ -53,7 +58,7 @@ async def log_in(request: Request) -> Response:
 async def show_link(request: Request) -> Response:
     """Show a form at a login URL: programs that only look at links do not use it up."""
     token = request.path_params["token"]
-    is_valid = site_of(request).store.can_log_in(token)
+    is_valid = base_site_of(request).store.can_log_in(token)
     if not is_valid:
         return render(request, "refused.html", status=410, text=_USED)
     return render(request, "login_link.html", token=token)
@@ -61,7 +66,7 @@ async def show_link(request: Request) -> Response:
 
 async def use_link(request: Request) -> Response:
     """Begin a session by a login URL, which is used up."""
-    session = site_of(request).store.log_in(request.path_params["token"])
+    session = base_site_of(request).store.log_in(request.path_params["token"])
     if session is None:
         return render(request, "refused.html", status=410, text=_USED)
     return _begin(request, session, own_path(request.query_params.get("next", "/")))
@@ -72,7 +77,7 @@ _USED = "This login link was used already, or is older than a minute. Run `alarm
 
 async def log_out(request: Request) -> Response:
     """End the session."""
-    site = site_of(request)
+    site = base_site_of(request)
     site.store.end_session(request.cookies.get(site.authenticator.cookie, ""))
     answer = RedirectResponse("/login", 303)
     answer.delete_cookie(site.authenticator.cookie, path="/")
@@ -80,7 +85,7 @@ async def log_out(request: Request) -> Response:
 
 
 def _begin(request: Request, session: Session, target: str) -> Response:
-    site = site_of(request)
+    site = base_site_of(request)
     log.warning("%s has logged in to the page from %s", session.user, _address(request))
     if identity_of(request) is not None:
         site.store.end_session(request.cookies.get(site.authenticator.cookie, ""))

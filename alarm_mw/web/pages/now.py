@@ -15,7 +15,7 @@ from alarm_mw.web.proof import proof_of
 from alarm_mw.web.rendering import render, show
 from alarm_mw.web.samples import trend
 from alarm_mw.web.security.guards import form, own_path, page, public
-from alarm_mw.web.site import caller, site_of
+from alarm_mw.web.site import base_site_of, caller, site_of
 
 #: Who has done what, and from where.
 audit = logging.getLogger("alarm_mw.web.audit")
@@ -34,7 +34,7 @@ async def now(request: Request) -> Response:
     master = site_of(request).master
     text = request.query_params.get("q", "")[:200]
     found = await asyncio.to_thread(open_incidents, master, text)
-    trends = await asyncio.to_thread(trend, site_of(request).store, "incident", [row.id for row in found.rows])
+    trends = await asyncio.to_thread(trend, site_of(request).samples, "incident", [row.id for row in found.rows])
     return await show(
         request,
         "now.html",
@@ -44,9 +44,14 @@ async def now(request: Request) -> Response:
         query=text,
         proof=await asyncio.to_thread(proof_of, master),
         most=MAX_ROWS,
-        headline=f"{found.total:,} open incident{'' if found.total == 1 else 's'}" if found.total else "Now",
+        headline=headline(found.total),
         trends={name: spark(values, "matches in the last hour") for name, values in trends.items()},
     )
+
+
+def headline(n: int) -> str:
+    """Return what stands above so many open incidents."""
+    return f"{n:,} open incident{'' if n == 1 else 's'}" if n else "Now"
 
 
 async def favicon(request: Request) -> Response:
@@ -79,7 +84,7 @@ def icon(n: int, *, is_known: bool = True) -> str:
 
 async def stream(request: Request) -> Response:
     """Tell a page of changes."""
-    return site_of(request).live.response()
+    return base_site_of(request).live.response()
 
 
 async def act(request: Request) -> Response:

@@ -83,7 +83,7 @@ async def rule(request: Request) -> Response:
     found = next((each for each in await asyncio.to_thread(shown_rules, site) if each.id == name), None)
     if found is None:
         return render(request, "refused.html", status=404, text="There is no such rule (any more).")
-    values = (await asyncio.to_thread(trend, site.store, "rule", [name], FORTNIGHT))[name]
+    values = (await asyncio.to_thread(trend, site.samples, "rule", [name], FORTNIGHT))[name]
     episodes = await asyncio.to_thread(_episodes, site.master, name)
     return await show(
         request,
@@ -101,7 +101,7 @@ def shown_rules(site: Site) -> list[Shown]:
     master = site.master
     found = {rule_id(rule): (rule, n) for rule, n in reversed(list(master.matches()))}
     names = [name for name in reversed(found) if not found[name][0].is_auxiliary]
-    trends = trend(site.store, "rule", names, DAY)
+    trends = trend(site.samples, "rule", names, DAY)
     by_rule: dict[str, list[Episode]] = {}
     for episode in _episodes(master):
         by_rule.setdefault(episode.rule, []).append(episode)

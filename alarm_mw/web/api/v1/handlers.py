@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 
@@ -39,8 +40,12 @@ from alarm_mw.web.incidents import Row, facts_of_incident, find, listed
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.pages.delivery import lanes_of
 from alarm_mw.web.pages.rules import shown_rules
+from alarm_mw.web.samples import trend
 
 NoQuery = Call[Nothing, Nothing]
+
+#: How many incidents of a list have their trends: the worst.
+MAX_TRENDS = 500
 
 
 # Incidents
@@ -52,7 +57,8 @@ def list_incidents(call: Call[IncidentsWanted, Nothing]) -> list[Incident]:
     Those that are firing, or all that are remembered.
     """
     found = listed(call.master, call.query.filter, is_all=call.query.all)
-    return [_incident(row, incident) for row, incident in found]
+    trends = _trends(call, [row.id for row, _ in found[:MAX_TRENDS]])
+    return [_incident(row, incident, trends.get(row.id, ())) for row, incident in found]
 
 
 def get_incident(call: NoQuery) -> OneIncident:
@@ -61,7 +67,7 @@ def get_incident(call: NoQuery) -> OneIncident:
     found = find(call.master, name)
     if found is None:
         raise LookupError(f"there is no incident {name!r}")
-    return OneIncident(_incident(*found), tuple(_events(call.master, 0.0, name)))
+    return OneIncident(_incident(*found, _trends(call, [name])[name]), tuple(_events(call.master, 0.0, name)))
 
 
 def acknowledge(call: Call[Nothing, Acknowledgement]) -> Done:
@@ -98,7 +104,13 @@ def _done(
     return Done(done, tuple(name for name in ids if name not in done))
 
 
-def _incident(row: Row, incident: engine.Incident) -> Incident:
+def _trends(call: Call[Any, Any], names: Sequence[str]) -> Mapping[str, Sequence[int]]:
+    """Return the matches of each minute of the last hour; nothing where they are not counted."""
+    samples = call.master.samples()
+    return dict.fromkeys(names, ()) if samples is None else trend(samples, "incident", names)
+
+
+def _incident(row: Row, incident: engine.Incident, matches: Sequence[int] = ()) -> Incident:
     facts = facts_of_incident(incident)
     return Incident(
         id=row.id,
@@ -114,6 +126,7 @@ def _incident(row: Row, incident: engine.Incident) -> Incident:
         end=row.end,
         count=row.count,
         last=row.last,
+        trend=tuple(matches),
         notified={alarm: str(told.status) for alarm, told in incident.notified.items()},
         acknowledged_by=row.acknowledged_by,
         acknowledged_until=row.acknowledged_until or None,

@@ -30,6 +30,10 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     end: Annotated[str, _about("the line that ended it, or who did it")]
     count: Annotated[int, _about("matches in this episode")]
     last: Annotated[float, _about("the time of the last match")]
+    trend: Annotated[
+        tuple[int, ...],
+        _about("matches in each minute of the last hour, the newest last; empty where no page is configured"),
+    ] = ()
     notified: Annotated[Mapping[str, str], _about("what each alarm was last told")]
     acknowledged_by: str
     acknowledged_until: float | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import lzma
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,12 +12,16 @@ from pathlib import Path
 import click
 
 from alarm_mw.cli.options import ConfiguredCommand, config_options, settings_or_exit, sources
-from alarm_mw.cli.replay.logs import ReadProgress, blocks, decompressed, files_of
+from alarm_mw.cli.replay.journals import entries, first_time
+from alarm_mw.cli.replay.logs import ReadProgress, blocks, files_of
 from alarm_mw.cli.replay.rehearsal import Clock, Match, Rehearsal
 from alarm_mw.cli.replay.times import read_moment, time_of
+from alarm_mw.config.tables.follow import JOURNAL
+from alarm_mw.master.follow.entries import record_of
 from alarm_mw.model.printable import printable
-from alarm_mw.model.types import Firing, Rule
+from alarm_mw.model.types import Firing, Record, Rule
 from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.system.compression import DAMAGED, decompressed
 
 
 class Moment(click.ParamType[float]):
@@ -54,8 +57,9 @@ def replay(
 ) -> None:
     """Evaluate the rules on logs and show what would have fired; "-" is the standard input.
 
-    A FILE may be a directory or a pattern such as "logs/*.log". Logs compressed by gzip, xz or bzip2 are decompressed;
-    those compressed by zstd too if the package "zstandard" is installed.
+    A FILE may be a directory, a pattern such as "logs/*.log", or "journal:UNIT[,UNIT]" for the journal ("*" is all
+    of it). Logs compressed by gzip, xz or bzip2 are decompressed; those compressed by zstd too if the package
+    "zstandard" is installed.
 
     Without --simulate, all lines count as printed at the same moment, so an alarm's repeated message is held back; give
     --alarm-freq 0 to see every one. With it, flood control and incidents follow the times in the lines, and what you
@@ -76,8 +80,8 @@ def replay(
     clock = Clock() if simulate else None
     reader = Reader(names, Rehearsal(settings, clock), since, until, reads_times=bool(simulate or form == "hours"))
     show = Simulated(form) if simulate else Matches(form)
-    for file, moment, number, hit in reader:
-        for shown in show.line(file, moment, number, hit, reader.rehearsal):
+    for file, moment, number, found in reader:
+        for shown in show.line(file, moment, number, found, reader.rehearsal):
             reader.progress.clear()
             sys.stdout.write(shown + "\n")
     for shown in show.end(reader.rehearsal):
@@ -96,29 +100,38 @@ class Reader:
         self._since, self._until = since, until
         self._reads_times = reads_times or since is not None or until is not None
         self._files = sorted(files, key=_first_time) if reads_times and "-" not in files else files
-        self._sizes = {file: Path(file).stat().st_size for file in files if file != "-"}
-        self.progress = ReadProgress(0 if "-" in files else sum(self._sizes.values()))
+        self._sizes = {file: Path(file).stat().st_size for file in files if _is_file(file)}
+        self.progress = ReadProgress(sum(self._sizes.values()) if all(map(_is_file, files)) else 0)
         self._done = 0
 
-    def __iter__(self) -> Iterator[tuple[str, float | None, int, Hit]]:
-        """Yield file, time, number from 1, and line."""
+    def __iter__(self) -> Iterator[tuple[str, float | None, int, Hit | Record]]:
+        """Yield file, time, number from 1, and line; of a journal, record."""
         size = 0
         for file in self._files:
-            last = None
             self._done, size = self._done + size, self._sizes.get(file, 0)
+            read = self._entries(file) if file.startswith(JOURNAL) else self._lines(file)
             try:
-                with click.open_file(file, "rb") as raw:
-                    for number, hit in self.rehearsal.play(self._followed(blocks(decompressed(raw)), raw.tell)):
-                        if self._reads_times:
-                            last = time_of(hit.line) or last
-                            self.without_time += last is None
-                            if not self._is_wanted(last):
-                                continue
-                        yield file, last, number, hit
-            except (EOFError, OSError, ValueError, lzma.LZMAError) as error:
+                for moment, number, found in read:
+                    yield file, moment, number, found
+            except DAMAGED as error:
                 self.progress.clear()
                 raise click.ClickException(f"{file}: cannot be read: {error}") from error
         self.progress.clear()
+
+    def _lines(self, file: str) -> Iterator[tuple[float | None, int, Hit]]:
+        last = None
+        with click.open_file(file, "rb") as raw:
+            for number, hit in self.rehearsal.play(self._followed(blocks(decompressed(raw)), raw.tell)):
+                if self._reads_times:
+                    last = time_of(hit.line) or last
+                    self.without_time += last is None
+                    if not self._is_wanted(last):
+                        continue
+                yield last, number, hit
+
+    def _entries(self, name: str) -> Iterator[tuple[float, int, Record]]:
+        for number, entry in enumerate(entries(name, self._since, self._until), 1):
+            yield entry.seconds, number, record_of(entry)
 
     def _followed(self, read: Iterator[bytes], tell: Callable[[], int]) -> Iterator[bytes]:
         """Yield the blocks, and show how far that is."""
@@ -141,14 +154,23 @@ def _position(tell: Callable[[], int]) -> int:
         return 0
 
 
+def _is_file(name: str) -> bool:
+    return name != "-" and not name.startswith(JOURNAL)
+
+
 def _first_time(file: str) -> float:
     """Return the time of the first line of a log that has one; logs without any come first."""
+    if file.startswith(JOURNAL):
+        try:
+            return first_time(file)
+        except (OSError, ValueError):  # reported when it is read
+            return 0.0
     with Path(file).open("rb") as raw:
         try:
             for line in next(blocks(decompressed(raw)), b"").splitlines():
                 if moment := time_of(line):
                     return moment
-        except (EOFError, OSError, ValueError, lzma.LZMAError):  # reported when it is read
+        except DAMAGED:  # reported when it is read
             pass
     return 0.0
 
@@ -160,9 +182,11 @@ class Matches:
         self._form = form
         self._hours: Counter[tuple[str, str]] = Counter()
 
-    def line(self, file: str, moment: float | None, number: int, hit: Hit, rehearsal: Rehearsal) -> Iterator[str]:
-        """Yield what is printed of a line in which a rule may match."""
-        match = rehearsal.evaluate(number, hit)
+    def line(
+        self, file: str, moment: float | None, number: int, found: Hit | Record, rehearsal: Rehearsal
+    ) -> Iterator[str]:
+        """Yield what is printed of a line in which a rule may match, or of a record."""
+        match = rehearsal.evaluate(number, found)
         if match is None or not match.verdict.matched:
             return
         if self._form == "hours":
@@ -191,12 +215,19 @@ class Simulated:
         self._held: Counter[str] = Counter()
         self._hours: Counter[tuple[str, str]] = Counter()
 
-    def line(self, file: str, moment: float | None, number: int, hit: Hit, rehearsal: Rehearsal) -> Iterator[str]:  # noqa: ARG002
+    def line(
+        self,
+        file: str,  # noqa: ARG002
+        moment: float | None,
+        number: int,
+        found: Hit | Record,
+        rehearsal: Rehearsal,
+    ) -> Iterator[str]:
         """Yield the messages until a line, and those of the line."""
         if moment is not None:
             for firing in rehearsal.advance(moment):
                 yield from self._message(firing)
-        match = rehearsal.evaluate(number, hit)
+        match = rehearsal.evaluate(number, found)
         if match is None:
             return
         self._matches += bool(match.verdict.matched)

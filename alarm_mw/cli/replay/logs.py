@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import bz2
 import glob
-import gzip
-import io
-import lzma
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import IO, TextIO, cast
+from typing import IO, TextIO
+
+from alarm_mw.config.tables.follow import JOURNAL
 
 #: Bytes that are read at a time: as much as fits into a processor's cache.
 BLOCK = 256 * 1024
@@ -23,11 +21,11 @@ _QUIET, _UPDATE = 1.0, 0.2
 def files_of(names: Iterable[str]) -> list[str]:
     """Return the files of directories and of patterns such as ``*.log``; raise `FileNotFoundError` if there are none.
 
-    A directory gives what is directly in it, hidden files left out, by name.
+    A directory gives what is directly in it, hidden files left out, by name. "-" and ``journal:UNIT`` are as they are.
     """
     found: list[str] = []
     for name in names:
-        if name == "-" or Path(name).is_file():
+        if name == "-" or name.startswith(JOURNAL) or Path(name).is_file():
             files = [name]
         elif Path(name).is_dir():
             files = sorted(str(path) for path in Path(name).iterdir() if path.is_file() and path.name[0] != ".")
@@ -37,51 +35,6 @@ def files_of(names: Iterable[str]) -> list[str]:
             raise FileNotFoundError(f"{name}: there is no such file")
         found += files
     return found
-
-
-def decompressed(stream: IO[bytes]) -> IO[bytes]:
-    """Return a log as text, decompressed if its first bytes say so.
-
-    Raises `ValueError` for a kind of compression that cannot be read here.
-    """
-    buffered = stream if isinstance(stream, io.BufferedReader) else io.BufferedReader(cast("io.RawIOBase", stream))
-    start = buffered.peek(6)
-    for magic, name in _UNREADABLE.items():
-        if start.startswith(magic):
-            raise ValueError(
-                f'compressed by {name}, which is not supported: decompress it, and give "-" to read the standard input'
-            )
-    for magic, opened in _READERS.items():
-        if start.startswith(magic):
-            return opened(buffered)
-    return buffered
-
-
-def _zstd(stream: IO[bytes]) -> IO[bytes]:
-    try:
-        import zstandard  # noqa: PLC0415  # an extra
-    except ModuleNotFoundError:
-        raise ValueError("compressed by zstd: pip install zstandard") from None
-    return io.BufferedReader(zstandard.ZstdDecompressor().stream_reader(stream, read_across_frames=True))
-
-
-def _gzip(stream: IO[bytes]) -> IO[bytes]:
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream))
-
-
-#: By the bytes with which a file begins.
-_READERS: dict[bytes, Callable[[IO[bytes]], IO[bytes]]] = {
-    b"\x1f\x8b": _gzip,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-    b"BZh": bz2.BZ2File,
-    b"\x28\xb5\x2f\xfd": _zstd,
-}
-_UNREADABLE = {
-    b"\x1f\x9d": "compress",
-    b"\x04\x22\x4d\x18": "lz4",
-    b"PK\x03\x04": "zip",
-    b"7z\xbc\xaf\x27\x1c": "7-Zip",
-}
 
 
 def blocks(stream: IO[bytes]) -> Iterator[bytes]:

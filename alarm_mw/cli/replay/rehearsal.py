@@ -62,13 +62,17 @@ class Rehearsal:
                 yield passed + before + 1, hit
             passed += lines
 
-    def evaluate(self, number: int, hit: Hit) -> Match | None:
-        """Return a line with what the rules say of it, or None if none matches."""
+    def evaluate(self, number: int, found: Hit | Record) -> Match | None:
+        """Return a line or a record with what the rules say of it, or None if none matches."""
         now = self._clock.now
         self._evaluated += 1
-        record = Record(hit.line, "stdout", now, f"replay:{self._evaluated}")
-        verdict = self._engine.evaluate(record, now, hit.rules, hit.certain)
-        return Match(number, hit.line, verdict) if verdict.matched or verdict.is_resolve else None
+        if isinstance(found, Record):
+            line, verdict = found.message, self._engine.evaluate(found, now)
+        else:
+            line = found.line
+            record = Record(line, "stdout", now, f"replay:{self._evaluated}")
+            verdict = self._engine.evaluate(record, now, found.rules, found.certain)
+        return Match(number, line, verdict) if verdict.matched or verdict.is_resolve else None
 
     def advance(self, to: float) -> Iterator[Firing]:
         """Yield what is due until a time, in order, and set the clock to it."""

@@ -1,4 +1,9 @@
-"""What differs from line to line of one kind: times, numbers, addresses and identifiers, each with its regexp."""
+"""What differs from line to line of one kind: times, numbers, addresses and identifiers, each with its regexp.
+
+These are not the masks of fingerprints (`engine/flood_control/fingerprint.py`): each becomes a part of a regexp that a
+person reads, edits and keeps, and some become its keys, so they are short, and a line that they mask wrongly costs a
+worse proposal only. A fingerprint decides, in bounded time and for good, which messages count as one.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,9 @@
-"""Fingerprints: what equal events have in common, whatever times, numbers and ids their messages hold."""
+"""Fingerprints: what equal events have in common, whatever times, numbers and ids their messages hold.
+
+The masks are not those of ``alarm-mw suggest`` (`cli/suggest/masks.py`), which become parts of short regexps that a
+person reads. Here a line of any length and content is masked in linear time, a text that two events differ in must not
+make them equal by accident, and a change of a mask would change fingerprints that outboxes keep.
+"""
 
 from __future__ import annotations
 

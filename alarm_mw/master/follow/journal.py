@@ -5,11 +5,9 @@ See journalctl(1), "JSON" in https://systemd.io/JOURNAL_EXPORT_FORMATS, and syst
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import select
-import signal
 import subprocess
 import threading
 import time
@@ -19,22 +17,17 @@ from typing import TypedDict
 import msgspec
 
 from alarm_mw.config.settings import Follow
+from alarm_mw.master.follow.entries import SOURCE, Entry, command, ending, entry_of, record_of, word
 from alarm_mw.master.follow.follower import BatchWorker
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
-from alarm_mw.model.printable import printable
-from alarm_mw.model.types import Reason, Record
+from alarm_mw.model.types import Reason
 from alarm_mw.system.processes import tied
 
 log = logging.getLogger(__name__)
 
-#: The source of the records, and what the name of a journal's position begins with.
-SOURCE = "journal"
+#: What the name of a journal's position begins with.
 POSITION = "journal:"
-
-#: Levels of `logging` by the number of a priority (syslog(3)).
-LEVELS = (50, 50, 50, 40, 30, 20, 20, 10)
-PRIORITIES = frozenset("01234567")
 
 #: Seconds until journalctl is started again: at first, and doubling, at most.
 PAUSE_FIRST, PAUSE_MAX = 1.0, 60.0
@@ -56,29 +49,6 @@ UNDER_WAY = 16
 OWN = "alarm-mw"
 
 
-#: A field's value: a text, the bytes of one that is not UTF-8, or a list of these where it occurs several times.
-Value = str | list[int | str | list[int]] | None
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """The fields of a journal's entry that are used."""
-
-    cursor: str = msgspec.field(name="__CURSOR", default="")
-    time: str = msgspec.field(name="__REALTIME_TIMESTAMP", default="0")
-    message: Value = msgspec.field(name="MESSAGE", default=None)
-    priority: Value = msgspec.field(name="PRIORITY", default=None)
-    unit: Value = msgspec.field(name="_SYSTEMD_UNIT", default=None)
-    #: Of a message of systemd's: the unit that it is about.
-    about: Value = msgspec.field(name="UNIT", default=None)
-    identifier: Value = msgspec.field(name="SYSLOG_IDENTIFIER", default=None)
-    pid: Value = msgspec.field(name="_PID", default=None)
-
-    @property
-    def seconds(self) -> float:
-        """When it was written, in seconds since the epoch."""
-        return int(self.time) / 1e6 if self.time.isdecimal() else 0.0
-
-
 class JournalPosition(msgspec.Struct, array_like=True, frozen=True):
     """The last entry that was judged."""
 
@@ -87,7 +57,6 @@ class JournalPosition(msgspec.Struct, array_like=True, frozen=True):
     time: float
 
 
-_decode_entry = msgspec.json.Decoder(Entry).decode
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(JournalPosition).decode
 
@@ -172,15 +141,12 @@ class JournalFollower:
 
     def command(self, *, uses_cursor: bool = True) -> list[str]:
         """Return the command that prints all entries from the position on, for ever."""
-        command = [self._program, "--output=json", "--follow", "--no-pager", "--quiet", "--all"]
-        command += [f"--unit={unit}" for unit in self._follow.units]
-        if self._follow.directory:
-            command.append(f"--directory={self._follow.directory}")
+        wanted = [*command(self._program, self._follow.units, self._follow.directory), "--follow"]
         if self._position is None:
-            return [*command, "--lines=" + ("all" if self._follow.start == "beginning" else "0")]
+            return [*wanted, "--lines=" + ("all" if self._follow.start == "beginning" else "0")]
         if uses_cursor:
-            return [*command, "--lines=all", f"--after-cursor={self._position.cursor}"]
-        return [*command, "--lines=all", f"--since=@{self._position.time + 1e-6:.6f}"]
+            return [*wanted, "--lines=all", f"--after-cursor={self._position.cursor}"]
+        return [*wanted, "--lines=all", f"--since=@{self._position.time + 1e-6:.6f}"]
 
     def _run_once(self, *, uses_cursor: bool) -> str:
         """Run journalctl to its end, and return how it ended."""
@@ -201,7 +167,7 @@ class JournalFollower:
                 process.terminate()
             said = self._read(process.stdout.fileno(), process.stderr.fileno())
         self._process = None
-        return _ending(process.wait(), said)
+        return ending(process.wait(), said)
 
     def _read(self, output: int, errors: int) -> bytes:
         """Judge what journalctl prints, and return the last that it says of errors."""
@@ -224,16 +190,16 @@ class JournalFollower:
     def _take(self, data: bytes) -> bytes:
         """Judge the whole lines, and return what is left."""
         end = data.rfind(b"\n") + 1
-        entries = [entry for line in data[:end].splitlines() if (entry := _entry(line)) is not None]
+        entries = [entry for line in data[:end].splitlines() if (entry := entry_of(line)) is not None]
         if entries and not self._submit(entries):
             return b""
         return data[end:] if len(data) - end <= LONGEST else b""
 
     def _submit(self, entries: Sequence[Entry]) -> bool:
         """Give the worker the entries, as soon as few other batches wait; return False at the end."""
-        others = [entry for entry in entries if _word(entry.identifier) != OWN]
+        others = [entry for entry in entries if word(entry.identifier) != OWN]
         own = len(entries) - len(others)
-        items = [Item(_record(entry)) for entry in others]
+        items = [Item(record_of(entry)) for entry in others]
         counts = {"lines": own, f"skipped:{Reason.ALARM_ORIGIN}": own}
         while not self._places.acquire(timeout=1.0):
             if self._stopping.is_set():
@@ -243,52 +209,6 @@ class JournalFollower:
         self._worker.submit(Batch(items, {SOURCE: counts}, self._places.release, positions=moved))
         self._position = position
         return True
-
-
-def _entry(line: bytes) -> Entry | None:
-    try:
-        entry = _decode_entry(line)
-    except msgspec.DecodeError as error:
-        log.warning("an entry of the journal cannot be read: %s", error)
-        return None
-    return entry if entry.cursor else None
-
-
-def _bytes(value: Value) -> bytes:
-    """Return the bytes of a field; the first ones, where it occurs several times."""
-    if isinstance(value, list):
-        if all(isinstance(each, int) for each in value):
-            return bytes(each for each in value if isinstance(each, int))
-        first = value[0]
-        return _bytes(first if isinstance(first, str) else [*first] if isinstance(first, list) else None)
-    return (value or "").encode("utf-8", "surrogateescape")
-
-
-def _word(value: Value) -> str:
-    return _bytes(value).decode("utf-8", "replace")
-
-
-def _record(entry: Entry) -> Record:
-    digest = hashlib.blake2b(entry.cursor.encode(), digest_size=12).hexdigest()
-    priority, pid = _word(entry.priority), _word(entry.pid)
-    fields = {"unit": _word(entry.about or entry.unit), "identifier": _word(entry.identifier), "pid": pid}
-    return Record(
-        _bytes(entry.message) + b"\n",
-        SOURCE,
-        entry.seconds,
-        f"journal.{digest}",
-        pid=int(pid) if pid.isdecimal() else 0,
-        level=LEVELS[int(priority)] if priority in PRIORITIES else None,
-        fields={name: value for name, value in fields.items() if value},
-    )
-
-
-def _ending(returncode: int, said: bytes) -> str:
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    why = f": {printable(lines[-1])}" if lines else ""
-    if returncode < 0:
-        return f"journalctl was killed by {signal.Signals(-returncode).name}{why}"
-    return f"journalctl ended with status {returncode}{why}"
 
 
 def saved_position(saved: Mapping[str, bytes], follow: Follow) -> bytes | None:

@@ -15,7 +15,7 @@ from alarm_mw.master.follow.tail import Compressed, Plain, Tail, open_content
 #: What logrotate and others add to a name: a number or a date behind it, or a date before its suffix; and how the file
 #: is compressed. A number before the suffix may be that of another log.
 _DATE = r"[\d:T_.-]{5,}"
-_MORE = r"[\dT:_.-]*(?:\.(?:gz|bz2|xz))?"
+_MORE = r"[\dT:_.-]*(?:\.(?:gz|bz2|xz|zst))?"
 #: What somebody may add by hand: then the content decides.
 _BY_HAND = re.compile(r"\d|old|bak|prev|orig|copy|save")
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import bz2
 import contextlib
-import gzip
-import lzma
 import os
 import time
 from collections.abc import Callable
-from typing import IO, NamedTuple, Protocol, cast
+from typing import IO, NamedTuple, Protocol
 
 from alarm_mw.master.follow.position import BEFORE, FILE, HEAD, FilePosition
 from alarm_mw.master.streams.lines import count_lines
+from alarm_mw.system.compression import DAMAGED, compression_of
 
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
@@ -80,7 +78,11 @@ class Compressed:
         self.device, self.inode = facts.st_dev, facts.st_ino
         self._opened = opened
         self._raw = open(path, "rb")  # noqa: SIM115, PTH123  # closed by `close`
-        self._file = opened(self._raw)
+        try:
+            self._file = opened(self._raw)
+        except ValueError as error:  # a package is missing
+            self._raw.close()
+            raise OSError(str(error)) from error
         self._at = 0
         self._is_at_end = False
 
@@ -96,7 +98,7 @@ class Compressed:
                     return b""
                 self._at += len(skipped)
             data = self._file.read(size)
-        except (EOFError, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
+        except DAMAGED as error:
             raise OSError(f"it is damaged: {error}") from error
         self._at += len(data)
         self._is_at_end = len(data) < size
@@ -111,29 +113,19 @@ class Compressed:
         self._raw.close()
 
 
-#: By the bytes with which a file begins: how it is decompressed; None for a kind that is not.
-COMPRESSIONS: dict[bytes, Callable[[IO[bytes]], IO[bytes]] | None] = {
-    b"\x1f\x8b": lambda file: cast("IO[bytes]", gzip.GzipFile(fileobj=file)),
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
-    b"\x28\xb5\x2f\xfd": None,
-}
-
-
 def is_compressed(head: bytes) -> bool:
     """Return whether a file that begins so is compressed."""
-    return any(head.startswith(magic) for magic in COMPRESSIONS)
+    return compression_of(head) is not None
 
 
 def open_content(path: str) -> Plain | Compressed | None:
     """Open a file that a log was rotated into; None where it cannot be read. Raises `OSError`."""
     plain = Plain(path)
-    head = plain.read(0, HEAD)
-    for magic, opened in COMPRESSIONS.items():
-        if head.startswith(magic):
-            plain.close()
-            return None if opened is None else Compressed(path, opened)
-    return plain
+    found = compression_of(plain.read(0, HEAD))
+    if found is None:
+        return plain
+    plain.close()
+    return None if found.opened is None else Compressed(path, found.opened)
 
 
 class Block(NamedTuple):

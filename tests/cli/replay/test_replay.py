@@ -72,6 +72,8 @@ def test_a_compressed_log_is_decompressed(compress: Callable[[bytes], bytes], fr
         (lzma.compress(b"ERR 1\n" * 9)[:-9], "end-of-stream marker was reached"),
         (lzma.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "corrupt|Corrupt"),
         (bz2.compress(b"ERR 1\n")[:9] + b"garbage, and not a little of it", "Invalid data stream"),
+        (zstd(b"ERR 1\n" * 9)[:-3], "end-of-stream marker was reached"),
+        (zstd(b"ERR 1\n" * 9)[:5] + b"\xff" * 30, "zstd|[Ff]rame|decompress"),
         (b"PK\x03\x04rest", "compressed by zip, which is not supported: decompress it"),
         (b"\x1f\x9drest", "compressed by compress, which is not supported: decompress it"),
     ],

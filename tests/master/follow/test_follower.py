@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
+import lzma
 import os
 import tempfile
 from collections.abc import Callable
@@ -10,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from waiting import wait_until
@@ -78,7 +81,16 @@ def test_what_a_copy_has_beyond_what_was_read_is_judged(logs: Any, pattern: str)
     logs.wait_for("ERROR 1", "ERROR 2", "ERROR 3", "ERROR 4")
 
 
-def test_rotations_while_nobody_reads_lose_nothing(logs: Any) -> None:
+@pytest.mark.parametrize(
+    ("suffix", "compress"),
+    [
+        ("gz", gzip.compress),
+        ("bz2", bz2.compress),
+        ("xz", lzma.compress),
+        ("zst", zstandard.ZstdCompressor().compress),
+    ],
+)
+def test_rotations_while_nobody_reads_lose_nothing(logs: Any, suffix: str, compress: Callable[[bytes], bytes]) -> None:
     """After the start, what was rotated and compressed meanwhile is read to its end, and the log itself."""
     logs.append("app.log", "ERROR old")
     logs.follow("app.log")
@@ -86,7 +98,7 @@ def test_rotations_while_nobody_reads_lose_nothing(logs: Any) -> None:
     logs.wait_for("ERROR 1")
     logs.stop()
     logs.append("app.log", "ERROR 2")
-    (logs.folder / "app.log.3.gz").write_bytes(gzip.compress((logs.folder / "app.log").read_bytes()))
+    (logs.folder / f"app.log.3.{suffix}").write_bytes(compress((logs.folder / "app.log").read_bytes()))
     (logs.folder / "app.log").unlink()
     logs.append("app.log.2", "ERROR 3")
     logs.append("app.log.1", "ERROR 4")

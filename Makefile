@@ -21,7 +21,7 @@ COVERED := tests/engine tests/patterns tests/config tests/delivery tests/model t
 # What is measured. BENCHES="stream latency" is a part of it.
 BENCHES := stream fields incidents delivery latency footprint handler middleware flood throughput growth endurance
 
-# Tests start hundreds of Python programs: without it each would compile the package anew, where the environment says so.
+# Tests start hundreds of Python programs. With this variable in the environment, each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
@@ -84,7 +84,7 @@ bench-quick: ARGS += --quick --rounds 1
 bench-quick: BENCHES := $(filter-out endurance,$(BENCHES))
 bench-quick: bench
 
-# As root the Debian packages are installed; otherwise they have to be there.
+# As root the Debian packages are installed; otherwise they must be there.
 services:
 	@missing=$$(dpkg-query -W -f='$${db:Status-Status} $${Package}\n' $(DEBIAN_PACKAGES) 2>/dev/null | \
 	    awk '$$1 == "installed" {print $$2}' | sort | comm -13 - <(printf '%s\n' $(DEBIAN_PACKAGES) | sort)); \

@@ -191,6 +191,6 @@ _DISCONNECTS = frozenset({"ClientDisconnect", "ClientDisconnected"})
 def is_disconnect(exception: BaseException) -> bool:
     """Return whether `exception` is a framework's way of saying that the client has left.
 
-    Recognized by the name of its class, so that no framework has to be imported.
+    Recognized by the name of its class, so that no framework must be imported.
     """
     return type(exception).__name__ in _DISCONNECTS

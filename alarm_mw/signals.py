@@ -41,7 +41,7 @@ def uwsgi(number: int) -> blinker.Signal:
 
 
 def send(signal: blinker.Signal, alarm: str, **facts: object) -> None:
-    """Tell every receiver; log what they raise."""
+    """Call every receiver; log what they raise."""
     for receiver in signal.receivers_for(alarm):
         try:
             receiver(alarm, **facts)

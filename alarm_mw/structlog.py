@@ -51,7 +51,7 @@ class AlarmProcessor:
         """Apply the rules to the event, and return it."""
         try:
             self._submit(logger, method_name, event)
-        except Exception:  # nothing of ours may break a log call; what went wrong is told once per place
+        except Exception:  # nothing of ours may break a log call; what went wrong is logged once per place
             logging.getLogger("alarm_mw.structlog").exception("an event could not be evaluated")
         return event
 
@@ -76,7 +76,7 @@ def _show(event: Mapping[str, object] | bytes) -> str:
 
 
 def _send(way: Client, message: bytes, event: Mapping[str, object] | bytes, *, level: int | None, logger: str) -> None:
-    """Give an event to the master, with its fields and what tells its other appearances."""
+    """Send an event to the master, with its fields and what identifies its other appearances."""
     lines: tuple[bytes, ...] = ()
     parts: tuple[bytes, ...] = ()
     if isinstance(event, bytes):

@@ -93,7 +93,7 @@ def current() -> Client:
 
 
 def _current_in_uwsgi() -> Client:
-    """Return the same in uWSGI, which is there before the application, and forks its workers without telling Python."""
+    """Return the same in uWSGI, which starts before the application, and forks its workers unknown to Python."""
     if this.records.pid != os.getpid():
         _after_fork_in_child()
     return this.client or _connect(this)

@@ -85,7 +85,7 @@ class LocalClient:
         self._monitors.start()
 
     def prefilter(self) -> RecordPrefilter:
-        """Return what tells which records no rule can match."""
+        """Return the prefilter for records: it finds those that no rule can match."""
         return self.runtime.prefilter.records
 
     def decision(self) -> Decision:
@@ -134,7 +134,7 @@ class LocalClient:
         self._is_over = True
         if self._capture is not None:
             self._end_capture(self._capture, timeout)
-        with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` tells of it
+        with contextlib.suppress(TimeoutError):  # the event loop has failed; `stop` reports it
             self._monitors.stop()
         self.runtime.worker.submit(Batch(counts=self.tally.take()))
         delivered = self.runtime.stop(timeout)
@@ -217,7 +217,7 @@ def _let_read(copy: int, thread: threading.Thread) -> None:
 def capture(client: object, has_sources: Callable[[], bool]) -> None:
     """Begin to read what this process prints; `NotRunningError` where no configuration was given.
 
-    `has_sources` tells whether something in this process makes records, of which printed lines may be echoes.
+    `has_sources` says whether something in this process makes records, of which printed lines may be echoes.
     """
     if not isinstance(client, LocalClient):
         raise NotRunningError("capture_stdio() needs alarm_mw.init() before it")

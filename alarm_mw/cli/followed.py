@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-#: Files that are further behind than so many bytes are named, the worst ones, and how many at most.
+#: Files that are further behind than this many bytes are named, the worst ones, and how many at most.
 BEHIND = 1_000_000
 MOST_NAMED = 5
 

@@ -83,7 +83,7 @@ def _of_name(context: click.Context, _parameter: click.Parameter, value: str | N
 
 
 def names_of(places: Iterable[Path]) -> dict[Path, str]:
-    """Return the names by which people tell servers apart, by their state directories.
+    """Return the names that distinguish servers, by their state directories.
 
     A server without a name is called by its program; only if several would have the same name, its hash is part of it.
     """

@@ -13,7 +13,7 @@ import click
 from alarm_mw.cli.servers import NO_MASTER, all_running, find, names_of, needing_answers, placed
 from alarm_mw.transports.control import ask_patiently
 
-#: What tells that there is a screen for a browser.
+#: Variables of the environment that show that there is a screen for a browser.
 _SCREENS = ("DISPLAY", "WAYLAND_DISPLAY")
 
 

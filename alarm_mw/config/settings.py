@@ -123,7 +123,7 @@ FALLBACK_AFTER = 60.0
 class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How incidents notify an alarm: the table ``notify`` of an alarm."""
 
-    send_resolved: Annotated[bool, msgspec.Meta(description="tell it when an incident is over")] = True
+    send_resolved: Annotated[bool, msgspec.Meta(description="notify it when an incident is over")] = True
     repeat_interval: Annotated[
         str | float | None,
         msgspec.Meta(description="remind it of an incident that goes on, so often: seconds, or a time such as `4h`"),
@@ -131,7 +131,7 @@ class Notify(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     send_acknowledged: Annotated[
         bool | None,
         msgspec.Meta(
-            description="tell it when somebody acknowledges an incident; by default only services that know such a "
+            description="notify it when somebody acknowledges an incident; by default only services that know such a "
             "state: PagerDuty, Opsgenie, and Slack with a bot token"
         ),
     ] = None
@@ -330,7 +330,7 @@ def limits_of(alarm: Alarm) -> Limits:
 def notify_of(alarm: Alarm) -> Notify:
     """Return how incidents notify an alarm, with the defaults of its action.
 
-    A receiver that is sent open alerts again and again is told of their end in any case.
+    A receiver that is sent open alerts again and again is notified of their end in any case.
     """
     notify, options = alarm.notify, alarm.options
     acknowledged = options.has_acknowledgements if notify.send_acknowledged is None else notify.send_acknowledged

@@ -121,7 +121,7 @@ class CompiledConditions:
 
     def _fits_exception(self, request: RequestFacts) -> bool:
         error = request.exception
-        # Neither a canceled request nor a worker that is told to exit.
+        # Neither a canceled request nor a worker that must exit.
         if not isinstance(error, Exception) or (request.disconnected and not self.conditions.disconnected):
             return False
         return self._exception is None or any(map(self._exception.matches_start, class_names(error)))

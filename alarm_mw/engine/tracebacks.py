@@ -1,7 +1,7 @@
 """Assembles the tracebacks that Python prints from the lines of a stream, also where several are printed at once.
 
 Pure: lines and times come in, blocks come out. A pipe does not say who wrote a line. Lines of tracebacks that are
-printed at the same time are told apart by what Python can print next, by which frames have followed each other before,
+printed at the same time are separated by what Python can print next, by which frames have followed each other before,
 and by the source text that names the next call. Tracebacks for which all of that fails become one block.
 """
 
@@ -208,7 +208,7 @@ class Block:
         self.open_exceptions = 0
         #: How many of the last lines are notes, as far as it is known, and the place of the first of them.
         self.notes = self.first_note = 0
-        #: It is several tracebacks that could not be told apart.
+        #: It is several tracebacks that could not be separated.
         self.is_mixed = is_mixed
         #: How many lines of the stream are counted when it is complete, rather than before.
         self.held = held
@@ -225,7 +225,7 @@ class Block:
         """Its lines, without blank ones at the end; a stream's last line may lack its newline."""
         texts: list[bytes] = []
         for text in (line.text for line in self.lines):
-            if text.rstrip() in _CHAINS:  # whoever printed something in between has its blank lines
+            if text.rstrip() in _CHAINS:  # blank lines of something else that was printed in between
                 texts = [*_without_blanks(texts), b"\n", text, b"\n"]
             elif text.strip() or texts[-1].strip():
                 texts.append(text)
@@ -287,7 +287,7 @@ class Block:
             setattr(other, name, first)
 
     def absorb(self, others: Iterable[Block]) -> None:
-        """Become one block with others from which it cannot be told."""
+        """Become one block with others from which it cannot be distinguished."""
         for other in others:
             self.lines += other.lines
             self.open_exceptions += other.open_exceptions
@@ -442,7 +442,7 @@ class Tracebacks:
     # Several at once
 
     def _choose(self, candidates: Sequence[Block], line: Line, kind: Kind) -> Block:
-        """Return the block that a line belongs to; blocks that cannot be told apart become one."""
+        """Return the block that a line belongs to; blocks that cannot be distinguished become one."""
         best = list(candidates)
         if len(best) > 1:
             fits = [self._fit(block, line, kind) for block in best]
@@ -461,7 +461,7 @@ class Tracebacks:
     def _owner(self, block: Block, line: Line) -> Block | None:
         """Return the block that an exception belongs to by its words, where its lines went to another one before.
 
-        Both stood at the same frames, so that these could not be told apart.
+        Both stood at the same frames, so that these could not be distinguished.
         """
         ids, tail = _ids(line.text), block.tail
         if block.is_mixed or not block.ids or block.ids & ids or not tail:
@@ -488,7 +488,7 @@ class Tracebacks:
 
 
 def _is_alike(one: Block, other: Block, kind: Kind) -> bool:
-    """Return whether a line does not tell two blocks apart: what may follow it is the same for both.
+    """Return whether a line does not distinguish two blocks: what may follow it is the same for both.
 
     An exception's message does, unless all lines before it are the same.
     """

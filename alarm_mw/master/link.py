@@ -134,7 +134,7 @@ class Link:
         try:
             return self._connection.recv(MAX_MESSAGE).decode("ascii", "replace").split()
         except ConnectionResetError:
-            # Told once, when the supervisor died with messages of ours unread; what it has said is still there.
+            # Reported once, when the supervisor died with messages of ours unread; its own are still there.
             return self.hear()
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 PAUSE_FIRST = 1.0
 PAUSE_MAX = 60.0
 
-#: Seconds for monitors to end that have been told to.
+#: Seconds for canceled monitors to end.
 STOP_TIMEOUT = 2.0
 
 FindMonitor = Callable[[str], type[Monitor]]
@@ -151,7 +151,7 @@ class Monitors:
 
 
 class _Reporter:
-    """Tells the worker what is wrong when that changes, and at first: an incident of a former process may be over."""
+    """Reports to the worker what is wrong, at first and on changes: an incident of a former process may be over."""
 
     def __init__(
         self, watch: Watch, make: Callable[[Watch, bytes, str], Record], submit: Callable[[Batch], None]
@@ -192,7 +192,7 @@ def _log_error(watch: Watch, error: Exception, pause: float) -> None:
 def watchable(watches: Sequence[Watch], available: Collection[int], *, hears_deaths: bool) -> tuple[Watch, ...]:
     """Return the watches without those that this master cannot do; each of these is named in the log.
 
-    `available` are the descriptors that are open here, `hears_deaths` tells whether crashes are looked for.
+    `available` are the descriptors that are open here, `hears_deaths` says whether crashes are looked for.
     """
     return tuple(watch for watch in watches if _can_be_watched(watch, available, hears_deaths=hears_deaths))
 

@@ -78,7 +78,7 @@ LATE = "late-"
 #: The descriptor of the standard error, which is the log.
 STDERR = 2
 
-#: Seconds for a thread to end that has been told to.
+#: Seconds for a thread to end after it was asked to.
 JOIN_TIMEOUT = 2.0
 
 #: Seconds between looks at whether the master is to look at itself, while it is not.
@@ -267,7 +267,7 @@ class MasterProcess:
         os._exit(os.EX_TEMPFAIL)
 
     def _start_desk(self) -> None:
-        """Look out for crashes, where a monitor asks for them; what the last lines tell of is still fired."""
+        """Look out for crashes, where a monitor asks for them; those in the last lines are still fired."""
         if self._desk is not None:
             desk = self._desk
             self._runtime.call(desk.start(self._server_pid))

@@ -40,7 +40,7 @@ TakeOver = Callable[[Loaded], list[str]]
 
 
 class Reloaded(TypedDict):
-    """What ``alarm-mw reload`` is told."""
+    """The answer to ``alarm-mw reload``."""
 
     #: Whether the configuration is in force now; else the old one stays.
     taken: bool

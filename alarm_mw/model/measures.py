@@ -20,7 +20,7 @@ ALL_LABELS = "*"
 
 
 class Heartbeat(msgspec.Struct, frozen=True, tag=True):
-    """Heartbeats that are expected every so many seconds: an incident begins when one is overdue."""
+    """Heartbeats that are expected at an interval: an incident begins when one is overdue."""
 
     every: float
     #: Seconds beyond `every` after which it is overdue.
@@ -41,7 +41,7 @@ class Heartbeat(msgspec.Struct, frozen=True, tag=True):
 class ExternalAlert(msgspec.Struct, frozen=True):
     """An alert, as another program posts it."""
 
-    #: They tell it from all others.
+    #: They identify it.
     labels: Mapping[str, str]
     #: What happened.
     text: str

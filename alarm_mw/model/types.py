@@ -42,7 +42,7 @@ class Reason(enum.StrEnum):
     SILENCED = "silenced"
     #: The rule is about values that are `new`, and this one was seen before.
     KNOWN = "known"
-    #: The match belongs to an incident of which the alarm was told before, or will be by a later step.
+    #: The match belongs to an incident of which the alarm was notified before, or will be by a later step.
     ONGOING = "ongoing"
     #: Somebody has acknowledged the incident.
     ACKNOWLEDGED = "acknowledged"
@@ -141,7 +141,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
     echoes: tuple[bytes, ...] = ()
     #: What the line printed for this record is expected to hold, all of it, where its form is not known.
     loose_echo: tuple[bytes, ...] = ()
-    #: Of a request's record: the keys of the conditions that hold for it as far as the application can tell.
+    #: Of a request's record: the keys of the conditions that hold for it as far as the application knows.
     held: tuple[str, ...] = ()
     #: Lines that an alarm shows below the message. No rule looks at them, and no two messages differ by them.
     context: bytes = b""
@@ -320,7 +320,7 @@ class IncidentOptions(msgspec.Struct, frozen=True):
     #: Seconds that it goes on firing after a resolve line, unless it matches again.
     keep_firing_for: float = 0.0
     flap: Flap | None = None
-    #: When alarms of the rule's escalation are told, in seconds after the incident began to fire; others at once.
+    #: When alarms of the rule's escalation are notified, in seconds after the incident began to fire; others at once.
     after: Mapping[str, float] = {}
     #: When it sends no messages.
     mute: tuple[TimeInterval, ...] = ()
@@ -410,7 +410,7 @@ class IncidentNotice(msgspec.Struct, frozen=True, omit_defaults=True):
     end: str = ""
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
-    #: The alarms that were told of the episode before.
+    #: The alarms that were notified of the episode before.
     told: tuple[str, ...] = ()
     #: The ledger's column of the message: ``matched`` for one that a match has made.
     column: str = "matched"

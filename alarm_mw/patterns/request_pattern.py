@@ -1,6 +1,6 @@
 """Regexps that run in the application's process, where nothing may hold a request up.
 
-Their worst case is told from their tree (`safety`): one that could take longer than `STEPS` on a text of `LEAST`
+Their worst case is derived from their tree (`safety`): one that could take longer than `STEPS` on a text of `LEAST`
 characters is refused when the configuration is read, and of a longer text no more is looked at than that allows.
 """
 

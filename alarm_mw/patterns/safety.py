@@ -1,4 +1,4 @@
-"""How long a backtracking matcher may take: the worst case of a pattern, told from its tree.
+"""How long a backtracking matcher may take: the worst case of a pattern, derived from its tree.
 
 A pattern is read from its end to its start. For each part we know what may come after it: with which characters
 that can begin, and how its cost grows with the length n of the text. A repeat costs n where at most one of its
@@ -45,7 +45,7 @@ _ANY = (1 << 258) - 1
 _MANY = 64
 #: A repeat of something longer than a character is unrolled up to so many counts.
 _UNROLLED = 8
-#: Beyond that nothing needs to be told apart.
+#: Larger numbers are not distinguished.
 _HOPELESS = 9
 
 

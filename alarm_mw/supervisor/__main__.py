@@ -17,7 +17,7 @@ def stand_in_for_package() -> None:
 
 
 def main() -> None:
-    """Supervise what is told in the descriptor that the command line names."""
+    """Supervise what the descriptor that the command line names describes."""
     stand_in_for_package()
     from alarm_mw.supervisor.supervisor import supervise  # noqa: PLC0415  # not to be found any earlier
 

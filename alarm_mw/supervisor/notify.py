@@ -1,4 +1,4 @@
-"""Passes on what the server tells systemd, which listens to the main process of a unit: to us, not to the server.
+"""Passes the server's notifications on to systemd, which listens to the main process of a unit only: to us.
 
 See sd_notify(3), and ``NotifyAccess=`` in systemd.service(5).
 """

@@ -63,7 +63,7 @@ def spawn(prepare: Callable[[], Mapping[str, str]], command: list[str]) -> int:
 def die_with(parent: int) -> None:
     """Have the kernel send this child SIGTERM when its parent, process `parent`, is gone."""
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-    if os.getppid() != parent:  # gone already, before the kernel was told
+    if os.getppid() != parent:  # gone already, before this took effect
         os._exit(1)
 
 

@@ -15,7 +15,7 @@ ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGQUIT})
 #: A terminal that hangs up sends these to the leader of its session, and to no other process of the job.
 TO_LEADER = frozenset({signal.SIGHUP, signal.SIGCONT})
 
-# Python ignores these in every process it runs in and does not tell what it found, so that an interpreter
+# Python ignores these in every process it runs in and does not report what it found, so that an interpreter
 # (the command line's, before this one) cannot hand them down. `subprocess` restores them in the same way.
 _TAKEN_BY_PYTHON = (signal.SIGPIPE, signal.SIGXFSZ)
 

@@ -23,7 +23,7 @@ class Started(NamedTuple):
     #: The records socket, and the device and inode of its file.
     records: int
     file: tuple[int, int]
-    #: The socket for what the server tells systemd, where there is one.
+    #: The socket for the server's notifications to systemd, where there is one.
     notify: int | None
     inherited: Inherited
 

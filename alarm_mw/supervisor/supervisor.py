@@ -52,7 +52,7 @@ class Supervisor:
         self._limit: float | None = None
 
     def run(self) -> int:
-        """Return how the server ended, as `subprocess` tells it, when its last output was handed on."""
+        """Return how the server ended, as `subprocess` reports it, after its last output was passed on."""
         self._masters.announce(f"server {self._server}")
         self._masters.start_master()
         self._reap()  # where this process had other threads, one of them may have received the signal of a death
@@ -91,7 +91,7 @@ class Supervisor:
         waiting.poll(self._patience())
 
     def _patience(self) -> float | None:
-        """Return the milliseconds until something has to be done without having been asked for."""
+        """Return the milliseconds until something must be done though nothing happens."""
         now = time.monotonic()
         waits = [max(0.0, at - now) for at in (self._masters.due, self._limit) if at is not None]
         if self._returncode is not None and not self._has_heirs:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def boot_id() -> str:
-    """Return what tells one start of the machine from another; empty where that is not known.
+    """Return what identifies this start of the machine; empty where that is not known.
 
     Every process of the machine can read it, and nobody outside.
     """

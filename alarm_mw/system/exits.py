@@ -1,4 +1,4 @@
-"""How processes end, as Linux tells it.
+"""How processes end, as Linux reports it.
 
 proc(5), cgroups(7), pidfd_open(2) and, since Linux 6.15, ``PIDFD_GET_INFO`` (linux/pidfd.h). Nothing here blocks.
 """
@@ -64,13 +64,13 @@ def is_dumping_core(pid: int, proc: Path = PROC) -> bool:
 
 
 def returncode(pidfd: int, pid: int, proc: Path = PROC) -> int | None:
-    """Return how a process that has ended did so, as `subprocess` tells it, or None where the kernel does not tell.
+    """Return how a process has ended, as `subprocess` reports it, or None where the kernel does not say.
 
     Before Linux 6.15 it does so only until the parent has asked.
     """
     status = status_of_zombie(pid, proc)
     if status is None:
-        # The parent has asked, and that is when the pidfd tells.
+        # The parent has asked, and from then on the pidfd knows.
         status = status_of_pidfd(pidfd)
     return None if status is None else os.waitstatus_to_exitcode(status)
 

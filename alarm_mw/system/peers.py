@@ -1,4 +1,4 @@
-"""Who is at the other end of a unix socket, and whether he may be."""
+"""Who is at the other end of a unix socket, and whether they may connect."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class GuardedSocket(socket.socket):
 
 
 def share_of_descriptors(part: int) -> int:
-    """Return one part in so many of the descriptors that this process may have."""
+    """Return the number of descriptors that this process may have, divided by `part`."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // part
 
 

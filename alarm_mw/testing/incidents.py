@@ -69,7 +69,7 @@ class IncidentHandle:
 
     @property
     def notified(self) -> dict[str, str]:
-        """What each alarm was told last: ``firing``, ``reminder``, ``escalated``, ``flapping``, ``resolved``."""
+        """The last message to each alarm: ``firing``, ``reminder``, ``escalated``, ``flapping``, ``resolved``."""
         incident = self._incident
         return {} if incident is None else {alarm: str(last.status) for alarm, last in incident.notified.items()}
 

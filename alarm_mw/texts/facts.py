@@ -107,7 +107,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     #: The person who acknowledged it, and the time.
     acknowledged_by: str = ""
     acknowledged_at: float | None = None
-    #: The alarms that were told before.
+    #: The alarms that were notified before.
     told: tuple[str, ...] = ()
     #: When the incident ended, in seconds since the epoch.
     ended: float | None = None

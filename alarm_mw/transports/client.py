@@ -147,7 +147,7 @@ class Client(Protocol):
     """A way to a master."""
 
     def prefilter(self) -> RecordPrefilter | None:
-        """Return what tells which records no rule can match; None where that is not known here."""
+        """Return the prefilter for records: it finds those that no rule can match; None where there is none here."""
         ...
 
     def decision(self) -> Decision:
@@ -190,7 +190,7 @@ class Nowhere:
         self._has_logged = has_logged
 
     def prefilter(self) -> None:
-        """Let it come to `submit`, which tells."""
+        """Let it come to `submit`, which reports it."""
 
     def decision(self) -> Decision:
         """Return the one of no conditions."""

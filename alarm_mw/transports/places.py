@@ -23,7 +23,7 @@ def published_path(socket_path: str) -> str:
 
 
 def notice_path(socket_path: str) -> str:
-    """Return the path of the number that tells them when it has changed."""
+    """Return the path of the number that changes with what is published."""
     return f"{socket_path}.notice"
 
 

@@ -1,4 +1,4 @@
-"""What a master publishes for the application's processes, and the notice that tells them when it has changed.
+"""What a master publishes for the application's processes, and the notice that it has changed.
 
 Two files beside the records socket. One holds the content and is replaced whole. The other, the notice, holds a number
 of eight bytes that the application's processes map into their memory: a process that has seen another number looks

@@ -33,7 +33,7 @@ class RemoteClient:
         self._shared = SharedMemory(token_of(os.environ))
         self._transport = UnixTransport(path, self._lose, self._shared)
         self._published = Published(path)
-        #: What tells of something new, and what it said when this process looked last.
+        #: The notice of something new, and what it said when this process last looked.
         self._notice = NO_NOTICE
         self._seen = 0
         self._prefilter: RecordPrefilter | None = None

@@ -142,7 +142,7 @@ class Region:
         """
         if os.fstat(file).st_size != SIZE or fcntl.fcntl(file, fcntl.F_GET_SEALS) & _SEALS != _SEALS:
             raise ValueError("it is none of ours")
-        #: What tells it from others.
+        #: What identifies it.
         self.identity = _identity(file)
         self._address = _map(file)
         self._memory = _view(self._address)

@@ -61,7 +61,7 @@ class UnixTransport:
         self._not_before = 0.0
         #: Why there is no connection.
         self._error: int | None = None
-        #: The log was told that this user may not.
+        #: Whether it was logged that this user may not.
         self._is_denied = False
 
     def send(self, packet: bytes) -> Reason | None:

@@ -1,4 +1,4 @@
 """The page and the HTTP API: what a master knows, for people and for programs.
 
-`app` tells how routes are added. Nothing here starts a thread or listens: the master does (`master.control.web_port`).
+`app` shows how routes are added. Nothing here starts a thread or listens: the master does (`master.control.web_port`).
 """

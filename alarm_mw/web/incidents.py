@@ -23,7 +23,7 @@ SEVERITIES = ("emergency", "alert", "critical", "page", "error", "warning", "not
 #: How many incidents one page shows.
 MAX_ROWS = 100
 
-#: How many incidents programs are told of.
+#: The maximum number of incidents in an answer to a program.
 MAX_LISTED = 10_000
 
 #: What a state of a firing looks like.
@@ -132,7 +132,7 @@ def find(master: Master, name: str) -> tuple[Row, Incident] | None:
 def _matching(
     reader: Reader, found: Iterable[Incident], offset: float, text: str, limit: int
 ) -> list[tuple[Row, Incident]]:
-    """Return the first so many incidents that match a filter, the worst first, then the longest."""
+    """Return the first `limit` incidents that match a filter, the worst first, then the longest."""
     ordered = sorted(found, key=lambda each: (rank_of(_severity(each)), each.opened))
     rows = ((row_of(incident, offset), incident) for incident in ordered)
     matching = itertools.islice((found for found in rows if found[0].matches(text)), limit)
@@ -162,7 +162,7 @@ def facts_of_incident(incident: Incident) -> Facts:
 
 
 def row_of(incident: Incident, offset: float) -> Row:
-    """Return an incident for a page, not yet with the alarms that were told; `offset` is `Master.offset`."""
+    """Return an incident for a page, not yet with the alarms that were notified; `offset` is `Master.offset`."""
     now = time.time()
     ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until + offset > now else None
     marks = {str(mark) for mark in incident.held.values()} - {"acknowledged"}

@@ -144,7 +144,7 @@ class Live:
                 continue
             fresh = await asyncio.to_thread(self._source.read)
             if fresh == seen and time.monotonic() - told < COUNTS_EVERY:
-                continue  # counts alone: `files` stays as it was, and they are told of later
+                continue  # only counts: `files` stays as it was, and they are sent later
             files, seen, told = found, fresh, time.monotonic()
             self._tell(fresh)
 

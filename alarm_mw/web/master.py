@@ -68,7 +68,7 @@ class Master:
     outbox_path: str
     is_durable: Callable[[], bool]
     outbox: Reader
-    #: What has to be added to the time of an incident to get seconds since the epoch.
+    #: What to add to the time of an incident to get seconds since the epoch.
     offset: Callable[[], float]
     #: Does something to incidents (verb, ids, by, seconds, comment), and returns the ids for which that was done.
     order: Callable[[str, Sequence[str], str, float | None, str], Sequence[str]]

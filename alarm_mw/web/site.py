@@ -19,7 +19,7 @@ from alarm_mw.web.store import Store
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BaseSite:
-    """What stands around pages, whatever they show."""
+    """What all pages need, whatever they show."""
 
     #: What is shown: a server's name; may be empty.
     name: str

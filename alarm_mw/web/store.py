@@ -59,7 +59,7 @@ CREATE INDEX IF NOT EXISTS by_minute ON samples (minute);
 
 
 class Session(msgspec.Struct, frozen=True):
-    """Who has logged in."""
+    """A user who has logged in."""
 
     user: str
     role: str
@@ -219,5 +219,5 @@ def _connected(name: str) -> sqlite3.Connection:
 
 
 def _hashed(secret: str) -> bytes:
-    """Return what is stored of a secret: whoever reads the file cannot use it."""
+    """Return the hash that is stored of a secret: it cannot be used in the secret's place."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).digest()

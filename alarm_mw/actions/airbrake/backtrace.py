@@ -29,10 +29,10 @@ _HANDLERS = frozenset(
     {"uwsgi_backtrace", "uwsgi_segfault", "uwsgi_fpe", "__restore_rt", "faulthandler_fatal_error", "_Py_DumpStack"}
 )
 
-#: What tells that a process has crashed, with the signal where it is named.
+#: What reports that a process has crashed, with the signal where it is named.
 _CRASHED = re.compile(r"\*\*\* backtrace of |Fatal Python error: |\bdied of (?P<signal>SIG[A-Z0-9]+)")
 
-#: How a crash names the process: a number that would tell each crash from all others like it.
+#: How a crash names the process: a number that would make each crash differ from all others like it.
 _PROCESS = re.compile(r"\*\*\* backtrace of (?P<traced>\d+) |^(?:the server, )?process (?P<pid>\d+)", re.MULTILINE)
 
 _FPE = re.compile(r"\bfpe\b|\bSIGFPE\b|floating[ -]point|uwsgi_fpe", re.IGNORECASE)
@@ -66,7 +66,7 @@ class Backtrace:
 def parse(message: str) -> Backtrace:
     """Return the frames in `message`, or none.
 
-    Of several tracebacks the last counts, since it tells what was raised in the end; of several threads the current
+    Of several tracebacks the last counts, since it shows what was raised in the end; of several threads the current
     one. Frames of C come before those of Python that they were called from.
     """
     lines = [line.strip(_MARGIN) for line in message.splitlines()]
@@ -118,7 +118,7 @@ def _traceback(lines: Iterable[str]) -> Backtrace:
 
 
 def _is_error(found: re.Match[str]) -> bool:
-    """Tell the line of an exception from a line of source: exceptions are named as classes are."""
+    """Return whether a line names an exception rather than source: exceptions are named as classes are."""
     return found["type"].rpartition(".")[2][:1].isupper()
 
 

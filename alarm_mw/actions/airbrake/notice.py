@@ -25,7 +25,7 @@ UNKNOWN = "RuntimeError"
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """What a notice tells of the machine."""
+    """What a notice reports about the machine."""
 
     os_sysname: str
     os_version: str
@@ -57,7 +57,7 @@ class System:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """An error, as both interfaces tell it."""
+    """An error, as both interfaces report it."""
 
     type: str
     message: str
@@ -68,7 +68,7 @@ class Notice:
     #: What else is known, by name.
     facts: Mapping[str, str]
     system: System
-    #: What tells this error from others of its group, by name.
+    #: What distinguishes this error from others of its group, by name.
     params: Mapping[str, str] = field(default_factory=dict)
 
 

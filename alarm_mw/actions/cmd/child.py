@@ -2,7 +2,7 @@
 
 Not `asyncio.create_subprocess_shell`: that gives the child a socket for its standard input on Python 3.11, and learns
 of its end by a child watcher, which a user's event loop policy may have replaced by one that needs the main thread.
-Here a pidfd tells the loop directly, in any thread and whatever the process does with SIGCHLD.
+Here a pidfd notifies the loop directly, in any thread and whatever the process does with SIGCHLD.
 """
 
 from __future__ import annotations

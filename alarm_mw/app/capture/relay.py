@@ -3,7 +3,7 @@
 ``python -I -S stdio_relay.py REPORT SOURCE SINK COPY [SOURCE SINK COPY]``; nothing but the standard library.
 
 A process of its own, because a thread cannot pass on what its own process prints while C code holds the GIL. It ends
-when the last writer is gone, not when it is told to: children that outlive the application keep their output.
+when the last writer is gone, not on request: children that outlive the application keep their output.
 """
 
 import mmap
@@ -115,7 +115,7 @@ def follow(source: int, sink: int, copy: Copy, report: Report) -> None:
     arrival.register(source, select.POLLIN)
     while True:
         wait_for(source, copy)
-        # Told before the source is emptied: who finds it empty and us idle knows that all has been passed on.
+        # Before the source is emptied: if it is empty and we are idle, everything has been passed on.
         report.write(busy=True)
         if arrival.poll(0):
             data = os.read(source, CHUNK)

@@ -1,7 +1,7 @@
 """What is known of a cron job: its runs, what is wrong with them, and when it should have run.
 
 The messages are records of the source ``cron``. A rule of the job's own makes incidents of them, one for each kind of
-problem, so that receivers are told when a problem is over.
+problem, so that receivers are notified when a problem is over.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class JobState(msgspec.Struct):
     has_problem: bool = False
     #: When it was started last, in seconds since the epoch.
     started: float = 0.0
-    #: The expected start that people were told did not come.
+    #: The expected start that was last reported as missed, in seconds since the epoch.
     told: float = 0.0
 
 
@@ -145,7 +145,7 @@ def expected_start(job: CronJob, state: JobState) -> float | None:
 
 
 def missed_start(job: CronJob, state: JobState, now: float) -> float | None:
-    """Return the expected start that did not come in time, and that nobody was told of."""
+    """Return the expected start that did not come in time and was not reported yet."""
     if any(map(is_running, state.runs)):
         return None
     expected = expected_start(job, state)

@@ -46,7 +46,7 @@ class Places(msgspec.Struct, frozen=True):
     socket: str | None = None
     #: The server's name; empty: the one in the configuration.
     name: str = ""
-    #: What tells it from others, where that is not its command.
+    #: What distinguishes it from others, where that is not its command.
     identity: tuple[str, ...] = ()
 
 

@@ -1,1 +1,1 @@
-"""What both middlewares do with a request: what has to be known of it, how it is watched, and how it is judged."""
+"""What both middlewares do with a request: which facts they collect, how they watch it, and how they evaluate it."""

@@ -34,7 +34,7 @@ class Needs(msgspec.Struct, frozen=True):
     last_lines: int = 0
     #: Seconds after which a request that is still running is evaluated, ascending.
     limits: tuple[float, ...] = ()
-    #: Nothing is asked but what the request's end tells.
+    #: Nothing is asked but what is known at the end of the request.
     is_plain: bool = True
 
 
@@ -90,7 +90,7 @@ class RequestRules:
         self._take_over(NOTHING)  # what is configured is not asked before the first request: that connects
 
     def current_needs(self) -> Needs:
-        """Return what has to be known of a request that begins now."""
+        """Return which facts to collect of a request that begins now."""
         decision = self._decide()
         if decision is not self._decision:
             self._take_over(decision)

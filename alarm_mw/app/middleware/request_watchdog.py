@@ -117,7 +117,7 @@ _overdue = Overdue()
 def add(running: Running) -> None:
     """Watch a request of this process."""
     if _overdue.pid != os.getpid():
-        _after_fork_in_child()  # uWSGI forks its workers without telling Python
+        _after_fork_in_child()  # uWSGI forks its workers unknown to Python
     _overdue.add(running)
 
 

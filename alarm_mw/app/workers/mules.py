@@ -51,7 +51,7 @@ class _Asker:
             time.sleep(RECONNECT_PAUSE if left is None else min(RECONNECT_PAUSE, left))
 
     def finish(self) -> None:
-        """Tell the master that the last message is done."""
+        """Acknowledge the last message to the master."""
         if self._done and self._connection is not None and self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._connection.send(Done(self._done))

@@ -1,4 +1,4 @@
-"""Logs as they lie about: in files, compressed ones too, in directories, on the standard input."""
+"""Finds and opens logs: files, compressed ones too, directories, the standard input."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class ReadProgress:
         self._is_shown = False
 
     def __call__(self, done: int) -> None:
-        """Show that so many bytes of all files have been read."""
+        """Show that `done` bytes of all files have been read."""
         now = self._clock()
         if now < self._next:
             return

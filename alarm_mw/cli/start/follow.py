@@ -15,14 +15,14 @@ from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 #: The standard input, among the arguments.
 STDIN = "-"
 
-#: Is supervised in the place of a server: waits to be told to end, or hands the standard input on to its end.
+#: Is supervised in the place of a server: waits for a signal to end, or passes the standard input on to its end.
 _WAIT = "import signal; numbers = {1, 2, 15}; signal.pthread_sigmask(0, numbers); signal.sigwait(numbers)"
 _COPY = "import shutil, sys; shutil.copyfileobj(open(0, 'rb', 0), open(1, 'wb', 0))"
 
 
 @click.command(cls=ConfiguredCommand)
 @config_options
-@click.option("--from-beginning", is_flag=True, help="Also judge what stands already in a log that is new to it.")
+@click.option("--from-beginning", is_flag=True, help="Also read what a log that was never followed already contains.")
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False),

@@ -18,7 +18,7 @@ from alarm_mw.cli.suggest.masks import has_words, masked
 SIMILARITY = 0.7
 DEPTH = 5
 
-#: At most so many templates are kept; further lines that fit none are counted alone.
+#: The maximum number of templates that are kept; further lines that fit none are only counted.
 MOST_TEMPLATES = 20_000
 MOST_EXAMPLES = 3
 

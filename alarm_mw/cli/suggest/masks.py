@@ -17,7 +17,7 @@ class Mask(NamedTuple):
     name: str
     #: Finds the part in a line, and stands for it in a rule unless `plainly` does.
     regexp: str
-    #: Whether its values are worth telling incidents apart.
+    #: Whether its values are worth an incident each.
     is_key: bool = False
     plainly: str = ""
 

@@ -16,13 +16,13 @@ from alarm_mw.cli.suggest.masks import has_words, is_time, mask_of, masked
 from alarm_mw.cli.suggest.ranking import LEAST, level_of, score
 from alarm_mw.model.printable import printable
 
-#: Rules are tried on so many lines of the logs, chosen at random if there are more.
+#: Rules are tried on at most this many lines of the logs, chosen at random if there are more.
 SAMPLE = 200_000
 
 #: What is not in the baseline counts as much as a word of trouble.
 NOVELTY = 1.5
 
-#: Incidents are told apart by an address if there are no more of them than this in a kind of line.
+#: Addresses become the key of incidents if a kind of line has no more of them than this.
 _MOST_KEYS = 20
 
 _NAME_WORDS = 6

@@ -1,4 +1,4 @@
-"""Asks masters over their control sockets what goes on, and gives them orders."""
+"""Asks masters over their control sockets for their state, and sends them orders."""
 
 from __future__ import annotations
 

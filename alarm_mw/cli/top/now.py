@@ -73,7 +73,7 @@ class Row:
 
     @property
     def id(self) -> str:
-        """Tells it from all others, of all servers."""
+        """What identifies it among all incidents of all servers."""
         return f"{self.server.socket} {self.incident.id}"
 
 

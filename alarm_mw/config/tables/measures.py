@@ -28,7 +28,7 @@ class MeasureKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     ratio: Annotated[
         str | None,
-        msgspec.Meta(description='`">5%"`: fires when so many of the records that `of` matches match the rule'),
+        msgspec.Meta(description='`">5%"`: fires when this share of the records that `of` matches match the rule'),
     ] = None
     quantile: Annotated[
         Fraction | None,
@@ -36,13 +36,13 @@ class MeasureKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
     spike: Annotated[
         Factor | None,
-        msgspec.Meta(description="fires at so many times as many matches `within` a time as in the time before"),
+        msgspec.Meta(description="fires at this many times as many matches `within` a time as in the time before"),
     ] = None
     cardinality: Annotated[
         str | None, msgspec.Meta(description='`">20"`: fires when `field` has more different values `within` a time')
     ] = None
     new: Annotated[
-        Duration | None, msgspec.Meta(description="only a value of `key` counts that was not seen for so long: `30d`")
+        Duration | None, msgspec.Meta(description="only values of `key` count that were not seen for this time: `30d`")
     ] = None
     of: Annotated[
         dict[str, object] | None,
@@ -63,7 +63,7 @@ class MeasureKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ] = None
     at_least: Annotated[
         Records | None,
-        msgspec.Meta(description="of `ratio`, `quantile` and `spike`: so many records `within` the time are needed"),
+        msgspec.Meta(description="of `ratio`, `quantile` and `spike`: the fewest records `within` the time that count"),
     ] = None
     resolve_below: Annotated[
         Duration | None,

@@ -255,7 +255,7 @@ def read_threshold(table: Table, *, excludes: bool) -> Threshold:
     if count is None or within is None:
         return none
     if count > 1 and "within" not in table.values:
-        table.wrong("'count' without 'within', expected the time in which so many matches fire, such as '1m'", "count")
+        table.wrong("'count' without 'within', expected the time for this many matches, such as '1m'", "count")
     if "within" in given and count == 1:
         table.wrong("'within' without a 'count' of 2 or more", "within")
     return Threshold(count=count, within=within)

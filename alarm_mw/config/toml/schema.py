@@ -136,7 +136,7 @@ class _Schema:
             "request": self._of(RequestKeys),
             "where": {"type": "object", "description": "conditions on fields, by their names"},
             "context": self._of(Context),
-            "count": {**_or_variable(_COUNT), "description": "fire at so many matches …"},
+            "count": {**_or_variable(_COUNT), "description": "fire at this number of matches …"},
             "within": {**_DURATION, "description": "… within this time: seconds, or a text such as 1m"},
             "labels": _LABELS,
             "fingerprint": {**_NAMES, "description": "what makes two events equal"},

@@ -1,4 +1,4 @@
-"""Clocks for what is written down: they do not jump, whatever becomes of the system's time of day."""
+"""Clocks for what is stored: they do not jump when the system's time of day is set."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Reading(msgspec.Struct, frozen=True, array_like=True):
 class LastingClock:
     """Goes on from a reading of a former process, by the time that has really passed since.
 
-    That is exact within one start of the machine. Beyond, the time of day tells, which may have been set back: then no
+    That is exact within one start of the machine. Beyond that, the time of day counts, which may be set back: then no
     time has passed. A clock without a former reading begins with the time of day.
     """
 

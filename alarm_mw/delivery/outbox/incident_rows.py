@@ -1,6 +1,6 @@
 """Incidents in the outbox: a row for each, their history, and which records they have seen.
 
-Written in the transaction of the firings that follow from them: after a kill, none is told twice or not at all.
+Written in the transaction of the firings that follow from them: after a kill, none is sent twice or not at all.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def write(outbox: Outbox, changes: Changes, reading: Reading) -> None:
 
 
 def forget_events(outbox: Outbox, days: float, now: float) -> None:
-    """Forget what has happened more than so many days before `now`, in seconds since the epoch."""
+    """Delete events that are more than this number of days older than `now`, in seconds since the epoch."""
     with outbox.transaction():
         outbox.change("DELETE FROM events WHERE time < ?", (now - days * DAY,))
 

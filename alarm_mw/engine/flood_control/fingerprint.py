@@ -127,7 +127,7 @@ _FOREIGN = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3?[0-9.]*/|^<
 #: Where a line that is a JSON object holds its message, and an exception.
 _KEYS = (("message", "msg", "event"), ("exception", "exc_info", "traceback", "stack"))
 
-#: What tells one text from another, beside what is masked.
+#: What distinguishes one text from another, beside what is masked.
 _WORDS = re.compile(r"[^\W\d_]{2}")
 _MASKED = re.compile("<[a-z]+>")
 

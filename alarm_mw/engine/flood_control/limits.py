@@ -97,7 +97,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     digest: Annotated[
         bool | None,
         msgspec.Meta(
-            description="tell of what was held back when its time is over; by default of all but `alarm_freq`, and for "
+            description="report what was held back when its time is over; by default for all but `alarm_freq`, and for "
             "humans only; `true` for that as well, `false` for nothing"
         ),
     ] = None

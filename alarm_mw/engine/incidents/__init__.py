@@ -2,7 +2,7 @@
 
 - `incident`: the values: an incident, of what each alarm was last notified, the marks that hold messages back.
 - `reconcile`: compares its state with what each alarm was last notified of, and returns what must be sent now.
-- `incidents`: what an engine asks: it makes firings of notifications, and notes what has to be written down.
+- `incidents`: what an engine asks: it makes firings of notifications, and notes what must be stored.
 - `chat`: what people write about incidents in a chat, and what is answered.
 - `tracker`: finds the incident of a match, moves it through its states, and keeps its deadlines.
 """

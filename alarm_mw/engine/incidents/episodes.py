@@ -9,7 +9,7 @@ import msgspec
 
 from alarm_mw.engine.incidents.incidents import Event
 
-#: Seconds within which an episode is over by itself that nobody needed to see.
+#: Seconds within which an episode that nobody acknowledges must be over to count as noise.
 BRIEF = 60.0
 
 #: What is tried of `keep_firing_for`, and of `group_wait`: seconds.
@@ -24,7 +24,7 @@ _ENOUGH = 5
 
 
 class Episode(msgspec.Struct, kw_only=True):
-    """One episode of an incident, as its events tell it. Times are in seconds since the epoch."""
+    """One episode of an incident, as its events record it. Times are in seconds since the epoch."""
 
     incident: str
     number: int

@@ -104,7 +104,7 @@ class Notified(msgspec.Struct, frozen=True, array_like=True):
     status: Status
     episode: int
     time: float
-    #: How many messages it was sent since it was told last that the incident is over.
+    #: How many messages it was sent since its last `resolved`.
     messages: int = 1
 
     @property
@@ -114,7 +114,7 @@ class Notified(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, array_like=True):
-    """Somebody has taken an episode of an incident on."""
+    """Somebody has acknowledged an episode of an incident."""
 
     by: str
     time: float
@@ -127,7 +127,7 @@ class Incident(msgspec.Struct, array_like=True):
     """One value of a rule's key, over all of its episodes."""
 
     id: str
-    #: Tells this incident from an earlier one of the same key that was evicted: when it was made, in microseconds.
+    #: Distinguishes this incident from an evicted one of the same key: when it was made, in microseconds.
     serial: int
     rule: str
     key: Key

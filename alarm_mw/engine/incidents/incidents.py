@@ -1,4 +1,4 @@
-"""The incidents of an engine: matches and deadlines in, firings and what has to be written down out."""
+"""The incidents of an engine: takes matches and deadlines; returns firings, and what must be stored."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Saved(msgspec.Struct, frozen=True):
 
 
 class Changes(NamedTuple):
-    """What has to be written down, in one transaction with the firings."""
+    """What must be stored, in one transaction with the firings."""
 
     incidents: tuple[Incident, ...]
     forgotten: tuple[str, ...]
@@ -326,7 +326,7 @@ class Incidents:
     # What is measured
 
     def beat(self, record: Record) -> Matched | None:
-        """Take a heartbeat in; None where nobody expects one of this name."""
+        """Take a heartbeat; return None where no monitor expects one of this name."""
         name = record.fields.get(HEARTBEAT, "")
         rules, key = self.measures.heartbeat_rules(name), ((HEARTBEAT, name),)
         if not rules:
@@ -361,7 +361,7 @@ class Incidents:
         return Matched([], [], is_news=True)
 
     def alert(self, alert: ExternalAlert, record: Record) -> Matched | None:
-        """Take an alert of another program in; None where nobody takes one of this name."""
+        """Take an alert of another program; return None where no monitor takes one of this name."""
         rules = self.measures.alert_rules(alert.name)
         if not rules:
             return None
@@ -418,7 +418,7 @@ class Incidents:
         return None if due is None else max(due - self._clock(), 0.0)
 
     def write_due(self) -> float | None:
-        """Return in how many seconds what was measured has to be written down; None where that is done."""
+        """Return in how many seconds what was measured must be stored; None where that is done."""
         due = self.measures.write_due()
         return None if due is None else max(due - self._clock(), 0.0)
 
@@ -437,7 +437,7 @@ class Incidents:
         return self._all(self.tracker.look(self._clock(), at=[each for each in self.tracker if each.held]))
 
     def acknowledge(self, incident: str, by: str, seconds: float, comment: str) -> list[Firing] | None:
-        """Take on an open incident for so long; None where there is none of this id."""
+        """Acknowledge an open incident for `seconds`; return None where there is none of this id."""
         now = self._clock()
         change = self.tracker.acknowledge(incident, Acknowledgement(by, now, now + seconds, comment), now)
         if change is None:
@@ -506,14 +506,14 @@ class Incidents:
         return self._note(change)
 
     def forget(self, seconds: float) -> None:
-        """Forget incidents that are over, and were quiet for so long."""
+        """Forget incidents that are over and have been quiet for `seconds`."""
         self._forgotten += self.tracker.forget(self._clock() - seconds)
 
     def wall(self, moment: float) -> float:
         """Return a moment of the incidents' clock in seconds since the epoch."""
         return self._time() - (self._clock() - moment)
 
-    # What has to be written down
+    # What must be stored
 
     def take_changes(self) -> Changes:
         """Return what has changed since the last call."""

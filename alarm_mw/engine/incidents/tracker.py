@@ -39,7 +39,7 @@ class IncidentRule(msgspec.Struct, frozen=True):
     name: str
     #: The alarms, with their escalation: one step each.
     steps: tuple[Step, ...]
-    #: Fires at the last of so many matches of one key …
+    #: Fires at this many matches of one key …
     count: int = 1
     #: … within this many seconds.
     within: float = 0.0

@@ -58,7 +58,7 @@ class BoundedProtocol(H11Protocol):
             self._make_room()
 
     def data_received(self, data: bytes) -> None:
-        """Read a request, or a part of one, with which the answer's date is told."""
+        """Read a request, or a part of one; the time is that of the answer's header `Date`."""
         self.server_state.default_headers = [(b"date", formatdate(usegmt=True).encode())]
         super().data_received(data)
 

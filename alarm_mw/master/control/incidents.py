@@ -40,7 +40,7 @@ class Shown(TypedDict):
     #: Matches in this episode.
     count: int
     last: float
-    #: What each alarm was told last.
+    #: The status of the last message to each alarm.
     notified: dict[str, str]
     acknowledged_by: str
     #: When the acknowledgement expires.

@@ -1,4 +1,4 @@
-"""The master looks at itself: what stays wrong for longer than a moment is told, once, to the log and to own alarms."""
+"""The master checks itself: what stays wrong for longer than a moment is reported once, to the log and own alarms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from alarm_mw.engine.ledger import Books, imbalances
 
 log = logging.getLogger(__name__)
 
-#: At so many looks in a row something must be wrong before it is told.
+#: In how many checks in a row something must be wrong before it is reported.
 TOLD_AFTER = 2
 
 #: At so many looks in a row an alarm must have had firings waiting, and none delivered, before it is stuck.
@@ -44,11 +44,11 @@ class SelfCheck:
         self._before: Sight | None = None
         #: At how many looks in a row an alarm was stuck, and when at the first.
         self._stuck: dict[str, tuple[int, float]] = {}
-        #: What is wrong at present, and was so for long enough to be told.
+        #: What is wrong at present, and was so for long enough to be reported.
         self.findings: tuple[str, ...] = ()
 
     def look(self, sight: Sight) -> list[tuple[str, str]]:
-        """Return what is to be told now: a sentence each, with a key under which it is the same again."""
+        """Return what must be reported now: a sentence each, with a key under which it is the same again."""
         wrong = {**_wrong(sight), **self._backlog(sight), **self._stuck_alarms(sight)}
         self._before = sight
         self._seen = {key: self._seen.get(key, 0) + 1 for key in wrong}
@@ -104,10 +104,10 @@ def _unbalanced(sight: Sight) -> list[str]:
 async def keep_looking(
     check: SelfCheck,
     look: Callable[[], Sight],
-    tell: Callable[[str, str], object],
+    report: Callable[[str, str], object],
     pause: Callable[[], Awaitable[bool]],
 ) -> None:
-    """Look after each pause that returns True, until cancelled; what is found is logged and told (text, key)."""
+    """Check after each pause that returns True, until cancelled; log what is found, and call `report(text, key)`."""
     while True:
         if await pause():
             try:
@@ -117,4 +117,4 @@ async def keep_looking(
                 continue
             for key, text in found:
                 log.error("self-check: %s", text)
-                tell(text, key)
+                report(text, key)

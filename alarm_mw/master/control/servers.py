@@ -118,7 +118,7 @@ class MetricsPort:
         self._server: LazyServer | None = None
 
     async def listen_at(self, address: str) -> None:
-        """Listen at ``host:port`` from now on, at no address where it is empty; the log tells why that cannot be."""
+        """Listen at ``host:port`` from now on, at no address where it is empty; the log says why that fails."""
         if address == self._address and (self._server is not None or not address):
             return
         await self.stop()

@@ -1,4 +1,4 @@
-"""What a master tells of itself: its status, its figures, and what a check of itself sees."""
+"""What a master reports about itself: its status, its figures, and what its self-check sees."""
 
 from __future__ import annotations
 

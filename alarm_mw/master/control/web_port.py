@@ -53,7 +53,7 @@ class WebPort:
         leave: Callable[[int | None], object],
         inherited: int | None,
     ) -> None:
-        """Serve what a master tells. `leave` hands the listening socket to the supervisor, or takes it back."""
+        """Serve a master's page. `leave` hands the listening socket to the supervisor, or takes it back."""
         self._make_master = make_master
         self._sampling: asyncio.Task[None] | None = None
         self._state_dir = state_dir

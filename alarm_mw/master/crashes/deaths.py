@@ -1,4 +1,4 @@
-"""Makes one death of all that is seen of it: a dump in the output, the words of its parent, how the kernel tells it.
+"""Makes one death of all that is seen of it: a dump in the output, the words of its parent, the kernel's report.
 
 Pure: facts come in with the time at which they were seen, deaths come out. Times are those of `time.monotonic`,
 which all processes share.

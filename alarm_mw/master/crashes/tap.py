@@ -1,4 +1,4 @@
-"""Stands between a stream's reader and its intake, and takes a copy of what tells of a crash.
+"""Stands between a stream's reader and its intake, and copies what reports a crash.
 
 A chunk without a crash costs one more search, for literals of its own.
 """
@@ -23,7 +23,7 @@ from alarm_mw.patterns.prefilter import Hit
 #: Seconds after the first line of a dump for which its other lines are looked for.
 DUMP_TIME = 1.0
 
-#: What a line has that tells of a crash: Python's words, and gunicorn's newer and older ones.
+#: What a line that reports a crash contains: Python's words, and gunicorn's newer and older ones.
 _WORDS = [Literal(words) for words in (BEGINNING, b"Worker (pid:", b"Worker with pid ")]
 _KILLED = re.compile(
     rb"Worker (?:\(pid:(\d{1,9})\) was sent|with pid (\d{1,9}) was terminated due to signal) (SIG[A-Z0-9]+|\d{1,3}\b)"
@@ -41,7 +41,7 @@ class StreamLine(NamedTuple):
 
 
 class Listener(Protocol):
-    """Is told what was found; in the reader's thread, and before the lines go out."""
+    """Is called with what was found; in the reader's thread, and before the lines go out."""
 
     def hear_lines(self, stream: str, lines: Sequence[StreamLine]) -> None:
         """Take lines that begin a dump or belong to one."""
@@ -88,7 +88,7 @@ class CrashTap:
         return fresh
 
     def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        """Return the prefilter's hits, and the lines that tell of a crash as hits of no rule (`LinePrefilter`)."""
+        """Return the prefilter's hits, and the lines that report a crash as hits of no rule (`LinePrefilter`)."""
         hits = self.prefilter.scan(data, base)
         has_words = self._words.finds_any(data)
         if not has_words and not self._is_open():

@@ -120,7 +120,7 @@ class Subscribers:
         await self._queue.deliver(mule, firing)
 
     async def _raise_for(self, number: int, target: str) -> bool:
-        """Tell all whom the target means; of those that mean one, the next when the first cannot take it."""
+        """Send it to all that the target means; if it means one, to the next when the first cannot take it."""
         told: set[Member] = set()
         while fresh := [member for member in self._table.addressees(number, target) if member not in told]:
             told.update(fresh)

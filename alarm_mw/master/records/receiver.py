@@ -155,7 +155,7 @@ class Receiver:
         """Return whether some process of the application may send records. From any thread."""
         if self._processes or self._regions:
             return True
-        try:  # who has connected before it printed may not be accepted yet
+        try:  # a process that connected before it printed may not be accepted yet
             return bool(select.select([self._listener], [], [], 0)[0])
         except (OSError, ValueError):  # it is closed, or its number is too high
             return False
@@ -358,7 +358,7 @@ class Receiver:
         return data
 
     def _look(self) -> None:
-        """Look at what no connection tells of."""
+        """Look at what no connection announces."""
         self._look_at = time.monotonic() + LOOK_EVERY
         self._serve_regions()
         self._submit_counts(*self._regions.collect())
@@ -389,7 +389,7 @@ class Receiver:
         """Wait for the end of a process that has no connection any more, and may still count."""
         try:
             pidfd = os.pidfd_open(process)
-        except OSError:  # it has ended, or nobody can tell
+        except OSError:  # it has ended, or that is not known
             self._regions.ended(process)
             self._look_at = 0.0
         else:

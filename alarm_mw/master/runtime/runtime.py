@@ -187,7 +187,7 @@ class Runtime:
         #: Takes batches from any thread.
         self.worker = Worker(self._current.engine, self.outbox, self.dispatcher.offer, metrics, self._report_loss)
         self.worker.incidents = self._incidents
-        #: Tells people what is wrong with the program itself.
+        #: Notifies people of what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self.worker.submit, settings.own_alarms)
         self.outbox.on_fault = self._report_fault
         self.outbox.on_arrival = self.dispatcher.wake
@@ -317,7 +317,7 @@ class Runtime:
         return done.wait(CALL_TIMEOUT)
 
     def advance(self, seconds: float) -> None:
-        """Let the clocks of incidents and of flood control go on by so many seconds at once, as in tests.
+        """Advance the clocks of incidents and of flood control by `seconds` at once, as in tests.
 
         In the worker's thread.
         """

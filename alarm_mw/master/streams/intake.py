@@ -77,7 +77,7 @@ class StreamIntake:
     ) -> None:
         self._run_id = run_id
         self._worker = worker
-        #: Tells the lines of alarm code, which the rules must not see; None where there are none.
+        #: Finds the lines of alarm code, which the rules must not see; None where there are none.
         self._is_own = is_own
         #: For each stream, the chunks that were not waited for.
         self._late = dict(late or {})

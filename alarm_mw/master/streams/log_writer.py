@@ -11,7 +11,7 @@ import time
 from alarm_mw.master.streams.reader import QUIET, StreamReader
 from alarm_mw.system.descriptors import write_all, write_at_once
 
-#: Seconds between two looks at whether a line has ended. Nobody tells: that would cost the output's way something.
+#: Seconds between two looks at whether a line has ended. A notification would slow the output down.
 LOOK_EVERY = 0.002
 
 

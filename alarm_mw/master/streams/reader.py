@@ -2,7 +2,7 @@
 
 The way of a chunk: a copy of what the source holds, the prefilter's look at its complete lines, the hits handed over,
 and only then the same bytes on to the sink. Whenever the process is killed, what was not passed on is still in the
-source, and what was passed on had been looked at; the stream's state tells the next reader which is which.
+source, and what was passed on had been looked at; the stream's state shows the next reader which is which.
 """
 
 from __future__ import annotations

@@ -242,7 +242,7 @@ class SocketSource:
 
 
 class FileSource:
-    """A regular file, which is readable when it has grown; poll(2) does not tell of that."""
+    """A regular file, which is readable when it has grown; poll(2) does not report that."""
 
     descriptor = None
     size = 1

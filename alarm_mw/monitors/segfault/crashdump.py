@@ -1,4 +1,4 @@
-"""What `faulthandler` writes when a fatal signal ends a Python process: its lines, told from others, and its frames.
+"""What `faulthandler` writes when a fatal signal ends a Python process: recognizes its lines, and reads its frames.
 
 The text is that of CPython 3.11 to 3.14 (``Python/traceback.c``, ``Modules/faulthandler.c``)::
 
@@ -78,7 +78,7 @@ class Thread:
 class Crash:
     """A dump, understood."""
 
-    #: ``SIGSEGV`` and so on; empty where it is not told.
+    #: ``SIGSEGV`` and so on; empty where it is not named.
     signal: str
     #: The one that got the signal first, the others in the order of the dump.
     threads: tuple[Thread, ...] = ()

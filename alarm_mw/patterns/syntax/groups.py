@@ -23,7 +23,7 @@ from alarm_mw.patterns.tree import (
     walk,
 )
 
-#: A tree may grow to so many nodes by the groups that are put in place of their calls.
+#: The maximum number of nodes to which a tree may grow by groups that replace their calls.
 _LARGEST = 20_000
 
 

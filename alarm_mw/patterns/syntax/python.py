@@ -38,14 +38,14 @@ _ASCII = "".join(map(chr, range(128)))
 #: The only characters beyond ASCII that are the same as ASCII letters when case is ignored: İ ı ſ K.  # noqa: RUF003 - these are the characters meant
 TWINS = "\u0130\u0131\u017f\u212a"
 _TYPES = re.ASCII | re.UNICODE | re.LOCALE
-#: So many members beyond ASCII are listed one by one.
+#: At most this many members beyond ASCII are listed one by one.
 _FEW = 8
 _BEYOND_ASCII = 128
 
 
-#: Constructs of which only compiling tells whether they are valid, such as a lookbehind without a fixed length.
+#: Constructs of which only compiling shows whether they are valid, such as a lookbehind without a fixed length.
 _DOUBTFUL = re.compile(r"\(\?[<(PR&0-9]|\(\*|\\[1-9gk]|\{[0-9,]{5}")
-#: So many groups may be nested too deeply.
+#: From this many groups on, they may be nested too deeply.
 _MANY_GROUPS = 30
 
 
@@ -187,7 +187,7 @@ def _with_dotall(items: tuple[tuple[str, Any], ...], flags: re.RegexFlag) -> tup
 
 
 def _listed(source: Source, matcher: re.Pattern[str]) -> tuple[str, ...] | None:
-    """Return the members beyond ASCII, or None where they are many or hard to tell."""
+    """Return the members beyond ASCII, or None where they are many or hard to list."""
     literals: list[str] = []
     for kind, value in source.items:
         match kind, value:

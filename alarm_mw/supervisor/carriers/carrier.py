@@ -39,7 +39,7 @@ class Watchdog:
         self._misses = 0
 
     def look(self, now: float) -> bool:
-        """Return whether the master is to be given up. If not, it has to be asked once more."""
+        """Return whether the master is to be given up. If not, it must be asked once more."""
         is_late = now > self.due + self._pause
         self._misses = 0 if is_late else self._misses + 1
         self.due = now + self._pause
@@ -99,7 +99,7 @@ class Carrier:
             data, extras, _flags, _address = self.control.recvmsg(_MESSAGE, socket.CMSG_LEN(_DESCRIPTOR.size), flags)
         except BlockingIOError:
             return None
-        except ConnectionResetError:  # told once, when it died with messages of ours unread; its own are still there
+        except ConnectionResetError:  # raised once, when it died with messages of ours unread; its own are still there
             return self._receive()
         if not data:
             self.is_talking = False

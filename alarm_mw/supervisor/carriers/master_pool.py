@@ -45,13 +45,13 @@ class Connections:
 
 #: A master that dies sooner after it said "ready", in seconds, has failed.
 EARLY = 1.0
-#: After so many failures in a row the output is passed on without a master.
+#: After how many failures in a row the output is passed on without a master.
 TOO_MANY = 5
 #: One that hangs sooner, in seconds beyond the patience, has failed as well.
 HEALTHY = 60.0
-#: So many masters in a row may be killed early before that counts as their failure: somebody's `kill -9` is no crash.
+#: How many masters in a row may be killed early before that counts as a failure: somebody's `kill -9` is no crash.
 MANY_KILLS = 50
-#: When so many of them hang at the end, what is left of the output goes without one.
+#: When this many of them hang at the end, the rest of the output is passed on without one.
 MASTERS_AT_END = 2
 
 _PAUSE_FIRST = 0.1
@@ -76,7 +76,7 @@ class MasterPool:
         self._replaced: list[str] = []
         #: How many carriers had to be killed at the end, since they took too long.
         self._end_kills = 0
-        #: How many lines of each stream have passed without a master, and none has been told.
+        #: How many lines of each stream have passed without a master, and were not reported to one.
         self._unjudged: Counter[str] = Counter()
         self._is_finishing = False
         #: The configuration was to be read again while there was no master.
@@ -90,7 +90,7 @@ class MasterPool:
         self.retry_at: float | None = None
 
     def announce(self, news: str) -> None:
-        """Tell this master, and every later one."""
+        """Send it to this master, and to every later one."""
         self._news.append(news)
         if self.current is not None:
             self.current.send(news)
@@ -182,7 +182,7 @@ class MasterPool:
         elif carrier.is_master:
             self._replaced.append(_ended(carrier, returncode))
             self._replace_master(carrier, returncode)
-        elif self.retry_at is None:  # a relay that was told to make room
+        elif self.retry_at is None:  # a relay that was asked to make room
             self.start_master()
 
     def _replace_last(self, *, has_delivered: bool) -> None:
@@ -238,7 +238,7 @@ class MasterPool:
         return min((at for at in times if at is not None and at != math.inf), default=None)
 
     def _watched(self) -> Watchdog | None:
-        """Return the watchdog of the current master. One that was told to end has a limit of its own."""
+        """Return the watchdog of the current master. One that was asked to end has a limit of its own."""
         carrier = self.current
         return None if carrier is None or carrier.has_hung or self._is_finishing else carrier.watchdog
 

@@ -16,9 +16,9 @@ _GONE = select.POLLERR | select.POLLHUP
 
 
 class Relay:
-    """Copies each stream from its source to its sink, and tells the supervisor what a master would tell it.
+    """Copies each stream from its source to its sink, and reports to the supervisor what a master would report.
 
-    Output is taken only when it can be handed on at once, so that a relay that is told to stop holds none.
+    Output is taken only when it can be passed on at once, so that a relay that must stop holds none.
     """
 
     def __init__(self, streams: list[Stream], control: socket.socket) -> None:
@@ -30,7 +30,7 @@ class Relay:
         self._lines: Counter[str] = Counter()
 
     def run(self) -> None:
-        """Return when told to stop, or at the end of all streams, which includes the end of the supervisor."""
+        """Return when asked to stop, or at the end of all streams, which includes the end of the supervisor."""
         for stream in self._streams:
             stream.forget_state()
             for data in stream.in_transit():

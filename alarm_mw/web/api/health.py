@@ -1,4 +1,4 @@
-"""What those ask who run it: whether it is alive, and its metrics."""
+"""Health checks and metrics, for monitoring systems."""
 
 from __future__ import annotations
 

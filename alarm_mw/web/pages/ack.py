@@ -1,4 +1,4 @@
-"""Acknowledge by a link in a message: a question for who looks, and what it asks for who presses its button."""
+"""Acknowledge by a link in a message: GET shows a question, and POST, the button, acknowledges."""
 
 from __future__ import annotations
 

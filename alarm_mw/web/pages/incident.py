@@ -1,4 +1,4 @@
-"""One incident: its time line with what each alarm was told, its lines, its facts, and what can be done about it."""
+"""One incident: its time line with the messages of each alarm, its lines, its facts, and what can be done about it."""
 
 from __future__ import annotations
 
@@ -253,7 +253,7 @@ def _former(events: Sequence[Event], row: Row) -> list[Episode]:
 
 
 def _picture(site: Site, row: Row) -> Markup:
-    """Return matches per minute over the episode, or over so many minutes as one bar stands for."""
+    """Return matches per minute over the episode, or over the minutes that one bar stands for."""
     end = row.ended or time.time()
     minutes = max(int((end - row.started) // 60) + 2, FEW_BARS)
     step = max(-(-minutes // BARS), 1)

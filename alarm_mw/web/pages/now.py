@@ -83,7 +83,7 @@ def icon(n: int, *, is_known: bool = True) -> str:
 
 
 async def stream(request: Request) -> Response:
-    """Tell a page of changes."""
+    """Send a page its changes."""
     return base_site_of(request).live.response()
 
 
@@ -107,7 +107,7 @@ async def act(request: Request) -> Response:
 
 
 def noted(request: Request, done: str, what: str) -> None:
-    """Write into the log what somebody has done, and from where."""
+    """Log who has done what, and from where."""
     address = request.client.host if request.client is not None else "a unix socket"
     audit.info("%s from %s %s %s", caller(request).name, printable(address, 64), done, printable(what, 200))
 

@@ -1,4 +1,4 @@
-"""What is believed: the ledger, which accounts for every line and firing, and the configuration in force."""
+"""The pages Ledger, which accounts for every line and firing, and Configuration, which shows what is in force."""
 
 from __future__ import annotations
 

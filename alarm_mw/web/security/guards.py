@@ -111,7 +111,7 @@ def _refused(request: Request, kind: Kind, status: int, text: str) -> Response:
 
 
 async def body(request: Request, limit: int) -> bytes:
-    """Return the body of a request; raise `TooLargeError` beyond so many bytes, before they are read."""
+    """Return the body of a request; raise `TooLargeError` beyond `limit` bytes, before they are read."""
     if int(request.headers.get("content-length") or 0) > limit:
         raise TooLargeError
     found = bytearray()

@@ -34,7 +34,7 @@
   }
   setInterval(tick, 1000);
 
-  // Dark and light: the server is told by a cookie, so that no page flashes.
+  // Dark and light: a cookie carries the choice to the server, so that no page flashes.
 
   const theme = $("#theme");
   if (theme) {
@@ -238,7 +238,7 @@
           if (part(parsed, "list")) merge(parsed);
         }
         took = performance.now() - began;
-      } catch { /* the stream tells when the server is back */ }
+      } catch { /* the stream shows when the server is back */ }
       await new Promise((resolve) => { setTimeout(resolve, Math.max(PAUSE, took * 8)); });
     }
     isFetching = false;

@@ -224,7 +224,7 @@ def test_what_is_wrong_with_the_rate_of_all_is_told(tmp_path: Path, text: str, p
         ("count = true\nwithin = 1", "count: expected a whole number from 1 to 10000, got a boolean"),
         ('count = "3"\nwithin = 1', "count: expected a whole number from 1 to 10000, got a string"),
         ('count = "${N}"\nwithin = 1', "count: expected a whole number from 1 to 10000, got a string"),
-        ("count = 3", "'count' without 'within', expected the time in which so many matches fire, such as '1m'"),
+        ("count = 3", "'count' without 'within', expected the time for this many matches, such as '1m'"),
         ("within = 3", "'within' without a 'count' of 2 or more"),
         ("count = 3\nwithin = true", "within: expected seconds, or a time such as '1m', got a boolean"),
         ('count = 3\nwithin = "1"', "within: expected a time such as '90s', '10m', '1h' or '1d', got '1'"),

@@ -19,7 +19,7 @@ _ODD = re.compile("[^a-zA-Z0-9_]")
 
 
 def labels_of(message: Message) -> dict[str, str]:
-    """Return what tells the alert from others: the rule's name as ``alertname``, where and how bad, and all labels."""
+    """Return what identifies the alert: the rule's name as ``alertname``, where and how bad, and all labels."""
     facts = message.facts
     ours = {
         "alertname": facts.rule if facts.is_named else facts.alarm,

@@ -1,4 +1,4 @@
-"""What a state is told, what follows from it, and the interface of a state."""
+"""What a state gets, what follows from it, and the interface of a state."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class State(Protocol):
         ...
 
     def add(self, sample: Sample, now: float) -> bool:
-        """Take a sample in; return whether that has to be written down."""
+        """Add a sample; return whether the state must be stored."""
         ...
 
     def judge(self, now: float, *, is_open: bool) -> Judgement:
-        """Return what follows at this moment; `is_open` tells whether the incident of the key is open."""
+        """Return what follows at this moment; `is_open` says whether the incident of the key is open."""
         ...
 
     def due(self, now: float, *, is_open: bool) -> float | None:
@@ -55,7 +55,7 @@ class State(Protocol):
         ...
 
     def postpone(self, seconds: float, now: float) -> bool:
-        """Take note that nothing could be observed for so long before `now`; return whether that changes anything."""
+        """Account for `seconds` before `now` that were not observed; return whether that changes anything."""
         ...
 
     def dump(self) -> Dump:

@@ -86,7 +86,7 @@ class Measures:
         self._due: dict[_Name, float] = {}
         self._heap: list[tuple[float, _Name]] = []
         self._changed: dict[_Name, None] = {}
-        #: What has to be written down beside the states that have changed.
+        #: What must be stored besides the states that have changed.
         self._other_rows: list[Row] = []
         self._write_at = 0.0
 
@@ -161,7 +161,7 @@ class Measures:
             self._schedule(rule, key, now, is_open)
 
     def forget(self, rule: str, key: Key) -> None:
-        """Forget a state; with the next sample, it begins anew."""
+        """Forget a state; with the next sample, it starts from scratch."""
         if self._states.get(rule, {}).pop(key, None) is not None:
             self._due.pop((rule, key), None)
             self._note_forgotten(rule, key)
@@ -182,7 +182,7 @@ class Measures:
             yield Judged(rule, key, judgement)
 
     def take_changes(self, now: float, *, is_urgent: bool) -> tuple[Row, ...]:
-        """Return what has to be written down: at once where that is urgent, else every now and then."""
+        """Return what must be stored: at once where that is urgent, else from time to time."""
         if not (self._changed or self._other_rows) or (now < self._write_at and not is_urgent):
             return ()
         self._write_at = now + WRITE_EVERY
@@ -213,7 +213,7 @@ class Measures:
                 self._since[row.rule] = msgspec.convert(saved.state, float)
             else:
                 self._states[row.rule][saved.key] = _loaded(measured.measure, saved.key, saved.state)
-        except msgspec.MsgspecError:  # it begins anew, as after a change of the rule
+        except msgspec.MsgspecError:  # it starts from scratch, as after a change of the rule
             return False
         return True
 

@@ -204,7 +204,7 @@ class SpikeState:
         return now + self._now.width if is_open else None
 
     def postpone(self, seconds: float, now: float) -> bool:
-        """Begin anew after downtime: the time before cannot be compared with."""
+        """Start from scratch after downtime: the time before cannot be compared with."""
         if seconds < self._now.width:
             return False
         self._since, self._now, self._before = now, Window(self._measure.within), Window(self._measure.within)

@@ -34,7 +34,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
         tuple[int, ...],
         _about("matches in each minute of the last hour, the newest last; empty where no page is configured"),
     ] = ()
-    notified: Annotated[Mapping[str, str], _about("what each alarm was last told")]
+    notified: Annotated[Mapping[str, str], _about("the status of the last message to each alarm")]
     acknowledged_by: str
     acknowledged_until: float | None
     comment: str

@@ -79,6 +79,10 @@ class Installation:
         """Return the processes that a process has started, and those that these have."""
         return _descendants(pid)
 
+    def masters(self, supervisor: int) -> list[int]:
+        """Return the masters that a supervisor has at this moment: none while it replaces one."""
+        return [pid for pid in _children(supervisor) if b"alarm_mw.master" in _command(pid)]
+
     def status(self) -> dict[str, Any]:
         """Return what ``alarm-mw status --json`` prints; nothing where no master answers."""
         try:
@@ -99,12 +103,23 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-def _descendants(pid: int) -> list[int]:
+def _children(pid: int) -> list[int]:
     found: list[int] = []
     with contextlib.suppress(OSError):  # it has ended
         for task in os.listdir(f"/proc/{pid}/task"):
             found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_text().split())
+    return found
+
+
+def _descendants(pid: int) -> list[int]:
+    found = _children(pid)
     return [*found, *(each for child in found for each in _descendants(child))]
+
+
+def _command(pid: int) -> bytes:
+    with contextlib.suppress(OSError):  # it has ended
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
 
 
 @pytest.fixture

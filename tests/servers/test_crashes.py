@@ -9,7 +9,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -230,11 +229,6 @@ os.kill(os.getpid(), 11)
 """
 
 
-def _masters(supervisor: int) -> list[int]:
-    children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-    return [pid for pid in map(int, children) if b"alarm_mw.master" in Path(f"/proc/{pid}/cmdline").read_bytes()]
-
-
 def test_a_master_that_is_killed_within_a_dump_loses_and_repeats_nothing(site: Site) -> None:
     """The next one has both halves of the dump, and the alarm fires once."""
     book = site.installation.state_dir / "deaths.jsonl"
@@ -243,7 +237,7 @@ def test_a_master_that_is_killed_within_a_dump_loses_and_repeats_nothing(site: S
     process = site.installation.start(options, sys.executable, "-c", CRASH_IN_TWO_PARTS, **streams)
     assert process.stdin is not None
     site.until(lambda: book.exists() and b"Current thread" in book.read_bytes())
-    (master,) = _masters(process.pid)
+    (master,) = site.installation.masters(process.pid)
     os.kill(master, signal.SIGKILL)
     process.stdin.close()
     assert process.wait(60) == -signal.SIGSEGV
@@ -257,9 +251,9 @@ def test_a_master_that_is_killed_after_a_crash_does_not_repeat_it(site: Site) ->
         assert site.get("/null") is None
         # What was delivered is written down: a kill before that delivers it again.
         site.until(lambda: site.installation.status().get("alarms", {}).get("a", {}).get("delivered") == 1)
-        (master,) = _masters(process.pid)
+        (master,) = site.installation.masters(process.pid)
         os.kill(master, signal.SIGKILL)
-        site.until(lambda: _masters(process.pid) not in ([], [master]))
+        site.until(lambda: site.installation.masters(process.pid) not in ([], [master]))
         site.until(lambda: site.installation.status().get("alarms", {}).get("a", {}).get("delivered") == 1)
         site.until(site.answers)
         assert site.installation.status()["masters_replaced"] == 1

@@ -44,6 +44,7 @@ class Server:
     def __init__(self, installation: Any, until: Callable[..., None], process: subprocess.Popen[bytes]) -> None:
         self.out: Path = installation.directory / "out.txt"
         self.process = process
+        self._installation = installation
         self._until = until
 
     def read(self) -> str:
@@ -62,15 +63,8 @@ class Server:
 
     def master(self) -> int:
         """Return the master's process id, of a server that has printed something."""
-        return next(pid for pid in self._children() if b"alarm_mw.master" in self._command(pid))
-
-    def _children(self) -> list[int]:
-        pid = self.process.pid
-        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
-    @staticmethod
-    def _command(pid: int) -> bytes:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
+        (master,) = self._installation.masters(self.process.pid)
+        return int(master)
 
 
 @pytest.fixture

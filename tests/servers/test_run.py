@@ -229,16 +229,6 @@ def test_a_log_record_that_is_also_printed_fires_once(installation: Any) -> None
     assert ledger(installation.state_dir)["a", "held_back:echo"] == 1
 
 
-def masters_of(supervisor: int) -> list[int]:
-    """Return the master processes among the children of the supervisor."""
-    try:
-        children = Path(f"/proc/{supervisor}/task/{supervisor}/children").read_text().split()
-        commands = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
-    except (FileNotFoundError, ProcessLookupError):
-        return []
-    return [pid for pid, command in commands.items() if b"alarm_mw.master" in command]
-
-
 COUNTING = """
 import os, sys
 for n in range(200_000):
@@ -252,7 +242,7 @@ def test_killed_masters_lose_no_line(installation: Any, until: Callable[..., Non
         process = installation.start(OPTIONS, sys.executable, "-c", COUNTING, stdout=printed)
         killed: set[int] = set()
         while len(killed) < 20 and process.poll() is None:
-            for pid in masters_of(process.pid):
+            for pid in installation.masters(process.pid):
                 if pid not in killed and (installation.directory / "printed").stat().st_size > 2000 * len(killed):
                     os.kill(pid, signal.SIGKILL)
                     killed.add(pid)
@@ -302,7 +292,7 @@ def test_killed_masters_lose_no_record(installation: Any) -> None:
         process = installation.start(options, sys.executable, "-c", LOGGING, stderr=log)
         killed: set[int] = set()
         while len(killed) < 10 and process.poll() is None:
-            for pid in masters_of(process.pid):
+            for pid in installation.masters(process.pid):
                 if pid not in killed and (installation.directory / "log").stat().st_size > 4000 * (len(killed) + 1):
                     os.kill(pid, signal.SIGKILL)
                     (installation.directory / f"killed-{len(killed)}").touch()
@@ -332,7 +322,7 @@ def test_a_killed_supervisor_leaves_nothing_behind(installation: Any, until: Cal
     process = installation.start(OPTIONS, sys.executable, "-c", program, stdout=subprocess.PIPE)
     out = installation.directory / "out.txt"
     until(lambda: out.exists() and "started" in out.read_text())
-    (master,) = masters_of(process.pid)
+    (master,) = installation.masters(process.pid)
     server = int((installation.directory / "pid").read_text())
     process.kill()
     output, _ = process.communicate(timeout=60)

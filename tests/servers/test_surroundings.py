@@ -38,11 +38,7 @@ def test_a_hit_that_waits_survives_its_master(installation: Any, until: Callable
     with (directory / "output").open("wb") as output:
         server = installation.start(("--config", "a.toml"), sys.executable, "-c", PROGRAM, stdin=-1, stdout=output)
     until(lambda: b"boom" in (directory / "output").read_bytes())
-    (master,) = (
-        pid
-        for pid in installation.descendants(server.pid)
-        if b"alarm_mw.master" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    (master,) = installation.masters(server.pid)
     os.kill(master, signal.SIGKILL)
     server.stdin.write(b"\n")
     server.stdin.flush()

@@ -114,11 +114,7 @@ def test_killed_master_loses_no_half_of_a_traceback(
             ("--config", "a.toml"), sys.executable, "-c", HALF, stdin=-1, stdout=output, stderr=output
         )
     until(lambda: b"charge" in (directory / "output").read_bytes())
-    (master,) = (
-        pid
-        for pid in installation.descendants(server.pid)
-        if b"alarm_mw.master" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    )
+    (master,) = installation.masters(server.pid)
     os.kill(master, signal.SIGKILL)
     server.stdin.write(b"\n")
     server.stdin.flush()

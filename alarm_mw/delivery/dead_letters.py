@@ -12,7 +12,8 @@ from msgspec import structs
 from alarm_mw.delivery.fallback import handed_over
 from alarm_mw.delivery.outbox.entries import decode
 from alarm_mw.delivery.outbox.limits import State
-from alarm_mw.delivery.outbox.outbox import Outbox, Transaction
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.store import Transaction
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Firing, Reason
 

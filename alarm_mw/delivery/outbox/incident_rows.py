@@ -11,7 +11,8 @@ from typing import Protocol, cast
 import msgspec
 
 from alarm_mw.delivery.outbox.clock import Reading
-from alarm_mw.delivery.outbox.outbox import DAY, Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.store import DAY
 from alarm_mw.engine.incidents.incident import Incident, State
 from alarm_mw.engine.incidents.incidents import SEEN, Changes, Event, Saved
 from alarm_mw.engine.incidents.measures.measures import Row

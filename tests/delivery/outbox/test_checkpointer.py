@@ -18,7 +18,8 @@ from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.database import AUTOCHECKPOINT
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import State
-from alarm_mw.delivery.outbox.outbox import CHECKPOINT_EVERY, Outbox
+from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.store import CHECKPOINT_EVERY
 from alarm_mw.model.types import Firing, Record
 
 FullDisk = Callable[[], AbstractContextManager[None]]

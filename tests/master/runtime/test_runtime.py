@@ -16,7 +16,7 @@ from waiting import until, wait_until
 
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.delivery.outbox import memory_failover
-from alarm_mw.delivery.outbox.outbox import CHECKPOINT_EVERY
+from alarm_mw.delivery.outbox.store import CHECKPOINT_EVERY
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances

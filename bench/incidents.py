@@ -20,7 +20,7 @@ from harness import Case, Metric, Options, Section, run
 
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.settings import Alarm, Settings
-from alarm_mw.engine.incidents.incidents import Saved
+from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.master.control.incidents import shown_as_json
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item

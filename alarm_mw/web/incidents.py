@@ -11,8 +11,7 @@ import msgspec
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.incident_rows import Reader
-from alarm_mw.engine.incidents.incident import Incident
-from alarm_mw.engine.incidents.incidents import thread_of
+from alarm_mw.engine.incidents.incident import Incident, thread_of
 from alarm_mw.model.types import Firing, Place, Record, Trigger
 from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.web.master import Master

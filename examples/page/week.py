@@ -27,8 +27,9 @@ from alarm_mw.engine.incidents.incident import (
     Status,
     Step,
     incident_id,
+    thread_of,
 )
-from alarm_mw.engine.incidents.incidents import Changes, Event, thread_of
+from alarm_mw.engine.incidents.stored import Changes, Event
 from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 from alarm_mw.web.store import Store
 

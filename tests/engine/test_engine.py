@@ -12,7 +12,8 @@ from msgspec import structs
 
 from alarm_mw.engine.engine import COST_WINDOW, MAX_COST, Engine
 from alarm_mw.engine.incidents.incident import Step
-from alarm_mw.engine.incidents.incidents import Incidents, Saved
+from alarm_mw.engine.incidents.incidents import Incidents
+from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.request_rules import key_of
 from alarm_mw.engine.rules import compile_rule

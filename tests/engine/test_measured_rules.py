@@ -9,7 +9,7 @@ import pytest
 
 from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
-from alarm_mw.engine.incidents.incidents import Saved
+from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.engine.request_rules import key_of
 from alarm_mw.model.types import Record, RequestConditions, Verdict
 

@@ -48,7 +48,7 @@ class Rehearsal:
         incident_clock = self._clock if has_incidents(settings) else None
         self._engine = engine_of(settings, clock=incident_clock, now=self._clock, wall=self._clock)
         if self._engine.incidents is not None:
-            from alarm_mw.engine.incidents.incidents import Saved  # noqa: PLC0415  # few configurations have some
+            from alarm_mw.engine.incidents.stored import Saved  # noqa: PLC0415  # few configurations have some
 
             self._engine.incidents.start(Saved())
         self._evaluated = 0

@@ -12,7 +12,7 @@ from msgspec import structs
 from alarm_mw.cli.console import console, table
 from alarm_mw.cli.servers import ask_api, placed
 from alarm_mw.engine.incidents.episodes import episodes_of, noise_by_rule
-from alarm_mw.engine.incidents.incidents import Event
+from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.model.printable import printable
 
 _DAY = 86_400

@@ -14,8 +14,8 @@ from alarm_mw.delivery.outbox.clock import Reading
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.store import DAY
 from alarm_mw.engine.incidents.incident import Incident, State
-from alarm_mw.engine.incidents.incidents import SEEN, Changes, Event, Saved
 from alarm_mw.engine.incidents.measures.measures import Row
+from alarm_mw.engine.incidents.stored import SEEN, Changes, Event, Saved
 
 #: How many events are kept at most.
 EVENTS = 100_000

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import msgspec
 
-from alarm_mw.engine.incidents.incidents import Event
+from alarm_mw.engine.incidents.stored import Event
 
 #: Seconds within which an episode that nobody acknowledges must be over to count as noise.
 BRIEF = 60.0

@@ -215,3 +215,8 @@ def incident_id(rule: str, key: Key) -> str:
 def key_of(names: Iterable[str], facts: Mapping[str, str]) -> Key:
     """Return the key that facts have; a fact that is missing is empty."""
     return tuple([(name, facts.get(name, "")) for name in names])
+
+
+def thread_of(incident: Incident) -> str:
+    """Return what the ids of all messages about an episode begin with."""
+    return f"{incident.id}-{incident.serial:x}-{incident.episode}"

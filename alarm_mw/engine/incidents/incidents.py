@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import NamedTuple
 
-import msgspec
 from msgspec import structs
 
-from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.incidents.incident import (
     Acknowledgement,
     Incident,
@@ -24,97 +20,33 @@ from alarm_mw.engine.incidents.incident import (
     Status,
     incident_id,
     key_of,
+    thread_of,
 )
 from alarm_mw.engine.incidents.inhibition import Inhibitions
 from alarm_mw.engine.incidents.measures.judgement import Judgement, Sample
-from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures, Row
-from alarm_mw.engine.incidents.reconcile import Notification, refresh
+from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
+from alarm_mw.engine.incidents.notices import BEGINNINGS, MESSAGE, VALUE, Notices, shortened, with_figures
+from alarm_mw.engine.incidents.reconcile import refresh
+from alarm_mw.engine.incidents.stored import Changes, Event, Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
-from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
-from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat, New
+from alarm_mw.model.measures import HEARTBEAT, ExternalAlert, New
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import (
-    Absence,
     Firing,
     Held,
-    IncidentNotice,
     InhibitRule,
     Reason,
     Record,
     Report,
-    Rule,
-    Stated,
-    Trigger,
 )
 from alarm_mw.system.forks import held_off
-
-#: How many bytes of an incident's first line are kept, and how many fields of its record, in so many characters each.
-MESSAGE = 1024
-FIELDS = 20
-VALUE = 200
-
-#: How many records that concerned an incident are remembered by their keys. After the death of a master, the next one
-#: sees again what was not yet acknowledged, which is far less.
-SEEN = 20_000
 
 #: Seconds after which a message is made again that could not be taken.
 AGAIN_AFTER = 60.0
 
-#: The key of a line of an output stream: where it was seen, and its place there.
-_PLACE = re.compile(r"(.+)\.(\d+)\.[0-9a-f]{8}")
-
-_NO_TRIGGER = Trigger()
-
-#: The statuses that a match may notify an alarm of.
-_BEGINNINGS = frozenset({Status.FIRING, Status.FLAPPING})
-
-#: The ledger's columns of other messages.
-_COLUMNS = {Status.REMINDER: "reminders", Status.ESCALATED: "escalated", Status.RESOLVED: "resolved"}
-
 
 Admit = Callable[[str, str, Mapping[str, str]], tuple[Reason, float | None] | None]
-
-
-class Event(msgspec.Struct, frozen=True):
-    """Something that has happened to an incident, for its history."""
-
-    #: Seconds since the epoch.
-    time: float
-    incident: str
-    rule: str
-    key: Mapping[str, str]
-    episode: int
-    #: ``opened``, ``resolved``, ``acknowledged``, ``unacknowledged``, or the status of a message.
-    kind: str
-    #: The alarm of a message, the cause of an end, or who acknowledged it and why.
-    text: str = ""
-
-
-class Saved(msgspec.Struct, frozen=True):
-    """What a former process has written down."""
-
-    incidents: tuple[Incident, ...] = ()
-    #: Keys of the records that it had judged.
-    seen: tuple[str, ...] = ()
-    #: The last place that it had seen of each output stream.
-    places: Mapping[str, int] = {}
-    #: The states of what rules measure.
-    measured: tuple[Row, ...] = ()
-
-
-class Changes(NamedTuple):
-    """What must be stored, in one transaction with the firings."""
-
-    incidents: tuple[Incident, ...]
-    forgotten: tuple[str, ...]
-    events: tuple[Event, ...]
-    seen: tuple[str, ...]
-    places: Mapping[str, int]
-    #: By rule: how many incidents have begun, and how many have ended, by cause.
-    counts: tuple[tuple[str, str], ...]
-    #: The states of what rules measure.
-    measured: tuple[Row, ...]
 
 
 class Matched(NamedTuple):
@@ -124,38 +56,6 @@ class Matched(NamedTuple):
     held: list[Held]
     #: The rule fires, without incidents: the value is new.
     is_news: bool = False
-
-
-class SeenRecords:
-    """Which records have been judged: a master's successor sees again what the former one had not acknowledged."""
-
-    def __init__(self, keys: Iterable[str] = (), places: Mapping[str, int] | None = None) -> None:
-        self._keys = dict.fromkeys(keys)
-        self.places = dict(places or {})
-        #: Those that are not written down yet.
-        self.fresh: list[str] = []
-
-    def is_new(self, record: Record) -> bool:
-        """Return whether a record was not judged before, and remember it."""
-        found = _PLACE.fullmatch(record.key)
-        if found is not None:
-            return self._is_behind(found[1], int(found[2]))
-        if record.key in self._keys:
-            return False
-        self._keys[record.key] = None
-        self.fresh.append(record.key)
-        if len(self._keys) > SEEN:
-            del self._keys[next(iter(self._keys))]
-        return True
-
-    def _is_behind(self, stream: str, place: int) -> bool:
-        """Return whether a line comes behind all that were seen: those of a stream come in order."""
-        if place <= self.places.get(stream, -1):
-            return False
-        if stream not in self.places and len(self.places) >= SEEN:
-            del self.places[next(iter(self.places))]
-        self.places[stream] = place
-        return True
 
 
 class Incidents:
@@ -189,11 +89,11 @@ class Incidents:
         self._inhibited: set[str] = set()
         self._alarms = frozenset(alarms)
         self._refreshed = frozenset(refreshed)
-        self._msg_size = alarm_msg_size
         self._admit = admit
         self._clock = clock
         self._time = time
         self._seen = SeenRecords()
+        self._notices = Notices(rules, alarm_msg_size, self.wall, time)
         self.tracker = Tracker(self._tracked, (), self._marks)
         self.measures = Measures(measured)
         self._changed: dict[str, Incident] = {}
@@ -271,9 +171,9 @@ class Incidents:
             self._changed[change.incident.id] = change.incident
             return Matched([], [self._held(change, alarm) for alarm in rule.alarms])
         if change.has_begun:
-            change.incident.first = _shortened(record)
+            change.incident.first = shortened(record)
         firings = self._note(change, record)
-        notified = {each.alarm for each in change.outcome.notifications if each.status in _BEGINNINGS}
+        notified = {each.alarm for each in change.outcome.notifications if each.status in BEGINNINGS}
         return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in notified])
 
     def resolve(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> list[Firing]:
@@ -389,7 +289,7 @@ class Incidents:
         is_open = incident is not None and incident.is_open
         is_ending = incident is not None and incident.ends is not None
         if judgement.begins and (is_match or not is_open):
-            return self._match(compiled, key, _with_figures(record, rule, judgement.text, is_match=is_match))
+            return self._match(compiled, key, with_figures(record, rule, judgement.text, is_match=is_match))
         if is_open and judgement.ends and not is_ending:
             change = self.tracker.resolve(rule.name, key, self._clock(), judgement.text)
             return Matched([] if change is None else self._note(change), [])
@@ -556,7 +456,7 @@ class Incidents:
             self._changed.pop(change.evicted, None)
         if change.has_begun:
             if record is None:
-                incident.first = self._record_of_absence(incident)
+                incident.first = self._notices.absence(incident)
             self._counts.append((incident.rule, "opened"))
             self._add_event(incident, "opened", "" if incident.first is None else printable(incident.first.text, VALUE))
         if change.has_begun or change.has_ended:
@@ -584,78 +484,15 @@ class Incidents:
                 self._add_event(incident, str(each.status), each.alarm)
         is_match = record is not None
         shown = record if change.has_begun else None
-        return [self._firing(incident, each, shown, before, is_match) for each in change.outcome.notifications]
-
-    def _record_of_absence(self, incident: Incident) -> Record | None:
-        """Return what an incident says that began without a match."""
-        compiled = self._rules.get(incident.rule)
-        options = None if compiled is None else compiled.rule.incident
-        return None if options is None or options.absence is None else self._absent(incident, options.absence)
-
-    def _absent(self, incident: Incident, absence: Absence) -> Record:
-        key = ", ".join(f"{name}={value}" for name, value in incident.key)
-        since = datetime.fromtimestamp(self.wall(incident.last), UTC)
-        wanted = f"at {absence.schedule!r}" if absence.schedule else f"for {span(absence.after)}"
-        text = f"{incident.rule}{f' ({key})' if key else ''}: no match {wanted}, since {since:%Y-%m-%d %H:%M:%S} UTC"
-        return Record(text.encode("utf-8", "surrogateescape"), "incident", self._time(), "")
+        firings = []
+        for each in change.outcome.notifications:
+            firings.append(self._notices.firing(incident, each, shown, before, is_match=is_match))
+            self._new[firings[-1].id] = each.before
+        return firings
 
     def _add_event(self, incident: Incident, kind: str, text: str) -> None:
         key = dict(incident.key)
         self._events.append(Event(self._time(), incident.id, incident.rule, key, incident.episode, kind, text))
-
-    def _firing(
-        self,
-        incident: Incident,
-        notification: Notification,
-        record: Record | None,
-        before: tuple[str, ...],
-        is_match: bool,  # noqa: FBT001  # private
-    ) -> Firing:
-        """Return a message; `record` is that of the match with which the incident has begun, where that was now."""
-        now = self._time()
-        is_begin = notification.status in _BEGINNINGS
-        if record is None or not is_begin:
-            record = self._record(incident, notification, now)
-        column = "matched" if is_match and is_begin else _COLUMNS.get(notification.status, "delayed")
-        notice = self._notice(incident, str(notification.status), before, column)
-        compiled = self._rules.get(incident.rule)
-        trigger = structs.replace(
-            _NO_TRIGGER if compiled is None or compiled.trigger is None else compiled.trigger,
-            name=incident.rule,
-            labels=incident.labels,
-            incident=notice,
-        )
-        message = cut(record.message + record.context, self._msg_size, record.size)
-        text = "" if compiled is None else compiled.text
-        name = f"{notification.id}.{named(notification.alarm)}"
-        self._new[name] = notification.before
-        return Firing(name, notification.alarm, message, record, record.time, text, trigger=trigger)
-
-    def _record(self, incident: Incident, notification: Notification, now: float) -> Record:
-        """Return the record of a message that no match has made: that of the first match, as of now."""
-        first = incident.first or Record(b"", "incident", now, "")
-        return structs.replace(first, source="incident", time=now, key=notification.id)
-
-    def _notice(self, incident: Incident, status: str, before: tuple[str, ...], column: str) -> IncidentNotice:
-        """Return what a message says of an incident."""
-        ack = incident.ack
-        return IncidentNotice(
-            incident.id,
-            status,
-            incident.episode,
-            thread_of(incident),
-            self.wall(incident.opened),
-            dict(incident.key),
-            incident.count,
-            self.wall(incident.last),
-            None if incident.ended is None else self.wall(incident.ended),
-            "" if incident.ended_by is None else str(incident.ended_by),
-            incident.end,
-            "" if ack is None else ack.by,
-            None if ack is None else self.wall(ack.time),
-            before,
-            column,
-        )
 
     @property
     def has_inhibitions(self) -> bool:
@@ -724,39 +561,3 @@ def _together(found: Sequence[Matched]) -> Matched:
         [firing for matched in found for firing in matched.firings],
         [held for matched in found for held in matched.held],
     )
-
-
-#: Sources of records whose messages are what is measured.
-_MADE = frozenset({HEARTBEAT, ALERT})
-
-
-def _with_figures(record: Record, rule: Rule, text: str, *, is_match: bool) -> Record:
-    """Return a record whose message is what was measured, where that says more; the line of a match stands below it."""
-    if not text:
-        return record
-    message = (text if isinstance(rule.measure, Heartbeat | ExternalAlerts) else f"{rule.name}: {text}").encode(
-        "utf-8", "surrogateescape"
-    )
-    context = record.message + record.context if is_match and record.source not in _MADE else b""
-    return structs.replace(record, message=message + b"\n", context=context, size=0, stated=None)
-
-
-def _shortened(record: Record) -> Record:
-    """Return a record in a bounded size, as an incident keeps it."""
-    fields = dict(list(record.fields.items())[:FIELDS])
-    return Record(
-        record.message[:MESSAGE],
-        record.source,
-        record.time,
-        record.key,
-        record.pid,
-        record.level,
-        record.logger[:VALUE],
-        {name[:VALUE]: value[:VALUE] for name, value in fields.items()},
-        stated=record.stated and Stated(record.stated.event[:MESSAGE], repeated=record.stated.repeated[:FIELDS]),
-    )
-
-
-def thread_of(incident: Incident) -> str:
-    """Return what the ids of all messages about an episode begin with."""
-    return f"{incident.id}-{incident.serial:x}-{incident.episode}"

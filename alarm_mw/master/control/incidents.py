@@ -82,7 +82,7 @@ def _each(runtime: Runtime, *, is_all: bool) -> Iterator[Shown]:
     if clock is None:
         return
     from alarm_mw.delivery.outbox import incident_rows  # noqa: PLC0415  # few configurations have incidents
-    from alarm_mw.engine.incidents.incidents import thread_of  # noqa: PLC0415  # as above
+    from alarm_mw.engine.incidents.incident import thread_of  # noqa: PLC0415  # as above
 
     now, outbox = clock(), runtime.outbox
     offset = time.time() - now

@@ -11,7 +11,8 @@ from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.clock import LastingClock, Reading
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.store import DAY, Transaction
-from alarm_mw.engine.incidents.incidents import Changes, Incidents, Saved
+from alarm_mw.engine.incidents.incidents import Incidents
+from alarm_mw.engine.incidents.stored import Changes, Saved
 from alarm_mw.model.types import Firing
 from alarm_mw.system.garbage import no_search_for_cycles
 

@@ -15,8 +15,8 @@ from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
 from alarm_mw.delivery.outbox.incident_rows import Reader
 from alarm_mw.engine.flood_control.limits import span
-from alarm_mw.engine.incidents.incident import Incident
-from alarm_mw.engine.incidents.incidents import Event, thread_of
+from alarm_mw.engine.incidents.incident import Incident, thread_of
+from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Record
 from alarm_mw.texts.facts import clock

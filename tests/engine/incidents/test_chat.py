@@ -7,7 +7,8 @@ import pytest
 from alarm_mw.engine.incidents import chat
 from alarm_mw.engine.incidents.chat import Author, Order, parse
 from alarm_mw.engine.incidents.incident import Step
-from alarm_mw.engine.incidents.incidents import Incidents, Saved
+from alarm_mw.engine.incidents.incidents import Incidents
+from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import IncidentOptions, Record, Rule

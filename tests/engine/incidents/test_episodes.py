@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from alarm_mw.engine.incidents.episodes import episodes_of, is_noise, noise_by_rule
-from alarm_mw.engine.incidents.incidents import Event
+from alarm_mw.engine.incidents.stored import Event
 
 
 def events(

@@ -6,10 +6,11 @@ import pytest
 from msgspec import structs
 
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.incidents import incidents as incidents_module
+from alarm_mw.engine.incidents import stored
 from alarm_mw.engine.incidents.incident import Step
-from alarm_mw.engine.incidents.incidents import Incidents, Saved, SeenRecords
+from alarm_mw.engine.incidents.incidents import Incidents
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
+from alarm_mw.engine.incidents.stored import Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.measures import ALL_LABELS, ExternalAlert, ExternalAlerts, Heartbeat
@@ -173,7 +174,7 @@ def test_a_line_of_a_stream_is_judged_once() -> None:
 @pytest.mark.parametrize("name", ["k{}", "stream{}.1.0123abcd"])
 def test_what_was_judged_is_remembered_in_bounds(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many records and streams there are, the latest are remembered and the earliest is forgotten."""
-    monkeypatch.setattr(incidents_module, "SEEN", 2)
+    monkeypatch.setattr(stored, "SEEN", 2)
     seen = SeenRecords()
     first, *latest = [record("x", name.format(number)) for number in range(3)]
     assert all(seen.is_new(each) for each in (first, *latest))

@@ -10,7 +10,8 @@ import pytest
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.incidents.incident import Step
-from alarm_mw.engine.incidents.incidents import Incidents, Saved
+from alarm_mw.engine.incidents.incidents import Incidents
+from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import Firing, IncidentOptions, InhibitRule, Reason, Record, Rule, TimeInterval

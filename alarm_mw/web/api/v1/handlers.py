@@ -11,8 +11,8 @@ import msgspec
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.engine.incidents import incident as engine
-from alarm_mw.engine.incidents.incidents import Event
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
+from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.web.api.operation import Call, Nothing, Operation
 from alarm_mw.web.api.v1.schema import (
     Acknowledgement,

@@ -1,0 +1,168 @@
+"""What the parts of the program say to each other about a fleet: masters on several machines that share their alarms.
+
+`alarm_mw.fleet` implements `Sharing`, and a master implements `LocalState`. Neither imports the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from alarm_mw.model.types import Firing, Reason
+
+
+class SharedAlarm(msgspec.Struct, frozen=True):
+    """The limits of one alarm that the whole fleet keeps together."""
+
+    #: Maximum number of messages, and in how many seconds; None: no limit.
+    rate: tuple[int, float] | None = None
+    #: Seconds in which no machine sends a message with the same fingerprint again.
+    repeat_after: float = 60.0
+    #: Seconds between reminders of an incident; 0: none.
+    repeat_interval: float = 0.0
+    #: Whether it counts for `FleetPlan.alarm_rate`.
+    for_humans: bool = True
+
+
+class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a configuration says about its fleet."""
+
+    #: ``redis://``, ``rediss://``, ``redis+sentinel://`` or ``unix://``, with its password.
+    url: str
+    #: Masters of the same name share.
+    name: str
+    #: Unique in the fleet.
+    machine: str
+    #: Seconds for which the owner of a message waits for other machines that have the same to say.
+    group_wait: float
+    labels: Mapping[str, str] = {}
+    #: The alarms that are shared; all others are local.
+    alarms: Mapping[str, SharedAlarm]
+    #: Of all alarms for humans together.
+    alarm_rate: tuple[int, float] | None = None
+    #: Names and regexps of rules with ``scope = "machine"``.
+    local_rules: frozenset[str] = frozenset()
+    #: The same where the rules are.
+    rules_hash: str = ""
+
+
+class Claim(msgspec.Struct, frozen=True):
+    """The right to send a message for all machines."""
+
+    #: The message to send: with an id that all machines have in common, and with what they have to say together.
+    firing: Firing
+    #: Which message of the fleet it is; empty where the fleet could not be reached.
+    key: str = ""
+    #: Grows with each new owner of the message; 0 where the fleet could not be reached.
+    token: int = 0
+
+
+class Left(msgspec.Struct, frozen=True):
+    """A message that this machine must not send."""
+
+    reason: Reason
+    #: For people: who has sent it, and when.
+    text: str = ""
+
+
+class Sharing(Protocol):
+    """Decides which machine sends a message. Its methods belong on the dispatcher's event loop."""
+
+    def shares(self, firing: Firing) -> bool:
+        """Return whether the message concerns the fleet: others are sent without asking. Does not block."""
+
+    async def claim(self, firing: Firing) -> Claim | Left:
+        """Wait until this machine may send a message, or need not.
+
+        Takes as long as another machine owns the message and is alive; a fleet that cannot be reached within 2 seconds
+        leads to a claim with the token 0. Raises nothing but `asyncio.CancelledError`, after which the message may be
+        claimed again, by a later process as well.
+        """
+
+    async def renew(self, claim: Claim) -> bool:
+        """Return whether the claim still holds; to be asked before each further attempt."""
+
+    def settle(self, claim: Claim, *, is_sent: bool) -> None:
+        """Say what became of a message, at once: it was sent, or this machine gives it up and leaves it to others.
+
+        Does not wait for the fleet.
+        """
+
+
+class OpenIncident(msgspec.Struct, frozen=True):
+    """An incident that is firing on this machine. Times are seconds since the epoch by this machine's clock."""
+
+    id: str
+    rule: str
+    key: Mapping[str, str]
+    labels: Mapping[str, str]
+    #: When it began to fire.
+    fired: float
+    #: What it says: the beginning of its first line.
+    text: str
+    count: int
+    #: When each alarm was last notified.
+    notified: Mapping[str, float]
+    acknowledged_by: str = ""
+    acknowledged_at: float = 0.0
+    acknowledged_until: float = 0.0
+
+
+class SharedSilence(msgspec.Struct, frozen=True):
+    """A silence of the fleet. Times are seconds since the epoch by this machine's clock."""
+
+    id: str
+    matchers: tuple[str, ...]
+    starts: float
+    ends: float
+    author: str
+    comment: str
+    #: The later change wins.
+    updated: float
+
+
+class SharedOrder(msgspec.Struct, frozen=True):
+    """What somebody has done about an incident, to be done on all machines."""
+
+    #: ``acknowledged``, ``unacknowledged`` or ``resolved``.
+    kind: str
+    incident: str
+    by: str = ""
+    comment: str = ""
+    #: Seconds since the epoch by this machine's clock.
+    time: float = 0.0
+    until: float = 0.0
+
+
+class SilentMachine(msgspec.Struct, frozen=True):
+    """A machine, or several that vanished together, of which nothing was heard for too long."""
+
+    machines: tuple[str, ...]
+    #: Seconds since the epoch by this machine's clock.
+    since: float
+    #: The last lines that it had shown, if it shares them.
+    last_lines: tuple[str, ...] = ()
+
+
+class LocalState(Protocol):
+    """What a master knows and does for the fleet. Its methods are called on the event loop and must not block it."""
+
+    async def open_incidents(self) -> Sequence[OpenIncident]:
+        """Return the incidents of shared rules that are firing here."""
+
+    async def silences(self) -> Sequence[SharedSilence]:
+        """Return the silences of this master, with those that expired in the last days."""
+
+    def last_lines(self) -> tuple[str, ...]:
+        """Return the last lines of output that may be shown to the fleet."""
+
+    def take_silence(self, silence: SharedSilence) -> None:
+        """Put a silence in force, or end it, unless the one of this id was changed later here."""
+
+    def take_order(self, order: SharedOrder) -> None:
+        """Do what somebody has done elsewhere; nothing where it is done already."""
+
+    def report_silent(self, machines: Mapping[str, SilentMachine]) -> None:
+        """Take in which machines are silent, all of them, by a name for each incident."""

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -72,23 +72,32 @@ class Sharing(Protocol):
 
     def shares(self, firing: Firing) -> bool:
         """Return whether the message concerns the fleet: others are sent without asking. Does not block."""
+        ...
 
-    async def claim(self, firing: Firing) -> Claim | Left:
+    async def claim(self, firing: Firing, on_deferred: Callable[[], object]) -> Claim | Left:
         """Wait until this machine may send a message, or need not.
 
-        Takes as long as another machine owns the message and is alive; a fleet that cannot be reached within 2 seconds
-        leads to a claim with the token 0. Raises nothing but `asyncio.CancelledError`, after which the message may be
-        claimed again, by a later process as well.
+        `on_deferred` is called, perhaps again, when it turns out that another machine owns the message: a program that
+        ends does not wait for that. Takes as long as another machine owns the message and is alive; a fleet that cannot
+        be reached within 2 seconds leads to a claim with the token 0. Raises nothing but `asyncio.CancelledError`,
+        after which the message may be claimed again, by a later process as well.
         """
+        ...
 
     async def renew(self, claim: Claim) -> bool:
         """Return whether the claim still holds; to be asked before each further attempt."""
+        ...
 
     def settle(self, claim: Claim, *, is_sent: bool) -> None:
         """Say what became of a message, at once: it was sent, or this machine gives it up and leaves it to others.
 
         Does not wait for the fleet.
         """
+        ...
+
+    def hurry(self) -> None:
+        """Let no message that this machine owns wait for other machines any more: the program ends soon."""
+        ...
 
 
 class OpenIncident(msgspec.Struct, frozen=True):
@@ -151,18 +160,24 @@ class LocalState(Protocol):
 
     async def open_incidents(self) -> Sequence[OpenIncident]:
         """Return the incidents of shared rules that are firing here."""
+        ...
 
     async def silences(self) -> Sequence[SharedSilence]:
         """Return the silences of this master, with those that expired in the last days."""
+        ...
 
     def last_lines(self) -> tuple[str, ...]:
         """Return the last lines of output that may be shown to the fleet."""
+        ...
 
     def take_silence(self, silence: SharedSilence) -> None:
         """Put a silence in force, or end it, unless the one of this id was changed later here."""
+        ...
 
     def take_order(self, order: SharedOrder) -> None:
         """Do what somebody has done elsewhere; nothing where it is done already."""
+        ...
 
     def report_silent(self, machines: Mapping[str, SilentMachine]) -> None:
         """Take in which machines are silent, all of them, by a name for each incident."""
+        ...

@@ -34,7 +34,7 @@ IMBALANCE = 3
 
 SOURCE_COLUMNS = ("lines", "screened_out", "matched", "skipped")
 #: Shown below the tables if they are not zero.
-RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over", "delivered_again")
+RARE_COLUMNS = ("oversized", "lost_bytes", "digests", "taken_over", "handed_over", "delivered_again", "deferred")
 ALARM_COLUMNS = ("matched", "fired", "held_back", "delivered", "waiting", "dead", "dropped")
 
 #: Maximum number of alarms listed for which nothing has matched.

@@ -23,6 +23,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Rate
+from alarm_mw.model.fleet import Sharing
 from alarm_mw.model.interfaces import Action
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,10 @@ class Dispatcher:
         for alarm in self._lanes.keys() & alarms:
             self._lanes[alarm].retry_now()
 
+    def share(self, sharing: Sharing | None) -> None:
+        """Ask a fleet before each message that is not under way yet; None: ask none."""
+        self._shared.sharing = sharing
+
     async def exchange(self, routes: Routes) -> None:
         """Deliver by these routes from now on; alarms without one deliver what they have, until `settle` and then.
 
@@ -215,12 +220,14 @@ class Dispatcher:
     async def drain(self, timeout: float, *, wait_for_retries: bool) -> bool:
         """Wait until nothing waits in the outbox; return whether that was so within `timeout` seconds.
 
-        Without `wait_for_retries` it also ends when all that is left waits for its next attempt. No groups are gathered
-        any more.
+        Without `wait_for_retries` it also ends when all that is left waits for its next attempt, or for another machine
+        of the fleet. No groups are gathered any more.
         """
         deadline = time.monotonic() + timeout
         for lane in self._lanes.values():
             lane.stop_grouping()
+        if self._shared.sharing is not None:
+            self._shared.sharing.hurry()
         is_in_time = self._loop is not None
         while is_in_time and (waiting := self._waiting()):
             if not wait_for_retries and all(self._lanes[alarm].is_stuck() for alarm in waiting):

@@ -10,21 +10,23 @@ import random
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from alarm_mw import signals
 from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
 from alarm_mw.delivery.calls import Calls
 from alarm_mw.delivery.fallback import Fallback, Fallbacks, handed_over
-from alarm_mw.delivery.grouping import Group, grouped, single
+from alarm_mw.delivery.grouping import Group, combined, grouped, single
 from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, incident_of
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.pace import Pace
 from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
+from alarm_mw.delivery.sharing import Claims
 from alarm_mw.engine.flood_control.limits import Rate
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.fleet import Left, Sharing
 from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing, Reason
 
@@ -42,7 +44,8 @@ OVERTAKEN_AFTER = 6
 #: How many firings of an alarm may be overtaken at once; beyond that, they keep the order, and spare their receiver.
 MAX_OVERTAKEN = 16
 
-#: How many firings of a backlog may be overtaken while they wait for their turn.
+#: How many firings may be overtaken while they wait for their turn: those of a backlog, and those of which it is not
+#: known yet which machine of a fleet sends them.
 MAX_PACED = 1000
 
 #: Seconds before an unexpected failure, such as that of an action's start, is followed by another try.
@@ -119,8 +122,17 @@ class DeliveryAttempt:
     failing_since: float | None = None
     #: The error of the last attempt.
     error: str = ""
-    #: Somebody has dropped it meanwhile.
+    #: Nothing of it is left to be sent: somebody has dropped it, or other machines of the fleet send it.
     is_dropped: bool = False
+    #: What is sent; None: the group's firing.
+    message: Firing | None = None
+    #: What is claimed of a fleet; None without one.
+    claims: Claims | None = None
+
+    @property
+    def firing(self) -> Firing:
+        """What is sent."""
+        return self.message or self.group.firing
 
     @classmethod
     def of(cls, group: Group, policy: DeliveryPolicy) -> DeliveryAttempt:
@@ -154,7 +166,7 @@ class DeliveryAttempt:
         return max(min(known) + self.fallback.after - time.monotonic(), 0.0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Shared:
     """What the lanes of a dispatcher share."""
 
@@ -164,6 +176,8 @@ class Shared:
     fallbacks: Fallbacks
     #: Set when something has changed that may end `Dispatcher.drain`.
     changed: asyncio.Event
+    #: Decides which machine of a fleet sends a message; None without one.
+    sharing: Sharing | None = None
 
 
 class Lane:
@@ -176,8 +190,10 @@ class Lane:
         self._rate = rate
         #: Made when a backlog is found; None where the alarm has no rate.
         self._pace: Pace | None = None
-        #: What waits for its turn by the rate.
+        #: What waits for its turn by the rate, or by the fleet.
         self._paced: set[asyncio.Task[None]] = set()
+        #: What is being claimed of the fleet.
+        self._claiming: dict[asyncio.Task[dict[int, Left]], Claims] = {}
         self._policy = policy
         self._shared = shared
         self._inbox = Inbox(alarm, shared.outbox)
@@ -214,6 +230,8 @@ class Lane:
         self._ungrouping.set()
         self._breaker.release()
         self._inbox.wake()
+        for task in self._claiming:
+            task.cancel()
 
     def stop_grouping(self) -> None:
         """Deliver what waits without gathering groups: the program ends soon."""
@@ -224,8 +242,9 @@ class Lane:
         self._breaker.retry_now()
 
     def is_stuck(self) -> bool:
-        """Return whether everything under way waits for its next attempt."""
-        return self._pausing > 0 and self._pausing + self._behind == len(self._under_way)
+        """Return whether everything under way waits for its next attempt, or for another machine of the fleet."""
+        waiting = self._pausing + sum(claims.is_deferred for claims in self._claiming.values())
+        return waiting > 0 and waiting + self._behind == len(self._under_way)
 
     def failing(self) -> Failing | None:
         """Return how the receiver is failing; None while it is not."""
@@ -355,12 +374,61 @@ class Lane:
     async def _deliver(self, group: Group) -> None:
         """Try until it is delivered, refused, given up or handed over, or the lane is to finish."""
         attempt = DeliveryAttempt.of(group, self._policy)
-        while not self._finishing.is_set():
-            if (outcome := await self._try(attempt)) is not None:
-                self._settle(attempt, outcome)
-                return
-            if attempt.is_dropped:
-                return
+        if (sharing := self._shared.sharing) is not None:
+            attempt.claims = Claims(sharing, self._shared.changed.set)
+        try:
+            while not self._finishing.is_set():
+                if (outcome := await self._try(attempt)) is not None:
+                    self._settle(attempt, outcome)
+                    return
+                if attempt.is_dropped:
+                    return
+        finally:
+            if attempt.claims is not None:
+                attempt.claims.settle(is_sent=False)
+
+    async def _claim(self, attempt: DeliveryAttempt, claims: Claims) -> None:
+        """Find out what of a group this machine is to send, and without a place: others of the alarm go on.
+
+        What other machines send is dropped.
+        """
+        entries, me = attempt.group.entries, asyncio.current_task()
+        assert me is not None
+        task = asyncio.create_task(claims.take(entries), name=f"alarm-mw-claim-{self._alarm}")
+        self._claiming[task] = claims
+        self._paced.add(me)
+        self._places.release()
+        try:
+            await asyncio.wait({task})
+        finally:
+            task.cancel()
+            del self._claiming[task]
+            self._paced.discard(me)
+            await self._places.acquire()
+        if task.cancelled():  # the lane is to finish
+            for entry in entries:
+                self._shared.outbox.end(entry.seq)
+            return
+        left = task.result()
+        for entry in entries:
+            if entry.seq in left:
+                self._leave(attempt, entry, left[entry.seq])
+        rest = [entry for entry in entries if entry.seq not in left]
+        attempt.is_dropped = not rest
+        if rest:
+            attempt.group = Group(tuple(rest), combined([entry.firing for entry in rest]))
+            attempt.message = combined(claims.firings(rest))
+
+    def _leave(self, attempt: DeliveryAttempt, entry: Entry, left: Left) -> None:
+        """Drop a firing that another machine sends."""
+        is_deferred = attempt.claims is not None and entry.seq in attempt.claims.deferred
+        outcome = Outcome(State.DROPPED, attempt.attempts, left.text, left.reason, is_deferred)
+        settlement = Settlement((entry,), outcome)
+        self._shared.outcomes.add(settlement, functools.partial(self._left, entry.firing, outcome))
+
+    def _left(self, firing: Firing, outcome: Outcome) -> None:
+        log.info("alarm %s: left to the fleet (%s): %s: %s", self._alarm, outcome.reason, outcome.error, firing.id)
+        self._shared.changed.set()
 
     async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Make one attempt when its turn comes; return the final outcome, or None."""
@@ -370,14 +438,27 @@ class Lane:
                 return self._given_up(attempt, outcome)
         elif not await self._turn(attempt):
             return None
-        return await self._attempt(attempt) if self._claims(attempt) else None
+        if not self._begins(attempt):
+            return None
+        if attempt.claims is None:
+            return await self._attempt(attempt)
+        await self._claim(attempt, attempt.claims)
+        if attempt.is_dropped or self._finishing.is_set() or not self._begins(attempt):
+            return None
+        outcome = await self._attempt(attempt)
+        if outcome is None:
+            attempt.claims.failed(attempt.pause)
+        else:
+            attempt.claims.settle(is_sent=outcome.state is State.DELIVERED)
+            outcome = replace(outcome, is_deferred=bool(attempt.claims.deferred))
+        return outcome
 
     def _given_up(self, attempt: DeliveryAttempt, outcome: Outcome) -> Outcome | None:
-        if not self._claims(attempt):
+        if not self._begins(attempt):
             return None
         if outcome.state is State.DEAD:
             error = ActionError(outcome.error, retry=True)
-            signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=True)
+            signals.send(signals.failed, self._alarm, firing=attempt.firing, error=error, dead=True)
         return outcome
 
     async def _attempt(self, attempt: DeliveryAttempt) -> Outcome | None:
@@ -386,7 +467,7 @@ class Lane:
         if under_way is not None:
             under_way.begin(seqs)
         try:
-            await self._calls.deliver(attempt.group.firing)
+            await self._calls.deliver(attempt.firing)
         except ActionError as error:
             if under_way is not None:
                 under_way.end(seqs)
@@ -399,7 +480,7 @@ class Lane:
         self._succeeded()
         return Outcome(State.DELIVERED, attempt.attempts)
 
-    def _claims(self, attempt: DeliveryAttempt) -> bool:
+    def _begins(self, attempt: DeliveryAttempt) -> bool:
         """Return whether the group still is to be delivered: a message about an incident may have been dropped."""
         group, outbox = attempt.group, self._shared.outbox
         attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0])
@@ -431,7 +512,7 @@ class Lane:
             self._succeeded()  # the receiver responds
         is_handed_over = attempt.fallback is not None and (reason is not None or self._is_to_hand_over(attempt))
         is_dead = reason is not None and not is_handed_over
-        signals.send(signals.failed, self._alarm, firing=attempt.group.firing, error=error, dead=is_dead)
+        signals.send(signals.failed, self._alarm, firing=attempt.firing, error=error, dead=is_dead)
         if is_handed_over:
             return Outcome(State.HANDED_OVER, attempt.attempts, attempt.error)
         if reason is not None:
@@ -489,7 +570,7 @@ class Lane:
         if outcome.state is State.HANDED_OVER and attempt.fallback is not None:
             successor = handed_over(attempt.group.firing, attempt.fallback.alarm)
         settlement = Settlement(attempt.group.entries, outcome, successor)
-        self._shared.outcomes.add(settlement, functools.partial(self._settled, attempt.group.firing, settlement))
+        self._shared.outcomes.add(settlement, functools.partial(self._settled, attempt.firing, settlement))
 
     def _settled(self, firing: Firing, settlement: Settlement) -> None:
         outcome, successor = settlement.outcome, settlement.successor

@@ -71,6 +71,8 @@ class AlarmRow(TypedDict):
     #: Among those delivered: firings that may have arrived twice, because an earlier master was killed while delivering
     #: them.
     delivered_again: int
+    #: Among those with an outcome: firings that waited for another machine of the fleet, which had the same to send.
+    deferred: int
 
 
 class RuleRow(TypedDict):
@@ -198,6 +200,7 @@ def _alarm_row() -> AlarmRow:
         "dropped": {},
         "handed_over": 0,
         "delivered_again": 0,
+        "deferred": 0,
     }
 
 

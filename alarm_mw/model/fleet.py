@@ -22,6 +22,8 @@ class SharedAlarm(msgspec.Struct, frozen=True):
     repeat_after: float = 60.0
     #: Seconds between reminders of an incident; 0: none.
     repeat_interval: float = 0.0
+    #: Whether it is told of the end of incidents.
+    send_resolved: bool = True
     #: Whether it counts for `FleetPlan.alarm_rate`.
     for_humans: bool = True
 
@@ -181,3 +183,80 @@ class LocalState(Protocol):
     def report_silent(self, machines: Mapping[str, SilentMachine]) -> None:
         """Take in which machines are silent, all of them, by a name for each incident."""
         ...
+
+    def send(self, firing: Firing) -> None:
+        """Deliver a message that no engine of this machine has made: the end of an incident of machines that are gone.
+
+        Called on the event loop. The message goes through the outbox, and is claimed like all others; where its alarm
+        is not configured, nothing happens. The same id is taken once.
+        """
+        ...
+
+
+class FleetMember(msgspec.Struct, frozen=True):
+    """A machine of the fleet."""
+
+    machine: str
+    #: ``alive``, ``silent`` or ``left``.
+    state: str
+    #: Seconds since it was last heard of.
+    seen: float
+    labels: Mapping[str, str] = {}
+    version: str = ""
+    rules_hash: str = ""
+    #: Seconds that its last call took.
+    lag: float = 0.0
+
+
+class FleetNotification(msgspec.Struct, frozen=True):
+    """What the fleet has told one alarm about an incident."""
+
+    #: The machine that is about to send a message; empty where none is.
+    owner: str = ""
+    #: Seconds since the epoch by this machine's clock; None before the first message.
+    told_at: float | None = None
+    told_by: str = ""
+
+
+class FleetIncident(msgspec.Struct, frozen=True):
+    """An incident that is firing somewhere in the fleet. Times are seconds since the epoch by this machine's clock."""
+
+    id: str
+    rule: str
+    started: float
+    machine_count: int
+    #: The first 20.
+    machines: tuple[str, ...]
+    key: Mapping[str, str] = {}
+    labels: Mapping[str, str] = {}
+    text: str = ""
+    #: Matches on all machines.
+    count: int = 0
+    alarms: Mapping[str, FleetNotification] = {}
+    acknowledged_by: str = ""
+
+
+class FleetBudget(msgspec.Struct, frozen=True):
+    """How much of a rate is used up; the alarm "" stands for all alarms for humans together."""
+
+    alarm: str
+    used: int
+    limit: int
+    seconds: float
+
+
+class FleetOverview(msgspec.Struct, frozen=True):
+    """What a member knows of its fleet."""
+
+    name: str
+    machine: str
+    #: ``connecting``, ``connected`` or ``away``.
+    state: str
+    #: Why it is away, or what else is wrong; empty where nothing is.
+    error: str = ""
+    #: Seconds that the last call took.
+    lag: float = 0.0
+    members: tuple[FleetMember, ...] = ()
+    incidents: tuple[FleetIncident, ...] = ()
+    budgets: tuple[FleetBudget, ...] = ()
+    counters: Mapping[str, int] = {}

@@ -52,6 +52,8 @@ class Reason(enum.StrEnum):
     MUTED = "muted"
     #: The incident begins and ends so often that single messages are held back.
     FLAPPING = "flapping"
+    #: Another machine of the fleet has sent it, or it is not for this machine to send.
+    FLEET = "fleet"
     #: A message about the end of an incident has replaced this one, which had never been tried.
     MERGED = "merged"
     #: The rule has as many incidents as its ``max_keys`` allows, so the match counts for its incident "other".
@@ -458,6 +460,16 @@ class Texts(msgspec.Struct, frozen=True):
 DEFAULT_TEXTS = Texts()
 
 
+class Machines(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The machines of a fleet for which one message speaks."""
+
+    #: The first 20.
+    names: tuple[str, ...] = ()
+    count: int = 0
+    #: The fleet could not be reached: other machines may send the same.
+    is_unreachable: bool = False
+
+
 class Firing(msgspec.Struct, frozen=True, omit_defaults=True):
     """One alarm with one message, to be delivered."""
 
@@ -485,6 +497,8 @@ class Firing(msgspec.Struct, frozen=True, omit_defaults=True):
     trigger: Trigger | None = None
     #: What it has in common with equal events; empty: not known yet.
     fingerprint: str = ""
+    #: None for a message of this machine alone.
+    machines: Machines | None = None
 
     @property
     def text(self) -> str:

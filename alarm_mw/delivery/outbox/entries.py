@@ -37,6 +37,8 @@ class Outcome:
     attempts: int
     error: str = ""
     reason: Reason | None = None
+    #: Whether it has waited for another machine of a fleet.
+    is_deferred: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,6 +288,8 @@ class Outbox(Store):
         self._prune(outcome.state)
         for alarm, n in alarms.items():
             transaction.count(alarm, outcome.state, n, reason=outcome.reason)
+            if outcome.is_deferred:
+                transaction.count(alarm, "deferred", n)
         if self._again and outcome.state is State.DELIVERED:
             self._count_again(transaction, self._again.intersection(seqs))
 

@@ -39,6 +39,10 @@ OF_ALARMS: Mapping[str, tuple[str, str]] = {
         "alarm_mw_delivered_again_total",
         "Delivered firings that may have come twice because a master was killed.",
     ),
+    "deferred": (
+        "alarm_mw_deferred_total",
+        "Firings that waited for another machine of the fleet, which had the same to send.",
+    ),
     "taken_over": ("alarm_mw_taken_over_total", "Firings that this alarm delivers instead of another one."),
     "retried": ("alarm_mw_retried_total", "Dead letters that were retried."),
     "delayed": (

@@ -63,6 +63,12 @@ class LocalClient:
         wall: Callable[[], float] = time.time,
     ) -> None:
         refuse_mules(settings)
+        if settings.web.listen:
+            log.error(
+                "no page is served at [web] listen = %r: that takes a master process; start this program by "
+                "`alarm-mw run -- COMMAND`, or call alarm_mw.supervise()",
+                settings.web.listen,
+            )
         self._stderr = 2
         self._alarm_msg_size = settings.alarm_msg_size
         self.tally = Tally()

@@ -51,6 +51,7 @@ _MODULES: Final = {
     "drill": "trial.drill",
     "route": "trial.route",
     "top": "top.command",
+    "web": "web.command",
     "unsilence": "silence",
     "replay": "replay.command",
     "suggest": "suggest.command",

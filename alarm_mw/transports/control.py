@@ -6,7 +6,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 
@@ -57,6 +57,13 @@ def ask(
     return answer
 
 
+def fetch(
+    socket_path: str, url: str, *, headers: Mapping[str, str] | None = None, timeout: float = TIMEOUT
+) -> tuple[int, bytes]:
+    """Return the status and the body of a master's answer, whatever it is; raise `NotRunningError` as `ask`."""
+    return _answer(socket_path, url, "GET", b"", timeout, headers or {})
+
+
 def _patiently(socket_path: str, attempt: Callable[[], T]) -> T:
     deadline = time.monotonic() + TIMEOUT
     while True:
@@ -71,14 +78,21 @@ def _patiently(socket_path: str, attempt: Callable[[], T]) -> T:
 
 
 def _read(socket_path: str, url: str, method: str, body: bytes, timeout: float) -> bytes:
+    status, answer = _answer(socket_path, url, method, body, timeout, {})
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        where = control_path(socket_path)
+        raise _FailedError(f"the master at {where} has failed: HTTP {status}; its log says why")
+    return answer
+
+
+def _answer(  # noqa: PLR0917  # a request
+    socket_path: str, url: str, method: str, body: bytes, timeout: float, headers: Mapping[str, str]
+) -> tuple[int, bytes]:
     connection = _UnixConnection(control_path(socket_path), timeout)
     try:
-        connection.request(method, url, body)
+        connection.request(method, url, body, headers)
         answer = connection.getresponse()
-        if answer.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            where = control_path(socket_path)
-            raise _FailedError(f"the master at {where} has failed: HTTP {answer.status}; its log says why")
-        return answer.read()
+        return answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:
         raise _not_running(socket_path, error) from error
     finally:

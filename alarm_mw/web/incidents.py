@@ -65,6 +65,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     acknowledged_until: float
     comment: str
     told: tuple[Told, ...] = ()
+    #: The server's name where those of several are shown; else empty.
+    server: str = ""
 
     @property
     def is_open(self) -> bool:
@@ -85,6 +87,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def matches(self, text: str) -> bool:
         """Return whether all words of a filter are found in it: ``name=value`` for a label, others anywhere."""
         pairs = {**self.labels, **self.key, "rule": self.rule, "severity": self.severity}
+        pairs |= {"server": self.server} if self.server else {}
         anywhere = " ".join([self.id, self.message, self.acknowledged_by, *pairs.values()]).lower()
         labels = " ".join(f"{name}={value}" for name, value in pairs.items()).lower()
         return all(word in anywhere or ("=" in word and word in labels) for word in text.lower().split())

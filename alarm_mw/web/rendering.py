@@ -78,6 +78,7 @@ def render(request: Request, template: str, *, status: int = 200, **context: obj
 
 async def show(request: Request, template: str, part: str = "", **context: object) -> Response:
     """Return a page with its navigation; for a script that wants what has changed, the template `part` alone."""
+    context["part"] = part
     if part and "hx-request" in request.headers:
         return render(request, part, status=200, **context)
     nav = await asyncio.to_thread(base_site_of(request).navigation)

@@ -140,11 +140,12 @@ class Store:
             )
         return token
 
-    def can_log_in(self, token: str) -> bool:
-        """Return whether a login URL can still be used. Does not use it up."""
+    def offered(self, token: str) -> Session | None:
+        """Return who can log in by a login URL; None where it was used, or is too old. Does not use it up."""
         with self._lock:
-            query = "SELECT 1 FROM logins WHERE id = ? AND until >= ?"
-            return self._database.execute(query, (_hashed(token), time.time())).fetchone() is not None
+            query = "SELECT user, role FROM logins WHERE id = ? AND until >= ?"
+            found = self._database.execute(query, (_hashed(token), time.time())).fetchone()
+        return None if found is None else Session(*found)
 
     def log_in(self, token: str) -> Session | None:
         """Use a login URL up, and return who logs in; None where it was used, or is too old."""

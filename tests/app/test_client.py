@@ -416,3 +416,13 @@ def test_what_is_logged_at_the_very_end_is_delivered(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "program.py"], cwd=tmp_path, capture_output=True, timeout=60, check=True)
     assert done.stderr == b""
     assert lines(tmp_path) == ["first", "last"]
+
+
+def test_no_page_in_process(tmp_path: Path) -> None:
+    """A configuration with a page works without a master process; the log says what would serve the page."""
+    (tmp_path / "alarms.toml").write_text('[web]\nlisten = "127.0.0.1:8420"\n[alarms.b]\naction = "log"\n')
+    program = "alarm_mw.init('alarms.toml')\nalarm_mw.alarm('b', 'x')\n"
+    done = run(tmp_path, program)
+    assert b"no page is served at [web] listen = '127.0.0.1:8420'" in done.stderr
+    assert b"alarm-mw run" in done.stderr
+    assert b"ALARM: x" in done.stderr

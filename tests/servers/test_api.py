@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from typing import Any
 
-import httpx
 import pytest
 from openapi_client import Api, use_every_operation
 from ports import free_port
@@ -86,31 +84,3 @@ def test_curl_on_the_control_socket(server: Any) -> None:
     api = Api(curl("http://alarm-mw", "--unix-socket", path))
     assert {incident["rule"] for incident in api("GET", "/api/1/incidents")} == {"payments", "disk"}
     assert api("POST", "/ping/backup") == {"name": "backup"}
-
-
-def test_the_pages_of_all_servers(installation: Any, until: Callable[..., None]) -> None:
-    """`web --all` prints a URL for each server that has a page, by its name; each logs in there."""
-    port = free_port()
-    (installation.directory / "alarms.toml").write_text(CONFIG.replace("PORT", str(port)))
-
-    def urls() -> dict[str, str]:
-        command = [installation.command, "web", "--all"]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=60, check=False, env=installation.environ
-        )
-        return dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
-
-    with ExitStack() as stack:
-        for name, options in (
-            ("shop", ["--config", "alarms.toml"]),
-            ("blog", ["--alarm", "a log:", "--log-alarm", "a x"]),
-        ):
-            command = [installation.command, "run", *options, "--name", name, "--", "sleep", "600"]
-            server = stack.enter_context(
-                subprocess.Popen(command, cwd=installation.directory, env=installation.environ)
-            )
-            stack.callback(server.terminate)
-        until(lambda: urls().get("shop", "").startswith(f"http://127.0.0.1:{port}/login/") and "blog" in urls())
-        found = urls()
-        assert found["blog"].startswith("no page")
-        assert httpx.post(found["shop"], timeout=10).status_code == 303

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ports import answers
+from ports import answers, free_port
+from web_server import logged_in
 
 GUNICORN = str(Path(sys.executable).with_name("gunicorn"))
 
@@ -130,6 +131,44 @@ def test_gunicorn_as_a_service(
     log = (folder / "log").read_text()
     assert log.count("Starting gunicorn") == 1
     assert alarms(folder) == printed(log) == {"TERRIBLE ALARM /first", "TERRIBLE ALARM /again"}
+
+
+SUPERVISED = """
+import alarm_mw
+alarm_mw.supervise()
+print("TERRIBLE ALARM /", flush=True)
+input()
+"""
+
+
+@pytest.mark.parametrize("how", ["gunicorn", "supervise"])
+def test_attached_servers_have_the_page(installation: Any, until: Callable[..., None], how: str) -> None:
+    """A server whose command stays as it is has the page, with its incidents, as under ``alarm-mw run``."""
+    folder: Path = installation.directory
+    (folder / "app.py").write_text(f'print("TERRIBLE ALARM /")\n{APP}')
+    (folder / "own.py").write_text(SUPERVISED)
+    port = free_port()
+    (folder / "alarm-mw.toml").write_text(
+        f'[web]\nlisten = "127.0.0.1:{port}"\n{CONFIG}resolve_after = "1h"\nname = "terrible"\n'
+    )
+    options = ("-c", "python:alarm_mw.gunicorn", "--bind", f"127.0.0.1:{free_port()}", "--no-control-socket")
+    command = {"gunicorn": (GUNICORN, *options, "app:app"), "supervise": (sys.executable, "own.py")}[how]
+
+    def login_url() -> str:
+        words = [installation.command, "web"]
+        return subprocess.run(
+            words, capture_output=True, text=True, timeout=60, check=False, env=installation.environ
+        ).stdout.strip()
+
+    with subprocess.Popen(
+        command, cwd=folder, env=installation.environ, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        try:
+            until(lambda: login_url().startswith(f"http://127.0.0.1:{port}/login/"))
+            with logged_in(login_url()) as browser:
+                until(lambda: "TERRIBLE ALARM /" in browser.get("/").text)
+        finally:
+            process.terminate()
 
 
 def test_gunicorn_is_upgraded(installation: Any, until: Callable[..., None], listener: socket.socket) -> None:

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -20,9 +20,11 @@ SERVER = "import sys\nfor line in sys.stdin.buffer: sys.stdout.buffer.write(line
 class Server:
     """A program under ``alarm-mw run``."""
 
-    def __init__(self, folder: Path, configuration: str, environ: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, configuration: str, environ: dict[str, str] | None = None, state: Path | None = None
+    ) -> None:
         self.folder = folder
-        self.state = folder / "state"
+        self.state = state or folder / "state"
         self.config = folder / "alarm-mw.toml"
         self.configure(configuration)
         self.log = folder / "log.txt"
@@ -62,17 +64,22 @@ class Server:
     def master(self) -> int:
         return int(json.loads(self.ask("status", "--json").stdout)["pid"])
 
-    @contextmanager
-    def log_in(self, transport: httpx.BaseTransport | None = None) -> Iterator[httpx.Client]:
+    def log_in(self, transport: httpx.BaseTransport | None = None) -> AbstractContextManager[httpx.Client]:
         """Give a browser that the URL of ``alarm-mw web`` has logged in."""
-        base, _, token = self.login_url().partition("/login/")
-        once = {"Connection": "close"}
-        with httpx.Client(transport=transport, base_url=base, headers=once, trust_env=False, timeout=LIMIT) as client:
-            assert client.get(f"/login/{token}").status_code == 200
-            assert client.post(f"/login/{token}").status_code == 303
-            yield client
+        return logged_in(self.login_url(), transport)
 
     def stop(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait(END_LIMIT)
+
+
+@contextmanager
+def logged_in(url: str, transport: httpx.BaseTransport | None = None) -> Iterator[httpx.Client]:
+    """Give a browser that a login URL has logged in."""
+    base, _, token = url.partition("/login/")
+    once = {"Connection": "close"}
+    with httpx.Client(transport=transport, base_url=base, headers=once, trust_env=False, timeout=LIMIT) as client:
+        assert client.get(f"/login/{token}").status_code == 200
+        assert client.post(f"/login/{token}").status_code == 303
+        yield client

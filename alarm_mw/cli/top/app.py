@@ -19,7 +19,7 @@ from textual.widgets import Input, OptionList, Static
 from textual.widgets.option_list import Option
 
 from alarm_mw.cli.top.masters import Masters, matchers_like
-from alarm_mw.cli.top.now import MOST, Row, Server, Terminal, quiet, rows, verdict
+from alarm_mw.cli.top.now import MOST, Row, Server, Terminal, quiet, remembered, rows, verdict
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.errors import NotRunningError
 
@@ -130,13 +130,7 @@ class Top(App[None]):
 
     def _take(self, servers: Sequence[Server]) -> None:
         """Show what masters say; of one that does not answer, what it said last."""
-        before = {server.socket: server for server in self._servers}
-        self._servers = [
-            Server(each.socket, each.name, last.status, last.incidents, each.error)
-            if each.error and (last := before.get(each.socket)) is not None
-            else each
-            for each in servers
-        ]
+        self._servers = remembered(servers, self._servers)
         self._show()
 
     def _show(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import urllib.parse
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +23,9 @@ from alarm_mw.web.api.v1.schema import HistoryEvent, Incident
 #: Seconds to wait for a master: one that hangs keeps the others from being shown.
 TIMEOUT = 3.0
 
+#: How many masters are asked at once.
+AT_ONCE = 8
+
 
 class Masters:
     """The masters that are shown. Every call blocks for their answers."""
@@ -35,7 +39,10 @@ class Masters:
         """Return what each master says now; raise `NotRunningError` where there are none."""
         sockets = self._sockets()
         names = names_of(Path(socket).parent for socket in sockets)
-        return [self._look(socket, names[Path(socket).parent]) for socket in sockets]
+        if len(sockets) < 2:  # noqa: PLR2004  # nobody else waits
+            return [self._look(socket, names[Path(socket).parent]) for socket in sockets]
+        with ThreadPoolExecutor(min(len(sockets), AT_ONCE), "alarm-mw-masters") as pool:
+            return list(pool.map(lambda socket: self._look(socket, names[Path(socket).parent]), sockets))
 
     def _look(self, socket: str, name: str) -> Server:
         try:

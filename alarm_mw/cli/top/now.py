@@ -77,6 +77,17 @@ class Row:
         return f"{self.server.socket} {self.incident.id}"
 
 
+def remembered(servers: Iterable[Server], before: Iterable[Server]) -> list[Server]:
+    """Return what masters say; of one that does not answer, what it said last."""
+    known = {server.socket: server for server in before}
+    return [
+        Server(each.socket, each.name, last.status, last.incidents, each.error)
+        if each.error and (last := known.get(each.socket)) is not None
+        else each
+        for each in servers
+    ]
+
+
 def rows(servers: Iterable[Server], wanted: str = "") -> list[Row]:
     """Return the open incidents that have all words of `wanted`, the worst and then the oldest first."""
     words = wanted.casefold().split()

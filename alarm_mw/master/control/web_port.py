@@ -79,7 +79,7 @@ class WebPort:
         try:
             if is_moved and (self._listener is None or not _is_at(self._listener, options)):
                 self._drop_listener()
-                self._listener = _listening(options) if options.listen else None
+                self._listener = listening(options) if options.listen else None
                 self._leave(None if self._listener is None else self._listener.fileno())
             if self._listener is not None:
                 self._start(options, self._listener)
@@ -120,7 +120,7 @@ class WebPort:
         from alarm_mw.web.store import Store  # noqa: PLC0415  # for those who want the page
 
         if self._thread is None:
-            self._thread = LoopThread(_settle, "web")
+            self._thread = LoopThread(settle, "web")
             self._thread.start()
         self._store = self._store or Store(self._state_dir / "web.db")
         self._master = self._make_master()
@@ -172,7 +172,7 @@ class WebPort:
                 Path(path).unlink(missing_ok=True)
 
 
-async def _settle(_: float) -> None:
+async def settle(_: float) -> None:
     """Leave nothing to settle: the server has ended."""
 
 
@@ -199,7 +199,8 @@ def _is_at(listener: socket.socket, options: WebOptions) -> bool:
     return False
 
 
-def _listening(options: WebOptions) -> socket.socket:
+def listening(options: WebOptions) -> socket.socket:
+    """Return a socket that listens at the address of a page. Raises `OSError`."""
     if options.path:
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         Path(options.path).unlink(missing_ok=True)

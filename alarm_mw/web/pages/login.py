@@ -56,12 +56,17 @@ async def log_in(request: Request) -> Response:
 
 
 async def show_link(request: Request) -> Response:
-    """Show a form at a login URL: programs that only look at links do not use it up."""
-    token = request.path_params["token"]
-    is_valid = base_site_of(request).store.can_log_in(token)
-    if not is_valid:
+    """Show a form at a login URL: programs that only look at links do not use it up.
+
+    With a path to go to, whoever is logged in already goes there.
+    """
+    token, target = request.path_params["token"], own_path(request.query_params.get("next", "/"))
+    offered, identity = base_site_of(request).store.offered(token), identity_of(request)
+    if offered is None:
         return render(request, "refused.html", status=410, text=_USED)
-    return render(request, "login_link.html", token=token)
+    if "next" in request.query_params and identity is not None and identity.may(Role(offered.role)):
+        return RedirectResponse(target, 303)
+    return render(request, "login_link.html", token=token, target=target)
 
 
 async def use_link(request: Request) -> Response:

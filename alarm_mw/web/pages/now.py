@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -93,9 +94,7 @@ async def act(request: Request) -> Response:
     if verb not in VERBS:
         return render(request, "refused.html", status=404, text="There is no such page.")
     fields = await form(request)
-    comment = printable(fields.get("comment", [""])[0], MAX_COMMENT)
-    length = fields.get("seconds", [""])[0]
-    seconds = float(length) if length.isdecimal() and len(length) < MAX_DIGITS else None
+    seconds, comment = details_of(fields)
     by, master = caller(request).name, site_of(request).master
     done = await asyncio.to_thread(master.order, verb, (name,), by, seconds, comment)
     if not done:
@@ -104,6 +103,13 @@ async def act(request: Request) -> Response:
     if "hx-request" in request.headers:
         return Response(status_code=204)
     return RedirectResponse(own_path(fields.get("next", ["/"])[0]), 303)
+
+
+def details_of(fields: Mapping[str, Sequence[str]]) -> tuple[float | None, str]:
+    """Return for how many seconds something is to be acknowledged, None for as long as is configured, and why."""
+    comment, length = (next(iter(fields.get(name, ())), "") for name in ("comment", "seconds"))
+    seconds = float(length) if length.isdecimal() and len(length) < MAX_DIGITS else None
+    return seconds, printable(comment, MAX_COMMENT)
 
 
 def noted(request: Request, done: str, what: str) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -30,6 +31,33 @@ MAX_MATCHERS = 4000
 
 #: The lengths of time that are offered.
 LENGTHS = ("30m", "1h", "2h", "8h", "1d", "7d")
+
+
+class ServerName(NamedTuple):
+    """The server of a silence where those of several are shown."""
+
+    #: Tells it from the others, in URLs and forms; empty where there is one server.
+    key: str = ""
+    name: str = ""
+
+
+class Subject(Protocol):
+    """An incident, as far as silences look at it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def rule(self) -> str:
+        """The rule's name."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+
+
+S = TypeVar("S", bound=Subject)
 
 
 class Covered:
@@ -64,12 +92,26 @@ async def new(request: Request) -> Response:
             values |= {"matchers": "\n".join(former["matchers"]), "comment": former["comment"]}
             values["id"] = "" if former["state"] == "expired" else name
     covered = await asyncio.to_thread(_covered, master, values["matchers"])
-    return await _form(request, values, covered)
+    return await show_form(request, values, covered)
 
 
-async def _form(request: Request, values: Mapping[str, str], covered: Covered, error: str = "") -> Response:
+async def show_form(
+    request: Request,
+    values: Mapping[str, str],
+    covered: Covered,
+    error: str = "",
+    server: ServerName = ServerName(),  # noqa: B008  # immutable
+) -> Response:
+    """Show the form of a silence with what it would cover, and what is wrong with it."""
     return await show(
-        request, "silence.html", active="silences", values=values, covered=covered, lengths=LENGTHS, error=error
+        request,
+        "silence.html",
+        active="silences",
+        values=values,
+        covered=covered,
+        lengths=LENGTHS,
+        error=error,
+        server=server,
     )
 
 
@@ -80,9 +122,14 @@ def like(incident: Incident) -> tuple[str, ...]:
 
 def _covered(master: Master, text: str) -> Covered:
     """Return what a silence with these matchers would cover now. May block."""
-    lines = _lines(text)
     with master.reading() as reader:
         incidents = incident_rows.incidents(reader)
+    return covered_by(text, incidents, lambda each: row_of(each, 0.0).message)
+
+
+def covered_by(text: str, incidents: Sequence[S], message: Callable[[S], str]) -> Covered:
+    """Return what a silence with these matchers, one a line, would cover of these incidents."""
+    lines = lines_of(text)
     if not lines:
         return Covered(total=len(incidents))
     try:
@@ -93,10 +140,11 @@ def _covered(master: Master, text: str) -> Covered:
     found = [
         each for each in incidents if all(matcher.matches(labels_of("", each.rule, each.labels)) for matcher in others)
     ]
-    return Covered([(each.id, row_of(each, 0.0).message) for each in found], len(incidents))
+    return Covered([(each.id, message(each)) for each in found], len(incidents))
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
+    """Return the matchers that somebody has written, one a line."""
     return [line.strip() for line in text[:MAX_MATCHERS].splitlines() if line.strip()]
 
 
@@ -115,7 +163,7 @@ async def save(request: Request) -> Response:
     try:
         ends = time.time() + read_duration(values["length"].strip())
         wanted = WantedSilence(
-            _lines(values["matchers"]),
+            lines_of(values["matchers"]),
             ends,
             caller(request).name,
             printable(values["comment"], MAX_COMMENT),
@@ -124,7 +172,7 @@ async def save(request: Request) -> Response:
         await asyncio.to_thread(master.put_silence, wanted)
     except (ValueError, LookupError, TimeoutError) as error:
         covered = await asyncio.to_thread(_covered, master, values["matchers"])
-        return await _form(request, values, covered, str(error) or "The master has no time for it now.")
+        return await show_form(request, values, covered, str(error) or "The master has no time for it now.")
     noted(request, "silenced", " ".join(wanted.matchers))
     return RedirectResponse("/silences", 303)
 

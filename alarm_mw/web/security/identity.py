@@ -62,7 +62,8 @@ class Authenticator:
     @property
     def cookie(self) -> str:
         """The name of the session's cookie: several servers of a machine share the cookies of its name."""
-        name = f"alarm_mw_{hashlib.blake2b(str(self._store.path).encode(), digest_size=4).hexdigest()}"
+        own = str(self._store.path or self._options.listen)
+        name = f"alarm_mw_{hashlib.blake2b(own.encode(), digest_size=4).hexdigest()}"
         return f"__Host-{name}" if self.is_secure else name
 
     def is_expected(self, host: str) -> bool:

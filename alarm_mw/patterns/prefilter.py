@@ -49,6 +49,13 @@ class Hit(NamedTuple):
         return self.start + len(self.line)
 
 
+class Hits(list[Hit]):
+    """The hits of a chunk, in order."""
+
+    #: Whether some of them are hits of `BEGINNING`. To look for these would take 70 ns for each line of a flood.
+    has_beginnings = False
+
+
 class PrefilteredRule(Protocol):
     """A rule with the literals that it requires, such as a `CompiledRule`."""
 
@@ -101,7 +108,7 @@ class Prefilter:
         #: line.
         self._alone = tuple(
             (tuple(numbers), literal.text if literal.at_start else b"")
-            if literal.certain and not (literal.at_start and literal.ignores_case)
+            if literal.certain and not (literal.at_start and literal.ignores_case) and BEGINNING not in numbers
             else ((), b"")
             for literal, numbers in requiring.items()
         )
@@ -125,7 +132,7 @@ class Prefilter:
         """The owner of the rule numbers: this prefilter."""
         return self
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> Hits:
         """Return the printed lines of a chunk in which some rule may match, in order.
 
         `data` is whole lines; only the last line of a stream may lack its newline. A multiline rule is searched
@@ -134,7 +141,7 @@ class Prefilter:
         finds = None if self.judges_every_line else self._finder.find(data)
         if finds is None:
             return self._line_by_line(data, base, monotonic() + PATIENCE)
-        return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else []
+        return self._hits(data, finds, base, monotonic() + PATIENCE) if finds else Hits()
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
         """Return the numbers of the rules that may match one of a record's lines, or the whole record (multiline)."""
@@ -149,12 +156,13 @@ class Prefilter:
 
     # From finds to hits
 
-    def _hits(self, data: bytes, finds: list[int], base: int, until: float) -> list[Hit]:
+    def _hits(self, data: bytes, finds: list[int], base: int, until: float) -> Hits:
         """Return the lines around the finds."""
         # In a flood every line is a hit, so this loop avoids every unnecessary call.
         finds.sort()
         new, alone = tuple.__new__, self._alone
-        hits: list[Hit] = []
+        hits: list[Hit] = []  # to append to an instance of `Hits` takes longer
+        has_beginnings = False
         start = end = literal = 0
         others: tuple[int, ...] = ()
         for find in finds:
@@ -164,46 +172,51 @@ class Prefilter:
                     others += (other,)
                 continue
             if others:
-                self._check(base + start, data[start:end], (literal, *others), hits, until)
+                has_beginnings |= self._check(base + start, data[start:end], (literal, *others), hits, until)
                 others = ()
             elif end:
                 certain, beginning = alone[literal]
                 if certain and data.startswith(beginning, start):
                     hits.append(new(Hit, (base + start, data[start:end], certain, certain)))
                 else:
-                    self._check(base + start, data[start:end], (literal,), hits, until)
+                    has_beginnings |= self._check(base + start, data[start:end], (literal,), hits, until)
             literal = find & _LITERAL_MASK
             start, end = end, data.find(b"\n", end) + 1 or len(data)
             if at >= end:
                 start = data.rfind(b"\n", end, at) + 1 or end
                 end = data.find(b"\n", at) + 1 or len(data)
-        self._check(base + start, data[start:end], (literal, *others), hits, until)
-        return hits
+        has_beginnings |= self._check(base + start, data[start:end], (literal, *others), hits, until)
+        found = Hits(hits)
+        found.has_beginnings = has_beginnings
+        return found
 
-    def _line_by_line(self, data: bytes, base: int, until: float) -> list[Hit]:
+    def _line_by_line(self, data: bytes, base: int, until: float) -> Hits:
         """Return the hits of a chunk, searching each line separately."""
-        hits: list[Hit] = []
+        hits = Hits()
         start = 0
         while start < len(data):
             end = data.find(b"\n", start) + 1 or len(data)
             line = data[start:end]
-            self._check(base + start, line, tuple(self._finder.found_in(line)), hits, until)
+            hits.has_beginnings |= self._check(base + start, line, tuple(self._finder.found_in(line)), hits, until)
             start = end
         return hits
 
-    def _check(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> None:
-        """Add the hit of a line with these literals, unless the rules that are quick to check reject it."""
+    def _check(self, start: int, line: bytes, found: tuple[int, ...], hits: list[Hit], until: float) -> bool:
+        """Add the hit of a line with these literals, unless the rules that are quick to check reject it.
+
+        Returns whether it is a hit of `BEGINNING`.
+        """
         rules, certain, at_start, asked = self._plans.get(found) or self._new_plan(found)
         if at_start:
             kept = tuple([literal for literal in found if literal not in at_start or self._begins(line, literal)])
             if kept != found:
-                self._check(start, line, kept, hits, until)
-                return
+                return self._check(start, line, kept, hits, until)
         if rules != certain and monotonic() < until:
             rules, certain = self._confirmed(line, asked)
         if rules:
             # The same as `Hit(…)`, without a Python call.
             hits.append(tuple.__new__(Hit, (start, line, rules, certain)))
+        return rules[:1] == (BEGINNING,)
 
     def _first_confirm(self, rule: int, line: bytes) -> bool | None:
         self._confirm[rule] = confirm = self._rules[rule].confirm

@@ -106,8 +106,14 @@ def test_rules_on_level_or_logger_find_only_lines_with_fields() -> None:
 def test_beginnings_of_records_are_hits_of_no_rule(finder: MakeFinder) -> None:
     """A line that may begin a record of several lines is found in the same pass; whole records have no beginnings."""
     prefilter = Prefilter(rules("boom"), finder, [b"Traceback"])
-    found = [(hit.line, hit.rules) for hit in prefilter.scan(b"fine\nTraceback\nboom\nTraceback boom\n")]
+    hits = prefilter.scan(b"fine\nTraceback\nboom\nTraceback boom\n")
+    found = [(hit.line, hit.rules) for hit in hits]
     assert found == [(b"Traceback\n", (BEGINNING,)), (b"boom\n", (0,)), (b"Traceback boom\n", (BEGINNING, 0))]
+    assert hits.has_beginnings
+    assert prefilter.scan(b"Traceback\nboom\n").has_beginnings
+    assert prefilter.scan(b"boom\nTraceback boom\nboom\n").has_beginnings
+    assert not prefilter.scan(b"boom\nboom\n").has_beginnings
+    assert Prefilter(rules("x*"), finder, [b"Traceback"]).scan(b"fine\nTraceback\nfine\n").has_beginnings
     assert prefilter.candidates(b"Traceback\nboom\n") == (0,)
 
 

@@ -18,7 +18,7 @@ from alarm_mw.model.types import Context
 from alarm_mw.monitors.segfault.crashdump import BEGINNING, is_beginning, is_dump_line
 from alarm_mw.patterns.literal_finder import literal_finder
 from alarm_mw.patterns.literals import Literal
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 #: Seconds after the first line of a dump for which its other lines are looked for.
 DUMP_TIME = 1.0
@@ -87,7 +87,7 @@ class CrashTap:
         fresh.prefilter = prefilter
         return fresh
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> Hits:
         """Return the prefilter's hits, and the lines that report a crash as hits of no rule (`LinePrefilter`)."""
         hits = self.prefilter.scan(data, base)
         has_words = self._words.finds_any(data)
@@ -113,7 +113,7 @@ class CrashTap:
     def _is_open(self) -> bool:
         return self._found.open_until > 0.0 and time.monotonic() < self._found.open_until
 
-    def _with_crash_lines(self, data: bytes, base: int, hits: Sequence[Hit]) -> list[Hit]:
+    def _with_crash_lines(self, data: bytes, base: int, hits: Hits) -> Hits:
         found: dict[int, Hit] = {}
         start = base
         for line in _LINE.findall(data):
@@ -121,7 +121,9 @@ class CrashTap:
                 found[start] = Hit(start, line, ())
             start += len(line)
         found.update((hit.start, hit) for hit in hits)
-        return [found[at] for at in sorted(found)]
+        merged = Hits(found[at] for at in sorted(found))
+        merged.has_beginnings = hits.has_beginnings
+        return merged
 
     def _report(self, chunk: Chunk) -> None:
         ours = [hit for hit in chunk.hits if _is_of_crash(hit.line)]

@@ -17,7 +17,7 @@ from alarm_mw.config.settings import StreamRecords
 from alarm_mw.engine.tracebacks import Block, Line, Tracebacks
 from alarm_mw.master.streams.lines import LinePrefilter
 from alarm_mw.master.streams.surroundings import PATIENCE, Around, Surroundings, Waiting
-from alarm_mw.patterns.prefilter import BEGINNING, Hit
+from alarm_mw.patterns.prefilter import BEGINNING, Hit, Hits
 from alarm_mw.patterns.request_pattern import QuickPattern
 
 #: The size of the memory that outlives the master, and of each of its two slots, in bytes.
@@ -183,18 +183,16 @@ class BlockAssembler:
             self._around.waiting += kept
             self.is_open = True
 
-    def assemble(
-        self, data: bytes, base: int, hits: Sequence[Hit], prefilter: LinePrefilter, now: float
-    ) -> Sequence[Hit]:
+    def assemble(self, data: bytes, base: int, hits: Hits, prefilter: LinePrefilter, now: float) -> Sequence[Hit]:
         """Return the hits of whole lines that begin at `base`, and those of the blocks that are complete."""
         blocks = self._changed() if self._is_changed else []
         if self._around is not None:
             self._around.extend(data)
             self._around.keep(data, base)
-        if not (blocks or self.is_open or any(BEGINNING in hit.rules for hit in hits)):
+        if not (blocks or self.is_open or hits.has_beginnings):
             return hits
         left = {hit.start: hit for hit in hits}
-        if self._looks_at_all or self._lines.open or any(BEGINNING in hit.rules for hit in hits):
+        if self._looks_at_all or self._lines.open or hits.has_beginnings:
             self._take(data, base, left, now)
         return self._ready([*blocks, *self._lines.due(now)], map(without_beginning, left.values()), prefilter, now)
 

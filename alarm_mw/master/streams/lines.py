@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from alarm_mw.model.types import Context
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 #: How long completed lines without a hit may wait to be reported, in seconds.
 REPORT_AFTER = 0.5
@@ -27,7 +27,7 @@ class LinePrefilter(Protocol):
         """The lines that rules want around their hits, by the rules' numbers."""
         ...
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> Hits:
         """Return the hits in `data`, which holds whole lines; the last may lack its newline.
 
         `base` is where in the stream the data begins.

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, LinePrefilter, Piece, Tally, count_lines
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 if TYPE_CHECKING:
     from alarm_mw.master.streams.blocks import BlockAssembler
@@ -240,13 +240,16 @@ class StreamReader:
             if size:
                 self._tally.sizes[offset + start] = size
             try:
-                hits: Sequence[Hit] = prefilter.scan(data, offset + start)
+                hits = prefilter.scan(data, offset + start)
             except Exception:
                 logger.exception("%s: the prefilter failed", self.name)
                 hits = self._scan_again(prefilter, data, offset + start)
             if self.blocks is not None and (hits or self.blocks.is_open):
-                hits = self._assemble(self.blocks, data, offset + start, hits, prefilter, is_cut=bool(size))
-            self._tally.hits += hits
+                self._tally.hits += self._assemble(
+                    self.blocks, data, offset + start, hits, prefilter, is_cut=bool(size)
+                )
+            else:
+                self._tally.hits += hits
         self._tally.lines += self._cutter.oversized_ends
         self._tally.oversized += self._cutter.oversized_lines
         self._cutter.oversized_ends = self._cutter.oversized_lines = 0
@@ -258,7 +261,7 @@ class StreamReader:
         blocks: BlockAssembler,
         data: bytes,
         offset: int,
-        hits: Sequence[Hit],
+        hits: Hits,
         prefilter: LinePrefilter,
         *,
         is_cut: bool,
@@ -285,7 +288,7 @@ class StreamReader:
         if (chunk := self._tally.take()) is not None:
             self._hand_over(chunk)
 
-    def _scan_again(self, prefilter: LinePrefilter, data: bytes, offset: int) -> Sequence[Hit]:
+    def _scan_again(self, prefilter: LinePrefilter, data: bytes, offset: int) -> Hits:
         """Prefilter lines a second time; where that fails as well, count them: the output passes all the same."""
         try:
             return prefilter.scan(data, offset)
@@ -293,7 +296,7 @@ class StreamReader:
             logger.exception("%s: the prefilter failed", self.name)
             logger.error("%s: lines pass unjudged", self.name)
             self._tally.unjudged += max(count_lines(data), 1)
-            return ()
+            return Hits()
 
     def _comes_soon(self) -> bool:
         """Wait for more, and return whether it came within `NAP` seconds.

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from alarm_mw.master.crashes.tap import CrashTap, StreamLine
 from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.model.types import Context
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 HEADER = b"Fatal Python error: Segmentation fault\n"
 DUMP = (
@@ -30,8 +30,8 @@ class Screen:
     rule_set = None
     contexts: ClassVar[dict[int, Context]] = {}
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        return [Hit(base + found.start(), found[0], (0,)) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data)]
+    def scan(self, data: bytes, base: int = 0) -> Hits:
+        return Hits(Hit(base + found.start(), found[0], (0,)) for found in re.finditer(rb"[^\n]*ERROR[^\n]*\n?", data))
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
         return (0,)

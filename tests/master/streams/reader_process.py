@@ -14,15 +14,15 @@ from alarm_mw.master.streams.lines import Chunk
 from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.master.streams.state import StreamState
 from alarm_mw.model.types import Context
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 
 class EveryLine:
     rule_set = None
     contexts: ClassVar[dict[int, Context]] = {}
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
-        return [Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data)]
+    def scan(self, data: bytes, base: int = 0) -> Hits:
+        return Hits(Hit(base + match.start(), match[0], (0,)) for match in re.finditer(rb"[^\n]*\n|[^\n]+", data))
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
         return (0,)

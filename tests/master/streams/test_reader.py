@@ -26,7 +26,7 @@ from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.model.types import Context
-from alarm_mw.patterns.prefilter import Hit
+from alarm_mw.patterns.prefilter import Hit, Hits
 
 ROOT = Path(__file__).parents[3]
 READER = Path(__file__).with_name("reader_process.py")
@@ -41,9 +41,9 @@ class RegexpScreen:
     def __init__(self, regexp: bytes, rule: int = 0) -> None:
         self.regexp, self.rule = re.compile(regexp), rule
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> Hits:
         lines = re.finditer(rb"[^\n]*\n|[^\n]+", data)
-        return [Hit(base + line.start(), line[0], (self.rule,)) for line in lines if self.regexp.search(line[0])]
+        return Hits(Hit(base + line.start(), line[0], (self.rule,)) for line in lines if self.regexp.search(line[0]))
 
     def candidates(self, message: bytes) -> tuple[int, ...]:
         return (self.rule,) if self.regexp.search(message) else ()
@@ -56,7 +56,7 @@ class FailingScreen(RegexpScreen):
         super().__init__(b"ALARM")
         self.times = times
 
-    def scan(self, data: bytes, base: int = 0) -> list[Hit]:
+    def scan(self, data: bytes, base: int = 0) -> Hits:
         if self.times:
             self.times -= 1
             raise RuntimeError("no scratch left")

@@ -84,9 +84,6 @@ JOIN_TIMEOUT = 2.0
 #: Seconds between looks at whether the master is to look at itself, while it is not.
 OFF = 10.0
 
-#: Seconds after a change of rules or masters in which no printed line waits for a record: it is judged at once.
-SETTLING = 10.0
-
 
 class MasterProcess:
     """Runs a plan with what the supervisor left. The plan's settings were checked before."""
@@ -144,8 +141,7 @@ class MasterProcess:
             regions,
             token=token_of(plan.server_env),
         )
-        self._settled_at = time.monotonic() + SETTLING if self._replaced else 0.0
-        self._runtime.worker.expects_records = self._expects_records
+        self._runtime.worker.expects_records = self._receiver.has_sources
         self._publisher = Publisher(plan.socket)
         self._check = SelfCheck()
         path = Path(control_path(plan.socket))
@@ -359,14 +355,9 @@ class MasterProcess:
             self._link.leave(name, self._files[name])
         return BlockAssembler(options, BlockMemory.from_fd(self._files[name]), keeps_lines=keeps_lines)
 
-    def _expects_records(self) -> bool:
-        """Return whether printed lines may wait for records: not while rules or masters change, nor soon after."""
-        return time.monotonic() >= self._settled_at and self._receiver.has_sources()
-
     def _take_over(self, loaded: Loaded) -> list[str]:
         """Put a configuration in force (`Reloader`): here, at the server's processes, and for the next masters."""
         settings = loaded.settings
-        self._settled_at = time.monotonic() + SETTLING
         prepared = self._runtime.prepare(settings)
         self._runtime.exchange(prepared)
         self._hand_on(loaded)

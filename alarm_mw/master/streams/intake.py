@@ -104,7 +104,8 @@ class StreamIntake:
         is_under_way = threading.Lock()
         is_under_way.acquire()
         waits = self._worker.expects_records() and late.has_room(MOST_ECHOES)
-        batch = Batch((), {chunk.stream: counts}, is_under_way.release, lines=lines, may_be_echo=waits)
+        done = functools.partial(late.release, is_under_way)
+        batch = Batch((), {chunk.stream: counts}, done, lines=lines, may_be_echo=waits)
         self._worker.submit(batch)
         if waits or (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
             late.add(chunk, is_under_way)

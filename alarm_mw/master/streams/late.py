@@ -7,6 +7,7 @@ been passed on is not in the source any more, and what they fire is not in the o
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import struct
@@ -52,7 +53,7 @@ _decoder = msgspec.msgpack.Decoder(LateChunk)
 
 
 class LateChunks:
-    """The late chunks of one stream, for the thread of its reader.
+    """The late chunks of one stream, for the thread of its reader; `release` may be called from any thread.
 
     `inherited` is the file's descriptor where a former master has left one. `hand_over` gives a new one to a process
     that outlives this one; without it nothing is kept.
@@ -61,6 +62,8 @@ class LateChunks:
     def __init__(self, inherited: int | None = None, hand_over: Callable[[int], object] | None = None) -> None:
         self._hand_over = hand_over
         self._fd = inherited
+        #: Who has it may use the file and what is said of it here.
+        self._turn = threading.Lock()
         #: Of each chunk, a lock that is held until the worker is done with it, and where it ends in the file.
         self._locks: deque[tuple[threading.Lock, int]] = deque()
         self._begin = self._end = _HEAD.size
@@ -74,32 +77,43 @@ class LateChunks:
 
     def __bool__(self) -> bool:
         """Return whether the worker has not done all that was added, nor all that was inherited."""
-        self._forget_done()
         return bool(self._locks)
 
     def has_room(self, most: int = WAITING) -> bool:
         """Return whether the worker keeps up: whether fewer chunks than that wait for it."""
-        self._forget_done()
         return len(self._locks) < most
 
     def inherited(self) -> Iterator[tuple[LateChunk, bool, Callable[[], None]]]:
         """Yield what the former master has left, whether too many have tried it, and what to call when it is judged."""
         chunks, self._inherited = self._inherited, []
-        for chunk, end in chunks:
-            lock = threading.Lock()
+        waiting = [(chunk, end, threading.Lock()) for chunk, end in chunks]
+        for _, end, lock in waiting:
             lock.acquire()
             self._locks.append((lock, end))
-            yield chunk, self._tries > MOST_TRIES, lock.release
+        for chunk, _, lock in waiting:
+            yield chunk, self._tries > MOST_TRIES, functools.partial(self.release, lock)
 
     def add(self, chunk: Chunk, lock: threading.Lock) -> None:
-        """Keep a chunk until somebody releases the lock."""
-        try:
-            fd = self._file()
-            if fd is not None:
-                self._append(fd, chunk)
-        except OSError as error:  # such as no descriptors or no memory
-            log.error("%s: lines are lost should this process be killed now: %s", chunk.stream, error.strerror)
-        self._locks.append((lock, self._end))
+        """Keep a chunk until its lock is released."""
+        with self._turn:
+            try:
+                fd = self._file()
+                if fd is not None:
+                    self._append(fd, chunk)
+            except OSError as error:  # such as no descriptors or no memory
+                log.error("%s: lines are lost should this process be killed now: %s", chunk.stream, error.strerror)
+            self._locks.append((lock, self._end))
+        if not lock.locked():  # meanwhile
+            self._forget_done()
+
+    def release(self, lock: threading.Lock) -> None:
+        """Note that the worker is done with the chunk of this lock, which may not be one that was added.
+
+        The next master must not see the chunk again, which it would judge by the rules of its own time.
+        """
+        lock.release()
+        if self._locks:
+            self._forget_done()
 
     def _append(self, fd: int, chunk: Chunk) -> None:
         if self._begin - _HEAD.size > max(UNNEEDED, self._end - self._begin):
@@ -130,15 +144,16 @@ class LateChunks:
         self._locks = deque((lock, end - moved) for lock, end in self._locks)
 
     def _forget_done(self) -> None:
-        begin = self._begin
-        while self._locks and not self._locks[0][0].locked():
-            begin = self._locks.popleft()[1]
-        if begin != self._begin and self._fd is not None:
-            self._begin, self._tries = begin, 0
-            if not self._locks:
-                self._begin = self._end = _HEAD.size
-            with contextlib.suppress(OSError):  # then the next master sees lines that it knows
-                self._write_head(self._fd)
+        with self._turn:
+            begin = self._begin
+            while self._locks and not self._locks[0][0].locked():
+                begin = self._locks.popleft()[1]
+            if begin != self._begin and self._fd is not None:
+                self._begin, self._tries = begin, 0
+                if not self._locks:
+                    self._begin = self._end = _HEAD.size
+                with contextlib.suppress(OSError):  # then the next master sees lines that it knows
+                    self._write_head(self._fd)
 
     def _kept(self, fd: int) -> Iterator[tuple[LateChunk, int]]:
         at = self._begin

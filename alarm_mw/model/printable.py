@@ -6,7 +6,7 @@ import re
 
 #: Characters that could control a terminal or mislead a reader: control characters except the tab, bytes that were not
 #: UTF-8, bidirectional marks, and characters that XML cannot contain.
-_HIDDEN = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]")
+_HIDDEN = "[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufffe\uffff]"
 
 
 def printable(given: bytes | str, limit: int | None = None) -> str:
@@ -16,7 +16,7 @@ def printable(given: bytes | str, limit: int | None = None) -> str:
     At most `limit` bytes, or characters of a text, are shown; ``…`` replaces the rest.
     """
     cut = given if limit is None else given[:limit]
-    shown = _HIDDEN.sub(_escape, cut if isinstance(cut, str) else cut.decode("utf-8", "surrogateescape"))
+    shown = re.sub(_HIDDEN, _escape, cut if isinstance(cut, str) else cut.decode("utf-8", "surrogateescape"))
     return shown if len(cut) == len(given) else f"{shown}…"
 
 

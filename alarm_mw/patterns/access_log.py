@@ -33,21 +33,21 @@ from alarm_mw.model.types import RequestConditions
 _COLOUR = r"(?:\x1b\[[0-9;]*m)*"
 
 _CLIENT = r"(?:(?<![^\s])(?P<client>[0-9A-Fa-f.:\[\]]{2,60}) - (?:\S+ \[[^\]\n]*\] )?)?"
-_QUOTED = re.compile(
+_QUOTED = (
     _CLIENT + rf'"{_COLOUR}(?P<method>[A-Z][A-Z-]{{0,30}}) (?P<target>\S[^\n]*?) '
     rf'(?P<version>(?:HTTP/)?[0-9](?:\.[0-9])?){_COLOUR}" '
     r"(?P<status>[1-9][0-9]{2})(?: (?:(?P<millis>[0-9]+\.[0-9]+)|(?P<size>[0-9]{1,18})|(?P<reason>[A-Za-z])))?"
 )
-_UWSGI = re.compile(
+_UWSGI = (
     r"\] (?P<client>[0-9A-Fa-f.:]{2,60}) \([^\n]*?\) \{[0-9]+ vars in [0-9]+ bytes\} \[[^\]\n]*\] "
     r"(?P<method>[A-Z][A-Z-]{0,30}) (?P<target>\S[^\n]*?) => generated (?P<size>[0-9]{1,18}) bytes in "
     r"(?P<time>[0-9]{1,18}) (?P<unit>msecs|micros) \(HTTP/[0-9](?:\.[0-9])? (?P<status>[1-9][0-9]{2})\)"
 )
 
-_IPV4_WITH_PORT = re.compile(r"([0-9.]+):[0-9]+")
+_IPV4_WITH_PORT = r"([0-9.]+):[0-9]+"
 
 #: How nginx, Apache and gunicorn escape quotes.
-_ESCAPED = re.compile(r'\\(?:x([0-9A-Fa-f]{2})|(["\\]))')
+_ESCAPED = r'\\(?:x([0-9A-Fa-f]{2})|(["\\]))'
 
 #: How many characters of a line are parsed: the longest request line that gunicorn accepts, and what precedes it.
 #: A hostile line may contain many beginnings of requests, each of which is followed to its end.
@@ -73,7 +73,7 @@ class LoggedRequest(msgspec.Struct, frozen=True):
 def read_line(line: str) -> LoggedRequest | None:
     """Return the request in a line of an access log; None if it is not such a line."""
     line = line[:LONGEST]
-    if (found := _QUOTED.search(line)) is not None:
+    if (found := re.search(_QUOTED, line)) is not None:
         millis, size = found["millis"], found["size"]
         return LoggedRequest(
             found["method"],
@@ -83,7 +83,7 @@ def read_line(line: str) -> LoggedRequest | None:
             int(size) if size else None,
             _host(found["client"] or "", has_port=bool(found["reason"]) or not found["version"].startswith("HTTP")),
         )
-    if (found := _UWSGI.search(line)) is not None:
+    if (found := re.search(_UWSGI, line)) is not None:
         unit = 1000 if found["unit"] == "msecs" else 1_000_000
         size, duration = int(found["size"]), int(found["time"]) / unit
         path = path_of(found["target"])
@@ -93,7 +93,7 @@ def read_line(line: str) -> LoggedRequest | None:
 
 def path_of(target: str) -> str:
     r"""Return the path of a request's target as a middleware shows it: decoded, and what cannot be seen as ``\x1b``."""
-    target = _ESCAPED.sub(lambda match: chr(int(match[1], 16)) if match[1] else match[2], target)
+    target = re.sub(_ESCAPED, lambda match: chr(int(match[1], 16)) if match[1] else match[2], target)
     if "://" in target[:8]:  # absolute form, as sent to a proxy (RFC 9112, section 3.2.2)
         target = "/" + target.partition("://")[2].partition("/")[2]
     path = unquote(target.partition("?")[0], errors="backslashreplace")
@@ -104,7 +104,7 @@ def _host(client: str, *, has_port: bool) -> str:
     """Return the address without its port; for IPv6 the port is indistinguishable, and stays."""
     if has_port:
         client = client.rpartition(":")[0]
-    elif (found := _IPV4_WITH_PORT.fullmatch(client)) is not None:
+    elif (found := re.fullmatch(_IPV4_WITH_PORT, client)) is not None:
         client = found[1]
     return client.strip("[]")
 

@@ -60,7 +60,7 @@ STEPS = 100_000
 LEAST = 256
 
 #: A group's number or name, which would mean another group in an alternation of several regexps; or flags for it all.
-_REFERS = re.compile(r"\\[1-9]|\(\?P|\(\?\(|\(\?[aiLmsux]+\)")
+_REFERS = r"\\[1-9]|\(\?P|\(\?\(|\(\?[aiLmsux]+\)"
 
 
 class QuickPattern:
@@ -94,7 +94,7 @@ class QuickPattern:
 
 def _refers(pattern: str) -> bool:
     """Return whether a pattern may refer to its groups, or begin with flags: then it stands as it is, and alone."""
-    return _REFERS.search(pattern) is not None
+    return re.search(_REFERS, pattern) is not None
 
 
 def _shortened(pattern: str) -> str:

@@ -18,6 +18,7 @@ from typing import Literal
 import msgspec
 from msgspec import structs
 
+from alarm_mw.app.launch.origin import CronJob
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.types import IncidentOptions, Record, Rule, Where
@@ -39,24 +40,6 @@ PROBLEMS: tuple[Problem, ...] = ("failed", "overrun", "overlap", "absent")
 #: What the messages about problems begin with, behind the job's name; and what those begin with that end them.
 _WRONG = r"failed|was killed|is still running|has not run|the run that began"
 _OVER = r"succeeded|has run"
-
-
-class CronJob(msgspec.Struct, frozen=True):
-    """A job as the command line describes it. Times are in seconds."""
-
-    name: str
-    #: The alarms that it fires; empty: all.
-    alarms: tuple[str, ...] = ()
-    #: As in crontab; empty without one.
-    schedule: str = ""
-    #: Of the schedule; empty: the machine's.
-    timezone: str = ""
-    #: It runs at least so often; 0 where that is not known, or there is a schedule.
-    every: float = 0.0
-    #: How late a start may be.
-    grace: float = 600.0
-    #: It ends within this time; 0: at any time.
-    max_time: float = 0.0
 
 
 class Run(msgspec.Struct, frozen=True):

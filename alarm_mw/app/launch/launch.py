@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 import threading
 import uuid
@@ -115,7 +114,7 @@ def _plan(
 
 
 def _server_env(settings: Settings, socket: str, *, is_buffered: bool) -> dict[str, str]:
-    added = {**settings.execution.env, SOCKET_VARIABLE: socket, TOKEN_VARIABLE: secrets.token_hex(16)}
+    added = {**settings.execution.env, SOCKET_VARIABLE: socket, TOKEN_VARIABLE: os.urandom(16).hex()}
     if not is_buffered:
         added["PYTHONUNBUFFERED"] = os.environ.get("PYTHONUNBUFFERED") or "1"
     if asks_for_deaths(settings.monitors):

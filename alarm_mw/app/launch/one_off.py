@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from msgspec import structs
 
-from alarm_mw.app.launch.cron import CronJob, JobFile, Messages, cron_settings, missed_start
-from alarm_mw.app.launch.origin import Origin
+from alarm_mw.app.launch.cron import JobFile, Messages, cron_settings, missed_start
+from alarm_mw.app.launch.origin import CronJob, Origin
 from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, count_waiting, stopped_dirs
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.runtime.making import unmakable

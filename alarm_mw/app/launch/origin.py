@@ -9,11 +9,28 @@ from pathlib import Path
 
 import msgspec
 
-from alarm_mw.app.launch.cron import CronJob
 from alarm_mw.app.launch.state import ORIGIN_NAME
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
+
+
+class CronJob(msgspec.Struct, frozen=True):
+    """A job as the command line describes it. Times are in seconds."""
+
+    name: str
+    #: The alarms that it fires; empty: all.
+    alarms: tuple[str, ...] = ()
+    #: As in crontab; empty without one.
+    schedule: str = ""
+    #: Of the schedule; empty: the machine's.
+    timezone: str = ""
+    #: It runs at least so often; 0 where that is not known, or there is a schedule.
+    every: float = 0.0
+    #: How late a start may be.
+    grace: float = 600.0
+    #: It ends within this time; 0: at any time.
+    max_time: float = 0.0
 
 
 class Origin(msgspec.Struct, frozen=True):

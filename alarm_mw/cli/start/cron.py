@@ -17,9 +17,9 @@ from zoneinfo import available_timezones
 
 import click
 
-from alarm_mw.app.launch.cron import CronJob, JobFile, Messages, cron_settings, is_running, this_run
+from alarm_mw.app.launch.cron import JobFile, Messages, cron_settings, is_running, this_run
 from alarm_mw.app.launch.one_off import deliver, run_once, to_deliver
-from alarm_mw.app.launch.origin import Origin
+from alarm_mw.app.launch.origin import CronJob, Origin
 from alarm_mw.app.launch.state import StateDir, count_waiting, state_home
 from alarm_mw.cli.options import (
     BAD_CONFIG,

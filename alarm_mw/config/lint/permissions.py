@@ -19,10 +19,10 @@ from alarm_mw.model.types import Where
 from alarm_mw.system.permissions import other_writers
 
 #: A word in a URL or a header that looks like a token: letters and digits, and long.
-_TOKEN = re.compile(r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}")
+_RANDOM_WORD = r"(?=[A-Za-z_-]*[0-9])(?=[0-9_-]*[A-Za-z])[A-Za-z0-9_-]{16,}"
 
 #: Names of headers that contain secrets.
-_SECRET_NAME = re.compile(r"auth|key|token|cookie|secret", re.IGNORECASE)
+_SENSITIVE = r"(?i)auth|key|token|cookie|secret"
 
 
 def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) -> None:
@@ -83,7 +83,9 @@ def _held(options: PluginOptions) -> Iterator[str]:
             is_url = name == "url" or "://" in value
             yield from _in_url(value) if is_url else [value] if value else []
         elif isinstance(value, dict):
-            yield from (text for key, text in value.items() if _SECRET_NAME.search(key) or _TOKEN.search(text))
+            yield from (
+                text for key, text in value.items() if re.search(_SENSITIVE, key) or re.search(_RANDOM_WORD, text)
+            )
 
 
 def _in_url(url: str) -> Iterator[str]:
@@ -91,7 +93,7 @@ def _in_url(url: str) -> Iterator[str]:
     if parts.password:
         yield parts.password
         yield unquote(parts.password)
-    yield from _TOKEN.findall(f"{parts.path}?{parts.query}")
+    yield from re.findall(_RANDOM_WORD, f"{parts.path}?{parts.query}")
 
 
 def _is_open(file: str) -> bool:

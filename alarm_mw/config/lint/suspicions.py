@@ -57,8 +57,8 @@ def _covers_logger(earlier: str | None, later: str | None) -> bool:
 
 #: A newline that is followed by something that has to be there. Found in the text of a regexp, sets of characters left
 #: out: it misses some regexps, and finds none that can match a line.
-_SET = re.compile(r"\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]", re.DOTALL)
-_INNER_NEWLINE = re.compile(r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:[\w <>:,^-]|\\[wdsWDS.()])(?![?*{])")
+_SET = r"(?s)\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]"
+_INNER_NEWLINE = r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:[\w <>:,^-]|\\[wdsWDS.()])(?![?*{])"
 
 
 def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
@@ -120,7 +120,7 @@ def _of_records(settings: Settings) -> Iterator[Problem]:
 
 
 def _of_newline(rule: Rule) -> Problem | None:
-    if rule.multiline or "|" in rule.pattern or not _INNER_NEWLINE.search(_SET.sub("", rule.pattern)):
+    if rule.multiline or "|" in rule.pattern or not re.search(_INNER_NEWLINE, re.sub(_SET, "", rule.pattern)):
         return None
     text = f"the regexp {rule.pattern!r} requires text after a newline, but each line is searched by itself"
     return Problem(rule.where, f"{text}: it never matches a printed line; multiline = true searches a log record whole")

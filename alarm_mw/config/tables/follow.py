@@ -13,7 +13,7 @@ from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.model.types import Where
 
 #: What a unit's name is made of (systemd.unit(5)), and ``*`` for all.
-_UNIT = re.compile(r"\*|[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@*?\[\]-]*")
+_UNIT = r"\*|[A-Za-z0-9:_.\\@][A-Za-z0-9:_.\\@*?\[\]-]*"
 
 #: What the arguments of ``alarm-mw follow`` begin with that name units.
 JOURNAL = "journal:"
@@ -55,7 +55,7 @@ class FollowTable(msgspec.Struct, frozen=True, kw_only=True):
             if not os.path.isabs(path) or "\0" in path:
                 raise ValueError(f"path: expected an absolute path such as '/var/log/nginx/*.log', got {path!r}")
         for unit in _all(self.journal):
-            if not _UNIT.fullmatch(unit):
+            if not re.fullmatch(_UNIT, unit):
                 raise ValueError(f"journal: expected the name of a unit such as 'nginx.service', got {unit!r}")
         if not (_all(self.path) or _all(self.journal)):
             raise ValueError("expected at least one log")

@@ -10,12 +10,12 @@ import msgspec
 from msgspec import structs
 
 from alarm_mw.config.tables.absence import AbsenceKeys, read_absence, seconds
-from alarm_mw.config.tables.marks import read_time_intervals, time_intervals_of
 from alarm_mw.config.tables.tree import Table, read_struct
 from alarm_mw.engine.flood_control.limits import MOST
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.measures import New
 from alarm_mw.model.types import Flap, IncidentOptions, Rule, TimeInterval
+from alarm_mw.system.forks import held_off
 
 Duration = str | float
 
@@ -129,7 +129,16 @@ class Shared(NamedTuple):
 
 def read_shared(root: Table) -> Shared:
     """Return the escalations and the time intervals; what is wrong goes to the report of their tables."""
-    return Shared(_escalations(root), read_time_intervals(root))
+    return Shared(_escalations(root), _time_intervals(root))
+
+
+def _time_intervals(root: Table) -> dict[str, TimeInterval]:
+    if "time_intervals" not in root.values:
+        return {}
+    with held_off():  # few configurations have them
+        from alarm_mw.config.tables.marks import read_time_intervals  # noqa: PLC0415
+
+    return read_time_intervals(root)
 
 
 def _escalations(root: Table) -> dict[str, Escalation]:
@@ -214,7 +223,7 @@ def _options(
         seconds(table, "keep_firing_for", keys.keep_firing_for),
         None if keys.flap is None else Flap(keys.flap.count, seconds(table, "flap", keys.flap.within)),
         {name: seconds for name, seconds in after.items() if seconds and name not in alarms},
-        time_intervals_of(table, keys.mute_time_intervals, shared.intervals),
+        _time_intervals_of(table, keys.mute_time_intervals, shared.intervals),
         read_absence(table, keys, keys.key),
         escalation.repeat,
         escalation.period,
@@ -265,3 +274,15 @@ def check_incidents(rules: Sequence[Rule]) -> list[tuple[Rule, str]]:
         if first is not rule:
             found.append((rule, f"a second rule {rule.name!r} with incidents; the first is at {first.where}"))
     return found
+
+
+def _time_intervals_of(
+    table: Table, names: Sequence[str], known: Mapping[str, TimeInterval]
+) -> tuple[TimeInterval, ...]:
+    """Return the intervals that a rule names."""
+    for index, name in enumerate(names):
+        if name not in known:
+            hint = did_you_mean(name, list(known))
+            key = "mute_time_intervals"
+            table.wrong(f"{key}: there is no [time_intervals.{name}]{hint}", key, index)
+    return tuple(known[name] for name in names if name in known)

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import calendar
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
 
 from alarm_mw.config.tables.absence import read_zone
 from alarm_mw.config.tables.tree import Table, read_struct
-from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import InhibitRule, TimeInterval
 from alarm_mw.system.forks import held_off
 
-_TIMES = re.compile(r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})")
-_RANGE = re.compile(r"(-?[a-z0-9]+)(?:[:-](-?[a-z0-9]+))?", re.IGNORECASE)
+_TIMES = r"([0-9]{1,2}):([0-9]{2})-([0-9]{1,2}):([0-9]{2})"
+_RANGE = r"(?i)(-?[a-z0-9]+)(?:[:-](-?[a-z0-9]+))?"
 
 _WEEKDAYS = tuple(name.lower() for name in calendar.day_name)
 _MONTHS = tuple(name.lower() for name in calendar.month_name)
@@ -87,7 +86,7 @@ def _interval(table: Table, keys: TimeIntervalKeys) -> TimeInterval:
 
 def _minutes(table: Table, index: int, text: str) -> tuple[int, int]:
     """Return the first minute of the day, and the one behind the last."""
-    found = _TIMES.fullmatch(text)
+    found = re.fullmatch(_TIMES, text)
     numbers = [0, 0, 24, 0] if found is None else [int(number) for number in found.groups()]
     first, last = (numbers[at] * _MINUTES + numbers[at + 1] for at in (0, 2))
     is_time = found is not None and max(numbers[1], numbers[3]) < _MINUTES and max(first, last) <= _MIDNIGHT
@@ -103,7 +102,7 @@ def _ranges(table: Table, key: str, given: Sequence[str | int], names: Sequence[
     """Return the first and the last number of each range."""
     ranges = []
     for index, item in enumerate(given):
-        found = _RANGE.fullmatch(str(item))
+        found = re.fullmatch(_RANGE, str(item))
         numbers = [] if found is None else [_number(text, names) for text in (found[1], found[2] or found[1])]
         known = [number for number in numbers if number is not None]
         if len(known) == 2:  # noqa: PLR2004  # first and last
@@ -132,18 +131,6 @@ def _cyclic(first: int, last: int, lowest: int, highest: int) -> list[int]:
     if first <= last:
         return [*range(first, last + 1)]
     return [*range(first, highest + 1), *range(lowest, last + 1)]
-
-
-def time_intervals_of(
-    table: Table, names: Sequence[str], known: Mapping[str, TimeInterval]
-) -> tuple[TimeInterval, ...]:
-    """Return the intervals that a rule names."""
-    for index, name in enumerate(names):
-        if name not in known:
-            hint = did_you_mean(name, list(known))
-            key = "mute_time_intervals"
-            table.wrong(f"{key}: there is no [time_intervals.{name}]{hint}", key, index)
-    return tuple(known[name] for name in names if name in known)
 
 
 def read_inhibit_rules(root: Table) -> tuple[InhibitRule, ...]:

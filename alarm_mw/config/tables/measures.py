@@ -19,8 +19,8 @@ Fraction = Annotated[float, msgspec.Meta(gt=0.0, lt=1.0)]
 Factor = Annotated[float, msgspec.Meta(gt=1.0, le=1e6)]
 Records = Annotated[int, msgspec.Meta(ge=1, le=10**9)]
 
-_PERCENT = re.compile(r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%")
-_NUMBER = re.compile(r"[0-9]{1,9}")
+_PERCENT = r"([0-9]{1,3}(?:\.[0-9]{1,6})?) ?%"
+_NUMBER = r"[0-9]{1,9}"
 
 
 class MeasureKeys(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +165,7 @@ def _seconds(key: str, value: object) -> float:
 
 
 def _share(key: str, value: Duration | None) -> float:
-    found = _PERCENT.fullmatch(value) if isinstance(value, str) else None
+    found = re.fullmatch(_PERCENT, value) if isinstance(value, str) else None
     if found is None or not 0 <= float(found[1]) < 100:  # noqa: PLR2004  # percent
         sign = ">" if key == "ratio" else ""
         raise _WrongError(key, f"expected a share such as '{sign}5%', below 100 %")
@@ -218,7 +218,7 @@ def _cardinality(keys: MeasureKeys, within: float) -> Measure:
 
 def _number(key: str, value: Duration) -> int:
     text = value if isinstance(value, str) else f"{value:g}"
-    if not _NUMBER.fullmatch(text) or not 1 <= int(text) <= MOST:
+    if not re.fullmatch(_NUMBER, text) or not 1 <= int(text) <= MOST:
         raise _WrongError(key, f"expected a whole number from 1 to {MOST}, got {value!r}")
     return int(text)
 

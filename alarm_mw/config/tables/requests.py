@@ -17,10 +17,10 @@ from alarm_mw.model.types import RequestConditions
 from alarm_mw.patterns.request_pattern import QuickPattern
 
 #: RFC 9110, section 15: three digits, of which the first is 1 to 5; others are in use.
-_STATUS = re.compile(r"([1-9])xx|([1-9]\d\d)(?:-([1-9]\d\d))?")
+_STATUS = r"([1-9])xx|([1-9]\d\d)(?:-([1-9]\d\d))?"
 
 #: RFC 9110, section 5.6.2.
-_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 
 #: Conditions that an access log cannot answer.
 _NOT_IN_ACCESS_LOGS = ("request_larger_than", "exception", "headers", "disconnected", "unfinished_after")
@@ -140,14 +140,14 @@ def _several(value: object) -> tuple[object, ...]:
 
 def _methods(table: Table, keys: RequestKeys) -> Iterator[str]:
     for method in map(str, _several(keys.method)):
-        if not _TOKEN.fullmatch(method):
+        if not re.fullmatch(_WORD, method):
             table.wrong(f"method: expected a method such as 'POST', got {method!r}", "method")
         yield method.upper()
 
 
 def _statuses(table: Table, keys: RequestKeys) -> Iterator[tuple[int, int]]:
     for status in map(str, _several(keys.status)):
-        found = _STATUS.fullmatch(status)
+        found = re.fullmatch(_STATUS, status)
         if found is None:
             table.wrong(f"status: expected a status such as 404, '5xx' or '400-499', got {status!r}", "status")
             continue
@@ -178,7 +178,7 @@ def _exception(table: Table, keys: RequestKeys) -> str | None:
 
 def _headers(table: Table, keys: RequestKeys) -> Iterator[tuple[str, str]]:
     for name, pattern in keys.headers.items():
-        if not _TOKEN.fullmatch(name):
+        if not re.fullmatch(_WORD, name):
             table.wrong(f"headers: {name!r} is no name of a header", "headers", name)
         _regexp(table, pattern, "headers", name)
         yield name.lower(), pattern

@@ -22,7 +22,6 @@ from alarm_mw.config.settings import (
 )
 from alarm_mw.config.tables.follow import read_follow
 from alarm_mw.config.tables.incidents import read_shared
-from alarm_mw.config.tables.marks import read_inhibit_rules
 from alarm_mw.config.tables.monitors import read_monitors
 from alarm_mw.config.tables.routes import read_routes
 from alarm_mw.config.tables.rules import read_rules
@@ -48,7 +47,8 @@ from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
 from alarm_mw.model.errors import MissingError, OptionError
-from alarm_mw.model.types import USUAL_NAMES, FieldNames, Texts
+from alarm_mw.model.types import USUAL_NAMES, FieldNames, InhibitRule, Texts
+from alarm_mw.system.forks import held_off
 
 #: The keys of an alarm's table beside those of its action.
 ALARM_KEYS = frozenset(
@@ -94,7 +94,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "outbox": _read(root, "outbox", OutboxOptions),
         "ack": _read(root, "ack", AckOptions),
         "history": _read(root, "history", HistoryOptions),
-        "inhibit_rules": read_inhibit_rules(root) or None,
+        "inhibit_rules": _inhibit_rules(root) or None,
         "records": records,
         "web": read_web(root),
         "execution": execution,
@@ -114,6 +114,15 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.upkeep |= read_upkeep(root)
     part.has_whole_tracebacks = root.values.get("messages") != "uwsgi"
     return part
+
+
+def _inhibit_rules(root: Table) -> tuple[InhibitRule, ...]:
+    if "inhibit_rules" not in root.values:
+        return ()
+    with held_off():  # few configurations have them
+        from alarm_mw.config.tables.marks import read_inhibit_rules  # noqa: PLC0415
+
+    return read_inhibit_rules(root)
 
 
 def _numbers(root: Table) -> dict[str, float]:

@@ -10,13 +10,13 @@ from alarm_mw.model.types import Texts
 from alarm_mw.system.forks import held_off
 
 #: A label's name, as all of Prometheus's tools take it.
-_LABEL = re.compile("[A-Za-z_][A-Za-z0-9_]*")
+_LABEL = "[A-Za-z_][A-Za-z0-9_]*"
 
 #: A server's name becomes that of a directory.
-_SERVER = re.compile("[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SERVER = "[A-Za-z0-9][A-Za-z0-9_.-]{0,63}"
 
 #: What would end a line, or could not be shown.
-_HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_HIDDEN = "[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 _UWSGI = "uwsgi"
 _MESSAGES = ("human", _UWSGI)
@@ -31,11 +31,11 @@ def read_labels(table: Table) -> tuple[tuple[str, str], ...]:
 
 
 def _label(labels: Table, name: str, value: object) -> tuple[str, str] | None:
-    if not _LABEL.fullmatch(str(name)):
+    if not re.fullmatch(_LABEL, str(name)):
         labels.wrong(f"{name!r}: a label's name is made of letters, digits and _, and begins with no digit", name)
     elif not isinstance(value, str):
         labels.wrong(f"{name}: expected a string, got {kind_of(value)}", name)
-    elif _HIDDEN.search(value):
+    elif re.search(_HIDDEN, value):
         labels.wrong(f"{name}: expected text without line ends and control characters", name)
     elif not labels.is_broken(name):
         return name, value
@@ -57,13 +57,13 @@ SERVER_NAME = "expected letters, digits, '_', '-' and '.', at most 64, a letter 
 
 def is_server_name(name: str) -> bool:
     """Return whether a server may have this name."""
-    return _SERVER.fullmatch(name) is not None
+    return re.fullmatch(_SERVER, name) is not None
 
 
 def read_rule_name(table: Table) -> str:
     """Return the rule's name, empty where it has none."""
     name = read_text(table, "name") or ""
-    if _HIDDEN.search(name):
+    if re.search(_HIDDEN, name):
         table.wrong("name: expected text without line ends and control characters", "name")
         return ""
     return name

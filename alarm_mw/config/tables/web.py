@@ -20,11 +20,11 @@ MAX_PORT = 65535
 #: Characters of the shortest token that is accepted: what is shorter can be guessed.
 TOKEN_LENGTH = 16
 
-_PORT = re.compile("[1-9][0-9]{0,4}")
-_NAME = re.compile(r"[\w.@+-]{1,64}")
+_PORT = "[1-9][0-9]{0,4}"
+_NAME = r"[\w.@+-]{1,64}"
 
 #: A hash by scrypt, as `alarm-mw web --add-user` prints it: cost, salt and hash.
-_HASH = re.compile(r"scrypt\$[0-9]{1,2}\$[0-9]{1,2}\$[0-9]{1,2}\$[A-Za-z0-9_-]{16,64}\$[A-Za-z0-9_-]{43}")
+_HASH = r"scrypt\$[0-9]{1,2}\$[0-9]{1,2}\$[0-9]{1,2}\$[A-Za-z0-9_-]{16,64}\$[A-Za-z0-9_-]{43}"
 
 Role = Annotated[
     Literal["read", "act"],
@@ -36,7 +36,7 @@ def host_and_port(address: str) -> tuple[str, int]:
     """Return the two parts of ``host:port``, IPv6 in brackets; raise `ValueError`."""
     host, _, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not host or not _PORT.fullmatch(port) or int(port) > MAX_PORT:
+    if not host or not re.fullmatch(_PORT, port) or int(port) > MAX_PORT:
         raise ValueError(f"listen: expected 'host:port', got {address!r}")
     return host, int(port)
 
@@ -53,7 +53,7 @@ class WebUser(PluginOptions, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         """Raise `ValueError` for a name or a hash that is none."""
         _check_name(self.name)
-        if not _HASH.fullmatch(self.password):
+        if not re.fullmatch(_HASH, self.password):
             raise ValueError("password: expected a hash, as `alarm-mw web --add-user NAME` prints it")
 
 
@@ -164,7 +164,7 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(_NAME, name):
         raise ValueError(f"name: expected letters, digits and any of ._@+-, got {name!r}")
 
 

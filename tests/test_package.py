@@ -81,10 +81,56 @@ def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path:
     assert NOT_FOR_A_START.intersection(second) == set()
 
 
-def test_a_master_loads_no_web_framework_before_somebody_asks() -> None:
-    """Most masters answer nothing over HTTP for hours: what answers is imported with the first request."""
-    program = "import sys, alarm_mw.master.process; print(*{'starlette', 'uvicorn', 'jinja2'} & sys.modules.keys())"
-    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "\n"
+#: What a master loads only where its configuration asks for it, by the beginnings of names: the page, incidents and
+#: what measures, followed logs, crashes, routes and matchers, what reads uWSGI's words, other actions, what other
+#: programs have left, and what is there for the command line.
+NOT_FOR_A_MASTER = (
+    *("alarm_mw.web", "alarm_mw.master.control.web_master", "alarm_mw.texts.links", "jinja2", "markupsafe"),
+    *("alarm_mw.engine.incidents", "alarm_mw.delivery.outbox.incident_rows", "alarm_mw.master.worker.incident_keeper"),
+    *("alarm_mw.master.follow", "alarm_mw.master.crashes", "alarm_mw.monitors.", "cronsim", "zoneinfo"),
+    *("alarm_mw.engine.routes", "alarm_mw.engine.matchers", "alarm_mw.config.tables.marks"),
+    *("alarm_mw.config.uwsgi", "alarm_mw.patterns.fields.", "alarm_mw.engine.flood_control.fingerprint", "regex"),
+    *("alarm_mw.actions.cmd", "alarm_mw.actions.curl", "alarm_mw.actions.xmpp", "httpx", "slixmpp", "aiosmtplib"),
+    *("alarm_mw.app.launch.one_off", "alarm_mw.app.launch.cron", "alarm_mw.cli", "rich", "importlib.metadata"),
+)
+
+#: What answers over HTTP.
+WEB_FRAMEWORK = ("starlette", "uvicorn", "h11", "click")
+
+ASK_STATUS = (
+    "import os; from alarm_mw.transports.control import ask_patiently;"
+    "ask_patiently(os.environ['ALARM_MW_SOCKET'], '/status')"
+)
+
+
+@pytest.mark.parametrize(
+    ("server", "not_loaded"), [("pass", (*NOT_FOR_A_MASTER, *WEB_FRAMEWORK)), (ASK_STATUS, NOT_FOR_A_MASTER)]
+)
+def test_a_master_loads_nothing_that_is_not_asked_for(tmp_path: Path, server: str, not_loaded: tuple[str, ...]) -> None:
+    """What is not configured costs a master neither time nor memory, nor does HTTP before somebody asks.
+
+    Who asks for the status loads what answers, and nothing of the page.
+    """
+    config = tmp_path / "alarms.toml"
+    config.write_text("alarms.a = 'log:'\n[[rules]]\npattern = '^TERRIBLE'\nalarms = 'a'\n")
+    options = ["--config", str(config), "--state-dir", str(tmp_path / "state")]
+    command = ["env", "-u", "PYTHONPROFILEIMPORTTIME", sys.executable, "-c", server]
+    running = [str(Path(sys.executable).with_name("alarm-mw")), "run", *options, "--", *command]
+    log = subprocess.run(running, check=True, capture_output=True, text=True, env=environ_of(tmp_path)).stderr
+    # Of the processes that name what they load, it is the last one.
+    loaded = [line.rpartition("|")[2].strip() for line in log.rpartition("import time: self [us]")[2].splitlines()]
+    assert "alarm_mw.master.process" in loaded
+    assert [name for name in loaded if name.startswith(not_loaded)] == []
+
+
+def environ_of(folder: Path) -> dict[str, str]:
+    """Return the environment of a program that names what it loads, and finds nothing that others have left."""
+    return {
+        **os.environ,
+        "PYTHONPROFILEIMPORTTIME": "1",
+        "XDG_CACHE_HOME": str(folder / "cache"),
+        "XDG_STATE_HOME": str(folder / "home"),
+    }
 
 
 def test_the_supervisor_begins_with_little() -> None:

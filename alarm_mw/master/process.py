@@ -35,8 +35,6 @@ from alarm_mw.master.control.status import (
     status,
 )
 from alarm_mw.master.control.web_port import LISTENER, WebPort
-from alarm_mw.master.crashes.desk import CrashDesk
-from alarm_mw.master.crashes.tap import CrashTap
 from alarm_mw.master.link import FILE, Inheritance, StreamFds, environ_of_start
 from alarm_mw.master.monitors import Monitors, watchable
 from alarm_mw.master.mules.processes import Mules
@@ -60,12 +58,14 @@ from alarm_mw.master.worker.metrics import Metrics, MetricsFile
 from alarm_mw.model.interfaces import no_deaths
 from alarm_mw.model.types import Reason
 from alarm_mw.patterns.prefilter import Prefilter
-from alarm_mw.supervisor.plan import Plan
+from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.descriptors import write_all
 from alarm_mw.transports.places import control_path, subscribers_path
 from alarm_mw.transports.shared import token_of
 
 if TYPE_CHECKING:
+    from alarm_mw.master.crashes.desk import CrashDesk
+    from alarm_mw.master.crashes.tap import CrashTap
     from alarm_mw.master.follow.following import Followed, Following
     from alarm_mw.master.streams.blocks import BlockAssembler
     from alarm_mw.web.master import Master
@@ -130,7 +130,7 @@ class MasterProcess:
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),
         )
-        self._desk = CrashDesk.wanted(plan, self._state_dir, self._runtime.loop)
+        self._desk = self._crash_desk()
         self._reloader = Reloader(loaded, environ_of_start(os.environ), self._take_over)
         regions = Regions(self._link, lambda: self._runtime.outbox.ledger.collections, inheritance.regions)
         self._receiver = Receiver(
@@ -262,6 +262,14 @@ class MasterProcess:
             self._runtime.outbox.flush()
         os._exit(os.EX_TEMPFAIL)
 
+    def _crash_desk(self) -> CrashDesk | None:
+        """Return a desk if some monitor asked for deaths at the start, else None: then crashes cost nothing at all."""
+        if STACKS not in self._plan.server_env:
+            return None
+        from alarm_mw.master.crashes.desk import CrashDesk  # noqa: PLC0415  # few configurations ask for it
+
+        return CrashDesk(self._plan.run_id, self._plan.command, self._state_dir, self._runtime.loop)
+
     def _start_desk(self) -> None:
         """Look out for crashes, where a monitor asks for them; those in the last lines are still fired."""
         if self._desk is not None:
@@ -324,7 +332,7 @@ class MasterProcess:
         longest = longest_line(self._reloader.loaded.settings.alarm_msg_size)
         # Empty where no master was before; what an earlier one has left there stays.
         os.truncate(stream.state, max(os.fstat(stream.state).st_size, state_size(longest)))
-        tap = CrashTap(prefilter, intake, self._desk) if self._desk is not None else None
+        tap = None if self._desk is None else self._desk.tap(prefilter, intake)
         reader = StreamReader(
             stream.name,
             stream.source,

@@ -26,7 +26,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from alarm_mw.web.api import health
@@ -77,19 +76,10 @@ _KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml",
 _FOR_EVER = 31_536_000
 
 
-def make_app(
-    site: BaseSite,
-    *,
-    routes: Sequence[BaseRoute] = (),
-    modules: Sequence[ModuleType] = MODULES,
-    is_control: bool = False,
-) -> ASGIApp:
-    """Return the application: the routes of `modules`, and further ones.
-
-    On the control socket the kernel has let the caller in.
-    """
+def make_app(site: BaseSite, *, modules: Sequence[ModuleType] = MODULES, is_control: bool = False) -> ASGIApp:
+    """Return the application: the routes of `modules`. On the control socket the kernel has let the caller in."""
     app = Starlette(
-        routes=[*routes, *(route for module in modules for route in module.ROUTES), public("/static/{name}", _static)],
+        routes=[*(route for module in modules for route in module.ROUTES), public("/static/{name}", _static)],
         exception_handlers={HTTPException: _failed},
     )
     app.state.site = site

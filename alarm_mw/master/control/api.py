@@ -1,6 +1,6 @@
 """What only the control socket answers: status, incidents, reload, metrics. Import it with the first request.
 
-All else is the page's API (`web.api.v1`), which is there as well.
+All else is the page and its API (`web.app`), which are there as well.
 """
 
 from __future__ import annotations
@@ -12,14 +12,33 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.master.control.prometheus import CONTENT_TYPE
 from alarm_mw.master.control.status import Answers
 
 
-def control_routes(answers: Answers) -> list[Route]:
-    """Return what only the control socket answers."""
+class ControlApp:
+    """The application of the control socket; loads the page and its API when somebody asks for them."""
+
+    def __init__(self, answers: Answers, make_page: Callable[[], ASGIApp]) -> None:
+        routes = _control_routes(answers)
+        self._paths = frozenset(route.path for route in routes)
+        self._own = Starlette(routes=routes)
+        self._make_page = make_page
+        self._page: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer (ASGI)."""
+        if scope["path"] in self._paths:
+            await self._own(scope, receive, send)
+            return
+        if self._page is None:
+            self._page = self._make_page()
+        await self._page(scope, receive, send)
+
+
+def _control_routes(answers: Answers) -> list[Route]:
     api = _ControlApi(answers)
     return [
         Route("/status", api.status),
@@ -52,6 +71,8 @@ class _ControlApi:
         return Response(found, media_type="application/json")
 
     async def heartbeat(self, request: Request) -> JSONResponse:
+        from alarm_mw.engine.incidents.measures.heartbeat import Beat  # noqa: PLC0415  # few configurations expect some
+
         asked = request.query_params
         try:
             every, grace = (float(asked[name]) if name in asked else None for name in ("every", "grace"))

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alarm_mw.config.tables.web import host_and_port
+from alarm_mw.config.tables.web import WebOptions, host_and_port
 from alarm_mw.master.control.listening import listen
 from alarm_mw.master.control.status import Answers
 from alarm_mw.system.peers import GuardedSocket, is_owners
@@ -147,14 +147,18 @@ class MetricsPort:
 
 
 def _control_app(answers: Answers, make_master: Callable[[], Master], opened: contextlib.ExitStack) -> ASGIApp:
-    from alarm_mw.config.tables.web import WebOptions  # noqa: PLC0415  # as below
-    from alarm_mw.master.control.api import control_routes  # noqa: PLC0415  # loads the web framework, as above
-    from alarm_mw.web.app import make_app  # noqa: PLC0415  # as above
+    from alarm_mw.master.control.api import ControlApp  # noqa: PLC0415  # loads the web framework, as above
+
+    return ControlApp(answers, lambda: _page(make_master(), opened))
+
+
+def _page(master: Master, opened: contextlib.ExitStack) -> ASGIApp:
+    from alarm_mw.web.app import make_app  # noqa: PLC0415  # 40 ms and 4 MB, for the first who asks for more
     from alarm_mw.web.site import Site  # noqa: PLC0415  # as above
     from alarm_mw.web.store import Store  # noqa: PLC0415  # as above
 
-    site = Site.of(make_master(), WebOptions(), opened.enter_context(contextlib.closing(Store(None))))
-    return make_app(site, routes=control_routes(answers), is_control=True)
+    site = Site.of(master, WebOptions(), opened.enter_context(contextlib.closing(Store(None))))
+    return make_app(site, is_control=True)
 
 
 def _metrics_app(render_metrics: Callable[[], bytes]) -> ASGIApp:

@@ -24,10 +24,10 @@ from pathlib import Path
 
 from alarm_mw.master.crashes.death_book import DeathBook
 from alarm_mw.master.crashes.process_watch import ProcessWatch
-from alarm_mw.master.crashes.tap import StreamLine
+from alarm_mw.master.crashes.tap import CrashTap, StreamLine
+from alarm_mw.master.streams.lines import Chunk, LinePrefilter
 from alarm_mw.model.types import Death
 from alarm_mw.monitors.segfault.crashdump import is_beginning
-from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.exits import OomKills, is_dumping_core
 from alarm_mw.system.processes import newest_pid
 
@@ -93,10 +93,9 @@ class CrashDesk:
         self._timer: asyncio.TimerHandle | None = None
         self._looking: asyncio.Task[None] | None = None
 
-    @classmethod
-    def wanted(cls, plan: Plan, directory: Path, loop: asyncio.AbstractEventLoop) -> CrashDesk | None:
-        """Return a desk if some monitor asked for deaths at the start, else None: then crashes cost nothing at all."""
-        return cls(plan.run_id, plan.command, directory, loop) if STACKS in plan.server_env else None
+    def tap(self, prefilter: LinePrefilter, hand_over: Callable[[Chunk], None]) -> CrashTap:
+        """Return what stands between a stream's reader and `hand_over`, and lets the desk hear of crashes."""
+        return CrashTap(prefilter, hand_over, self)
 
     @contextlib.contextmanager
     def subscribed(self, report: Report) -> Iterator[None]:

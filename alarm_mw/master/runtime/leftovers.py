@@ -10,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
-from alarm_mw.app.launch.one_off import has_jobs, to_deliver
+from alarm_mw.app.launch.state import stopped_dirs
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.system.processes import tied
 
@@ -43,6 +43,11 @@ class Leftovers:
                 self._thread.join(timeout)
 
     def _run(self) -> None:
+        with contextlib.suppress(OSError):  # as below
+            if next(stopped_dirs(self._environ), None) is None:
+                return
+        from alarm_mw.app.launch.one_off import has_jobs, to_deliver  # noqa: PLC0415  # where there are such directories
+
         while True:
             with contextlib.suppress(OSError):  # a directory that cannot be read
                 if next(to_deliver(self._environ, self._own), None) is not None:

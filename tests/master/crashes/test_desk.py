@@ -18,7 +18,6 @@ from alarm_mw.master.crashes.death_book import DeathBook
 from alarm_mw.master.crashes.desk import CrashDesk, Pace
 from alarm_mw.master.crashes.tap import StreamLine
 from alarm_mw.model.types import Death
-from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.system.exits import OomKills
 
 DUMP = [
@@ -252,12 +251,3 @@ def test_the_next_master_tells_what_the_former_had_told_lately(tmp_path: Path) -
 
     first = play(tmp_path, dying)
     assert [death.key for death in play(tmp_path, nothing)] == [death.key for death in first]
-
-
-def test_there_is_a_desk_only_where_somebody_asked(tmp_path: Path) -> None:
-    """Without a monitor that asked for it at the start crashes cost nothing."""
-    plan = Plan(["app"], ["master"], "socket", "run")
-    loop = asyncio.new_event_loop()
-    assert CrashDesk.wanted(plan, tmp_path, loop) is None
-    assert CrashDesk.wanted(plan._replace(server_env={STACKS: "1"}), tmp_path, loop) is not None
-    loop.close()

@@ -245,3 +245,36 @@ def test_the_icon_shows_the_number(page: Page) -> None:
     assert ">2</text>" in page.client().get("/favicon.svg?n=2").text
     assert ">99</text>" in page.client().get("/favicon.svg?n=1000").text
     assert "<text" not in page.client().get("/favicon.svg?n=<b>").text
+
+
+def test_the_whole_history(page: Page) -> None:
+    """Older and newer episodes are pages of their own, with a filter; each episode is on one of them, in order."""
+    page.line(*(f"payment {n} failed" for n in range(250)))
+    browser = page.logged_in()
+
+    def walk(path: str, link: str) -> list[list[str]]:
+        found = []
+        while path:
+            text = browser.get(path).text
+            found.append(re.findall(r'class="plain-link"[^>]*><bdi>(.*?)</bdi>', text))
+            next_one = re.search(rf'rel="{link}" href="([^"]*)"', text)
+            path = html.unescape(next_one[1]) if next_one else ""
+            last = found[-1]
+        assert last
+        return found
+
+    older = walk("/history?days=0", "next")
+    assert [len(each) for each in older] == [100, 100, 50]
+    lines = [line for each in older for line in each]
+    assert set(lines) == {f"payment {n} failed" for n in range(250)}
+    end = re.search(r'rel="next" href="([^"]*)"', browser.get("/history?days=0").text)
+    assert end is not None
+    page.line("payment new failed")
+    assert walk(html.unescape(end[1]), "next") == older[1:]
+    newer = walk(html.unescape(end[1]), "prev")
+    assert newer[0] == older[1]
+    assert newer[1] == older[0]
+    assert newer[2][0] == "payment new failed"
+    assert [len(each) for each in walk("/history?days=7&q=order%3D1", "next")] == [100, 11]
+    for place in ("", "x", "1~a", "nan~a~b"):
+        assert browser.get("/history", params={"before": place, "after": place}).status_code == 200

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
+import argon2
 import pytest
-from web_page import PASSWORD, Page
+from web_page import CONFIGURATION, PASSWORD, Page
 
 from alarm_mw.web.app import make_app
 from alarm_mw.web.security.guards import own_path
@@ -73,6 +75,14 @@ def test_name_and_password(page: Page) -> None:
     answer = browser.post("/login", data={"name": "kim", "password": PASSWORD, "next": "/?q=disk"})
     assert (answer.status_code, answer.headers["location"]) == (303, "/?q=disk")
     assert "kim" in browser.get("/").text
+
+
+def test_a_password_hashed_by_argon2(make_page: Callable[[str], Page]) -> None:
+    """The right password logs in, a wrong one does not; to try a name that does not exist takes as long."""
+    hashed = argon2.PasswordHasher(time_cost=1, memory_cost=1024).hash(PASSWORD)
+    browser = make_page(CONFIGURATION.replace("{password}", hashed)).client()
+    for name, password, status in (("kim", "guess", 403), ("nobody", PASSWORD, 403), ("kim", PASSWORD, 303)):
+        assert browser.post("/login", data={"name": name, "password": password}).status_code == status
 
 
 def test_passwords_cannot_be_guessed_without_end(page: Page) -> None:

@@ -42,7 +42,7 @@ from alarm_mw.config.tables.tree import (
     read_inner,
     read_struct,
 )
-from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
+from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser, unusable_certificate
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
@@ -261,7 +261,7 @@ def read_web(root: Table) -> WebOptions | None:
     if options is None or None in users or None in tokens or (proxy is None and proxy_table is not None):
         return None
     try:
-        return WebOptions(
+        web = WebOptions(
             **{name: getattr(options, name) for name in WebOptions.__struct_fields__ if name not in _WEB_TABLES},
             users=tuple(user for user in users if user is not None),
             tokens=tuple(token for token in tokens if token is not None),
@@ -270,6 +270,10 @@ def read_web(root: Table) -> WebOptions | None:
     except ValueError as error:
         table.wrong(str(error))
         return None
+    if (mistake := unusable_certificate(web)) is not None:
+        key, text = mistake
+        table.origin.report.warn(table.where(key), f"web: {key}: {text}; the page is not served")
+    return web
 
 
 def read_fallback_after(table: Table) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import re
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -26,6 +28,13 @@ _NAME = r"[\w.@+-]{1,64}"
 #: A hash by scrypt, as `alarm-mw web --add-user` prints it: cost, salt and hash.
 _HASH = r"scrypt\$[0-9]{1,2}\$[0-9]{1,2}\$[0-9]{1,2}\$[A-Za-z0-9_-]{16,64}\$[A-Za-z0-9_-]{43}"
 
+#: A hash by argon2 in the PHC string format, and what it begins with. Its memory is in KiB, at most a GiB.
+ARGON2 = "$argon2"
+_ARGON2_HASH = (
+    r"\$argon2(?:id|i|d)\$v=19\$m=([0-9]{1,7}),t=[0-9]{1,2},p=[0-9]{1,2}\$[A-Za-z0-9+/]{11,86}\$[A-Za-z0-9+/]{16,86}"
+)
+MAX_ARGON2_MEMORY = 2**20
+
 Role = Annotated[
     Literal["read", "act"],
     msgspec.Meta(description="`read` sees everything; `act` acknowledges, silences, resolves and retries as well"),
@@ -46,14 +55,21 @@ class WebUser(PluginOptions, frozen=True, kw_only=True):
 
     name: Annotated[str, msgspec.Meta(description="name, as it is shown with what the user does")]
     password: Annotated[
-        str, SECRET, msgspec.Meta(description="hash of the password, as `alarm-mw web --add-user NAME` prints it")
+        str,
+        SECRET,
+        msgspec.Meta(
+            description="hash of the password, as `alarm-mw web --add-user NAME` prints it (scrypt); with the extra "
+            "`argon2`, also one by argon2"
+        ),
     ]
     role: Role = "act"
 
     def __post_init__(self) -> None:
         """Raise `ValueError` for a name or a hash that is none."""
         _check_name(self.name)
-        if not re.fullmatch(_HASH, self.password):
+        if self.password.startswith(ARGON2):
+            _check_argon2(self.password)
+        elif not re.fullmatch(_HASH, self.password):
             raise ValueError("password: expected a hash, as `alarm-mw web --add-user NAME` prints it")
 
 
@@ -161,6 +177,38 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
         host, port = host_and_port(self.listen)
         host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  # listens at all, links to one
         return f"http{'s' if self.certfile else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def unusable_certificate(options: WebOptions) -> tuple[str, str] | None:
+    """Return the key and a sentence where the page cannot be served with the certificate. Reads its files."""
+    for key in ("certfile", "keyfile"):
+        if path := getattr(options, key):
+            try:
+                Path(path).read_bytes()
+            except OSError as error:
+                return key, f"{path!r} cannot be read: {error.strerror}"
+    if not options.certfile:
+        return None
+    import ssl  # noqa: PLC0415  # few configurations have a certificate
+
+    try:
+        # An encrypted key would ask for its password at the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
+            options.certfile, options.keyfile or None, password=lambda: ""
+        )
+    except ssl.SSLError as error:
+        files = " and ".join(repr(path) for path in (options.certfile, options.keyfile) if path)
+        reason = (error.reason or "no certificate and key in PEM").lower().replace("_", " ")
+        return "certfile", f"{files} cannot be used: {reason}"
+    return None
+
+
+def _check_argon2(hashed: str) -> None:
+    found = re.fullmatch(_ARGON2_HASH, hashed)
+    if found is None or int(found[1]) > MAX_ARGON2_MEMORY:
+        raise ValueError("password: expected a hash by argon2 as '$argon2id$v=19$m=65536,t=3,p=4$SALT$HASH'")
+    if importlib.util.find_spec("argon2") is None:
+        raise ValueError("password: a hash by argon2 needs 'argon2-cffi': pip install 'alarm-mw[argon2]'")
 
 
 def _check_name(name: str) -> None:

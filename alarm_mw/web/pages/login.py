@@ -12,7 +12,7 @@ from alarm_mw.model.printable import printable
 from alarm_mw.web.rendering import render
 from alarm_mw.web.security.guards import form, own_path, page, public
 from alarm_mw.web.security.identity import Role
-from alarm_mw.web.security.passwords import NOBODY, is_password
+from alarm_mw.web.security.passwords import decoy, is_password
 from alarm_mw.web.site import base_site_of, identity_of
 from alarm_mw.web.store import SESSION, Session
 
@@ -46,7 +46,8 @@ async def log_in(request: Request) -> Response:
     user = next((each for each in site.options.users if each.name == name), None)
     site.attempts.failed(*keys)  # at first: other attempts may be under way
     async with site.checks:
-        is_right = await asyncio.to_thread(is_password, password, NOBODY if user is None else user.password)
+        hashed = decoy([each.password for each in site.options.users]) if user is None else user.password
+        is_right = await asyncio.to_thread(is_password, password, hashed)
     session = site.authenticator.session_of(name) if is_right else None
     if session is None:
         log.warning("a login as %s from %s has failed", printable(name, 64), _address(request))

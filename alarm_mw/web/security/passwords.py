@@ -1,4 +1,4 @@
-"""Passwords as hashes by scrypt (RFC 7914), and how often they may be tried."""
+"""Passwords as hashes by scrypt (RFC 7914) or argon2 (RFC 9106), and how often they may be tried."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import hmac
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from alarm_mw.config.tables.web import ARGON2
 
 #: Cost, block size and parallelism: 32 MiB and about a tenth of a second (OWASP's Password Storage Cheat Sheet).
 _LOG_COST, _BLOCK, _PARALLEL = 15, 8, 2
@@ -33,13 +35,27 @@ def hash_password(password: str, salt: bytes | None = None) -> str:
 
 
 def is_password(password: str, hashed: str) -> bool:
-    """Return whether this is the password of a hash. Takes a tenth of a second, for a wrong one as well."""
+    """Return whether this is the password of a hash. Takes a tenth of a second, for a wrong one as well.
+
+    For a hash by argon2, it takes as much time and memory as the hash says.
+    """
+    if hashed.startswith(ARGON2):
+        return _is_argon2(password, hashed)
     _, cost, block, parallel, salt, digest = hashed.split("$")
     try:
         found = _scrypt(password, _bytes(salt), int(cost), int(block), int(parallel))
     except ValueError:  # more memory than is allowed
         return False
     return hmac.compare_digest(found, _bytes(digest))
+
+
+def _is_argon2(password: str, hashed: str) -> bool:
+    import argon2  # noqa: PLC0415  # an extra
+
+    try:
+        return argon2.PasswordHasher().verify(hashed, password.encode("utf-8", "surrogatepass"))
+    except argon2.exceptions.Argon2Error:  # another password, or no memory
+        return False
 
 
 def _scrypt(password: str, salt: bytes, log_cost: int, block: int, parallel: int) -> bytes:
@@ -55,8 +71,13 @@ def _bytes(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-#: The hash of no password, for names that do not exist: to try one takes as long.
-NOBODY = "scrypt$15$8$2$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
+#: The hash of no password, for names that do not exist.
+_NOBODY = "scrypt$15$8$2$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
+
+
+def decoy(hashes: Sequence[str]) -> str:
+    """Return a hash that is tried for a name that does not exist, so that it takes as long as for one that does."""
+    return next(iter(hashes), _NOBODY)
 
 
 class AttemptLimiter:

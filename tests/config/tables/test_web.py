@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import trustme
 
 from alarm_mw.config.load import examine, from_json, to_json
 from alarm_mw.config.report import Examined
 from alarm_mw.config.sources import Sources
 
+ARGON2 = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
 HASH = "scrypt$15$8$2$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
 
 
@@ -64,7 +66,7 @@ def test_all_that_can_be_said(tmp_path: Path) -> None:
         ("", "", "", ""),
         ("127.0.0.1:80", "", "http://127.0.0.1:80", ""),
         ("0.0.0.0:80", "", "http://127.0.0.1:80", ""),
-        ("[::1]:80", 'certfile = "c"', "https://[::1]:80", ""),
+        ("[::1]:80", 'certfile = "/dev/null"', "https://[::1]:80", ""),
         ("unix:/run/a.sock", "", "", "/run/a.sock"),
     ],
 )
@@ -119,6 +121,14 @@ def test_where_it_is_reached(tmp_path: Path, listen: str, more: str, url: str, p
             'proxy = { addresses = ["10.0.0.1"], user_header = "a b" }',
             "web: proxy: user_header: expected the name of a header, got 'a b'",
         ),
+        (
+            '[[web.users]]\nname = "kim"\npassword = "$argon2id$v=19$m=65536,t=3$AAAAAAAAAAAAAAAA$AAAA"',
+            "web: user 1: password: expected a hash by argon2 as '$argon2id$v=19$m=65536,t=3,p=4$SALT$HASH'",
+        ),
+        (
+            f'[[web.users]]\nname = "kim"\npassword = "{ARGON2.replace("65536", "9999999")}"',
+            "web: user 1: password: expected a hash by argon2 as '$argon2id$v=19$m=65536,t=3,p=4$SALT$HASH'",
+        ),
         ("proxy = 1", "web: proxy: expected a table, got an integer"),
     ],
 )
@@ -130,3 +140,40 @@ def test_what_is_wrong_is_said(tmp_path: Path, toml: str, problem: str) -> None:
 def test_a_table_is_expected(tmp_path: Path) -> None:
     """Another value under ``web`` is a mistake."""
     assert problems(tmp_path, "web = 1") == ["web: expected a table, got an integer"]
+
+
+def test_a_hash_by_argon2(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is taken where the extra is installed; elsewhere the error names the extra."""
+    toml = f'[[web.users]]\nname = "kim"\npassword = "{ARGON2}"'
+    assert problems(tmp_path, toml) == []
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert problems(tmp_path, toml) == [
+        "web: user 1: password: a hash by argon2 needs 'argon2-cffi': pip install 'alarm-mw[argon2]'"
+    ]
+
+
+def test_a_wrong_certificate(tmp_path: Path) -> None:
+    """A certificate with which the page cannot be served is named with its place and the reason; so is its key."""
+    authority = trustme.CA()
+    mine, other = authority.issue_cert("localhost"), authority.issue_cert("localhost")
+    mine.cert_chain_pems[0].write_to_path(tmp_path / "mine.pem")
+    mine.private_key_pem.write_to_path(tmp_path / "mine.key")
+    other.private_key_pem.write_to_path(tmp_path / "other.key")
+    other.private_key_and_cert_chain_pem.write_to_path(tmp_path / "both.pem")
+    (tmp_path / "none.pem").write_text("nothing")
+
+    def warned(certfile: str, keyfile: str = "") -> list[tuple[str, int]]:
+        key = f'keyfile = "{tmp_path}/{keyfile}"' if keyfile else ""
+        found = read(tmp_path, f'[web]\nlisten = "a:1"\ncertfile = "{tmp_path}/{certfile}"\n{key}')
+        assert not found.problems
+        return [(warning.text.replace(f"{tmp_path}/", ""), warning.where.line) for warning in found.warnings]
+
+    assert warned("mine.pem", "mine.key") == warned("both.pem") == []
+    end = "; the page is not served"
+    no_file = "cannot be read: No such file or directory"
+    assert warned("no.pem") == [(f"web: certfile: 'no.pem' {no_file}{end}", 4)]
+    assert warned("mine.pem", "no.key") == [(f"web: keyfile: 'no.key' {no_file}{end}", 5)]
+    mismatch = f"web: certfile: 'mine.pem' and 'other.key' cannot be used: key values mismatch{end}"
+    assert warned("mine.pem", "other.key") == [(mismatch, 4)]
+    ((text, _),) = warned("none.pem")
+    assert text.startswith("web: certfile: 'none.pem' cannot be used: ")

@@ -18,6 +18,7 @@ class LogOptions(PluginOptions, frozen=True, kw_only=True):
     """Options of the action `log`."""
 
     for_humans: ClassVar[bool] = False
+    is_of_machine: ClassVar[bool] = True
 
     prefix: Annotated[str, msgspec.Meta(description="text between `ALARM:` and the message; none if empty")] = ""
 

@@ -19,6 +19,7 @@ class MuleOptions(PluginOptions, frozen=True, kw_only=True):
     """Options of the action `mule`."""
 
     for_humans: ClassVar[bool] = False
+    is_of_machine: ClassVar[bool] = True
     has_texts: ClassVar[bool] = False
 
     mule: Annotated[

@@ -23,6 +23,7 @@ class SignalOptions(PluginOptions, frozen=True, kw_only=True):
     """Options of the action `signal`."""
 
     for_humans: ClassVar[bool] = False
+    is_of_machine: ClassVar[bool] = True
     has_texts: ClassVar[bool] = False
 
     signal: Annotated[

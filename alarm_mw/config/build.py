@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import structs
+
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.settings import Notify, Settings, limits_of, notify_of
+from alarm_mw.config.settings import Alarm, Notify, Settings, is_shared, limits_of, notify_of
 from alarm_mw.engine.engine import Engine
-from alarm_mw.engine.flood_control.limits import read_rate
+from alarm_mw.engine.flood_control.limits import NO_TIME, read_duration, read_rate
 from alarm_mw.engine.memory import Memory
+from alarm_mw.engine.messages import rule_text
 from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.fleet import FleetPlan, SharedAlarm
 from alarm_mw.model.measures import Measure
-from alarm_mw.model.types import IncidentOptions, Rule
+from alarm_mw.model.types import NOWHERE, IncidentOptions, Rule
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
 
@@ -147,3 +153,50 @@ def _beginnings() -> tuple[bytes, ...]:
     from alarm_mw.engine.tracebacks import BEGINNINGS  # noqa: PLC0415  # not needed where each line is a record
 
     return BEGINNINGS
+
+
+def fleet_plan_of(settings: Settings) -> FleetPlan | None:
+    """Return what a fleet has to know of the settings; None where this machine shares nothing."""
+    fleet = settings.fleet
+    if fleet is None:
+        return None
+    rules = (*settings.rules, *settings.incident_rules)
+    return FleetPlan(
+        url=fleet.full_url,
+        name=fleet.name,
+        machine=fleet.host,
+        group_wait=fleet.wait,
+        labels=fleet.labels,
+        alarms={alarm.name: _shared_alarm(alarm, fleet.repeat) for alarm in settings.alarms if is_shared(alarm)},
+        alarm_rate=_pair(settings.alarm_rate),
+        local_rules=frozenset(rule.name or rule_text(rule) for rule in rules if rule.scope == "machine"),
+        rules_hash=_rules_hash(settings.rules),
+    )
+
+
+def _shared_alarm(alarm: Alarm, repeat_after: float) -> SharedAlarm:
+    limits, notify = limits_of(alarm), notify_of(alarm)
+    return SharedAlarm(
+        _pair(limits.rate),
+        repeat_after if limits.repeat_after is None else _seconds(limits.repeat_after),
+        notify.seconds,
+        notify.send_resolved,
+        limits.for_humans is True,
+    )
+
+
+def _pair(rate: str | None) -> tuple[int, float] | None:
+    if rate is None:
+        return None
+    read = read_rate(rate)
+    return read.count, read.window
+
+
+def _seconds(given: str | float) -> float:
+    return 0.0 if given in NO_TIME else read_duration(given)
+
+
+def _rules_hash(rules: Sequence[Rule]) -> str:
+    """Return what is the same where the rules are, wherever they are written."""
+    plain = [structs.replace(rule, where=NOWHERE) for rule in rules]
+    return hashlib.blake2b(msgspec.json.encode(plain, order="deterministic"), digest_size=8).hexdigest()

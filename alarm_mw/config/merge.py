@@ -11,7 +11,7 @@ from alarm_mw.config.lint.suspicions import warn_of_hidden
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.parts import Declared, Part, Watched, Written
 from alarm_mw.config.report import Report
-from alarm_mw.config.settings import Alarm, Records, Settings, Upkeep, Watch
+from alarm_mw.config.settings import FLEET, Alarm, Records, Settings, Upkeep, Watch
 from alarm_mw.config.tables.incidents import check_incidents
 from alarm_mw.config.tables.routes import with_routes
 from alarm_mw.delivery.fallback import cycle
@@ -39,13 +39,20 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
         _check_patterns([each.rule for each in written], cache, report)
     watched = [monitor for part in parts for monitor in part.monitors]
     monitors = tuple(watch for each in watched if (watch := _checked_monitor(each, alarms, report)) is not None)
-    for rule, problem in check_incidents([*rules, *filter(None, (watch.rule for watch in monitors))]):
+    with_incidents = [*rules, *filter(None, (watch.rule for watch in monitors))]
+    for rule, problem in check_incidents(with_incidents):
         report.wrong(rule.where, problem)
+    if any("fleet" in part.fields for part in parts):
+        for rule in with_incidents:
+            if rule.name == FLEET and rule.incident is not None:
+                report.wrong(rule.where, f"the name {FLEET!r} is that of silent machines, expected another name")
     check_fallbacks(alarms.values(), report)
     own_alarms = dict(named for part in parts for named in part.own_alarms)
     for name, where in own_alarms.items():
         _known_names((name,), where, alarms, report, is_strict=True)
     warn_of_hidden(rules, report)
+    for name, where in (named for part in parts for named in part.fleet_alarms):
+        _known_names((name,), where, alarms, report, is_strict=True)
     mules = tuple(program for part in parts for program in part.mules)
     fields = {name: value for part in parts for name, value in part.fields.items()}
     fields["records"] = _records(fields.get("records", Records()), parts)

@@ -69,6 +69,8 @@ class Part(msgspec.Struct):
     labels: tuple[tuple[str, str], ...] = ()
     #: The alarms that fire if something is wrong with the program itself, and the places of their names.
     own_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
+    #: The alarms that fire if a machine of the fleet falls silent, and the places of their names.
+    fleet_alarms: list[tuple[str, Where]] = msgspec.field(default_factory=list)
     #: Other fields of `Settings` that it sets, by name.
     fields: dict[str, Any] = msgspec.field(default_factory=dict)
     #: Where nothing else is said, a printed traceback is one record: not with uWSGI's options.

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from alarm_mw import monitors
+from alarm_mw.config.tables.fleet import FleetOptions
 from alarm_mw.config.tables.web import WebOptions, host_and_port
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
@@ -201,6 +202,8 @@ class Alarm(msgspec.Struct, frozen=True):
     #: Names and values that are added to its messages.
     labels: tuple[tuple[str, str], ...] = ()
     notify: Notify = msgspec.field(default_factory=Notify)
+    #: Whether the machines of a fleet share it; empty: as its action wants it (`is_shared`).
+    scope: str = ""
 
 
 class Watch(msgspec.Struct, frozen=True):
@@ -215,6 +218,7 @@ class Watch(msgspec.Struct, frozen=True):
     name: str = ""
     labels: tuple[tuple[str, str], ...] = ()
     incident: IncidentOptions | None = None
+    scope: str = ""
 
     @property
     def rule(self) -> Rule | None:
@@ -229,6 +233,7 @@ class Watch(msgspec.Struct, frozen=True):
             labels=self.labels,
             incident=self.incident,
             measure=self.options.measure(),
+            scope=self.scope,
         )
 
     @property
@@ -254,6 +259,11 @@ class Follow(msgspec.Struct, frozen=True):
     def units(self) -> tuple[str, ...]:
         """The units to ask journalctl for; none for the whole journal."""
         return () if self.journal is None or "*" in self.journal else self.journal
+
+
+#: The name of the rule of a fleet's silent machines, and its key.
+FLEET = "fleet"
+MACHINE = "machine"
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -287,6 +297,8 @@ class Settings(msgspec.Struct, frozen=True):
     ack: AckOptions = msgspec.field(default_factory=AckOptions)
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
     inhibit_rules: tuple[InhibitRule, ...] = ()
+    #: None: this machine shares nothing.
+    fleet: FleetOptions | None = None
     #: What adds alarms to rules; the rules already have those that they have for every record.
     routes: tuple[Route, ...] = ()
     #: Names and values that are added to all messages.
@@ -298,7 +310,15 @@ class Settings(msgspec.Struct, frozen=True):
     def incident_rules(self) -> tuple[Rule, ...]:
         """The rules with incidents, and those that the incidents of monitors follow."""
         watched = (watch.rule for watch in self.monitors)
-        return tuple(rule for rule in (*self.rules, *watched) if rule is not None and rule.incident is not None)
+        rules = (*self.rules, *watched, self.fleet_rule)
+        return tuple(rule for rule in rules if rule is not None and rule.incident is not None)
+
+    @property
+    def fleet_rule(self) -> Rule | None:
+        """The rule that incidents of silent machines follow; None without a fleet, and without alarms for it."""
+        alarms = () if self.fleet is None else self.fleet.alarms or self.own_alarms
+        incident = IncidentOptions(key=(MACHINE,))
+        return Rule("", alarms, name=FLEET, labels=self.labels, incident=incident) if alarms else None
 
     @property
     def descriptors(self) -> frozenset[int]:
@@ -325,6 +345,16 @@ def limits_of(alarm: Alarm) -> Limits:
     elif repeat_after is None and for_humans and alarm.texts is not None:
         repeat_after = REPEAT_AFTER
     return msgspec.structs.replace(limits, for_humans=for_humans, repeat_after=repeat_after)
+
+
+def is_shared(alarm: Alarm) -> bool:
+    """Return whether the machines of a fleet share an alarm.
+
+    By default they do, unless it acts on each machine, or its receiver forgets what is not sent again.
+    """
+    if alarm.scope:
+        return alarm.scope == FLEET
+    return not (alarm.options.is_of_machine or alarm.options.refreshes)
 
 
 def notify_of(alarm: Alarm) -> Notify:

@@ -30,6 +30,8 @@ class PluginOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
     #: Whether the action notifies a person, so that ``alarm_rate`` and ``repeat_after`` apply to it by default.
     for_humans: ClassVar[bool] = True
+    #: Whether the action does something on this machine, so that each machine of a fleet does it by default.
+    is_of_machine: ClassVar[bool] = False
     #: Options in seconds whose default in uWSGI's files is ``socket-timeout``.
     socket_timeouts: ClassVar[tuple[str, ...]] = ()
     #: Whether attempts have no time limit if the alarm comes from uWSGI's files.

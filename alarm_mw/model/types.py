@@ -376,6 +376,8 @@ class Rule(msgspec.Struct, frozen=True, omit_defaults=True):
     measure: Measure | None = None
     #: What equal events have in common (`engine.flood_control.fingerprint.PARTS`, or fields); empty: the default.
     fingerprint: tuple[str, ...] = ()
+    #: ``machine``: no other machine of a fleet needs to know; empty or ``fleet``: the fleet shares its messages.
+    scope: str = ""
 
     @property
     def is_auxiliary(self) -> bool:

@@ -26,11 +26,12 @@ from alarm_mw.cli.plugins import describe
 from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import MetricsListener, Notify, Settings, StreamRecords, Upkeep
+from alarm_mw.config.tables.conditions.requests import RequestKeys
+from alarm_mw.config.tables.fleet import FleetOptions
 from alarm_mw.config.tables.follow import FollowTable
 from alarm_mw.config.tables.incidents import EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.measures import MeasureKeys
-from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.tables.routes import RouteKeys
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, MIB, ON_DISK, Amount, OutboxOptions, State
@@ -254,6 +255,27 @@ class WebKeys(Generated):
         return table(("key", "default", "meaning"), rows)
 
 
+class FleetKeys(Generated):
+    """``{fleet}``: the keys of ``[fleet]``."""
+
+    def lines(self) -> Iterator[str]:
+        """Return a table of the fields of `FleetOptions`."""
+        rows = [
+            (
+                f"`{field.name}`",
+                "" if field.required else f"`{msgspec.json.encode(field.default).decode()}`",
+                _help(field.type),
+            )
+            for field in _fields(FleetOptions)
+            if isinstance(field.type, msgspec.inspect.Metadata)
+        ]
+        own = (
+            ("`labels`", "", "table of names and values that `alarm-mw fleet` shows with the machine"),
+            ("`alarms`", "", "the alarms that fire when a machine falls silent; by default `own_alarms`"),
+        )
+        return table(("key", "default", "meaning"), [*rows, *own])
+
+
 class RecordKeys(Generated):
     """``{records}``: the keys of the tables of ``[records]``."""
 
@@ -466,6 +488,7 @@ DIRECTIVES: dict[str, type[Directive]] = {
     "field-names": FieldNameKeys,
     "upkeep": UpkeepKeys,
     "web": WebKeys,
+    "fleet": FleetKeys,
     "prometheus": PrometheusMetrics,
     "http-api": HttpApi,
     "reasons": Reasons,

@@ -27,7 +27,8 @@ _SENSITIVE = r"(?i)auth|key|token|cookie|secret"
 
 def warn_of_exposed(settings: Settings, files: Iterable[str], report: Report) -> None:
     """Warn about each of these files that contains a secret and is readable by others. Reads them."""
-    holders = (*(alarm.options for alarm in settings.alarms), *settings.web.users, *settings.web.tokens)
+    fleet = () if settings.fleet is None else (settings.fleet,)
+    holders = (*(alarm.options for alarm in settings.alarms), *settings.web.users, *settings.web.tokens, *fleet)
     known = {secret for holder in holders for secret in _held(holder)}
     for file in files:
         if known and _is_open(file) and _holds(file, known):

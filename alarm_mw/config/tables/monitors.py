@@ -7,14 +7,15 @@ from msgspec import structs
 from alarm_mw import monitors
 from alarm_mw.config.parts import Watched
 from alarm_mw.config.settings import Watch
+from alarm_mw.config.tables.fleet import SCOPES
 from alarm_mw.config.tables.incidents import OF_MONITORS, Shared, read_watched
 from alarm_mw.config.tables.texts import read_labels, read_rule_name
-from alarm_mw.config.tables.tree import Table, alarm_names, read_struct
+from alarm_mw.config.tables.tree import Table, alarm_names, read_struct, read_word
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import PluginOptions
 
 #: The keys of a monitor's table beside its options.
-MONITOR_KEYS = frozenset({"monitor", "alarms", "name", "labels", *OF_MONITORS})
+MONITOR_KEYS = frozenset({"monitor", "alarms", "name", "labels", "scope", *OF_MONITORS})
 
 
 def read_monitors(root: Table, shared: Shared) -> list[Watched]:
@@ -43,7 +44,7 @@ def _options(table: Table, name: str) -> PluginOptions | None:
 
 def _with_incident(table: Table, watch: Watch, shared: Shared) -> Watch | None:
     """Return a monitor with what its table says of incidents: it has some where it has a name."""
-    given = [key for key in ("labels", *OF_MONITORS) if key in table.values]
+    given = [key for key in ("labels", "scope", *OF_MONITORS) if key in table.values]
     if "name" not in table.values:
         if given:
             table.wrong(f"{given[0]!r} is about incidents: the monitor needs a 'name' for them", given[0])
@@ -61,4 +62,5 @@ def _with_incident(table: Table, watch: Watch, shared: Shared) -> Watch | None:
     alarms, incident = found
     incident = structs.replace(incident, key=tuple(filter(None, [watch.options.incident_key])))
     name, labels = read_rule_name(table), read_labels(table)
-    return structs.replace(watch, alarms=alarms, incident=incident, name=name, labels=labels)
+    scope = read_word(table, "scope", SCOPES)
+    return structs.replace(watch, alarms=alarms, incident=incident, name=name, labels=labels, scope=scope)

@@ -8,9 +8,10 @@ from typing import TypedDict
 
 from alarm_mw.config.parts import Written
 from alarm_mw.config.rule_sets import read_set_table
+from alarm_mw.config.tables.conditions.requests import read_request
+from alarm_mw.config.tables.fleet import SCOPES
 from alarm_mw.config.tables.incidents import INCIDENT_KEYS, Shared, groups_of, read_incident
 from alarm_mw.config.tables.measures import MEASURE_KEYS, kind_of_measure, read_measure
-from alarm_mw.config.tables.requests import read_request
 from alarm_mw.config.tables.texts import (
     read_labels,
     read_rule_name,
@@ -24,6 +25,7 @@ from alarm_mw.config.tables.tree import (
     read_flag,
     read_inner,
     read_text,
+    read_word,
 )
 from alarm_mw.engine.flood_control.limits import MOST, read_duration
 from alarm_mw.model.keyvalue import did_you_mean
@@ -47,6 +49,7 @@ RULE_KEYS = (
     "within",
     "labels",
     "fingerprint",
+    "scope",
     *INCIDENT_KEYS,
     *MEASURE_KEYS,
 )
@@ -94,6 +97,7 @@ def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
         labels=read_labels(table),
         fingerprint=_fingerprint(table, excludes=excludes),
         measure=read_measure(table),
+        scope=read_word(table, "scope", SCOPES),
     )
     if rule.measure is not None and not rule.name:
         table.wrong("a rule that measures something needs a 'name'")
@@ -220,7 +224,7 @@ def _where(table: Table, names: FieldNames) -> tuple[FieldCondition, ...]:
     if "where" not in table.values:
         return ()
     with held_off():  # few configurations need it
-        from alarm_mw.config.tables.fields import read_where  # noqa: PLC0415
+        from alarm_mw.config.tables.conditions.fields import read_where  # noqa: PLC0415
 
     return read_where(table, names)
 

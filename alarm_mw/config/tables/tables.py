@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping
 
 import msgspec
@@ -20,6 +21,8 @@ from alarm_mw.config.settings import (
     StreamRecords,
     Upkeep,
 )
+from alarm_mw.config.sources import UnreadableError, read_bytes
+from alarm_mw.config.tables.fleet import SCOPES, FleetOptions
 from alarm_mw.config.tables.follow import read_follow
 from alarm_mw.config.tables.incidents import read_shared
 from alarm_mw.config.tables.monitors import read_monitors
@@ -41,6 +44,7 @@ from alarm_mw.config.tables.tree import (
     read_flag,
     read_inner,
     read_struct,
+    read_word,
 )
 from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser, unusable_certificate
 from alarm_mw.delivery.outbox.limits import OutboxOptions
@@ -52,7 +56,19 @@ from alarm_mw.system.forks import held_off
 
 #: The keys of an alarm's table beside those of its action.
 ALARM_KEYS = frozenset(
-    {"action", "delivery", "limits", "optional", "fallback", "fallback_after", "labels", "title", "text", "notify"}
+    {
+        "action",
+        "delivery",
+        "limits",
+        "optional",
+        "fallback",
+        "fallback_after",
+        "labels",
+        "title",
+        "text",
+        "notify",
+        "scope",
+    }
 )
 #: The keys at the top of a file beside the numbers.
 ROOT_KEYS = (
@@ -77,6 +93,7 @@ ROOT_KEYS = (
     "ack",
     "history",
     "web",
+    "fleet",
     *Upkeep.__struct_fields__,
 )
 
@@ -88,6 +105,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.fields |= _numbers(root)
     execution = read_execution_table(root)
     records = read_records(root)
+    fleet = read_fleet(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
         "metrics": _read(root, "metrics", MetricsListener),
@@ -97,6 +115,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "inhibit_rules": _inhibit_rules(root) or None,
         "records": records,
         "web": read_web(root),
+        "fleet": fleet,
         "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
@@ -111,6 +130,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.follow += read_follow(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
+    part.fleet_alarms += [(name, root.where("fleet", "alarms")) for name in (() if fleet is None else fleet.alarms)]
     part.upkeep |= read_upkeep(root)
     part.has_whole_tracebacks = root.values.get("messages") != "uwsgi"
     return part
@@ -190,6 +210,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction, default: Text
     is_optional = read_flag(table, "optional")
     notify = read_inner(Notify, table, "notify")
     fallback, fallback_after = optional_names(table, "fallback"), read_fallback_after(table)
+    scope = read_word(table, "scope", SCOPES)
     plugin = table.plugin("action", "plugin")
     if plugin is None:
         return None
@@ -206,7 +227,7 @@ def _alarm_table(table: Table, name: str, find_action: FindAction, default: Text
     if options is None or delivery is None or limits is None or notify is None:
         return None
     return Alarm(
-        name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels, notify
+        name, plugin, options, delivery, table.where(), limits, fallback, fallback_after, texts, labels, notify, scope
     )
 
 
@@ -274,6 +295,42 @@ def read_web(root: Table) -> WebOptions | None:
         key, text = mistake
         table.origin.report.warn(table.where(key), f"web: {key}: {text}; the page is not served")
     return web
+
+
+#: The keys of ``[fleet]`` that are read as elsewhere.
+_FLEET_OTHERS = frozenset({"labels", "alarms"})
+
+
+def read_fleet(root: Table) -> FleetOptions | None:
+    """Return the table ``[fleet]``, or None where there is none, or a wrong one. Reads the password's file."""
+    table = root.table("fleet", "fleet")
+    if table is None:
+        return None
+    labels, alarms = read_labels(table), optional_names(table, "alarms")
+    plain = {key: value for key, value in table.values.items() if key not in _FLEET_OTHERS}
+    options = read_struct(FleetOptions, structs.replace(table, values=plain))
+    if options is None:
+        return None
+    if importlib.util.find_spec("redis") is None:
+        table.wrong("this needs the package 'redis': pip install 'alarm-mw[fleet]'")
+        return None
+    password = _read_password(table, options.password_file) if options.password_file else options.password
+    return structs.replace(options, labels=dict(labels), alarms=alarms, password=password, password_file="")
+
+
+def _read_password(table: Table, file: str) -> str:
+    """Return the text of a file without its line end; empty where it has none, which is reported."""
+    password = ""
+    try:
+        password = read_bytes(file).decode().removesuffix("\n").removesuffix("\r")
+    except UnreadableError as error:
+        table.wrong(f"password_file: {file} cannot be read: {error}", "password_file")
+    except UnicodeDecodeError:
+        table.wrong(f"password_file: {file} is not UTF-8, expected text", "password_file")
+    else:
+        if not password:
+            table.wrong(f"password_file: {file} is empty, expected a password", "password_file")
+    return password
 
 
 def read_fallback_after(table: Table) -> float:

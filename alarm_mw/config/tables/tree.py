@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -273,3 +273,12 @@ def read_text(table: Table, key: str) -> str | None:
         return value
     table.wrong(f"{key}: expected a string, got {kind_of(value)}", key)
     return None
+
+
+def read_word(table: Table, key: str, words: Sequence[str]) -> str:
+    """Return the string under `key`, which is one of `words`; empty where there is none."""
+    value = table.values.get(key, "")
+    if key not in table.values or table.is_broken(key) or value in words:
+        return str(value)
+    table.wrong(f"{key}: expected {' or '.join(map(repr, words))}, got {value!r}", key)
+    return ""

@@ -18,11 +18,12 @@ from alarm_mw.config.settings import (
     StreamRecords,
     Upkeep,
 )
+from alarm_mw.config.tables.conditions.requests import RequestKeys
+from alarm_mw.config.tables.fleet import SCOPES, FleetOptions
 from alarm_mw.config.tables.follow import FollowTable
 from alarm_mw.config.tables.incidents import OF_MONITORS, EscalationKeys, IncidentKeys
 from alarm_mw.config.tables.marks import InhibitRuleKeys, TimeIntervalKeys
 from alarm_mw.config.tables.measures import MeasureKeys
-from alarm_mw.config.tables.requests import RequestKeys
 from alarm_mw.config.tables.routes import RouteKeys
 from alarm_mw.config.tables.rules import LEVELS
 from alarm_mw.config.tables.web import WebOptions
@@ -50,6 +51,7 @@ _LABELS: Schema = {"type": "object", "additionalProperties": _TEXT}
 _DURATION: Schema = {"type": ["string", "number"]}
 _COUNT: Schema = {"type": "integer", "minimum": 1}
 _FLAG: Schema = {"type": "boolean"}
+_SCOPE: Schema = {"enum": [*SCOPES], "description": "whether the machines of a fleet share it"}
 
 
 def schema() -> Schema:
@@ -90,6 +92,7 @@ class _Schema:
             "ack": self._of(AckOptions),
             "history": self._of(HistoryOptions),
             "web": self._of(WebOptions),
+            "fleet": self._fleet(),
             **self._properties(Upkeep),
         }
         for name, (kind, description) in NUMBERS.items():
@@ -112,6 +115,7 @@ class _Schema:
             "labels": _LABELS,
             "title": {**_TEXT, "description": "a template of the first line"},
             "text": {**_TEXT, "description": "a template of the whole text"},
+            "scope": _SCOPE,
         }
         return self._plugins(actions.names(), actions.find, "action", beside)
 
@@ -140,6 +144,7 @@ class _Schema:
             "within": {**_DURATION, "description": "… within this time: seconds, or a text such as 1m"},
             "labels": _LABELS,
             "fingerprint": {**_NAMES, "description": "what makes two events equal"},
+            "scope": _SCOPE,
             **self._properties(IncidentKeys),
             **self._properties(MeasureKeys),
         }
@@ -150,6 +155,7 @@ class _Schema:
             "alarms": _NAMES,
             "name": {**_TEXT, "description": "the name of its incidents"},
             "labels": _LABELS,
+            "scope": _SCOPE,
             **{key: incidents[key] for key in OF_MONITORS},
         }
 
@@ -158,6 +164,10 @@ class _Schema:
         tracebacks = {**_FLAG, "description": "whether each traceback that Python prints is one record"}
         keys = {"tracebacks": tracebacks, "stdout": stream, "stderr": stream, "names": self._of(FieldNames)}
         return _table(keys)
+
+    def _fleet(self) -> Schema:
+        own: Schema = {"alarms": {**_NAMES, "description": "the alarms that fire when a machine falls silent"}}
+        return _table({**self._properties(FleetOptions), "labels": _LABELS, **own}, ["url"])
 
     def _plugins(
         self,

@@ -13,7 +13,7 @@ FAULTS_TIMES ?= 100
 # What the tests are run against, beside what PyPI has.
 DEBIAN_PACKAGES := prosody curl openssl procps espeak-ng uwsgi-core uwsgi-plugin-python3 uwsgi-plugin-alarm-curl libfaketime \
     gcc libc6-dev libpcre3 libpcre2-8-0 logcheck-database prometheus prometheus-alertmanager chromium buildah systemd \
-    systemd-journal-remote
+    systemd-journal-remote redis-server redis-sentinel
 
 # What covers engine, config and delivery to the last branch; the other tests are faster without being measured.
 COVERED := tests/engine tests/patterns tests/config tests/delivery tests/model tests/master/worker tests/master/runtime

@@ -1,0 +1,330 @@
+"""The shared state of a fleet on Redis or Valkey, from version 7.0 on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from importlib import resources
+from typing import Any, NamedTuple
+
+import msgspec
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from alarm_mw.fleet.addresses import TIMEOUT, address_of
+from alarm_mw.fleet.store import (
+    Answer,
+    Beat,
+    Event,
+    Facts,
+    FleetUnreachableError,
+    IncidentFacts,
+    Offer,
+    Settlement,
+    StoredOrder,
+    StoredSilence,
+    Sweep,
+)
+
+#: Seconds for which calls are gathered, and how many are sent at once.
+BATCH_WAIT, BATCH = 0.02, 500
+
+#: Calls that wait for Redis; more are refused.
+MOST_CALLS = 20_000
+
+#: Milliseconds for which Redis keeps a request for events, and how many it returns at once.
+BLOCK, EVENTS = 2000, 1000
+
+#: How many incidents, and machines of each, are shown to people.
+SHOWN, NAMES = 500, 20
+
+#: What an operator can do about an error.
+_REMEDIES = (
+    (OutOfMemoryError, "its memory is full (maxmemory)"),
+    (NoPermissionError, "the user lacks a permission (see the ACL in the guide)"),
+    (AuthenticationError, "wrong user or password"),
+    (ReadOnlyError, "it is a read-only replica"),
+    (BusyLoadingError, "it is still loading its data"),
+)
+
+_encoder = msgspec.json.Encoder()
+_answers = msgspec.json.Decoder(Answer)
+
+
+class Library(NamedTuple):
+    """The functions, under a name that differs between versions: members of several versions use one Redis."""
+
+    name: str
+    code: str
+
+
+@functools.cache
+def library() -> Library:
+    """Return the functions that this version uses."""
+    code = resources.files(__package__).joinpath("functions.lua").read_text(encoding="utf-8")
+    name = f"alarm_mw_{hashlib.blake2b(code.encode(), digest_size=4).hexdigest()}"
+    return Library(name, code.replace("@LIBRARY@", name))
+
+
+class _Call(NamedTuple):
+    name: str
+    body: bytes
+    answer: asyncio.Future[Answer]
+
+
+class RedisStore:
+    """Lives on one event loop. Implements `Store`."""
+
+    def __init__(self, url: str, fleet: str, *, timeout: float = TIMEOUT) -> None:
+        """`timeout` is in seconds, for each call. Raises `ValueError` for a wrong URL."""
+        self._address = address_of(url)
+        self._prefix = f"{{alarm_mw:{fleet}}}:"
+        self._timeout = timeout
+        self._client: Redis | None = None
+        #: Waits for events.
+        self._stream: Redis | None = None
+        self._calls: list[_Call] = []
+        self._flusher: asyncio.Task[None] | None = None
+        self._is_due = asyncio.Event()
+        #: How many calls were made, and in how many batches.
+        self.calls = 0
+        self.batches = 0
+
+    async def connect(self) -> None:
+        """Connect anew. Raises `FleetUnreachableError`."""
+        await self.close()
+        async with self._bounded():
+            self._client = await self._address.connect(timeout=self._timeout)
+            self._stream = await self._address.connect(timeout=self._timeout + BLOCK / 1000)
+        self._flusher = asyncio.create_task(self._flush(self._client), name="alarm-mw-fleet-calls")
+
+    async def close(self) -> None:
+        """Close the connections. Calls that wait fail."""
+        flusher, self._flusher = self._flusher, None
+        if flusher is not None:
+            flusher.cancel()
+            await asyncio.gather(flusher, return_exceptions=True)
+        self._fail(self._calls, FleetUnreachableError("the connection was closed"))
+        clients, self._client, self._stream = (self._client, self._stream), None, None
+        for client in clients:
+            if client is not None:
+                with contextlib.suppress(RedisError, OSError):
+                    await client.aclose()
+
+    @contextlib.asynccontextmanager
+    async def _bounded(self, timeout: float | None = None) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._timeout if timeout is None else timeout):
+                yield
+        except (RedisError, OSError, TimeoutError) as error:
+            raise _unreachable(error, self._timeout) from error
+
+    # Calls
+
+    async def offer(self, offer: Offer) -> Answer:
+        """See `Store`."""
+        return await self._call("offer", offer)
+
+    async def settle(self, settlement: Settlement) -> Answer:
+        """See `Store`."""
+        return await self._call("settle", settlement)
+
+    async def release(self, settlement: Settlement) -> Answer:
+        """See `Store`."""
+        return await self._call("release", settlement)
+
+    async def resolve(self, offer: Offer) -> Answer:
+        """See `Store`."""
+        return await self._call("resolve", offer)
+
+    async def beat(self, beat: Beat) -> Answer:
+        """See `Store`."""
+        return await self._call("beat", beat)
+
+    async def sweep(self, sweep: Sweep) -> Answer:
+        """See `Store`."""
+        return await self._call("sweep", sweep)
+
+    async def silence(self, silence: StoredSilence) -> Answer:
+        """See `Store`."""
+        return await self._call("silence", silence)
+
+    async def order(self, order: StoredOrder) -> Answer:
+        """See `Store`."""
+        return await self._call("order", order)
+
+    async def _call(self, name: str, body: msgspec.Struct) -> Answer:
+        if self._client is None:
+            raise FleetUnreachableError("not connected")
+        if len(self._calls) >= MOST_CALLS:
+            raise FleetUnreachableError("too many calls wait")
+        call = _Call(name, _encoder.encode(body), asyncio.get_running_loop().create_future())
+        self._calls.append(call)
+        self._is_due.set()
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await call.answer
+        except TimeoutError as error:
+            raise _unreachable(error, self._timeout) from None
+
+    async def _flush(self, client: Redis) -> None:
+        """Send what has gathered, all in one go."""
+        while True:
+            await self._is_due.wait()
+            await asyncio.sleep(BATCH_WAIT)
+            calls, self._calls = self._calls[:BATCH], self._calls[BATCH:]
+            if not self._calls:
+                self._is_due.clear()
+            try:
+                await self._send(client, calls)
+            except (RedisError, OSError, TimeoutError) as error:
+                self._fail(calls, _unreachable(error, self._timeout))
+            except BaseException as error:
+                self._fail(calls, FleetUnreachableError(f"the connection was closed: {error!r}"))
+                raise
+
+    async def _send(self, client: Redis, calls: Sequence[_Call]) -> None:
+        # Nobody waits for an answer that is too late.
+        pending = [call for call in calls if not call.answer.done()]
+        if not pending:
+            return
+        answers = await self._execute(client, pending)
+        if any(_is_missing(answer) for answer in answers):
+            await self._load(client)
+            answers = [
+                (await self._execute(client, [call]))[0] if _is_missing(answer) else answer
+                for call, answer in zip(pending, answers, strict=True)
+            ]
+        self.calls += len(pending)
+        self.batches += 1
+        for call, answer in zip(pending, answers, strict=True):
+            if call.answer.done():
+                continue
+            if isinstance(answer, Exception):
+                call.answer.set_exception(_unreachable(answer, self._timeout))
+            else:
+                call.answer.set_result(_answers.decode(answer))
+
+    async def _execute(self, client: Redis, calls: Sequence[_Call]) -> list[Any]:
+        name, key = library().name, f"{self._prefix}gen"
+        async with asyncio.timeout(self._timeout), client.pipeline(transaction=False) as pipeline:
+            for call in calls:
+                pipeline.execute_command("FCALL", f"{name}_{call.name}", 1, key, call.body)
+            return list(await pipeline.execute(raise_on_error=False))
+
+    async def _load(self, client: Redis) -> None:
+        """Load the functions; another member may do the same."""
+        with contextlib.suppress(ResponseError):  # it is there meanwhile, or the next call says what is wrong
+            async with asyncio.timeout(self._timeout):
+                await client.function_load(library().code)
+
+    def _fail(self, calls: list[_Call], error: FleetUnreachableError) -> None:
+        for call in calls:
+            if not call.answer.done():
+                call.answer.set_exception(error)
+        calls.clear()
+
+    # Reads
+
+    def _ready(self) -> Redis:
+        if self._client is None:
+            raise FleetUnreachableError("not connected")
+        return self._client
+
+    async def silences(self) -> Sequence[StoredSilence]:
+        """See `Store`."""
+        async with self._bounded():
+            found = await self._ready().hvals(f"{self._prefix}sil")
+        return [msgspec.json.decode(each, type=StoredSilence) for each in found]
+
+    async def dead(self) -> Mapping[str, tuple[bytes, bytes]]:
+        """See `Store`."""
+        client = self._ready()
+        async with self._bounded():
+            found: dict[bytes, bytes] = await client.hgetall(f"{self._prefix}dead")  # type: ignore[assignment]
+            if not found:
+                return {}
+            facts: list[bytes | None] = await client.hmget(f"{self._prefix}mach", list(found))  # type: ignore[assignment]
+        return {name.decode(): (found[name], fact or b"{}") for name, fact in zip(found, facts, strict=True)}
+
+    async def events(self, after: str) -> Sequence[Event]:
+        """See `Store`."""
+        if self._stream is None:
+            raise FleetUnreachableError("not connected")
+        async with self._bounded(self._timeout + BLOCK / 1000):
+            found: Any = await self._stream.xread({f"{self._prefix}ev": after}, count=EVENTS, block=BLOCK)
+        return [
+            Event(name.decode(), fields[b"t"].decode(), fields[b"d"])
+            for _, entries in found
+            for name, fields in entries
+        ]
+
+    async def facts(self, alarms: Mapping[str, float]) -> Facts:
+        """See `Store`."""
+        p = self._prefix
+        async with self._bounded():
+            async with self._ready().pipeline(transaction=False) as pipeline:
+                pipeline.time()
+                pipeline.hgetall(f"{p}mach")
+                pipeline.zrange(f"{p}hb", 0, -1, withscores=True)
+                pipeline.hgetall(f"{p}dead")
+                pipeline.zrange(f"{p}left", 0, -1, withscores=True)
+                pipeline.zrevrange(f"{p}open", 0, SHOWN - 1)
+                for alarm in alarms:
+                    pipeline.zrange(f"{p}rate:{alarm}" if alarm else f"{p}arate", 0, -1, withscores=True)
+                (seconds, micros), mach, beats, dead, left, keys, *budgets = await pipeline.execute()
+            names = [key.decode() for key in keys]
+            rows = await self._incidents(names)
+        now = seconds * 1000 + micros // 1000
+        spent = {
+            alarm: [at for _, at in found if now - at < window]
+            for (alarm, window), found in zip(alarms.items(), budgets, strict=True)
+        }
+        return Facts(now, _named(mach), _named(dict(beats)), _named(dead), _named(dict(left)), rows, spent)
+
+    async def _incidents(self, keys: Sequence[str]) -> dict[str, IncidentFacts]:
+        p = self._prefix
+        async with self._ready().pipeline(transaction=False) as pipeline:
+            for key in keys:
+                pipeline.hgetall(f"{p}i:{key}")
+                pipeline.zrange(f"{p}m:{key}", 0, NAMES - 1)
+                pipeline.zcard(f"{p}m:{key}")
+                pipeline.hvals(f"{p}c:{key}")
+            found = await pipeline.execute() if keys else []
+        parts = [found[i : i + 4] for i in range(0, len(found), 4)]
+        return {key: _incident(*part) for key, part in zip(keys, parts, strict=True)}
+
+
+def _incident(
+    fields: Mapping[bytes, bytes], machines: Sequence[bytes], machine_count: int, counts: Sequence[bytes]
+) -> IncidentFacts:
+    count = sum(int(value.partition(b":")[0]) for value in counts) + int(fields.get(b"n", b"0"))
+    return IncidentFacts(_named(fields), tuple(name.decode() for name in machines), machine_count, count)
+
+
+def _named(found: Mapping[bytes, Any]) -> dict[str, Any]:
+    return {name.decode(): value for name, value in found.items()}
+
+
+def _is_missing(answer: object) -> bool:
+    return isinstance(answer, ResponseError) and "Function not found" in str(answer)
+
+
+def _unreachable(error: BaseException, timeout: float) -> FleetUnreachableError:
+    """Return the error with what an operator should know."""
+    if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
+        return FleetUnreachableError(f"no answer from Redis within {timeout:g} s")
+    found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
+    said = str(error)[:200]
+    return FleetUnreachableError(f"Redis: {found}: {said}" if found else f"Redis: {said}")

@@ -1,0 +1,175 @@
+"""Silences, orders and silent machines: between this machine and the others, in both directions."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine
+
+import msgspec
+
+from alarm_mw.fleet.link import Link
+from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, StoredOrder, StoredSilence
+from alarm_mw.model.fleet import LocalState, SharedOrder, SharedSilence, SilentMachine
+
+log = logging.getLogger(__name__)
+
+#: Orders that wait for the fleet, and for how many seconds they are worth it.
+MOST_ORDERS, ORDER_AGE = 1000, 3600.0
+
+
+class _Death(msgspec.Struct):
+    """How long a machine is silent, and with which others."""
+
+    since: float
+    group: str
+
+
+class _Facts(msgspec.Struct):
+    """What a machine has said of itself."""
+
+    lines: tuple[str, ...] = ()
+
+
+class Relay:
+    """Lives on the event loop."""
+
+    def __init__(
+        self, link: Link, local: LocalState, machine: str, spawn: Callable[[Coroutine[object, object, None]], None]
+    ) -> None:
+        self._link = link
+        self._local = local
+        self._machine = machine
+        self._spawn = spawn
+        self._silences: dict[str, SharedSilence] = {}
+        self._orders: deque[tuple[float, SharedOrder]] = deque(maxlen=MOST_ORDERS)
+        #: Orders from before are known to this machine, or were for episodes that it does not have.
+        self._began = 0
+
+    # From this machine
+
+    def share_silence(self, silence: SharedSilence) -> None:
+        """Share a silence, as soon as the fleet can be reached."""
+        self._silences[silence.id] = silence
+        self._spawn(self._send())
+
+    def share_order(self, order: SharedOrder) -> None:
+        """Share an order, as soon as the fleet can be reached."""
+        self._orders.append((time.monotonic(), order))
+        self._spawn(self._send())
+
+    async def _send(self) -> None:
+        link = self._link
+        while self._silences and link.state == "connected":
+            name, silence = next(iter(self._silences.items()))
+            await link.call(link.store.silence(self._stored(silence)))
+            if self._silences.get(name) is silence:
+                del self._silences[name]
+        while self._orders and link.state == "connected":
+            at, order = self._orders.popleft()
+            if time.monotonic() - at > ORDER_AGE:
+                continue
+            try:
+                await link.call(link.store.order(self._stored_order(order)))
+            except FleetUnreachableError:
+                self._orders.appendleft((at, order))
+                raise
+
+    def _stored(self, silence: SharedSilence) -> StoredSilence:
+        shared = self._link.clock.shared
+        return StoredSilence(
+            silence.id,
+            silence.matchers,
+            shared(silence.starts),
+            shared(silence.ends),
+            silence.author,
+            silence.comment,
+            shared(silence.updated),
+            self._machine,
+        )
+
+    def _stored_order(self, order: SharedOrder) -> StoredOrder:
+        shared = self._link.clock.shared
+        until = shared(order.until) if order.until else 0
+        return StoredOrder(
+            order.kind, order.incident, order.by, order.comment, shared(order.time), until, self._machine
+        )
+
+    # To this machine
+
+    def connected(self) -> None:
+        """Exchange what both sides may have missed."""
+        if not self._began:
+            self._began = self._link.clock.now()
+        self._spawn(self._exchange())
+
+    async def _exchange(self) -> None:
+        link = self._link
+        await self._send()
+        theirs = {each.id: each for each in await link.store.silences()}
+        ours = {each.id: self._stored(each) for each in await self._local.silences()}
+        for name, stored in theirs.items():
+            known = ours.get(name)
+            if known is None or stored.updated > known.updated + 1:
+                self._take_silence(stored)
+        for name, stored in ours.items():
+            known = theirs.get(name)
+            # Times are converted twice on their way: one millisecond is no change.
+            if known is None or stored.updated > known.updated + 1000:
+                await link.call(link.store.silence(stored))
+        await self._report_silent()
+
+    def event(self, event: Event) -> None:
+        """Take an event in."""
+        if event.kind == "silence":
+            stored = msgspec.json.decode(event.body, type=StoredSilence)
+            if stored.origin != self._machine:
+                self._take_silence(stored)
+        elif event.kind == "order":
+            order = msgspec.json.decode(event.body, type=StoredOrder)
+            if order.origin != self._machine and order.time >= self._began:
+                self._take_order(order)
+        elif event.kind == "dead":
+            self._spawn(self._report_silent())
+
+    def _take_silence(self, stored: StoredSilence) -> None:
+        wall = self._link.clock.wall
+        self._local.take_silence(
+            SharedSilence(
+                stored.id,
+                stored.matchers,
+                wall(stored.starts),
+                wall(stored.ends),
+                stored.author,
+                stored.comment,
+                wall(stored.updated),
+            )
+        )
+
+    def _take_order(self, order: StoredOrder) -> None:
+        wall = self._link.clock.wall
+        until = wall(order.until) if order.until else 0.0
+        self._local.take_order(
+            SharedOrder(order.kind, order.incident, order.by, order.comment, wall(order.time), until)
+        )
+
+    def take_ack(self, incident: str, ack: Ack) -> None:
+        """Take in that somebody has acknowledged an incident elsewhere."""
+        wall = self._link.clock.wall
+        self._local.take_order(
+            SharedOrder("acknowledged", incident, ack.by, ack.comment, wall(ack.at), wall(ack.until))
+        )
+
+    async def _report_silent(self) -> None:
+        groups: dict[str, list[tuple[str, float, tuple[str, ...]]]] = {}
+        for machine, (death, facts) in (await self._link.store.dead()).items():
+            found = msgspec.json.decode(death, type=_Death)
+            lines = msgspec.json.decode(facts, type=_Facts).lines
+            groups.setdefault(found.group, []).append((machine, found.since, lines))
+        self._local.report_silent({name: self._silent(found) for name, found in groups.items()})
+
+    def _silent(self, found: list[tuple[str, float, tuple[str, ...]]]) -> SilentMachine:
+        machines = tuple(sorted(machine for machine, _, _ in found))
+        since = self._link.clock.wall(min(since for _, since, _ in found))
+        return SilentMachine(machines, since, found[0][2] if len(found) == 1 else ())

@@ -1,0 +1,52 @@
+"""A real Redis for all tests, and others that a test may harm."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from redis_server import RedisServer
+
+_fleets = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+def redis_directory() -> Iterator[Path]:
+    """Return a short path: a unix socket's has at most 107 bytes."""
+    path = Path(tempfile.mkdtemp(prefix="alarm-mw-redis-"))
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="session")
+def redis(redis_directory: Path) -> Iterator[RedisServer]:
+    """Give a Redis that tests share; each has a fleet of its own."""
+    server = RedisServer(redis_directory)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fleet() -> str:
+    """Return a name that no other test uses."""
+    return f"fleet-{next(_fleets)}"
+
+
+@pytest.fixture
+def new_redis(redis_directory: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Return a function that starts a Redis that a test may stop."""
+    with ExitStack() as stack:
+
+        def make(*options: str) -> RedisServer:
+            server = RedisServer(redis_directory, options)
+            server.start()
+            stack.callback(server.stop)
+            return server
+
+        yield make

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -16,8 +17,14 @@ from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
 from alarm_mw.transports.control import read_patiently
 
-#: The exit status for an incident that is not open.
+#: The exit status for an incident that is not open, or not clear.
 UNKNOWN = 2
+
+#: Digits of an id; fewer are its beginning.
+ID_LENGTH = 10
+
+#: How many incidents are named whose ids begin with the same digits.
+MOST_NAMED = 10
 
 
 @click.command()
@@ -64,7 +71,8 @@ def ack(
     """Acknowledge incidents: no reminders and no further steps of an escalation until it expires.
 
     Messages of that kind that wait for delivery are dropped. The end is reported, and the next episode begins
-    unacknowledged. Exit status 1 if no server answers, 2 if an incident is not open.
+    unacknowledged. ID is an id or its first digits, as many as no other open incident has. Exit status 1 if no server
+    answers, 2 if an incident is not open.
     """
     for_seconds = {} if seconds is None else {"seconds": seconds}
     _order("ack", ids, {"comment": comment, **for_seconds}, state_dir, socket_path)
@@ -74,7 +82,11 @@ def ack(
 @click.argument("ids", metavar="ID…", nargs=-1, required=True)
 @placed
 def unack(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) -> None:
-    """Take back an acknowledgement. Exit status 1 if no server answers, 2 if an incident is not open."""
+    """Take back an acknowledgement.
+
+    ID is an id or its first digits, as many as no other open incident has. Exit status 1 if no server answers, 2 if an
+    incident is not open.
+    """
     _order("unack", ids, {}, state_dir, socket_path)
 
 
@@ -82,7 +94,11 @@ def unack(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) 
 @click.argument("ids", metavar="ID…", nargs=-1, required=True)
 @placed
 def resolve(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) -> None:
-    """Resolve incidents by hand. Exit status 1 if no server answers, 2 if an incident is not open."""
+    """Resolve incidents by hand.
+
+    ID is an id or its first digits, as many as no other open incident has. Exit status 1 if no server answers, 2 if an
+    incident is not open.
+    """
     _order("resolve", ids, {}, state_dir, socket_path)
 
 
@@ -110,12 +126,36 @@ def history(since: float | None, as_json: bool, state_dir: str | None, socket_pa
 def _order(
     verb: str, ids: tuple[str, ...], others: dict[str, object], state_dir: str | None, socket_path: str | None
 ) -> None:
-    answer = ask_api(state_dir, socket_path, f"/api/1/incidents/{verb}", {"ids": ids, **others})
+    whole = _whole(ids, state_dir, socket_path)
+    answer = ask_api(state_dir, socket_path, f"/api/1/incidents/{verb}", {"ids": whole, **others})
     for name in answer["done"]:
         click.echo(f"{name}: {_DONE[verb]}")
     for name in answer["unknown"]:
         click.echo(f"alarm-mw: {name}: no such incident is open", err=True)
     sys.exit(UNKNOWN if answer["unknown"] else 0)
+
+
+def _whole(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None) -> list[str]:
+    """Return the ids that begin with these digits; exit where one begins those of several open incidents."""
+    if all(len(name) == ID_LENGTH for name in ids):
+        return list(dict.fromkeys(ids))
+    known = {each["id"]: each for each in ask_api(state_dir, socket_path, "/incidents?all=0")}
+    found = {name: [name] if name in known else _beginning(name, known) for name in ids}
+    several = {name: those for name, those in found.items() if len(those) > 1}
+    for name, those in several.items():
+        click.echo(f"alarm-mw: {printable(name)!r} begins the ids of {len(those)} open incidents:", err=True)
+        for each in those[:MOST_NAMED]:
+            line = "  ".join([each, known[each]["rule"], known[each]["message"]])
+            click.echo(f"  {printable(line)}", err=True)
+        if len(those) > MOST_NAMED:
+            click.echo(f"  and {len(those) - MOST_NAMED} more", err=True)
+    if several:
+        sys.exit(UNKNOWN)
+    return list(dict.fromkeys(next(iter(those), name) for name, those in found.items()))
+
+
+def _beginning(digits: str, ids: Iterable[str]) -> list[str]:
+    return [each for each in ids if digits and each.startswith(digits.lower())]
 
 
 _DONE = {"ack": "acknowledged", "unack": "not acknowledged any more", "resolve": "resolved"}

@@ -66,6 +66,7 @@ class Night(Masters):
                 700.0,
                 212,
                 key={"customer": "kim"},
+                trend=(*[0] * 47, *[1, 3, 6], *[14] * 5, *[25] * 5),
                 delivery={"jabber": "delivered", "sms": "waiting"},
             ),
             _incident(
@@ -74,6 +75,7 @@ class Night(Masters):
                 "disk /srv almost full: 97 %",
                 1500.0,
                 25,
+                trend=(*[0] * 35, *[1] * 25),
                 delivery={"jabber": "delivered", "mail": "dead"},
             ),
             _incident(

@@ -37,6 +37,14 @@ BESIDE = 2 + 9 + RULE[1] + 1 + 8 + 9
 #: Maximum number of incidents shown at once.
 MOST = 500
 
+#: Columns of the trend of the last hour, at the end of the second line, and of a terminal that has room for it.
+TREND = 12
+MIN_WIDTH_OF_TREND = 60
+
+#: The bars of a trend from nothing on, and what they are in a terminal without Unicode.
+BARS = "▁▂▃▄▅▆▇█"
+ASCII_BARS = "_.:-=+*#"
+
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 #: What replaces characters that a terminal without Unicode does not have.
@@ -148,6 +156,15 @@ def quiet(servers: Iterable[Server]) -> str:
     return f"{lines:,} lines seen, {matched:,} matched: {fired:,} fired, {held:,} held back, {waiting:,} waiting"
 
 
+def spark(values: Sequence[int], *, is_unicode: bool = True) -> str:
+    """Return the sums of `TREND` equal parts of some values as a row of bars; the highest is the most."""
+    each = -(-len(values) // TREND)
+    sums = [sum(values[begin : begin + each]) for begin in range(0, len(values), each)]
+    bars, most = BARS if is_unicode else ASCII_BARS, max(sums)
+    # What is not nothing is seen as such.
+    return "".join(bars[-(-n * (len(bars) - 1) // most)] for n in sums)
+
+
 @dataclass(frozen=True, slots=True)
 class Terminal:
     """How text is made for a terminal; its `width` is in columns."""
@@ -192,6 +209,10 @@ class Terminal:
             if number:
                 second.append_text(separator)
             second.append_text(part)
+        if any(incident.trend) and self.width >= MIN_WIDTH_OF_TREND:
+            space = self.width - TREND - 2
+            trend = Text(spark(incident.trend, is_unicode=self.is_unicode), style if not is_held else "dim")
+            second = Text.assemble(_cell(self._cut(second, space), space), "  ", trend)
         return Text("\n", no_wrap=True).join([first, self._cut(second, self.width)])
 
     def _details(self, row: Row, now: float) -> Iterator[Text]:

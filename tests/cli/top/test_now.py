@@ -99,6 +99,18 @@ def test_a_filter_takes_words_and_labels(wanted: str, found: list[str]) -> None:
     assert [row.incident.id for row in rows([both], wanted)] == found
 
 
+def test_the_trend_of_the_last_hour() -> None:
+    """The second line ends with a bar for each five minutes, in characters that the terminal has."""
+    trend = (*[0] * 30, 1, *[0] * 4, *[100] * 5, *[0] * 15, *[50] * 5)
+    first, second = shown(incident("a", trend=trend, key={"db": "eu"}))
+    assert len(first) == len(second) == 80
+    assert second.split() == ["db=eu", "·", "last", "1", "s", "ago", "▁▁▁▁▁▁▂█▁▁▁▅"]
+    (_, second) = shown(incident("a", trend=trend), is_unicode=False)
+    assert second.endswith("______.#___=")
+    assert "▁" not in shown(incident("a", trend=(0,) * 60))[1]
+    assert "▁" not in shown(incident("a", trend=trend), width=50)[1]
+
+
 def test_the_verdict_is_in_words() -> None:
     """It says how many incidents, letters and alarms there are to look after, and whether the ledger balances."""
     assert verdict([server()]) == "no incidents, the ledger balances"

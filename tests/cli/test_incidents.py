@@ -1,0 +1,56 @@
+"""``alarm-mw ack``, ``unack`` and ``resolve`` with the first digits of ids, at a real server."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from waiting import wait_until
+from web_server import Server
+
+CONFIGURATION = """
+[alarms.a]
+action = "log"
+[[rules]]
+name = "disk"
+pattern = 'disk (?P<disk>\\S+) full'
+key = ["disk"]
+resolve_after = "1h"
+alarms = ["a"]
+"""
+
+#: One more than ids have first digits.
+MANY = 17
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, CONFIGURATION)
+    yield server
+    server.stop()
+
+
+def test_the_first_digits_of_an_id(server: Server) -> None:
+    """As many as no other open incident has are enough; else the incidents that could be meant are named."""
+    server.line(*(f"disk {n} full" for n in range(MANY)))
+    wait_until(lambda: len(server.incidents()) == MANY)
+    lines = {str(each["id"]): str(each["message"]) for each in server.incidents()}
+    groups = defaultdict[str, list[str]](list)
+    for name in lines:
+        groups[name[0]].append(name)
+    digit, several = next((digit, names) for digit, names in groups.items() if len(names) > 1)
+
+    refused = server.ask("ack", several[0], digit)
+    assert refused.returncode == 2
+    assert f"{digit!r} begins the ids of {len(several)} open incidents:\n" in refused.stderr
+    assert all(f"  {name}  disk  {lines[name]}\n" in refused.stderr for name in several)
+    assert not any(each["acknowledged_by"] for each in server.incidents())
+
+    assert server.ask("ack", several[0][:9].upper(), several[0]).stdout == f"{several[0]}: acknowledged\n"
+    assert server.ask("unack", several[0][:9]).stdout == f"{several[0]}: not acknowledged any more\n"
+    assert server.ask("resolve", several[0][:9]).stdout == f"{several[0]}: resolved\n"
+    for unknown in (several[0][:9], "x", ""):
+        done = server.ask("resolve", unknown)
+        assert (done.returncode, done.stderr) == (2, f"alarm-mw: {unknown}: no such incident is open\n")

@@ -25,7 +25,7 @@ BENCHES := stream fields incidents delivery latency footprint handler middleware
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test tests covered lint docs wheel services bench bench-quick faults clean
+.PHONY: help demo test tests covered lint docs wheel services bench bench-quick faults faults-fleet clean
 
 help:
 	@echo "make demo         install into $(VENV) and show alarms, from the printed line to the webhook"
@@ -33,6 +33,7 @@ help:
 	@echo "make docs         build the documentation into docs/_build"
 	@echo "make wheel        build a wheel into $(DIST), for another machine"
 	@echo "make faults       inject faults into real servers under load and report every alarm (ten minutes)"
+	@echo "make faults-fleet inject faults into fleets of ten and a hundred masters (half an hour)"
 	@echo "make bench        run all benchmarks, with the installed peers, into bench/results (half an hour)"
 	@echo "make bench-quick  run all benchmarks briefly (two minutes)"
 	@echo "make clean        remove everything that make has built"
@@ -68,6 +69,10 @@ lint: $(VENV)/.test
 # seconds instead; FAULTS_SEED repeats a run.
 faults: services $(VENV)/.test
 	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
+
+# Fleets of real masters, under each fault in turn. ARGS=--chaos=1800 injects random faults for 1800 seconds instead.
+faults-fleet: services $(VENV)/.test
+	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults.fleet $(ARGS)
 
 docs: $(VENV)/.test
 	$(BIN)/sphinx-build -q -W --keep-going -b html docs docs/_build

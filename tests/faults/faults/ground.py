@@ -21,6 +21,7 @@ from alarm_mw.engine.ledger import Books
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
 from alarm_mw.transports.places import SOCKET_NAME
+from faults.processes import children, command, family, lives, send
 from faults.row import Outbox, counts
 
 #: Seconds for a start: ten thousand alarms and rules take their time on a busy machine.
@@ -152,35 +153,33 @@ class Ground:
         return self._process.pid
 
     def masters(self) -> list[int]:
-        return [pid for pid in _children(self.supervisor) if b"alarm_mw.master" in _command(pid)]
+        return [pid for pid in children(self.supervisor) if b"alarm_mw.master" in command(pid)]
 
     def workers(self) -> list[int]:
-        servers = [pid for pid in _children(self.supervisor) if b"gunicorn" in _command(pid)]
-        return [worker for server in servers for worker in _children(server)]
+        servers = [pid for pid in children(self.supervisor) if b"gunicorn" in command(pid)]
+        return [worker for server in servers for worker in children(server)]
 
-    def family(self) -> list[int]:
-        """Return all processes, the eldest first."""
-        return _family(self.supervisor)
+    def processes(self) -> list[int]:
+        """Return all of them, the eldest first."""
+        return family(self.supervisor)
 
     def kill_all(self) -> None:
         """Kill everything at once, as a power cut would."""
-        pids = self.family()
+        pids = self.processes()
         for number in (signal.SIGSTOP, signal.SIGKILL):  # so that nobody sees another one's end
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
+            send(pids, number)
         self.wait_for_the_end(pids)
 
     def kill_supervisor(self) -> None:
         """Kill the supervisor, and wait until the others have ended in its absence."""
-        pids = self.family()
+        pids = self.processes()
         os.kill(self.supervisor, signal.SIGKILL)
         self.wait_for_the_end(pids)
 
     def wait_for_the_end(self, pids: Sequence[int]) -> None:
         assert self._process is not None
         self._process.wait(LIMIT)
-        wait_until(lambda: not any(map(_lives, pids)), what="the end of all processes")
+        wait_until(lambda: not any(map(lives, pids)), what="the end of all processes")
 
     # What is said
 
@@ -262,25 +261,3 @@ class Ground:
         """Return how many alarms the ledger accounts for that do not come: on a busy machine, lines may be counted."""
         status = self.status()
         return counts(cast("Books", status)).total() if status else 0
-
-
-def _children(pid: int) -> list[int]:
-    with contextlib.suppress(OSError):
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return []
-
-
-def _family(pid: int) -> list[int]:
-    return [pid, *(member for child in _children(pid) for member in _family(child))]
-
-
-def _command(pid: int) -> bytes:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
-
-
-def _lives(pid: int) -> bool:
-    with contextlib.suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False

@@ -15,6 +15,7 @@ from pathlib import Path
 from random import Random
 
 from faults.ground import START, Ground, wait_until
+from faults.processes import send
 from faults.receiver import Behaviour, Receiver, closes, drips, hangs
 from faults.row import Row, judge
 from faults.seeds import new_seed
@@ -30,24 +31,24 @@ Fault = Callable[[Ground, Receiver, Random], contextlib.AbstractContextManager[o
 
 @contextlib.contextmanager
 def _master_killed(ground: Ground, _: Receiver, __: Random) -> Iterator[None]:
-    _kill(ground.masters(), signal.SIGKILL)
+    send(ground.masters(), signal.SIGKILL)
     yield
 
 
 @contextlib.contextmanager
 def _worker_killed(ground: Ground, _: Receiver, chance: Random) -> Iterator[None]:
-    _kill(ground.workers()[: chance.randint(1, 2)], signal.SIGKILL)
+    send(ground.workers()[: chance.randint(1, 2)], signal.SIGKILL)
     yield
 
 
 @contextlib.contextmanager
 def _master_stopped(ground: Ground, _: Receiver, __: Random) -> Iterator[None]:
     masters = ground.masters()
-    _kill(masters, signal.SIGSTOP)
+    send(masters, signal.SIGSTOP)
     try:
         yield
     finally:
-        _kill(masters, signal.SIGCONT)
+        send(masters, signal.SIGCONT)
 
 
 @contextlib.contextmanager
@@ -148,9 +149,3 @@ def _server(folder: Path, seed: int) -> Row:
         row = judge(name, len(compositions), ground.outbox(), ground.accepted, hook.received)
         is_well = not row.lost and not row.complaints
         return row if is_well else replace(row, complaints=(*row.complaints, "; ".join(compositions)))
-
-
-def _kill(pids: list[int], number: int) -> None:
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)

@@ -101,6 +101,13 @@ class Page:
         self.runtime.worker.submit(Batch(items, done=done.set))
         assert done.wait(10)
 
+    def record(self, text: str, **facts: Any) -> None:
+        """Have the rules judge a log record, and wait until that is done."""
+        done = threading.Event()
+        item = Item(self._records.make(text.encode(), source="logging", **facts))
+        self.runtime.worker.submit(Batch([item], done=done.set))
+        assert done.wait(10)
+
     def client(self, **options: Any) -> TestClient:
         """Return a browser that nobody has logged in with."""
         return TestClient(self.app, base_url="http://testserver", follow_redirects=False, **options)

@@ -278,3 +278,17 @@ def test_the_whole_history(page: Page) -> None:
     assert [len(each) for each in walk("/history?days=7&q=order%3D1", "next")] == [100, 11]
     for place in ("", "x", "1~a", "nan~a~b"):
         assert browser.get("/history", params={"before": place, "after": place}).status_code == 200
+
+
+def test_the_lines_of_an_incident(page: Page) -> None:
+    """The first match is shown, and the worst one, where another is worse."""
+    page.line("disk full")
+    browser, path = page.logged_in(), f"/i/{incidents(page)[0]}"
+    assert "Worst match" not in browser.get(path).text
+    page.record("disk full, and no logs are written", level=50)
+    page.record("disk full still", level=30)
+    wait_until(lambda: "Worst match" in browser.get(path).text)  # counts are written down each second
+    shown = text_of(browser.get(path).text)
+    assert "First match" in shown
+    assert re.search(r"Worst match \S+ \S+ \S+ disk full, and no logs are written", shown)
+    assert "### Worst match" in browser.get(f"{path}.md").text

@@ -171,6 +171,8 @@ class Incident(msgspec.Struct, array_like=True):
     owed: tuple[Step, ...] = ()
     #: Of a rule with a schedule: its text, and the time for which a match is expected, in seconds since the epoch.
     expected: tuple[str, float] | None = None
+    #: The record of the episode's worst match, shortened; None where none is worse than the first.
+    worst: Record | None = None
 
     @property
     def is_open(self) -> bool:

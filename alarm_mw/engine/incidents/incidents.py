@@ -25,7 +25,17 @@ from alarm_mw.engine.incidents.incident import (
 from alarm_mw.engine.incidents.inhibition import Inhibitions
 from alarm_mw.engine.incidents.measures.judgement import Judgement, Sample
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
-from alarm_mw.engine.incidents.notices import BEGINNINGS, MESSAGE, VALUE, Notices, shortened, with_figures
+from alarm_mw.engine.incidents.notices import (
+    AROUND,
+    BEGINNINGS,
+    MESSAGE,
+    VALUE,
+    Notices,
+    badness,
+    numbers_of,
+    shortened,
+    with_figures,
+)
 from alarm_mw.engine.incidents.reconcile import refresh
 from alarm_mw.engine.incidents.stored import Changes, Event, Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
@@ -96,6 +106,8 @@ class Incidents:
         self._notices = Notices(rules, alarm_msg_size, self.wall, time)
         self.tracker = Tracker(self._tracked, (), self._marks)
         self.measures = Measures(measured)
+        #: Of each rule that has matched, what says how bad a match is.
+        self._numbers: dict[str, tuple[tuple[str, int], ...]] = {}
         self._changed: dict[str, Incident] = {}
         self._forgotten: list[str] = []
         self._events: list[Event] = []
@@ -167,14 +179,26 @@ class Incidents:
         if is_expected:
             self._changed[change.incident.id] = change.incident
             return Matched([] if change.outcome is NOTHING else self._note(change), [])
+        if change.has_begun:
+            change.incident.first, change.incident.worst = shortened(record), None
+        elif change.incident.is_open:
+            self._note_worst(change.incident, compiled, record)
         if change.outcome is NOTHING:
             self._changed[change.incident.id] = change.incident
             return Matched([], [self._held(change, alarm) for alarm in rule.alarms])
-        if change.has_begun:
-            change.incident.first = shortened(record)
         firings = self._note(change, record)
         notified = {each.alarm for each in change.outcome.notifications if each.status in BEGINNINGS}
         return Matched(firings, [self._held(change, alarm) for alarm in rule.alarms if alarm not in notified])
+
+    def _note_worst(self, incident: Incident, compiled: CompiledRule, record: Record) -> None:
+        """Keep a match that is worse than all before."""
+        numbers = self._numbers.get(incident.rule)
+        if numbers is None:
+            numbers = self._numbers[incident.rule] = numbers_of(compiled.rule)
+        before = incident.worst or incident.first
+        if before is not None and (record.level or numbers) and badness(record, numbers) > badness(before, numbers):
+            surrounded = {"before": record.before[-AROUND:], "after": record.after[:AROUND]}
+            incident.worst = structs.replace(shortened(record), **surrounded)
 
     def resolve(self, compiled: CompiledRule, lines: Iterable[bytes], record: Record) -> list[Firing]:
         """End the incident that a resolve line means, where there is one."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 
 from msgspec import structs
@@ -19,6 +20,9 @@ from alarm_mw.model.types import Absence, Firing, IncidentNotice, Record, Rule, 
 MESSAGE = 1024
 FIELDS = 20
 VALUE = 200
+
+#: How many bytes are kept of the lines before the worst match, and of those after it.
+AROUND = 4096
 
 #: The statuses that a match may notify an alarm of.
 BEGINNINGS = frozenset({Status.FIRING, Status.FLAPPING})
@@ -131,6 +135,33 @@ def with_figures(record: Record, rule: Rule, text: str, *, is_match: bool) -> Re
     )
     context = record.message + record.context if is_match and record.source not in _MADE else b""
     return structs.replace(record, message=message + b"\n", context=context, size=0, stated=None)
+
+
+def numbers_of(rule: Rule) -> tuple[tuple[str, int], ...]:
+    """Return the fields that say how bad a match of a rule is, with 1 where more is worse, and -1 where less is.
+
+    They are those that its conditions compare with a number, and of requests the status and the duration.
+    """
+    found = [
+        (condition.field, -1 if test.kind.startswith("<") else 1)
+        for condition in rule.fields
+        for test in condition.tests
+        if test.kind[:1] in {"<", ">"}
+    ]
+    return (*dict(found).items(), *((("status", 1), ("duration", 1)) if rule.request is not None else ()))
+
+
+def badness(record: Record, numbers: Iterable[tuple[str, int]]) -> tuple[float, ...]:
+    """Return how bad a match is, to be compared with others of its rule: its level, then `numbers_of` the rule."""
+    return record.level or 0, *(_number(record.fields.get(field, "")) * sign for field, sign in numbers)
+
+
+def _number(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        return 0.0
+    return number if math.isfinite(number) else 0.0
 
 
 def shortened(record: Record) -> Record:

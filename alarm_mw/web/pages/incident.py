@@ -223,12 +223,14 @@ def _outcome(message: Message) -> str:
 
 
 def _evidence(incident: Incident, messages: Sequence[Message]) -> Iterator[Evidence]:
-    """Yield the first match, and the last one that made a message, with the lines around them."""
+    """Yield the first match, the worst one, and the last one that made a message, with the lines around them."""
     thread = f"{thread_of(incident)}-"
     records = [each.firing for each in messages if each.firing.id.startswith(thread) and each.status != "resolved"]
     first = records[0].record if records else incident.first
     if first is not None:
         yield _evidence_of("First match", first)
+    if incident.worst is not None:
+        yield _evidence_of("Worst match", incident.worst)
     if len(records) > 1 and records[-1].record.key != records[0].record.key:
         yield _evidence_of("Last match with a message", records[-1].record)
 

@@ -14,7 +14,17 @@ from alarm_mw.engine.incidents.stored import Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.measures import ALL_LABELS, ExternalAlert, ExternalAlerts, Heartbeat
-from alarm_mw.model.types import Firing, IncidentOptions, Reason, Record, Report, Rule
+from alarm_mw.model.types import (
+    FieldCondition,
+    FieldTest,
+    Firing,
+    IncidentOptions,
+    Reason,
+    Record,
+    Report,
+    RequestConditions,
+    Rule,
+)
 from alarm_mw.patterns.prefilter import Prefilter
 
 
@@ -420,3 +430,56 @@ def test_an_action_that_is_new_learns_what_is_open() -> None:
     again = Stage(Step("a"), Step("b"), refreshed=("b",))
     assert told(again.incidents.go_on(later.incidents)) == ["b reminder"]
     assert again.resolve("back eu") == ["a resolved", "b resolved"]
+
+
+ERROR, CRITICAL = 40, 50
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches", "worst"),
+    [
+        (Rule("lost", ("a",)), [(None, {}), (None, {})], None),
+        (Rule("lost", ("a",)), [(ERROR, {}), (CRITICAL, {}), (ERROR, {})], 1),
+        (Rule("lost", ("a",)), [(CRITICAL, {}), (ERROR, {}), (None, {})], None),
+        (
+            Rule("lost", ("a",), fields=(FieldCondition("free", (FieldTest("<", 5),)),)),
+            [(None, {"free": "4"}), (None, {"free": "2"}), (None, {"free": "3"})],
+            1,
+        ),
+        (
+            Rule("lost", ("a",), fields=(FieldCondition("amount", (FieldTest("=", "no"), FieldTest(">=", 100))),)),
+            [(None, {"amount": "no"}), (None, {"amount": "200"}), (None, {"amount": "inf"}), (None, {"amount": "300"})],
+            3,
+        ),
+        (
+            Rule("", ("a",), request=RequestConditions()),
+            [(None, {"status": "500", "duration": "1.5"}), (None, {"status": "500", "duration": "12"}), (None, {})],
+            1,
+        ),
+    ],
+)
+def test_the_worst_match(rule: Rule, matches: list[tuple[int | None, dict[str, str]]], worst: int | None) -> None:
+    """An incident keeps the match of the highest level, or with the number that its rule looks at farthest out."""
+    compiled = compile_rule(structs.replace(rule, name="db", incident=IncidentOptions()))
+    stage = Stage(Step("a"))
+    for number, (level, fields) in enumerate(matches):
+        found = Record(b"lost %d" % number, "stdout", 1000.0, f"k{number}", level=level, fields=fields)
+        found = structs.replace(found, before=b"b" * 10_000, after=b"a" * 10_000)
+        stage.incidents.match(compiled, [found.message], found)
+    (incident,) = stage.incidents.tracker
+    assert incident.count == len(matches)
+    assert (incident.worst and incident.worst.text) == (None if worst is None else f"lost {worst}")
+    if incident.worst is not None:
+        assert (len(incident.worst.before), len(incident.worst.after)) == (4096, 4096)
+
+
+def test_each_episode_has_its_own_worst_match() -> None:
+    """What was worst in a former episode says nothing about the next one."""
+    stage = Stage(Step("a"))
+    for number, level in enumerate((ERROR, CRITICAL)):
+        stage.incidents.match(stage.lost, [b"lost eu"], structs.replace(record("lost eu", f"k{number}"), level=level))
+    (incident,) = stage.incidents.tracker
+    assert incident.worst is not None
+    stage.resolve("back eu")
+    stage.match("lost eu")
+    assert incident.worst is None

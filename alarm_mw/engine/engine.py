@@ -218,6 +218,11 @@ class Engine:
         self._look_at_digests(now)
         return silence.shifted(-self.memory.offset)
 
+    def take_silence(self, other: Silence, now: float) -> None:
+        """Take over a silence of another machine (`Silences.take`). Raises `ValueError` with a sentence for people."""
+        if self.memory.silences.take(other.shifted(self.memory.offset), now + self.memory.offset):
+            self._look_at_digests(now)
+
     def _look_at_digests(self, now: float) -> None:
         self.memory.held_back.look_at(Reason.SILENCED, now + self.memory.offset)
         self.memory.is_changed = True

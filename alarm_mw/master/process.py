@@ -67,7 +67,9 @@ if TYPE_CHECKING:
     from alarm_mw.master.crashes.desk import CrashDesk
     from alarm_mw.master.crashes.tap import CrashTap
     from alarm_mw.master.follow.following import Followed, Following
+    from alarm_mw.master.runtime.membership import Member
     from alarm_mw.master.streams.blocks import BlockAssembler
+    from alarm_mw.model.fleet import FleetPlan, LocalState
     from alarm_mw.web.master import Master
 
 log = logging.getLogger(__name__)
@@ -126,6 +128,7 @@ class MasterProcess:
             name=str(plan.settings.get("name", "")),
             assembles=True,
             link_key=self._link_key,
+            join=_join,
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),
@@ -456,6 +459,13 @@ class MasterProcess:
         """Wait until it is time to look at ourselves; return False where that is turned off."""
         await asyncio.sleep(self._reloader.loaded.settings.upkeep.self_check or OFF)
         return self._reloader.loaded.settings.upkeep.self_check > 0
+
+
+def _join(plan: FleetPlan, local: LocalState) -> Member:
+    """Return a member of a fleet, which has not joined yet."""
+    from alarm_mw.fleet import member  # noqa: PLC0415  # for those who have one
+
+    return member.Member(plan, local)
 
 
 def _keeps_lines(settings: Settings) -> bool:

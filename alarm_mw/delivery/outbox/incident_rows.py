@@ -16,6 +16,7 @@ from alarm_mw.delivery.outbox.store import DAY
 from alarm_mw.engine.incidents.incident import Incident, State
 from alarm_mw.engine.incidents.measures.measures import Row
 from alarm_mw.engine.incidents.stored import SEEN, Changes, Event, Saved
+from alarm_mw.model.types import Reason
 
 #: How many events are kept at most.
 EVENTS = 100_000
@@ -98,6 +99,19 @@ def deliveries(outbox: Reader, thread: str) -> dict[str, str]:
     """Return the state of each alarm's last firing about an episode; those that were forgotten are left out."""
     rows = outbox.query("SELECT alarm, state FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))
     return {cast("str", alarm): cast("str", state) for alarm, state in rows}
+
+
+def sent(outbox: Reader, thread: str) -> dict[str, bool]:
+    """Return whether some message about an episode was sent, by alarm, of those that are remembered.
+
+    What another machine of a fleet has sent counts; what only waits does not.
+    """
+    rows = outbox.query("SELECT alarm, state, reason FROM firings WHERE id GLOB ?", (f"{thread}-*",))
+    found: dict[str, bool] = {}
+    for alarm, state, reason in cast("list[tuple[str, str, str]]", rows):
+        is_sent = state in ("delivered", "handed_over") or reason == Reason.FLEET
+        found[alarm] = found.get(alarm, False) or is_sent
+    return found
 
 
 def all_deliveries(outbox: Reader) -> dict[str, dict[str, str]]:

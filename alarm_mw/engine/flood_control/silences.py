@@ -34,6 +34,9 @@ MOST_TEXT = 4096
 #: Seconds that a caller may take to convert times between clocks.
 TOLERANCE = 60.0
 
+#: Seconds by which a time may differ when it went from the clock of one machine to that of another.
+CLOCKS = 0.1
+
 #: The label that names the alarm of a message.
 ALARM = "alarm"
 
@@ -112,6 +115,25 @@ class Silences:
         self._all[silence.id] = silence
         self._live[silence.id] = matchers
         return silence
+
+    def take(self, other: Silence, now: float) -> bool:
+        """Take over a silence of another machine as it is; return whether that changes anything.
+
+        Of two changes of the same silence, the later one counts. Raises `ValueError` with a sentence for people.
+        """
+        former = self._all.get(other.id)
+        if former is not None and (former.updated >= other.updated or _is_same(former, other)):
+            return False
+        matchers = _parsed(other)
+        if former is None:
+            if other.ends <= now:
+                return False
+            self._make_room(now)
+        self._all[other.id] = other
+        self._live.pop(other.id, None)
+        if other.ends > now:
+            self._live[other.id] = matchers
+        return True
 
     def expire(self, name: str, now: float) -> Silence:
         """End a silence that is pending or active, and return it; raise `UnknownSilenceError`."""
@@ -192,8 +214,8 @@ def _parse(texts: Iterable[str]) -> tuple[Matcher, ...]:
     return parse_matchers(texts)
 
 
-def _checked(wanted: Silence, now: float) -> tuple[Matcher, ...]:
-    """Return the matchers of a silence that can be put in force; raise `ValueError` with a sentence for people."""
+def _parsed(wanted: Silence) -> tuple[Matcher, ...]:
+    """Return the matchers of a silence; raise `ValueError` with a sentence for people."""
     if sum(map(len, (*wanted.matchers, wanted.author, wanted.comment))) > MOST_TEXT:
         raise ValueError(f"matchers, author and comment together have more than {MOST_TEXT} characters")
     matchers = _parse(wanted.matchers)
@@ -201,12 +223,24 @@ def _checked(wanted: Silence, now: float) -> tuple[Matcher, ...]:
         raise ValueError(f"expected 1 to {MOST_MATCHERS} matchers, got {len(matchers)}")
     if all(matcher.matches({}) for matcher in matchers):
         raise ValueError("the matchers select every message: one of them must require a label")
+    return matchers
+
+
+def _checked(wanted: Silence, now: float) -> tuple[Matcher, ...]:
+    """Return the matchers of a silence that can be put in force; raise `ValueError` with a sentence for people."""
+    matchers = _parsed(wanted)
     starts = max(wanted.starts, now)
     if wanted.ends <= starts:
         raise ValueError("the end of the silence is not after its start")
     if wanted.ends - starts > LONGEST + TOLERANCE or starts - now > LONGEST + TOLERANCE:
         raise ValueError("a silence lasts at most 30 days, and starts within 30 days")
     return matchers
+
+
+def _is_same(one: Silence, other: Silence) -> bool:
+    """Return whether two silences differ in nothing but the clocks of their machines."""
+    is_as_long = all(abs(a - b) < CLOCKS for a, b in ((one.starts, other.starts), (one.ends, other.ends)))
+    return is_as_long and (one.matchers, one.author, one.comment) == (other.matchers, other.author, other.comment)
 
 
 def _can_become(former: Silence, wanted: Silence, now: float) -> bool:

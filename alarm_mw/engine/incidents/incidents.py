@@ -40,6 +40,7 @@ from alarm_mw.engine.incidents.reconcile import refresh
 from alarm_mw.engine.incidents.stored import Changes, Event, Saved, SeenRecords
 from alarm_mw.engine.incidents.tracker import NOTHING, Change, IncidentRule, Tracker
 from alarm_mw.engine.rules import CompiledRule
+from alarm_mw.model.fleet import SharedOrder
 from alarm_mw.model.measures import HEARTBEAT, ExternalAlert, New
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import (
@@ -114,6 +115,8 @@ class Incidents:
         self._counts: list[tuple[str, str]] = []
         #: Messages that may still be refused, and what their alarms were notified of before.
         self._new: dict[str, Notified | None] = {}
+        #: What people have done here, for the other machines of a fleet.
+        self.orders: list[SharedOrder] = []
         #: Episodes whose waiting reminders and later steps are to be dropped.
         self.canceled: list[str] = []
         #: Whether something has changed that must be written down before its records are acknowledged.
@@ -360,14 +363,22 @@ class Incidents:
         """Return the messages that were held back by what may have ended, such as a silence."""
         return self._all(self.tracker.look(self._clock(), at=[each for each in self.tracker if each.held]))
 
-    def acknowledge(self, incident: str, by: str, seconds: float, comment: str) -> list[Firing] | None:
-        """Acknowledge an open incident for `seconds`; return None where there is none of this id."""
+    def acknowledge(
+        self, incident: str, by: str, seconds: float, comment: str, *, is_own: bool = True
+    ) -> list[Firing] | None:
+        """Acknowledge an open incident for `seconds`; return None where there is none of this id.
+
+        Of this and of the following two methods, `is_own` is False for what somebody has done on another machine.
+        """
         now = self._clock()
         change = self.tracker.acknowledge(incident, Acknowledgement(by, now, now + seconds, comment), now)
         if change is None:
             return None
         self.canceled.append(thread_of(change.incident))
         self._add_event(change.incident, "acknowledged", f"{by}: {comment}" if comment else by)
+        if is_own:
+            until = self.wall(now + seconds)
+            self.orders.append(SharedOrder("acknowledged", incident, by, comment, self._time(), until))
         return self._note(change)
 
     def forget_notification(self, firing: Firing) -> list[Firing]:
@@ -413,21 +424,43 @@ class Incidents:
         self._changed[incident.id] = incident
         self.tracker.look_at(incident, self._clock() + seconds)
 
-    def unacknowledge(self, incident: str, by: str) -> list[Firing] | None:
+    def unacknowledge(self, incident: str, by: str, *, is_own: bool = True) -> list[Firing] | None:
         """Give an incident back; None where there is no open one of this id."""
         change = self.tracker.acknowledge(incident, None, self._clock())
         if change is None:
             return None
         self._add_event(change.incident, "unacknowledged", by)
+        if is_own:
+            self.orders.append(SharedOrder("unacknowledged", incident, by, time=self._time()))
         return self._note(change)
 
-    def resolve_by_hand(self, incident: str, by: str) -> list[Firing] | None:
+    def resolve_by_hand(self, incident: str, by: str, *, is_own: bool = True) -> list[Firing] | None:
         """End an incident; None where there is no open one of this id."""
         change = self.tracker.resolve_by_hand(incident, self._clock(), by)
         if change is None:
             return None
         self.measures.forget(change.incident.rule, change.incident.key)
+        if is_own:
+            self.orders.append(SharedOrder("resolved", incident, by, time=self._time()))
         return self._note(change)
+
+    def follow(self, order: SharedOrder) -> list[Firing]:
+        """Do what somebody has done on another machine, unless something was done here later."""
+        incident = self.tracker.get(order.incident)
+        if incident is None or not incident.is_open or self.wall(incident.fired) > order.time:
+            return []
+        acknowledged = None if incident.ack is None else self.wall(incident.ack.time)
+        firings: list[Firing] | None = None
+        match order.kind:
+            case "resolved":
+                firings = self.resolve_by_hand(order.incident, order.by, is_own=False)
+            case "acknowledged" if acknowledged is None or acknowledged < order.time:
+                seconds = order.until - self._time()
+                if seconds > 0:
+                    firings = self.acknowledge(order.incident, order.by, seconds, order.comment, is_own=False)
+            case "unacknowledged" if acknowledged is not None and acknowledged <= order.time:
+                firings = self.unacknowledge(order.incident, order.by, is_own=False)
+        return firings or []
 
     def forget(self, seconds: float) -> None:
         """Forget incidents that are over and have been quiet for `seconds`."""

@@ -43,10 +43,12 @@ from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
 from alarm_mw.transports.records import RecordMaker, to_bytes
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # few configurations have incidents, or a fleet
     from alarm_mw.engine.incidents.incidents import Incidents
     from alarm_mw.engine.incidents.measures.heartbeat import Beat
+    from alarm_mw.master.runtime.membership import Join, Member, Membership
     from alarm_mw.master.worker.incident_keeper import IncidentKeeper
+    from alarm_mw.model.fleet import FleetOverview, SharedOrder
 
 log = logging.getLogger(__name__)
 
@@ -150,8 +152,15 @@ class Runtime:
         assembles: bool = False,
         link_key: Callable[[], bytes] = bytes,
         wall: Callable[[], float] = time.time,
+        join: Join | None = None,
+        last_lines: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
+        """`join` makes a member of a fleet; without it, `[fleet]` is ignored. `last_lines` are what it may be shown."""
         self._wall = wall
+        #: The place in a fleet; None as long as no settings have named one.
+        self._membership: Membership | None = None
+        self._join = join
+        self._last_lines = last_lines
         self._link_key = link_key
         self._records = RecordMaker()
         #: Its lines of output come from readers with a `BlockAssembler`.
@@ -254,10 +263,12 @@ class Runtime:
 
     def _engine(self, settings: Settings, memory: Memory) -> Engine:
         """Return an engine with incidents, where its rules have some or an earlier engine's had."""
-        if self._incidents is None and (has_incidents(settings) or self.outbox.has_incidents()):
+        is_shared = self._join is not None and settings.fleet is not None
+        if self._incidents is None and (is_shared or has_incidents(settings) or self.outbox.has_incidents()):
             with held_off():
                 from alarm_mw.master.worker.incident_keeper import IncidentKeeper  # noqa: PLC0415  # few have some
             self._incidents = IncidentKeeper(self.outbox)
+            self._incidents.on_order = self._share_order
         if self._incidents is not None:
             self._incidents.history_days = settings.history.days
         clock = None if self._incidents is None else self._incidents.clock
@@ -281,6 +292,7 @@ class Runtime:
         self.worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
         self.own_alarms.names = fresh.settings.own_alarms
+        self.spawn(self._follow_fleet(fresh.settings))
         self.spawn(self.dispatcher.settle())
 
     async def _keep_lanes(self, routes: Mapping[str, Route]) -> None:
@@ -395,10 +407,12 @@ class Runtime:
         done = threading.Event()
 
         def changing(engine: Engine, now: float) -> None:
+            before = engine.silences() if self._member is not None else []
             try:
                 result.set_result(change(engine, now))
             except (ValueError, LookupError) as error:
                 result.set_exception(error)
+            self._share_silences(engine, before)
 
         self.worker.submit(Batch(silence=changing, done=done.set))
         if not done.wait(CALL_TIMEOUT):
@@ -443,7 +457,49 @@ class Runtime:
     async def _start_lanes(self) -> None:
         if self._subscribers is not None:
             await self._subscribers.start()
+        await self._follow_fleet(self._current.settings)
         self.dispatcher.start()
+
+    # The fleet
+
+    async def _follow_fleet(self, settings: Settings) -> None:
+        """Join, leave, or go on as a member of a fleet, as the settings say."""
+        if self._membership is None and self._join is not None and settings.fleet is not None:
+            with held_off():
+                from alarm_mw.master.runtime.fleet_state import FleetState  # noqa: PLC0415  # few have a fleet
+                from alarm_mw.master.runtime.membership import Membership  # noqa: PLC0415  # as above
+            state = FleetState(
+                self.outbox,
+                self.worker.submit,
+                lambda: self.engine,
+                self.incident_clock or time.time,
+                lambda: self._current.settings,
+                self._last_lines,
+            )
+            self._membership = Membership(state, self.dispatcher, self._join)
+        if self._membership is not None:
+            await self._membership.follow(settings)
+
+    @property
+    def _member(self) -> Member | None:
+        return None if self._membership is None else self._membership.member
+
+    def _share_order(self, order: SharedOrder) -> None:
+        if (member := self._member) is not None:
+            member.share_order(order)
+
+    def _share_silences(self, engine: Engine, before: Sequence[Silence]) -> None:
+        """Tell the fleet which silences differ from those before."""
+        if (member := self._member) is not None:
+            from alarm_mw.master.runtime.fleet_state import shared  # noqa: PLC0415  # few have a fleet
+
+            for silence in set(engine.silences()) - set(before):
+                member.share_silence(shared(silence))
+
+    async def fleet(self) -> FleetOverview | None:
+        """Return what is known of the fleet; None where this master is in none. On the event loop."""
+        member = self._member
+        return None if member is None else await member.overview()
 
     def _routed(self, alarms: Sequence[Alarm], settings: Settings) -> Routed:
         return {alarm.name: (alarm, _route(self._action(alarm, settings), alarm)) for alarm in alarms}
@@ -465,6 +521,8 @@ class Runtime:
     async def _settle(self, end: float) -> None:
         """Stop the lanes, and what else is ours on the loop."""
         await self.dispatcher.stop(_left(end) / 2)
+        if self._membership is not None:
+            await self._membership.leave(_left(end) / 2)
         if self._subscribers is not None:
             await self._subscribers.stop()
 

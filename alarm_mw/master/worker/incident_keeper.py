@@ -13,6 +13,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.store import DAY, Transaction
 from alarm_mw.engine.incidents.incidents import Incidents
 from alarm_mw.engine.incidents.stored import Changes, Saved
+from alarm_mw.model.fleet import SharedOrder
 from alarm_mw.model.types import Firing
 from alarm_mw.system.garbage import no_search_for_cycles
 
@@ -53,6 +54,8 @@ class IncidentKeeper:
         self._looked_at = time.monotonic()
         self._losses = outbox.losses
         self._forget_at = 0.0
+        #: Called with what people have done to incidents here. Must not block.
+        self.on_order: Callable[[SharedOrder], object] = lambda _: None
         #: Days for which history is kept.
         self.history_days = 90.0
 
@@ -103,6 +106,9 @@ class IncidentKeeper:
         is_due = self._incidents.is_urgent or (self.due() is not None and now >= self._looked_at + LOOK_EVERY)
         if is_due:
             self._looked_at = now
+        for order in self._incidents.orders:
+            self.on_order(order)
+        self._incidents.orders.clear()
         self._canceled += self._incidents.canceled
         self._incidents.canceled.clear()
         changes = self._incidents.take_changes()

@@ -240,3 +240,39 @@ def test_what_holds_a_message_back_can_be_asked() -> None:
     assert [each.id for each in silent.silenced_by({"rule": "db"}, 1.0)] == [silence.id]
     assert silent.silenced_by({"rule": "web"}, 1.0) == []
     assert silent.silenced_by({"rule": "db"}, 601.0) == []
+
+
+# Silences of other machines
+
+
+def of_other(name: str, ends: float, updated: float) -> Silence:
+    return Silence(name, ('alarm="b"',), 0.0, ends, "kim", "", updated)
+
+
+def test_a_silence_of_another_machine_is_taken_over() -> None:
+    """It holds back here as it does there, under the same id, and ends here when it is ended there."""
+    silent = engine()
+    silent.take_silence(of_other("s1", 600.0, 1.0), 1.0)
+    assert fired(silent, "lost 1", 2.0) == (["a"], ["b"])
+    silent.take_silence(of_other("s1", 3.0, 3.0), 3.0)
+    assert fired(silent, "lost 2", 4.0)[1] == []
+    assert [(each.id, each.ends) for each in silent.silences()] == [("s1", 3.0)]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [of_other("s1", 300.0, 4.0), of_other("s1", 300.0, 5.0), of_other("s1", 600.05, 6.0), of_other("s2", 5.0, 5.0)],
+    ids=["earlier", "at the same time", "the same by another clock", "expired before it was known"],
+)
+def test_what_says_nothing_new_changes_nothing(other: Silence) -> None:
+    """Of two changes the later one counts, however often and in which order they arrive."""
+    silences = Silences()
+    assert silences.take(of_other("s1", 600.0, 5.0), 5.0)
+    assert not silences.take(other, 6.0)
+    assert [*silences] == [of_other("s1", 600.0, 5.0)]
+
+
+def test_a_silence_that_cannot_be_read_is_refused() -> None:
+    """What another machine sends is checked as what a person says."""
+    with pytest.raises(ValueError, match="the matchers select every message"):
+        Silences().take(Silence("s1", ('alarm=~".*"',), 0.0, 600.0), 1.0)

@@ -14,6 +14,7 @@ from alarm_mw.engine.incidents.incidents import Incidents
 from alarm_mw.engine.incidents.stored import Saved
 from alarm_mw.engine.incidents.tracker import IncidentRule
 from alarm_mw.engine.rules import compile_rule
+from alarm_mw.model.fleet import SharedOrder
 from alarm_mw.model.types import Firing, IncidentOptions, InhibitRule, Reason, Record, Rule, TimeInterval
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -192,3 +193,71 @@ def test_reasons_of_a_rule_without_labels(is_before: bool) -> None:  # a paramet
         stage.see("lost db host=x")
     verdict = stage.engine.fire("a", Record(b"direct", "api", stage.now, next(_keys)), stage.now)
     assert [held.reason for held in verdict.held] == ([Reason.INHIBITED] if is_before else [])
+
+
+# What people have done on other machines
+
+
+def order_of(stage: Stage, kind: str, after: float = 0.0) -> SharedOrder:
+    (incident,) = [each for each in stage.incidents.tracker if each.is_open]
+    return SharedOrder(kind, incident.id, "kim", "on it", stage.now + after, stage.now + 3600.0)
+
+
+def test_what_people_do_here_is_for_the_other_machines_as_well() -> None:
+    """Each order of a person is noted once, with the time until which it lasts."""
+    stage = Stage()
+    stage.see("lost db host=x")
+    wanted = order_of(stage, "acknowledged")
+    stage.incidents.acknowledge(wanted.incident, "kim", 3600.0, "on it")
+    stage.incidents.unacknowledge(wanted.incident, "lou")
+    stage.incidents.resolve_by_hand(wanted.incident, "kim")
+    assert stage.incidents.orders == [
+        wanted,
+        SharedOrder("unacknowledged", wanted.incident, "lou", time=stage.now),
+        SharedOrder("resolved", wanted.incident, "kim", time=stage.now),
+    ]
+
+
+def test_what_people_do_elsewhere_is_done_here() -> None:
+    """An order of another machine has the same effect as one of this machine, and does not go back."""
+    stage = Stage()
+    stage.see("lost db host=x")
+    stage.incidents.follow(order_of(stage, "acknowledged"))
+    (incident,) = stage.incidents.tracker
+    assert incident.ack is not None
+    assert (incident.ack.by, incident.ack.comment, incident.ack.until) == ("kim", "on it", stage.now + 3600.0)
+    stage.incidents.follow(order_of(stage, "unacknowledged"))
+    assert incident.ack is None
+    assert told(stage.incidents.follow(order_of(stage, "resolved"))) == ["resolved db x"]
+    assert stage.incidents.orders == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "after"),
+    [("acknowledged", -1.0), ("acknowledged", 0.0), ("unacknowledged", -1.0), ("resolved", -100.0), ("other", 0.0)],
+)
+def test_what_was_done_here_later_stays(kind: str, after: float) -> None:
+    """An order that is older than what was done here, or than the incident, changes nothing."""
+    stage = Stage()
+    stage.see("lost db host=x")
+    stage.wait(50.0)
+    order = order_of(stage, kind, after)
+    stage.incidents.acknowledge(order.incident, "lou", 60.0, "")
+    assert stage.incidents.follow(order) == []
+    (incident,) = stage.incidents.tracker
+    assert incident.ack is not None
+    assert incident.ack.by == "lou"
+
+
+def test_orders_about_what_is_not_there_do_nothing() -> None:
+    """An incident that is unknown or over, an acknowledgement that is over, and giving back what nobody has."""
+    stage = Stage()
+    assert stage.incidents.follow(SharedOrder("resolved", "0000", "kim", time=stage.now)) == []
+    stage.see("lost db host=x")
+    expired = SharedOrder("acknowledged", order_of(stage, "").incident, "kim", "", stage.now, stage.now)
+    assert stage.incidents.follow(expired) == []
+    assert stage.incidents.follow(order_of(stage, "unacknowledged")) == []
+    order = order_of(stage, "acknowledged")
+    stage.see("back db host=x")
+    assert stage.incidents.follow(order) == []
+    assert [each.ack for each in stage.incidents.tracker] == [None]

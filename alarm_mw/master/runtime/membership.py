@@ -1,0 +1,97 @@
+"""A master's membership of a fleet: it joins, goes on with other settings, and leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from alarm_mw.config.build import fleet_plan_of
+from alarm_mw.config.settings import Settings
+from alarm_mw.delivery.dispatcher import Dispatcher
+from alarm_mw.model.fleet import FleetOverview, FleetPlan, LocalState, SharedOrder, SharedSilence, Sharing
+
+log = logging.getLogger(__name__)
+
+#: Seconds to say goodbye.
+LEAVE_TIMEOUT = 2.0
+
+
+class Member(Sharing, Protocol):
+    """A member of a fleet. Its methods belong on the event loop, but for `share_silence` and `share_order`."""
+
+    async def start(self) -> None:
+        """Begin to connect; does not wait for the fleet."""
+        ...
+
+    async def stop(self, timeout: float) -> None:
+        """Say goodbye, for at most `timeout` seconds."""
+        ...
+
+    def change(self, plan: FleetPlan) -> None:
+        """Go on with another plan of the same URL, fleet and machine."""
+        ...
+
+    def share_silence(self, silence: SharedSilence) -> None:
+        """Tell the other machines of a silence. From any thread."""
+        ...
+
+    def share_order(self, order: SharedOrder) -> None:
+        """Tell the other machines what somebody has done about an incident. From any thread."""
+        ...
+
+    async def overview(self) -> FleetOverview:
+        """Return what is known of the fleet."""
+        ...
+
+
+#: Makes a member that has not joined yet; raises `ValueError` for a URL that cannot be used.
+Join = Callable[[FleetPlan, LocalState], Member]
+
+
+class Membership:
+    """A master's place in a fleet, as long as its settings name one. Lives on the event loop."""
+
+    def __init__(self, local: LocalState, dispatcher: Dispatcher, make: Join) -> None:
+        self._local = local
+        self._dispatcher = dispatcher
+        self._make = make
+        self._plan: FleetPlan | None = None
+        #: One reload after the other.
+        self._changing = asyncio.Lock()
+        #: None where this machine shares nothing. May be read from any thread.
+        self.member: Member | None = None
+
+    async def follow(self, settings: Settings) -> None:
+        """Join the fleet that these settings name, go on as its member, or leave it."""
+        async with self._changing:
+            await self._follow(fleet_plan_of(settings))
+
+    async def _follow(self, plan: FleetPlan | None) -> None:
+        before, self._plan = self._plan, plan
+        if self.member is not None and plan is not None and before is not None and _place(plan) == _place(before):
+            self.member.change(plan)
+            return
+        await self.leave(LEAVE_TIMEOUT)
+        if plan is None:
+            return
+        try:
+            member = self._make(plan, self._local)
+        except ValueError as error:
+            log.error("fleet %s: this machine cannot join, and sends its alarms alone: %s", plan.name, error)
+            return
+        await member.start()
+        self.member = member
+        self._dispatcher.share(member)
+
+    async def leave(self, timeout: float) -> None:
+        """Say goodbye, for at most `timeout` seconds."""
+        member, self.member = self.member, None
+        self._dispatcher.share(None)
+        if member is not None:
+            await member.stop(timeout)
+
+
+def _place(plan: FleetPlan) -> tuple[str, str, str]:
+    return plan.url, plan.name, plan.machine

@@ -162,6 +162,8 @@ class Follower:
         #: Set when the files have been searched for which `change` waits.
         self._awaited: threading.Event | None = None
         self._places = threading.Semaphore(UNDER_WAY)
+        #: How many batches the worker was given, and how many of them it is done with.
+        self._given = self._done = 0
         #: By device and inode, of files whose names are followed, and of what was rotated.
         self._tails: dict[tuple[int, int], Tail] = {}
         #: What was compressed, or is read beside a file that is followed for itself.
@@ -283,7 +285,10 @@ class Follower:
             try:
                 has_more |= self._look_at(tail)
             except RewrittenError:
-                self._begin_anew(tail)
+                if tail.is_rest:  # somebody has overwritten the rotated file
+                    self._finish(tail)
+                else:
+                    self._begin_anew(tail)
                 has_more = True
             except OSError as error:
                 self._complain(tail.path, error.strerror or str(error))
@@ -295,20 +300,25 @@ class Follower:
 
     def _look_at(self, tail: Tail) -> bool:
         if not tail.has_news():
-            if tail.is_rest or (tail.lost_at is not None and self._is_over(tail)):
+            if self._is_over(tail):
                 self._read_last(tail)
             return False
         if (tail.is_undecided or tail.copied is not None) and not self._decide(tail):
             return False
         block = tail.read(self._longest)
         if block is None:
-            if tail.is_rest:
+            if self._is_over(tail):
                 self._read_last(tail)
             return False
         self._take(tail, block)
         return tail.behind > 0
 
     def _is_over(self, tail: Tail) -> bool:
+        """Return whether nothing is added to a file any more: a copy is complete, and to others somebody may write."""
+        if tail.is_copy:
+            return True
+        if tail.lost_at is None and not tail.is_rest:
+            return False
         since = max(tail.lost_at or 0.0, tail.read_at)
         return time.monotonic() - since >= LET_GO
 
@@ -379,19 +389,31 @@ class Follower:
         """Give the worker a batch, as soon as few others wait; a flood that is held back is judged here."""
         now = time.monotonic()
         comes_fast, self._came = now - self._came < NAP * 2, now
-        if comes_fast and self._worker.hold_back(batch):
+        # Not before a batch that the worker has taken already: that would move the positions back.
+        if comes_fast and self._given == self._done and self._worker.hold_back(batch):
             return
         while not self._places.acquire(timeout=TURN):
             if time.monotonic() >= self._deadline:
                 raise _EndedError
-        self._worker.submit(structs.replace(batch, done=self._places.release))
+        self._give(structs.replace(batch, done=self._release))
+
+    def _give(self, batch: Batch) -> None:
+        self._given += 1
+        self._worker.submit(batch)
+
+    def _note_done(self) -> None:
+        self._done += 1
+
+    def _release(self) -> None:
+        self._done += 1
+        self._places.release()
 
     def _submit_quiet(self) -> None:
         """Have the lines counted that no rule matches."""
         if self._counts or self._moved:
             counts, self._counts = self._counts, {}
             moved, self._moved = self._moved, {}
-            self._worker.submit(Batch((), {SOURCE: counts} if counts else {}, positions=moved))
+            self._give(Batch((), {SOURCE: counts} if counts else {}, self._note_done, positions=moved))
 
     def _sample(self) -> None:
         now = time.monotonic()
@@ -486,7 +508,8 @@ class Follower:
                 for each in places
                 if each.offset and are_related(path, each.path) and same_content(each, content) and not is_there(each)
             ]
-        return max(found, key=lambda position: position.offset, default=None)
+        # A log may begin like the one before it, which has been read to its end.
+        return max(found, key=lambda position: (not position.is_done, position.offset), default=None)
 
     def _decide(self, tail: Tail) -> bool:
         """Return whether to read a new file: not while it is a copy of one that is followed."""
@@ -547,7 +570,7 @@ class Follower:
         if found is not None:
             content, _ = found
             del self._left[former.id]
-            self._rests.append(Tail(former, content, is_rest=True))
+            self._rests.append(self._rest(former, content))
         else:
             text = "%s: the file was truncated or deleted; if anything was added behind byte %d, it is lost"
             log.warning(text, former.path, former.offset)
@@ -583,14 +606,25 @@ class Follower:
             return
         position = FilePosition(new_id(), path, *place, 0, b"", b"", time.time())
         self._moved[position.name] = encode(position)
-        self._rests.append(Tail(position, content, is_rest=True))
+        self._rests.append(self._rest(position, content))
+
+    @staticmethod
+    def _rest(position: FilePosition, content: Plain | Compressed) -> Tail:
+        """Return what a log was rotated into: unless it is a copy or old, its writer may not know yet."""
+        is_itself = (position.device, position.inode) == (content.device, content.inode)
+        is_open = isinstance(content, Plain) and is_itself and time.time() - content.time() < LET_GO
+        return Tail(position, content, is_rest=True, is_copy=not is_open)
 
     def _is_read(self, content: Plain | Compressed) -> bool:
-        """Return whether a file is a copy of what was read."""
+        """Return whether a file is a copy of what was read, or of the first part of that."""
         head = content.read(0, HEAD)
-        heads = [position.head for position in self._left.values()]
-        heads += [tail.head for tail in (*self._tails.values(), *self._rests)]
-        return any(min(len(head), len(known)) and head[: len(known)] == known[: len(head)] for known in heads)
+        known = [*self._left.values(), *(tail.position() for tail in (*self._tails.values(), *self._rests))]
+        return any(
+            min(len(head), len(each.head))
+            and head[: len(each.head)] == each.head[: len(head)]
+            and each.before.startswith(content.read(each.offset - len(each.before), len(each.before)))
+            for each in known
+        )
 
     def _forget_old(self) -> None:
         """Forget positions of files that have gone long ago."""

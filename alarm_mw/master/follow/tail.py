@@ -52,6 +52,10 @@ class Plain:
         """Return the present number of bytes."""
         return os.fstat(self.fd).st_size
 
+    def time(self) -> float:
+        """Return when the file was written to last, in seconds since the epoch."""
+        return os.fstat(self.fd).st_mtime
+
     def look(self) -> tuple[int, bool]:
         """Return the present number of bytes, and whether the file was written to since this was asked."""
         facts = os.fstat(self.fd)
@@ -143,7 +147,9 @@ class Block(NamedTuple):
 class Tail:
     """A content from a position on. Belongs to the follower's thread, apart from the numbers for `status`."""
 
-    def __init__(self, position: FilePosition, content: Plain | Compressed, *, is_rest: bool = False) -> None:
+    def __init__(
+        self, position: FilePosition, content: Plain | Compressed, *, is_rest: bool = False, is_copy: bool = False
+    ) -> None:
         self.content = content
         self.id = position.id
         #: How people call it: where it was found first.
@@ -153,8 +159,10 @@ class Tail:
         self.head = position.head
         self._before = position.before
         self._is_skipping = position.is_skipping
-        #: It ends for good at its end: what it was rotated into.
+        #: What a log was rotated into: nobody follows it by its name.
         self.is_rest = is_rest
+        #: Nobody writes to it: it is read once it is complete.
+        self.is_copy = is_copy
         #: It has no data yet, so it is not known whether it is the copy of another file.
         self.is_undecided = False
         #: Followed under another name already; read once it has something else.

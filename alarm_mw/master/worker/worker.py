@@ -248,7 +248,7 @@ class Worker:
             if batch.may_be_echo:
                 waiting.append((now + ECHO_WAIT, batch))
                 continue
-            is_asked = batch.done is not None and not (batch.items or batch.counts or batch.metrics)
+            is_asked = batch.done is not None and not (batch.items or batch.counts or batch.metrics or batch.positions)
             if batch.lines is not None or is_asked:
                 ready += [each for _, each in waiting]
                 waiting.clear()

@@ -41,6 +41,14 @@ class NotingWorker:
     def hold_back(self, _batch: Batch) -> bool:
         return False
 
+    def survivor(self) -> NotingWorker:
+        """Return what the next master finds after a kill now: what waits for this one is not written."""
+        with self._lock:
+            found = NotingWorker()
+            found.records, found.counts = [*self.records], dict(self.counts)
+            found.positions = dict(self.positions)
+            return found
+
     def go_on(self) -> None:
         """Work off what waits, and all that comes."""
         with self._lock:
@@ -82,7 +90,7 @@ class Logs:
         """Follow these patterns in the folder, from where the worker's positions say."""
         self._begin(self.follows(*patterns, start=start), own)
         assert self.follower is not None
-        wait_until(lambda: any(name.startswith("pattern:") for name in self.worker.positions))
+        wait_until(lambda: any(name.startswith("pattern:") for name in [*self.worker.positions]))
         return self.follower
 
     def follow_unwritten(self, *patterns: str) -> None:
@@ -104,6 +112,12 @@ class Logs:
         if self.follower is not None:
             self.follower.stop(10.0)
             self.follower = None
+
+    def kill(self) -> None:
+        """End the follower, and forget what the worker has not written."""
+        killed, self.worker = self.worker, self.worker.survivor()
+        killed.go_on()
+        self.stop()
 
     def append(self, name: str, *lines: str) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:

@@ -291,6 +291,93 @@ def test_no_rotation_loses_or_repeats_a_line(make_logs: Callable[[Path], Any], p
             logs.stop()
 
 
+def test_a_writer_may_be_late_to_open_the_new_file(logs: Any) -> None:
+    """What it adds to the rotated one is judged, also by a master that was started after the rotation."""
+    logs.append("app.log", "ERROR old")
+    logs.follow("app.log")
+    logs.stop()
+    logs.rename("app.log", "app.log.1")
+    wanted: list[str] = []
+    for n in range(6):
+        wanted.append(f"ERROR {n}")
+        logs.append("app.log" if n in {1, 2, 4} else "app.log.1", wanted[-1])
+        if n == 0:
+            logs.follow("app.log")
+        logs.wait_for(*wanted)
+    wait_until(lambda: any(file["is_rotated"] for file in logs.follower.status()["files"]))
+
+
+def test_logs_may_begin_alike(logs: Any) -> None:
+    """A banner of a program's, however long, does not make a log one that was read already."""
+    banner = "shop 1.2.3 starts, " * 30
+    logs.append("app.log", banner, "ERROR old, and the oldest")
+    logs.follow("app.log")
+    logs.stop()
+    logs.rename("app.log", "app.log.2")
+    logs.append("app.log.1", banner, "ERROR 1")
+    logs.append("app.log", banner, "ERROR 2")
+    logs.follow("app.log")
+    logs.wait_for("ERROR 1", "ERROR 2")
+
+
+def test_no_line_is_judged_before_one_that_waits(logs: Any) -> None:
+    """A flood that is held back at once does not pass what the worker was given: the position would go back."""
+    passed: list[int] = []
+
+    def hold_back(_batch: Any) -> bool:
+        passed.append(len(logs.worker.waiting))
+        return False
+
+    block = 131_072 // 8
+    logs.worker.hold_back = hold_back
+    logs.worker.is_free = False
+    (logs.folder / "app.log").write_bytes((b"ERROR 1\n" * block + b"fine 12\n" * block) * 4)
+    logs.follow_unwritten("app.log")
+    wait_until(lambda: sum(batch.lines is not None for batch in logs.worker.waiting) == 4)
+    logs.worker.go_on()
+    logs.append("app.log", *["ERROR 2"] * 4 * block)
+    wait_until(lambda: logs.worker.lines.count("ERROR 2") == 4 * block)
+    assert passed.count(0) == len(passed)
+
+
+KILLS = st.lists(
+    st.sampled_from(["write", "write", "fine", "rename", "copy", "compress", "kill", "kill", "hold", "go on", "wait"]),
+    min_size=3,
+    max_size=30,
+)
+
+
+@given(steps=KILLS)
+@settings(max_examples=15)
+def test_a_kill_loses_or_repeats_no_line(make_logs: Callable[[Path], Any], steps: list[str]) -> None:
+    """Whatever was read but not written then, and whatever becomes of the log: each line counts once."""
+    with tempfile.TemporaryDirectory() as folder:
+        logs = make_logs(Path(folder))
+        written: list[str] = []
+        others = 0
+        logs.follow("app.log")
+        try:
+            for step in ["write", "wait", *steps, "write"]:
+                if step == "fine":
+                    others += 1
+                    logs.append("app.log", f"fine {others}")
+                elif step == "kill":
+                    logs.kill()
+                    logs.follow("app.log")
+                elif step == "hold":
+                    logs.worker.is_free = False
+                elif step == "go on":
+                    logs.worker.go_on()
+                elif step != "wait" or logs.worker.is_free:
+                    _take_step(logs, step, "app.log", written)
+            logs.worker.go_on()
+            logs.wait_for(*written)
+            logs.stop()
+            assert logs.worker.counts["lines"] == others
+        finally:
+            logs.stop()
+
+
 def _take_step(logs: Any, step: str, pattern: str, written: list[str]) -> None:
     log = logs.folder / "app.log"
     if step == "write":

@@ -63,7 +63,7 @@ class MetricsListener(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StreamRecords(msgspec.Struct, frozen=True, kw_only=True, rename={"continues": "continue"}):
-    """The tables ``[records.stdout]`` and ``[records.stderr]``."""
+    """The tables ``[records.stdout]``, ``[records.stderr]`` and ``[records.file]``."""
 
     start: Annotated[
         str,
@@ -110,10 +110,12 @@ class Records(msgspec.Struct, frozen=True, kw_only=True):
     names: FieldNames = USUAL_NAMES
     stdout: StreamRecords = msgspec.field(default_factory=StreamRecords)
     stderr: StreamRecords = msgspec.field(default_factory=StreamRecords)
+    #: Of each followed file.
+    file: StreamRecords = msgspec.field(default_factory=StreamRecords)
 
-    def of(self, stream: str) -> StreamRecords | None:
-        """Return what makes records of a stream's lines; None where each line is one."""
-        options = self.stderr if stream == "stderr" else self.stdout
+    def of(self, source: str) -> StreamRecords | None:
+        """Return what makes records of the lines of ``stdout``, ``stderr`` or ``file``; None where each line is one."""
+        options = {"stderr": self.stderr, "file": self.file}.get(source, self.stdout)
         return options if self.tracebacks or options.is_given else None
 
 

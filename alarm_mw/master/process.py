@@ -304,10 +304,13 @@ class MasterProcess:
             return
         with self._runtime.outbox.still():
             saved = self._runtime.outbox.positions().all()
+        from alarm_mw.master.follow.follower import Assembly  # noqa: PLC0415  # few configurations need it
+        from alarm_mw.master.follow.following import Following  # noqa: PLC0415
+
+        assembly = Assembly(settings.records.of("file"), _keeps_lines(settings))
         if self._following is not None:
-            self._following.change(settings.follow, prefilter, saved)
+            self._following.change(settings.follow, prefilter, saved, assembly)
             return
-        from alarm_mw.master.follow.following import Following  # noqa: PLC0415  # few configurations need it
 
         sinks = [os.fstat(stream.sink) for stream in self._streams]
         self._following = Following(
@@ -317,6 +320,7 @@ class MasterProcess:
             saved,
             longest=longest_line(settings.alarm_msg_size),
             own=frozenset((sink.st_dev, sink.st_ino) for sink in sinks),
+            assembly=assembly,
         )
 
     def _stop_following(self) -> None:

@@ -97,7 +97,9 @@ class Prefilter:
         #: The rules that must be tried on every line.
         self.judges_every_line = tuple(number for number, literals in looked_for if not literals)
         self._all = tuple(number for number, _ in looked_for)
-        requiring = {Literal(text, certain=True): [BEGINNING] for text in beginnings}
+        #: What `scan` looks for beside the literals of the rules.
+        self.beginnings = tuple(beginnings)
+        requiring = {Literal(text, certain=True): [BEGINNING] for text in self.beginnings}
         for number, literals in looked_for:
             for literal in literals:
                 requiring.setdefault(literal, []).append(number)

@@ -58,6 +58,9 @@ TICK = 0.02
 #: Lines that were written so shortly before a cut, in seconds, may be lost with it.
 CUT = 0.1
 
+#: How many of the last writes to a file may have come between the copy and the cut.
+KEPT_WRITES = 1000
+
 #: How many rotated files are kept of a log.
 KEPT = 3
 
@@ -84,6 +87,26 @@ class Written:
     alarms: dict[str, tuple[float, int]] = field(default_factory=dict)
     #: By file, when it was truncated: before the copy began and after the cut.
     cuts: dict[int, list[tuple[float, float]]] = field(default_factory=dict)
+    #: By file, the size of each copy, and each write: where it ended in the file, and how many lines it had.
+    copied: dict[int, list[int]] = field(default_factory=dict)
+    writes: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+
+    @property
+    def cut_lines(self) -> int:
+        """How many lines came between a copy and the cut: no copy has them."""
+        return sum(self._cut_lines(n, sizes) for n, sizes in self.copied.items())
+
+    def _cut_lines(self, file: int, sizes: list[int]) -> int:
+        found, cuts, before = 0, iter(sizes), 0
+        behind: list[tuple[int, int]] = []
+        for end, lines in self.writes[file]:
+            if end <= before:
+                size = next(cuts)
+                found += sum(n for place, n in behind if place > size)
+                behind = []
+            behind = [*behind[-KEPT_WRITES:], (end, lines)]
+            before = end
+        return found + sum(sum(n for place, n in behind if place > size) for size in cuts)
 
 
 class Writer:
@@ -133,14 +156,18 @@ class Writer:
                     os.close(self._files[n])
                     self._files[n] = self._open(n)
                 text = self._blocks[(tick * 3 + n % 3) % len(self._blocks)]
+                lines = self._block_lines
                 if time.monotonic() >= due[n]:
                     due[n] += 1 / self._soak.alarms_per_second
                     name = f"{n}-{next(serial)}"
                     text += f"2026-11-30 03:12:07 ERROR ALARM line {name} in the way\n"
                     self.written.alarms[name] = (time.monotonic(), n)
-                    self.written.lines += 1
+                    lines += 1
                 os.write(self._files[n], text.encode())
-                self.written.lines += self._block_lines
+                self.written.lines += lines
+                if n % 2:
+                    end = os.lseek(self._files[n], 0, os.SEEK_CUR)
+                    self.written.writes.setdefault(n, []).append((end, lines))
             self._stopping.wait(max(begin + (tick + 1) * TICK - time.monotonic(), 0.0))
 
     def _rotate(self) -> None:
@@ -154,6 +181,7 @@ class Writer:
             if n % 2:
                 began = time.monotonic()
                 shutil.copyfile(path, first)
+                self.written.copied.setdefault(n, []).append(first.stat().st_size)
                 os.truncate(path, 0)
                 self.written.cuts.setdefault(n, []).append((began, time.monotonic()))
             else:
@@ -304,6 +332,7 @@ def _figures(watch: Watch, written: Written, answer: dict[str, Any]) -> dict[str
         "seconds": round(watch.seconds, 1),
         "lines_written": written.lines,
         "lines_per_second": round(written.lines / watch.seconds),
+        "lines_between_copy_and_cut": written.cut_lines,
         "lines_judged": answer["sources"].get("file", {}).get("lines", 0),
         "ledger_problems": answer["imbalances"],
         "masters_killed": watch.kills,

@@ -13,5 +13,4 @@ def test_each_alarm_line_fires_once_while_logs_are_rotated_and_masters_are_kille
     found = run(soak, tmp_path)
     assert (found["lost"], found["fired_twice"], found["unknown"], found["ledger_problems"]) == ([], [], [], [])
     assert found["masters_killed"]
-    if not found["lost_by_the_cut"]:
-        assert found["lines_judged"] == found["lines_written"]
+    assert 0 <= found["lines_written"] - found["lines_judged"] <= found["lines_between_copy_and_cut"]

@@ -254,15 +254,15 @@ def read_records(root: Table) -> Records | None:
     if tracebacks is not None and not isinstance(tracebacks, bool):
         table.wrong(f"tracebacks: expected true or false, got {kind_of(tracebacks)}", "tracebacks")
         return None
-    stdout, stderr = (read_inner(StreamRecords, table, name) for name in _STREAMS)
+    stdout, stderr, file = (read_inner(StreamRecords, table, name) for name in _STREAMS)
     names = read_inner(FieldNames, table, "names") if "names" in table.values else USUAL_NAMES
-    if stdout is None or stderr is None or names is None:
+    if stdout is None or stderr is None or file is None or names is None:
         return None
-    return Records(tracebacks=tracebacks, names=names, stdout=stdout, stderr=stderr)
+    return Records(tracebacks=tracebacks, names=names, stdout=stdout, stderr=stderr, file=file)
 
 
 #: The tables of ``[records]``.
-_STREAMS = ("stdout", "stderr")
+_STREAMS = ("stdout", "stderr", "file")
 
 #: The keys of ``[web]`` that are tables.
 _WEB_TABLES = frozenset({"users", "tokens", "proxy"})

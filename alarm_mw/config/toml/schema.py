@@ -162,7 +162,8 @@ class _Schema:
     def _records(self) -> Schema:
         stream = self._of(StreamRecords)
         tracebacks = {**_FLAG, "description": "whether each traceback that Python prints is one record"}
-        keys = {"tracebacks": tracebacks, "stdout": stream, "stderr": stream, "names": self._of(FieldNames)}
+        streams = dict.fromkeys(("stdout", "stderr", "file"), stream)
+        keys = {"tracebacks": tracebacks, **streams, "names": self._of(FieldNames)}
         return _table(keys)
 
     def _fleet(self) -> Schema:

@@ -18,12 +18,12 @@ import threading
 import time
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypedDict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
 
 from msgspec import structs
 
-from alarm_mw.config.settings import Follow
+from alarm_mw.config.settings import Follow, StreamRecords
 from alarm_mw.master.follow.bell import Bell
 from alarm_mw.master.follow.paths import PATH, PathPrefilters
 from alarm_mw.master.follow.position import FILE, HEAD, FilePosition, decode, encode, new_id
@@ -41,7 +41,10 @@ from alarm_mw.master.follow.tail import Block, Compressed, Plain, RewrittenError
 from alarm_mw.master.runtime.threads import CALL_TIMEOUT, start_thread
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.prefilter import Hit, Prefilter
+from alarm_mw.patterns.prefilter import BEGINNING, Hit, Prefilter
+
+if TYPE_CHECKING:  # many logs have no tracebacks
+    from alarm_mw.master.streams.blocks import BlockAssembler
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +104,15 @@ class BatchWorker(Protocol):
         ...
 
 
+class Assembly(NamedTuple):
+    """Which lines are one record."""
+
+    #: None: each line is one.
+    options: StreamRecords | None = None
+    #: Whether some rule wants the lines around its matches.
+    keeps_lines: bool = False
+
+
 class FollowedFile(TypedDict):
     """A followed file, as ``alarm-mw status --json`` shows it."""
 
@@ -130,6 +142,22 @@ class _Sample(NamedTuple):
     read: int
 
 
+class _Found(NamedTuple):
+    """What is to be judged of a file."""
+
+    #: The id of the content, and the file's path.
+    content: str
+    path: str
+    hits: Sequence[Hit]
+    #: How many lines there are, and how many of them cannot be judged.
+    lines: int
+    unjudged: int = 0
+    #: How long a line is of which a hit is the first part, below zero; by its place.
+    sizes: Mapping[int, int] = {}
+    #: The lines around hits, by their places, where rules want them.
+    around: Mapping[int, tuple[bytes, bytes]] = {}
+
+
 class _EndedError(Exception):
     """The time to end is over: what is not judged is read by the next master."""
 
@@ -150,8 +178,10 @@ class Follower:
         *,
         longest: int,
         own: frozenset[tuple[int, int]] = frozenset(),
+        assembly: Assembly = Assembly(),  # noqa: B008  # a constant
     ) -> None:
         self.prefilter = prefilter
+        self._assembly = assembly
         self._paths = PathPrefilters(prefilter)
         self._follows = follows
         self._worker = worker
@@ -205,9 +235,15 @@ class Follower:
         """Start the thread."""
         self._thread = start_thread("follow", self._run)
 
-    def change(self, follows: Sequence[Follow]) -> None:
+    def change(self, follows: Sequence[Follow], prefilter: Prefilter, assembly: Assembly) -> None:
         """Follow these from now on; what both have in common goes on. Waits until their files are found."""
         self._follows = follows
+        # Before the prefilter: it finds the beginnings of records only where something takes them.
+        self._assembly = assembly
+        for tail in [*self._tails.values(), *self._rests]:
+            if tail.blocks is not None:
+                tail.blocks.change(assembly.options, keeps_lines=assembly.keeps_lines)
+        self.prefilter = prefilter
         self._awaited = found = threading.Event()
         self._bell.ring()
         found.wait(CALL_TIMEOUT)
@@ -268,15 +304,30 @@ class Follower:
             has_more = self._look()
             now = time.monotonic()
             if not has_more:
-                self._bell.wait(max(min(LOOK_EVERY, next_search - now), 0.0))
+                self._bell.wait(max(min(LOOK_EVERY, next_search - now, self._until_due(now)), 0.0))
                 self._bell.doze(max(NAP, NAPS * (now - began)))
             if self._bell.heard_of_names() or self._awaited or time.monotonic() >= next_search:
                 self._search()
                 self._find_rotations()
                 next_search = time.monotonic() + SEARCH_EVERY
         self._search()
-        while self._look():
+        while self._look() or self._completes_soon():
             pass
+
+    def _until_due(self, now: float) -> float:
+        """Return the seconds until a record is complete to which nothing is added."""
+        waits = (tail.blocks.wait(now) for tail in (*self._tails.values(), *self._rests) if tail.blocks is not None)
+        return min((wait for wait in waits if wait is not None), default=math.inf)
+
+    def _completes_soon(self) -> bool:
+        """Wait until a record is complete, and return True; False where none is, or not before the time to end."""
+        now = time.monotonic()
+        wait = self._until_due(now)
+        if now + wait >= self._deadline:
+            return False
+        if wait < math.inf:
+            time.sleep(max(wait, 0.0))
+        return wait < math.inf
 
     def _look(self) -> bool:
         """Read a block of each file; return whether there is more than that in some."""
@@ -300,18 +351,22 @@ class Follower:
 
     def _look_at(self, tail: Tail) -> bool:
         if not tail.has_news():
-            if self._is_over(tail):
-                self._read_last(tail)
+            self._rest_at_end(tail)
             return False
         if (tail.is_undecided or tail.copied is not None) and not self._decide(tail):
             return False
         block = tail.read(self._longest)
         if block is None:
-            if self._is_over(tail):
-                self._read_last(tail)
+            self._rest_at_end(tail)
             return False
         self._take(tail, block)
         return tail.behind > 0
+
+    def _rest_at_end(self, tail: Tail) -> None:
+        """Judge the records that have waited long enough for another line, and end where nobody writes any more."""
+        self._complete(tail)
+        if self._is_over(tail):
+            self._read_last(tail)
 
     def _is_over(self, tail: Tail) -> bool:
         """Return whether nothing is added to a file any more: a copy is complete, and to others somebody may write."""
@@ -332,6 +387,7 @@ class Follower:
 
     def _finish(self, tail: Tail) -> None:
         """Close a file that nothing is added to any more."""
+        self._complete(tail, at_end=True)
         self._forget_tail(tail)
         position = tail.position(is_done=True)
         self._left[position.id] = position
@@ -351,28 +407,86 @@ class Follower:
         if time.monotonic() >= self._deadline:
             raise _EndedError
         self._read += len(block.data)
+        prefilter = self._prefilter_of(tail.path)
+        hits, unjudged = self._scan(prefilter, block)
+        found = _Found(tail.id, tail.path, hits, block.lines, unjudged)
+        if block.is_oversized:
+            found = found._replace(sizes={block.offset: -len(block.data)})
+        if block.data and (tail.needs_blocks or any(BEGINNING in hit.rules for hit in hits) or self._looks_at_all):
+            found = self._assembled(tail, block, found, prefilter)
+        self._book(found, encode(tail.position()), prefilter)
+
+    @property
+    def _looks_at_all(self) -> bool:
+        options, keeps_lines = self._assembly
+        return keeps_lines or (options is not None and options.is_given)
+
+    def _prefilter_of(self, path: str) -> Prefilter:
         if self._paths.prefilter is not self.prefilter:
             self._paths = PathPrefilters(self.prefilter)
-        prefilter = self._paths.of(tail.path)
-        hits, unjudged = self._scan(prefilter, block)
-        data = encode(tail.position())
-        passed = block.lines - len(hits)
+        return self._paths.of(path)
+
+    # Records of several lines
+
+    def _assembler(self, tail: Tail) -> BlockAssembler:
+        """Return what makes records of several lines of a file's; it goes on with those that are kept."""
+        if tail.blocks is None:
+            tail.blocks = self._resumed(tail.kept)
+        return tail.blocks
+
+    def _resumed(self, kept: bytes) -> BlockAssembler:
+        from alarm_mw.master.streams.blocks import BlockAssembler  # noqa: PLC0415  # many logs have no tracebacks
+
+        options, keeps_lines = self._assembly
+        found = BlockAssembler(options, keeps_lines=keeps_lines)
+        found.resume_kept(kept, time.monotonic())
+        return found
+
+    def _assembled(self, tail: Tail, block: Block, found: _Found, prefilter: Prefilter) -> _Found:
+        """Return the hits of single lines, and those of records of several lines that are complete."""
+        is_first = tail.blocks is None
+        blocks = self._assembler(tail)
+        if is_first and self._assembly.keeps_lines:
+            blocks.keep_before(*tail.lines_before(block.offset))
+        if block.is_oversized:
+            return found._replace(hits=blocks.single(block.data, block.offset, found.hits))
+        hits = blocks.assemble(block.data, block.offset, found.hits, prefilter, time.monotonic())
+        return found._replace(hits=hits, lines=found.lines + blocks.line_change(), around=blocks.take_around())
+
+    def _complete(self, tail: Tail, *, at_end: bool = False) -> None:
+        """Judge the records that have waited long enough for another line; at the end, all."""
+        if tail.needs_blocks:
+            blocks = self._assembler(tail)
+            wait = blocks.wait(time.monotonic())
+            if at_end or (wait is not None and wait <= 0):
+                self._complete_of(blocks, tail.id, tail.path, lambda: encode(tail.position()), at_end=at_end)
+
+    def _complete_of(
+        self, blocks: BlockAssembler, content: str, path: str, position: Callable[[], bytes], *, at_end: bool
+    ) -> None:
+        prefilter = self._prefilter_of(path)
+        hits = blocks.due(prefilter, time.monotonic(), at_end=at_end)
+        found = _Found(content, path, hits, blocks.line_change(), around=blocks.take_around())
+        self._book(found, position(), prefilter)
+
+    def _book(self, found: _Found, position: bytes, prefilter: Prefilter) -> None:
+        """Have the worker judge what was found, and write the position behind it with that."""
+        passed = found.lines - len(found.hits)
         counts = {
             "lines": passed,
-            _SCREENED: passed - unjudged,
-            _UNJUDGED: unjudged,
-            "oversized": int(block.is_oversized),
+            _SCREENED: passed - found.unjudged,
+            _UNJUDGED: found.unjudged,
+            "oversized": len(found.sizes),
         }
-        if not hits:
+        name = FILE + found.content
+        if not found.hits:
             for column, n in counts.items():
                 self._counts[column] = self._counts.get(column, 0) + n
-            self._moved[tail.name] = data
+            self._moved[name] = position
             return
         self._submit_quiet()
-        sizes = {block.offset: -len(block.data)} if block.is_oversized else {}
-        record = functools.partial(_record, tail.id, tail.path, time.time(), sizes)
-        lines = Lines(SOURCE, hits, record, prefilter.rule_set)
-        self._submit(Batch((), {SOURCE: counts}, lines=lines, positions={tail.name: data}))
+        lines = Lines(SOURCE, found.hits, functools.partial(_record, found, time.time()), prefilter.rule_set)
+        self._submit(Batch((), {SOURCE: counts}, lines=lines, positions={name: position}))
 
     def _scan(self, prefilter: Prefilter, block: Block) -> tuple[list[Hit], int]:
         """Return the lines that some rule may match, and how many cannot be judged."""
@@ -566,7 +680,7 @@ class Follower:
     def _recover(self, former: FilePosition, unread: int) -> None:
         """Read the rest of a content that is not in its file any more."""
         taken = {(rest.content.device, rest.content.inode) for rest in self._rests}
-        found = rest_of(former, taken | self._tails.keys())
+        found = rest_of(former, taken | self._tails.keys(), self._left.values())
         if found is not None:
             content, _ = found
             del self._left[former.id]
@@ -575,6 +689,9 @@ class Follower:
             text = "%s: the file was truncated or deleted; if anything was added behind byte %d, it is lost"
             log.warning(text, former.path, former.offset)
             self._counts["lost_bytes"] = self._counts.get("lost_bytes", 0) + unread
+            if former.kept:
+                done = encode(former.done())
+                self._complete_of(self._resumed(former.kept), former.id, former.path, lambda: done, at_end=True)
             self._left[former.id] = former.done()
             self._moved[former.name] = encode(former.done())
 
@@ -645,12 +762,13 @@ class Follower:
             log.warning("follow: %s", text)
 
 
-def _record(content: str, path: str, now: float, sizes: Mapping[int, int], hit: Hit) -> Record:
+def _record(found: _Found, now: float, hit: Hit) -> Record:
     """Return a line's record; its place in the content makes the key, the same however often it is read."""
-    key = f"{content}.{hit.start}.{zlib.crc32(hit.line):08x}"
-    size = sizes.get(hit.start, 0)
+    key = f"{found.content}.{hit.start}.{zlib.crc32(hit.line):08x}"
+    size = found.sizes.get(hit.start, 0)
     message = hit.line + b"\n" if size else hit.line
-    return Record(message, SOURCE, now, key, fields={PATH: path}, size=size)
+    before, after = found.around.get(hit.start, (b"", b""))
+    return Record(message, SOURCE, now, key, fields={PATH: found.path}, size=size, before=before, after=after)
 
 
 def _is_of(position: FilePosition, path: str, content: Plain) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from alarm_mw.config.settings import Follow
-from alarm_mw.master.follow.follower import BatchWorker, FollowedFiles, Follower
+from alarm_mw.master.follow.follower import Assembly, BatchWorker, FollowedFiles, Follower
 from alarm_mw.master.follow.journal import FollowedJournal, JournalFollower, journal_name, saved_position
 from alarm_mw.patterns.prefilter import Prefilter
 
@@ -30,20 +30,24 @@ class Following:
         *,
         longest: int,
         own: frozenset[tuple[int, int]],
+        assembly: Assembly,
     ) -> None:
         self._worker, self._longest, self._own = worker, longest, own
         self._files: Follower | None = None
         self._journals: dict[str, JournalFollower] = {}
-        self.change(follows, prefilter, saved)
+        self.change(follows, prefilter, saved, assembly)
 
-    def change(self, follows: Sequence[Follow], prefilter: Prefilter, saved: Mapping[str, bytes]) -> None:
+    def change(
+        self, follows: Sequence[Follow], prefilter: Prefilter, saved: Mapping[str, bytes], assembly: Assembly
+    ) -> None:
         """Follow these from now on; `saved` are all positions."""
         of_files = [follow for follow in follows if follow.paths]
         if self._files is not None:
-            self._files.prefilter = prefilter
-            self._files.change(of_files)
+            self._files.change(of_files, prefilter, assembly)
         elif of_files:
-            self._files = Follower(of_files, prefilter, self._worker, saved, longest=self._longest, own=self._own)
+            self._files = Follower(
+                of_files, prefilter, self._worker, saved, longest=self._longest, own=self._own, assembly=assembly
+            )
             self._files.start()
         wanted = {journal_name(follow): follow for follow in follows if follow.journal is not None}
         for name in self._journals.keys() - wanted.keys():

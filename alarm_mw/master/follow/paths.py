@@ -21,7 +21,7 @@ class _OfPath(Prefilter):
     """The rules of another prefilter, under the same numbers."""
 
     def __init__(self, rules: Sequence[CompiledRule], original: Prefilter) -> None:
-        super().__init__(rules)
+        super().__init__(rules, beginnings=original.beginnings)
         self._original = original
 
     @property

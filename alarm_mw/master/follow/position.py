@@ -16,7 +16,7 @@ FILE = "file:"
 
 
 class FilePosition(msgspec.Struct, array_like=True, frozen=True):
-    """All of a content before `offset` has been judged, whatever the file is called meanwhile."""
+    """All of a content before `offset` has been judged but for what is `kept`, whatever the file is called now."""
 
     #: Unique to the content, for the keys of its records.
     id: str
@@ -34,6 +34,8 @@ class FilePosition(msgspec.Struct, array_like=True, frozen=True):
     is_skipping: bool = False
     #: All of it has been judged: it was rotated or deleted, and nothing writes to it any more.
     is_done: bool = False
+    #: The records of several lines before `offset` that are not complete (`BlockAssembler.kept`).
+    kept: bytes = b""
 
     @property
     def name(self) -> str:
@@ -42,7 +44,7 @@ class FilePosition(msgspec.Struct, array_like=True, frozen=True):
 
     def done(self) -> FilePosition:
         """Return the position of a content that has been judged completely."""
-        return structs.replace(self, is_done=True)
+        return structs.replace(self, is_done=True, kept=b"")
 
 
 def new_id() -> str:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import os
 import re
-from collections.abc import Container
+from collections.abc import Collection, Container
 from typing import NamedTuple
 
 from alarm_mw.master.follow.position import BEFORE, HEAD, FilePosition
@@ -126,11 +126,14 @@ def is_copy(content: Plain, size: int, tail: Tail) -> bool:
     return size < position.offset or same_content(position, content)
 
 
-def rest_of(position: FilePosition, known: Container[tuple[int, int]]) -> tuple[Plain | Compressed, Sibling] | None:
+def rest_of(
+    position: FilePosition, known: Container[tuple[int, int]], others: Collection[FilePosition]
+) -> tuple[Plain | Compressed, Sibling] | None:
     """Return the file in which a log goes on from a position, opened; None where there is none.
 
-    `known` are devices and inodes of files that are followed for themselves. A compressed file is looked at last: it
-    may not be complete, and then the file that it is made of is still there.
+    `known` are devices and inodes of files that are followed for themselves, and `others` all positions: a file that
+    one of them is in is that one's, however alike their contents are. A compressed file is looked at last: it may not
+    be complete, and then the file that it is made of is still there.
     """
     newest_first = reversed(siblings(position.path))
     opened = [(sibling, content) for sibling in newest_first if (content := _opened(sibling)) is not None]
@@ -138,7 +141,11 @@ def rest_of(position: FilePosition, known: Container[tuple[int, int]]) -> tuple[
     opened.sort(key=lambda each: (not _is_file_of(position, each[0]), isinstance(each[1], Compressed)))
     found: tuple[Plain | Compressed, Sibling] | None = None
     for sibling, content in opened:
-        if found is None and (sibling.device, sibling.inode) not in known and _goes_on(position, sibling, content):
+        if (
+            found is None
+            and (sibling.device, sibling.inode) not in known
+            and _goes_on(position, sibling, content, others)
+        ):
             found = content, sibling
         else:
             content.close()
@@ -156,9 +163,17 @@ def _opened(sibling: Sibling) -> Plain | Compressed | None:
         return None
 
 
-def _goes_on(position: FilePosition, sibling: Sibling, content: Plain | Compressed) -> bool:
+def _goes_on(
+    position: FilePosition, sibling: Sibling, content: Plain | Compressed, others: Collection[FilePosition]
+) -> bool:
     """Return whether a file has a content that was read up to a position; of one that was not read: is that file."""
+    is_itself = _is_file_of(position, sibling)
+    owners = [] if is_itself else [other for other in others if other.offset and _is_file_of(other, sibling)]
     try:
-        return (_is_file_of(position, sibling) or position.offset > 0) and same_content(position, content)
+        return (
+            (is_itself or position.offset > 0)
+            and same_content(position, content)
+            and not any(same_content(owner, content) for owner in owners if owner.id != position.id)
+        )
     except OSError:
         return False

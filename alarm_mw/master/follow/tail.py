@@ -6,13 +6,20 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import IO, NamedTuple, Protocol
+from typing import IO, TYPE_CHECKING, NamedTuple, Protocol
 
 from alarm_mw.master.follow.position import BEFORE, FILE, HEAD, FilePosition
 from alarm_mw.master.streams.lines import count_lines
 from alarm_mw.system.compression import DAMAGED, compression_of
 
+if TYPE_CHECKING:  # logs without tracebacks do not need it
+    from alarm_mw.master.streams.blocks import BlockAssembler
+
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+
+
+#: How many bytes before the first line that is read may be shown around it.
+AROUND = 16_384
 
 
 class RewrittenError(Exception):
@@ -159,6 +166,9 @@ class Tail:
         self.head = position.head
         self._before = position.before
         self._is_skipping = position.is_skipping
+        #: Makes records of several lines; None as long as there are none, or only what is `kept`.
+        self.blocks: BlockAssembler | None = None
+        self._kept = position.kept
         #: What a log was rotated into: nobody follows it by its name.
         self.is_rest = is_rest
         #: Nobody writes to it: it is read once it is complete.
@@ -201,7 +211,18 @@ class Tail:
             time.time(),
             self._is_skipping,
             is_done,
+            b"" if is_done else self.kept,
         )
+
+    @property
+    def needs_blocks(self) -> bool:
+        """Whether some records of several lines are not complete."""
+        return bool(self._kept) if self.blocks is None else self.blocks.is_open
+
+    @property
+    def kept(self) -> bytes:
+        """The records of several lines that are not complete."""
+        return self._kept if self.blocks is None else self.blocks.kept()
 
     @property
     def behind(self) -> int:
@@ -216,6 +237,15 @@ class Tail:
         before = self.size
         self.size, has_changed = self.content.look()
         return has_changed or self.size != before or self.size not in (self.offset, self._unfinished)
+
+    def lines_before(self, offset: int) -> tuple[bytes, int]:
+        """Return whole lines that end at an offset, at most `AROUND` bytes, and where they begin. Raises `OSError`."""
+        if isinstance(self.content, Compressed):  # it is read in one direction
+            return b"", offset
+        begin = max(offset - AROUND, 0)
+        data = self.content.read(begin, offset - begin)
+        cut = data.find(b"\n") + 1 if begin else 0
+        return data[cut:], begin + cut
 
     def read(self, longest: int, *, at_end: bool = False) -> Block | None:
         """Return the next whole lines, at most `longest` bytes; None where there are none.
@@ -281,6 +311,7 @@ class Tail:
     def begin_anew(self, position_id: str) -> None:
         """Follow what is in the file now, from its beginning, as another content."""
         self.id, self.offset, self.head, self._before = position_id, 0, b"", b""
+        self.blocks, self._kept = None, b""
         self._is_skipping = self.is_undecided = False
         self.copied, self._unfinished = None, -1
 
@@ -288,6 +319,7 @@ class Tail:
         """Go on where another file with the same content stood."""
         self.id, self.offset = position.id, position.offset
         self.head, self._before = position.head, position.before
+        self.blocks, self._kept = None, position.kept
         self._is_skipping, self.is_undecided = position.is_skipping, False
         self.copied, self._unfinished = None, -1
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmap
 import re
 import struct
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
@@ -60,15 +61,11 @@ class BlockMemory:
         """Return what was saved last."""
         at = self._slot(self._memory[_INDEX])
         (length,) = _LENGTH.unpack_from(self._memory, at)
-        if not length:
-            return [], []
-        saved, waiting = _decode(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
-        return [Block(map(Line._make, lines), is_mixed=is_mixed, held=held) for is_mixed, held, lines in saved], waiting
+        return _decoded(self._memory[at + _LENGTH.size : at + _LENGTH.size + length])
 
     def save(self, blocks: Sequence[Block], waiting: Sequence[Waiting] = ()) -> None:
         """Replace what is saved; what does not fit is left out."""
-        saved = [(block.is_mixed, block.held, block.lines) for block in blocks]
-        data = msgspec.msgpack.encode((saved, waiting)) if saved or waiting else b""
+        data = _encoded(blocks, waiting)
         if len(data) > _SLOT - _LENGTH.size:
             return
         index = 1 - self._memory[_INDEX]
@@ -80,6 +77,19 @@ class BlockMemory:
     @staticmethod
     def _slot(index: int) -> int:
         return 16 + index * _SLOT
+
+
+def _encoded(blocks: Sequence[Block], waiting: Sequence[Waiting]) -> bytes:
+    """Return open blocks and waiting hits as bytes; none for none."""
+    saved = [(block.is_mixed, block.held, block.lines) for block in blocks]
+    return msgspec.msgpack.encode((saved, waiting)) if saved or waiting else b""
+
+
+def _decoded(data: bytes | bytearray) -> tuple[list[Block], list[Waiting]]:
+    if not data:
+        return [], []
+    saved, waiting = _decode(data)
+    return [Block(map(Line._make, lines), is_mixed=is_mixed, held=held) for is_mixed, held, lines in saved], waiting
 
 
 class ContinuedLines:
@@ -170,6 +180,23 @@ class BlockAssembler:
     def resume(self, position: int, now: float) -> None:
         """Go on with what another master has left; what begins at `position` or behind it comes again."""
         blocks, waiting = ([], []) if self._memory is None else self._memory.load()
+        self._resume(blocks, waiting, position, now)
+
+    def resume_kept(self, kept: bytes, now: float) -> None:
+        """Go on with what another assembler has returned from `kept`, where nothing of it comes again."""
+        blocks, waiting = _decoded(kept)
+        self._resume(blocks, waiting, sys.maxsize, now)
+
+    def kept(self) -> bytes:
+        """Return the blocks that are open, and the hits that wait for lines after them; empty where there are none."""
+        return _encoded(self._lines.open, () if self._around is None else self._around.waiting)
+
+    def keep_before(self, data: bytes, base: int) -> None:
+        """Remember lines before those that are assembled next, where some rule wants lines around its hits."""
+        if self._around is not None:
+            self._around.keep(data, base)
+
+    def _resume(self, blocks: Sequence[Block], waiting: Sequence[Waiting], position: int, now: float) -> None:
         for block in blocks:
             self._held += block.held
             lines = [line for line in block.lines if line.start < position]

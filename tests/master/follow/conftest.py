@@ -13,7 +13,8 @@ from waiting import wait_until
 
 from alarm_mw.config.settings import Follow
 from alarm_mw.engine.rules import compile_rule
-from alarm_mw.master.follow.follower import Follower
+from alarm_mw.engine.tracebacks import BEGINNINGS
+from alarm_mw.master.follow.follower import Assembly, Follower
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.model.types import Record, Rule
 from alarm_mw.patterns.prefilter import Prefilter
@@ -85,6 +86,9 @@ class Logs:
         self.folder = folder
         self.worker = NotingWorker()
         self.follower: Follower | None = None
+        #: Which lines are one record: each, by default.
+        self.assembly = Assembly()
+        self.rule = Rule("ERROR", ("a",))
 
     def follow(self, *patterns: str, start: Any = "end", own: frozenset[tuple[int, int]] = frozenset()) -> Follower:
         """Follow these patterns in the folder, from where the worker's positions say."""
@@ -101,10 +105,15 @@ class Logs:
         """Return the configuration of these patterns."""
         return [Follow(tuple(str(self.folder / pattern) for pattern in patterns), start=start)]
 
+    def prefilter(self) -> Prefilter:
+        beginnings = BEGINNINGS if self.assembly.options is not None else ()
+        return Prefilter([compile_rule(self.rule)], beginnings=beginnings)
+
     def _begin(self, follows: list[Follow], own: frozenset[tuple[int, int]]) -> None:
-        prefilter = Prefilter([compile_rule(Rule("ERROR", ("a",)))])
         saved: Mapping[str, bytes] = dict(self.worker.positions)
-        self.follower = Follower(follows, prefilter, self.worker, saved, longest=131_072, own=own)
+        self.follower = Follower(
+            follows, self.prefilter(), self.worker, saved, longest=131_072, own=own, assembly=self.assembly
+        )
         self.follower.start()
 
     def stop(self) -> None:

@@ -259,7 +259,7 @@ def test_patterns_may_change(logs: Any) -> None:
     found = logs.follow("a.log")
     logs.append("a.log", "ERROR 1")
     logs.wait_for("ERROR 1")
-    found.change(logs.follows("b.log"))
+    found.change(logs.follows("b.log"), logs.prefilter(), logs.assembly)
     wait_until(lambda: f"pattern:{logs.folder}/b.log" in logs.worker.positions)
     logs.append("b.log", "ERROR 2")
     logs.wait_for("ERROR 1", "ERROR 2")
@@ -318,6 +318,24 @@ def test_logs_may_begin_alike(logs: Any) -> None:
     logs.append("app.log", banner, "ERROR 2")
     logs.follow("app.log")
     logs.wait_for("ERROR 1", "ERROR 2")
+
+
+def test_logs_may_be_alike_from_their_beginning_to_their_end(logs: Any) -> None:
+    """Each is known by its inode as long as it is there; one that was compressed is not taken for another one."""
+    logs.append("app.log", "ERROR the same")
+    logs.follow("app.log", start="beginning")
+    logs.wait_for("ERROR the same")
+    logs.rename("app.log", "app.log.1")
+    logs.append("app.log", *["ERROR the same"] * 2)
+    logs.wait_for(*["ERROR the same"] * 3)
+    logs.stop()
+    (logs.folder / "app.log.2.gz").write_bytes(gzip.compress(b"ERROR the same\nERROR first\n"))
+    (logs.folder / "app.log.1").unlink()
+    logs.append("app.log", "ERROR second")
+    logs.rename("app.log", "app.log.1")
+    logs.append("app.log", "ERROR third")
+    logs.follow("app.log")
+    logs.wait_for(*["ERROR the same"] * 3, "ERROR first", "ERROR second", "ERROR third")
 
 
 def test_no_line_is_judged_before_one_that_waits(logs: Any) -> None:

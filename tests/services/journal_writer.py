@@ -35,15 +35,21 @@ class JournalWriter:
         self._process.stdin.close()
         self._process.wait(60)
 
-    def write(
-        self, message: bytes, priority: int = 6, unit: str = "nginx.service", identifier: str = "nginx", pid: int = 42
+    def write(  # noqa: PLR0917  # what entries have
+        self,
+        message: bytes,
+        priority: int = 6,
+        unit: str = "nginx.service",
+        identifier: str = "nginx",
+        pid: int = 42,
+        boot: int = 1,
     ) -> None:
         """Add an entry."""
         n = next(self._numbers)
         fields = {
             "__REALTIME_TIMESTAMP": str(time.time_ns() // 1000),
             "__MONOTONIC_TIMESTAMP": str(n),
-            "_BOOT_ID": f"{1:032x}",
+            "_BOOT_ID": f"{boot:032x}",
             "_MACHINE_ID": f"{2:032x}",
             "PRIORITY": str(priority),
             "_SYSTEMD_UNIT": unit,
@@ -55,3 +61,8 @@ class JournalWriter:
         assert self._process.stdin is not None
         self._process.stdin.write(text + binary)
         self._process.stdin.flush()
+
+    def holds(self, text: str) -> bool:
+        """Return whether what was written is in the journal already."""
+        shown = ["journalctl", f"--directory={self.folder}", "--output=cat", "--quiet"]
+        return text in subprocess.run(shown, capture_output=True, text=True, check=False).stdout

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TypedDict
 
 import msgspec
@@ -141,7 +142,10 @@ class JournalFollower:
 
     def command(self, *, uses_cursor: bool = True) -> list[str]:
         """Return the command that prints all entries from the position on, for ever."""
-        wanted = [*command(self._program, self._follow.units, self._follow.directory), "--follow"]
+        # With --follow alone, journalctl knows the present boot only: what was written before it would be lost.
+        wanted = [*command(self._program, self._follow.units, self._follow.directory), "--follow", "--merge"]
+        if not self._follow.directory:
+            wanted += _of_this_machine()
         if self._position is None:
             return [*wanted, "--lines=" + ("all" if self._follow.start == "beginning" else "0")]
         if uses_cursor:
@@ -209,6 +213,14 @@ class JournalFollower:
         self._worker.submit(Batch(items, {SOURCE: counts}, self._places.release, positions=moved))
         self._position = position
         return True
+
+
+def _of_this_machine() -> list[str]:
+    """Return what keeps journalctl from merging the journals of other machines that this one collects."""
+    try:
+        return [f"_MACHINE_ID={Path('/etc/machine-id').read_text().strip()}"]
+    except OSError:
+        return []
 
 
 def saved_position(saved: Mapping[str, bytes], follow: Follow) -> bytes | None:

@@ -82,9 +82,23 @@ def test_every_entry_is_judged_once_over_restarts(followed: Journal) -> None:
     assert len({record.key for record in followed.worker.records}) == len(wanted)
 
 
+def test_a_restart_of_the_machine_loses_no_entry(followed: Journal) -> None:
+    """Those of the boot before, behind the last one that was judged, are read, and all of the new one."""
+    followed.writer.write(b"ERROR 1")
+    followed.follow()
+    followed.wait_for("ERROR 1")
+    followed.stop()
+    followed.writer.write(b"ERROR 2")
+    followed.writer.write(b"ERROR 3", boot=3)
+    followed.follow()
+    followed.writer.write(b"ERROR 4", boot=3)
+    followed.wait_for("ERROR 1", "ERROR 2", "ERROR 3", "ERROR 4")
+
+
 def test_a_journal_that_is_new_is_read_from_its_end(followed: Journal) -> None:
     """What stands in it already is left alone."""
     followed.writer.write(b"ERROR old")
+    wait_until(lambda: followed.writer.holds("ERROR old"))
     follower = followed.follow(start="end")
     wait_until(lambda: _is_waiting(follower))
     followed.writer.write(b"ERROR new")

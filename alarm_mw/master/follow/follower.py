@@ -41,7 +41,7 @@ from alarm_mw.master.follow.tail import Block, Compressed, Plain, RewrittenError
 from alarm_mw.master.runtime.threads import CALL_TIMEOUT, start_thread
 from alarm_mw.master.worker.batch import Batch, Lines
 from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.prefilter import BEGINNING, Hit, Prefilter
+from alarm_mw.patterns.prefilter import Hit, Hits, Prefilter
 
 if TYPE_CHECKING:  # many logs have no tracebacks
     from alarm_mw.master.streams.blocks import BlockAssembler
@@ -412,8 +412,8 @@ class Follower:
         found = _Found(tail.id, tail.path, hits, block.lines, unjudged)
         if block.is_oversized:
             found = found._replace(sizes={block.offset: -len(block.data)})
-        if block.data and (tail.needs_blocks or any(BEGINNING in hit.rules for hit in hits) or self._looks_at_all):
-            found = self._assembled(tail, block, found, prefilter)
+        if block.data and (tail.needs_blocks or hits.has_beginnings or self._looks_at_all):
+            found = self._assembled(tail, block, hits, found, prefilter)
         self._book(found, encode(tail.position()), prefilter)
 
     @property
@@ -442,16 +442,16 @@ class Follower:
         found.resume_kept(kept, time.monotonic())
         return found
 
-    def _assembled(self, tail: Tail, block: Block, found: _Found, prefilter: Prefilter) -> _Found:
+    def _assembled(self, tail: Tail, block: Block, hits: Hits, found: _Found, prefilter: Prefilter) -> _Found:
         """Return the hits of single lines, and those of records of several lines that are complete."""
         is_first = tail.blocks is None
         blocks = self._assembler(tail)
         if is_first and self._assembly.keeps_lines:
             blocks.keep_before(*tail.lines_before(block.offset))
         if block.is_oversized:
-            return found._replace(hits=blocks.single(block.data, block.offset, found.hits))
-        hits = blocks.assemble(block.data, block.offset, found.hits, prefilter, time.monotonic())
-        return found._replace(hits=hits, lines=found.lines + blocks.line_change(), around=blocks.take_around())
+            return found._replace(hits=blocks.single(block.data, block.offset, hits))
+        complete = blocks.assemble(block.data, block.offset, hits, prefilter, time.monotonic())
+        return found._replace(hits=complete, lines=found.lines + blocks.line_change(), around=blocks.take_around())
 
     def _complete(self, tail: Tail, *, at_end: bool = False) -> None:
         """Judge the records that have waited long enough for another line; at the end, all."""
@@ -488,16 +488,16 @@ class Follower:
         lines = Lines(SOURCE, found.hits, functools.partial(_record, found, time.time()), prefilter.rule_set)
         self._submit(Batch((), {SOURCE: counts}, lines=lines, positions={name: position}))
 
-    def _scan(self, prefilter: Prefilter, block: Block) -> tuple[list[Hit], int]:
+    def _scan(self, prefilter: Prefilter, block: Block) -> tuple[Hits, int]:
         """Return the lines that some rule may match, and how many cannot be judged."""
         if not block.data:
-            return [], 0
+            return Hits(), 0
         for _ in range(2):
             try:
                 return prefilter.scan(block.data, block.offset), 0
             except Exception:
                 log.exception("the prefilter failed on lines of a followed file")
-        return [], block.lines
+        return Hits(), block.lines
 
     def _submit(self, batch: Batch) -> None:
         """Give the worker a batch, as soon as few others wait; a flood that is held back is judged here."""

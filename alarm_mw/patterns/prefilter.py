@@ -106,12 +106,12 @@ class Prefilter:
         self._literals = tuple(requiring)
         self._requiring = tuple(map(tuple, requiring.values()))
         self._finder: LiteralFinder = make_finder(self._literals)
-        #: The rules that a literal makes certain if the line contains no other literal, and the required start of the
-        #: line.
+        #: The rules that a literal makes certain if the line contains no other literal, and at which place in the line
+        #: its last byte must then stand; below zero: at any.
         self._alone = tuple(
-            (tuple(numbers), literal.text if literal.at_start else b"")
+            (tuple(numbers), len(literal.text) - 1 if literal.at_start else -1)
             if literal.certain and not (literal.at_start and literal.ignores_case) and BEGINNING not in numbers
-            else ((), b"")
+            else ((), -1)
             for literal, numbers in requiring.items()
         )
         #: The functions that confirm each rule, compiled at first use.
@@ -166,6 +166,7 @@ class Prefilter:
         hits: list[Hit] = []  # to append to an instance of `Hits` takes longer
         has_beginnings = False
         start = end = literal = 0
+        certain: tuple[int, ...] = ()
         others: tuple[int, ...] = ()
         for find in finds:
             at = (find >> LITERAL_BITS) - 1
@@ -173,20 +174,19 @@ class Prefilter:
                 if (other := find & _LITERAL_MASK) != literal and other not in others:
                     others += (other,)
                 continue
-            if others:
+            if certain and not others:
+                hits.append(new(Hit, (base + start, data[start:end], certain, certain)))
+            elif end:
                 has_beginnings |= self._check(base + start, data[start:end], (literal, *others), hits, until)
                 others = ()
-            elif end:
-                certain, beginning = alone[literal]
-                if certain and data.startswith(beginning, start):
-                    hits.append(new(Hit, (base + start, data[start:end], certain, certain)))
-                else:
-                    has_beginnings |= self._check(base + start, data[start:end], (literal,), hits, until)
             literal = find & _LITERAL_MASK
             start, end = end, data.find(b"\n", end) + 1 or len(data)
             if at >= end:
                 start = data.rfind(b"\n", end, at) + 1 or end
                 end = data.find(b"\n", at) + 1 or len(data)
+            certain, place = alone[literal]
+            if place >= 0 and at - start != place:
+                certain = ()
         has_beginnings |= self._check(base + start, data[start:end], (literal, *others), hits, until)
         found = Hits(hits)
         found.has_beginnings = has_beginnings

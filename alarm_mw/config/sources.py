@@ -137,7 +137,7 @@ CONFIG_VARIABLE: Final = "ALARM_MW_CONFIG"
 #: The files that are searched in the working directory by default.
 DEFAULT_FILES: Final = ("alarm-mw.toml", "uwsgi.ini")
 
-_UWSGI_SECTION = re.compile(rb"^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$", re.MULTILINE)
+_UWSGI_SECTION = rb"(?m)^[ \t]*\[uwsgi[^\]\n]*\][ \t\r]*$"
 
 
 class Sources(msgspec.Struct, frozen=True):
@@ -190,7 +190,7 @@ def is_ini(file: str) -> bool:
     if name.endswith(".toml"):
         return False
     try:
-        return _UWSGI_SECTION.search(read_bytes(file)) is not None
+        return re.search(_UWSGI_SECTION, read_bytes(file)) is not None
     except UnreadableError:
         return False
 

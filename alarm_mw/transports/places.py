@@ -8,6 +8,9 @@ import os
 #: The environment variable in which the server's processes find the records socket.
 SOCKET_VARIABLE = "ALARM_MW_SOCKET"
 
+#: The environment variable with what a process of this run says at the beginning of a connection.
+TOKEN_VARIABLE = "ALARM_MW_TOKEN"  # noqa: S105  # its name
+
 #: The name of the records socket in a state directory.
 SOCKET_NAME = "alarm.sock"
 

@@ -23,12 +23,10 @@ import socket
 from collections.abc import Mapping
 
 from alarm_mw.transports.client import TALLY_SIZE, Tally, Words, enter, name_of, places_of
+from alarm_mw.transports.places import TOKEN_VARIABLE
 from alarm_mw.transports.wire import MAX_PACKET, Counts, is_countable
 
 log = logging.getLogger(__name__)
-
-#: The environment variable with what a process of this run says at the beginning of a connection.
-TOKEN_VARIABLE = "ALARM_MW_TOKEN"  # noqa: S105  # its name
 
 #: Bytes of records that wait in a process's memory beyond those in the socket.
 SPILL_SIZE = 1024 * 1024

@@ -29,9 +29,8 @@ from alarm_mw.supervisor.start import start
 from alarm_mw.system.descriptors import is_open
 from alarm_mw.system.directories import check_directory
 from alarm_mw.system.sockets import is_served
-from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
+from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE, TOKEN_VARIABLE
 from alarm_mw.transports.published import withdraw
-from alarm_mw.transports.shared import TOKEN_VARIABLE
 
 
 class RefusedError(Exception):

@@ -17,15 +17,15 @@ from alarm_mw.model.types import Where
 #: Maximum number of parts of a dotted key: each is a table, and reading them takes quadratic time.
 _MAX_DEPTH = 100
 _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
-_DEEP_KEY = re.compile(rf"(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}", re.MULTILINE)
+_DEEP_KEY = rf"(?m)(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}"
 
-_AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_TWICE = re.compile(r"Cannot declare .* twice", re.DOTALL)
-_HEADER = re.compile(r"[ \t]*\[(?!\[)((?:[^\]\[\"'#]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+)\]")
-_VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
+_TWICE = r"(?s)Cannot declare .* twice"
+_HEADER = r"[ \t]*\[(?!\[)((?:[^\]\[\"'#]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+)\]"
+_VARIABLE = r"\$\$\{|\$\{([^}]*)\}?"
 _FILE = "file:"
 _NO_VARIABLE = "'${' begins no ${VARIABLE}, ${VARIABLE:-default} or ${file:/path}; write $${ for a literal one"
-_NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
+_NAME = r"(?s)([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?"
 
 
 def read_toml(file: str, environ: Mapping[str, str], report: Report) -> Table | None:
@@ -36,7 +36,7 @@ def read_toml(file: str, environ: Mapping[str, str], report: Report) -> Table | 
 
 def parse_toml(text: str, file: str, environ: Mapping[str, str], report: Report) -> Table | None:
     """Return the outermost table of a document; `file` names it in `report`."""
-    if deep := _DEEP_KEY.search(text):
+    if text.count(".") >= _MAX_DEPTH and (deep := re.search(_DEEP_KEY, text)):
         where = Where(file, text.count("\n", 0, deep.start() + 1) + 1)
         report.wrong(where, f"a key of more than {_MAX_DEPTH} parts")
         return None
@@ -73,7 +73,7 @@ def _text(file: str, report: Report) -> str | None:
 
 
 def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
-    found = _AT.search(message)
+    found = re.search(_AT, message)
     if found is None:
         return Where(file), message
     end = Where(file, text.count("\n") + 1)
@@ -83,10 +83,12 @@ def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
 
 def _declared_twice(message: str, where: Where, text: str) -> str:
     """Return the message for a table with two headers, with the place of the first; empty for other mistakes."""
-    if _TWICE.fullmatch(message) is None:
+    if re.fullmatch(_TWICE, message) is None:
         return ""
     headers = [
-        (line, header[1].strip()) for line, each in enumerate(text.split("\n"), 1) if (header := _HEADER.match(each))
+        (line, header[1].strip())
+        for line, each in enumerate(text.split("\n"), 1)
+        if (header := re.match(_HEADER, each))
     ]
     (_, again), *_ = [found for found in headers if found[0] == where.line] or [(0, "")]
     first = next((line for line, header in headers if _same(header, again)), where.line)
@@ -136,7 +138,7 @@ class _Filler(msgspec.Struct, frozen=True):
         if isinstance(value, list):
             return [self.fill(inner, (*path, index)) for index, inner in enumerate(value)]
         if isinstance(value, str) and "${" in value:
-            return _VARIABLE.sub(lambda match: self._paid(match, path), value)
+            return re.sub(_VARIABLE, lambda match: self._paid(match, path), value)
         return value
 
     def _paid(self, match: re.Match[str], path: Path) -> str:
@@ -150,7 +152,7 @@ class _Filler(msgspec.Struct, frozen=True):
         self.filled.update(path[:length] for length in range(len(path) + 1))
         if match[1].startswith(_FILE) and match[0].endswith("}"):
             return self._read(match[1].removeprefix(_FILE), path)
-        name = _NAME.fullmatch(match[1])
+        name = re.fullmatch(_NAME, match[1])
         if name is None or not match[0].endswith("}"):
             return self._break(path, _NO_VARIABLE)
         value = self.environ.get(name[1])

@@ -17,7 +17,7 @@ from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.messages import severity_of
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, IncidentNotice, Place, Record, Stated, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Machines, Place, Record, Stated, Trigger
 from alarm_mw.system.forks import held_off
 
 #: Fields of a request's record that the text states in a phrase of its own.
@@ -47,6 +47,7 @@ _ICONS = {
     "debug": "\N{MEDIUM WHITE CIRCLE}",
 }
 _NOTHING = Stated()
+_NO_MACHINES = Machines()
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
     message: str
     #: Seconds since the epoch.
     time: float
+    #: The machine; empty where several say the same.
     host: str = ""
+    #: The first machines of the fleet that say the same, and how many there are; none for a machine alone.
+    machines: tuple[str, ...] = ()
+    machine_count: int = 0
+    #: The machines of a fleet share the message, and whether others may send it as well, since they cannot be asked.
+    is_shared: bool = False
+    is_unreachable: bool = False
     #: The server's name.
     name: str = ""
     #: The rule's name, or its regexp where it has none; empty for `alarm_mw.alarm()` and monitors.
@@ -122,8 +130,15 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def origin(self) -> str:
-        """Application and machine: ``shop@web-3``, or what is known of it."""
+        """Application and machine: ``shop@web-3``, ``shop on 100 machines``, or what is known of it."""
+        if self.machine_count > 1:
+            return f"{self.app} on {self.machine_count:,} machines".lstrip()
         return "@".join(filter(None, (self.app, self.host)))
+
+    @property
+    def machine_names(self) -> str:
+        """The machines: ``web-1, web-2, …``; empty for a machine alone."""
+        return ", ".join((*self.machines, *(["…"] if self.machine_count > len(self.machines) else [])))
 
     @property
     def severity(self) -> str:
@@ -174,7 +189,7 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True):
         """What equal events have in common, for a receiver that keeps one alert for all of them."""
         if self.incident:
             return self.incident
-        same = (self.app, self.host, self.alarm, self.rule, self.fingerprint)
+        same = (self.app, "" if self.is_shared else self.host, self.alarm, self.rule, self.fingerprint)
         return hashlib.sha256("\0".join(same).encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
@@ -197,13 +212,18 @@ def facts_of(firing: Firing, place: Place, server_pid: int | None = None) -> Fac
     """Return the facts of a firing that comes from `place`, from a process of the server `server_pid`."""
     record, trigger = firing.record, firing.trigger or _NO_TRIGGER
     fields, stated = fields_of(record.fields), record.stated or _NOTHING
+    machines = firing.machines or _NO_MACHINES
     duration = _seconds(fields.get("duration", ""))
     return Facts(
         id=firing.id,
         alarm=firing.alarm,
         message="\n".join(printable_lines(firing.message)),
         time=firing.time,
-        host=place.host,
+        host=_host(machines, place),
+        machines=tuple(printable(name, NAME) for name in machines.names),
+        machine_count=machines.count,
+        is_shared=firing.machines is not None,
+        is_unreachable=machines.is_unreachable,
         name=place.name,
         rule=trigger.name or printable(firing.rule, RULE),
         is_named=bool(trigger.name),
@@ -231,6 +251,13 @@ def facts_of(firing: Firing, place: Place, server_pid: int | None = None) -> Fac
         **({} if trigger.incident is None else _of_incident(trigger.incident)),
         **({} if trigger.incident is None or not place.url else _links(trigger.incident, place, firing.time)),
     )
+
+
+def _host(machines: Machines, place: Place) -> str:
+    """Return the machine where it has happened: another one may send the message."""
+    if machines.count > 1:
+        return ""
+    return place.host if machines.is_unreachable or not machines.names else printable(machines.names[0], NAME)
 
 
 def _of_incident(notice: IncidentNotice) -> dict[str, Any]:

@@ -57,6 +57,8 @@ def card_of(facts: Facts) -> Card:
 
 
 def _sentences(facts: Facts) -> Iterator[str]:
+    if facts.machine_count > 1:
+        yield f"on {facts.machine_count:,} machines: {facts.machine_names}"
     if facts.started is not None and facts.status != "firing":
         yield _life(facts, facts.started)
     elif facts.threshold > 1:
@@ -117,6 +119,8 @@ def _notes(facts: Facts) -> Iterator[str]:
     if facts.held_back and not facts.is_digest:  # a digest's message contains it
         since = "the last message" if facts.held_since is None else clock(facts.held_since)
         yield f"held back {facts.held_back:,} since {since}"
+    if facts.is_unreachable:
+        yield "fleet unreachable: other machines may report the same"
 
 
 def plain(card: Card) -> str:

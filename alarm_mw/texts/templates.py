@@ -34,7 +34,9 @@ def _number(value: float | None) -> str:
 
 #: What can stand in braces, with what it means, and how it is read off the facts.
 NAMES: dict[str, tuple[str, Callable[[Facts], str]]] = {
-    "host": ("the machine", lambda facts: facts.host),
+    "host": ("the machine; empty where several say the same", lambda facts: facts.host),
+    "machines": ("the machines of a fleet that say the same, at most 20", lambda facts: facts.machine_names),
+    "machine_count": ("how many they are", lambda facts: _number(facts.machine_count)),
     "app": ("the label `app`, or the server's name", lambda facts: facts.app),
     "name": ("the server's name (`--name`)", lambda facts: facts.name),
     "alarm": ("the alarm", lambda facts: facts.alarm),

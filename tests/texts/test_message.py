@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.types import Firing, Place, Record, Stated, Texts, Trigger
+from alarm_mw.model.types import Firing, Machines, Place, Record, Stated, Texts, Trigger
 from alarm_mw.texts import uploaded
 from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.texts.human import card_of, cut_line, plain, shorten, title_of
@@ -273,3 +273,38 @@ def test_large_numbers_are_written_out() -> None:
     record = Record(b"x\n", "logging", 0.0, "k", 3_999_999)
     message = message_of(Firing("i", "a", b"x\n", record, 0.0), Place("h"), Texts(title="{pid}"))
     assert message.title() == "3999999"
+
+
+def test_a_fleet_says_on_which_machines() -> None:
+    """The first line has their number, and the second their names, of many the first ones."""
+    machines = Machines(("web-1", "web-2"), 100)
+    assert message_of(firing(machines=machines), PLACE).text().split("\n") == [
+        "shop on 100 machines: payment 42 failed: card declined",
+        "on 100 machines: web-1, web-2, …",
+        "rule fail · team=payments · 2027-01-15 08:00:00 UTC",
+    ]
+    alone = structs.replace(PLACE, name="")
+    assert message_of(firing(machines=machines), alone).title().startswith("on 100 machines: payment 42")
+
+
+def test_one_machine_of_a_fleet_is_named_as_in_the_fleet() -> None:
+    """What happened on one machine names that one, whichever machine sends it."""
+    message = message_of(firing(machines=Machines(("web-9",), 1)), PLACE)
+    assert message.title() == "shop@web-9: payment 42 failed: card declined"
+    assert "on 1" not in message.text()
+
+
+def test_a_fleet_that_cannot_be_reached_is_said() -> None:
+    """A message that other machines may send as well says so."""
+    message = message_of(firing(machines=Machines(("x",), 1, is_unreachable=True)), PLACE)
+    assert message.title().startswith("shop@web-3: ")
+    assert message.text().endswith("\n\nfleet unreachable: other machines may report the same")
+
+
+def test_equal_events_of_a_fleet_have_one_key() -> None:
+    """A receiver that keeps one alert for equal events keeps one for all machines."""
+    there = structs.replace(PLACE, host="web-4")
+    shared = [facts_of(firing(machines=Machines(("x",), 1)), place).dedup_key for place in (PLACE, there)]
+    alone = [facts_of(firing(), place).dedup_key for place in (PLACE, there)]
+    assert shared[0] == shared[1]
+    assert alone[0] != alone[1]

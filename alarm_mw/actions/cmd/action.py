@@ -213,6 +213,8 @@ def _facts(firing: Firing, context: ActionContext) -> dict[str, object]:
         "LEVEL": record.level,
         "COUNT": firing.count,
         "INSTEAD_OF": ",".join(firing.via) or None,
+        "MACHINES": None if firing.machines is None else ",".join(firing.machines.names),
+        "MACHINE_COUNT": None if firing.machines is None else firing.machines.count,
         "HELD_BACK": firing.held_back,
         **_of_incident(trigger.incident if trigger else None, place.url),
         "HELD_SINCE": None if firing.held_since is None else f"{firing.held_since:.6f}",

@@ -21,7 +21,7 @@ from alarm_mw.actions.cmd import child
 from alarm_mw.actions.cmd.action import OUTPUT_LIMIT, CmdAction, CmdOptions, explain
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext, Execution
-from alarm_mw.model.types import Firing, Place, Trigger
+from alarm_mw.model.types import Firing, Machines, Place, Trigger
 
 Make = Callable[..., Firing]
 
@@ -107,7 +107,15 @@ def test_the_facts_of_the_alarm_are_in_the_environment(
     monkeypatch.setenv("INHERITED", "yes")
     deliver(
         "env",
-        make_firing(b"secret line\n", rule="a\0b=c", held_back=3, held_since=1.0, count=2, via=("jabber", "mail")),
+        make_firing(
+            b"secret line\n",
+            rule="a\0b=c",
+            held_back=3,
+            held_since=1.0,
+            count=2,
+            via=("jabber", "mail"),
+            machines=Machines(("web-1", "web-2"), 100),
+        ),
     )
     shown = dict(line.split(b"=", 1) for line in log.text.splitlines())
     alarm = {name.decode(): value for name, value in shown.items() if name.startswith(b"ALARM_")}
@@ -121,6 +129,8 @@ def test_the_facts_of_the_alarm_are_in_the_environment(
         "ALARM_LOGGER": b"",
         "ALARM_COUNT": b"2",
         "ALARM_INSTEAD_OF": b"jabber,mail",
+        "ALARM_MACHINES": b"web-1,web-2",
+        "ALARM_MACHINE_COUNT": b"100",
         "ALARM_HELD_BACK": b"3",
         "ALARM_HELD_SINCE": b"1.000000",
     }

@@ -24,7 +24,7 @@ def labels_of(message: Message) -> dict[str, str]:
     ours = {
         "alertname": facts.rule if facts.is_named else facts.alarm,
         "alarm": facts.alarm,
-        "host": facts.host,
+        "host": "" if facts.is_shared else facts.host,  # the label of an alert must not change
         "app": facts.app,
         "severity": facts.severity,
         "logger": facts.logger,
@@ -43,6 +43,8 @@ def _annotations(message: Message, size: int) -> dict[str, str]:
         "summary": neutral.line(message.title(), _SUMMARY),
         "description": neutral.within(message.body(), size),
         "rule": message.facts.rule,
+        "machines": message.facts.machine_names,
+        "machine_count": str(message.facts.machine_count or ""),
     }
     return {name: value for name, value in told.items() if value}
 

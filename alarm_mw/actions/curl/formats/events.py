@@ -33,11 +33,13 @@ def _logs(message: Message, size: int) -> dict[str, object]:
         "host.name": facts.host,
         "process.pid": facts.pid,
     }
-    attributes = {
+    attributes: dict[str, str | int] = {
         "alarm": facts.alarm,
         "rule": facts.rule,
         "logger.name": facts.logger,
         "event.id": facts.id,
+        "machines": facts.machine_names,
+        "machine_count": facts.machine_count,
         **facts.labels,
         **facts.fields,
     }
@@ -82,6 +84,8 @@ def _event(message: Message, size: int) -> dict[str, object]:
         "rule": facts.rule,
         "logger": facts.logger,
         "level": facts.level_name,
+        "machines": list(facts.machines),
+        "machine_count": facts.machine_count,
         "labels": dict(facts.labels),
         "fields": {name: neutral.within(value, size) for name, value in facts.fields.items()},
         "details": details(message, size),

@@ -18,6 +18,7 @@ from alarm_mw.model.types import (
     FieldNames,
     Firing,
     IncidentNotice,
+    Machines,
     Place,
     Record,
     Stated,
@@ -72,6 +73,11 @@ NOTICES = st.none() | st.builds(
 )
 
 
+MACHINES = st.none() | st.builds(
+    Machines, st.lists(texts, max_size=20).map(tuple), st.integers(0, 10**6), is_unreachable=st.booleans()
+)
+
+
 @st.composite
 def messages(draw: st.DrawFn) -> Message:
     """Messages whose values are all chosen by an attacker, but for what the configuration says."""
@@ -93,6 +99,7 @@ def messages(draw: st.DrawFn) -> Message:
     firing = Firing(
         "id-1", "hook", record.message, record, 1.8e9, draw(texts), draw(st.integers(0, 20)), trigger=trigger
     )
+    firing = structs.replace(firing, machines=draw(MACHINES))
     if draw(st.booleans()):
         firing = structs.replace(firing, held_since=1.7e9)
     own = Texts("{app}: {headline|truncate:80}", "{message}\n{fields.user} {logger}")
@@ -173,6 +180,27 @@ def test_a_webhook_of_alertmanager_names_the_rule() -> None:
     assert "Unreachable" in alert["annotations"]["description"]
     assert alert["endsAt"] == "0001-01-01T00:00:00Z"
     assert (body["receiver"], body["status"]) == ("hook", "firing")
+
+
+def of_fleet() -> Message:
+    record = Record(b"db lost\n", "logging", 1.8e9, "k")
+    machines = Machines(("web-1", "web-2"), 100)
+    return message_of(Firing("id-1", "hook", record.message, record, 1.8e9, machines=machines), PLACE)
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_the_machines_of_a_fleet_are_said(name: str) -> None:
+    """Every format says on how many machines it is, and names the first of them."""
+    said = "\n".join(strings(json.loads(body_of(of_fleet(), name, KEY, "").data))).replace("\\", "")
+    assert "100" in said
+    assert "web-1, web-2, …" in said
+
+
+def test_the_labels_of_a_fleets_alert_name_no_machine() -> None:
+    """What identifies an alert stays the same whichever machines have it, and an annotation names them."""
+    (alert,) = json.loads(body_of(of_fleet(), "json", "", "").data)["alerts"]
+    assert alert["labels"] == {"alertname": "hook", "alarm": "hook", "app": "shop", "team": "payments"}
+    assert (alert["annotations"]["machines"], alert["annotations"]["machine_count"]) == ("web-1, web-2, …", "100")
 
 
 def test_labels_get_names_that_prometheus_takes() -> None:

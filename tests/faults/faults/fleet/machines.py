@@ -42,6 +42,7 @@ class Machine:
         self._control: socket.socket | None = None
         self._answers: Any = None
         self._listener = socket.socket(socket.AF_UNIX)
+        (folder / "program").unlink(missing_ok=True)
         self._listener.bind(str(folder / "program"))
         self._listener.listen()
         self._listener.settimeout(START)

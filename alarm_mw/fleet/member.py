@@ -25,6 +25,7 @@ from alarm_mw.model.fleet import (
     Claim,
     FleetOverview,
     FleetPlan,
+    FleetState,
     Left,
     LocalState,
     SharedAlarm,
@@ -547,6 +548,17 @@ class Member:
                 self._loop.call_soon_threadsafe(function)
 
     # For people
+
+    def state(self) -> FleetState:
+        """Return whether this machine shares with the others now. May be called from any thread."""
+        link, plan = self.link, self._plan
+        return {
+            "name": plan.name,
+            "machine": plan.machine,
+            "state": link.state,
+            "error": link.error or link.warning,
+            "lag": link.lag,
+        }
 
     async def overview(self) -> FleetOverview:
         """Return what is known of the fleet. Takes at most the time of a call."""

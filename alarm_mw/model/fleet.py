@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import msgspec
 
@@ -243,6 +243,20 @@ class FleetBudget(msgspec.Struct, frozen=True):
     used: int
     limit: int
     seconds: float
+
+
+class FleetState(TypedDict):
+    """Whether a machine shares with the others at this moment."""
+
+    #: Of the fleet.
+    name: str
+    machine: str
+    #: ``connecting``, ``connected`` or ``away``.
+    state: str
+    #: Why it is away, or what else is wrong; empty where nothing is.
+    error: str
+    #: Seconds that the last heartbeat took.
+    lag: float
 
 
 class FleetOverview(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from recording_fleet import RecordingFleet
 
-from alarm_mw.model.fleet import FleetOverview, FleetPlan, LocalState, SharedOrder, SharedSilence
+from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence
 
 
 @dataclass
@@ -33,6 +33,16 @@ class RecordingMember(RecordingFleet):
 
     def share_order(self, order: SharedOrder) -> None:
         self.orders.append(order)
+
+    def state(self) -> FleetState:
+        assert self.plan is not None
+        return {
+            "name": self.plan.name,
+            "machine": self.plan.machine,
+            "state": "connected",
+            "error": "",
+            "lag": 0.0,
+        }
 
     async def overview(self) -> FleetOverview:
         assert self.plan is not None

@@ -26,6 +26,7 @@ from alarm_mw.model.version import VERSION
 if TYPE_CHECKING:  # few configurations have heartbeats, or follow logs
     from alarm_mw.engine.incidents.measures.heartbeat import Beat
     from alarm_mw.master.follow.following import Followed
+    from alarm_mw.model.fleet import FleetState
 
 
 class InForce(TypedDict):
@@ -82,6 +83,8 @@ class Status(TypedDict):
     letters: int
     #: How far the followed logs are; None where none is followed.
     followed: Followed | None
+    #: Whether this master shares with the others of its fleet; None where it is in none.
+    fleet: FleetState | None
     #: One sentence for every equation of the ledger that does not hold.
     imbalances: list[str]
     #: What the master has found wrong with itself, for more than a moment; a sentence each.
@@ -145,6 +148,7 @@ def status(
         "long_since": runtime.dispatcher.long_since(),
         "letters": runtime.outbox.count_letters(),
         "followed": followed,
+        "fleet": runtime.fleet_state(),
         "imbalances": imbalances(books, waiting) if waiting is not None else [],
         "findings": [*unreadable, *_findings(runtime, findings)],
     }

@@ -10,7 +10,7 @@ from typing import Protocol
 from alarm_mw.config.build import fleet_plan_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dispatcher import Dispatcher
-from alarm_mw.model.fleet import FleetOverview, FleetPlan, LocalState, SharedOrder, SharedSilence, Sharing
+from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence, Sharing
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,10 @@ class Member(Sharing, Protocol):
 
     def share_order(self, order: SharedOrder) -> None:
         """Tell the other machines what somebody has done about an incident. From any thread."""
+        ...
+
+    def state(self) -> FleetState:
+        """Return whether this machine shares with the others now. From any thread."""
         ...
 
     async def overview(self) -> FleetOverview:

@@ -48,7 +48,7 @@ if TYPE_CHECKING:  # few configurations have incidents, or a fleet
     from alarm_mw.engine.incidents.measures.heartbeat import Beat
     from alarm_mw.master.runtime.membership import Join, Member, Membership
     from alarm_mw.master.worker.incident_keeper import IncidentKeeper
-    from alarm_mw.model.fleet import FleetOverview, SharedOrder
+    from alarm_mw.model.fleet import FleetOverview, FleetState, SharedOrder
 
 log = logging.getLogger(__name__)
 
@@ -495,6 +495,11 @@ class Runtime:
 
             for silence in set(engine.silences()) - set(before):
                 member.share_silence(shared(silence))
+
+    def fleet_state(self) -> FleetState | None:
+        """Return whether this master shares with others now; None where it is in no fleet. From any thread."""
+        member = self._member
+        return None if member is None else member.state()
 
     async def fleet(self) -> FleetOverview | None:
         """Return what is known of the fleet; None where this master is in none. On the event loop."""

@@ -102,6 +102,9 @@ def test_a_fleet_is_joined_and_left(tmp_path: Path) -> None:
     overview = machine.runtime.call(machine.runtime.fleet())
     assert overview is not None
     assert (overview.name, overview.machine) == ("default", "web-1")
+    state = machine.runtime.fleet_state()
+    assert state is not None
+    assert (state["name"], state["machine"], state["state"]) == ("default", "web-1", "connected")
     machine.stop()
     asked = machine.fleets.member.asked
     assert (asked[0], asked[-1]) == ("start", "stop")
@@ -112,6 +115,7 @@ def test_a_reload_changes_joins_and_leaves(tmp_path: Path) -> None:
     machine = Machine(tmp_path, ALONE)
     assert machine.fleets.members == []
     assert machine.runtime.call(machine.runtime.fleet()) is None
+    assert machine.runtime.fleet_state() is None
     machine.reload(SETTINGS)
     wait_until(lambda: machine.fleets.members)
     machine.reload(structs.replace(SETTINGS, rules=(PLAIN,)))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 from hypothesis import strategies as st
 
 from alarm_mw.model.types import Syntax
+from alarm_mw.patterns import prefilter
 
 Grammar = Callable[[Sequence[str], Sequence[str]], st.SearchStrategy[str]]
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
@@ -83,3 +84,11 @@ def grammar() -> Grammar:
 @pytest.fixture(scope="session")
 def patterns() -> Patterns:
     return _patterns
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _patient() -> Iterator[None]:
+    """Let no chunk be left to the engine for the time that it takes: that is for a test to choose, not for the load."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefilter, "PATIENCE", 3600.0)
+        yield

@@ -99,10 +99,12 @@ class Flood:
     def numbers(self) -> list[int]:
         """Return the numbers of the lines that were passed on.
 
-        The log of the master goes to the same file, and a new master's first line may come within a line of output.
+        The log of the master goes to the same file, and a new master's first line may come within a word of output.
         """
         output = re.sub(
-            r"\S+ \S+ alarm-mw: WARNING: the master before .*\n", "", (self.directory / "output").read_text()
+            r"\d{4}-\d\d-\d\d \S+ alarm-mw: WARNING: the master before .*\n",
+            "",
+            (self.directory / "output").read_text(),
         )
         return [int(line.split()[3][:-1]) for line in output.splitlines()]
 

@@ -292,6 +292,7 @@ local function grant(x, kind)
     end
   end
   spend_all(x, id, x.now)
+  s.g = s.i and s.g or x.now
   s.i, s.o, s.t, s.f, s.k, s.c, s.ce = id, o.machine, math.max((s.t or 0) + 1, x.now), o.id, kind, x.now, x.ep
   s.tried, s.nr, s.rm, s.ra = nil, o.no_resolved, nil, nil
   if kind == 'acknowledged' then s.ka = x.now end
@@ -303,7 +304,7 @@ local function note_told(x, told)
   local s = x.s
   s.told, s.te, s.ts, s.by, s.li, s.q = told.at, told.ep, told.status, told.by, told.id, told.seq
   s.tn, s.i, s.o, s.f, s.k, s.c, s.tried, s.held, s.hs, s.hl = told.n, nil, nil, nil, nil, nil, nil, nil, nil, nil
-  s.rm, s.ra = nil, nil
+  s.due, s.g, s.rm, s.ra = s.g or told.at, nil, nil, nil
   event(x.p, 'settled', {key = x.o.key, alarm = x.o.alarm, at = s.told, by = s.by, id = s.li, ep = s.te, seq = s.q,
     status = s.ts, gen = x.gen, event = x.o.is_event})
 end
@@ -384,7 +385,8 @@ local function wanted(x)
     return nil
   end
   if s.te ~= x.ep or s.ts ~= 'open' then return 'begin' end
-  if o.kind == 'repeat' and o.interval and x.now - s.told >= 0.9 * o.interval then return 'repeat' end
+  -- Since the last message was due, however long it took to send it.
+  if o.kind == 'repeat' and o.interval and x.now - (s.due or s.told) >= 0.9 * o.interval then return 'repeat' end
   local n = redis.call('ZCARD', x.mk)
   for _, step in ipairs(STEPS) do
     if n >= step and (s.tn or 1) < step then return 'update' end

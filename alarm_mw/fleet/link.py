@@ -7,12 +7,13 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
 
 from alarm_mw.fleet.store import Answer, Beat, Event, FleetUnreachableError, Store
+from alarm_mw.fleet.tasks import end, is_set
 
 log = logging.getLogger(__name__)
 
@@ -158,8 +159,7 @@ class Link:
         """Say goodbye, and end. Takes at most `timeout` seconds."""
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])
         if self.state == "connected":
             with contextlib.suppress(FleetUnreachableError, TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -239,16 +239,21 @@ class Link:
 
     async def _stay(self) -> None:
         """Return, or raise, when the connection is lost."""
-        async with _any_of(self._beats(), self._events(), self._down.wait()) as done:
-            for task in done:
-                await task
+        tasks = [asyncio.create_task(each) for each in (self._beats(), self._events(), self._lost())]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end(tasks)
+        for task in done:
+            await task
+
+    async def _lost(self) -> None:
+        await self._down.wait()
 
     async def _beats(self) -> None:
         while True:
             pause = self.periods.heartbeat * random.uniform(0.8, 1.2)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._beat_now.wait()
+            await is_set(self._beat_now, pause)
             self._beat_now.clear()
             answer = await self._beat()
             self._note(answer)
@@ -300,16 +305,3 @@ class Link:
                     else:
                         self._listener.event(event)
             await asyncio.sleep(self.periods.gather)
-
-
-@contextlib.asynccontextmanager
-async def _any_of(*coroutines: Coroutine[object, object, object]) -> AsyncIterator[set[asyncio.Task[object]]]:
-    """Run several until one of them ends; those that have ended are given, and the others canceled."""
-    tasks = [asyncio.create_task(each) for each in coroutines]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        yield done
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

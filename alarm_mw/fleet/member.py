@@ -21,6 +21,7 @@ from alarm_mw.fleet.redis_store import RedisStore
 from alarm_mw.fleet.relay import Relay
 from alarm_mw.fleet.restore import Restorer
 from alarm_mw.fleet.store import Answer, Belief, Event, FleetUnreachableError, Offer, Settled, Settlement, Store, Told
+from alarm_mw.fleet.tasks import end, is_set
 from alarm_mw.model.fleet import (
     Claim,
     FleetOverview,
@@ -141,9 +142,7 @@ class Member:
         closing = {task for task in self._tasks if task.get_name() == _CLOSING}
         if closing and self.link.state == "connected":
             await asyncio.wait(closing, timeout=timeout / 2)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(self._tasks)
         await self.link.stop(max(timeout - (self._monotonic() - began), 0.1))
 
     def change(self, plan: FleetPlan) -> None:
@@ -366,9 +365,7 @@ class Member:
         held = Held(message, answer.id, answer.ep, answer.token, answer.claimed)
         try:
             if answer.claimed in ("begin", "event"):
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._plan.group_wait):
-                        await self._hurried.wait()
+                await is_set(self._hurried, self._plan.group_wait)
             if self.link.state == "connected":
                 with contextlib.suppress(FleetUnreachableError):
                     answer = await self._confirm(held)
@@ -415,14 +412,14 @@ class Member:
         if link.state == "connected":
             return True
         if link.state == "connecting":
-            await _is_set(link.is_connected, self._periods.first_connection)
+            await is_set(link.is_connected, self._periods.first_connection)
             if link.state == "connected":
                 return True
         patience = self._patience(waiting)
         if patience <= 0.0:
             return False
         on_deferred()
-        return await _is_set(link.is_connected, patience - (self._monotonic() - link.away_since))
+        return await is_set(link.is_connected, patience - (self._monotonic() - link.away_since))
 
     def _patience(self, waiting: Waiting) -> float:
         """Return how many seconds a message waits for a fleet that is away."""
@@ -454,7 +451,7 @@ class Member:
 
     async def _news(self, waiting: Waiting, timeout: float) -> None:
         """Wait until there is a reason to ask again, or the fleet is lost, or the time is over."""
-        await _is_set(waiting.news, timeout)
+        await is_set(waiting.news, timeout)
 
     def _wake(self, *, key: str | None = None, alarm: str = "", owner: str | None = None) -> None:
         """Let messages ask again: those of a key and an alarm, those that a machine owns, or all."""
@@ -594,12 +591,3 @@ class Member:
 _CLOSING = "alarm-mw-fleet-closing"
 
 _REASONS: Mapping[str, Reason] = {str(each): each for each in (Reason.RATE, Reason.ALARM_RATE, Reason.ACKNOWLEDGED)}
-
-
-async def _is_set(event: asyncio.Event, timeout: float) -> bool:
-    """Wait for an event, so many seconds; return whether it is set."""
-    if timeout > 0.0:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await event.wait()
-    return event.is_set()

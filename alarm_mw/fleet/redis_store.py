@@ -36,6 +36,7 @@ from alarm_mw.fleet.store import (
     StoredSilence,
     Sweep,
 )
+from alarm_mw.fleet.tasks import end
 
 #: Seconds for which calls are gathered, and how many are sent at once.
 BATCH_WAIT, BATCH = 0.02, 500
@@ -113,8 +114,7 @@ class RedisStore:
         """Close the connections. Calls that wait fail."""
         flusher, self._flusher = self._flusher, None
         if flusher is not None:
-            flusher.cancel()
-            await asyncio.gather(flusher, return_exceptions=True)
+            await end([flusher])
         self._fail(self._calls, FleetUnreachableError("the connection was closed"))
         clients, self._client, self._stream = (self._client, self._stream), None, None
         for client in clients:

@@ -33,9 +33,16 @@ def redis(redis_directory: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def fleet() -> str:
-    """Return a name that no other test uses."""
+def new_fleet() -> str:
+    """Return the name of a fleet that nobody has used: its first generation waits for what members know."""
     return f"fleet-{next(_fleets)}"
+
+
+@pytest.fixture
+def fleet(redis: RedisServer, new_fleet: str) -> str:
+    """Return the name of a fleet without machines, which has existed for a while."""
+    redis.cli("HSET", f"{{alarm_mw:{new_fleet}}}:gen", "id", "1", "grace", "0", "run", "")
+    return new_fleet
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ class Machine:
             self.local.opened.pop(notice.id, None)
         elif notice.id not in self.local.opened:
             self.local.opened[notice.id] = OpenIncident(
-                notice.id, "db", notice.key, {}, notice.started, firing.record.text, 1, {}
+                notice.id, "db", notice.key, {}, notice.started, firing.record.text, notice.count, {}
             )
 
 

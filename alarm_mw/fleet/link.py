@@ -145,6 +145,8 @@ class Link:
         self.lag = 0.0
         self.reconnects = 0
         self.is_connected = asyncio.Event()
+        #: Set after the first attempt to connect.
+        self.is_known = asyncio.Event()
         self._down = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._place = ""
@@ -173,7 +175,8 @@ class Link:
         try:
             answer = await call
         except FleetUnreachableError as error:
-            self.lost(error)
+            if self.state != "away":  # or its call was one of several
+                self.lost(error)
             raise
         self._note(answer)
         return answer
@@ -189,6 +192,7 @@ class Link:
         self.error = str(error)
         self.state = "away"
         self.is_connected.clear()
+        self.is_known.set()
         self._down.set()
 
     def _note(self, answer: Answer) -> None:
@@ -234,6 +238,7 @@ class Link:
         self.error = ""
         self.state = "connected"
         self.is_connected.set()
+        self.is_known.set()
         await self._listener.connected(answer, is_new=is_new)
         await self._swept(answer)
 

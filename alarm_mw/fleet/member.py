@@ -412,7 +412,7 @@ class Member:
         if link.state == "connected":
             return True
         if link.state == "connecting":
-            await is_set(link.is_connected, self._periods.first_connection)
+            await is_set(link.is_known, self._periods.first_connection)
             if link.state == "connected":
                 return True
         patience = self._patience(waiting)

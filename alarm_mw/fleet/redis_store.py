@@ -50,11 +50,13 @@ BLOCK, EVENTS = 2000, 1000
 #: How many incidents, and machines of each, are shown to people.
 SHOWN, NAMES = 500, 20
 
+_WRONG_PASSWORD = "wrong user or password"
+
 #: What an operator can do about an error.
 _REMEDIES = (
     (OutOfMemoryError, "its memory is full (maxmemory)"),
     (NoPermissionError, "the user lacks a permission (see the ACL in the guide)"),
-    (AuthenticationError, "wrong user or password"),
+    (AuthenticationError, _WRONG_PASSWORD),
     (ReadOnlyError, "it is a read-only replica"),
     (BusyLoadingError, "it is still loading its data"),
 )
@@ -201,9 +203,9 @@ class RedisStore:
             return
         answers = await self._execute(client, pending)
         if any(_is_missing(answer) for answer in answers):
-            await self._load(client)
+            error = await self._load(client)
             answers = [
-                (await self._execute(client, [call]))[0] if _is_missing(answer) else answer
+                (error or (await self._execute(client, [call]))[0]) if _is_missing(answer) else answer
                 for call, answer in zip(pending, answers, strict=True)
             ]
         self.calls += len(pending)
@@ -223,11 +225,14 @@ class RedisStore:
                 pipeline.execute_command("FCALL", f"{name}_{call.name}", 1, key, call.body)
             return list(await pipeline.execute(raise_on_error=False))
 
-    async def _load(self, client: Redis) -> None:
-        """Load the functions; another member may do the same."""
-        with contextlib.suppress(ResponseError):  # it is there meanwhile, or the next call says what is wrong
+    async def _load(self, client: Redis) -> ResponseError | None:
+        """Load the functions; return what keeps them from being loaded."""
+        try:
             async with asyncio.timeout(self._timeout):
                 await client.function_load(library().code)
+        except ResponseError as error:
+            return None if "already exists" in str(error) else error  # another member was faster
+        return None
 
     def _fail(self, calls: list[_Call], error: FleetUnreachableError) -> None:
         for call in calls:
@@ -325,6 +330,8 @@ def _unreachable(error: BaseException, timeout: float) -> FleetUnreachableError:
     """Return the error with what an operator should know."""
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return FleetUnreachableError(f"no answer from Redis within {timeout:g} s")
-    found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     said = str(error)[:200]
+    found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
+    if found is None and "username-password" in said:  # of no class of its own
+        found = _WRONG_PASSWORD
     return FleetUnreachableError(f"Redis: {found}: {said}" if found else f"Redis: {said}")

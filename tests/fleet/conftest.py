@@ -52,8 +52,8 @@ def new_redis(redis_directory: Path) -> Iterator[Callable[..., RedisServer]]:
 
         def make(*options: str) -> RedisServer:
             server = RedisServer(redis_directory, options)
-            server.start()
             stack.callback(server.stop)
+            server.start()
             return server
 
         yield make

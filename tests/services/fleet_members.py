@@ -28,10 +28,10 @@ from alarm_mw.model.types import Firing, IncidentNotice, Record, Trigger
 
 #: About a tenth of the real ones.
 QUICK = Periods(
-    heartbeat=0.2,
-    owner_timeout=1.0,
+    heartbeat=0.25,
+    owner_timeout=1.5,
     silent_after=2.0,
-    gone_after=4.0,
+    gone_after=3.0,
     forget_after=60.0,
     owed_after=0.5,
     sweep_every=0.2,

@@ -11,14 +11,15 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 
-#: Seconds to connect, and for each answer.
-TIMEOUT = 2.0
+#: Seconds for an answer of a sentinel.
+_SENTINEL_TIMEOUT = 1.0
 
 _SENTINEL_PORT = 26379
 
-#: Not tried again here: a member decides what follows from a failure.
+#: Not tried again here: a member decides what follows from a failure, and how long it waits for an answer.
 _OPTIONS: dict[str, Any] = {
-    "socket_connect_timeout": TIMEOUT,
+    "socket_connect_timeout": None,
+    "socket_timeout": None,
     "retry": Retry(NoBackoff(), 0),
     "protocol": 2,
 }
@@ -38,9 +39,9 @@ class Address(NamedTuple):
     sentinel_username: str = ""
     sentinel_password: str = ""
 
-    async def connect(self, *, timeout: float | None = TIMEOUT) -> Redis:
-        """Return a client that has no connection yet; `timeout` is that of answers. Raises `redis.RedisError`."""
-        options = {**_OPTIONS, "socket_timeout": timeout}
+    async def connect(self) -> Redis:
+        """Return a client that has no connection yet, and no time limits. Raises `redis.RedisError`."""
+        options = dict(_OPTIONS)
         if self.ca_file:
             options["ssl_ca_certs"] = self.ca_file
         if not self.sentinels:
@@ -56,7 +57,7 @@ class Address(NamedTuple):
     async def _master(self) -> tuple[str, int]:
         """Ask the sentinels, one after the other."""
         known = {"username": self.sentinel_username, "password": self.sentinel_password}
-        options = {**_OPTIONS, "socket_timeout": TIMEOUT / 2, "socket_connect_timeout": TIMEOUT / 2}
+        options = {**_OPTIONS, "socket_timeout": _SENTINEL_TIMEOUT, "socket_connect_timeout": _SENTINEL_TIMEOUT}
         options |= {name: value for name, value in known.items() if value}
         if self.url.startswith("rediss"):
             options |= {"ssl": True} | ({"ssl_ca_certs": self.ca_file} if self.ca_file else {})

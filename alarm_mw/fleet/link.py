@@ -53,7 +53,7 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     #: Between two comparisons of what is firing here with what the fleet knows.
     compare: float = 60.0
     #: How long a firing waits for the very first connection.
-    first_connection: float = 2.0
+    first_connection: float = 5.0
     #: Events are gathered for so long.
     gather: float = 0.1
 

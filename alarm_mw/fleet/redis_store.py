@@ -6,9 +6,10 @@ import asyncio
 import contextlib
 import functools
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 from redis.asyncio import Redis
@@ -22,7 +23,7 @@ from redis.exceptions import (
     ResponseError,
 )
 
-from alarm_mw.fleet.addresses import TIMEOUT, address_of
+from alarm_mw.fleet.addresses import address_of
 from alarm_mw.fleet.store import (
     Answer,
     Beat,
@@ -36,7 +37,13 @@ from alarm_mw.fleet.store import (
     StoredSilence,
     Sweep,
 )
-from alarm_mw.fleet.tasks import end
+from alarm_mw.fleet.tasks import end, within
+
+#: Seconds for each call, from when it is made.
+TIMEOUT = 2.0
+
+#: Seconds between two looks for calls that have waited for too long.
+LOOK = 0.1
 
 #: Seconds for which calls are gathered, and how many are sent at once.
 BATCH_WAIT, BATCH = 0.02, 500
@@ -50,7 +57,7 @@ BLOCK, EVENTS = 2000, 1000
 #: How many incidents, and machines of each, are shown to people.
 SHOWN, NAMES = 500, 20
 
-_WRONG_PASSWORD = "wrong user or password"
+_WRONG_PASSWORD = "wrong user or password"  # noqa: S105  # a text about it
 
 #: What an operator can do about an error.
 _REMEDIES = (
@@ -60,6 +67,8 @@ _REMEDIES = (
     (ReadOnlyError, "it is a read-only replica"),
     (BusyLoadingError, "it is still loading its data"),
 )
+
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 _answers = msgspec.json.Decoder(Answer)
@@ -84,6 +93,8 @@ class _Call(NamedTuple):
     name: str
     body: bytes
     answer: asyncio.Future[Answer]
+    #: How often was looked for late calls before it was made.
+    looks: int
 
 
 class RedisStore:
@@ -97,8 +108,11 @@ class RedisStore:
         self._client: Redis | None = None
         #: Waits for events.
         self._stream: Redis | None = None
+        #: Those that are not sent, and all.
         self._calls: list[_Call] = []
-        self._flusher: asyncio.Task[None] | None = None
+        self._waiting: deque[_Call] = deque()
+        self._looks = 0
+        self._tasks: list[asyncio.Task[None]] = []
         self._is_due = asyncio.Event()
         #: How many calls were made, and in how many batches.
         self.calls = 0
@@ -107,28 +121,31 @@ class RedisStore:
     async def connect(self) -> None:
         """Connect anew. Raises `FleetUnreachableError`."""
         await self.close()
-        async with self._bounded():
-            self._client = await self._address.connect(timeout=self._timeout)
-            self._stream = await self._address.connect(timeout=self._timeout + BLOCK / 1000)
-        self._flusher = asyncio.create_task(self._flush(self._client), name="alarm-mw-fleet-calls")
+        client = self._client = await self._read(self._address.connect())
+        self._stream = await self._read(self._address.connect())
+        self._is_due.clear()
+        self._tasks = [
+            asyncio.create_task(self._flush(client), name="alarm-mw-fleet-calls"),
+            asyncio.create_task(self._fail_late(), name="alarm-mw-fleet-late"),
+        ]
 
     async def close(self) -> None:
         """Close the connections. Calls that wait fail."""
-        flusher, self._flusher = self._flusher, None
-        if flusher is not None:
-            await end([flusher])
-        self._fail(self._calls, FleetUnreachableError("the connection was closed"))
+        tasks, self._tasks = self._tasks, []
+        await end(tasks)
+        self._fail(self._waiting, FleetUnreachableError("the connection was closed"))
+        self._calls.clear()
+        self._waiting.clear()
         clients, self._client, self._stream = (self._client, self._stream), None, None
         for client in clients:
             if client is not None:
                 with contextlib.suppress(RedisError, OSError):
                     await client.aclose()
 
-    @contextlib.asynccontextmanager
-    async def _bounded(self, timeout: float | None = None) -> AsyncIterator[None]:
+    async def _read(self, call: Coroutine[object, object, T], *, more: float = 0.0) -> T:
+        """Return the result of a call that is not gathered with others; it may take so many seconds more."""
         try:
-            async with asyncio.timeout(self._timeout if timeout is None else timeout):
-                yield
+            return await within(call, self._timeout + more)
         except (RedisError, OSError, TimeoutError) as error:
             raise _unreachable(error, self._timeout) from error
 
@@ -169,16 +186,25 @@ class RedisStore:
     async def _call(self, name: str, body: msgspec.Struct) -> Answer:
         if self._client is None:
             raise FleetUnreachableError("not connected")
-        if len(self._calls) >= MOST_CALLS:
+        if len(self._waiting) >= MOST_CALLS:
             raise FleetUnreachableError("too many calls wait")
-        call = _Call(name, _encoder.encode(body), asyncio.get_running_loop().create_future())
+        call = _Call(name, _encoder.encode(body), asyncio.get_running_loop().create_future(), self._looks)
         self._calls.append(call)
+        self._waiting.append(call)
         self._is_due.set()
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await call.answer
-        except TimeoutError as error:
-            raise _unreachable(error, self._timeout) from None
+        return await call.answer
+
+    async def _fail_late(self) -> None:
+        """Let calls fail that have waited for too long.
+
+        The time counts in looks: a process that was kept from running for a while takes the answers first.
+        """
+        most = round(self._timeout / LOOK)
+        while True:
+            await asyncio.sleep(LOOK)
+            self._looks += 1
+            while self._waiting and (self._waiting[0].answer.done() or self._looks - self._waiting[0].looks > most):
+                self._fail([self._waiting.popleft()], _unreachable(TimeoutError(), self._timeout))
 
     async def _flush(self, client: Redis) -> None:
         """Send what has gathered, all in one go."""
@@ -190,11 +216,8 @@ class RedisStore:
                 self._is_due.clear()
             try:
                 await self._send(client, calls)
-            except (RedisError, OSError, TimeoutError) as error:
+            except (RedisError, OSError) as error:
                 self._fail(calls, _unreachable(error, self._timeout))
-            except BaseException as error:
-                self._fail(calls, FleetUnreachableError(f"the connection was closed: {error!r}"))
-                raise
 
     async def _send(self, client: Redis, calls: Sequence[_Call]) -> None:
         # Nobody waits for an answer that is too late.
@@ -220,7 +243,7 @@ class RedisStore:
 
     async def _execute(self, client: Redis, calls: Sequence[_Call]) -> list[Any]:
         name, key = library().name, f"{self._prefix}gen"
-        async with asyncio.timeout(self._timeout), client.pipeline(transaction=False) as pipeline:
+        async with client.pipeline(transaction=False) as pipeline:
             for call in calls:
                 pipeline.execute_command("FCALL", f"{name}_{call.name}", 1, key, call.body)
             return list(await pipeline.execute(raise_on_error=False))
@@ -228,17 +251,16 @@ class RedisStore:
     async def _load(self, client: Redis) -> ResponseError | None:
         """Load the functions; return what keeps them from being loaded."""
         try:
-            async with asyncio.timeout(self._timeout):
-                await client.function_load(library().code)
+            await client.function_load(library().code)
         except ResponseError as error:
             return None if "already exists" in str(error) else error  # another member was faster
         return None
 
-    def _fail(self, calls: list[_Call], error: FleetUnreachableError) -> None:
+    @staticmethod
+    def _fail(calls: Iterable[_Call], error: FleetUnreachableError) -> None:
         for call in calls:
             if not call.answer.done():
                 call.answer.set_exception(error)
-        calls.clear()
 
     # Reads
 
@@ -249,48 +271,48 @@ class RedisStore:
 
     async def silences(self) -> Sequence[StoredSilence]:
         """See `Store`."""
-        async with self._bounded():
-            found = await self._ready().hvals(f"{self._prefix}sil")
+        found: list[bytes] = await self._read(_hvals(self._ready(), f"{self._prefix}sil"))
         return [msgspec.json.decode(each, type=StoredSilence) for each in found]
 
     async def dead(self) -> Mapping[str, tuple[bytes, bytes]]:
         """See `Store`."""
-        client = self._ready()
-        async with self._bounded():
-            found: dict[bytes, bytes] = await client.hgetall(f"{self._prefix}dead")  # type: ignore[assignment]
-            if not found:
-                return {}
-            facts: list[bytes | None] = await client.hmget(f"{self._prefix}mach", list(found))  # type: ignore[assignment]
+        return await self._read(self._dead(self._ready()))
+
+    async def _dead(self, client: Redis) -> Mapping[str, tuple[bytes, bytes]]:
+        found: dict[bytes, bytes] = await client.hgetall(f"{self._prefix}dead")  # type: ignore[assignment]
+        if not found:
+            return {}
+        facts: list[bytes | None] = await client.hmget(f"{self._prefix}mach", list(found))  # type: ignore[assignment]
         return {name.decode(): (found[name], fact or b"{}") for name, fact in zip(found, facts, strict=True)}
 
     async def events(self, after: str) -> Sequence[Event]:
         """See `Store`."""
         if self._stream is None:
             raise FleetUnreachableError("not connected")
-        async with self._bounded(self._timeout + BLOCK / 1000):
-            found: Any = await self._stream.xread({f"{self._prefix}ev": after}, count=EVENTS, block=BLOCK)
-        return [
-            Event(name.decode(), fields[b"t"].decode(), fields[b"d"])
-            for _, entries in found
-            for name, fields in entries
-        ]
+        return await self._read(self._events(self._stream, after), more=BLOCK / 1000)
+
+    async def _events(self, client: Redis, after: str) -> Sequence[Event]:
+        found: Any = await client.xread({f"{self._prefix}ev": after}, count=EVENTS, block=BLOCK)
+        entries = [entry for _, entries in found for entry in entries]
+        return [Event(name.decode(), fields[b"t"].decode(), fields[b"d"]) for name, fields in entries]
 
     async def facts(self, alarms: Mapping[str, float]) -> Facts:
         """See `Store`."""
+        return await self._read(self._facts(self._ready(), alarms))
+
+    async def _facts(self, client: Redis, alarms: Mapping[str, float]) -> Facts:
         p = self._prefix
-        async with self._bounded():
-            async with self._ready().pipeline(transaction=False) as pipeline:
-                pipeline.time()
-                pipeline.hgetall(f"{p}mach")
-                pipeline.zrange(f"{p}hb", 0, -1, withscores=True)
-                pipeline.hgetall(f"{p}dead")
-                pipeline.zrange(f"{p}left", 0, -1, withscores=True)
-                pipeline.zrevrange(f"{p}open", 0, SHOWN - 1)
-                for alarm in alarms:
-                    pipeline.zrange(f"{p}rate:{alarm}" if alarm else f"{p}arate", 0, -1, withscores=True)
-                (seconds, micros), mach, beats, dead, left, keys, *budgets = await pipeline.execute()
-            names = [key.decode() for key in keys]
-            rows = await self._incidents(names)
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.time()
+            pipeline.hgetall(f"{p}mach")
+            pipeline.zrange(f"{p}hb", 0, -1, withscores=True)
+            pipeline.hgetall(f"{p}dead")
+            pipeline.zrange(f"{p}left", 0, -1, withscores=True)
+            pipeline.zrevrange(f"{p}open", 0, SHOWN - 1)
+            for alarm in alarms:
+                pipeline.zrange(f"{p}rate:{alarm}" if alarm else f"{p}arate", 0, -1, withscores=True)
+            (seconds, micros), mach, beats, dead, left, keys, *budgets = await pipeline.execute()
+        rows = await self._incidents(client, [key.decode() for key in keys])
         now = seconds * 1000 + micros // 1000
         spent = {
             alarm: [at for _, at in found if now - at < window]
@@ -298,9 +320,9 @@ class RedisStore:
         }
         return Facts(now, _named(mach), _named(dict(beats)), _named(dead), _named(dict(left)), rows, spent)
 
-    async def _incidents(self, keys: Sequence[str]) -> dict[str, IncidentFacts]:
+    async def _incidents(self, client: Redis, keys: Sequence[str]) -> dict[str, IncidentFacts]:
         p = self._prefix
-        async with self._ready().pipeline(transaction=False) as pipeline:
+        async with client.pipeline(transaction=False) as pipeline:
             for key in keys:
                 pipeline.hgetall(f"{p}i:{key}")
                 pipeline.zrange(f"{p}m:{key}", 0, NAMES - 1)
@@ -318,6 +340,10 @@ def _incident(
     return IncidentFacts(_named(fields), tuple(name.decode() for name in machines), machine_count, count)
 
 
+async def _hvals(client: Redis, key: str) -> list[bytes]:
+    return list(await client.hvals(key))  # type: ignore[arg-type]
+
+
 def _named(found: Mapping[bytes, Any]) -> dict[str, Any]:
     return {name.decode(): value for name, value in found.items()}
 
@@ -330,7 +356,7 @@ def _unreachable(error: BaseException, timeout: float) -> FleetUnreachableError:
     """Return the error with what an operator should know."""
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return FleetUnreachableError(f"no answer from Redis within {timeout:g} s")
-    said = str(error)[:200]
+    said = str(error).partition(" : <")[0][:200]
     found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     if found is None and "username-password" in said:  # of no class of its own
         found = _WRONG_PASSWORD

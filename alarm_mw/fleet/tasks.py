@@ -4,22 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 #: Seconds after which a task that goes on is canceled once more.
 _AGAIN = 0.05
 
 
-async def end(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
     """Cancel tasks, and wait for their end. What they have raised is not looked at.
 
     redis-py loses a cancellation that comes while it connects; so one is not enough.
     """
-    pending = set(tasks)
+    pending = {task for task in tasks if not task.done()}
     while pending:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=_AGAIN)
+
+
+#: In how many parts a time limit passes.
+_PARTS = 20
+
+
+async def within(call: Coroutine[object, object, T], seconds: float) -> T:
+    """Return the result of a call. Raise `TimeoutError` after so many seconds in which this loop could have taken it.
+
+    The time counts in parts: a process that was kept from running for a while looks for the result first.
+    """
+    task = asyncio.create_task(call)
+    try:
+        for _ in range(_PARTS):
+            if (await asyncio.wait({task}, timeout=seconds / _PARTS))[0]:
+                return task.result()
+        raise TimeoutError
+    finally:
+        await end([task])
 
 
 async def is_set(event: asyncio.Event, timeout: float) -> bool:

@@ -19,11 +19,12 @@ from alarm_mw.model.types import Reason
 
 
 def statuses(found: list[Machine]) -> list[str]:
-    return [
+    """Return the statuses of all messages, in the order of the alphabet."""
+    return sorted(
         firing.trigger.incident.status
         for firing in sent(found)
         if firing.trigger is not None and firing.trigger.incident is not None
-    ]
+    )
 
 
 async def connected(found: list[Machine]) -> None:

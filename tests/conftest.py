@@ -25,10 +25,13 @@ from waiting import LEFTOVER_LIMIT
 
 from alarm_mw import AlarmHandler, shutdown
 from alarm_mw.transports import unix
+from examples import USUAL
 
-# No deadline: how long an example takes says how busy the machine is. `--hypothesis-profile=long` is for an evening.
-settings.register_profile("short", deadline=None)
-settings.register_profile("long", deadline=None, max_examples=20_000)
+# No deadline: how long an example takes says how busy the machine is. `brief` is for unit tests that run again, with
+# other versions; `--hypothesis-profile=long` is for an evening.
+settings.register_profile("brief", deadline=None, max_examples=USUAL // 5)
+settings.register_profile("short", deadline=None, max_examples=USUAL)
+settings.register_profile("long", deadline=None, max_examples=200 * USUAL)
 settings.load_profile("short")
 
 # A shell that runs the tests in the background ignores these, and so would everything that the tests start.

@@ -28,6 +28,7 @@ from alarm_mw.cli.console import plain_text
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Record
+from examples import examples
 
 #: What has a meaning to somebody.
 PIECES = [
@@ -63,7 +64,7 @@ def firing_of(message: bytes) -> Firing:
     return Firing("id-1", "test", message, record, 2.5, rule=text)
 
 
-@settings(max_examples=20)  # a mail is made in 50 ms
+@settings(max_examples=examples(20))  # a mail is made in 50 ms
 @given(lines)
 def test_no_line_is_a_part_of_a_mails_head(message: bytes) -> None:
     """Neither a header nor a recipient, nor the end of the mail: all of it is the text."""

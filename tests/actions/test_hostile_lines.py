@@ -15,6 +15,7 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record
+from examples import examples
 
 PIECES = [
     b"\r\nX-Evil: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n",
@@ -65,7 +66,7 @@ def requests_of(server: Any, context: ActionContext, *firings: Firing) -> list[t
     return [(head.split(b"\r\n"), body) for head, _, body in found]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lines, names)
 def test_no_line_and_no_name_is_a_part_of_a_requests_head(
     web_server: Any, context: ActionContext, message: bytes, name: str

@@ -21,6 +21,7 @@ from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.model.types import Record, Rule
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.prefilter import Prefilter
+from examples import examples
 
 PATTERNS = ["ALARM", "^..$", "(?i)straße", "^b.*x$", r"\bé\w", r"(\d)\1", "(?<!a)c", "x*", "[^a]$"]
 RULES = [compile_rule(Rule(pattern, (f"a{n}",))) for n, pattern in enumerate(PATTERNS)]
@@ -118,7 +119,7 @@ def expected(data: bytes, rules: int) -> dict[int, tuple[str, ...]]:
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("finder", FINDERS)
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 @given(texts=LINES, times=st.sampled_from([1, 60]))
 def test_every_way_gives_what_the_regexps_say(finder: MakeFinder, way: Way, texts: list[bytes], times: int) -> None:
     """What raises an alarm depends on the lines and the rules only, and the output is the application's."""
@@ -128,7 +129,7 @@ def test_every_way_gives_what_the_regexps_say(finder: MakeFinder, way: Way, text
 
 
 @pytest.mark.parametrize("finder", FINDERS)
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(message=LINES.map(b"\n".join), rules=st.sampled_from(SOME))
 def test_a_prefilter_in_the_application_changes_nothing(finder: MakeFinder, message: bytes, rules: int) -> None:
     """What a prefilter keeps off the queue would have raised nothing; and all finders judge a record alike."""

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from alarm_mw.patterns import literal_finder as module
 from alarm_mw.patterns.literal_finder import LITERAL_BITS, HyperscanFinder, LiteralFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.literals import Literal
+from examples import examples
 
 PIECES = st.sampled_from([b"a", b"b", b"A", b"ab", b"\1", b"\xff", b"x" * 30, b"\xc3\xa9", b"-"])
 LITERALS = st.lists(
@@ -40,7 +41,7 @@ def by_line(finder: LiteralFinder, data: bytes) -> set[tuple[int, int]]:
     return {(data.count(b"\n", 0, (find >> LITERAL_BITS) - 1), find & number) for find in finds}
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(LITERALS, DATA)
 def test_both_finders_find_every_literal_in_every_line(literals: list[Literal], data: bytes) -> None:
     """Each line gives just the literals that stand in it, with whatever is installed."""

@@ -17,6 +17,7 @@ from alarm_mw.patterns.literals import EVERY_LINE, Literal, required_literals
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.syntax import pcre, python
 from alarm_mw.patterns.tree import Tree
+from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 
@@ -145,7 +146,7 @@ def verdict(rule: CompiledRule, line: bytes) -> bool:
 
 
 @pytest.mark.parametrize("syntax", Syntax)
-@settings(max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(250), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_no_line_that_a_rule_matches_is_missed(syntax: Syntax, data: st.DataObject, patterns: Patterns) -> None:
     """Every line that a rule matches is a hit, with each finder; and a certain hit is a line that the rule matches."""

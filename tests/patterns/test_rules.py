@@ -22,6 +22,7 @@ from alarm_mw.patterns.safety import BUDGET, longest
 from alarm_mw.patterns.syntax import python as python_syntax
 from alarm_mw.patterns.syntax.render import render
 from alarm_mw.patterns.tree import NOTHING
+from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 
@@ -148,7 +149,7 @@ def test_large_counts_are_no_reason_to_refuse_a_pattern(syntax: Syntax, pattern:
 TEXT = st.lists(st.sampled_from('abkKsiIİıSA1_ \t\r\n\x1céÉßµμKſ٣²σςΣǅǆ\u0301\u2028\x85\udcff\udc80.-#{"'), max_size=7)
 
 
-@settings(max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(250), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_the_verdict_is_that_of_re(data: st.DataObject, patterns: Patterns) -> None:
     """A line too long for `re` is judged by `regex`, and the answer is the one that `re` gives."""

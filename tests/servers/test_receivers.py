@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -92,17 +93,23 @@ def config(services: str, alertmanager: str, smtp: int) -> str:
     )
 
 
-@pytest.fixture
-def told(installation: Any, tmp_path: Path) -> Iterator[dict[str, list[str]]]:
-    """Run the application once, and provide what each receiver was told, as text."""
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
+@contextmanager
+def all_receivers(folder: Path) -> Iterator[tuple[receivers.Services, str, int, Mailbox]]:
+    """Run chat services, an Alertmanager and an SMTP server: give the services, URL, port, and the server's mails."""
+    (folder / "alertmanager").mkdir()
     box = Mailbox()
     with (
         receivers.serving() as services,
-        alertmanager_server.serving(folder) as alertmanager,
+        alertmanager_server.serving(folder / "alertmanager") as alertmanager,
         smtp_server.serving(lambda: SMTP(box, hostname="mx")) as smtp,
     ):
+        yield services, alertmanager, smtp, box
+
+
+@pytest.fixture
+def told(installation: Any, tmp_path: Path) -> Iterator[dict[str, list[str]]]:
+    """Run the application once, and provide what each receiver got, as text."""
+    with all_receivers(tmp_path) as (services, alertmanager, smtp, box):
         (tmp_path / "app.py").write_text(APP)
         (tmp_path / "alarms.toml").write_text(config(services.url, alertmanager, smtp))
         done = installation.run(["--config", "alarms.toml"], sys.executable, "app.py")
@@ -144,15 +151,8 @@ for line in ("PAYMENT processor unreachable", "PAYMENT processor unreachable", "
 
 @pytest.fixture
 def lived(installation: Any, tmp_path: Path) -> Iterator[dict[str, list[Any]]]:
-    """Run a program whose incident begins and ends, and provide what each receiver was told."""
-    folder = tmp_path / "alertmanager"
-    folder.mkdir()
-    box = Mailbox()
-    with (
-        receivers.serving() as services,
-        alertmanager_server.serving(folder) as alertmanager,
-        smtp_server.serving(lambda: SMTP(box, hostname="mx")) as smtp,
-    ):
+    """Run a program whose incident begins and ends, and provide what each receiver got."""
+    with all_receivers(tmp_path) as (services, alertmanager, smtp, box):
         (tmp_path / "life.py").write_text(LIFE)
         rule = "[[rules]]\nname = 'payments'\npattern = '^PAYMENT'"
         text = config(services.url, alertmanager, smtp).replace(rule, f"{rule}\nresolve = 'is back'", 1)

@@ -30,8 +30,8 @@ class Environment:
         run(*UV, "pip", "install", "--python", self.python, *options)
 
     def test(self, *tests: str) -> None:
-        """Run tests of this repository; all have to pass."""
-        run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+        """Run tests of this repository, the generated ones briefly; all must pass."""
+        run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=brief", *tests)
 
 
 def run(*command: str) -> None:

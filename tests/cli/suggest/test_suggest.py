@@ -22,6 +22,7 @@ from alarm_mw.cli.check import check
 from alarm_mw.cli.suggest.command import suggest
 from alarm_mw.cli.suggest.groups import Grouping
 from alarm_mw.cli.suggest.proposals import Study
+from examples import examples
 
 QUIET = [f"Jan  1 00:00:{number % 60:02} web1 app[{number}]: request {number} done" for number in range(300)]
 REFUSED = [f"Jan  1 00:01:{number:02} web1 app[7]: connection to 10.0.0.{number} refused" for number in range(10)]
@@ -146,7 +147,7 @@ LINES = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(LINES)
 def test_no_rule_matches_a_line_that_another_kind_of_line_has(lines: list[str]) -> None:
     """Whatever the lines are, a rule matches as many of them as it says."""

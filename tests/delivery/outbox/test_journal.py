@@ -62,7 +62,7 @@ class Masters:
         for suffix in ("", "-wal"):
             part = self.path.with_name(self.path.name + suffix)
             if part.is_file():
-                with _room():
+                with no_room(None):
                     shutil.copy(part, fresh)
         self._killed.append(self.outbox)
         self.path = fresh / self.path.name
@@ -119,20 +119,10 @@ def masters(tmp_path: Path) -> Iterator[Masters]:
 
 
 @contextmanager
-def _room() -> Iterator[None]:
+def no_room(size: int | None = LITTLE) -> Iterator[None]:
+    """Let the outbox's files not grow beyond a size; None: the largest that is allowed."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (before[1], before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-@contextmanager
-def no_room(size: int = LITTLE) -> Iterator[None]:
-    """Let the outbox's files not grow beyond a size."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (before[1] if size is None else size, before[1]))
     try:
         yield
     finally:

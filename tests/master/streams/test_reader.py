@@ -27,6 +27,7 @@ from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit, Hits
+from examples import examples
 
 ROOT = Path(__file__).parents[3]
 READER = Path(__file__).with_name("reader_process.py")
@@ -212,7 +213,7 @@ def test_a_hit_is_handed_over_before_its_bytes_go_out() -> None:
     close_stream(stream)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(40), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(st.sampled_from([b"ALARM", b"\n", b"x", b"\0\r\xff", b"ALARM\n\n", b"z" * 70_000]), max_size=30),
     st.data(),

@@ -36,6 +36,7 @@ from alarm_mw.master.worker import incident_keeper
 from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, InhibitRule, Record, Rule, TimeInterval
 from alarm_mw.patterns.prefilter import Prefilter
+from examples import examples
 
 #: All times are whole minutes: then the model need not look in between.
 TICK = 60.0
@@ -43,7 +44,7 @@ BEGIN = 1_800_000_000.0 // 86_400 * 86_400
 
 #: Steps of an example, and how many examples there are: 100,000 steps in all.
 STEPS = 100
-EXAMPLES = 250
+EXAMPLES = examples(250)
 
 KEYS = "abc"
 STEPS_OF_DB = (

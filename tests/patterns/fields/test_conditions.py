@@ -18,6 +18,7 @@ from alarm_mw.patterns.fields.literals import required
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import RecordPrefilter, record_rules
+from examples import examples
 
 _KIND = re.compile(r"[<>!]=|[<>!~]")
 
@@ -261,7 +262,7 @@ def logfmt_lines(draw: st.DrawFn) -> bytes:
     return " ".join(pairs).encode() + b"\n"
 
 
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 @given(RULES, st.one_of(json_lines(), logfmt_lines(), st.sampled_from(WORDS).map(lambda word: word.encode() + b"\n")))
 def test_the_prefilter_misses_no_line(rule: Rule, line: bytes) -> None:
     """A line that meets the conditions is a hit, however it is written, and a line that does not is none."""
@@ -271,7 +272,7 @@ def test_the_prefilter_misses_no_line(rule: Rule, line: bytes) -> None:
     assert [hit.line for hit in prefilter.scan(b"".join(lines))] == expected
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(RULES, st.sampled_from(WORDS) | json_lines().map(lambda line: line.decode().removesuffix("\n")), OBJECTS)
 def test_the_prefilter_misses_no_record(rule: Rule, text: str, fields: dict[str, Any]) -> None:
     """A record that meets the conditions, by its own fields or by those that its text states, passes in its process."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.model.errors import PatternError, RuleTimeout
 from alarm_mw.model.types import Rule, Syntax
+from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 Grammar = Callable[[Sequence[str], Sequence[str]], st.SearchStrategy[str]]
@@ -340,7 +341,7 @@ PIECES = [bytes([code]) for code in b"abkKsAB1_ \t\r\n\xe9\xff\x00\x85\xa0.,{}]-
 REFUSED_FOR_NOTHING = ("\\K is not allowed", "lookbehind assertion is not fixed length")
 
 
-@settings(max_examples=250, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(250), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_patterns_mean_what_they_mean_to_pcre(data: st.DataObject, patterns: Patterns) -> None:
     """Whatever pattern is taken gives PCRE's own answer on every line; what PCRE refuses is refused."""
@@ -385,7 +386,7 @@ BRACKETS = [
 IN_BRACKETS = [bytes([code]) for code in b"[]^-:.=\\abzAZ0 \x08\x1bdwQEByN"]
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
 @given(
     parts=st.lists(st.sampled_from(BRACKETS), max_size=8),
     start=st.sampled_from(["[", "(?i)[", "x?["]),
@@ -456,7 +457,7 @@ SMALL = [
 ]
 
 
-@settings(max_examples=200, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(200), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_recursion_and_verbs_do_what_they_do_to_pcre(data: st.DataObject) -> None:
     """Whatever calls itself gives PCRE's own answers, and no line is kept out that it matches."""
@@ -507,7 +508,7 @@ LINES = ["a", "^", "$", ".", r"\R", r"\N", r"\Z", r"\z", r"\s", "[^a]", "(?s)", 
         ),
     ],
 )
-@settings(max_examples=60, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_what_a_pattern_begins_with_changes_it_as_in_pcre(
     starts: list[str], atoms: list[str], pieces: list[bytes], data: st.DataObject, grammar: Grammar

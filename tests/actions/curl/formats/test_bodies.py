@@ -28,6 +28,7 @@ from alarm_mw.model.types import (
 from alarm_mw.patterns.fields.facts import understood
 from alarm_mw.texts.human import card_of
 from alarm_mw.texts.message import Message, message_of
+from examples import examples
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACE = Place("web-3", "shop", {"team": "payments"})
@@ -110,7 +111,7 @@ def messages(draw: st.DrawFn) -> Message:
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(values=st.dictionaries(st.sampled_from(["event", "level", "logger", "exception", "time"]) | texts, texts))
 def test_a_service_takes_every_line_in_json(name: str, values: dict[str, str]) -> None:
     """Nothing that a line states as its event, level, logger, traceback or field is more than text."""
@@ -121,7 +122,7 @@ def test_a_service_takes_every_line_in_json(name: str, values: dict[str, str]) -
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(message=messages())
 def test_a_service_takes_every_message(name: str, message: Message) -> None:
     """Its schema and limits hold, nobody is mentioned and nothing is refused, whatever the values are."""
@@ -321,7 +322,7 @@ def test_json_of_ones_own_has_the_facts_in_its_strings(written: dict[str, object
     assert body == {"text": "web-3: failed", "blocks": [{"n": 1, "on": True, "x": None, "user": "4211"}]}
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(messages(), st.sampled_from(["", "json", "slack", "discord", "teams", "mattermost", "googlechat"]))
 def test_no_value_changes_json_of_ones_own(message: Message, name: str) -> None:
     """A value is one string, exactly where its name stands; beside a chat's format, or none, it mentions nobody."""

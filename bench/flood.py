@@ -1,6 +1,6 @@
 """A flood: what a million lines that all match cost under `alarm-mw run`, beside `cat` in the same place.
 
-``python bench/flood.py``, with the options of `harness`. Told are, for lines that differ and for one line again and
+``python bench/flood.py``, with the options of `harness`. It shows, for lines that differ and for one line again and
 again, microseconds of a line: as the application that writes it sees them, until the master has looked at it, and of
 the master's processor; and its peak memory. A ledger that does not balance ends it.
 """

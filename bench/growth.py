@@ -59,7 +59,7 @@ def _file(folder: Path, name: str, text: str, size: int) -> Path:
 
 
 def in_process(engine: Engine, file: Path) -> dict[str, float | None]:
-    """Have the file read, and its hits put to the rules as the master does."""
+    """Read the file, and apply the rules to its hits as the master does."""
     evaluator = Evaluator(engine)
 
     def record(hit: Hit) -> Record:

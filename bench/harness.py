@@ -1,4 +1,4 @@
-"""One way of measuring: named cases take turns, round by round, and are told beside a peer of the same run.
+"""One way of measuring: named cases take turns, round by round, and are compared with a peer of the same run.
 
 A script here is ``python bench/NAME.py [--quick | --tiny] [--rounds N] [--json FILE]``. It prints, for each case, the
 median over the rounds with the quartiles, and the ratio to the peer. All rounds are kept in
@@ -68,7 +68,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Cases that take turns, and how they are told."""
+    """Cases that take turns, and how they are shown."""
 
     title: str
     metrics: Mapping[str, Metric]

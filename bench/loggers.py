@@ -20,7 +20,7 @@ LOGURU_MESSAGE = "request {} took {} ms"
 
 
 class Pair(NamedTuple):
-    """Two calls: what the second takes beyond the first is what is told."""
+    """Two calls: what the second takes beyond the first is shown."""
 
     without: Call
     it: Call

@@ -1,6 +1,6 @@
-"""An application that prints one line whenever it is told to: an alarm with the moment at which it was printed.
+"""An application that prints one line on request: an alarm with the moment at which it was printed.
 
-Like `writer.py` it runs below whatever is measured, and is told where to connect by its environment.
+Like `writer.py` it runs below whatever is measured, and connects to the address in its environment.
 """
 
 from __future__ import annotations

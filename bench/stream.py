@@ -1,6 +1,6 @@
 """The stream: what stands in the place of `cat` behind a server that writes, and what searches a file.
 
-``python bench/stream.py``, with the options of `harness`. Whoever is not installed is named and left out.
+``python bench/stream.py``, with the options of `harness`. A program that is not installed is named and left out.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ One of them runs under ``alarm-mw run`` and has `alarm_mw.AlarmHandler` beside t
 ``^.*TERRIBLE ALARM`` and the action ``log:``. The other one has neither.
 
 The clients are 4 processes that write prepared bytes to a socket and read the answer. They share the processors with
-the servers, as much of them in both cases. So the time of a round is told, and what processor time the server's
+the servers, as much of them in both cases. So the time of a round is shown, and what processor time the server's
 processes took for it, ours included.
 
 ``python bench/throughput.py``, with the options of `harness`. Exit status 1 when a record was refused or lost.

@@ -1,4 +1,4 @@
-"""An application that does nothing but write lines to standard output, as often as it is told.
+"""An application that does nothing but write lines to standard output, as many as it is asked for.
 
 It runs below whatever is measured, a shell's pipe, ``alarm-mw run`` or a mule of uWSGI's, and so is told what to do by
 its environment; see `pipeline.Writing`.

@@ -108,7 +108,7 @@ class SharedMemory:
         return self._file is not None and _identity(self._file) == self._identity
 
     def _renew(self) -> None:
-        """Go on in another file, where one can be had; a master that has the present one counts that as well."""
+        """Continue in another file, if there can be one; a master that has the present one counts that as well."""
         try:
             file = _sealed_file()
         except OSError as error:

@@ -50,7 +50,7 @@ class IncidentRule(msgspec.Struct, frozen=True):
     labels: Mapping[str, str] = {}
     key: tuple[str, ...] = ()
     flap: Flap | None = None
-    #: How many incidents it may have. The one that was quiet for the longest makes room; where none is, matches of
+    #: How many incidents it may have. The one that was quiet for the longest is evicted; where none is, matches of
     #: further keys count for one incident, `OTHER`.
     max_keys: int = 10_000
     #: When it sends no messages.
@@ -66,7 +66,7 @@ class Change(NamedTuple):
     outcome: Outcome
     #: The match counts for the incident "other", since its rule has too many keys.
     is_overflow: bool = False
-    #: The incident that made room for it: it was over, or had not begun to fire.
+    #: The incident that was evicted for it: it was over, or had not begun to fire.
     evicted: str = ""
     has_begun: bool = False
     has_ended: bool = False
@@ -275,7 +275,7 @@ class Tracker:
 
     @staticmethod
     def _is_outdated(incident: Incident, absence: Absence, wall: float, gap: float) -> bool:
-        """Return whether the time for which a match is expected is that of another schedule, or was slept through."""
+        """Return whether the time for which a match is expected is that of another schedule, or was not observed."""
         schedule, expected = incident.expected or ("", 0.0)
         return schedule != absence.schedule or is_unknown(absence, expected, wall, gap)
 
@@ -319,7 +319,7 @@ class Tracker:
     # One incident
 
     def _find(self, rule: IncidentRule, key: Key, now: float) -> tuple[Incident, bool, str]:
-        """Return the incident of a key, whether it is "other" in its place, and which one made room for it."""
+        """Return the incident of a key, whether it is "other" in its place, and which one was evicted for it."""
         if (found := self._by_key.get((rule.name, key))) is not None:
             return found, False, ""
         name, evicted = incident_id(rule.name, key), ""

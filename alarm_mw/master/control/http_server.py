@@ -18,7 +18,7 @@ from alarm_mw.system.peers import peer_of
 #: Connections of one listener. Each may have sent the half of a request, and wait for ever.
 MAX_CONNECTIONS = 64
 
-#: The same of the page, where each open page has a stream of events; and seconds for a request to come whole.
+#: The same of the page, where each open page has a stream of events; and seconds for a request to be complete.
 MAX_PUBLIC = 256
 REQUEST_TIMEOUT = 15.0
 
@@ -69,12 +69,12 @@ class BoundedProtocol(H11Protocol):
 
     @property
     def is_answering(self) -> bool:
-        """Whether a request has come whole, and is not answered yet."""
+        """Whether a request is complete, and is not answered yet."""
         return self.cycle is not None and not self.cycle.more_body and not self.cycle.response_complete
 
 
 class PublicProtocol(BoundedProtocol):
-    """The same for callers from anywhere: a request that does not come whole in time is not waited for."""
+    """The same for callers from anywhere: a request that is not complete in time is dropped."""
 
     most = MAX_PUBLIC
 

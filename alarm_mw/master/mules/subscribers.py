@@ -147,7 +147,7 @@ class Subscribers:
         try:
             while True:
                 self._obey(connection, from_process(await _read(reader)))
-                await writer.drain()  # who does not read the answers gets no more of them
+                await writer.drain()  # a process that does not read the answers gets no more of them
         except (OSError, asyncio.IncompleteReadError):
             pass  # it has ended
         except (msgspec.MsgspecError, ValueError):
@@ -159,7 +159,7 @@ class Subscribers:
             self._end(connection)
 
     def _refusal(self, peer: Peer, most_of_process: int) -> str:
-        """Return why a process gets no connection; those of processes that have ended make room first."""
+        """Return why a process gets no connection; those of processes that have ended are closed first."""
         others = [connection.peer for connection in self._connections]
         reason = refusal(peer, others, self._most, most_of_process)
         if reason:

@@ -428,7 +428,7 @@ class Worker:
         return new
 
     def _since_when_away(self) -> float | None:
-        """Return the present time while memory stands in for the file, which is tried again though nothing comes."""
+        """Return the present time while memory replaces the file, which is tried again though nothing comes."""
         return time.monotonic() if self._outbox.has_file and not self._outbox.is_durable else None
 
     def _take_later(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken:

@@ -19,13 +19,13 @@ from typing import Any
 
 import pytest
 import trustme
+from example_counts import USUAL
 from hypothesis import settings
 from prosody_server import Prosody, missing
 from waiting import LEFTOVER_LIMIT
 
 from alarm_mw import AlarmHandler, shutdown
 from alarm_mw.transports import unix
-from examples import USUAL
 
 # No deadline: how long an example takes says how busy the machine is. `brief` is for unit tests that run again, with
 # other versions; `--hypothesis-profile=long` is for an evening.

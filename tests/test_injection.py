@@ -13,6 +13,7 @@ from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -28,7 +29,6 @@ from alarm_mw.cli.console import plain_text
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Record
-from examples import examples
 
 #: What has a meaning to somebody.
 PIECES = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import venv
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from environments import Environment
 
 import alarm_mw
 from alarm_mw.model.version import VERSION
@@ -151,10 +151,8 @@ def test_the_wheel_is_whole(tmp_path: Path) -> None:
     make = ["make", "-C", str(ROOT), "wheel", f"VENV={sys.prefix}", f"DIST={tmp_path}"]
     subprocess.run(make, check=True, capture_output=True)
     (wheel,) = tmp_path.glob("alarm_mw-*-py3-none-any.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
+    Environment(tmp_path / "venv", sys.executable).install("--constraints", "constraints.txt", str(wheel))
     binaries = tmp_path / "venv" / "bin"
-    install = [binaries / "pip", "install", "-q", "--disable-pip-version-check", "-c", ROOT / "constraints.txt", wheel]
-    subprocess.run(list(map(str, install)), check=True, capture_output=True)
     out = tmp_path / "out.txt"
     alarm = ["--alarm", f"a cmd:cat > {out}", "--log-alarm", "a ^TERRIBLE", "--state-dir", str(tmp_path / "state")]
     server = [str(binaries / "python"), "-c", "import alarm_mw; print('TERRIBLE', alarm_mw.__file__)"]

@@ -2,64 +2,89 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+import json
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
-from packaging.markers import default_environment
-from packaging.requirements import Requirement
+from environments import UV, run
+from packaging.markers import Marker, default_environment
+from packaging.tags import Tag, compatible_tags, cpython_tags, mac_platforms
+from packaging.utils import parse_wheel_filename
 
 PROJECT = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 NAMED = "Programming Language :: Python :: 3."
-PYTHONS = [f"3.{name.removeprefix(NAMED)}" for name in PROJECT["classifiers"] if name.startswith(NAMED)]
+MINORS = [int(name.removeprefix(NAMED)) for name in PROJECT["classifiers"] if name.startswith(NAMED)]
 
-#: What pip calls a platform, with the older tags that it takes as well, and what markers say of it.
+#: The platforms by what wheels call them, with the older ones whose wheels work there, and what markers say of each.
 PLATFORMS = {
-    "x86_64": (["manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64"], "Linux", "x86_64"),
-    "aarch64": (["manylinux2014_aarch64", "manylinux_2_17_aarch64", "manylinux_2_28_aarch64"], "Linux", "aarch64"),
+    "x86_64": ([f"manylinux_2_{minor}_x86_64" for minor in range(5, 29)], "Linux", "x86_64"),
+    "aarch64": ([f"manylinux_2_{minor}_aarch64" for minor in range(17, 29)], "Linux", "aarch64"),
     "musl": (["musllinux_1_1_x86_64", "musllinux_1_2_x86_64"], "Linux", "x86_64"),
-    "macos": (["macosx_11_0_arm64", "macosx_14_0_arm64"], "Darwin", "arm64"),
+    "macos": ([*mac_platforms((14, 0), "arm64")], "Darwin", "arm64"),
 }
 #: What is built from source there: the XMPP action says what is missing.
 MISSING = {"macos": {"slixmpp"}}
 
+Packages = dict[str, dict[str, Any]]
 
-def wanted(python: str, system: str, machine: str) -> list[Requirement]:
-    """Return what the package depends on there."""
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Packages:
+    """Return what an installer would choose, by name, with what each depends on and all of its wheels."""
+    text = f'[project]\nname = "us"\nversion = "1"\nrequires-python = "{PROJECT["requires-python"]}"\n'
+    (tmp_path / "pyproject.toml").write_text(f"{text}dependencies = {json.dumps(PROJECT['dependencies'])}\n")
+    run(*UV, "lock", "--directory", str(tmp_path))
+    packages: Packages = {}
+    for each in tomllib.loads((tmp_path / "uv.lock").read_text())["package"]:  # several versions for several Pythons
+        known = packages.setdefault(each["name"], {"dependencies": [], "wheels": []})
+        known["dependencies"] += each.get("dependencies", ())
+        known["wheels"] += each.get("wheels", ())
+    return packages
+
+
+def wanted(packages: Packages, environ: dict[str, str], name: str = "us") -> set[str]:
+    """Return the names of everything that a package depends on in an environment."""
+    found: set[str] = set()
+    for each in packages[name]["dependencies"]:
+        if "marker" not in each or Marker(each["marker"]).evaluate(environ):
+            found |= {each["name"], *wanted(packages, environ, each["name"])}
+    return found
+
+
+def lacking(packages: Packages, minor: int, platform: str) -> set[str]:
+    """Return the names of what would be built from source there."""
+    platforms, system, machine = PLATFORMS[platform]
     environ = {name: str(value) for name, value in default_environment().items()} | {
-        "python_version": python,
-        "python_full_version": f"{python}.0",
+        "python_version": f"3.{minor}",
+        "python_full_version": f"3.{minor}.0",
         "platform_system": system,
         "platform_machine": machine,
         "sys_platform": system.lower(),
     }
-    found = map(Requirement, PROJECT["dependencies"])
-    return [each for each in found if each.marker is None or each.marker.evaluate(environ)]
+    python, interpreter = (3, minor), f"cp3{minor}"
+    usable = {
+        *cpython_tags(python, [interpreter], platforms),
+        *compatible_tags(python, interpreter, platforms),
+    }
+    return {name for name in wanted(packages, environ) if not has_wheel(packages[name], usable)}
 
 
-@pytest.mark.parametrize("platform", PLATFORMS)
-@pytest.mark.parametrize("python", PYTHONS)
-def test_all_dependencies_have_wheels(python: str, platform: str, tmp_path: Path) -> None:
-    """Whatever pip would install, it need not build."""
-    tags, system, machine = PLATFORMS[platform]
-    missing = MISSING.get(platform, set())
-    names = []
-    for each in wanted(python, system, machine):
-        each.marker = None
-        if each.name not in missing:
-            names.append(str(each))
-    options = [
-        "--only-binary=:all:",
-        "--python-version",
-        python,
-        "--dest",
-        str(tmp_path),
-        "--disable-pip-version-check",
-    ]
-    platforms = [word for tag in tags for word in ("--platform", tag)]
-    command = [sys.executable, "-m", "pip", "download", "--quiet", *options, *platforms, *names]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert {file.suffix for file in tmp_path.iterdir()} == {".whl"}
+def has_wheel(package: dict[str, Any], usable: set[Tag]) -> bool:
+    """Return whether one of a package's wheels can be used."""
+    names = (each["url"].rpartition("/")[2] for each in package["wheels"])
+    return any(usable & parse_wheel_filename(name)[3] for name in names)
+
+
+def test_all_dependencies_have_wheels(packages: Packages) -> None:
+    """Whatever an installer would choose on each Python and platform, it need not build."""
+    for minor in MINORS:
+        for platform in PLATFORMS:
+            assert lacking(packages, minor, platform) <= MISSING.get(platform, set()), f"3.{minor} on {platform}"
+
+
+def test_a_missing_wheel_is_seen(packages: Packages) -> None:
+    """The test above looks at something."""
+    assert lacking(packages, 13, "macos") == {"slixmpp"}
+    assert lacking(packages, 99, "x86_64")

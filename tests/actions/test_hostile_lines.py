@@ -7,6 +7,7 @@ import re
 from typing import Any
 
 import pytest
+from example_counts import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,6 @@ from alarm_mw.config.build import engine_of
 from alarm_mw.config.load import from_keywords
 from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record
-from examples import examples
 
 PIECES = [
     b"\r\nX-Evil: 1\r\n\r\nGET / HTTP/1.1\r\n\r\n",

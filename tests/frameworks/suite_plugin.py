@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import functools
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -99,8 +100,13 @@ def _wrap_starlette() -> None:
     """Every Starlette app, and whatever its test client calls."""
     single = importlib.import_module("asgiref.compatibility").guarantee_single_callable
     client = importlib.import_module("starlette.testclient")
+
+    def around(app: Any) -> Any:
+        is_endpoint = inspect.isclass(app) and hasattr(app, "__await__")  # a class whose call takes all three arguments
+        return around_asgi(app if is_endpoint else single(app))
+
     _wrap_asgi_class(importlib.import_module("starlette.applications").Starlette)
-    _wrap_given(client.TestClient, "__init__", lambda app: around_asgi(single(app)))
+    _wrap_given(client.TestClient, "__init__", around)
 
 
 def _wrap_wsgi_class(of: Any) -> None:

@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,6 @@ from alarm_mw.master.streams.reader import StreamReader
 from alarm_mw.model.types import Record, Rule
 from alarm_mw.patterns.literal_finder import MakeFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.prefilter import Prefilter
-from examples import examples
 
 PATTERNS = ["ALARM", "^..$", "(?i)straße", "^b.*x$", r"\bé\w", r"(\d)\1", "(?<!a)c", "x*", "[^a]$"]
 RULES = [compile_rule(Rule(pattern, (f"a{n}",))) for n, pattern in enumerate(PATTERNS)]

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alarm_mw.patterns import literal_finder as module
 from alarm_mw.patterns.literal_finder import LITERAL_BITS, HyperscanFinder, LiteralFinder, PlainFinder, literal_finder
 from alarm_mw.patterns.literals import Literal
-from examples import examples
 
 PIECES = st.sampled_from([b"a", b"b", b"A", b"ab", b"\1", b"\xff", b"x" * 30, b"\xc3\xa9", b"-"])
 LITERALS = st.lists(

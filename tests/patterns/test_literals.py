@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Callable
 
 import pytest
+from example_counts import examples
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ from alarm_mw.patterns.literals import EVERY_LINE, Literal, required_literals
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.syntax import pcre, python
 from alarm_mw.patterns.tree import Tree
-from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 import regex
+from example_counts import examples
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from alarm_mw.patterns.safety import BUDGET, longest
 from alarm_mw.patterns.syntax import python as python_syntax
 from alarm_mw.patterns.syntax.render import render
 from alarm_mw.patterns.tree import NOTHING
-from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 

@@ -34,8 +34,11 @@ class Environment:
         run(self.python, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=brief", *tests)
 
 
-def run(*command: str) -> None:
-    """Run a command in the repository; what it printed last is shown where it fails."""
-    environ = {name: value for name, value in os.environ.items() if name not in {"XDG_CACHE_HOME", "PIP_CONSTRAINT"}}
-    done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, check=False)
+def run(*command: str, given: str = "", **environ: str) -> str:
+    """Run a command in the repository, and return what it printed; what it printed last is shown where it fails."""
+    kept = {name: value for name, value in os.environ.items() if name not in {"XDG_CACHE_HOME", "PIP_CONSTRAINT"}}
+    done = subprocess.run(
+        command, cwd=ROOT, env={**kept, **environ}, input=given, capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout

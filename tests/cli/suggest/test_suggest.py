@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,6 @@ from alarm_mw.cli.check import check
 from alarm_mw.cli.suggest.command import suggest
 from alarm_mw.cli.suggest.groups import Grouping
 from alarm_mw.cli.suggest.proposals import Study
-from examples import examples
 
 QUIET = [f"Jan  1 00:00:{number % 60:02} web1 app[{number}]: request {number} done" for number in range(300)]
 REFUSED = [f"Jan  1 00:01:{number:02} web1 app[7]: connection to 10.0.0.{number} refused" for number in range(10)]

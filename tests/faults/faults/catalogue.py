@@ -29,7 +29,7 @@ CATALOGUE = {
     "kill-everything": Fault(kills.everything, 2, 30),
     "process-ends": Fault(endings.endings, 1, 5),
     "closed-descriptors": Fault(endings.closing, 1, 50),
-    "exceptions": Fault(exceptions.exceptions, 3, 100),
+    "exceptions": Fault(exceptions.exceptions, 2, 100),
     "receivers": Fault(endpoints.receivers, 2, 100),
     "disk-full": Fault(resources.disk, 1, 20),
     "disk-full-at-start": Fault(resources.disk_at_start, 1, 20),

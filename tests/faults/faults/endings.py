@@ -19,7 +19,7 @@ from faults.row import Outbox, Row, judge
 
 #: How many children log at the same time, and how many records each of them.
 CHILDREN = 2
-RECORDS = 3000
+RECORDS = 1000
 
 NOBODY = 65534
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from example_counts import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from waiting import LIMIT
@@ -27,7 +28,6 @@ from alarm_mw.master.streams.reader import LOOK_EVERY, QUIET, StreamReader
 from alarm_mw.master.streams.state import STATE_SIZE, StreamState, state_size
 from alarm_mw.model.types import Context
 from alarm_mw.patterns.prefilter import Hit, Hits
-from examples import examples
 
 ROOT = Path(__file__).parents[3]
 READER = Path(__file__).with_name("reader_process.py")

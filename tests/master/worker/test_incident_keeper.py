@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -36,7 +37,6 @@ from alarm_mw.master.worker import incident_keeper
 from alarm_mw.master.worker.incident_keeper import IncidentKeeper
 from alarm_mw.model.types import Absence, Firing, Flap, IncidentOptions, InhibitRule, Record, Rule, TimeInterval
 from alarm_mw.patterns.prefilter import Prefilter
-from examples import examples
 
 #: All times are whole minutes: then the model need not look in between.
 TICK = 60.0

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import LIMIT
 
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.types import FieldCondition, FieldTest, Record, Rule
+from alarm_mw.patterns import prefilter
 from alarm_mw.patterns.fields.conditions import FieldConditions
 from alarm_mw.patterns.fields.literals import required
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.patterns.record_prefilter import RecordPrefilter, record_rules
-from examples import examples
 
 _KIND = re.compile(r"[<>!]=|[<>!~]")
 
@@ -262,14 +264,21 @@ def logfmt_lines(draw: st.DrawFn) -> bytes:
     return " ".join(pairs).encode() + b"\n"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def patience() -> Iterator[None]:
+    """Let a line be checked for as long as it takes: on a busy machine, one may be left to the worker as a hit."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(prefilter, "PATIENCE", LIMIT)
+        yield
+
+
 @settings(max_examples=examples(500))
 @given(RULES, st.one_of(json_lines(), logfmt_lines(), st.sampled_from(WORDS).map(lambda word: word.encode() + b"\n")))
 def test_the_prefilter_misses_no_line(rule: Rule, line: bytes) -> None:
     """A line that meets the conditions is a hit, however it is written, and a line that does not is none."""
     lines = line.splitlines(keepends=True)
-    prefilter = Prefilter([compile_rule(rule)])
     expected = [each for each in lines if meets(rule, each)]
-    assert [hit.line for hit in prefilter.scan(b"".join(lines))] == expected
+    assert [hit.line for hit in Prefilter([compile_rule(rule)]).scan(b"".join(lines))] == expected
 
 
 @settings(max_examples=examples(300))

@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from example_counts import examples
 from hypothesis import HealthCheck, assume, given, reject, settings
 from hypothesis import strategies as st
 
 from alarm_mw.engine.rules import CompiledRule, compile_rule
 from alarm_mw.model.errors import PatternError, RuleTimeout
 from alarm_mw.model.types import Rule, Syntax
-from examples import examples
 
 Patterns = Callable[[Syntax], st.SearchStrategy[str]]
 Grammar = Callable[[Sequence[str], Sequence[str]], st.SearchStrategy[str]]

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from example_counts import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import structs
@@ -28,7 +29,6 @@ from alarm_mw.model.types import (
 from alarm_mw.patterns.fields.facts import understood
 from alarm_mw.texts.human import card_of
 from alarm_mw.texts.message import Message, message_of
-from examples import examples
 
 KEY = "0123456789abcdef0123456789abcdef"
 PLACE = Place("web-3", "shop", {"team": "payments"})

@@ -44,7 +44,8 @@ class Relay:
         self._spawn = spawn
         self._silences: dict[str, SharedSilence] = {}
         self._orders: deque[tuple[float, SharedOrder]] = deque(maxlen=MOST_ORDERS)
-        #: Orders from before are known to this machine, or were for episodes that it does not have.
+        #: Orders from before are known to this machine, or were for episodes that it does not have; silences are asked
+        #: for.
         self._began = 0
 
     # From this machine
@@ -122,13 +123,15 @@ class Relay:
 
     def event(self, event: Event) -> None:
         """Take an event in."""
+        if event.time < self._began:
+            return
         if event.kind == "silence":
             stored = msgspec.json.decode(event.body, type=StoredSilence)
             if stored.origin != self._machine:
                 self._take_silence(stored)
         elif event.kind == "order":
             order = msgspec.json.decode(event.body, type=StoredOrder)
-            if order.origin != self._machine and order.time >= self._began:
+            if order.origin != self._machine:
                 self._take_order(order)
         elif event.kind == "dead":
             self._spawn(self._report_silent())

@@ -242,6 +242,11 @@ class Event(NamedTuple):
     #: JSON.
     body: bytes
 
+    @property
+    def time(self) -> int:
+        """When it happened."""
+        return int(self.id.partition("-")[0])
+
 
 class IncidentFacts(NamedTuple):
     """An incident as it is now."""

@@ -1,0 +1,222 @@
+"""Silences, orders, and machines that are not heard of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fleet_members import QUICK, Local, Machine, incident, machines, make, named
+from msgspec import structs
+from redis_server import RedisServer
+from waiting import until
+
+from alarm_mw.model.fleet import SharedOrder, SharedSilence
+
+
+def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> SharedSilence:
+    now = time.time()
+    return SharedSilence(name, ('rule="db"',), now, now + ends, "kim", "deploy", now + updated)
+
+
+async def connected(found: list[Machine]) -> None:
+    await until(lambda: all(machine.member.link.state == "connected" for machine in found))
+
+
+async def kill(machine: Machine) -> None:
+    """End a member without a goodbye."""
+    await machine.member.link.store.close()
+    machine.member.link.state = "away"
+    await machine.member.stop()
+
+
+def test_a_silence_holds_on_all_machines_within_a_second(redis: RedisServer, fleet: str) -> None:
+    """What is silenced on one machine is silenced on all, and not sent back."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, *named(3)) as found:
+            await connected(found)
+            began = time.monotonic()
+            shared = silence()
+            await asyncio.to_thread(found[0].member.share_silence, shared)
+            await until(lambda: all(machine.local.silenced for machine in found[1:]))
+            assert time.monotonic() - began < 1.0
+            (taken,) = found[1].local.silenced
+            assert (taken.id, taken.matchers, taken.author, taken.comment) == ("s1", ('rule="db"',), "kim", "deploy")
+            assert abs(taken.ends - shared.ends) < 0.1
+            assert found[0].local.silenced == []
+
+    asyncio.run(scene())
+
+
+def test_the_later_change_of_a_silence_wins(redis: RedisServer, fleet: str) -> None:
+    """A silence that was ended stays ended, whoever still has the older form."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            a.member.share_silence(silence(ends=-1.0, updated=10.0))
+            await until(lambda: b.local.silenced)
+            b.member.share_silence(silence())
+            async with machines(redis.url, fleet, "c") as (c,):
+                await until(lambda: c.local.silenced)
+                (taken,) = c.local.silenced
+                assert taken.ends < time.time()
+
+    asyncio.run(scene())
+
+
+def test_silences_survive_the_loss_of_the_state(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
+    """After a restart of Redis, and for a machine that was away, silences are exchanged in both directions."""
+
+    async def scene() -> None:
+        server = new_redis()
+        local = Local(own_silences=[silence("mine")])
+        async with machines(server.url, new_fleet, "a", local=local) as (a,):
+            async with machines(server.url, new_fleet, "b") as (b,):
+                await until(lambda: b.local.silenced)
+            server.stop()
+            await until(lambda: a.member.link.state == "away")
+            a.member.share_silence(silence("while away"))
+            server.start()
+            async with machines(server.url, new_fleet, "c") as (c,):
+                await until(lambda: {each.id for each in c.local.silenced} == {"mine", "while away"})
+
+    asyncio.run(scene())
+
+
+def test_an_order_waits_for_the_fleet(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
+    """What somebody does while Redis is away is done on all machines when it is back."""
+
+    async def scene() -> None:
+        server = new_redis()
+        async with machines(server.url, new_fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            server.stop()
+            await until(lambda: a.member.link.state == b.member.link.state == "away")
+            a.member.share_order(SharedOrder("resolved", "abc", "kim", "", time.time()))
+            server.start()
+            await until(lambda: b.local.ordered)
+            assert (b.local.ordered[0].kind, b.local.ordered[0].by) == ("resolved", "kim")
+
+    asyncio.run(scene())
+
+
+def test_a_machine_that_joins_does_not_do_what_was_done_before(redis: RedisServer, fleet: str) -> None:
+    """Orders from before a master's start were for incidents that it does not have."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            a.member.share_order(SharedOrder("acknowledged", "abc", "kim", "", time.time(), time.time() + 60.0))
+            await until(lambda: b.local.ordered)
+            async with machines(redis.url, fleet, "c") as (c,):
+                await connected([c])
+                a.member.share_order(SharedOrder("resolved", "def", "kim", "", time.time()))
+                await until(lambda: c.local.ordered)
+                assert [order.incident for order in c.local.ordered] == ["def"]
+
+    asyncio.run(scene())
+
+
+def test_a_silent_machine_is_reported_with_its_last_lines(redis: RedisServer, fleet: str) -> None:
+    """All others are told which machine is silent, since when, and what it wrote last; then that it is back."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as found:
+            dead = make(redis.url, fleet, "c", local=Local(lines=("starting", "lost db eu")))
+            await dead.member.start()
+            await connected([*found, dead])
+            await kill(dead)
+            await until(lambda: all(machine.local.silent for machine in found))
+            (silent,) = found[0].local.silent.values()
+            assert silent.machines == ("c",)
+            assert silent.last_lines == ("starting", "lost db eu")
+            assert 0.0 < time.time() - silent.since < 30.0
+            (member,) = [each for each in (await found[0].member.overview()).members if each.machine == "c"]
+            assert member.state == "silent"
+            async with machines(redis.url, fleet, "c"):
+                await until(lambda: not any(machine.local.silent for machine in found))
+
+    asyncio.run(scene())
+
+
+def test_a_machine_that_leaves_in_order_is_not_missed(redis: RedisServer, fleet: str) -> None:
+    """A planned stop is no incident."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a") as (a,):
+            async with machines(redis.url, fleet, "b"):
+                await connected([a])
+            await asyncio.sleep(QUICK.silent_after + 1.0)
+            assert a.local.silent == {}
+            assert {(each.machine, each.state) for each in (await a.member.overview()).members} == {
+                ("a", "alive"),
+                ("b", "left"),
+            }
+
+    asyncio.run(scene())
+
+
+def test_machines_that_vanish_together_are_one_incident(redis: RedisServer, fleet: str) -> None:
+    """When more than a fifth of the fleet is silent at once, one more period passes, and all are one message."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as found:
+            dead = [make(redis.url, fleet, name) for name in named(4)]
+            for machine in dead:
+                await machine.member.start()
+            await connected([*found, *dead])
+            await asyncio.gather(*map(kill, dead))
+            began = time.monotonic()
+            await until(lambda: found[0].local.silent)
+            assert time.monotonic() - began >= 2 * QUICK.silent_after - QUICK.heartbeat * 2
+            (silent,) = found[0].local.silent.values()
+            assert silent.machines == ("web-1", "web-2", "web-3", "web-4")
+
+    asyncio.run(scene())
+
+
+def test_a_new_generation_misses_nobody_at_once(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
+    """While Redis was away, no machine was silent."""
+
+    async def scene() -> None:
+        server = new_redis("--appendonly", "yes", "--appendfsync", "always")
+        periods = structs.replace(QUICK, silent_after=1.0, owner_timeout=0.8)
+        async with machines(server.url, new_fleet, "a", "b", periods=periods) as found:
+            await connected(found)
+            server.stop()
+            await asyncio.sleep(1.5)
+            server.start()
+            await connected(found)
+            await asyncio.sleep(3 * QUICK.sweep_every)
+            assert not any(machine.local.silent for machine in found)
+            assert {each.state for each in (await found[0].member.overview()).members} == {"alive"}
+
+    asyncio.run(scene())
+
+
+def test_the_overview_shows_the_whole_fleet(redis: RedisServer, fleet: str) -> None:
+    """Any member shows all machines and all open incidents, with who has told what."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b", labels={"zone": "eu"}, rules_hash="4f2a") as (a, b):
+            await a.deliver(incident(count=3))
+            await b.deliver(incident(count=2))
+            await until(lambda: b.member.memory.get("abc", "mail"))
+            overview = await b.member.overview()
+            assert (overview.name, overview.machine, overview.state, overview.error) == (fleet, "b", "connected", "")
+            assert [(each.machine, each.labels, each.rules_hash) for each in overview.members] == [
+                ("a", {"zone": "eu"}, "4f2a"),
+                ("b", {"zone": "eu"}, "4f2a"),
+            ]
+            (shown,) = overview.incidents
+            assert (shown.id, shown.rule, shown.key, shown.text) == ("abc", "db", {"db": "eu"}, "lost db eu")
+            assert (shown.machines, shown.machine_count, shown.count) == (("a", "b"), 2, 5)
+            told = shown.alarms["mail"]
+            assert (told.told_by, told.owner) == ("a", "")
+            assert told.told_at is not None
+            assert abs(told.told_at - time.time()) < 30.0
+            assert overview.counters["offers"] == 1
+
+    asyncio.run(scene())

@@ -44,7 +44,7 @@ demo: $(VENV)/.demo
 # What runs beside the tests prints at its end, whole; the tests as they go, for which make wants a `+`.
 test: $(VENV)/bin/python
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target services $(VENV)/.test
-	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target tests covered lint docs
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target tests covered lint
 
 # Most of them wait for servers: more at a time than there are processors. What failed beside the others is run once more,
 # alone; what then passes is named at the end as FLAKY.

@@ -54,6 +54,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.write_line(f"FLAKY {name}: failed beside other tests, passes alone")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Begin with what takes longest, in each process with another of them: none is left alone with it at the end."""
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    others = iter([item for item in items if not item.get_closest_marker("slow")])
+    left, order = len(items), list[pytest.Item]()
+    processes = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    for number in range(processes):  # xdist begins with a part of the list for each
+        first = slow[number::processes]
+        size = left // (processes - number)
+        order += [*first, *itertools.islice(others, max(size - len(first), 0))]
+        left -= size
+    items[:] = [*order, *others]
+
+
 def _descriptors() -> dict[str, str]:
     found = {}
     for entry in os.listdir("/proc/self/fd"):

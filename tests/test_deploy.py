@@ -238,6 +238,7 @@ class Builder:
         return [*self._words, *words]
 
 
+@pytest.mark.slow
 def test_the_container_builds_and_raises_alarms(hook: Hook, tmp_path: Path) -> None:
     """Built by its own recipe, it runs as nobody in particular, is healthy, raises alarms, and stops when asked to."""
     context = tmp_path / "context"
@@ -246,7 +247,8 @@ def test_the_container_builds_and_raises_alarms(hook: Hook, tmp_path: Path) -> N
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     constraints = ["--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*pip, "wheel", "--no-deps", "--wheel-dir", context / "wheels", str(ROOT)], check=True)
-    subprocess.run([*pip, "download", "--dest", context / "wheels", *constraints, str(ROOT), "gunicorn"], check=True)
+    (wheel,) = (context / "wheels").iterdir()
+    subprocess.run([*pip, "download", "--dest", context / "wheels", *constraints, str(wheel), "gunicorn"], check=True)
     (tmp_path / "pip.conf").write_text("[global]\nno-index = true\n")
     builder = Builder(tmp_path)
     base = builder("from", "scratch")

@@ -15,6 +15,8 @@ import click
 import msgspec
 import pytest
 from matrix_rows import PROGRAMS, SERVERS
+from once import once
+from waiting import LIMIT
 
 import alarm_mw
 from alarm_mw import actions, monitors, signals
@@ -44,19 +46,29 @@ def listings(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return importlib.import_module("listings")
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Return the pages as a reader sees them, by name."""
-    folder = tmp_path_factory.mktemp("docs")
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "text", "-d", str(folder / "doctrees")]
+def build(form: str, folder: Path) -> None:
+    """Build the documentation in one form; what was read for another is used again."""
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", form, "-d", str(folder / "doctrees")]
     done = subprocess.run(
-        [*command, str(DOCS), str(folder / "text")], capture_output=True, text=True, timeout=100, check=False
+        [*command, str(DOCS), str(folder / form)], capture_output=True, text=True, timeout=LIMIT, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    text = folder / "text"
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the pages as a reader sees them, by name."""
+    text = once(tmp_path_factory, "docs", lambda folder: build("text", folder)) / "text"
     return {
         str(page.relative_to(text).with_suffix("")): page.read_text(encoding="utf-8") for page in text.rglob("*.txt")
     }
+
+
+def test_the_site_is_built(built: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """`make docs` has no warning, and a page for each."""
+    folder = once(tmp_path_factory, "docs", lambda folder: build("text", folder))
+    build("html", folder)
+    assert all((folder / "html" / f"{name}.html").is_file() for name in built)
 
 
 def _sections(page: str) -> dict[str, str]:

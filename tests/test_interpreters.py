@@ -52,6 +52,7 @@ def is_of_version(interpreter: str, version: str) -> bool:
     return done.returncode == 0 and done.stdout.startswith(f"Python {version}.")
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("version", "interpreter"), other_interpreters().items())
 def test_the_unit_tests_pass(version: str, interpreter: str, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ TESTS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_the_lowest_versions_pass_the_unit_tests(tmp_path: Path) -> None:
     """Installations that keep the oldest versions that are allowed get a package that works."""

@@ -182,6 +182,7 @@ def differing(plain: Outcomes, wrapped: Outcomes) -> list[str]:
     return sorted(test for test in tests if plain.outcomes.get(test) != wrapped.outcomes.get(test))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(2 * SUITE_LIMIT)
 @pytest.mark.parametrize("suite", SUITES, ids=lambda suite: suite.name)
 def test_a_frameworks_own_tests_do_not_notice_the_middleware(suite: Suite, shelf: Path, tmp_path: Path) -> None:

@@ -185,6 +185,30 @@ class HistoryOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
         return int(self.keep.removesuffix("d"))
 
 
+class DrillOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The table ``[drill]``."""
+
+    warn_after: Annotated[
+        str | float | None,
+        msgspec.Meta(
+            description="`alarm-mw status` names each alarm that has delivered nothing for so long, not even a drill: "
+            "seconds, or a time such as `30d`; by default none"
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        try:
+            if self.warn_after is not None:
+                read_duration(self.warn_after)
+        except ValueError as error:
+            raise ValueError(f"warn_after: {error}") from None
+
+    @property
+    def seconds(self) -> float | None:
+        """The time in seconds; None: no alarm is named."""
+        return None if self.warn_after is None else read_duration(self.warn_after)
+
+
 class Alarm(msgspec.Struct, frozen=True):
     """A name, an action with its options, and how it is retried and limited."""
 
@@ -298,6 +322,7 @@ class Settings(msgspec.Struct, frozen=True):
     web: WebOptions = msgspec.field(default_factory=WebOptions)
     ack: AckOptions = msgspec.field(default_factory=AckOptions)
     history: HistoryOptions = msgspec.field(default_factory=HistoryOptions)
+    drill: DrillOptions = msgspec.field(default_factory=DrillOptions)
     inhibit_rules: tuple[InhibitRule, ...] = ()
     #: None: this machine shares nothing.
     fleet: FleetOptions | None = None

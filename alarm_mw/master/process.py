@@ -154,6 +154,7 @@ class MasterProcess:
             self._reloader.reload,
             functools.partial(incidents.shown_as_json, self._runtime),
             self._runtime.heartbeat,
+            self._runtime.last_deliveries.note_drill,
             self._offer_login,
         )
         self._control = ControlServer(path, answers, self._web_master)

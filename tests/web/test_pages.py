@@ -5,10 +5,11 @@ from __future__ import annotations
 import html
 import re
 import time
+from collections.abc import Callable
 
 import pytest
 from waiting import wait_until
-from web_page import Page
+from web_page import CONFIGURATION, Page
 
 PAGES = (
     "/",
@@ -100,6 +101,20 @@ def test_calm_is_proved(page: Page) -> None:
     assert "No incident is open" in shown
     assert re.search(r"Lines seen\s*3", shown)
     assert "Last delivery: mail" in shown
+
+
+def test_alarms_that_nobody_has_seen_to_work_are_named(make_page: Callable[..., Page]) -> None:
+    """With what to do; a drill ends that, and its time is shown."""
+    page = make_page(CONFIGURATION + '\n[drill]\nwarn_after = "2s"\n')
+    with page.runtime.outbox.transaction():
+        page.runtime.outbox.change("UPDATE deliveries SET known = known - 60")
+    shown = text_of(page.logged_in().get("/delivery").text)
+    assert "It has delivered nothing for long, not even a drill" in shown
+    with page.runtime.outbox.transaction():
+        page.runtime.outbox.change("UPDATE deliveries SET drilled = known + 100000")
+    shown = text_of(page.logged_in().get("/delivery").text)
+    assert "not even a drill" not in shown
+    assert "Last drill" in shown
 
 
 @pytest.mark.parametrize(("query", "expected"), [("disk", 1), ("rule order=42", 0), ("order=42", 1), ("payment", 2)])

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 import json
+import os
 import queue
 import sys
 import time
-from collections.abc import Iterator
+import urllib.parse
+from collections.abc import Iterable, Iterator
 
 import click
 import msgspec
 from msgspec import structs
 
 from alarm_mw import signals
+from alarm_mw.app.launch.state import running
 from alarm_mw.cli.console import console, table
-from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
+from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
+from alarm_mw.cli.servers import find, placed
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.process import write_stderr
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
-from alarm_mw.model.errors import ActionError
+from alarm_mw.model.errors import ActionError, NotRunningError
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing, IncidentOptions, Rule
+from alarm_mw.transports.control import ask
+from alarm_mw.transports.places import SOCKET_VARIABLE
 from alarm_mw.transports.records import RecordMaker
 
 #: The exit status if an alarm was not delivered.
 NOT_DELIVERED = 1
+
+#: Seconds to wait for each answer of a server that is to take note of the drill.
+PATIENCE = 10.0
 
 BEGIN = b"DRILL: this is a test of all alarms, nothing is wrong\n"
 END = b"DRILL OVER: the test of all alarms has ended\n"
@@ -55,21 +64,33 @@ class Outcome(msgspec.Struct):
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds to keep trying.")
 @click.option("--only", multiple=True, metavar="ALARM", help="Only this alarm. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def drill(  # the command line's options
-    toml_files: tuple[str, ...], ini_files: tuple[str, ...], timeout: float, only: tuple[str, ...], as_json: bool
+@placed
+def drill(  # noqa: PLR0917  # the command line's options
+    toml_files: tuple[str, ...],
+    ini_files: tuple[str, ...],
+    timeout: float,
+    only: tuple[str, ...],
+    as_json: bool,
+    state_dir: str | None,
+    socket_path: str | None,
 ) -> None:
     """Send a test incident through every alarm, its beginning and its end, and show how long each took.
 
-    Run it once a week, before you need the alarms. The messages say that they are a drill. The exit status is 0 if
-    every alarm was delivered, else 1.
+    Run it once a week, before you need the alarms. The messages say that they are a drill. Running servers with this
+    configuration file take note of it, for `warn_after` in the table [drill]. The exit status is 0 if every alarm was
+    delivered, else 1.
     """
-    settings = settings_or_exit(sources(toml_files, ini_files))
+    loaded = loaded_or_exit(sources(toml_files, ini_files))
+    settings = loaded.settings
     names = [alarm.name for alarm in settings.alarms]
     if unknown := [name for name in only if name not in names]:
         click.echo(f"alarm-mw: unknown alarm {unknown[0]!r}; there are: {', '.join(names)}", err=True)
         sys.exit(BAD_CONFIG)
     wanted = [alarm for alarm in settings.alarms if not only or alarm.name in only]
     outcomes = Drill(structs.replace(settings, alarms=tuple(wanted))).run(timeout)
+    delivered = [outcome.alarm for outcome in outcomes if outcome.is_delivered]
+    for problem in noted(delivered, loaded.files, state_dir, socket_path):
+        click.echo(f"alarm-mw: no server has taken note of the drill: {printable(problem)}", err=True)
     if as_json:
         click.echo(json.dumps([structs.asdict(outcome) for outcome in outcomes], indent=2))
     else:
@@ -78,6 +99,24 @@ def drill(  # the command line's options
             shown.add_row(each.alarm, each.action, *_shown(each), printable(each.error))
         console().print(shown)
     sys.exit(0 if all(outcome.is_delivered for outcome in outcomes) else NOT_DELIVERED)
+
+
+def noted(alarms: Iterable[str], files: Iterable[str], state_dir: str | None, socket_path: str | None) -> Iterator[str]:
+    """Have servers note that these alarms work: the one that is named, or all running ones that have read the files.
+
+    Yields why a server that is named cannot. May block.
+    """
+    is_named = bool(state_dir or socket_path or os.environ.get(SOCKET_VARIABLE))
+    query = urllib.parse.urlencode([("alarm", alarm) for alarm in alarms])
+    ours = {os.path.realpath(file) for file in files}
+    for socket in [find(state_dir, socket_path)] if is_named else map(str, running(os.environ)):
+        try:
+            theirs = ask(socket, "/status", timeout=PATIENCE)["configuration"]["files"]
+            if is_named or ours & {os.path.realpath(file) for file in theirs}:
+                ask(socket, f"/drilled?{query}", method="POST", timeout=PATIENCE)
+        except NotRunningError as error:
+            if is_named:
+                yield str(error)
 
 
 def _shown(outcome: Outcome) -> Iterator[str]:

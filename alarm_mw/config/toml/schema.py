@@ -12,6 +12,7 @@ from alarm_mw.config.parts import NUMBERS
 from alarm_mw.config.rule_sets import RULE_SETS
 from alarm_mw.config.settings import (
     AckOptions,
+    DrillOptions,
     HistoryOptions,
     MetricsListener,
     Notify,
@@ -91,6 +92,7 @@ class _Schema:
             "routes": self._tables(self._of(RouteKeys), "alarms for rules with certain labels"),
             "ack": self._of(AckOptions),
             "history": self._of(HistoryOptions),
+            "drill": self._of(DrillOptions),
             "web": self._of(WebOptions),
             "fleet": self._fleet(),
             **self._properties(Upkeep),

@@ -56,6 +56,9 @@ CREATE TABLE IF NOT EXISTS measured (
     rule TEXT NOT NULL, id TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (rule, id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS positions (name TEXT PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deliveries (
+    alarm TEXT PRIMARY KEY, known REAL NOT NULL, delivered REAL NOT NULL DEFAULT 0, drilled REAL NOT NULL DEFAULT 0
+) WITHOUT ROWID;
 """
 
 #: The tables of incidents and of followed logs, which most outboxes have empty.

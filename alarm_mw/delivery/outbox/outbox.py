@@ -65,6 +65,8 @@ class Outbox(Store):
         #: Called with a later step of an escalation that was dropped behind an attempt, since somebody had acknowledged
         #: the incident meanwhile. Must not block.
         self.on_cancel: Callable[[Firing], object] = lambda _: None
+        #: Called with the alarms that have delivered something, within the transaction that settles it.
+        self.on_delivered: Callable[[Iterable[str]], object] | None = None
         #: Returns whether an alarm is delivered.
         self.has_lane: Callable[[str], bool] = lambda _: True
         #: The firings about incidents that lanes are trying at this moment.
@@ -290,6 +292,8 @@ class Outbox(Store):
             transaction.count(alarm, outcome.state, n, reason=outcome.reason)
             if outcome.is_deferred:
                 transaction.count(alarm, "deferred", n)
+        if self.on_delivered is not None and outcome.state is State.DELIVERED:
+            self.on_delivered(alarms)
         if self._again and outcome.state is State.DELIVERED:
             self._count_again(transaction, self._again.intersection(seqs))
 

@@ -46,6 +46,7 @@ def _control_routes(answers: Answers) -> list[Route]:
         Route("/reload", api.reload, methods=["POST"]),
         Route("/incidents", api.incidents),
         Route("/heartbeat", api.heartbeat, methods=["POST"]),
+        Route("/drilled", api.drilled, methods=["POST"]),
         Route("/login-url", api.login, methods=["POST"]),
     ]
 
@@ -80,6 +81,11 @@ class _ControlApi:
             return JSONResponse({"expected": await asyncio.to_thread(self._answers.heartbeat, beat)})
         except ValueError as error:
             return JSONResponse({"error": str(error)}, 400)
+
+    async def drilled(self, request: Request) -> JSONResponse:
+        """Take note of the alarms that have delivered a drill."""
+        alarms = request.query_params.getlist("alarm")
+        return JSONResponse({"watched": await asyncio.to_thread(self._answers.drilled, alarms)})
 
     async def login(self, request: Request) -> JSONResponse:
         """Return a URL that logs the caller in to the page."""

@@ -102,6 +102,8 @@ class Answers:
     incidents: Callable[[bool], bytes]
     #: Takes a heartbeat in, and returns whether it is expected; raises `ValueError`.
     heartbeat: Callable[[Beat], bool]
+    #: Notes that a drill was delivered by these alarms, and returns how many of them are watched.
+    drilled: Callable[[Sequence[str]], int] = len
     #: Returns a URL by which a user with a role can log in to the page, once; empty where it is not served.
     login: Callable[[str, str], str] = lambda _user, _role: ""
 
@@ -188,9 +190,13 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...], followe
 
 
 def _findings(runtime: Runtime, checked: Sequence[str]) -> list[str]:
-    """Return what is wrong: what checks have found, and an outbox that lives in memory against its will."""
+    """Return what is wrong: what checks have found, an outbox that lives in memory against its will, unused alarms."""
     outbox = runtime.outbox
-    return [*([outbox.fault] if outbox.fault and not outbox.is_durable else []), *checked]
+    try:
+        unused = runtime.last_deliveries.overdue()
+    except sqlite3.Error:  # said elsewhere
+        unused = []
+    return [*([outbox.fault] if outbox.fault and not outbox.is_durable else []), *checked, *unused]
 
 
 def sight(runtime: Runtime) -> Sight:

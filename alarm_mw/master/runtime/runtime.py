@@ -21,6 +21,7 @@ from alarm_mw import actions
 from alarm_mw.config.build import engine_of, has_incidents
 from alarm_mw.config.settings import Alarm, Settings, limits_of
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
+from alarm_mw.delivery.last_deliveries import LastDeliveries
 from alarm_mw.delivery.outbox.checkpointer import Checkpointer
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.outbox import Outbox
@@ -198,12 +199,21 @@ class Runtime:
         self.worker.incidents = self._incidents
         #: Notifies people of what is wrong with the program itself.
         self.own_alarms = OwnAlarms(self.worker.submit, settings.own_alarms)
+        #: When each alarm last delivered something, where `[drill]` asks for it.
+        self.last_deliveries = LastDeliveries(self.outbox)
+        self._watch_deliveries(settings)
         self.outbox.on_fault = self._report_fault
         self.outbox.on_arrival = self.dispatcher.wake
         self.outbox.has_lane = lambda alarm: alarm in self.dispatcher.names()
         self.outbox.on_cancel = lambda firing: self.worker.submit(
             Batch(order=lambda incidents: incidents.forget_notification(firing))
         )
+
+    def _watch_deliveries(self, settings: Settings) -> None:
+        try:
+            self.last_deliveries.watch([alarm.name for alarm in settings.alarms], settings.drill.seconds)
+        except sqlite3.Error as error:  # it is tried again when the configuration is read again
+            log.error("when alarms last delivered something is not known: %s", error)
 
     def start(self) -> None:
         """Start the threads; deliver what waits in the outbox since earlier."""
@@ -291,6 +301,7 @@ class Runtime:
         self.worker.incidents = self._incidents
         self.worker.exchange(fresh.engine, CALL_TIMEOUT)
         self.outbox.limit(fresh.settings.outbox)
+        self._watch_deliveries(fresh.settings)
         self.own_alarms.names = fresh.settings.own_alarms
         self.spawn(self._follow_fleet(fresh.settings))
         self.spawn(self.dispatcher.settle())

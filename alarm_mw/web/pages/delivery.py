@@ -9,11 +9,14 @@ from typing import Any, cast
 from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import structs
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from alarm_mw.config.settings import Alarm
+from alarm_mw.delivery import last_deliveries
 from alarm_mw.delivery.dead_letters import Order
+from alarm_mw.delivery.last_deliveries import LastDelivery
 from alarm_mw.delivery.outbox.incident_rows import Reader
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.model.interfaces import MASK, SECRET
@@ -51,6 +54,10 @@ class Lane(msgspec.Struct, frozen=True, kw_only=True):
     #: Since when an attempt goes on that takes long; 0 for none.
     long_since: float
     is_configured: bool
+    #: When a drill was delivered last; 0: never, or nobody asks for that.
+    drilled: float = 0.0
+    #: Nothing was delivered for longer than `[drill]` allows.
+    is_unused: bool = False
 
 
 async def delivery(request: Request) -> Response:
@@ -98,7 +105,18 @@ def lanes_of(master: Master) -> list[Lane]:
             _lane(name, configured.get(name), status, figures.get(name, (0, 0, 0)), latency=_latency(reader, name))
             for name in names
         ]
+        if settings.drill.seconds is not None:
+            known = last_deliveries.read(reader.query)
+            lanes = [_watched(lane, known.get(lane.name), settings.drill.seconds) for lane in lanes]
     return sorted(lanes, key=lambda lane: (not lane.failing, not lane.dead, lane.name))
+
+
+def _watched(lane: Lane, known: LastDelivery | None, warn_after: float) -> Lane:
+    """Return an alarm with when it was last seen to work."""
+    if known is None:
+        return lane
+    last, is_unused = max(lane.last, known.delivered), known.idle(time.time()) > warn_after
+    return structs.replace(lane, last=last, drilled=known.drilled, is_unused=is_unused)
 
 
 def _lane(

@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from waiting import wait_until
 
 from alarm_mw.cli.main import main
+from alarm_mw.delivery.last_deliveries import read
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.transports.control import ask
+from alarm_mw.transports.places import SOCKET_NAME
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +99,53 @@ def test_an_unknown_alarm_is_a_mistake() -> None:
     result = drill(CONFIG, "--only", "nope")
     assert (result.exit_code, result.stderr) == (2, "alarm-mw: unknown alarm 'nope'; there are: a, b\n")
     assert not Path("a.txt").exists()
+
+
+@contextmanager
+def server(home: Path) -> Iterator[Path]:
+    """Run a server with a.toml and its state in a directory of this user's; give that directory."""
+    words = [str(Path(sys.executable).with_name("alarm-mw")), "run", "--name", "shop", "--config", "a.toml"]
+    environ = {**os.environ, "XDG_STATE_HOME": str(home)}
+    process = subprocess.Popen([*words, "--", "sleep", "1000"], env=environ)
+    state = home / "alarm-mw" / "shop"
+    try:
+        wait_until(lambda: is_answering(state))
+        yield state
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+def is_answering(state: Path) -> bool:
+    try:
+        return bool(ask(str(state / SOCKET_NAME), "/status", timeout=5.0))
+    except NotRunningError:
+        return False
+
+
+def drilled(state: Path) -> dict[str, bool]:
+    """Return which alarms a server knows to have delivered a drill."""
+    with closing(sqlite3.connect(state / "outbox.db")) as outbox:
+        return {alarm: bool(each.drilled) for alarm, each in read(outbox.execute).items()}
+
+
+def test_a_server_with_the_same_configuration_takes_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It knows which alarms have delivered the drill, and does not name these as unused."""
+    config = CONFIG + '[drill]\nwarn_after = "30d"\n[alarms.c]\naction = "cmd"\ncommand = "exit 3"\n'
+    Path("a.toml").write_text(config)
+    with tempfile.TemporaryDirectory(prefix="amw-") as home, server(Path(home)) as state:
+        monkeypatch.setenv("XDG_STATE_HOME", home)
+        assert drilled(state) == {"a": False, "b": False, "c": False}
+        assert drill(config, "--timeout", "5", "--only", "a", "--only", "c").exit_code == 1
+        assert drilled(state) == {"a": True, "b": False, "c": False}
+        Path("other.toml").write_text(config)
+        assert CliRunner().invoke(main, ["drill", "--config", "other.toml", "--only", "b"]).exit_code == 0
+        assert not drilled(state)["b"]
+        result = drill(config, "--only", "b", "--state-dir", str(state))
+        assert (result.exit_code, result.stderr, drilled(state)["b"]) == (0, "", True)
+
+
+def test_a_server_that_is_named_and_does_not_answer_is_reported(tmp_path: Path) -> None:
+    """The drill itself has been delivered all the same."""
+    result = drill(CONFIG, "--state-dir", str(tmp_path))
+    assert (result.exit_code, "no server has taken note of the drill" in result.stderr) == (0, True)

@@ -268,10 +268,11 @@ local function base36(n)
   return out
 end
 
-local function new_id(x)
+local function new_id(x, kind)
   local o, s = x.o, x.s
   if o.is_event then return o.key .. '-' .. base36(x.now) end
-  local seq = (s.te == x.ep and s.q or 0) + 1
+  -- The beginning may have been sent although nobody has said so: the end must not have its id.
+  local seq = kind == 'resolved' and 'end' or (s.te == x.ep and s.q or 0) + 1
   return o.key .. '-' .. base36(x.ep) .. '-' .. seq .. '.' .. o.name
 end
 
@@ -283,7 +284,7 @@ local function grant(x, kind)
   end
   -- A message that was not sent keeps its id, whoever sends it; one about another episode has its own.
   if s.i and (s.ce ~= x.ep or (s.k == 'resolved') ~= (kind == 'resolved')) then s.i = nil end
-  local id = s.i or (o.given ~= s.li and o.given) or new_id(x)
+  local id = s.i or (o.given ~= s.li and o.given) or new_id(x, kind)
   if kind ~= 'resolved' then
     local reason = used_up(x, id)
     if reason then

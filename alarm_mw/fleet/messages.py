@@ -152,9 +152,10 @@ def alone(message: Message, given: str, known: Told | None, fired: int, fleet: s
         return structs.replace(firing, id=given) if given else firing
     notice = structs.replace(message.notice, thread=thread_of(message.key, fleet))
     ep, seq = next_message(message.kind, known, fired)
+    number = "end" if message.kind == "resolved" else seq
     return structs.replace(
         firing,
-        id=given or f"{message.key}-{base36(ep)}-{seq}.{message.name}",
+        id=given or f"{message.key}-{base36(ep)}-{number}.{message.name}",
         trigger=structs.replace(firing.trigger, incident=notice),
     )
 

@@ -1,0 +1,263 @@
+"""The functions on Redis, against a model of them in Python, and their promises one by one."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+import redis as redis_py
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from redis_server import RedisServer
+
+from alarm_mw.fleet.redis_store import library
+
+MACHINES = st.sampled_from(["a", "b", "c"])
+ALARMS = st.sampled_from(["mail", "sms"])
+
+_numbers = itertools.count(1)
+
+
+class Functions:
+    """Calls the functions, and decodes what they answer."""
+
+    def __init__(self, server: RedisServer, fleet: str) -> None:
+        self.client: Any = redis_py.Redis(unix_socket_path=str(server.socket))
+        self.prefix = f"{{alarm_mw:{fleet}}}:"
+        self.client.function_load(library().code, replace=True)
+        self.client.hset(f"{self.prefix}gen", mapping={"id": 1, "grace": 0, "run": ""})
+
+    def call(self, function: str, **body: Any) -> dict[str, Any]:
+        text = msgspec.json.encode(body)
+        answer = self.client.execute_command("FCALL", f"{library().name}_{function}", 1, f"{self.prefix}gen", text)
+        found: dict[str, Any] = msgspec.json.decode(answer)
+        return found
+
+    def beat(self, machine: str, **more: Any) -> dict[str, Any]:
+        return self.call("beat", **{"machine": machine, "instance": machine, **more})
+
+    def offer(
+        self, machine: str, name: str, *, alarm: str = "mail", kind: str = "begin", **more: Any
+    ) -> dict[str, Any]:
+        body = {"key": "abc", "name": alarm, "is_member": kind != "resolved", "release_pause": 0}
+        function = "resolve" if kind == "resolved" else "offer"
+        return self.call(function, **{**body, "machine": machine, "alarm": alarm, "id": name, "kind": kind, **more})
+
+    def settle(self, machine: str, answer: dict[str, Any], *, alarm: str = "mail", call: str = "settle") -> str:
+        body = {"key": "abc", "alarm": alarm, "token": answer["token"], "id": answer["id"]}
+        return str(self.call(call, machine=machine, **body)["kind"])
+
+    def close(self) -> None:
+        self.client.close()
+
+
+@pytest.fixture
+def functions(redis: RedisServer, fleet: str) -> Any:
+    found = Functions(redis, fleet)
+    for machine in "abc":
+        found.beat(machine)
+    yield found
+    found.close()
+
+
+# The model
+
+
+@dataclass
+class Alarm:
+    belief: str = ""
+    told_ep: int = 0
+    owner: str = ""
+    firing: str = ""
+    kind: str = ""
+    claim_ep: int = 0
+    pending: str = ""
+    is_tried: bool = False
+
+
+@dataclass
+class Model:
+    ep: int = 0
+    is_open: bool = False
+    members: set[str] = field(default_factory=set)
+    alive: set[str] = field(default_factory=lambda: set("abc"))
+    alarms: dict[str, Alarm] = field(default_factory=lambda: {"mail": Alarm(), "sms": Alarm()})
+
+    def claimed(self, alarm: Alarm, machine: str, name: str) -> str:
+        """Return the answer while a living machine owns a message; empty where none does."""
+        if not alarm.owner or alarm.owner not in self.alive:
+            return ""
+        return "own" if (alarm.owner, alarm.firing) == (machine, name) else "deferred"
+
+    def begin(self, machine: str, name: str, alarm: Alarm) -> str:
+        if not self.is_open:
+            self.ep, self.is_open, self.members = self.ep + 1, True, set()
+        self.members.add(machine)
+        if answer := self.claimed(alarm, machine, name):
+            return answer
+        if alarm.belief == "open" and alarm.told_ep == self.ep:
+            return "left"
+        return self.grant(machine, name, alarm, "begin")
+
+    def resolve(self, machine: str, name: str, alarm: Alarm) -> str:
+        self.members.discard(machine)
+        if self.members:
+            return "left"
+        self.is_open = False
+        if answer := self.claimed(alarm, machine, name):
+            return answer
+        may_be_told = bool(alarm.owner) and alarm.is_tried and alarm.kind == "begin"
+        return self.grant(machine, name, alarm, "resolved") if alarm.belief == "open" or may_be_told else "left"
+
+    def grant(self, machine: str, name: str, alarm: Alarm, kind: str) -> str:
+        if (alarm.claim_ep, alarm.kind) != (self.ep, kind):
+            alarm.pending = ""
+        alarm.owner, alarm.firing, alarm.kind, alarm.claim_ep = machine, name, kind, self.ep
+        alarm.is_tried = False
+        return "own"
+
+    def settle(self, alarm: Alarm) -> None:
+        alarm.belief, alarm.told_ep = ("over" if alarm.kind == "resolved" else "open"), alarm.claim_ep
+        alarm.owner, alarm.pending, alarm.firing, alarm.is_tried, alarm.kind = "", "", "", False, ""
+
+
+@dataclass
+class Granted:
+    machine: str
+    alarm: str
+    name: str
+    kind: str
+    answer: dict[str, Any]
+
+
+class Schedule(RuleBasedStateMachine):
+    """Machines begin, end, send, give up, die and come back, in any order."""
+
+    server: RedisServer
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.functions = Functions(self.server, f"model-{next(_numbers)}")
+        for machine in "abc":
+            self.functions.beat(machine)
+        self.model = Model()
+        self.granted: list[Granted] = []
+        #: By id: the alarm, the kind of message, the episode.
+        self.ids: dict[str, tuple[str, str, int]] = {}
+        #: How often an alarm was told something, by its id; what was told late is told twice.
+        self.told: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        self.functions.close()
+
+    def answered(self, machine: str, alarm: str, name: str, kind: str, expected: str) -> None:
+        answer = self.functions.offer(machine, name, alarm=alarm, kind=kind)
+        assert answer["kind"] == expected
+        if expected == "own":
+            state = self.model.alarms[alarm]
+            if state.pending:
+                assert answer["id"] == state.pending, "a message keeps its id over its owners"
+            assert answer["id"] not in self.told, "what was sent is another message"
+            about = (alarm, kind, self.model.ep)
+            assert self.ids.setdefault(answer["id"], about) == about, "no two messages have one id"
+            state.pending = answer["id"]
+            self.granted.append(Granted(machine, alarm, name, kind, answer))
+
+    @rule(machine=MACHINES, alarm=ALARMS)
+    def begin(self, machine: str, alarm: str) -> None:
+        name = f"n{next(_numbers)}"
+        self.answered(machine, alarm, name, "begin", self.model.begin(machine, name, self.model.alarms[alarm]))
+
+    @rule(machine=MACHINES, alarm=ALARMS)
+    def resolve(self, machine: str, alarm: str) -> None:
+        name = f"n{next(_numbers)}"
+        self.answered(machine, alarm, name, "resolved", self.model.resolve(machine, name, self.model.alarms[alarm]))
+
+    @rule(data=st.data())
+    def repeat(self, data: st.DataObject) -> None:
+        """Ask the same once more, as after a lost answer."""
+        if not self.granted:
+            return
+        granted = data.draw(st.sampled_from(self.granted))
+        state = self.model.alarms[granted.alarm]
+        if (state.owner, state.firing) != (granted.machine, granted.name) or state.owner not in self.model.alive:
+            return
+        if granted.kind == "resolved" and self.model.members - {granted.machine}:
+            return
+        function = self.model.resolve if granted.kind == "resolved" else self.model.begin
+        assert function(granted.machine, granted.name, state) == "own"
+        answer = self.functions.offer(granted.machine, granted.name, alarm=granted.alarm, kind=granted.kind)
+        assert (answer["kind"], answer["id"], answer["token"]) == (
+            "own",
+            granted.answer["id"],
+            granted.answer["token"],
+        )
+
+    @rule(data=st.data())
+    def confirm(self, data: st.DataObject) -> None:
+        """Begin an attempt: only the present owner may."""
+        if not self.granted:
+            return
+        granted = data.draw(st.sampled_from(self.granted))
+        state = self.model.alarms[granted.alarm]
+        is_owner = (state.owner, state.firing) == (granted.machine, granted.name)
+        more = {"token": granted.answer["token"], "given": granted.answer["id"], "claimed": granted.kind}
+        answer = self.functions.offer(
+            granted.machine, granted.name, alarm=granted.alarm, kind=granted.kind, **{**more, "is_member": False}
+        )
+        assert answer["kind"] == ("own" if is_owner else "lost")
+        if is_owner:
+            state.is_tried = True
+
+    @rule(data=st.data())
+    def settle(self, data: st.DataObject) -> None:
+        """Say that a message was sent; what a former owner says counts only for a message that nobody has sent yet."""
+        if not self.granted:
+            return
+        granted = data.draw(st.sampled_from(self.granted))
+        state = self.model.alarms[granted.alarm]
+        is_pending = state.pending == granted.answer["id"]
+        kind = self.functions.settle(granted.machine, granted.answer, alarm=granted.alarm)
+        assert kind == ("told" if is_pending else "lost")
+        if is_pending:
+            self.model.settle(state)
+        self.granted.remove(granted)
+        self.told[granted.answer["id"]] = self.told.get(granted.answer["id"], 0) + 1
+
+    @rule(data=st.data())
+    def release(self, data: st.DataObject) -> None:
+        if not self.granted:
+            return
+        granted = data.draw(st.sampled_from(self.granted))
+        state = self.model.alarms[granted.alarm]
+        is_owner = (state.owner, state.firing) == (granted.machine, granted.name)
+        kind = self.functions.settle(granted.machine, granted.answer, alarm=granted.alarm, call="release")
+        assert kind == ("released" if is_owner else "lost")
+        if is_owner:
+            state.owner, state.firing = "", ""
+        self.granted.remove(granted)
+
+    @rule(machine=MACHINES)
+    def die(self, machine: str) -> None:
+        self.functions.client.zrem(f"{self.functions.prefix}hb", machine)
+        self.model.alive.discard(machine)
+
+    @rule(machine=MACHINES)
+    def come_back(self, machine: str) -> None:
+        self.functions.beat(machine)
+        self.model.alive.add(machine)
+
+
+def test_any_order_of_events_leads_to_what_the_model_says(redis: RedisServer) -> None:
+    """Whatever order machines begin, end, send, give up, die and return in: at most one owner, ids that last."""
+    Schedule.server = redis
+    run_state_machine_as_test(
+        Schedule,
+        settings=settings(
+            max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+        ),
+    )

@@ -84,8 +84,8 @@ class Proxy:
         self._connections.add(writer)
         try:
             await self._connect(reader, writer)
-        except OSError:
-            pass  # one of the two ends has gone, or has never been there
+        except (OSError, asyncio.CancelledError):
+            pass  # one of the two ends has gone, or has never been there, or all is over
         finally:
             self._connections.discard(writer)
             writer.transport.abort()

@@ -43,7 +43,9 @@ class Periods(msgspec.Struct, frozen=True, kw_only=True):
     grace: float = 6.0
     #: For how long a machine that gives a message up leaves it to others.
     release_pause: float = 10.0
-    #: A message that another machine owns waits so long for a fleet that went away.
+    #: Any message waits so long for a fleet that went away: Redis restarts, or fails over.
+    tolerance: float = 2.0
+    #: A message that another machine owns, or has sent before, waits so long.
     patience: float = 60.0
     #: The end of an incident that another machine has told waits so long.
     end_patience: float = 600.0
@@ -186,7 +188,7 @@ class Link:
         if self.state != "away":
             if self.state == "connected" or str(error) != self.error:
                 log.warning("fleet: unreachable, alarms are sent by this machine alone: %s", error)
-            self.away_since = self._monotonic()
+            self.away_since = self._monotonic() - error.waited
         elif str(error) != self.error:
             log.warning("fleet: still unreachable: %s", error)
         self.error = str(error)

@@ -358,8 +358,8 @@ class Member:
             self._restorer.joined.setdefault(message.key, self._monotonic())
         return await link.call(link.store.offer(offer))
 
-    async def _gathered(self, waiting: Waiting, answer: Answer) -> Claim | Left | None:
-        """Wait for other machines that have the same to say; return None where this machine has lost the message."""
+    async def _gathered(self, waiting: Waiting, answer: Answer) -> Claim | None:
+        """Wait for other machines that have the same to say; return None where the fleet has to be asked again."""
         message = waiting.message
         waiting.given, waiting.ep = answer.id, answer.ep
         held = Held(message, answer.id, answer.ep, answer.token, answer.claimed)
@@ -376,7 +376,7 @@ class Member:
             self.counters["lost"] += 1
             return None
         if self.link.state != "connected":
-            return self._alone(waiting)
+            return None  # it is asked for again, as soon as the fleet is back, or sent alone
         self.counters["claims"] += 1
         self._held[held.id] = held
         started = None if answer.started is None else self.link.clock.wall(answer.started)
@@ -416,9 +416,8 @@ class Member:
             if link.state == "connected":
                 return True
         patience = self._patience(waiting)
-        if patience <= 0.0:
-            return False
-        on_deferred()
+        if patience > self._periods.tolerance:
+            on_deferred()
         return await is_set(link.is_connected, patience - (self._monotonic() - link.away_since))
 
     def _patience(self, waiting: Waiting) -> float:
@@ -428,7 +427,9 @@ class Member:
         is_told_by_other = known is not None and known.status == "open" and known.by != self._plan.machine
         if message.kind == "resolved" and is_told_by_other:
             return self._periods.end_patience
-        return self._periods.patience if waiting.owner else 0.0
+        # What has been said is not urgent; but it may be over meanwhile, and begin again.
+        is_known = waiting.owner or (message.kind == "begin" and is_told_by_other)
+        return self._periods.patience if is_known else self._periods.tolerance
 
     async def _wait_for_owner(self, waiting: Waiting) -> Left | None:
         """Wait until the owner has sent the message, or may not be about to any more."""

@@ -355,7 +355,7 @@ def _is_missing(answer: object) -> bool:
 def _unreachable(error: BaseException, timeout: float) -> FleetUnreachableError:
     """Return the error with what an operator should know."""
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
-        return FleetUnreachableError(f"no answer from Redis within {timeout:g} s")
+        return FleetUnreachableError(f"no answer from Redis within {timeout:g} s", timeout)
     said = str(error).partition(" : <")[0][:200]
     found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
     if found is None and "username-password" in said:  # of no class of its own

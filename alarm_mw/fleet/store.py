@@ -14,6 +14,11 @@ Belief = Literal["open", "over"]
 class FleetUnreachableError(Exception):
     """The shared state cannot be used now. The text says why, for people."""
 
+    def __init__(self, text: str, waited: float = 0.0) -> None:
+        super().__init__(text)
+        #: For how many seconds an answer was waited for in vain.
+        self.waited = waited
+
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message of which an alarm was notified."""

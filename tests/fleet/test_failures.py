@@ -316,6 +316,51 @@ def test_a_deferred_message_waits_for_the_return_of_redis(
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("is_owned", [True, False])
+def test_a_short_restart_leads_to_no_second_message(
+    new_redis: Callable[..., RedisServer], new_fleet: str, *, is_owned: bool
+) -> None:
+    """Where Redis is back within two seconds, what all have to say is sent once, whether one was about to send it."""
+
+    async def scene() -> None:
+        server = new_redis()
+        periods = structs.replace(QUICK, tolerance=10.0)
+        async with machines(server.url, new_fleet, *named(3), group_wait=0.5, periods=periods) as found:
+            await connected(found)
+            early = [asyncio.create_task(found[0].deliver(incident()))] if is_owned else []
+            if is_owned:
+                await until(lambda: found[0].member.counters["offers"] > 0)
+            server.stop()
+            await away(found)
+            late = asyncio.create_task(deliver_all(found[is_owned:]))
+            server.start()
+            await asyncio.gather(late, *early)
+            assert statuses(found) == ["firing"]
+
+    asyncio.run(scene())
+
+
+def test_a_new_member_of_an_incident_waits_for_the_return_of_redis(
+    new_redis: Callable[..., RedisServer], new_fleet: str
+) -> None:
+    """While Redis is away, a machine does not send at once of what it knows that another one has sent it."""
+
+    async def scene() -> None:
+        server = new_redis()
+        async with machines(server.url, new_fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            await a.deliver(incident())
+            await until(lambda: len(b.member.memory) > 0)
+            server.stop()
+            await away([a, b])
+            other = asyncio.create_task(b.deliver(incident()))
+            await until(lambda: b.deferred)
+            server.start()
+            assert isinstance(await other, Left)
+
+    asyncio.run(scene())
+
+
 def test_a_deferred_message_is_sent_at_last(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
     """Where Redis does not come back in time, the deferred message is sent with the id that all have in common."""
 

@@ -37,6 +37,7 @@ QUICK = Periods(
     sweep_every=0.2,
     grace=0.8,
     release_pause=0.5,
+    tolerance=0.3,
     patience=4.0,
     end_patience=6.0,
     reconnect_first=0.1,

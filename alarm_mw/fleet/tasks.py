@@ -14,15 +14,18 @@ _AGAIN = 0.05
 
 
 async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel tasks, and wait for their end. What they have raised is not looked at.
+    """Cancel tasks, and wait for their end. What they raise is dropped.
 
     redis-py loses a cancellation that comes while it connects; so one is not enough.
     """
-    pending = {task for task in tasks if not task.done()}
-    while pending:
+    given = list(tasks)
+    while pending := [task for task in given if not task.done()]:
         for task in pending:
             task.cancel()
-        _, pending = await asyncio.wait(pending, timeout=_AGAIN)
+        await asyncio.wait(pending, timeout=_AGAIN)
+    for task in given:
+        if not task.cancelled():
+            task.exception()  # or asyncio logs that nobody has looked
 
 
 #: In how many parts a time limit passes.

@@ -1,0 +1,352 @@
+"""A fleet: what its members cost a real Redis, and how soon another machine takes over.
+
+``python bench/fleet.py``, with the options of `harness`. The members of the first section are light: they speak Redis'
+protocol and send what a master sends, without its engine. Each incident begins on all of them at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import msgspec
+from harness import Case, Metric, Options, Section, run
+
+from alarm_mw.fleet.link import Periods
+from alarm_mw.fleet.redis_store import library
+from alarm_mw.fleet.store import Beat, Offer, Settlement
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "services"))
+
+from fleet_members import incident, machines, make
+from redis_server import RedisServer
+from waiting import until
+
+FLEET = "bench"
+PREFIX = f"{{alarm_mw:{FLEET}}}:"
+
+#: Incidents a second; each is over after so many seconds.
+RATE, LASTS = 10.0, 2.0
+
+#: Seconds within which all machines see the same incident.
+SPREAD = 0.05
+
+SHARE = {
+    "p50": Metric("offer p50, ms"),
+    "p99": Metric("offer p99, ms"),
+    "calls": Metric("calls/s", more=True),
+    "cpu": Metric("Redis, % of a core"),
+    "each": Metric("Redis, µs/call"),
+    "memory": Metric("memory, KB/machine"),
+    "sent": Metric("messages/incident"),
+}
+PEAK = {"peak": Metric("calls/s, Redis busy", more=True)}
+FAILOVER = {"takeover": Metric("takeover, s")}
+
+#: What a machine says of an incident, and of itself.
+INFO = '{"rule":"db","key":{"db":"eu"},"labels":{"severity":"critical"},"text":"lost connection to db eu"}'
+FACTS = '{"labels":{"zone":"eu"},"version":"1.0","rules":"4f2a91c0","lag":0.0012,"lines":[]}'
+
+_LAST = re.compile(rb"\$\d+\r\n(\d{13}-\d+)\r\n")
+
+
+def sections(options: Options) -> Iterator[Section]:
+    """Measure fleets of several sizes, the most that Redis does, and a takeover."""
+    seconds = options.pick(full=20.0, quick=5.0, tiny=0.5)
+    counts = options.pick(full=(10, 100, 1000), quick=(10, 100, 1000), tiny=(3,))
+    with tempfile.TemporaryDirectory(prefix="bench-fleet-") as name:
+        server = RedisServer(Path(name))
+        server.start()
+        try:
+            cases = [Case(f"{n:,} machines", partial(shared, server, n, seconds), at=float(n)) for n in counts]
+            yield Section("Ten incidents a second, each on all machines at once", SHARE, cases, rounds=3)
+            calls = options.pick(full=200_000, quick=50_000, tiny=500)
+            peak = [Case("offers as fast as Redis answers", partial(busiest, server, calls))]
+            yield Section("The most that one Redis does", PEAK, peak, rounds=3)
+            periods = (
+                Periods() if options.size == "full" else Periods(heartbeat=0.1, owner_timeout=0.5, sweep_every=0.1)
+            )
+            dies = [Case("the owner is killed while it sends", partial(failover, server, periods))]
+            yield Section("An owner dies", FAILOVER, dies, rounds=3)
+        finally:
+            server.stop()
+
+
+def shared(server: RedisServer, count: int, seconds: float) -> Mapping[str, float]:
+    """Let so many machines share for some seconds."""
+    prepare(server)
+    empty = figure(server, "memory", "used_memory")
+    return asyncio.run(_share(server, count, seconds, empty))
+
+
+def prepare(server: RedisServer) -> None:
+    """Empty the state, and load the functions."""
+    server.cli("FLUSHALL")
+    subprocess.run(
+        ["redis-cli", "-s", str(server.socket), "-x", "FUNCTION", "LOAD", "REPLACE"],
+        input=library().code.encode(),
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+    server.cli("HSET", f"{PREFIX}gen", "id", "1", "grace", "0", "run", "")
+
+
+def figure(server: RedisServer, section: str, name: str) -> float:
+    """Return a figure of INFO."""
+    found = re.search(rf"^{name}:([\d.]+)", server.cli("INFO", section), re.MULTILINE)
+    assert found is not None
+    return float(found[1])
+
+
+class Wire(asyncio.Protocol):
+    """A connection that takes bulk answers, in the order of the requests."""
+
+    def __init__(self) -> None:
+        self.waiting: deque[asyncio.Future[bytes]] = deque()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        self._buffer += data
+        while (end := self._buffer.find(b"\r\n")) >= 0:
+            if self._buffer[:1] != b"$":
+                raise RuntimeError(self._buffer[:200])
+            size = int(self._buffer[1:end])
+            if len(self._buffer) < end + size + 4:
+                return
+            body, self._buffer = self._buffer[end + 2 : end + 2 + size], self._buffer[end + size + 4 :]
+            waiting = self.waiting.popleft()
+            if not waiting.done():
+                waiting.set_result(body)
+
+    def call(self, name: bytes, body: bytes) -> asyncio.Future[bytes]:
+        """Call one of the functions; return what will be its answer."""
+        assert self._transport is not None
+        future: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self.waiting.append(future)
+        self._transport.write(request(b"FCALL", library().name.encode() + b"_" + name, b"1", KEY, body))
+        return future
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+KEY = f"{PREFIX}gen".encode()
+
+
+def request(*words: bytes) -> bytes:
+    """Return a request in Redis' protocol."""
+    return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+
+
+class Events(asyncio.Protocol):
+    """Reads the stream as a member does, and gathers for a tenth of a second."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._place = b"$"
+        self._timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See `asyncio.Protocol`."""
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._ask()
+
+    def _ask(self) -> None:
+        assert self._transport is not None
+        if not self._transport.is_closing():
+            stream = f"{PREFIX}ev".encode()
+            self._transport.write(
+                request(b"XREAD", b"COUNT", b"1000", b"BLOCK", b"2000", b"STREAMS", stream, self._place)
+            )
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        found = _LAST.findall(data)
+        if found:
+            self._place = found[-1]
+        if self._timer is None or self._timer.when() < asyncio.get_running_loop().time():
+            self._timer = asyncio.get_running_loop().call_later(0.1, self._ask)
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._transport is not None:
+            self._transport.close()
+
+
+class Light:
+    """A machine without an engine."""
+
+    def __init__(self, name: str, wire: Wire, events: Events) -> None:
+        self.name = name
+        self.wire = wire
+        self.events = events
+        self.latencies: list[float] = []
+        self.sent = 0
+
+    async def report(self, key: str, *, is_over: bool) -> None:
+        """Offer the beginning of an incident, or its end, and send it where it is this machine's turn."""
+        await asyncio.sleep(random.uniform(0.0, SPREAD))
+        offer = Offer(
+            machine=self.name,
+            key=key,
+            alarm="mail",
+            name="mail",
+            id=f"{self.name}-{key}-{is_over}",
+            kind="resolved" if is_over else "begin",
+            is_member=not is_over,
+            thread=f"{key}-1",
+            info=INFO,
+        )
+        began = time.perf_counter()
+        answer = msgspec.json.decode(await self.wire.call(b"resolve" if is_over else b"offer", encode(offer)))
+        self.latencies.append(time.perf_counter() - began)
+        if answer["kind"] == "own":
+            if not is_over:
+                await asyncio.sleep(0.5)
+            settlement = Settlement(machine=self.name, key=key, alarm="mail", token=answer["token"], id=answer["id"])
+            await self.wire.call(b"settle", encode(settlement))
+            self.sent += 1
+
+    async def beat(self) -> None:
+        """Give signs of life until canceled."""
+        while True:
+            await self.wire.call(b"beat", encode(Beat(machine=self.name, instance=self.name, info=FACTS)))
+            await asyncio.sleep(random.uniform(2.4, 3.6))
+
+
+encode = msgspec.json.Encoder().encode
+
+
+async def _share(server: RedisServer, count: int, seconds: float, empty: float) -> Mapping[str, float]:
+    loop = asyncio.get_running_loop()
+    found = []
+    for n in range(count):
+        _, wire = await loop.create_connection(Wire, "127.0.0.1", server.port)
+        _, events = await loop.create_connection(Events, "127.0.0.1", server.port)
+        found.append(Light(f"web-{n}", wire, events))
+    beats = [asyncio.create_task(machine.beat()) for machine in found]
+    await asyncio.sleep(min(seconds, 3.0))
+    cpu, calls, began = server.cpu(), figure(server, "stats", "total_commands_processed"), time.perf_counter()
+    tasks: list[asyncio.Task[None]] = []
+    over: deque[tuple[float, str]] = deque()
+    number, memory = 0, 0.0
+    while (now := time.perf_counter() - began) < seconds or over:
+        if now < seconds and number < now * RATE:
+            tasks += [asyncio.create_task(machine.report(f"i{number}", is_over=False)) for machine in found]
+            over.append((now + LASTS, f"i{number}"))
+            number += 1
+        if over and over[0][0] < now:
+            memory = max(memory, figure(server, "memory", "used_memory")) if number % 20 == 0 else memory
+            _, key = over.popleft()
+            tasks += [asyncio.create_task(machine.report(key, is_over=True)) for machine in found]
+        await asyncio.sleep(0.01)
+    await asyncio.gather(*tasks)
+    took = time.perf_counter() - began
+    busy, done = server.cpu() - cpu, figure(server, "stats", "total_commands_processed") - calls
+    memory = max(memory, figure(server, "memory", "used_memory"))
+    usec = re.search(r"cmdstat_fcall:calls=\d+,usec=\d+,usec_per_call=([\d.]+)", server.cli("INFO", "commandstats"))
+    server.cli("CONFIG", "RESETSTAT")
+    for beat in beats:
+        beat.cancel()
+    await asyncio.gather(*beats, return_exceptions=True)
+    for machine in found:
+        machine.wire.close()
+        machine.events.close()
+    await asyncio.sleep(0)
+    latencies = sorted(latency for machine in found for latency in machine.latencies)
+    return {
+        "p50": statistics.median(latencies) * 1000,
+        "p99": latencies[int(len(latencies) * 0.99)] * 1000,
+        "calls": done / took,
+        "cpu": busy / took * 100,
+        "each": float(usec[1]) if usec else 0.0,
+        "memory": (memory - empty) / count / 1024,
+        "sent": sum(machine.sent for machine in found) / number,
+    }
+
+
+def busiest(server: RedisServer, calls: int) -> Mapping[str, float]:
+    """Return how many offers a second Redis answers when there are always more."""
+    prepare(server)
+    return asyncio.run(_busiest(server, calls))
+
+
+async def _busiest(server: RedisServer, calls: int) -> Mapping[str, float]:
+    _, wire = await asyncio.get_running_loop().create_connection(Wire, "127.0.0.1", server.port)
+    for n in range(100):
+        await wire.call(b"beat", encode(Beat(machine=f"web-{n}", instance="1")))
+    bodies = [
+        encode(
+            Offer(
+                machine=f"web-{n % 100}",
+                key=f"i{n // 100 % 50}",
+                alarm="mail",
+                name="mail",
+                id=f"f{n % 5000}",
+                kind="begin",
+                is_member=True,
+                thread="1",
+                info=INFO,
+            )
+        )
+        for n in range(5000)
+    ]
+    cpu = server.cpu()
+    for start in range(0, calls, 250):
+        await asyncio.gather(*(wire.call(b"offer", bodies[n % 5000]) for n in range(start, min(start + 250, calls))))
+    busy = server.cpu() - cpu
+    wire.close()
+    await asyncio.sleep(0)
+    return {"peak": calls / max(busy, 1.0 / os.sysconf("SC_CLK_TCK"))}
+
+
+def failover(server: RedisServer, periods: Periods) -> Mapping[str, float]:
+    """Return how long it takes from the death of an owner until another machine may send its message."""
+    prepare(server)
+    return {"takeover": asyncio.run(_failover(server, periods))}
+
+
+async def _failover(server: RedisServer, periods: Periods) -> float:
+    async with machines(server.url, FLEET, "b", "c", "d", periods=periods) as others:
+        owner = make(server.url, FLEET, "a", periods=periods)
+        await owner.member.start()
+        await owner.claim(incident())
+        waiting = [asyncio.create_task(machine.claim(incident())) for machine in others]
+        await until(lambda: all(machine.deferred for machine in others))
+        began = time.perf_counter()
+        await owner.member.link.store.close()
+        owner.member.link.state = "away"
+        await owner.member.stop()
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        took = time.perf_counter() - began
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    return took
+
+
+if __name__ == "__main__":
+    run("fleet", sections, packages=["redis"], programs=["redis-server"])

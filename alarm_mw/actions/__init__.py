@@ -40,4 +40,5 @@ _registry: Registry[Action] = Registry(
 )
 
 names = _registry.names
+own_names = _registry.own_names
 find = _registry.find

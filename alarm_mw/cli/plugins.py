@@ -45,15 +45,18 @@ def plugins(as_json: bool) -> None:
 
 
 @click.command()
-def schema() -> None:
+@click.option("--own", is_flag=True, help="Leave out the plugins of other packages.")
+@click.option("--path", "wants_path", is_flag=True, help="Print where the schema without these is installed.")
+def schema(own: bool, wants_path: bool) -> None:
     """Print a JSON schema of TOML files, with which editors complete and check them.
 
-    Save it beside the configuration, whose first line then names it: "#:schema alarm-mw.schema.json". The plugins that
-    are installed here are in it.
+    The first line of a configuration names it. That may be the file that is installed with this program, as --path
+    prints it, or a copy beside the configuration, with the plugins of other packages: "#:schema alarm-mw.schema.json".
     """
-    from alarm_mw.config.toml.schema import schema as make  # noqa: PLC0415  # it imports every plugin
+    from alarm_mw.config.toml.schema import FILE  # noqa: PLC0415  # it imports every plugin
+    from alarm_mw.config.toml.schema import schema as make  # noqa: PLC0415
 
-    click.echo(json.dumps(make(), indent=1, ensure_ascii=False))
+    click.echo(FILE if wants_path else json.dumps(make(is_own=own), indent=1, ensure_ascii=False))
 
 
 def _show(plugins: Mapping[str, dict[str, Any]]) -> None:

@@ -49,6 +49,10 @@ class Registry(msgspec.Struct, Generic[P], frozen=True):
         """Return the names of all plugins, built in and installed, in alphabetical order."""
         return tuple(sorted({*self._builtins(), *(point.name for point in self._installed())}))
 
+    def own_names(self) -> tuple[str, ...]:
+        """Return the names of the plugins that are built in, in alphabetical order."""
+        return tuple(sorted(self._builtins()))
+
     def find(self, name: str) -> type[P]:
         """Return the plugin called `name`: a built-in, else the entry point of that name.
 

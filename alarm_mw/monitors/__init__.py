@@ -17,4 +17,5 @@ _registry: Registry[Monitor] = Registry(
 )
 
 names = _registry.names
+own_names = _registry.own_names
 find = _registry.find

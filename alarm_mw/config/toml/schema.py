@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -55,13 +56,19 @@ _FLAG: Schema = {"type": "boolean"}
 _SCOPE: Schema = {"enum": [*SCOPES], "description": "whether the machines of a fleet share it"}
 
 
-def schema() -> Schema:
-    """Return the schema; plugins that are installed are in it. Imports every plugin, so it may take a second."""
-    return _Schema().root()
+#: What `schema` returns without the plugins of other packages: a file of this package, so that editors find it.
+FILE = Path(__file__).with_name("schema.json")
+
+
+def schema(*, is_own: bool = False) -> Schema:
+    """Return the schema; installed plugins are in it, unless `is_own`. Imports plugins, which may take a second."""
+    names = (actions.own_names(), monitors.own_names()) if is_own else (actions.names(), monitors.names())
+    return _Schema(*names).root()
 
 
 class _Schema:
-    def __init__(self) -> None:
+    def __init__(self, action_names: Sequence[str], monitor_names: Sequence[str]) -> None:
+        self._action_names, self._monitor_names = action_names, monitor_names
         self._definitions: Schema = {}
 
     def root(self) -> Schema:
@@ -73,7 +80,7 @@ class _Schema:
             },
             "rules": self._tables(self._rule(), "rules, in the order in which they are applied"),
             "monitors": self._tables(
-                {"anyOf": self._plugins(monitors.names(), monitors.find, "monitor", self._monitor())}, "monitors"
+                {"anyOf": self._plugins(self._monitor_names, monitors.find, "monitor", self._monitor())}, "monitors"
             ),
             "mules": {"description": "files or modules that run as mules", "type": "array", "items": _TEXT},
             "follow": self._tables(self._of(FollowTable), "existing logs that are followed"),
@@ -119,7 +126,7 @@ class _Schema:
             "text": {**_TEXT, "description": "a template of the whole text"},
             "scope": _SCOPE,
         }
-        return self._plugins(actions.names(), actions.find, "action", beside)
+        return self._plugins(self._action_names, actions.find, "action", beside)
 
     def _rule(self) -> Schema:
         sets = {"anyOf": [{"enum": sorted(RULE_SETS)}, _TEXT]}

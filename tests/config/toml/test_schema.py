@@ -50,6 +50,13 @@ def test_it_is_a_schema() -> None:
     assert json.loads(printed.output) == json.loads(json.dumps(SCHEMA))
 
 
+def test_the_file_in_the_package_is_up_to_date() -> None:
+    """`alarm-mw schema --own > alarm_mw/config/toml/schema.json` makes it, and `--path` says where it is installed."""
+    printed = CliRunner().invoke(main, ["schema", "--path"]).output.strip()
+    assert Path(printed) == ROOT / "alarm_mw" / "config" / "toml" / "schema.json"
+    assert CliRunner().invoke(main, ["schema", "--own"]).output == Path(printed).read_text()
+
+
 @pytest.mark.parametrize("name", SHOWN)
 def test_it_takes_every_configuration_that_is_shown(name: str) -> None:
     """What the documentation and the examples show is right by it."""

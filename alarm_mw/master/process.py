@@ -16,13 +16,14 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
 from msgspec import structs
 
 from alarm_mw.config.load import Loaded
 from alarm_mw.config.settings import Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
-from alarm_mw.master.control import incidents
+from alarm_mw.master.control import fleet, incidents
 from alarm_mw.master.control.prometheus import exposition
 from alarm_mw.master.control.self_check import SelfCheck, keep_looking
 from alarm_mw.master.control.servers import ControlServer, MetricsPort
@@ -155,6 +156,7 @@ class MasterProcess:
             functools.partial(incidents.shown_as_json, self._runtime),
             self._runtime.heartbeat,
             self._runtime.last_deliveries.note_drill,
+            lambda: msgspec.json.encode(fleet.overview(self._runtime)),
             self._offer_login,
         )
         self._control = ControlServer(path, answers, self._web_master)

@@ -45,6 +45,7 @@ def _control_routes(answers: Answers) -> list[Route]:
         _metrics_route(answers.metrics),
         Route("/reload", api.reload, methods=["POST"]),
         Route("/incidents", api.incidents),
+        Route("/fleet", api.fleet),
         Route("/heartbeat", api.heartbeat, methods=["POST"]),
         Route("/drilled", api.drilled, methods=["POST"]),
         Route("/login-url", api.login, methods=["POST"]),
@@ -70,6 +71,9 @@ class _ControlApi:
         is_all = request.query_params.get("all") == "1"
         found = await asyncio.to_thread(self._answers.incidents, is_all)
         return Response(found, media_type="application/json")
+
+    async def fleet(self, _: Request) -> Response:
+        return Response(await asyncio.to_thread(self._answers.fleet), media_type="application/json")
 
     async def heartbeat(self, request: Request) -> JSONResponse:
         from alarm_mw.engine.incidents.measures.heartbeat import Beat  # noqa: PLC0415  # few configurations expect some

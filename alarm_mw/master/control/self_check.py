@@ -21,6 +21,9 @@ STUCK_AFTER = 5
 #: So many batches that wait for the rules, and more of them at each look, are a backlog.
 BACKLOG = 100
 
+#: What the keys of remarks begin with.
+_REMARK = "remark "
+
 
 @dataclass(frozen=True, slots=True)
 class Sight:
@@ -32,6 +35,8 @@ class Sight:
     #: What is wrong with writing the outbox; empty where nothing is.
     fault: str
     backlog: int
+    #: What is wrong elsewhere, a sentence each: it is shown, and fires no alarm.
+    remarks: tuple[str, ...] = ()
     #: When it looked, in seconds of any clock that does not jump.
     time: float = field(default_factory=time.monotonic)
 
@@ -50,10 +55,13 @@ class SelfCheck:
     def look(self, sight: Sight) -> list[tuple[str, str]]:
         """Return what must be reported now: a sentence each, with a key under which it is the same again."""
         wrong = {**_wrong(sight), **self._backlog(sight), **self._stuck_alarms(sight)}
+        wrong |= {f"{_REMARK}{text}": text for text in sight.remarks}
         self._before = sight
         self._seen = {key: self._seen.get(key, 0) + 1 for key in wrong}
         self.findings = tuple(text for key, text in wrong.items() if self._seen[key] >= TOLD_AFTER)
-        return [(key, text) for key, text in wrong.items() if self._seen[key] == TOLD_AFTER]
+        return [
+            (key, text) for key, text in wrong.items() if self._seen[key] == TOLD_AFTER and not key.startswith(_REMARK)
+        ]
 
     def _backlog(self, sight: Sight) -> dict[str, str]:
         before = self._before

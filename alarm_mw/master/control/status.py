@@ -16,6 +16,7 @@ from alarm_mw.config.load import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import AlarmRow, Books, RuleRow, SourceRow, imbalances
+from alarm_mw.master.control import fleet
 from alarm_mw.master.control.prometheus import Figures
 from alarm_mw.master.control.self_check import Sight
 from alarm_mw.master.control.silences import shown as shown_silences
@@ -104,6 +105,8 @@ class Answers:
     heartbeat: Callable[[Beat], bool]
     #: Notes that a drill was delivered by these alarms, and returns how many of them are watched.
     drilled: Callable[[Sequence[str]], int] = len
+    #: Returns what is known of the fleet, as JSON; null where there is none.
+    fleet: Callable[[], bytes] = lambda: b"null"
     #: Returns a URL by which a user with a role can log in to the page, once; empty where it is not served.
     login: Callable[[str, str], str] = lambda _user, _role: ""
 
@@ -207,7 +210,8 @@ def sight(runtime: Runtime) -> Sight:
         books, waiting = _steady_books(runtime)
     except sqlite3.Error as error:
         fault, books = str(error), runtime.outbox.ledger.books()
-    return Sight(books, waiting, fault, runtime.worker.backlog())
+    remarks = fleet.faults(fleet.overview(runtime))
+    return Sight(books, waiting, fault, runtime.worker.backlog(), remarks)
 
 
 def _readable_books(runtime: Runtime) -> tuple[Books, dict[str, int] | None, list[str]]:

@@ -1,0 +1,1 @@
+"""``alarm-mw status``, ``fleet``: one server, and all machines that share with it."""

@@ -1,0 +1,38 @@
+"""The fleet of a master, as people see it."""
+
+from __future__ import annotations
+
+from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.model.fleet import FleetOverview
+
+#: Seconds for the fleet to answer.
+TIMEOUT = 5.0
+
+#: How many machines with other rules are named.
+MOST_NAMED = 10
+
+
+def overview(runtime: Runtime) -> FleetOverview | None:
+    """Return what is known of the fleet; None where the master is in none, and where its event loop is blocked.
+
+    May block for `TIMEOUT` seconds; from any thread but the event loop's.
+    """
+    if runtime.fleet_state() is None:
+        return None
+    try:
+        return runtime.call(runtime.fleet(), TIMEOUT)
+    except TimeoutError:
+        return None
+
+
+def faults(found: FleetOverview | None) -> tuple[str, ...]:
+    """Return what is wrong with a fleet, a sentence each."""
+    if found is None:
+        return ()
+    if found.state == "away":
+        return (f"the fleet {found.name} cannot be reached, alarms are sent by this machine alone: {found.error}",)
+    own = next((member.rules_hash for member in found.members if member.machine == found.machine), "")
+    others = [each.machine for each in found.members if each.state == "alive" and each.rules_hash != own]
+    shown = ", ".join(others[:MOST_NAMED]) + (", …" if len(others) > MOST_NAMED else "")
+    differ = f"machines of the fleet have other rules than {found.machine}: {shown}"
+    return (*([found.error] if found.error else []), *([differ] if others else []))

@@ -1,0 +1,246 @@
+"""Three masters of one fleet, on a real Redis: one message, one silence, one acknowledgement for all of them."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis_server import RedisServer
+from waiting import END_LIMIT, wait_until
+
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.transports.control import ask_patiently
+from alarm_mw.transports.places import SOCKET_NAME
+
+NAMES = ("web-1", "web-2", "web-3")
+
+CONFIG = """
+[alarms.hook]
+action = "curl"
+url = "http://127.0.0.1:{port}/hook"
+format = "json"
+
+[alarms.boss]
+action = "curl"
+url = "http://127.0.0.1:{port}/boss"
+format = "json"
+
+[escalations.ops]
+steps = [{{ after = "0s", alarms = ["hook"] }}, {{ after = "8s", alarms = ["boss"] }}]
+
+[[rules]]
+name = "db"
+pattern = 'lost (?P<db>\\S+)'
+key = ["db"]
+resolve = 'back (?P<db>\\S+)'
+escalation = "ops"
+
+[[rules]]
+pattern = "disk full"
+alarms = "hook"
+
+[fleet]
+url = "unix://{socket}"
+machine = "{name}"
+group_wait = "1s"
+labels = {{ zone = "eu" }}
+"""
+
+#: Prints what is appended to a file, so that a test decides what each server says.
+SERVER = ("tail", "-s", "0.05", "-n", "+1", "-f", "says.txt")
+
+
+class Receiver(http.server.ThreadingHTTPServer):
+    """Keeps what webhooks send."""
+
+    def __init__(self) -> None:
+        self.messages: list[tuple[str, dict[str, Any]]] = []
+        super().__init__(("127.0.0.1", 0), _Handler)
+
+    def told(self) -> list[tuple[str, str, str]]:
+        """Return path, status and machines of each message."""
+        return [
+            (path, message["status"], message["alerts"][0]["annotations"].get("machines", ""))
+            for path, message in self.messages
+        ]
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    server: Receiver
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.messages.append((self.path, json.loads(body)))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+class Machine:
+    """A server under ``alarm-mw run``, with a state of its own."""
+
+    def __init__(self, directory: Path, name: str, redis: RedisServer, port: int) -> None:
+        self.directory, self.name = directory / name, name
+        self.directory.mkdir()
+        self.says = self.directory / "says.txt"
+        self.says.touch()
+        (self.directory / "alarm-mw.toml").write_text(CONFIG.format(port=port, socket=redis.socket, name=name))
+        self.environ = {**os.environ, "XDG_STATE_HOME": str(self.directory / "xdg")}
+        self.command = str(Path(sys.executable).with_name("alarm-mw"))
+        run = [self.command, "run", "--state-dir", "state", "--", *SERVER]
+        self._process = subprocess.Popen(run, cwd=self.directory, env=self.environ, stdout=subprocess.DEVNULL)
+
+    def say(self, line: str) -> None:
+        with self.says.open("a") as file:
+            file.write(f"{line}\n")
+
+    def ask(self, url: str) -> Any:
+        """Return the answer of the control socket; nothing where no master answers yet."""
+        try:
+            return ask_patiently(str(self.directory / "state" / SOCKET_NAME), url)
+        except NotRunningError:
+            return {}
+
+    def verb(self, *arguments: str, status: int = 0) -> str:
+        command = [self.command, *arguments, "--state-dir", "state"]
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=60, check=False, cwd=self.directory, env=self.environ
+        )
+        assert done.returncode == status, done.stderr
+        return done.stdout
+
+    def end(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(END_LIMIT)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+
+class Fleet:
+    """All of them."""
+
+    def __init__(self, directory: Path, redis: RedisServer, receiver: Receiver) -> None:
+        self.redis, self.receiver = redis, receiver
+        self.machines = [Machine(directory, name, redis, receiver.server_port) for name in NAMES]
+
+    def say(self, line: str) -> None:
+        for machine in self.machines:
+            machine.say(line)
+
+    def is_complete(self) -> bool:
+        """Return whether all know each other."""
+        return all(
+            {each["machine"] for each in (machine.ask("/fleet") or {}).get("members", ())} == {*NAMES}
+            for machine in self.machines
+        )
+
+
+@pytest.fixture(scope="module")
+def fleet() -> Iterator[Fleet]:
+    directory = Path(tempfile.mkdtemp(prefix="amw-"))
+    redis, receiver = RedisServer(directory), Receiver()
+    thread = threading.Thread(target=receiver.serve_forever)
+    thread.start()
+    redis.start()
+    found = Fleet(directory, redis, receiver)
+    try:
+        wait_until(found.is_complete)
+        yield found
+    finally:
+        for machine in found.machines:
+            machine.end()
+        redis.stop()
+        receiver.shutdown()
+        receiver.server_close()
+        thread.join()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def told(fleet: Fleet) -> Callable[[], list[tuple[str, str, str]]]:
+    """Give a function that returns what has been told in this test."""
+    fleet.receiver.messages.clear()
+    return fleet.receiver.told
+
+
+def test_an_incident_on_all_machines_is_one_message(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
+    """The beginning is told once, with the machines that have it, and the end once, when the last machine says so."""
+    fleet.say("lost eu")
+    wait_until(told)
+    (incident,) = json.loads(fleet.machines[2].verb("fleet", "--json"))["incidents"]
+    assert (incident["rule"], incident["key"], incident["machine_count"]) == ("db", {"db": "eu"}, 3)
+    for machine in fleet.machines[:2]:
+        machine.say("back eu")
+    wait_until(lambda: fleet.machines[0].ask("/fleet")["incidents"][0]["machine_count"] == 1)
+    fleet.machines[2].say("back eu")
+    wait_until(lambda: len(told()) == 2)
+    assert [(path, status) for path, status, _ in told()] == [("/hook", "firing"), ("/hook", "resolved")]
+    assert {*told()[0][2].split(", ")} == {*NAMES}
+    (first, second) = (message["alerts"][0]["labels"] for _, message in fleet.receiver.messages)
+    assert first == second
+    wait_until(lambda: not any(_waiting(machine) for machine in fleet.machines))
+    rows = [machine.ask("/status")["alarms"]["hook"] for machine in fleet.machines]
+    assert sum(row["delivered"] for row in rows) == 2
+    assert sum(row["dropped"].get("fleet", 0) for row in rows) == 4
+    assert [machine.ask("/status")["imbalances"] for machine in fleet.machines] == [[], [], []]
+
+
+def _waiting(machine: Machine) -> int:
+    return sum(row["waiting"] for row in machine.ask("/status")["alarms"].values())
+
+
+def test_a_silence_set_on_one_holds_on_all(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
+    """A silence reaches the other machines, holds back their messages, and ends everywhere when it is ended on one."""
+    fleet.machines[0].verb("silence", "hook", "--for", "1h", "--comment", "deploy")
+    others = fleet.machines[1:]
+    wait_until(lambda: all("hook" in machine.ask("/status")["silences"] for machine in others))
+    others[0].say("disk full on /var")
+    wait_until(lambda: others[0].ask("/status")["alarms"]["hook"]["held_back"].get("silenced"))
+    others[1].verb("unsilence", "hook")
+    wait_until(lambda: not any(machine.ask("/status")["silences"] for machine in fleet.machines))
+    assert told() == []
+
+
+def test_an_acknowledgement_stops_the_escalation_of_all(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
+    """Who acknowledges on one machine is not followed by the next step from another one."""
+    fleet.say("lost us")
+    wait_until(told)
+    (incident,) = json.loads(fleet.machines[1].verb("incidents", "--json"))
+    fleet.machines[1].verb("ack", incident["id"], "--for", "1h")
+    others = (fleet.machines[0], fleet.machines[2])
+    wait_until(lambda: all(machine.ask("/incidents")[0]["acknowledged_by"] for machine in others))
+    # Those that are not acknowledged are escalated: what comes behind them is not waited for any longer.
+    fleet.say("lost asia")
+    wait_until(lambda: any(path == "/boss" for path, _, _ in told()))
+    (boss,) = (message["alerts"][0] for path, message in fleet.receiver.messages if path == "/boss")
+    assert "lost asia" in boss["annotations"]["summary"]
+    fleet.say("back us")
+    fleet.say("back asia")
+    wait_until(lambda: [status for _, status, _ in told()].count("resolved") == 3)
+
+
+def test_the_fleet_is_shown(fleet: Fleet) -> None:
+    """`alarm-mw fleet` lists the machines with what they say of themselves, from any of them."""
+    shown = fleet.machines[0].verb("fleet")
+    assert shown.startswith("fleet default: web-1 is connected")
+    for name in NAMES:
+        assert name in shown
+    assert shown.count("alive") == 3
+    assert shown.count("same") == 3
+    assert shown.count("zone=eu") == 3
+    assert "no incidents" in shown

@@ -33,7 +33,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.incidents.incident import Status
 from alarm_mw.engine.ledger import AlarmRow, RuleRow, SourceRow
-from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_RULES, OF_SOURCES
+from alarm_mw.master.control.prometheus import OF_ALARMS, OF_FLEET, OF_MASTER, OF_RULES, OF_SOURCES
 from alarm_mw.model.types import Reason
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -115,6 +115,7 @@ def test_every_column_of_the_ledger_is_explained(column: str, built: dict[str, s
 METRICS = [
     *(name for name, _ in (*OF_SOURCES.values(), *OF_ALARMS.values(), *OF_RULES.values())),
     *OF_MASTER,
+    *OF_FLEET,
     "alarm_mw_build_info",
 ]
 

@@ -341,6 +341,7 @@ class PrometheusMetrics(Generated):
         yield from table(("metric", "labels", "meaning"), shown)
         yield ""
         yield from (f"- `{name}`: {text}" for name, text in prometheus.OF_MASTER.items())
+        yield from (f"- `{name}`, in a fleet: {text}" for name, text in prometheus.OF_FLEET.items())
         yield from (f"- `{name}`, where logs are followed: {text}" for name, text in prometheus.OF_FOLLOWED.items())
 
 

@@ -244,3 +244,11 @@ def test_the_fleet_is_shown(fleet: Fleet) -> None:
     assert shown.count("same") == 3
     assert shown.count("zone=eu") == 3
     assert "no incidents" in shown
+
+
+def test_the_state_of_the_fleet_is_seen(fleet: Fleet) -> None:
+    """`alarm-mw status` says whether the fleet can be reached, and so do the metrics."""
+    assert "fleet default: web-2 is connected; see `alarm-mw fleet`" in fleet.machines[1].verb("status")
+    metrics = fleet.machines[1].verb("status", "--prometheus")
+    assert "alarm_mw_fleet_connected 1.0" in metrics
+    assert "alarm_mw_fleet_lag_seconds" in metrics

@@ -110,6 +110,9 @@ def _show(answer: dict[str, Any]) -> None:
     console.print(plain_text(_configuration(answer["configuration"])), soft_wrap=True)
     for line in _refused(answer["configuration"]["refused"]):
         console.print(plain_text(line, style="yellow"), soft_wrap=True)
+    if fleet := answer.get("fleet"):
+        style = "" if fleet["state"] == "connected" and not fleet["error"] else "yellow"
+        console.print(plain_text(_fleet(fleet), style=style), soft_wrap=True)
     console.print(_table("source", SOURCE_COLUMNS, answer["sources"]))
     console.print(_table("alarm", ALARM_COLUMNS, answer["alarms"]))
     for sentence in (*_details("source", answer["sources"]), *_details("alarm", answer["alarms"])):
@@ -127,6 +130,13 @@ def _show(answer: dict[str, Any]) -> None:
         console.print(plain_text(sentence), soft_wrap=True)
     for sentence in (*answer["imbalances"], *answer["findings"]):
         console.print(plain_text(sentence, style="red"), soft_wrap=True)
+
+
+def _fleet(fleet: dict[str, Any]) -> str:
+    """Return a sentence about the fleet of the server."""
+    why = f": {fleet['error']}" if fleet["error"] else ""
+    alone = ", alarms are sent by this machine alone" if fleet["state"] == "away" else ""
+    return f"fleet {fleet['name']}: {fleet['machine']} is {fleet['state']}{alone}{why}; see `alarm-mw fleet`"
 
 
 def _silenced(what: str, seconds: float, comment: str, author: str = "", **_: str) -> str:

@@ -70,6 +70,12 @@ OF_MASTER: Mapping[str, str] = {
     "alarm_mw_configuration_timestamp_seconds": "Time at which the current configuration was loaded.",
 }
 
+#: Of the master, where it is in a fleet.
+OF_FLEET: Mapping[str, str] = {
+    "alarm_mw_fleet_connected": "Whether the fleet can be reached: 1 or 0.",
+    "alarm_mw_fleet_lag_seconds": "Seconds that the last heartbeat to the fleet took.",
+}
+
 #: Of the master, where it follows logs.
 OF_FOLLOWED: Mapping[str, str] = {
     "alarm_mw_followed_files": "Files that are followed.",
@@ -88,7 +94,7 @@ class Figures:
     """Everything that is shown."""
 
     books: Books
-    #: By the names of `OF_MASTER` and, where logs are followed, of `OF_FOLLOWED`.
+    #: By the names of `OF_MASTER`, and where there are any, of `OF_FLEET` and `OF_FOLLOWED`.
     master: Mapping[str, float]
     #: The application's metrics.
     app: Mapping[str, int]
@@ -141,7 +147,7 @@ def _master(figures: Figures) -> Iterator[Metric]:
     from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily  # noqa: PLC0415  # see exposition
 
     yield InfoMetricFamily("alarm_mw_build", "The version that runs.", value={"version": figures.version})
-    for name, text in {**OF_MASTER, **OF_FOLLOWED}.items():
+    for name, text in {**OF_MASTER, **OF_FLEET, **OF_FOLLOWED}.items():
         if name in figures.master:
             yield GaugeMetricFamily(name, text, value=figures.master[name])
 

@@ -184,6 +184,9 @@ def figures(runtime: Runtime, loaded: Loaded, findings: tuple[str, ...], followe
         "alarm_mw_reloads": loaded.generation,
         "alarm_mw_configuration_timestamp_seconds": loaded.time,
     }
+    if (state := runtime.fleet_state()) is not None:
+        master["alarm_mw_fleet_connected"] = int(state["state"] == "connected")
+        master["alarm_mw_fleet_lag_seconds"] = state["lag"]
     if followed is not None:
         files, journals = followed["files"], followed["journals"]
         master["alarm_mw_followed_files"] = 0 if files is None else len(files["files"])

@@ -16,7 +16,8 @@ from waiting import LIMIT
 
 from alarm_mw import signals
 from alarm_mw.actions.xmpp import client
-from alarm_mw.config.load import Loaded, examine, from_keywords
+from alarm_mw.config.load import examine, from_keywords
+from alarm_mw.config.settings import Loaded
 from alarm_mw.config.sources import Sources
 from alarm_mw.master.control.status import figures, in_force, status
 from alarm_mw.master.runtime.runtime import Runtime

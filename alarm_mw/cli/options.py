@@ -11,8 +11,8 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
-from alarm_mw.config.load import Loaded, read
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.load import read
+from alarm_mw.config.settings import Loaded, Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.master.runtime.making import unmakable

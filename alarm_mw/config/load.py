@@ -1,32 +1,26 @@
-"""Loads a configuration: from files and flags, or keywords, to one frozen Settings, or to everything that is wrong.
-
-`Loaded` is a configuration in force with its origin: it can be read again, and handed to the next master as JSON.
-"""
+"""Loads a configuration: from files and flags, or keywords, to one frozen Settings, or to everything that is wrong."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
-import msgspec
 from msgspec import structs
 
-from alarm_mw import actions, monitors
+from alarm_mw import actions
 from alarm_mw.config.lint.permissions import refuse_foreign, warn_of_exposed, warn_of_foreign
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.merge import merge
 from alarm_mw.config.parts import Entry, FindAction, Part
 from alarm_mw.config.report import Examined, OnProgress, Report, ignore_progress
-from alarm_mw.config.settings import Alarm, Settings, Watch
-from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, fingerprint, noted, split_section
+from alarm_mw.config.settings import Loaded, Settings
+from alarm_mw.config.sources import CONFIG_VARIABLE, DEFAULT_FILES, Sources, noted, split_section
 from alarm_mw.config.tables.follow import follow_of
 from alarm_mw.config.tables.tables import read_tables
 from alarm_mw.config.tables.tree import Origin, Path, Table, kind_of
 from alarm_mw.config.toml.document import read_toml
 from alarm_mw.model.errors import ConfigError, Problem
-from alarm_mw.model.interfaces import Action, Monitor
 from alarm_mw.model.types import Syntax, Where
 from alarm_mw.system.forks import held_off
 
@@ -202,74 +196,6 @@ def _usable(examined: Examined) -> Settings:
     if examined.problems:
         raise ConfigError(examined.problems)
     return examined.settings
-
-
-def to_json(settings: Settings) -> dict[str, object]:
-    """Return the settings in the types of JSON. Holds secrets."""
-    values: dict[str, object] = msgspec.to_builtins(structs.replace(settings, warnings=()))
-    return values
-
-
-def from_json(
-    values: Mapping[str, Any],
-    find_action: FindAction = actions.find,
-    find_monitor: Callable[[str], type[Monitor]] = monitors.find,
-) -> Settings:
-    """Return the settings that `to_json` was given; raise `msgspec.ValidationError` for anything else."""
-    plain = msgspec.convert({**values, "alarms": [], "monitors": []}, Settings)
-    return structs.replace(
-        plain,
-        alarms=tuple(_restored(each, Alarm, find_action(each["plugin"])) for each in values["alarms"]),
-        monitors=tuple(_restored(each, Watch, find_monitor(each["monitor"])) for each in values["monitors"]),
-    )
-
-
-E = TypeVar("E", Alarm, Watch)
-
-
-def _restored(entry: Mapping[str, Any], kind: type[E], plugin: type[Action | Monitor]) -> E:
-    """Return an entry with the options of its plugin."""
-    options = msgspec.convert(entry["options"], plugin.Options)
-    return structs.replace(msgspec.convert({**entry, "options": {}}, kind), options=options)
-
-
-class Loaded(msgspec.Struct, frozen=True):
-    """A checked configuration with its origin."""
-
-    settings: Settings
-    #: Alarms of earlier configurations that still deliver what was fired.
-    retired: tuple[Alarm, ...] = ()
-    #: None where they are not known, so that it cannot be read again.
-    sources: Sources | None = None
-    #: Every file that was read, with its fingerprint.
-    files: Mapping[str, str] = msgspec.field(default_factory=dict)
-    #: How often it has been read again since the start.
-    generation: int = 0
-    #: When it was read, in seconds since the epoch.
-    time: float = 0.0
-
-    def changed_files(self) -> list[str]:
-        """Return the files that are not what was read. Looks at each of them, and so may block."""
-        return [file for file, seen in self.files.items() if fingerprint(file) != seen]
-
-    def to_json(self) -> dict[str, object]:
-        """Return it in the types of JSON. Holds secrets."""
-        rest = msgspec.to_builtins({"sources": self.sources, "files": self.files})
-        retired = to_json(Settings(alarms=self.retired))
-        now = {"settings": to_json(self.settings), "retired": retired}
-        return {**now, "generation": self.generation, "time": self.time, **rest}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Loaded:
-        """Return what `to_json` was called on; everything but the settings may be missing."""
-        return cls(
-            from_json(values["settings"]),
-            from_json(values["retired"]).alarms if "retired" in values else (),
-            msgspec.convert(values.get("sources"), Sources | None),
-            values.get("files", {}),
-            values.get("generation", 0),
-            values.get("time", 0.0),
-        )
 
 
 def read(

@@ -1,20 +1,25 @@
-"""The model of a configuration: what ini files, TOML files, flags and the Python API all become."""
+"""The model of a configuration: what ini files, TOML files, flags and the Python API all become.
+
+`Loaded` is a configuration in force with its origin: it can be read again, and handed to the next master as JSON.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import structs
 
-from alarm_mw import monitors
+from alarm_mw import actions, monitors
+from alarm_mw.config.sources import Sources, fingerprint
 from alarm_mw.config.tables.fleet import FleetOptions
 from alarm_mw.config.tables.web import WebOptions, host_and_port
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import REPEAT_AFTER, Limits, read_duration
 from alarm_mw.model.errors import PatternError, Problem
-from alarm_mw.model.interfaces import Execution, PluginOptions
+from alarm_mw.model.interfaces import Action, Execution, Monitor, PluginOptions
 from alarm_mw.model.types import (
     NOWHERE,
     USUAL_NAMES,
@@ -393,3 +398,71 @@ def notify_of(alarm: Alarm) -> Notify:
     acknowledged = options.has_acknowledgements if notify.send_acknowledged is None else notify.send_acknowledged
     resolved = notify.send_resolved or options.refreshes
     return msgspec.structs.replace(notify, send_resolved=resolved, send_acknowledged=acknowledged)
+
+
+def to_json(settings: Settings) -> dict[str, object]:
+    """Return the settings in the types of JSON. Holds secrets."""
+    values: dict[str, object] = msgspec.to_builtins(structs.replace(settings, warnings=()))
+    return values
+
+
+def from_json(
+    values: Mapping[str, Any],
+    find_action: Callable[[str], type[Action]] = actions.find,
+    find_monitor: Callable[[str], type[Monitor]] = monitors.find,
+) -> Settings:
+    """Return the settings that `to_json` was given; raise `msgspec.ValidationError` for anything else."""
+    plain = msgspec.convert({**values, "alarms": [], "monitors": []}, Settings)
+    return structs.replace(
+        plain,
+        alarms=tuple(_restored(each, Alarm, find_action(each["plugin"])) for each in values["alarms"]),
+        monitors=tuple(_restored(each, Watch, find_monitor(each["monitor"])) for each in values["monitors"]),
+    )
+
+
+E = TypeVar("E", Alarm, Watch)
+
+
+def _restored(entry: Mapping[str, Any], kind: type[E], plugin: type[Action | Monitor]) -> E:
+    """Return an entry with the options of its plugin."""
+    options = msgspec.convert(entry["options"], plugin.Options)
+    return structs.replace(msgspec.convert({**entry, "options": {}}, kind), options=options)
+
+
+class Loaded(msgspec.Struct, frozen=True):
+    """A checked configuration with its origin."""
+
+    settings: Settings
+    #: Alarms of earlier configurations that still deliver what was fired.
+    retired: tuple[Alarm, ...] = ()
+    #: None where they are not known, so that it cannot be read again.
+    sources: Sources | None = None
+    #: Every file that was read, with its fingerprint.
+    files: Mapping[str, str] = msgspec.field(default_factory=dict)
+    #: How often it has been read again since the start.
+    generation: int = 0
+    #: When it was read, in seconds since the epoch.
+    time: float = 0.0
+
+    def changed_files(self) -> list[str]:
+        """Return the files that are not what was read. Looks at each of them, and so may block."""
+        return [file for file, seen in self.files.items() if fingerprint(file) != seen]
+
+    def to_json(self) -> dict[str, object]:
+        """Return it in the types of JSON. Holds secrets."""
+        rest = msgspec.to_builtins({"sources": self.sources, "files": self.files})
+        retired = to_json(Settings(alarms=self.retired))
+        now = {"settings": to_json(self.settings), "retired": retired}
+        return {**now, "generation": self.generation, "time": self.time, **rest}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Loaded:
+        """Return what `to_json` was called on; everything but the settings may be missing."""
+        return cls(
+            from_json(values["settings"]),
+            from_json(values["retired"]).alarms if "retired" in values else (),
+            msgspec.convert(values.get("sources"), Sources | None),
+            values.get("files", {}),
+            values.get("generation", 0),
+            values.get("time", 0.0),
+        )

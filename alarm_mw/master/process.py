@@ -19,8 +19,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec import structs
 
-from alarm_mw.config.load import Loaded
-from alarm_mw.config.settings import Settings, Watch
+from alarm_mw.config.settings import Loaded, Settings, Watch
 from alarm_mw.delivery.outbox.journal import Journal
 from alarm_mw.delivery.outbox.under_way import UnderWay
 from alarm_mw.master.control import fleet, incidents

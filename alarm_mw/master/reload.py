@@ -10,9 +10,8 @@ from typing import TypedDict
 
 from msgspec import structs
 
-from alarm_mw.config.load import Loaded, read
 from alarm_mw.config.report import Examined, format_report
-from alarm_mw.config.settings import Settings, asks_for_deaths
+from alarm_mw.config.settings import Loaded, Settings, asks_for_deaths
 from alarm_mw.config.sources import fingerprint
 from alarm_mw.master.runtime.making import unmakable
 from alarm_mw.model.errors import ConfigError
@@ -106,6 +105,8 @@ class Reloader:
         return [f"{file} {fingerprint(file)}" for file in self._seen.changed_files()]
 
     def _reload(self) -> Reloaded:
+        from alarm_mw.config.load import read  # noqa: PLC0415  # 10 ms and 1 MB, for the first reload
+
         sources = self.loaded.sources
         if sources is None:
             return self._refused(["it is not known where the configuration was read from"])

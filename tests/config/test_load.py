@@ -9,9 +9,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from alarm_mw.config.load import Loaded, examine, from_json, from_keywords, load, read, to_json
+from alarm_mw.config.load import examine, from_keywords, load, read
 from alarm_mw.config.parts import FindAction
 from alarm_mw.config.report import ordinal
+from alarm_mw.config.settings import Loaded, from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.errors import ConfigError
 from alarm_mw.model.types import Syntax, Where

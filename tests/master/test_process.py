@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from waiting import LIMIT, wait_until
 
-from alarm_mw.config.load import load, to_json
+from alarm_mw.config.load import load
+from alarm_mw.config.settings import to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.supervisor.plan import Plan
 from alarm_mw.supervisor.supervisor import GRACE

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from waiting import until
 
-from alarm_mw.config.load import Loaded, read
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.load import read
+from alarm_mw.config.settings import Loaded, Settings
 from alarm_mw.config.sources import Sources
 from alarm_mw.master import reload
 from alarm_mw.master.link import environ_of_start

@@ -20,8 +20,7 @@ from alarm_mw.app.launch.state import (
     state_home,
 )
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.load import Loaded
-from alarm_mw.config.settings import Settings, asks_for_deaths
+from alarm_mw.config.settings import Loaded, Settings, asks_for_deaths
 from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import record_rules
 from alarm_mw.supervisor.plan import STACKS, Plan

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 from msgspec import structs
 
-from alarm_mw.config.load import Loaded
+from alarm_mw.config.settings import Loaded
 from alarm_mw.delivery.breaker import Failing
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Order
 from alarm_mw.engine.ledger import AlarmRow, Books, RuleRow, SourceRow, imbalances

@@ -10,8 +10,7 @@ import pytest
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.app.launch.state import StateDir
-from alarm_mw.config.load import Loaded
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import Loaded, Settings
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import RecordRules

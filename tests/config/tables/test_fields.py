@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
-from alarm_mw.config.load import from_json, to_json
 from alarm_mw.config.report import Examined
+from alarm_mw.config.settings import from_json, to_json
 from alarm_mw.model.types import FieldCondition, FieldNames, FieldTest
 
 Examine = Callable[..., Examined]

@@ -10,8 +10,8 @@ from msgspec import structs
 
 from alarm_mw.config.lint.suspicions import suspicions
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.load import examine, from_json, load, to_json
-from alarm_mw.config.settings import Follow
+from alarm_mw.config.load import examine, load
+from alarm_mw.config.settings import Follow, from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.types import NOWHERE
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.load import examine, from_json, to_json
+from alarm_mw.config.load import examine
 from alarm_mw.config.report import Examined
+from alarm_mw.config.settings import from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.types import InhibitRule, TimeInterval
 

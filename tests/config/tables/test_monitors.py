@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.config.build import engine_of
-from alarm_mw.config.load import examine, from_json, to_json
+from alarm_mw.config.load import examine
 from alarm_mw.config.report import Examined
+from alarm_mw.config.settings import from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.measures import Heartbeat
 from alarm_mw.model.types import Flap, IncidentOptions

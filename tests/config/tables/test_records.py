@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.load import examine, from_json, from_keywords, load, to_json
-from alarm_mw.config.settings import Records, StreamRecords
+from alarm_mw.config.load import examine, from_keywords, load
+from alarm_mw.config.settings import Records, StreamRecords, from_json, to_json
 from alarm_mw.config.sources import Sources
 
 ALARM = '[alarms]\na = "log:"\n'

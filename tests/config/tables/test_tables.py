@@ -9,9 +9,9 @@ from typing import cast
 import pytest
 
 from alarm_mw.config.build import engine_of
-from alarm_mw.config.load import examine, from_json, from_keywords, load, to_json
+from alarm_mw.config.load import examine, from_keywords, load
 from alarm_mw.config.report import Examined
-from alarm_mw.config.settings import Alarm, MetricsListener, Upkeep
+from alarm_mw.config.settings import Alarm, MetricsListener, Upkeep, from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.delivery.outbox.limits import MIB, ON_DISK, Amount, OutboxOptions, State
 from alarm_mw.model.errors import ConfigError, MissingError

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from alarm_mw.config.load import examine, from_json, from_keywords, to_json
+from alarm_mw.config.load import examine, from_keywords
 from alarm_mw.config.report import Examined
-from alarm_mw.config.settings import Settings
+from alarm_mw.config.settings import Settings, from_json, to_json
 from alarm_mw.config.sources import Sources
 from alarm_mw.model.types import Texts
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from alarm_mw.config.load import examine, from_json, to_json
+from alarm_mw.config.load import examine
 from alarm_mw.config.report import Examined
+from alarm_mw.config.settings import from_json, to_json
 from alarm_mw.config.sources import Sources
 
 ARGON2 = "$argon2id$v=19$m=65536,t=3,p=4$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43

@@ -39,14 +39,19 @@ class Address(NamedTuple):
     sentinel_username: str = ""
     sentinel_password: str = ""
 
-    async def connect(self) -> Redis:
-        """Return a client that has no connection yet, and no time limits. Raises `redis.RedisError`."""
+    async def connect(self, node: tuple[str, int] | None = None) -> Redis:
+        """Return a client that has no connection yet, and no time limits. Raises `redis.RedisError`.
+
+        `node` is the one of a cluster that has the state, where that is known.
+        """
         options = dict(_OPTIONS)
         if self.ca_file:
             options["ssl_ca_certs"] = self.ca_file
-        if not self.sentinels:
+        if node is None and self.sentinels:
+            node = await self._master()
+        if node is None:
             return Redis.from_url(self.url, **options)
-        host, port = await self._master()
+        host, port = node
         scheme, netloc, *rest = urlsplit(self.url)
         user = netloc.rpartition("@")[0]
         name = f"[{host}]" if ":" in host else host

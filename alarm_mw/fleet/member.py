@@ -215,8 +215,11 @@ class Member:
     async def renew(self, claim: Claim) -> bool:
         """See `Sharing`."""
         held = self._held.get(claim.firing.id)
-        if held is None or not held.token or self.link.state != "connected":
+        if held is None or self.link.state != "connected":
             return True
+        if not held.token:  # another machine may have sent it, now that they can be asked
+            del self._held[held.id]
+            return False
         try:
             answer = await self._confirm(held)
         except FleetUnreachableError:

@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
+    MovedError,
     NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -66,6 +67,7 @@ _REMEDIES = (
     (AuthenticationError, _WRONG_PASSWORD),
     (ReadOnlyError, "it is a read-only replica"),
     (BusyLoadingError, "it is still loading its data"),
+    (MovedError, "another node of the cluster has the state"),
 )
 
 T = TypeVar("T")
@@ -108,6 +110,8 @@ class RedisStore:
         self._client: Redis | None = None
         #: Waits for events.
         self._stream: Redis | None = None
+        #: Of a cluster: the node that has this fleet.
+        self._node: tuple[str, int] | None = None
         #: Those that are not sent, and all.
         self._calls: list[_Call] = []
         self._waiting: deque[_Call] = deque()
@@ -121,8 +125,8 @@ class RedisStore:
     async def connect(self) -> None:
         """Connect anew. Raises `FleetUnreachableError`."""
         await self.close()
-        client = self._client = await self._read(self._address.connect())
-        self._stream = await self._read(self._address.connect())
+        client = self._client = await self._read(self._connect())
+        self._stream = await self._read(self._address.connect(self._node))
         self._is_due.clear()
         self._tasks = [
             asyncio.create_task(self._flush(client), name="alarm-mw-fleet-calls"),
@@ -141,6 +145,22 @@ class RedisStore:
             if client is not None:
                 with contextlib.suppress(RedisError, OSError):
                     await client.aclose()
+
+    async def _connect(self) -> Redis:
+        """Connect to the server that has the state: a node of a cluster names the one that has it."""
+        self._node = None
+        client = await self._address.connect()
+        try:
+            await client.exists(f"{self._prefix}gen")
+        except MovedError as error:
+            self._node = (error.host, error.port)
+        except BaseException:
+            await client.aclose()
+            raise
+        if self._node is None:
+            return client
+        await client.aclose()
+        return await self._address.connect(self._node)
 
     async def _read(self, call: Coroutine[object, object, T], *, more: float = 0.0) -> T:
         """Return the result of a call that is not gathered with others; it may take so many seconds more."""

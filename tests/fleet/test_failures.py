@@ -6,13 +6,14 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from fleet_members import QUICK, Local, Machine, deliver_all, event, incident, machines, make, named, sent
 from msgspec import structs
 from redis_server import RedisServer, Sentinel
 from tcp_proxy import TcpProxy
-from waiting import until
+from waiting import until, wait_until
 
 from alarm_mw.model.fleet import Claim, Left, SharedAlarm
 from alarm_mw.model.types import Reason
@@ -240,6 +241,28 @@ def test_a_failover_to_a_replica_without_data_leads_to_no_second_message(
     asyncio.run(scene())
 
 
+def test_the_node_of_a_cluster_is_found(new_redis: Callable[..., RedisServer], redis_directory: Path) -> None:
+    """A fleet lives on one node of a Redis Cluster, and any node may be named."""
+    nodes = [new_redis("--cluster-enabled", "yes", "--cluster-config-file", f"nodes-{n}.conf") for n in range(2)]
+    nodes[0].cli("CLUSTER", "ADDSLOTSRANGE", "0", "8191")
+    nodes[1].cli("CLUSTER", "ADDSLOTSRANGE", "8192", "16383")
+    nodes[0].cli("CLUSTER", "MEET", "127.0.0.1", str(nodes[1].port))
+    wait_until(lambda: all("cluster_state:ok" in node.cli("CLUSTER", "INFO") for node in nodes))
+
+    async def scene() -> None:
+        for fleet in ("one", "two", "three", "four"):  # of which both nodes have some
+            async with (
+                machines(f"redis://127.0.0.1:{nodes[0].port}", fleet, "a", "b") as found,
+                machines(f"redis://127.0.0.1:{nodes[1].port}", fleet, "c") as (c,),
+            ):
+                await connected([*found, c])
+                await deliver_all([*found, c])
+                assert len(sent([*found, c])) == 1
+
+    asyncio.run(scene())
+    assert all(int(node.cli("DBSIZE")) > 0 for node in nodes)
+
+
 def test_a_restarted_machine_says_nothing_again(redis: RedisServer, fleet: str) -> None:
     """A master that starts again with an open incident reports it, and does not send it again, even after a flush."""
 
@@ -443,6 +466,27 @@ def test_a_message_of_a_machine_alone_is_counted_afterwards(
             left = await b.deliver(incident(name="def"))
             assert isinstance(left, Left)
             assert left.reason is Reason.RATE
+
+    asyncio.run(scene())
+
+
+def test_a_machine_alone_asks_when_the_fleet_is_back(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
+    """A message that a machine could not send while Redis was away is claimed as all others when it is back."""
+
+    async def scene() -> None:
+        server = new_redis()
+        async with machines(server.url, new_fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            server.stop()
+            await away([a, b])
+            alone = await a.claim(incident())
+            assert isinstance(alone, Claim)
+            assert await a.member.renew(alone)
+            server.start()
+            await connected([a, b])
+            await b.deliver(incident())
+            assert not await a.member.renew(alone)
+            assert isinstance(await a.claim(incident()), Left)
 
     asyncio.run(scene())
 

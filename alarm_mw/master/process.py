@@ -129,6 +129,7 @@ class MasterProcess:
             assembles=True,
             link_key=self._link_key,
             join=_join,
+            last_lines=self._last_lines,
             subscribers=Subscribers(
                 Path(subscribers_path(plan.socket)), lambda: self._server_pid, self._mules.number_of
             ),
@@ -294,7 +295,26 @@ class MasterProcess:
             reader, tap = self._reader(stream, prefilter, intake)
             self._readers.append((reader, tap))
             self._log_writer.watch(reader, stream.sink)
+            self._keep_last_lines(runtime.settings)
             self._threads.append(start_thread(f"reader-{stream.name}", reader.run))
+
+    def _keep_last_lines(self, settings: Settings) -> None:
+        """Keep the last lines of output, where the fleet is to be shown some."""
+        is_wanted = settings.fleet is not None and settings.fleet.last_lines > 0
+        for reader, _ in self._readers:
+            if is_wanted and reader.last_lines is None:
+                from alarm_mw.master.streams.last_lines import LastLines  # noqa: PLC0415  # few want them
+
+                reader.last_lines = LastLines()
+            elif not is_wanted:
+                reader.last_lines = None
+
+    def _last_lines(self) -> tuple[str, ...]:
+        """Return the last lines of output, as many as the fleet may be shown."""
+        fleet = self._runtime.settings.fleet
+        count = 0 if fleet is None else fleet.last_lines
+        streams = (reader.last_lines for reader, _ in self._readers)
+        return tuple(line for lines in streams if lines is not None for line in lines.last(count))[-count or None :]
 
     def _stop_runtime(self) -> None:
         if self._runtime.stop(self._left(), waits=self._plan.waits):
@@ -386,6 +406,7 @@ class MasterProcess:
             else:
                 reader.blocks.change(settings.records.of(reader.name), keeps_lines=_keeps_lines(settings))
             reader.prefilter = fresh if tap is None else tap.with_prefilter(fresh)
+        self._keep_last_lines(settings)
         self._follow(settings, prepared.engine.prefilter)
         self._publisher.publish_rules(settings.rules, prepared.engine.prefilter.records.rules)
         try:

@@ -54,6 +54,7 @@ url = "unix://{socket}"
 machine = "{name}"
 group_wait = "1s"
 labels = {{ zone = "eu" }}
+last_lines = {last_lines}
 """
 
 #: Prints what is appended to a file, so that a test decides what each server says.
@@ -97,7 +98,9 @@ class Machine:
         self.directory.mkdir()
         self.says = self.directory / "says.txt"
         self.says.touch()
-        (self.directory / "alarm-mw.toml").write_text(CONFIG.format(port=port, socket=redis.socket, name=name))
+        (self.directory / "alarm-mw.toml").write_text(
+            CONFIG.format(port=port, socket=redis.socket, name=name, last_lines=2 if name == "web-1" else 0)
+        )
         self.environ = {**os.environ, "XDG_STATE_HOME": str(self.directory / "xdg")}
         self.command = str(Path(sys.executable).with_name("alarm-mw"))
         run = [self.command, "run", "--state-dir", "state", "--", *SERVER]
@@ -252,3 +255,14 @@ def test_the_state_of_the_fleet_is_seen(fleet: Fleet) -> None:
     metrics = fleet.machines[1].verb("status", "--prometheus")
     assert "alarm_mw_fleet_connected 1.0" in metrics
     assert "alarm_mw_fleet_lag_seconds" in metrics
+
+
+def test_only_a_machine_that_says_so_shows_its_last_lines(fleet: Fleet) -> None:
+    """With `last_lines`, the end of the output is in the heartbeat; without, no line leaves the machine."""
+
+    def heartbeat(name: str) -> str:
+        return fleet.redis.cli("HGET", "{alarm_mw:default}:mach", name)
+
+    fleet.say("all is well")
+    wait_until(lambda: "all is well" in heartbeat("web-1"))
+    assert "all is well" not in heartbeat("web-2")

@@ -67,7 +67,7 @@ class FleetOptions(PluginOptions, frozen=True, kw_only=True):
         int,
         msgspec.Meta(
             ge=0,
-            le=100,
+            le=10,
             description="how many of the server's last lines of output are sent to the fleet with each heartbeat, to "
             "be shown if the machine falls silent; by default no line leaves the machine except in messages",
         ),

@@ -246,6 +246,11 @@ class Runtime:
         return tuple(self._former[name] for name in self.dispatcher.retired)
 
     @property
+    def settings(self) -> Settings:
+        """The settings in force."""
+        return self._current.settings
+
+    @property
     def rules(self) -> tuple[Rule, ...]:
         """The rules in force."""
         return self._current.settings.rules

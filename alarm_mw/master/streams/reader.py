@@ -24,6 +24,7 @@ from alarm_mw.patterns.prefilter import Hit, Hits
 
 if TYPE_CHECKING:
     from alarm_mw.master.streams.blocks import BlockAssembler
+    from alarm_mw.master.streams.last_lines import LastLines
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class StreamReader:
         self.name = name
         self.prefilter = prefilter
         self.blocks = blocks
+        #: Keeps the last lines; None where nobody asks for them. May be replaced at any time, from any thread.
+        self.last_lines: LastLines | None = None
         #: Called when `is_within_line` is known and nothing of what it is about has gone out; may wait a moment.
         self.before_output: Callable[[], None] | None = None
         self._source, self._sink, self._transit = source, sink, transit
@@ -214,6 +217,8 @@ class StreamReader:
     def _forward(self, size: int) -> None:
         """Take the next `size` bytes in the buffer on their way."""
         begin, self._scanned_end = self._scanned_end, self._sent_end + size
+        if self.last_lines is not None:
+            self.last_lines.add(self._buffer[begin : self._scanned_end])
         self._scan(self._cutter.cut(self._buffer, begin, self._scanned_end))
         if self.before_output is not None:
             self.before_output()
@@ -361,6 +366,8 @@ class StreamReader:
             # There is less than before only when somebody else has emptied the source.
             if size >= self._scanned_end - self._sent_end:
                 begin, self._scanned_end = self._scanned_end, self._sent_end + size
+                if self.last_lines is not None:
+                    self.last_lines.add(self._buffer[begin : self._scanned_end])
                 self._scan(self._cutter.cut(self._buffer, begin, self._scanned_end))
                 self._save()
 

@@ -203,7 +203,7 @@ MISTAKES = {
     URL + 'repeat_after = "x"': "repeat_after: expected a time such as '90s', '10m', '1h' or '1d', got 'x'",
     URL + 'password = "s3c"\npassword_file = "f"': "both 'password' and 'password_file', expected one of them",
     URL + 'password_file = "/nowhere"': "4: fleet: password_file: /nowhere cannot be read: No such file or directory",
-    URL + "last_lines = 101": "4: fleet: last_lines: expected int <= 100",
+    URL + "last_lines = 11": "4: fleet: last_lines: expected int <= 10",
     URL + 'alarms = "b"': "4: unknown alarm 'b'",
     URL + 'labels = { "1" = "x" }': "made of letters, digits and _, and begins with no digit",
     '[alarms.a]\naction = "log"\nscope = "all"': "3: alarm 'a': scope: expected 'fleet' or 'machine', got 'all'",

@@ -13,32 +13,8 @@ import pytest
 from chromium import Chromium
 from playwright.sync_api import sync_playwright
 from ports import free_port
+from web_configuration import ALARMS, DISKS, PAYMENTS, configuration
 from web_server import Server
-
-CONFIGURATION = """
-name = "shop"
-[web]
-listen = "127.0.0.1:{port}"
-[alarms.chat]
-action = "log"
-[alarms.sms]
-action = "cmd"
-command = "echo no credit >&2; exit 1"
-[[rules]]
-name = "payments"
-pattern = 'payment (?P<order>\\S+) failed'
-key = ["order"]
-resolve = 'payment (?P<order>\\S+) accepted'
-labels = {{ severity = "critical" }}
-alarms = ["chat", "sms"]
-[[rules]]
-name = "disk"
-pattern = 'disk (?P<disk>\\S+) full'
-key = ["disk"]
-resolve_after = "1h"
-labels = {{ severity = "warning" }}
-alarms = ["chat"]
-"""
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +34,7 @@ def chromium() -> Iterator[Chromium]:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     """Run a server with a page, whose program prints what the test has it print."""
-    server = Server(tmp_path, CONFIGURATION.format(port=free_port()))
+    server = Server(tmp_path, configuration(ALARMS, PAYMENTS, DISKS, port=free_port(), name="shop"))
     yield server
     server.stop()
 

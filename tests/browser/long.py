@@ -19,20 +19,17 @@ from pathlib import Path
 from chromium import Chromium, Visitor
 from playwright.sync_api import expect, sync_playwright
 from ports import free_port
+from web_configuration import ALARMS, configuration
 from web_server import Server
 
-CONFIGURATION = """
-[web]
-listen = "127.0.0.1:{port}"
-[alarms.a]
-action = "log"
+RULE = """
 [[rules]]
 name = "payments"
 pattern = 'payment (?P<order>\\S+) failed'
 key = ["order"]
 resolve_after = "1h"
 max_keys = 100000
-alarms = ["a"]
+alarms = ["mail"]
 """
 
 #: Incidents that begin each second of a flood.
@@ -50,7 +47,7 @@ new PerformanceObserver((list) => {
 def visiting() -> Iterator[tuple[Server, Visitor]]:
     """Give a server and somebody at its page."""
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        server = Server(Path(folder), CONFIGURATION.format(port=free_port()))
+        server = Server(Path(folder), configuration(ALARMS, RULE, port=free_port()))
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         try:
             with Chromium(browser).visit(server.login_url()) as visitor:

@@ -8,18 +8,8 @@ from pathlib import Path
 
 import pytest
 from waiting import wait_until
+from web_configuration import ALARMS, DISKS
 from web_server import Server
-
-CONFIGURATION = """
-[alarms.a]
-action = "log"
-[[rules]]
-name = "disk"
-pattern = 'disk (?P<disk>\\S+) full'
-key = ["disk"]
-resolve_after = "1h"
-alarms = ["a"]
-"""
 
 #: One more than ids have first digits.
 MANY = 17
@@ -27,7 +17,7 @@ MANY = 17
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, CONFIGURATION)
+    server = Server(tmp_path, ALARMS + DISKS)
     yield server
     server.stop()
 

@@ -11,14 +11,9 @@ from typing import Any
 import prometheus_server
 import pytest
 from ports import free_port
+from web_configuration import TOKENS, configuration
 
-CONFIG = """
-[web]
-listen = "127.0.0.1:PORT"
-[[web.tokens]]
-name = "robot"
-token = "act-act-act-act-act"
-role = "act"
+REPLICAS = """
 [alarms.mail]
 action = "cmd"
 command = "echo $ALARM_STATUS $ALARM_KEY >> told.txt"
@@ -65,7 +60,7 @@ groups:
 def server(installation: Any, until: Callable[..., None]) -> Iterator[Any]:
     """Run a server with two incidents, and its API at ``url``."""
     port = free_port()
-    (installation.directory / "alarms.toml").write_text(CONFIG.replace("PORT", str(port)))
+    (installation.directory / "alarms.toml").write_text(configuration(TOKENS, REPLICAS, port=port))
     process = installation.start(["--config", "alarms.toml"], "sh", "-c", PROGRAM, stdout=subprocess.DEVNULL)
     until(lambda: len(told(installation)) == 2)
     installation.port = port

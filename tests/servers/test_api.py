@@ -9,33 +9,11 @@ from typing import Any
 import pytest
 from openapi_client import Api, use_every_operation
 from ports import free_port
+from web_configuration import ALARMS, DISK, PAYMENTS, TOKENS, configuration
 
 from alarm_mw.transports.places import SOCKET_NAME, control_path
 
-CONFIG = """
-[web]
-listen = "127.0.0.1:PORT"
-[[web.tokens]]
-name = "robot"
-token = "act-act-act-act-act"
-role = "act"
-[alarms.mail]
-action = "log"
-[alarms.sms]
-action = "cmd"
-command = "exit 65"
-[[rules]]
-name = "payments"
-pattern = 'payment (?P<order>\\S+) failed'
-key = ["order"]
-resolve_after = "1h"
-labels = { severity = "critical" }
-alarms = ["mail", "sms"]
-[[rules]]
-name = "disk"
-pattern = "disk full"
-resolve_after = "1h"
-alarms = ["mail"]
+HEARTBEATS = """
 [[monitors]]
 monitor = "heartbeat"
 name = "jobs"
@@ -50,7 +28,9 @@ PROGRAM = "echo 'payment 42 failed: card declined'; echo disk full; exec sleep 6
 @pytest.fixture
 def server(installation: Any, until: Callable[..., None]) -> Iterator[Any]:
     port = free_port()
-    (installation.directory / "alarms.toml").write_text(CONFIG.replace("PORT", str(port)))
+    (installation.directory / "alarms.toml").write_text(
+        configuration(TOKENS, ALARMS, PAYMENTS, DISK, HEARTBEATS, port=port)
+    )
     process = installation.start(["--config", "alarms.toml"], "sh", "-c", PROGRAM, stdout=subprocess.DEVNULL)
     until(lambda: installation.status().get("letters"))
     installation.port = port

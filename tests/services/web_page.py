@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.testclient import TestClient
+from web_configuration import ALARMS, DISK, PAYMENTS, TOKENS, configuration
 
 from alarm_mw.config.load import read
 from alarm_mw.config.settings import Settings
@@ -24,47 +25,25 @@ from alarm_mw.web.security.passwords import hash_password
 from alarm_mw.web.site import Site
 from alarm_mw.web.store import Session, Store
 
-CONFIGURATION = """
-name = "shop"
-[web]
-listen = "127.0.0.1:8420"
-base_url = "http://alarms.example.org"
-allowed_hosts = ["testserver"]
+PEOPLE = """
 [[web.users]]
 name = "kim"
 password = "{password}"
-[[web.tokens]]
-name = "karma"
-token = "read-read-read-read"
-[[web.tokens]]
-name = "robot"
-token = "act-act-act-act-act"
-role = "act"
 [web.proxy]
 addresses = ["10.0.0.0/8"]
 act = ["sam"]
-[alarms.mail]
-action = "log"
-[alarms.sms]
-action = "cmd"
-command = "false"
-[[rules]]
-name = "payments"
-pattern = 'payment (?P<order>\\S+) failed'
-key = ["order"]
-resolve = 'payment (?P<order>\\S+) accepted'
-labels = {{ severity = "critical" }}
-alarms = ["mail", "sms"]
-[[rules]]
-name = "disk"
-pattern = "disk full"
-resolve_after = "1h"
-labels = {{ severity = "warning" }}
-alarms = ["mail"]
+"""
+
+PLAIN = """
 [[rules]]
 pattern = "TERRIBLE"
 alarms = ["mail"]
 """
+
+#: Keys of ``[web]`` for browsers that know nothing but HTTP.
+HOSTS = 'base_url = "http://alarms.example.org"\nallowed_hosts = ["testserver"]'
+
+CONFIGURATION = configuration(PEOPLE, TOKENS, ALARMS, PAYMENTS, DISK, PLAIN, more=HOSTS, name="shop")
 
 PASSWORD = "correct horse"
 

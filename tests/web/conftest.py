@@ -19,7 +19,7 @@ def make_page(tmp_path: Path) -> Iterator[MakePage]:
     def make(configuration: str = CONFIGURATION) -> Page:
         folder = tmp_path / str(len(pages))
         folder.mkdir()
-        pages.append(Page(folder, configuration.format(password=hashed())))
+        pages.append(Page(folder, configuration.replace("{password}", hashed())))
         return pages[-1]
 
     yield make

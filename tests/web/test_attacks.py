@@ -11,27 +11,15 @@ import httpx
 import pytest
 from ports import free_port
 from waiting import LIMIT, wait_until
+from web_configuration import ALARMS, DISKS, configuration
 from web_server import Server
 
 from alarm_mw.web.live import MAX_STREAMS
 
-CONFIGURATION = """
-[web]
-listen = "127.0.0.1:{port}"
-[alarms.a]
-action = "log"
-[[rules]]
-name = "disk"
-pattern = 'disk (?P<disk>\\S+) full'
-key = ["disk"]
-resolve_after = "1h"
-alarms = ["a"]
-"""
-
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(tmp_path, CONFIGURATION.format(port=free_port()))
+    server = Server(tmp_path, configuration(ALARMS, DISKS, port=free_port()))
     yield server
     server.stop()
 

@@ -7,15 +7,13 @@ from collections.abc import Callable
 
 import argon2
 import pytest
+from web_configuration import KARMA, ROBOT
 from web_page import CONFIGURATION, PASSWORD, Page
 
 from alarm_mw.web.app import make_app
 from alarm_mw.web.security.guards import own_path
 from alarm_mw.web.site import Site
 from alarm_mw.web.store import LOGIN_URL, SESSION, Session, Store
-
-KAREN = {"Authorization": "Bearer read-read-read-read"}
-ROBOT = {"Authorization": "Bearer act-act-act-act-act"}
 
 
 def incident(page: Page) -> str:
@@ -141,7 +139,7 @@ def test_roles(page: Page) -> None:
     reader = page.logged_in("read")
     assert "formaction" not in reader.get("/").text
     assert reader.post(f"/i/{name}/ack", data={"csrf": page.csrf(reader)}).status_code == 403
-    assert page.client().post(f"/i/{name}/ack", headers=KAREN).status_code == 403
+    assert page.client().post(f"/i/{name}/ack", headers=KARMA).status_code == 403
     assert page.client().post(f"/i/{name}/ack", headers=ROBOT).status_code == 303
     assert page.client().post(f"/i/{name}/ack", headers={"Authorization": "Bearer guess"}).status_code == 401
 

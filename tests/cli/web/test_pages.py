@@ -13,27 +13,12 @@ import httpx
 import pytest
 from ports import free_port
 from waiting import wait_until
+from web_configuration import ALARMS, DISK, PAYMENTS, configuration
 from web_server import Server, logged_in
 
 from alarm_mw.cli.web.serving import serving
 
-CONFIGURATION = """
-[alarms.a]
-action = "log"
-[[rules]]
-name = "payments"
-pattern = 'payment (?P<order>\\S+) failed'
-key = ["order"]
-resolve_after = "1h"
-labels = { severity = "critical" }
-alarms = ["a"]
-[[rules]]
-name = "disk"
-pattern = "disk full"
-resolve_after = "1h"
-labels = { severity = "warning" }
-alarms = ["a"]
-"""
+CONFIGURATION = f"{ALARMS}{PAYMENTS}{DISK}"
 
 MakeServer = Callable[..., Server]
 
@@ -43,10 +28,10 @@ def start(tmp_path: Path) -> Iterator[MakeServer]:
     """Start servers by their names, with default state directories."""
     with ExitStack() as stack:
 
-        def made(name: str, configuration: str = CONFIGURATION) -> Server:
+        def made(name: str, text: str = CONFIGURATION) -> Server:
             folder = tmp_path / name
             folder.mkdir()
-            server = Server(folder, configuration, state=tmp_path / "home" / "alarm-mw" / name)
+            server = Server(folder, text, state=tmp_path / "home" / "alarm-mw" / name)
             stack.callback(server.stop)
             return server
 
@@ -62,7 +47,7 @@ def login_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Calla
 
 
 def with_page(port: int) -> str:
-    return f'[web]\nlisten = "127.0.0.1:{port}"\n{CONFIGURATION}'
+    return configuration(CONFIGURATION, port=port)
 
 
 def lines(browser: httpx.Client, path: str = "/") -> list[str]:
@@ -182,7 +167,7 @@ def test_a_page_hears_of_changes(start: MakeServer, login_url: Callable[[], str]
     with logged_in(login_url()) as browser, browser.stream("GET", "/live") as stream:
         told = stream.iter_lines()
         assert next(told).startswith("retry:")
-        blog.line("payment 42 failed")
+        blog.line("disk full")
         assert next(line for line in told if line.startswith("data: ")) == 'data: {"open": 1, "dead": 0}'
 
 

@@ -14,45 +14,33 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 from waiting import wait_until
-from web_page import Page
+from web_configuration import ALARMS, KARMA, ROBOT, TOKENS, configuration
+from web_page import HOSTS, Page
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "alertmanager.yaml").read_text(encoding="utf-8"))
 
-ROBOT = {"Authorization": "Bearer act-act-act-act-act"}
-KARMA = {"Authorization": "Bearer read-read-read-read"}
-
-INHIBITED = """
-[web]
-listen = "127.0.0.1:8420"
-base_url = "http://alarms.example.org"
-allowed_hosts = ["testserver"]
-[[web.tokens]]
-name = "robot"
-token = "act-act-act-act-act"
-role = "act"
-[alarms.mail]
-action = "log"
-[alarms.sms]
-action = "log"
+INHIBITING = """
 [[rules]]
 name = "host"
 pattern = 'host (?P<host>\\S+) down'
 key = ["host"]
 resolve_after = "1h"
-labels = {{ severity = "critical" }}
+labels = { severity = "critical" }
 alarms = ["mail"]
 [[rules]]
 name = "disk"
 pattern = 'disk of (?P<host>\\S+) full'
 key = ["host"]
 resolve_after = "1h"
-labels = {{ severity = "warning" }}
+labels = { severity = "warning" }
 alarms = ["mail", "sms"]
 [[inhibit_rules]]
 source_matchers = ['rule="host"']
 target_matchers = ['severity="warning"']
 equal = ["host"]
 """
+
+INHIBITED = configuration(TOKENS, ALARMS, INHIBITING, more=HOSTS)
 
 
 @pytest.fixture
@@ -256,7 +244,7 @@ alarms = ["mail"]
 [[monitors]]
 monitor = "alerts"
 name = "NodeDown"
-labels = {{ team = "ops" }}
+labels = { team = "ops" }
 alarms = ["sms"]
 """
 )

@@ -9,10 +9,8 @@ from collections.abc import Callable
 import jsonschema
 import pytest
 from openapi_client import Api, use_every_operation
+from web_configuration import KARMA, ROBOT
 from web_page import CONFIGURATION, Page
-
-ROBOT = {"Authorization": "Bearer act-act-act-act-act"}
-KARMA = {"Authorization": "Bearer read-read-read-read"}
 
 WITH_HEARTBEATS = (
     CONFIGURATION

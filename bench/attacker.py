@@ -3,7 +3,7 @@
 So many connections stay open with the half of a request and send a byte now and then (slow loris); one that is closed
 is opened again. Beside them, so many requests a second are forged: wrong tokens, cookies and login URLs, foreign hosts,
 forms of other sites; 0 is as many as eight connections can. Four times a second a form of 10 MB is sent. It prints a
-line when all connections have been opened once.
+line when all connections have been asked for once.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ FORGED = (
 )
 
 
-async def hold(port: int, opened: asyncio.Semaphore, turn: asyncio.Lock) -> None:
+async def hold(port: int, begun: asyncio.Semaphore, turn: asyncio.Lock) -> None:
     """Keep one connection open, again and again."""
     is_first = True
     while True:
         async with turn:
             await asyncio.sleep(1 / OPENED)
+        if is_first:
+            is_first = False
+            begun.release()
         with contextlib.suppress(OSError):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(HALF)
-                if is_first:
-                    is_first = False
-                    opened.release()
                 while not reader.at_eof():
                     writer.write(b"a")
                     await writer.drain()
@@ -94,15 +94,15 @@ async def send_large(port: int) -> None:
 
 async def attack(port: int, connections: int, requests: int) -> None:
     """Do all of it at once."""
-    opened, turn = asyncio.Semaphore(0), asyncio.Lock()
+    begun, turn = asyncio.Semaphore(0), asyncio.Lock()
     async with asyncio.TaskGroup() as group:
         for _ in range(connections):
-            group.create_task(hold(port, opened, turn))
+            group.create_task(hold(port, begun, turn))
         for _ in range(FORGERS):
             group.create_task(forge(port, FORGERS / requests if requests else 0.0))
         group.create_task(send_large(port))
         for _ in range(connections):
-            await opened.acquire()
+            await begun.acquire()
         print("under way", flush=True)
 
 

@@ -19,6 +19,7 @@ and host are checked before an endpoint is called. Read a body by `guards.body` 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -100,11 +101,15 @@ class _Front:
         if self._is_control:
             by = connection.client.host if connection.client is not None else ""
             scope["identity"] = Identity(by, Role.ACT, "socket")
-        elif not self._site.authenticator.is_expected(connection.headers.get("host", "")):
-            await PlainTextResponse(_FOREIGN_HOST, 421)(scope, receive, send)
-            return
         else:
-            scope["identity"] = self._site.authenticator.identity(connection)
+            is_expected = self._site.authenticator.is_expected(connection.headers.get("host", ""))
+            identity = self._site.authenticator.identity(connection) if is_expected else None
+            if identity is None and (turn := self._site.strangers.take()):
+                await asyncio.sleep(turn)
+            if not is_expected:
+                await PlainTextResponse(_FOREIGN_HOST, 421)(scope, receive, send)
+                return
+            scope["identity"] = identity
 
         async def send_guarded(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -9,12 +9,17 @@ from dataclasses import dataclass, field
 from starlette.requests import Request
 
 from alarm_mw.config.tables.web import WebOptions
+from alarm_mw.model.pace import Pace
 from alarm_mw.web.live import Live, MasterSource
 from alarm_mw.web.master import Master
 from alarm_mw.web.navigation import Nav, nav_of
 from alarm_mw.web.security.identity import Authenticator, Identity
 from alarm_mw.web.security.passwords import AttemptLimiter
 from alarm_mw.web.store import Store
+
+#: How many requests of strangers are answered at once, and per second after that: each takes a millisecond.
+STRANGERS = 100
+STRANGERS_PER_SECOND = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +34,8 @@ class BaseSite:
     live: Live
     #: Returns the navigation; may block.
     navigation: Callable[[], Nav]
+    #: Requests of those who were not let in.
+    strangers: Pace = field(default_factory=lambda: Pace(STRANGERS, STRANGERS_PER_SECOND))
     attempts: AttemptLimiter = field(default_factory=AttemptLimiter)
     #: How many passwords are checked at once: each takes a processor and 32 MiB.
     checks: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))

@@ -25,7 +25,8 @@ ALARM_MW = str(Path(sys.executable).with_name("alarm-mw"))
 def serving(listen: str) -> Iterator[Path]:
     """Run the shop under ``alarm-mw run`` with its page at this address; give the state directory."""
     with tempfile.TemporaryDirectory(prefix="alarm-mw-page-") as folder:
-        state = Path(folder) / "state"
+        # Where servers have their state by default, of a user who has this one alone: `alarm-mw web --all` finds it.
+        state = Path(folder) / "alarm-mw" / "shop"
         week.write(state)
         command = [ALARM_MW, "run", "--config", "alarm-mw.toml", "--state-dir", str(state)]
         with subprocess.Popen(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import re
 from collections.abc import Callable
 
 import argon2
+import httpx
 import pytest
 from web_configuration import KARMA, ROBOT
 from web_page import CONFIGURATION, PASSWORD, Page
 
+from alarm_mw.model.pace import Pace
 from alarm_mw.web.app import make_app
 from alarm_mw.web.security.guards import own_path
 from alarm_mw.web.site import Site
@@ -231,3 +235,35 @@ def test_the_log_says_who_did_what(page: Page, caplog: pytest.LogCaptureFixture)
     page.client().post("/login", data={"name": "kim\x1b", "password": "guess"})
     assert f"kay from testclient acknowledged incident {name}" in caplog.messages
     assert "a login as kim\\x1b from testclient has failed" in caplog.messages
+
+
+def test_a_pace_admits_some_at_once_and_then_one_after_the_other() -> None:
+    """A turn that has to wait comes after those before it; time without callers brings turns back, up to the burst."""
+    now = [0.0]
+    pace = Pace(2, 10, lambda: now[0])
+    assert [pace.take() for _ in range(4)] == pytest.approx([0.0, 0.0, 0.1, 0.2])
+    now[0] = 100.0
+    assert [pace.take() for _ in range(3)] == pytest.approx([0.0, 0.0, 0.1])
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer guessed-guessed"}, {"Host": "evil.example"}])
+def test_strangers_wait_while_others_do_not(page: Page, headers: dict[str, str]) -> None:
+    """What strangers ask for beyond a pace waits; whoever is logged in or has a token is answered meanwhile."""
+    site = dataclasses.replace(page.site, strangers=Pace(0, 1e-6))
+    page.app = make_app(site)
+    cookies = {site.authenticator.cookie: page.store.begin_session(Session("kay", "act"))}
+
+    async def scene() -> list[int]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(page.app), base_url="http://testserver", cookies=cookies
+        ) as client:
+            stranger = httpx.AsyncClient(transport=httpx.ASGITransport(page.app), base_url="http://testserver")
+            waiting = asyncio.create_task(stranger.get("/login", headers=headers))
+            answers = [await client.get("/"), await client.get("/api/1/rules", headers=ROBOT)]
+            assert not waiting.done()
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+            await stranger.aclose()
+            return [answer.status_code for answer in answers]
+
+    assert asyncio.run(scene()) == [200, 200]

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from alarm_mw.model.pace import Pace
 from alarm_mw.system.peers import peer_of
 
 #: Connections of one listener. Each may have sent the half of a request, and wait for ever.
@@ -21,6 +22,11 @@ MAX_CONNECTIONS = 64
 #: The same of the page, where each open page has a stream of events; and seconds for a request to be complete.
 MAX_PUBLIC = 256
 REQUEST_TIMEOUT = 15.0
+
+#: How many connections the page takes in per second, beyond as many as it holds; and seconds until it tries again where
+#: that fails.
+ACCEPTED_PER_SECOND = 50.0
+ACCEPT_PAUSE = 1.0
 
 #: What it says of requests that are none is nobody's business; what our own code does wrong is.
 log = logging.getLogger(__name__)
@@ -124,6 +130,63 @@ class QuietServer(uvicorn.Server):
         await self._is_over.wait()
 
 
+class PacedServer(QuietServer):
+    """Takes connections in at a pace: the others wait in the listener, where they cost this process nothing."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._accepting: list[asyncio.Task[None]] = []
+        #: Handshakes under way.
+        self._connecting: set[asyncio.Task[None]] = set()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to take connections in."""
+        await self.lifespan.startup()
+        self.servers = []
+        for each in sockets or ():
+            each.setblocking(False)
+        self._accepting = [asyncio.create_task(self._accept_from(each)) for each in sockets or ()]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take no further connections in, and shut down."""
+        tasks = [*self._accepting, *self._connecting]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await super().shutdown(sockets)
+
+    async def _accept_from(self, listener: socket.socket) -> None:
+        loop, pace = asyncio.get_running_loop(), Pace(MAX_PUBLIC, ACCEPTED_PER_SECOND)
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(listener)
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:  # such as no descriptor left
+                log.error("the page cannot take a connection in: %s", error)
+                await asyncio.sleep(ACCEPT_PAUSE)
+                continue
+            task = loop.create_task(self._connect(connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+            await asyncio.sleep(pace.take())
+
+    async def _connect(self, connection: socket.socket) -> None:
+        def protocol() -> asyncio.Protocol:
+            return self.config.http_protocol_class(  # type: ignore[call-arg]  # as in uvicorn
+                config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+
+        timeout = REQUEST_TIMEOUT if self.config.ssl is not None else None
+        try:
+            await asyncio.get_running_loop().connect_accepted_socket(
+                protocol, connection, ssl=self.config.ssl, ssl_handshake_timeout=timeout
+            )
+        except OSError:  # it has gone, or speaks no TLS
+            connection.close()
+
+
 def server_of(
     app: ASGIApp, backlog: int, protocol: type[BoundedProtocol] = BoundedProtocol, certfile: str = "", keyfile: str = ""
 ) -> QuietServer:
@@ -143,4 +206,4 @@ def server_of(
         lifespan="off",
         timeout_graceful_shutdown=1,
     )
-    return QuietServer(config)
+    return PacedServer(config) if issubclass(protocol, PublicProtocol) else QuietServer(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
 import socket
 import time
@@ -86,3 +87,57 @@ def test_who_never_asks_is_hung_up_on(said: bytes, monkeypatch: pytest.MonkeyPat
         return answered
 
     assert asyncio.run(scene()).endswith(b"here")
+
+
+def test_connections_are_taken_in_at_a_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond as many as it may hold, callers of the page wait in the listener; the end waits for none of them."""
+    monkeypatch.setattr(http_server, "MAX_PUBLIC", 2)
+    monkeypatch.setattr(http_server, "ACCEPTED_PER_SECOND", 1e-6)
+
+    async def scene() -> list[bytes]:
+        server = server_of(Starlette(routes=[Route("/", answer)]), 8, PublicProtocol)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            port = listener.getsockname()[1]
+            answers = [await ask(port) for _ in range(3)]
+            waiting = asyncio.create_task(ask(port))
+            done, _ = await asyncio.wait([waiting], timeout=0.2)
+            assert not done
+            server.end()
+            await asyncio.wait_for(serving, 10)
+            with contextlib.suppress(ConnectionError):
+                await asyncio.wait_for(waiting, 10)
+        return answers
+
+    assert all(each.endswith(b"here") for each in asyncio.run(scene()))
+
+
+def test_a_listener_that_fails_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where no connection can be taken in, as without descriptors, the log says so, and the next one is answered."""
+    monkeypatch.setattr(http_server, "ACCEPT_PAUSE", 0.0)
+    failures = [ConnectionAbortedError(), OSError(errno.EMFILE, "Too many open files")]
+
+    async def scene() -> bytes:
+        loop = asyncio.get_running_loop()
+        accept = loop.sock_accept
+
+        async def failing(listener: socket.socket) -> tuple[socket.socket, object]:
+            if failures:
+                raise failures.pop(0)
+            return await accept(listener)
+
+        monkeypatch.setattr(loop, "sock_accept", failing)
+        server = server_of(Starlette(routes=[Route("/", answer)]), 8, PublicProtocol)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            said = await ask(listener.getsockname()[1])
+            server.end()
+            await asyncio.wait_for(serving, 10)
+        return said
+
+    assert asyncio.run(scene()).endswith(b"here")
+    assert [record.message for record in caplog.records if record.levelname == "ERROR"] == [
+        "the page cannot take a connection in: [Errno 24] Too many open files"
+    ]

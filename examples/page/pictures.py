@@ -75,7 +75,7 @@ def _others(home: Path) -> Iterator[None]:
                     "--",
                     "sh",
                     "-c",
-                    f"echo {line}; sleep 600",
+                    f"echo {line}; exec sleep 600",
                 ],
                 env=environ,
                 stdout=subprocess.DEVNULL,

@@ -165,11 +165,12 @@ def _shown(server: Server) -> Shown:
     status = server.status
     is_bad = bool(server.error) or (status is not None and bool(status["imbalances"]))
     troubled = status is not None and bool(status["failing"] or status["letters"] or status["findings"])
+    needs_look = troubled or any(not incident.acknowledged_by for incident in server.incidents)
     return Shown(
         key=key_of(server.socket),
         name=server.name,
         state=server.error or verdict([server]),
-        tone="bad" if is_bad else "warn" if troubled else "good",
+        tone="bad" if is_bad else "warn" if needs_look else "good",
         open=len(server.incidents),
         lines=0 if status is None else sum(row["lines"] for row in status["sources"].values()),
         waiting=0 if status is None else sum(row["waiting"] for row in status["alarms"].values()),

@@ -351,10 +351,12 @@
   function confirmed(question) {
     const dialog = $("#confirm");
     $("#confirm-text").textContent = question;
-    dialog.returnValue = "no";
     dialog.showModal();
     return new Promise((resolve) => {
-      dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+      const asked = new AbortController(); // "close" comes late: the next question may be open by then
+      const answer = (isYes) => { asked.abort(); resolve(isYes); };
+      $("form", dialog).addEventListener("submit", (event) => answer(event.submitter?.value === "yes"), { signal: asked.signal });
+      dialog.addEventListener("cancel", () => answer(false), { signal: asked.signal });
     });
   }
 
@@ -404,7 +406,7 @@
   }
 
   document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.closest("input, textarea, select, [contenteditable], dialog");
+    const isTyping = event.target.closest("input, textarea, select, [contenteditable], dialog[open]");
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.key === "Escape" && event.target.matches("input[type=search]")) event.target.blur();
     if (isTyping || (event.key === "Enter" && event.target !== document.body)) return;

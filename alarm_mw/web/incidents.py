@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.incident_rows import Reader
 from alarm_mw.engine.incidents.incident import Incident, thread_of
+from alarm_mw.model.fleet import FleetIncident, FleetOverview
 from alarm_mw.model.types import Firing, Place, Record, Trigger
 from alarm_mw.texts.facts import Facts, facts_of
 from alarm_mw.web.master import Master
@@ -26,20 +27,25 @@ MAX_ROWS = 100
 MAX_LISTED = 10_000
 
 #: What a state of a firing looks like.
-_SIGNS = {"delivered": "✓", "waiting": "…", "dead": "✗", "dropped": "✗", "handed_over": "→"}
+_SIGNS = {"delivered": "✓", "waiting": "…", "dead": "✗", "dropped": "✗", "handed_over": "→", "fleet": "✓"}
 
 
 class Told(msgspec.Struct, frozen=True):
     """An alarm, and what became of its last message about an episode."""
 
     alarm: str
-    #: ``waiting``, ``delivered``, ``dead``, ``dropped`` or ``handed_over``.
+    #: ``waiting``, ``delivered``, ``dead``, ``dropped``, ``handed_over`` or ``fleet``: another machine has sent it.
     state: str
 
     @property
     def sign(self) -> str:
         """The state as one character."""
         return _SIGNS.get(self.state, "?")
+
+    @property
+    def word(self) -> str:
+        """The state in words."""
+        return "sent by another machine" if self.state == "fleet" else self.state.replace("_", " ")
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +73,16 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     told: tuple[Told, ...] = ()
     #: The server's name where those of several are shown; else empty.
     server: str = ""
+    #: The first machines of a fleet on which it is firing, and how many there are; none without a fleet.
+    machines: tuple[str, ...] = ()
+    machine_count: int = 0
+    #: Whether it is an incident of this machine as well.
+    is_here: bool = True
+
+    @property
+    def machine_names(self) -> str:
+        """The machines: ``web-1, web-2, …``."""
+        return ", ".join((*self.machines, *(["…"] if self.machine_count > len(self.machines) else [])))
 
     @property
     def is_open(self) -> bool:
@@ -88,7 +104,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         """Return whether all words of a filter are found in it: ``name=value`` for a label, others anywhere."""
         pairs = {**self.labels, **self.key, "rule": self.rule, "severity": self.severity}
         pairs |= {"server": self.server} if self.server else {}
-        anywhere = " ".join([self.id, self.message, self.acknowledged_by, *pairs.values()]).lower()
+        anywhere = " ".join([self.id, self.message, self.acknowledged_by, *pairs.values(), *self.machines]).lower()
         labels = " ".join(f"{name}={value}" for name, value in pairs.items()).lower()
         return all(word in anywhere or ("=" in word and word in labels) for word in text.lower().split())
 
@@ -108,11 +124,63 @@ def rank_of(severity: str) -> int:
 
 
 def open_incidents(master: Master, text: str = "") -> Found:
-    """Return the incidents that are firing and match a filter, the worst first, then the longest. May block."""
+    """Return the incidents that are firing and match a filter, the worst first, then the longest. May block.
+
+    Those that are firing on other machines of a fleet are among them.
+    """
+    fleet = master.fleet()
     with master.reading() as reader:
         found = incident_rows.firing(reader, master.known)
+        if fleet is not None and fleet.incidents:
+            return _with_fleet(reader, found, master.offset(), text, fleet)
         rows = _matching(reader, found, master.offset(), text, MAX_ROWS)
         return Found([row for row, _ in rows], len(found))
+
+
+def _with_fleet(reader: Reader, found: Sequence[Incident], offset: float, text: str, fleet: FleetOverview) -> Found:
+    """Return incidents with the machines on which they are firing, and those of other machines alone."""
+    known = {incident.id: incident for incident in found}
+    others = {incident.id: incident for incident in fleet.incidents}
+    rows = [
+        msgspec.structs.replace(row_of(incident, offset), **_machines(others.get(incident.id))) for incident in found
+    ]
+    rows += [_row_of_other(incident) for incident in fleet.incidents if incident.id not in known]
+    rows.sort(key=lambda row: (rank_of(row.severity), row.started))
+    shown = [*itertools.islice((row for row in rows if row.matches(text)), MAX_ROWS)]
+    return Found([_with_told(reader, row, known[row.id]) if row.is_here else row for row in shown], len(rows))
+
+
+def _machines(incident: FleetIncident | None) -> dict[str, Any]:
+    return {} if incident is None else {"machines": incident.machines, "machine_count": incident.machine_count}
+
+
+def _row_of_other(incident: FleetIncident) -> Row:
+    """Return an incident that is firing on other machines alone."""
+    told = (Told(alarm, "waiting" if each.told_at is None else "fleet") for alarm, each in incident.alarms.items())
+    return Row(
+        id=incident.id,
+        rule=incident.rule,
+        key=incident.key,
+        labels=incident.labels,
+        state="firing",
+        episode=0,
+        severity=incident.labels.get("severity", ""),
+        message=incident.text,
+        started=incident.started,
+        last=incident.started,
+        ended=None,
+        ended_by="",
+        end="",
+        count=incident.count,
+        marks=(),
+        acknowledged_by=incident.acknowledged_by,
+        acknowledged_until=0.0,
+        comment="",
+        told=tuple(told),
+        machines=incident.machines,
+        machine_count=incident.machine_count,
+        is_here=False,
+    )
 
 
 def listed(master: Master, text: str = "", *, is_all: bool = False) -> list[tuple[Row, Incident]]:

@@ -13,6 +13,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox.incident_rows import Known, Reader
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
+from alarm_mw.model.fleet import FleetOverview
 from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
 from alarm_mw.web.store import Store
@@ -96,6 +97,8 @@ class Master:
     matches: Callable[[], Sequence[tuple[Rule, int]]]
     #: The rules that are switched off, since their regexps took too long.
     switched_off: Callable[[], Sequence[Rule]]
+    #: What is known of the fleet; None where the master is in none.
+    fleet: Callable[[], FleetOverview | None] = lambda: None
     #: What the page keeps samples in; None while no page is served.
     samples: Callable[[], Store | None] = lambda: None
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 
 from recording_fleet import RecordingFleet
 
-from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence
+from alarm_mw.model.fleet import (
+    FleetIncident,
+    FleetOverview,
+    FleetPlan,
+    FleetState,
+    LocalState,
+    SharedOrder,
+    SharedSilence,
+)
 
 
 @dataclass
@@ -17,6 +25,8 @@ class RecordingMember(RecordingFleet):
     local: LocalState | None = None
     silences: list[SharedSilence] = field(default_factory=list)
     orders: list[SharedOrder] = field(default_factory=list)
+    #: What is firing in the fleet.
+    incidents: tuple[FleetIncident, ...] = ()
 
     async def start(self) -> None:
         self.asked.append("start")
@@ -46,7 +56,7 @@ class RecordingMember(RecordingFleet):
 
     async def overview(self) -> FleetOverview:
         assert self.plan is not None
-        return FleetOverview(self.plan.name, self.plan.machine, "connected")
+        return FleetOverview(self.plan.name, self.plan.machine, "connected", incidents=self.incidents)
 
 
 class Fleets:

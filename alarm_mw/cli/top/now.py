@@ -57,6 +57,7 @@ _DELIVERY = {
     "dead": ("✗", "red"),
     "dropped": ("dropped", ""),
     "handed_over": ("handed over", ""),
+    "fleet": ("✓ fleet", "green"),
 }
 
 

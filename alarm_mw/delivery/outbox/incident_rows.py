@@ -95,9 +95,16 @@ def count_firing(outbox: Reader) -> dict[str, int]:
     return {cast("str", rule): cast("int", n) for rule, n in rows}
 
 
+#: The state of a firing, and ``fleet`` for one that another machine has sent.
+_SHOWN_STATE = "CASE reason WHEN 'fleet' THEN 'fleet' ELSE state END"
+
+
 def deliveries(outbox: Reader, thread: str) -> dict[str, str]:
-    """Return the state of each alarm's last firing about an episode; those that were forgotten are left out."""
-    rows = outbox.query("SELECT alarm, state FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))
+    """Return the state of each alarm's last firing about an episode; those that were forgotten are left out.
+
+    The state is ``fleet`` where another machine of a fleet has sent the firing.
+    """
+    rows = outbox.query(f"SELECT alarm, {_SHOWN_STATE} FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))  # noqa: S608  # our own words
     return {cast("str", alarm): cast("str", state) for alarm, state in rows}
 
 
@@ -117,7 +124,8 @@ def sent(outbox: Reader, thread: str) -> dict[str, bool]:
 def all_deliveries(outbox: Reader) -> dict[str, dict[str, str]]:
     """Return the same for all episodes."""
     found: dict[str, dict[str, str]] = {}
-    for name, alarm, state in outbox.query("SELECT id, alarm, state FROM firings ORDER BY seq"):
+    rows = outbox.query(f"SELECT id, alarm, {_SHOWN_STATE} FROM firings ORDER BY seq")  # noqa: S608  # our own words
+    for name, alarm, state in rows:
         # Other firings are of no episode that anybody asks for.
         thread = cast("str", name).partition(".")[0].rpartition("-")[0]
         found.setdefault(thread, {})[cast("str", alarm)] = cast("str", state)

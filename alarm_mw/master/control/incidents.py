@@ -11,7 +11,9 @@ import msgspec
 
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.engine.messages import severity_of
+from alarm_mw.master.control.fleet import overview
 from alarm_mw.master.runtime.runtime import Runtime
+from alarm_mw.model.fleet import SharedOrder
 from alarm_mw.model.printable import printable_lines
 from alarm_mw.model.types import Firing, Place, Trigger
 
@@ -52,7 +54,8 @@ class Shown(TypedDict):
     message: str
     #: What else is known of the first match.
     fields: Mapping[str, str]
-    #: The state of each alarm's last message: ``waiting``, ``delivered``, ``dead``, ``dropped`` or ``handed_over``.
+    #: The state of each alarm's last message: ``waiting``, ``delivered``, ``dead``, ``dropped``, ``handed_over``, or
+    #: ``fleet`` where another machine has sent it.
     delivery: dict[str, str]
 
 
@@ -143,11 +146,27 @@ def _first(incident: Incident) -> tuple[str, str, Mapping[str, str]]:
 def carry_out(runtime: Runtime, order: IncidentOrder) -> list[str]:
     """Do something to incidents, and return the ids of those for which it was done; the others are not open.
 
-    It takes effect before this returns.
+    It takes effect before this returns, on other machines of a fleet soon.
     """
     done: list[str] = []
     runtime.order(lambda incidents: _carried_out(incidents, order, runtime.ack_expire, done))
+    missing = {*order.ids}.difference(done)
+    if missing and (found := overview(runtime)) is not None:
+        for name in missing.intersection(incident.id for incident in found.incidents):
+            runtime.share_order(_for_others(name, order, runtime.ack_expire))
+            done.append(name)
     return done
+
+
+#: What the orders of people are called among machines.
+_KINDS = {"ack": "acknowledged", "unack": "unacknowledged", "resolve": "resolved"}
+
+
+def _for_others(name: str, order: IncidentOrder, expire: float) -> SharedOrder:
+    """Return an order about an incident that is firing on other machines alone."""
+    now = time.time()
+    seconds = expire if order.seconds is None else order.seconds
+    return SharedOrder(_KINDS[order.verb], name, order.by, order.comment, now, now + seconds)
 
 
 def _carried_out(incidents: Incidents, order: IncidentOrder, expire: float, done: list[str]) -> Sequence[Firing]:

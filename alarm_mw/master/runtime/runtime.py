@@ -283,7 +283,7 @@ class Runtime:
             with held_off():
                 from alarm_mw.master.worker.incident_keeper import IncidentKeeper  # noqa: PLC0415  # few have some
             self._incidents = IncidentKeeper(self.outbox)
-            self._incidents.on_order = self._share_order
+            self._incidents.on_order = self.share_order
         if self._incidents is not None:
             self._incidents.history_days = settings.history.days
         clock = None if self._incidents is None else self._incidents.clock
@@ -500,7 +500,8 @@ class Runtime:
     def _member(self) -> Member | None:
         return None if self._membership is None else self._membership.member
 
-    def _share_order(self, order: SharedOrder) -> None:
+    def share_order(self, order: SharedOrder) -> None:
+        """Tell the other machines of the fleet what somebody has done. From any thread; does not block."""
         if (member := self._member) is not None:
             member.share_order(order)
 

@@ -18,7 +18,7 @@ from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.incidents.incident import Incident, thread_of
 from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.model.printable import printable, printable_lines
-from alarm_mw.model.types import Firing, Record
+from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.texts.facts import clock
 from alarm_mw.web.charts import chart
 from alarm_mw.web.incidents import Row, find
@@ -196,6 +196,7 @@ def _moments(events: Sequence[Event], messages: Sequence[Message]) -> Iterator[M
         notice = message.firing.trigger.incident if message.firing.trigger is not None else None
         what = "told the end" if message.status == "resolved" else _WORDS.get(message.status, message.status)
         tone = {"delivered": "good", "dead": "bad", "dropped": "bad", "waiting": "warn"}.get(message.state, "")
+        tone = "good" if message.reason == Reason.FLEET else tone
         yield Moment(
             time=message.time,
             episode=notice.episode if notice is not None else 0,
@@ -218,6 +219,8 @@ def _outcome(message: Message) -> str:
             return f"dead letter{attempts} ({message.reason})"
         case "handed_over":
             return "another alarm delivers it"
+        case _ if message.reason == Reason.FLEET:
+            return "left to another machine"
         case _:
             return f"dropped ({message.reason})"
 

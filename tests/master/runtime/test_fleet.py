@@ -21,7 +21,7 @@ from alarm_mw.master.control.incidents import IncidentOrder, carry_out
 from alarm_mw.master.control.silences import SilenceOrder, expire, put, shown
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
-from alarm_mw.model.fleet import OpenIncident, SharedOrder, SharedSilence, SilentMachine
+from alarm_mw.model.fleet import FleetIncident, OpenIncident, SharedOrder, SharedSilence, SilentMachine
 from alarm_mw.model.types import Firing, IncidentNotice, IncidentOptions, Record, Rule, Trigger
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -195,6 +195,17 @@ def test_an_acknowledgement_is_shared_and_followed(machine: Machine) -> None:
     machine.settle()
     assert machine.open_incidents() == []
     assert len(machine.fleets.member.orders) == 1
+
+
+def test_an_incident_of_other_machines_can_be_acknowledged_here(machine: Machine) -> None:
+    """An order about an incident of other machines goes to those that have it; an unknown one is refused."""
+    there = FleetIncident("0123456789", "db", 1.0, 2, ("web-2", "web-3"))
+    machine.fleets.member.incidents = (there,)
+    done = carry_out(machine.runtime, IncidentOrder("ack", (there.id, "ffff"), "kim", 600.0, "on it"))
+    assert done == [there.id]
+    (order,) = machine.fleets.member.orders
+    assert (order.kind, order.incident, order.by, order.comment) == ("acknowledged", there.id, "kim", "on it")
+    assert abs(order.until - time.time() - 600.0) < 5.0
 
 
 def test_open_incidents_say_who_was_told(tmp_path: Path) -> None:

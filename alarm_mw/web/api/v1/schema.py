@@ -43,7 +43,10 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     fields: Annotated[Mapping[str, str], _about("what else is known of the first match")]
     delivery: Annotated[
         Mapping[str, str],
-        _about("the state of each alarm's last message: `waiting`, `delivered`, `dead`, `dropped` or `handed_over`"),
+        _about(
+            "the state of each alarm's last message: `waiting`, `delivered`, `dead`, `dropped`, `handed_over`, or "
+            "`fleet` where another machine has sent it"
+        ),
     ]
 
 

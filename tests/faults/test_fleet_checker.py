@@ -8,7 +8,7 @@ from faults.fleet.hook import Message
 HERE = frozenset({"web-1", "web-2"})
 
 
-def message(at: float, status: str = "firing", machine: str = "web-1", id: str = "a", n: int = 1) -> Message:  # noqa: A002
+def message(at: float, status: str = "firing", machine: str = "web-1", id: str = "i-htkv4-1.a", n: int = 1) -> Message:  # noqa: A002
     line = f"lost db n{n}"
     return Message(at, machine, "hook", id, status, "i", "db", line, line, is_taken=True)
 
@@ -52,14 +52,24 @@ def test_a_second_message_needs_a_cause() -> None:
 
 def test_a_second_message_has_the_id_of_the_first() -> None:
     """Even where a fault explains it, a message that comes again is told by its id."""
-    again = [*TOLD, message(2.0, machine="web-2", id="b")]
+    again = [*TOLD, message(2.0, machine="web-2", id="i-htkv9-1.a")]
     report = check([LONG], again, [Fault("cut", HERE, 0.0, 1.5)])
     assert report.again == {"firing": 1}
     (complaint,) = report.complaints
-    assert "2 ids" in complaint
+    assert "two ids" in complaint
+
+
+def test_episodes_have_ids_of_their_own() -> None:
+    """After an end, a message may have another id, and so may one of a machine that was alone at the turn of a minute."""
+    faults = [Fault("cut", HERE, 0.0, BOUND)]
+    again = [*TOLD, message(BOUND + 1, id="i-htkv9-1.a"), message(BOUND + 2, "resolved", id="i-htkv9-2.a")]
+    assert check([LONG], again, faults).complaints == []
+    turn = [message(1.0), message(2.0, machine="web-2", id="i-htkv5-1.a"), TOLD[1]]
+    report = check([LONG], turn, faults)
+    assert (report.complaints, report.neighbors) == ([], 1)
 
 
 def test_a_refused_message_does_not_count() -> None:
     """What the receiver has not taken is no message."""
-    held = Message(1.0, "web-1", "hook", "a", "firing", "i", "db", "lost db n1", "", is_taken=False)
+    held = Message(1.0, "web-1", "hook", "i-1-1.a", "firing", "i", "db", "lost db n1", "", is_taken=False)
     assert check([SHORT], [held], []).messages == 0

@@ -33,6 +33,10 @@ WITH_CLOCKS = 3
 LASTS = (1.0, 40.0)
 APART = (1.0, 40.0)
 
+#: Seconds between two looks at how busy this machine is, and by which they may come late.
+PULSE = 0.1
+LATE = 0.5
+
 #: Seconds for everything to be sent at the end.
 END = 300.0
 
@@ -87,6 +91,26 @@ class Chaos:
     def _last(self, most: float = LASTS[1]) -> None:
         least = LASTS[0]
         threading.Event().wait(least * (most / least) ** self._chance.random())
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Note when this machine has more to do than it can: that is a fault, too."""
+        over = threading.Event()
+
+        def watch() -> None:
+            while not over.is_set():
+                begun = time.monotonic()
+                over.wait(PULSE)
+                if (now := time.monotonic()) - begun > PULSE + LATE:
+                    self.faults.append(Fault("machine too busy", frozenset(), begun, now))
+
+        thread = threading.Thread(target=watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     # Machines
 
@@ -190,12 +214,12 @@ def chaos(folder: Path, seconds: float, seed: int, n: int, verdict: Verdict) -> 
         weather = Weather(machines, Random(chance.random()))
         storm = Chaos(shop, pair, weather, chance)
         begun = time.monotonic()
-        with weather.blowing():
+        with weather.blowing(), storm.watching():
             storm.run(begun + seconds)
         _end(verdict, shop)
         _judge(verdict, shop, storm, weather)
         verdict.figures["seconds"] = round(time.monotonic() - begun)
-        _keep(folder, shop, storm, weather)
+        _keep(folder, storm, weather)
 
 
 def _end(verdict: Verdict, shop: Fleet) -> None:
@@ -229,6 +253,7 @@ def _judge(verdict: Verdict, shop: Fleet, storm: Chaos, weather: Weather) -> Non
         "messages": report.messages,
         "firing again": report.again["firing"],
         "resolved again": report.again["resolved"],
+        "with the id of the minute before or after": report.neighbors,
         "incidents with messages that came again": report.doubled,
     }
     verdict.figures |= {
@@ -239,10 +264,9 @@ def _judge(verdict: Verdict, shop: Fleet, storm: Chaos, weather: Weather) -> Non
     shop.check_books(verdict)
 
 
-def _keep(folder: Path, shop: Fleet, storm: Chaos, weather: Weather) -> None:
+def _keep(folder: Path, storm: Chaos, weather: Weather) -> None:
     """Write down everything for whoever wants to know what has happened."""
     facts = {
-        "messages": [asdict(message) for message in shop.hook.messages()],
         "faults": [{**asdict(fault), "machines": sorted(fault.machines)} for fault in storm.faults],
         "incidents": [{**asdict(each), "machines": sorted(each.machines)} for each in weather.incidents],
     }

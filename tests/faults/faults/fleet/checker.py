@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from faults.fleet.hook import Message
 
@@ -54,6 +55,8 @@ class Report:
     #: Messages that came again, by status; and of how many incidents.
     again: Counter[str] = field(default_factory=Counter)
     doubled: int = 0
+    #: Those that came again with another id, because they began for machines that were alone in two minutes.
+    neighbors: int = 0
     #: Kinds of faults that explain them.
     explained: Counter[str] = field(default_factory=Counter)
     complaints: list[str] = field(default_factory=list)
@@ -71,7 +74,8 @@ def check(incidents: Sequence[Incident], messages: Iterable[Message], faults: Se
     for incident in incidents:
         firing, resolved = taken[incident.number, "firing"], taken[incident.number, "resolved"]
         _judge(report, incident, firing, resolved)
-        is_doubled = [_judge_again(report, incident, found, faults) for found in (firing, resolved)]
+        pairs = ((firing, resolved), (resolved, firing))
+        is_doubled = [_judge_again(report, incident, found, other, faults) for found, other in pairs]
         report.doubled += any(is_doubled)
     return report
 
@@ -99,22 +103,37 @@ def _judge(report: Report, incident: Incident, firing: list[Message], resolved: 
         report.complaints.append(f"{name}: a message before it began")
 
 
-def _judge_again(report: Report, incident: Incident, found: list[Message], faults: Sequence[Fault]) -> bool:
+def _judge_again(
+    report: Report, incident: Incident, found: list[Message], other: list[Message], faults: Sequence[Fault]
+) -> bool:
     """Count what came more than once, and look for its cause."""
     if len(found) < 2:
         return False
     first, last, status = found[0].at, found[-1].at, found[0].status
     report.again[status] += len(found) - 1
-    ids = {message.id for message in found}
-    if len(ids) > 1:
-        who = ", ".join(f"{m.machine} {m.at - incident.began:.1f} s {m.id}" for m in found)
-        report.complaints.append(f"incident n{incident.number}: {status} came with {len(ids)} ids: {who}")
+    for former, latter in pairwise(found):
+        if former.id == latter.id or any(former.at < m.at < latter.at for m in other):
+            continue  # or the incident was over between them, and has begun once more
+        if _is_neighbor(former.id, latter.id):
+            report.neighbors += 1
+            continue
+        who = " and ".join(f"{m.machine} {m.at - incident.began:.1f} s {m.id}" for m in (former, latter))
+        report.complaints.append(f"incident n{incident.number}: {status} came with two ids: {who}")
     causes = {fault.kind for fault in faults if fault.explains(first, last)}
     report.explained.update(causes)
     if not causes:
         who = ", ".join(f"{m.machine} {m.at - incident.began:.1f} s" for m in found)
         report.complaints.append(f"incident n{incident.number}: {status} came {len(found)} times for no reason: {who}")
     return True
+
+
+def _is_neighbor(former: str, latter: str) -> bool:
+    """Return whether ids name the same message of episodes that began in two minutes, one after the other.
+
+    Machines that cannot reach each other name an episode by the minute in which it began for them.
+    """
+    (one, first, end), (other, second, its_end) = (name.rsplit("-", 2) for name in (former, latter))
+    return (one, end) == (other, its_end) and abs(int(first, 36) - int(second, 36)) == 1
 
 
 def _names(machines: Iterable[str]) -> str:

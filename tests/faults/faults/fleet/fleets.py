@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from waiting import LIMIT
@@ -230,9 +232,11 @@ class Fleet:
         return self.messages()
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """Leave nothing running, and write down what has come."""
         for machine in self.machines:
             machine.close()
+        messages = [asdict(message) for message in self.hook.messages()]
+        (self.folder / "messages.json").write_text(json.dumps(messages, indent=1))
 
     def check_books(self, verdict: Verdict) -> None:
         """Complain of each ledger that does not add up."""

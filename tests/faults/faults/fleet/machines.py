@@ -178,8 +178,8 @@ class Machine:
         return {each["id"] for each in self.api("/api/1/silences?all=0")}
 
     def silence(self, matcher: str) -> str:
-        """Silence what a matcher selects for an hour, and return the silence's id."""
-        wanted = {"targets": [matcher], "seconds": 3600, "starts": None, "comment": "test"}
+        """Silence what a matcher selects for a day, and return the silence's id."""
+        wanted = {"targets": [matcher], "seconds": 86_400, "starts": None, "comment": "test"}
         return str(self.api("/api/1/silences", wanted)["id"])
 
     def incidents(self) -> list[dict[str, Any]]:

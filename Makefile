@@ -70,7 +70,7 @@ lint: $(VENV)/.test
 faults: services $(VENV)/.test
 	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults --times $(FAULTS_TIMES) $(ARGS)
 
-# Fleets of real masters, under each fault in turn. ARGS=--chaos=1800 injects random faults for 1800 seconds instead.
+# The long form of tests/faults/test_fleet_faults.py. ARGS=--chaos=1800 injects random faults for 1800 seconds instead.
 faults-fleet: services $(VENV)/.test
 	@PYTHONPATH=tests/faults:tests/services $(BIN)/python -m faults.fleet $(ARGS)
 

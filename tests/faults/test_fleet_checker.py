@@ -60,7 +60,7 @@ def test_a_second_message_has_the_id_of_the_first() -> None:
 
 
 def test_episodes_have_ids_of_their_own() -> None:
-    """After an end, a message may have another id, and so may one of a machine that was alone at the turn of a minute."""
+    """After an end, a message may have another id; and so may that of a machine alone, at the turn of a minute."""
     faults = [Fault("cut", HERE, 0.0, BOUND)]
     again = [*TOLD, message(BOUND + 1, id="i-htkv9-1.a"), message(BOUND + 2, "resolved", id="i-htkv9-2.a")]
     assert check([LONG], again, faults).complaints == []

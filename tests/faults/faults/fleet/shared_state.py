@@ -26,8 +26,13 @@ GRACE = 6.0
 
 def flushed(shop: Fleet, verdict: Verdict, store: Store) -> None:
     """Delete everything (c), after a message and while one is being sent: there is no second message."""
-    _forgotten(shop, verdict, store.flush)
+    flushed_later(shop, verdict, store)
     _forgotten(shop, verdict, store.flush, is_midway=True)
+
+
+def flushed_later(shop: Fleet, verdict: Verdict, store: Store) -> None:
+    """Delete everything after a message: there is no second one."""
+    _forgotten(shop, verdict, store.flush)
 
 
 def restarted(shop: Fleet, verdict: Verdict, store: Store) -> None:

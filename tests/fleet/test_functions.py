@@ -261,3 +261,86 @@ def test_any_order_of_events_leads_to_what_the_model_says(redis: RedisServer) ->
             max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
         ),
     )
+
+
+# Promises one by one
+
+
+def test_a_new_generation_waits_for_what_members_know(redis: RedisServer, new_fleet: str) -> None:
+    """Nothing is granted until members have had time to say what was told; what they say then counts at once."""
+    functions = Functions(redis, new_fleet)
+    functions.client.delete(f"{functions.prefix}gen")
+    functions.beat("a", hello=True, grace=60_000)
+    waiting = functions.offer("a", "n1")
+    assert waiting["kind"] == "wait"
+    assert 0 < waiting["wait"] <= 60_000
+    told = {"at": waiting["now"] - 1000, "ep": waiting["ep"], "status": "open", "id": "abc-1-1.mail", "by": "b"}
+    assert functions.offer("b", "", kind="restore", told=told)["kind"] == "told"
+    left = functions.offer("a", "n1")
+    assert (left["kind"], left["by"], left["id"]) == ("left", "b", "abc-1-1.mail")
+    functions.close()
+
+
+def test_another_server_is_another_generation(redis: RedisServer, new_fleet: str) -> None:
+    """A restart or a failover shows in the server's run id."""
+    functions = Functions(redis, new_fleet)
+    first = functions.beat("a", hello=True)
+    assert functions.beat("b", hello=True)["gen"] == first["gen"]
+    functions.client.hset(f"{functions.prefix}gen", "run", "another")
+    second = functions.beat("a", hello=True, grace=500)
+    assert second["gen"] != first["gen"]
+    assert second["grace"] == 500
+    functions.close()
+
+
+def test_a_budget_counts_a_message_once(functions: Functions) -> None:
+    """A message that is offered again, taken over, or held back again is counted once."""
+    rate = [1, 60_000]
+    first = functions.offer("a", "n1", rate=rate)
+    assert functions.offer("a", "n1", rate=rate)["kind"] == "own"
+    functions.client.zrem(f"{functions.prefix}hb", "a")
+    taken = functions.offer("b", "n2", rate=rate)
+    assert (taken["kind"], taken["id"]) == ("own", first["id"])
+    assert functions.settle("b", taken) == "told"
+    for _ in range(3):
+        held = functions.offer("b", "n3", key="def", rate=rate)
+        assert (held["kind"], held["reason"]) == ("left", "rate")
+    functions.client.delete(f"{functions.prefix}rate:mail")
+    assert functions.offer("b", "n4", key="def", rate=rate)["held"] == 1
+
+
+def test_what_a_machine_knew_before_its_restart_counts_only_for_a_lost_state(functions: Functions) -> None:
+    """It may still have the message to send: where the state knows better, the guess is ignored."""
+    own = functions.offer("a", "n1")
+    guess = {"at": own["now"], "ep": own["ep"], "status": "open", "id": "guess", "is_guess": True}
+    functions.offer("b", "", kind="restore", told=guess)
+    assert functions.offer("c", "n2")["kind"] == "deferred"
+    functions.offer("b", "", kind="restore", key="lost", told=guess)
+    assert functions.offer("c", "n3", key="lost")["kind"] == "left"
+
+
+def test_every_key_expires(functions: Functions) -> None:
+    """A fleet whose machines are gone leaves nothing behind."""
+    own = functions.offer("a", "n1", rate=[1, 60_000], alarm_rate=[1, 60_000], info="{}")
+    functions.settle("a", own)
+    functions.offer("a", "n2", kind="event", is_event=True, is_member=False, key="event", window=1000)
+    functions.beat("b", leaving=True)
+    functions.call("silence", id="s", matchers=["a=b"], starts=0, ends=9, author="", comment="", updated=1, origin="a")
+    sweep = {"machine": "a", "silent_after": 60_000, "gone_after": 60_000, "forget_after": 60_000, "owed_after": 1000}
+    functions.client.zadd(f"{functions.prefix}hb", {"c": 1})
+    functions.client.hset(f"{functions.prefix}gen", "id", 1)
+    functions.call("sweep", **sweep)
+    functions.offer("c", "n3", kind="resolved", key="def", alarm="sms")
+    keys = functions.client.keys(f"{functions.prefix}*")
+    assert len(keys) > 10
+    assert [key for key in keys if functions.client.pttl(key) < 0] == []
+
+
+def test_the_oldest_incidents_are_forgotten(functions: Functions) -> None:
+    """Not more than 10,000 incidents are kept: those that began first make room."""
+    functions.offer("a", "n1", key="first")
+    functions.client.zadd(f"{functions.prefix}open", {f"k{n}": 2e12 for n in range(9_999)})
+    functions.offer("a", "n2", key="next")
+    assert functions.client.zcard(f"{functions.prefix}open") == 10_000
+    assert not functions.client.exists(f"{functions.prefix}i:first")
+    assert functions.client.exists(f"{functions.prefix}i:next")

@@ -30,17 +30,15 @@ async def kill(machine: Machine) -> None:
     await machine.member.stop()
 
 
-def test_a_silence_holds_on_all_machines_within_a_second(redis: RedisServer, fleet: str) -> None:
+def test_a_silence_holds_on_all_machines(redis: RedisServer, fleet: str) -> None:
     """What is silenced on one machine is silenced on all, and not sent back."""
 
     async def scene() -> None:
         async with machines(redis.url, fleet, *named(3)) as found:
             await connected(found)
-            began = time.monotonic()
             shared = silence()
             await asyncio.to_thread(found[0].member.share_silence, shared)
             await until(lambda: all(machine.local.silenced for machine in found[1:]))
-            assert time.monotonic() - began < 1.0
             (taken,) = found[1].local.silenced
             assert (taken.id, taken.matchers, taken.author, taken.comment) == ("s1", ('rule="db"',), "kim", "deploy")
             assert abs(taken.ends - shared.ends) < 0.1

@@ -113,10 +113,12 @@ class StreamIntake:
     def resume(self, prefilter: Prefilter) -> None:
         """Have the worker judge the chunks that it was not done with in a former master. Called before all others."""
         for stream, late in self._late.items():
-            for kept, is_hopeless, done in late.inherited():
+            inherited = [*late.inherited()]
+            for number, (kept, is_hopeless, done) in enumerate(inherited, 1):
                 chunk = _judged_again(stream, kept, None if is_hopeless else prefilter)
                 lines = Lines(stream, chunk.hits, functools.partial(self._record, chunk, time.time()), chunk.rule_set)
-                self._worker.submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines))
+                evaluated = late.evaluated if number == len(inherited) else None
+                self._worker.submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines, evaluated=evaluated))
 
     def _waited_for(self, is_under_way: threading.Lock) -> bool:
         """Return whether the worker has written a chunk's firings down in time."""

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 #: How many chunks may wait for the worker, should the disk be slower than that.
 WAITING = 64
 
-#: So many masters in a row may end before they are done with the same chunks; then these are not judged any more.
+#: So many masters in a row may end before they have evaluated the same chunks; then these are not evaluated any more.
 MOST_TRIES = 10
 
 #: Bytes of the file that nobody needs, after which what is needed is moved to its beginning.
@@ -92,6 +92,14 @@ class LateChunks:
             self._locks.append((lock, end))
         for chunk, _, lock in waiting:
             yield chunk, self._tries > MOST_TRIES, functools.partial(self.release, lock)
+
+    def evaluated(self) -> None:
+        """Note that all that was inherited has been evaluated, and did not end this master. For any thread."""
+        with self._turn:
+            if self._fd is not None:
+                self._tries = 0
+                with contextlib.suppress(OSError):  # then it counts as one more try
+                    self._write_head(self._fd)
 
     def add(self, chunk: Chunk, lock: threading.Lock) -> None:
         """Keep a chunk until its lock is released."""

@@ -68,3 +68,5 @@ class Batch(msgspec.Struct, frozen=True):
     written: Callable[[], object] | None = None
     #: Where followed logs stand behind this batch, by name; None for a log that is forgotten.
     positions: Mapping[str, bytes | None] = {}
+    #: Called when all of it is evaluated, and nothing is written yet. May not block.
+    evaluated: Callable[[], object] | None = None

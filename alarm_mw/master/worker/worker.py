@@ -92,6 +92,9 @@ WRITE_PAUSE = 0.2
 #: Seconds that printed lines wait for the record that they may be echoes of: the alarm then says what the record does.
 ECHO_WAIT = 0.1
 
+#: Counts that name lines which nobody has evaluated: they are written at once, for nothing else tells of these lines.
+LOSSES = frozenset({f"skipped:{Reason.UNJUDGED}", f"skipped:{Reason.QUEUE_FULL}"})
+
 NOTHING = Taken([], 0)
 
 
@@ -314,10 +317,11 @@ class Worker:
         if self.incidents is not None:
             before += self._of_incidents(batches)
         digests = self._engine.tick(now, time.time(), at_end=at_end and not self._outbox.is_durable)
-        self.is_evaluating = True
         later = batches if engine is None else [batch for batch in batches if not batch.may_be_echo]
+        self.is_evaluating = True
         evaluated = [*early, *(found for batch in later for found in self._evaluator.evaluate(batch, now, each=each))]
         self.is_evaluating = False
+        self._report_evaluated(batches)
         firings = [*before, *digests, *(firing for found in evaluated for firing in found.verdict.firings)]
         booked: dict[str, bool] = {}
         with self._outbox.still():
@@ -337,6 +341,11 @@ class Worker:
         for entry in new.entries:
             signals.send(signals.fired, entry.firing.alarm, firing=entry.firing)
         self._announce_held(evaluated)
+
+    def _report_evaluated(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:
+            if batch.evaluated is not None:
+                batch.evaluated()
 
     def _of_incidents(self, batches: Sequence[Batch]) -> list[Firing]:
         """Return the messages of incidents that are due, or that people have caused."""
@@ -370,6 +379,8 @@ class Worker:
         for source, columns in batch.counts.items():
             for column, n in columns.items():
                 self._outbox.ledger.source(source, column, n)
+                if n and column in LOSSES:
+                    self._unwritten_since = 0.0
         if batch.positions:
             self._outbox.positions().update(batch.positions)
         if batch.written is not None:

@@ -174,6 +174,20 @@ def test_lines_that_end_each_master_are_given_up(masters: Successors, caplog: py
     assert "1 lines pass unjudged" in caplog.text
 
 
+def test_masters_that_end_after_they_have_evaluated_lines_do_not_count(masters: Successors) -> None:
+    """However often masters are killed while they wait for the disk, lines that they can evaluate are not given up."""
+    masters.intake(chunk_of(0))
+    masters.intake(chunk_of(1))
+    for _ in range(2 * MOST_TRIES):
+        masters.start()
+        masters.intake.resume(PREFILTER)
+        first, last = masters.batches
+        assert (len(records([first])), len(records([last]))) == (1, 1)
+        assert first.evaluated is None
+        assert last.evaluated is not None
+        last.evaluated()
+
+
 class BrokenPrefilter(Prefilter):
     """A prefilter that fails."""
 

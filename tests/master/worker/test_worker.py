@@ -414,6 +414,25 @@ def test_the_record_wins_over_its_echo(stage: Stage, *, is_print_first: bool) ->
     assert stage.outbox.ledger.books()["alarms"]["a"]["held_back"] == {"echo": 1}
 
 
+@pytest.mark.parametrize("column", ["skipped:unjudged", "skipped:queue_full"])
+def test_lost_lines_are_written_down_at_once(stage: Stage, column: str) -> None:
+    """A master that is killed a moment later leaves their number: nothing else tells of them."""
+    stage.work(counts={"stdout": {"lines": 3, column: 3}})
+    second = Outbox(stage.path)  # what another process finds
+    assert second.ledger.books()["sources"]["stdout"]["lines"] == 3
+    second.close()
+
+
+def test_what_left_lines_behind_hears_that_they_were_evaluated(stage: Stage) -> None:
+    """It hears that before their alarms are written: a disk that is slow is no sign of a line that ends masters."""
+    evaluated, done = threading.Event(), threading.Event()
+    with stage.outbox.still():
+        stage.worker.submit(Batch(evaluated=evaluated.set, done=done.set))
+        assert evaluated.wait(LIMIT)
+        assert not done.is_set()
+    assert done.wait(LIMIT)
+
+
 def test_a_print_without_a_record_fires_after_a_moment(stage: Stage) -> None:
     """A printed line of which no record comes fires by itself, although nothing else happens."""
     seen = threading.Event()

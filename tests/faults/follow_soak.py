@@ -52,6 +52,9 @@ ORDINARY = (
     "2026-11-30 03:12:{s:02d},{n:03d} INFO shop.pay order={n} customer=kim amount=99.50 state=paid in 0.{n:03d} s",
 )
 
+#: The first line of each write.
+TIMED = "2026-11-30 03:12:07.{tick:09d} INFO shop.web worker {file} is alive\n"
+
 #: Seconds between two writes to all files.
 TICK = 0.02
 
@@ -122,7 +125,7 @@ class Writer:
         numbers = itertools.cycle(range(997))
         lines = soak.lines_per_second * TICK / soak.files
         self._blocks = [
-            "".join(ORDINARY[n % 3].format(n=next(numbers), s=n % 60) + "\n" for _ in range(round(lines)))
+            "".join(ORDINARY[n % 3].format(n=next(numbers), s=n % 60) + "\n" for _ in range(round(lines) - 1))
             for n in range(50 * 3)
         ]
         self._block_lines = round(lines)
@@ -155,7 +158,8 @@ class Writer:
                     self._reopen.discard(n)
                     os.close(self._files[n])
                     self._files[n] = self._open(n)
-                text = self._blocks[(tick * 3 + n % 3) % len(self._blocks)]
+                # No two lines of a log say the same at the same time: one of each block, at least, has the time.
+                text = TIMED.format(tick=tick, file=n) + self._blocks[(tick * 3 + n % 3) % len(self._blocks)]
                 lines = self._block_lines
                 if time.monotonic() >= due[n]:
                     due[n] += 1 / self._soak.alarms_per_second

@@ -245,6 +245,16 @@ def test_a_rule_with_its_figures(page: Page) -> None:
     assert browser.get("/rules/nothing").status_code == 404
 
 
+def test_what_would_help_against_noise_is_on_the_page(page: Page) -> None:
+    """For each rule the setting that spares the most; on the rule's page all, each with what it spares."""
+    page.line(*["payment 42 failed", "payment 42 accepted"] * 6)
+    browser = page.logged_in()
+    wait_until(lambda: "Began again 5" in text_of(browser.get("/rules/payments").text))
+    assert "Would help: keep_firing_for" in text_of(browser.get("/rules").text)
+    shown = text_of(browser.get("/rules/payments").text)
+    assert re.search(r"What would help.*keep_firing_for = \"1m\"\s*5 of 6", shown)
+
+
 def test_secrets_do_not_reach_the_page(page: Page) -> None:
     """The configuration shows hashes, tokens and passwords masked."""
     browser = page.logged_in()

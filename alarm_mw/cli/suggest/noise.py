@@ -7,7 +7,6 @@ import time
 
 import click
 import msgspec
-from msgspec import structs
 
 from alarm_mw.cli.console import console, table
 from alarm_mw.cli.servers import ask_api, placed
@@ -26,19 +25,21 @@ def noise(days: int, as_json: bool, state_dir: str | None, socket_path: str | No
     """Show which rules sent messages that nobody needed.
 
     An episode of an incident is noise if nobody acknowledged it and it was over within a minute. The last column says
-    which key would have made fewer messages, tried on the same history. Exit status 1 if no server answers.
+    which settings would have made fewer messages, each tried on the same history. Exit status 1 if no server answers.
     """
-    found = ask_api(state_dir, socket_path, f"/api/1/history?since={time.time() - days * _DAY}")
-    rules = noise_by_rule(episodes_of(msgspec.convert(found, list[Event])))
+    events = ask_api(state_dir, socket_path, f"/api/1/history?since={time.time() - days * _DAY}")
+    rules = noise_by_rule(episodes_of(msgspec.convert(events, list[Event])))
     if as_json:
-        click.echo(json.dumps([structs.asdict(rule) | {"percent": rule.percent} for rule in rules], indent=2))
+        found = [msgspec.to_builtins(rule) | {"percent": rule.percent, "remedy": rule.remedy} for rule in rules]
+        click.echo(json.dumps(found, indent=2))
         return
     if not rules:
         click.echo(f"no incident in the last {days} days")
         return
-    shown = table("rule", "episodes", "messages", "acknowledged", "noise", "again", "what would help")
+    shown = table("rule", "episodes", "messages", "acknowledged", "noise", "again", "flapping", "what would help")
     for rule in rules:
         figures = (rule.episodes, rule.messages, rule.acknowledged)
         share = f"{rule.noise} ({rule.percent} %)"
-        shown.add_row(printable(rule.rule), *map(str, figures), share, str(rule.again), rule.remedy)
+        helpful = "\n".join(map(str, rule.remedies)) or rule.remedy
+        shown.add_row(printable(rule.rule), *map(str, figures), share, str(rule.again), str(rule.flapping), helpful)
     console().print(shown)

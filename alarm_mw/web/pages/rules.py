@@ -17,7 +17,7 @@ from starlette.responses import Response
 from alarm_mw.config.tables.measures import keys_of
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
-from alarm_mw.engine.incidents.episodes import Episode, is_noise
+from alarm_mw.engine.incidents.episodes import Episode, Noise, noise_of
 from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
@@ -47,9 +47,8 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     trend: Markup
     #: How many of the latest messages it has caused.
     fired: int
-    #: Episodes of the last 14 days, and how many of them nobody acknowledged and were over within a minute.
-    episodes: int
-    noise: int
+    #: What the episodes of the last 14 days were worth.
+    worth: Noise
     open: int
     is_off: bool
 
@@ -60,11 +59,6 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
         return (
             "excludes" if rule.excludes else "ends incidents" if rule.resolves else "incidents" if rule.incident else ""
         )
-
-    @property
-    def percent(self) -> int:
-        """How much of its episodes was noise."""
-        return round(100 * self.noise / self.episodes) if self.episodes else 0
 
 
 async def rules(request: Request) -> Response:
@@ -133,8 +127,7 @@ def _shown(  # noqa: PLR0917  # what belongs together
         today=sum(values),
         trend=spark(values, "matches in 24 hours"),
         fired=fired.get(rule.name or rule.pattern, 0),
-        episodes=len(episodes),
-        noise=sum(map(is_noise, episodes)),
+        worth=noise_of(name, episodes),
         open=firing,
         is_off=is_off,
     )

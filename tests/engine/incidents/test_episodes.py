@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from alarm_mw.engine.incidents.episodes import episodes_of, is_noise, noise_by_rule
+from alarm_mw.engine.incidents.episodes import episodes_of, is_noise, noise_by_rule, noise_of
 from alarm_mw.engine.incidents.stored import Event
 
 
@@ -64,19 +64,19 @@ def remedy(*episodes: Iterator[Event]) -> str:
 def test_what_comes_back_at_once_should_keep_firing() -> None:
     """The shortest time is named that joins enough episodes of the same incident."""
     again = [events("eu", number, number * 300.0, 100) for number in range(10)]
-    assert remedy(*again) == 'keep_firing_for = "5m" makes 9 episodes less'
+    assert remedy(*again) == 'keep_firing_for = "5m" spares 9 episodes with 18 messages'
 
 
 def test_many_incidents_at_once_should_be_grouped() -> None:
     """Incidents of one rule that begin together are better told in one message."""
     together = [events(str(number), 1, 10_000.0 * (number // 5) + number, 5000) for number in range(10)]
-    assert remedy(*together).startswith("group_wait = 60 in the alarm's delivery joins the messages of 8 episodes")
+    assert remedy(*together).startswith("group_wait = 60 in the alarm's delivery spares 8 episodes")
 
 
 def test_what_is_over_at_once_should_be_counted() -> None:
     """Short episodes that are far apart need more than one match."""
     brief = [events("eu", number, 10_000.0 * number, 30) for number in range(6)]
-    assert remedy(*brief) == "count = 3 with within: 6 were over within a minute"
+    assert remedy(*brief) == 'count = 2 with within = "10m" spares 6 episodes with 12 messages'
 
 
 def test_what_nobody_takes_is_not_urgent() -> None:
@@ -85,3 +85,48 @@ def test_what_nobody_takes_is_not_urgent() -> None:
     assert remedy(*ignored) == "nobody ever acknowledged it: a lower severity, or another alarm"
     taken = [events("eu", number, 10_000.0 * number, 3600, by="kim") for number in range(6)]
     assert remedy(*taken) == ""
+
+
+def settings(*episodes: Iterator[Event]) -> list[str]:
+    (found,) = noise_by_rule(episodes_of(event for episode in episodes for event in episode))
+    return [each.setting for each in found.remedies]
+
+
+def test_what_ends_by_a_time_should_end_later() -> None:
+    """Where most episodes have ended since nothing came for long, a longer time joins them."""
+    ended = [
+        Event(event.time, event.incident, event.rule, event.key, event.episode, event.kind, "timeout")
+        if event.kind == "resolved"
+        else event
+        for number in range(6)
+        for event in events("eu", number, number * 300.0, 100)
+    ]
+    assert settings(iter(ended))[0] == 'resolve_after = "5m" more'
+
+
+def test_incidents_that_overlap_need_fewer_keys() -> None:
+    """A key is named without which they were one incident; one that is open joins all that come."""
+    overlap = [events(str(number), 1, 1000.0 * number, None if number == 0 else 500) for number in range(6)]
+    assert settings(*overlap) == ["key without 'db'"]
+
+
+def test_what_helps_most_comes_first() -> None:
+    """Of several settings, the one that spares the most messages."""
+    often = [events("eu", number, 200.0 * number, 30) for number in range(6)]
+    assert settings(*often) == ['keep_firing_for = "5m"']
+    both = [events(str(number % 3), number, 10_000.0 * (number // 3) + number, 30) for number in range(9)]
+    grouped, joined = "group_wait = 60 in the alarm's delivery", "key without 'db'"
+    assert settings(*both) == ['count = 2 with within = "10m"', grouped, joined]
+
+
+def test_flapping_episodes_are_counted() -> None:
+    """Those of which a message said so."""
+    flapping = Event(5.0, "eu", "db", {"db": "eu"}, 1, "flapping", "mail")
+    (found,) = noise_by_rule(episodes_of([*events("eu", 1, 0, None), flapping, *events("us", 1, 0, 10)]))
+    assert (found.flapping, found.messages) == (1, 4)
+
+
+def test_a_rule_without_episodes_has_no_noise() -> None:
+    """Its figures are zero."""
+    found = noise_of("db", [])
+    assert (found.percent, found.remedy, found.remedies) == (0, "", ())

@@ -164,8 +164,13 @@ def list_rules(call: NoQuery) -> list[RuleFigures]:
             matches=each.matches,
             today=each.today,
             open=each.open,
-            episodes=each.episodes,
-            noise=each.noise,
+            episodes=each.worth.episodes,
+            messages=each.worth.messages,
+            acknowledged=each.worth.acknowledged,
+            noise=each.worth.noise,
+            again=each.worth.again,
+            flapping=each.worth.flapping,
+            remedies=each.worth.remedies,
             is_off=each.is_off,
         )
         for each in shown_rules(call.site)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 
+from alarm_mw.engine.incidents.episodes import Remedy
 from alarm_mw.engine.ledger import AlarmRow, RuleRow, SourceRow
 
 
@@ -123,7 +124,12 @@ class RuleFigures(msgspec.Struct, frozen=True, kw_only=True):
     today: Annotated[int, _about("matches of the last 24 hours")]
     open: Annotated[int, _about("incidents that are firing")]
     episodes: Annotated[int, _about("episodes of the last 14 days")]
-    noise: Annotated[int, _about("of these, those that nobody acknowledged and that were over within a minute")]
+    messages: Annotated[int, _about("messages about these episodes")]
+    acknowledged: Annotated[int, _about("episodes that somebody acknowledged")]
+    noise: Annotated[int, _about("episodes that nobody acknowledged and that were over within a minute")]
+    again: Annotated[int, _about("episodes that began within five minutes after the end of the one before")]
+    flapping: Annotated[int, _about("episodes that began and ended so often that messages were held back")]
+    remedies: Annotated[tuple[Remedy, ...], _about("settings that would have spared episodes and messages")]
     is_off: Annotated[bool, _about("it is switched off because its regexp took too long")]
 
 

@@ -320,15 +320,21 @@ local function tidy(x)
   redis.call('ZREM', x.p .. 'empty', x.o.key)
 end
 
+-- Members that could not reach each other may have counted episodes differently: while the incident is firing, what they
+-- were told is about this episode. Only what is older than a state without gaps is about a former one.
+local function agree_on_episode(x, told)
+  if not x.open or told.ep == x.ep then return true end
+  if told.ep < x.ep and x.grace <= x.now and not told.is_guess then return false end
+  told.ep = x.ep
+  return true
+end
+
 -- A member says that a message was sent, of which this state may not know.
 local function restore(x)
   local s, o = x.s, x.o
   local told = o.told
   if told.is_guess and (s.te or s.o or s.i) then return end
-  if not o.is_event and told.ep < x.ep and x.open then
-    if not told.is_guess then return end
-    told.ep = x.ep
-  end
+  if not o.is_event and not agree_on_episode(x, told) then return end
   if told.ep < (s.te or 0) or told.at <= (s.told or 0) then return end
   if not o.is_event and told.ep >= x.ep then
     if told.status == 'open' and not x.open then
@@ -342,7 +348,9 @@ local function restore(x)
   note_told(x, {at = told.at, ep = told.ep, status = told.status, by = told.by or o.machine, id = told.id,
     seq = told.seq or 1, n = told.n or 1})
   spend_all(x, told.id, told.at)
-  if told.status == 'open' and redis.call('ZCARD', x.mk) == 0 then
+  if o.is_event then
+    s.ts = nil
+  elseif told.status == 'open' and redis.call('ZCARD', x.mk) == 0 then
     redis.call('ZADD', x.p .. 'empty', 'NX', x.now, o.key)
   end
 end

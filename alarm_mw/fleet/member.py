@@ -44,6 +44,9 @@ MOST_REPEATED = 10_000
 #: Characters of each of this machine's last lines that are shared, and how many of them.
 LINE, LINES = 200, 10
 
+#: Milliseconds by which this member may be wrong about the shared time.
+_UNSURE = 1000
+
 _NO_ALARM = SharedAlarm()
 
 _settled = msgspec.json.Decoder(Settled)
@@ -262,7 +265,9 @@ class Member:
         known = self.memory.get(message.key, message.alarm)
         _, seq = next_message(message.kind, known, 0)
         status: Belief = "over" if message.kind == "resolved" else "open"
-        told = Told(self.link.clock.now(), held.ep, status, held.id, self._plan.machine, seq)
+        # What the fleet says about the time is right, and counts as later.
+        at = self.link.clock.now() - (_UNSURE if held.token else 0)
+        told = Told(at, held.ep, status, held.id, self._plan.machine, seq)
         self.memory.note(message.key, message.alarm, told, 0, is_event=message.is_event)
 
     async def _close(self, held: Held, *, is_sent: bool) -> None:
@@ -280,7 +285,7 @@ class Member:
         answer = await link.call(link.store.settle(settlement) if is_sent else link.store.release(settlement))
         known = self.memory.get(message.key, message.alarm)
         if is_sent and answer.kind == "told" and known is not None:
-            told = msgspec.structs.replace(known, at=max(answer.told, known.at), ep=answer.ep, seq=answer.seq)
+            told = msgspec.structs.replace(known, at=answer.told, ep=answer.ep, seq=answer.seq)
             self.memory.note(message.key, message.alarm, told, answer.gen, is_event=message.is_event)
 
     # Offers

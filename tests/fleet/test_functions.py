@@ -319,6 +319,33 @@ def test_what_a_machine_knew_before_its_restart_counts_only_for_a_lost_state(fun
     assert functions.offer("c", "n3", key="lost")["kind"] == "left"
 
 
+@pytest.mark.parametrize("order", ["mail first", "sms first"])
+def test_members_that_were_parted_agree_on_the_episode(functions: Functions, order: str) -> None:
+    """After the loss of the state, what two sides told in episodes of their own is about the same one."""
+    functions.client.hset(f"{functions.prefix}gen", "grace", str(2**42))
+    at = functions.beat("a")["now"]
+    told = {
+        "mail": {"at": at - 2, "ep": 100, "status": "open", "id": "abc-1-1.mail"},
+        "sms": {"at": at - 1, "ep": 101, "status": "open", "id": "abc-2-1.sms"},
+    }
+    for alarm in ("mail", "sms") if order == "mail first" else ("sms", "mail"):
+        functions.offer("a", "", kind="restore", alarm=alarm, told=told[alarm])
+    functions.client.hset(f"{functions.prefix}gen", "grace", "0")
+    for alarm in ("mail", "sms"):
+        assert functions.offer("b", f"n-{alarm}", alarm=alarm)["kind"] == "left"
+
+
+def test_an_event_has_no_end(functions: Functions) -> None:
+    """What was told of an event is said again to a new state, and nobody waits for its end."""
+    now = functions.beat("a")["now"]
+    told = {"at": now - 100, "ep": 0, "status": "open", "id": "event-1"}
+    event: dict[str, Any] = {"is_event": True, "is_member": False, "key": "event", "window": 60_000}
+    functions.offer("a", "", kind="restore", told=told, **event)
+    assert functions.offer("b", "n1", kind="event", **event)["kind"] == "left"
+    sweep = {"machine": "a", "silent_after": 60_000, "gone_after": 60_000, "forget_after": 60_000, "owed_after": -1}
+    assert "owed" not in functions.call("sweep", **sweep)
+
+
 def test_every_key_expires(functions: Functions) -> None:
     """A fleet whose machines are gone leaves nothing behind."""
     own = functions.offer("a", "n1", rate=[1, 60_000], alarm_rate=[1, 60_000], info="{}")

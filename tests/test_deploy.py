@@ -72,7 +72,7 @@ def has_options(verb: str, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("name", ["wrapper.yaml", "sidecar.yaml"])
+@pytest.mark.parametrize("name", ["wrapper.yaml", "sidecar.yaml", "fleet.yaml"])
 def test_kubernetes_takes_the_manifests(name: str, version: str) -> None:
     """Each object has the schema that Kubernetes publishes, without a key that it does not know."""
     objects = list(yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text()))
@@ -81,7 +81,7 @@ def test_kubernetes_takes_the_manifests(name: str, version: str) -> None:
         kubernetes_validate.validate(each, version, strict=True)
 
 
-@pytest.mark.parametrize("name", ["wrapper.yaml", "sidecar.yaml"])
+@pytest.mark.parametrize("name", ["wrapper.yaml", "sidecar.yaml", "fleet.yaml"])
 def test_the_commands_of_the_manifests_exist(name: str) -> None:
     """Probes and sidecars call commands of alarm-mw with options that they have."""
     text = (DEPLOY / "kubernetes" / name).read_text()
@@ -91,14 +91,17 @@ def test_the_commands_of_the_manifests_exist(name: str) -> None:
         has_options(verb, words)
 
 
-def test_the_configuration_of_the_sidecar_is_right(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["sidecar.yaml", "fleet.yaml"])
+def test_the_configuration_of_the_sidecar_is_right(name: str, tmp_path: Path) -> None:
     """The configuration within the manifest passes `alarm-mw check`."""
-    config, *_ = yaml.safe_load_all((DEPLOY / "kubernetes" / "sidecar.yaml").read_text())
-    (tmp_path / "hook").write_text("https://hooks.example.org/alarms")
-    (tmp_path / "hook").chmod(0o400)
+    config, *_ = yaml.safe_load_all((DEPLOY / "kubernetes" / name).read_text())
+    for secret, text in (("hook", "https://hooks.example.org/alarms"), ("redis", "s3cret")):
+        (tmp_path / secret).write_text(text)
+        (tmp_path / secret).chmod(0o400)
     text = config["data"]["alarm-mw.toml"].replace("/run/secrets/alarms", str(tmp_path))
     (tmp_path / "alarm-mw.toml").write_text(text)
-    subprocess.run([BIN / "alarm-mw", "check", "--strict", str(tmp_path / "alarm-mw.toml")], check=True, timeout=LIMIT)
+    words, environ = ["check", "--strict", str(tmp_path / "alarm-mw.toml")], {**os.environ, "HOSTNAME": "shop-7d4f"}
+    subprocess.run([BIN / "alarm-mw", *words], check=True, timeout=LIMIT, env=environ)
 
 
 # What is run
@@ -213,6 +216,45 @@ def test_the_composition_builds_what_is_there() -> None:
     assert (DEPLOY / "container" / shop["build"]["dockerfile"]).is_file()
     assert {volume.partition(":")[0] for volume in shop["volumes"]} == compose["volumes"].keys()
     assert int(shop["stop_grace_period"].removesuffix("s")) > 10
+
+
+def test_the_replicas_of_a_fleet_share_a_redis(hook: Hook, tmp_path: Path) -> None:
+    """With the users of the example, a server joins the fleet of its composition, and raises alarms."""
+    compose = yaml.safe_load((DEPLOY / "fleet" / "compose.yaml").read_text())
+    shop, redis = compose["services"]["shop"], compose["services"]["redis"]
+    assert {*shop["environment"]} == {*re.findall(r"\$\{(\w+)", (DEPLOY / "fleet" / "alarm-mw.toml").read_text())} - {
+        "HOSTNAME"
+    }
+    assert (DEPLOY / "fleet" / shop["build"]["context"] / shop["build"]["dockerfile"]).is_file()
+    for volume in (*shop["volumes"], *redis["volumes"]):
+        assert (DEPLOY / "fleet" / volume.partition(":")[0]).is_file()
+    application(tmp_path)
+    port, ours = free_port(), free_port()
+    users = DEPLOY / "fleet" / "users.acl"
+    command = [word.replace("/etc/redis/users.acl", str(users)) for word in redis["command"]]
+    quiet = {"stdout": subprocess.DEVNULL, "cwd": tmp_path}
+    environ = {
+        **os.environ,
+        "ALARM_HOOK": hook.url,
+        "HOSTNAME": "shop-1",
+        "REDIS": f"127.0.0.1:{port}",
+        "REDIS_PASSWORD": shop["environment"]["REDIS_PASSWORD"],
+        "XDG_STATE_HOME": str(tmp_path / "xdg"),
+    }
+    words = [str(BIN / "alarm-mw"), "run", "--config", str(DEPLOY / "fleet" / "alarm-mw.toml"), "--state-dir", "state"]
+    server = ["--", str(BIN / "gunicorn"), f"--bind=127.0.0.1:{ours}", "app:app"]
+    with (
+        running([*command, "--port", str(port), "--bind", "127.0.0.1"], terminate, **quiet),
+        running([*words, *server], terminate, cwd=tmp_path, env=environ),
+    ):
+        fleet = [str(BIN / "alarm-mw"), "fleet", "--state-dir", "state", "--json"]
+
+        def joined() -> bool:
+            done = subprocess.run(fleet, capture_output=True, cwd=tmp_path, check=False, timeout=LIMIT)
+            return done.returncode == 0 and bool(json.loads(done.stdout)["members"])
+
+        wait_until(joined)
+        raises_an_alarm(ours, hook)
 
 
 # The container

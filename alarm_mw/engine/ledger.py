@@ -113,6 +113,20 @@ class Ledger:
         """Add `n` to a column of an alarm."""
         self._add(("alarm", name, column if reason is None else f"{column}:{reason}"), n)
 
+    def book(self, scope: Literal["source", "alarm"], name: str, columns: Mapping[str, int]) -> None:
+        """Add to columns of one row that balance each other; who reads or stores them sees all of that or nothing.
+
+        A reason is part of a column's name, such as ``held_back:rate``.
+        """
+        if scope == "source" and name not in self._sources:
+            name = self._known(name)
+        with self._lock:
+            for column, n in columns.items():
+                if n:
+                    key: Key = (scope, name, column)
+                    self._counts[key] = min(self._counts.get(key, 0) + n, MAX_COUNT)
+                    self._changed.add(key)
+
     def rule(self, name: str, column: str) -> None:
         """Add one to a column of a rule with incidents."""
         self._add(("rule", name, column), 1)

@@ -96,6 +96,21 @@ def test_threads_lose_no_count() -> None:
     assert ledger.books()["sources"]["s"]["lines"] == 20_000
 
 
+def test_columns_that_balance_are_counted_together() -> None:
+    """Columns of one row are entered at once, a source beyond the number of those with rows of their own included."""
+    ledger = Ledger()
+    ledger.book("source", "stdout", {"lines": 3, "screened_out": 2, "skipped:queue_full": 1, "oversized": 0})
+    ledger.book("alarm", "a", {"matched": 1, "held_back:rate": 1})
+    books = ledger.books()
+    assert imbalances(books, {}) == []
+    assert books["sources"]["stdout"]["skipped"] == {"queue_full": 1}
+    assert books["alarms"]["a"]["held_back"] == {"rate": 1}
+    assert ("source", "stdout", "oversized") not in ledger.take_changes()
+    for number in range(MAX_SOURCES):
+        ledger.book("source", f"s{number}", {"lines": 1, "matched": 1})
+    assert ledger.books()["sources"]["others"]["lines"] == 1
+
+
 def test_sources_beyond_a_number_are_counted_together() -> None:
     """Whoever invents names for sources makes no ledger grow for ever, and the books still balance."""
     ledger = Ledger()

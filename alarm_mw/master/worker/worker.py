@@ -377,10 +377,9 @@ class Worker:
 
     def _book_counts(self, batch: Batch) -> None:
         for source, columns in batch.counts.items():
-            for column, n in columns.items():
-                self._outbox.ledger.source(source, column, n)
-                if n and column in LOSSES:
-                    self._unwritten_since = 0.0
+            self._outbox.ledger.book("source", source, columns)
+            if any(columns.get(column) for column in LOSSES):
+                self._unwritten_since = 0.0
         if batch.positions:
             self._outbox.positions().update(batch.positions)
         if batch.written is not None:
@@ -390,27 +389,20 @@ class Worker:
     def _book_record(self, found: Evaluated) -> None:
         record, verdict, n = found
         ledger = self._outbox.ledger
-        ledger.source(record.source, "lines", n)
         if verdict.matched or verdict.is_resolve:
-            ledger.source(record.source, "matched", n)
-        elif verdict.skipped:
-            ledger.source(record.source, "skipped", n, reason=verdict.skipped)
+            column = "matched"
         else:
-            ledger.source(record.source, "screened_out", n)
+            column = f"skipped:{verdict.skipped}" if verdict.skipped else "screened_out"
+        ledger.book("source", record.source, {"lines": n, column: n})
         for held in verdict.held:
-            ledger.alarm(held.alarm, "matched", n)
-            ledger.alarm(held.alarm, "held_back", n, reason=held.reason)
+            ledger.book("alarm", held.alarm, {"matched": n, f"held_back:{held.reason}": n})
 
     def _book_firing(self, firing: Firing, *, is_new: bool) -> None:
-        ledger = self._outbox.ledger
         column = "digests" if firing.is_digest else "matched"
         if firing.trigger is not None and firing.trigger.incident is not None:
             column = firing.trigger.incident.column
-        ledger.alarm(firing.alarm, column)
-        if is_new:
-            ledger.alarm(firing.alarm, "fired")
-        else:
-            ledger.alarm(firing.alarm, "held_back", reason=Reason.DUPLICATE)
+        outcome = "fired" if is_new else f"held_back:{Reason.DUPLICATE}"
+        self._outbox.ledger.book("alarm", firing.alarm, {column: 1, outcome: 1})
 
     def _take(self, firings: Sequence[Firing], booked: dict[str, bool]) -> Taken | None:
         """Write firings down and return the new ones, None where that failed; `booked` is what the ledger knows."""

@@ -92,7 +92,7 @@ local function is_told_open(s)
   return s.ts == 'open' or (s.o and s.tried and s.k ~= 'resolved')
 end
 
--- Return whether an alarm still has to be told of the end.
+-- Return whether an alarm must still be notified of the end.
 local function owes_end(s)
   return is_told_open(s) and not s.nr
 end
@@ -310,7 +310,7 @@ local function note_told(x, told)
     status = s.ts, gen = x.gen, event = x.o.is_event})
 end
 
--- An alarm was told of an end: forget what nobody waits for.
+-- An alarm was notified of an end: forget what nobody waits for.
 local function tidy(x)
   if x.open then return end
   for alarm, s in pairs(alarms_of(x.p, x.o.key)) do

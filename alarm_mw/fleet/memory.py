@@ -51,7 +51,7 @@ class ToldMemory:
         return None if known is None else known.told
 
     def alarms(self, key: str) -> list[str]:
-        """Return the alarms that were told of a message key. Takes as long as the memory is large."""
+        """Return the alarms that were notified of a message key. Takes as long as the memory is large."""
         return [alarm for name, alarm in self._known if name == key]
 
     def missing(self, gen: int) -> Iterator[tuple[str, str, Known]]:

@@ -86,7 +86,7 @@ def message_of(firing: Firing) -> Message:
 
 
 def info_of(firing: Firing) -> str:
-    """Return what the fleet is told of a message, as JSON of a bounded size."""
+    """Return what the fleet gets of a message, as JSON of a bounded size."""
     trigger = firing.trigger or Trigger()
     key = {} if trigger.incident is None else trigger.incident.key
     return info(trigger.name, dict(key), dict(trigger.labels), firing.record.text, firing.rule)

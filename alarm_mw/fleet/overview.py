@@ -34,7 +34,7 @@ class _Alarm(msgspec.Struct):
     o: str = ""
     told: float | None = None
     by: str = ""
-    #: The episode that it was told of.
+    #: The episode that it was notified of.
     te: int = 0
 
 

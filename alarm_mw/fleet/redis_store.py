@@ -123,7 +123,7 @@ class RedisStore:
         self.batches = 0
 
     async def connect(self) -> None:
-        """Connect anew. Raises `FleetUnreachableError`."""
+        """Connect again. Raises `FleetUnreachableError`."""
         await self.close()
         client = self._client = await self._read(self._connect())
         self._stream = await self._read(self._address.connect(self._node))
@@ -163,7 +163,7 @@ class RedisStore:
         return await self._address.connect(self._node)
 
     async def _read(self, call: Coroutine[object, object, T], *, more: float = 0.0) -> T:
-        """Return the result of a call that is not gathered with others; it may take so many seconds more."""
+        """Return the result of a call that is not gathered with others; it may take this many seconds more."""
         try:
             return await within(call, self._timeout + more)
         except (RedisError, OSError, TimeoutError) as error:

@@ -54,7 +54,7 @@ class Restorer:
         self.joined: dict[str, float] = {}
 
     def begin(self, grace: float) -> None:
-        """Say all that is known to a state that may lack it, within so many seconds."""
+        """Say all that is known to a state that may lack it, within `grace` seconds."""
         self._spawn(self._restore(grace))
 
     def go_on(self) -> None:
@@ -103,7 +103,7 @@ class Restorer:
                 yield self._offer(incident.id, alarm, told=message, incident=incident)
 
     def _told(self, incident: OpenIncident, alarm: str) -> Told | None:
-        """Return what an alarm was told of an open incident, as far as known."""
+        """Return what an alarm was notified of an open incident, as far as known."""
         known = self._memory.get(incident.id, alarm)
         if known is not None:
             return known if known.status == "open" else None
@@ -183,7 +183,7 @@ class Restorer:
     # What others have left
 
     def send_owed(self, message: Message, answer: Answer) -> None:
-        """Have an end sent to alarms that only other machines have told of the beginning."""
+        """Have an end sent to alarms that only other machines have notified of the beginning."""
         for alarm in answer.owed:
             if isinstance(alarm, str):
                 name = f"{message.key}-{base36(answer.ep)}-end.{named(alarm)}"

@@ -16,7 +16,7 @@ class FleetUnreachableError(Exception):
 
     def __init__(self, text: str, waited: float = 0.0) -> None:
         super().__init__(text)
-        #: For how many seconds an answer was waited for in vain.
+        #: For how many seconds an answer was awaited.
         self.waited = waited
 
 
@@ -90,7 +90,7 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     #: Maximum number of messages, within how long: of the alarm, and of all alarms for humans.
     rate: tuple[int, int] | None = None
     alarm_rate: tuple[int, int] | None = None
-    #: The alarm is not told of the end of incidents.
+    #: The alarm is not notified of the end of incidents.
     no_resolved: bool = False
     #: How long a new generation waits for what members know.
     grace: int = 6_000
@@ -214,7 +214,7 @@ class Answer(msgspec.Struct, frozen=True):
     seq: int = 1
     status: str = ""
     ack: Ack | None = None
-    #: Other alarms that are to be told of the same end; to a sweep, what nobody reports any more.
+    #: Other alarms to be notified of the same end; to a sweep, what nobody reports any more.
     owed: tuple[str | Owed, ...] = ()
     #: Of a heartbeat: how long the generation still waits, whether this member is to sweep, who has the same name.
     grace: int = 0
@@ -238,7 +238,7 @@ class Settled(msgspec.Struct, frozen=True, tag_field="t", tag="settled"):
 
 
 class Event(NamedTuple):
-    """Something that all members are told."""
+    """Something that all members get."""
 
     #: Its place in the stream.
     id: str
@@ -288,7 +288,7 @@ class Store(Protocol):
     """
 
     async def connect(self) -> None:
-        """Connect anew; find the server that has the state now."""
+        """Connect again; find the server that has the state now."""
         ...
 
     async def close(self) -> None:

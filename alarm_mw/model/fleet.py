@@ -22,7 +22,7 @@ class SharedAlarm(msgspec.Struct, frozen=True):
     repeat_after: float = 60.0
     #: Seconds between reminders of an incident; 0: none.
     repeat_interval: float = 0.0
-    #: Whether it is told of the end of incidents.
+    #: Whether it is notified of the end of incidents.
     send_resolved: bool = True
     #: Whether it counts for `FleetPlan.alarm_rate`.
     for_humans: bool = True

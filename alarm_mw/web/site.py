@@ -43,7 +43,7 @@ class BaseSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site(BaseSite):
-    """The surroundings of one master's pages. Made anew with each configuration."""
+    """What the pages of one master need. Each configuration makes a new one."""
 
     master: Master
 

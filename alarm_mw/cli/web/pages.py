@@ -189,7 +189,7 @@ async def save_silence(request: Request) -> Response:
 
 
 async def open_page(request: Request) -> Response:
-    """Lead to a server's own page, which lets in whoever was let in here."""
+    """Lead to a server's own page, which admits every user that was admitted here."""
     overview, target = overview_of(request), own_path(request.query_params.get("next", "/"))
     server = await asyncio.to_thread(overview.server, request.path_params["key"])
     url = await asyncio.to_thread(overview.login_url, server, str(caller(request).role))

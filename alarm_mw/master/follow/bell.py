@@ -17,7 +17,7 @@ _EVENTS = 1024 * 1024
 class Bell:
     """Rings when a file is written to, or a name changes, in watched directories, and when somebody rings it.
 
-    What has happened is not read from the events, which may be lost: whoever is woken looks at everything.
+    What has happened is not read from the events, which may be lost: the thread that is woken looks at everything.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Bell:
             os.write(self._waker, b"\0")
 
     def wait(self, seconds: float) -> None:
-        """Wait until it rings, for at most so many seconds."""
+        """Wait until it rings, for at most `seconds`."""
         self._poll.poll(seconds * 1000)
         _drain(self._woken)
 

@@ -33,7 +33,7 @@ POSITION = "journal:"
 #: Seconds until journalctl is started again: at first, and doubling, at most.
 PAUSE_FIRST, PAUSE_MAX = 1.0, 60.0
 
-#: After so many seconds a journalctl that ends has not failed at once.
+#: Seconds after which a journalctl that ends has not failed at once.
 HEALTHY = 10.0
 
 #: After so many that have failed at once, the cursor is not used any more: the time of the last entry is.

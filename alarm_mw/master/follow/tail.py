@@ -23,7 +23,7 @@ AROUND = 16_384
 
 
 class RewrittenError(Exception):
-    """A file does not contain any more what was read from it: it was truncated, or written anew."""
+    """A file no longer contains what was read from it: it was truncated, or written again."""
 
 
 class Content(Protocol):
@@ -98,7 +98,7 @@ class Compressed:
         self._is_at_end = False
 
     def read(self, offset: int, size: int) -> bytes:
-        """Return at most `size` bytes; going back begins anew. A damaged file ends where it is damaged."""
+        """Return at most `size` bytes; going back starts again. A damaged file ends where it is damaged."""
         try:
             if offset < self._at:
                 self._raw.seek(0)

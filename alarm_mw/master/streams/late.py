@@ -62,7 +62,7 @@ class LateChunks:
     def __init__(self, inherited: int | None = None, hand_over: Callable[[int], object] | None = None) -> None:
         self._hand_over = hand_over
         self._fd = inherited
-        #: Who has it may use the file and what is said of it here.
+        #: Its holder may use the file and what is said of it here.
         self._turn = threading.Lock()
         #: Of each chunk, a lock that is held until the worker is done with it, and where it ends in the file.
         self._locks: deque[tuple[threading.Lock, int]] = deque()

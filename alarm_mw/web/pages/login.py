@@ -59,7 +59,7 @@ async def log_in(request: Request) -> Response:
 async def show_link(request: Request) -> Response:
     """Show a form at a login URL: programs that only look at links do not use it up.
 
-    With a path to go to, whoever is logged in already goes there.
+    With a path to go to, a user who is logged in already goes there.
     """
     token, target = request.path_params["token"], own_path(request.query_params.get("next", "/"))
     offered, identity = base_site_of(request).store.offered(token), identity_of(request)

@@ -15,6 +15,7 @@ from alarm_mw.model.version import VERSION
 VERBS: Final = (
     "run",
     "follow",
+    "hub",
     "cron",
     "deliver",
     "check",
@@ -46,6 +47,7 @@ _MODULES: Final = {
     "schema": "plugins",
     "run": "start.run",
     "follow": "start.follow",
+    "hub": "start.hub",
     "cron": "start.cron",
     "deliver": "start.deliver",
     "test": "trial.test",

@@ -171,6 +171,7 @@ def fleet_plan_of(settings: Settings) -> FleetPlan | None:
         alarm_rate=_pair(settings.alarm_rate),
         local_rules=frozenset(rule.name or rule_text(rule) for rule in rules if rule.scope == "machine"),
         rules_hash=_rules_hash(settings.rules),
+        is_hub=fleet.hub,
     )
 
 

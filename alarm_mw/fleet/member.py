@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from alarm_mw.fleet.hub import Hub
 from alarm_mw.fleet.link import Link, Periods
 from alarm_mw.fleet.memory import ToldMemory
 from alarm_mw.fleet.messages import Message, alone, info_of, message_of, next_message, shared
@@ -119,6 +120,7 @@ class Member:
             confirm=self._confirm_all,
             is_busy=self._is_busy,
         )
+        self._hub = Hub(self.link, local, plan.machine)
         self._waiting: dict[tuple[str, str], set[Waiting]] = {}
         #: By the id of what is sent.
         self._held: dict[str, Held] = {}
@@ -138,6 +140,8 @@ class Member:
         self._loop = asyncio.get_running_loop()
         self.link.start()
         self.spawn(self._restorer.compare_again_and_again())
+        if self._plan.is_hub:
+            self.spawn(self._hub.take())
 
     async def stop(self, timeout: float = 2.0) -> None:
         """Say what became of the last messages, and goodbye. Takes at most `timeout` seconds, and as long to close."""
@@ -174,6 +178,8 @@ class Member:
         """Return whether the message concerns the fleet."""
         plan = self._plan
         name = "" if firing.trigger is None else firing.trigger.name
+        if firing.machines is not None:  # it speaks for the fleet, and was left to this hub
+            return False
         return firing.alarm in plan.alarms and not (plan.local_rules and {name, firing.rule} & plan.local_rules)
 
     async def claim(self, firing: Firing, on_deferred: Callable[[], object]) -> Claim | Left:
@@ -565,6 +571,10 @@ class Member:
             "error": link.error or link.warning,
             "lag": link.lag,
         }
+
+    async def hand_over(self, firing: Firing) -> None:
+        """Leave a message to the hub, and return when it is in the hub's outbox. Raises `ActionError`."""
+        await self._hub.hand_over(firing)
 
     async def overview(self) -> FleetOverview:
         """Return what is known of the fleet. Takes at most the time of a call."""

@@ -58,6 +58,9 @@ BLOCK, EVENTS = 2000, 1000
 #: How many incidents, and machines of each, are shown to people.
 SHOWN, NAMES = 500, 20
 
+#: Milliseconds for which messages wait for a hub; their machines have them as well.
+KEPT = 86_400_000
+
 _WRONG_PASSWORD = "wrong user or password"  # noqa: S105  # a text about it
 
 #: What an operator can do about an error.
@@ -316,6 +319,39 @@ class RedisStore:
         entries = [entry for _, entries in found for entry in entries]
         return [Event(name.decode(), fields[b"t"].decode(), fields[b"d"]) for name, fields in entries]
 
+    # The hub
+
+    async def hand_over(self, name: str, data: bytes, most: int) -> bool:
+        """See `Store`."""
+        return await self._read(self._hand_over(self._ready(), name, data, most))
+
+    async def _hand_over(self, client: Redis, name: str, data: bytes, most: int) -> bool:
+        key = f"{self._prefix}hub"
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.hlen(key)
+            pipeline.hexists(key, name)
+            count, is_there = await pipeline.execute()
+        if count >= most and not is_there:
+            return False
+        async with client.pipeline(transaction=False) as pipeline:
+            pipeline.hset(key, name, data)
+            pipeline.pexpire(key, KEPT)
+            await pipeline.execute()
+        return True
+
+    async def waits_for_hub(self, name: str) -> bool:
+        """See `Store`."""
+        return await self._read(_hexists(self._ready(), f"{self._prefix}hub", name))
+
+    async def handed_over(self) -> Mapping[str, bytes]:
+        """See `Store`."""
+        return _named(await self._read(_hgetall(self._ready(), f"{self._prefix}hub")))
+
+    async def took(self, names: Sequence[str]) -> None:
+        """See `Store`."""
+        if names:
+            await self._read(_hdel(self._ready(), f"{self._prefix}hub", names))
+
     async def facts(self, alarms: Mapping[str, float]) -> Facts:
         """See `Store`."""
         return await self._read(self._facts(self._ready(), alarms))
@@ -358,6 +394,18 @@ def _incident(
 ) -> IncidentFacts:
     count = sum(int(value.partition(b":")[0]) for value in counts) + int(fields.get(b"n", b"0"))
     return IncidentFacts(_named(fields), tuple(name.decode() for name in machines), machine_count, count)
+
+
+async def _hexists(client: Redis, key: str, name: str) -> bool:
+    return bool(await client.hexists(key, name))
+
+
+async def _hgetall(client: Redis, key: str) -> Mapping[bytes, bytes]:
+    return dict(await client.hgetall(key))  # type: ignore[arg-type]
+
+
+async def _hdel(client: Redis, key: str, names: Sequence[str]) -> None:
+    await client.hdel(key, *names)
 
 
 async def _hvals(client: Redis, key: str) -> list[bytes]:

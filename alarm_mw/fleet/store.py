@@ -339,6 +339,22 @@ class Store(Protocol):
         """Return the events behind a place in the stream; wait some time for the next one if there is none."""
         ...
 
+    async def hand_over(self, name: str, data: bytes, most: int) -> bool:
+        """Leave a message to the hub; return False where `most` others wait already."""
+        ...
+
+    async def waits_for_hub(self, name: str) -> bool:
+        """Return whether the hub has not taken a message yet."""
+        ...
+
+    async def handed_over(self) -> Mapping[str, bytes]:
+        """Return the messages that wait for the hub, by their names."""
+        ...
+
+    async def took(self, names: Sequence[str]) -> None:
+        """Take messages away that the hub has taken."""
+        ...
+
     async def facts(self, alarms: Mapping[str, float]) -> Facts:
         """Return the state for people, with the budgets of these alarms, each over so many milliseconds."""
         ...

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol, TypedDict
 
 import msgspec
@@ -48,6 +48,8 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     local_rules: frozenset[str] = frozenset()
     #: The same where the rules are.
     rules_hash: str = ""
+    #: Whether this master delivers what others leave to it.
+    is_hub: bool = False
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -189,6 +191,13 @@ class LocalState(Protocol):
 
         Called on the event loop. The message goes through the outbox, and is claimed like all others; where its alarm
         is not configured, nothing happens. The same id is taken once.
+        """
+        ...
+
+    async def take_over(self, firings: Sequence[Firing]) -> Collection[str]:
+        """Put messages into the outbox that other machines have left to this hub, and return when they are there.
+
+        Returns the alarms that are not configured: their messages are not taken. The same id is taken once.
         """
         ...
 

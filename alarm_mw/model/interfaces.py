@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar, Protocol, Self, TypedDict, runtime_check
 
 import msgspec
 
+from alarm_mw.model.errors import ActionError
 from alarm_mw.model.measures import Measure
 from alarm_mw.model.types import Death, Firing, Place, Texts
 
@@ -128,6 +129,14 @@ async def _disobey(*_: object) -> str:
     return "there are no incidents here"
 
 
+#: Leaves a message to the hub of the fleet, and returns when the hub has it; raises `ActionError`.
+HandOver = Callable[[Firing], Awaitable[None]]
+
+
+async def _no_hub(_: Firing) -> None:
+    raise ActionError("this server is in no fleet, so there is no hub: configure [fleet]", retry=True)
+
+
 class PopenOptions(TypedDict):
     """Arguments of `subprocess.Popen`."""
 
@@ -204,6 +213,8 @@ class ActionContext(msgspec.Struct, frozen=True):
     texts: Texts | None = None
     #: Carries out orders about incidents. Whose orders to take is for the action to know.
     obey: Obey = _disobey
+    #: Leaves a message to the hub of the fleet.
+    hand_over: HandOver = _no_hub
 
 
 @runtime_checkable

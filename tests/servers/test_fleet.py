@@ -266,3 +266,68 @@ def test_only_a_machine_that_says_so_shows_its_last_lines(fleet: Fleet) -> None:
     fleet.say("all is well")
     wait_until(lambda: "all is well" in heartbeat("web-1"))
     assert "all is well" not in heartbeat("web-2")
+
+
+HUB = """
+[alarms.secret]
+action = "curl"
+url = "http://127.0.0.1:{port}/by-hub"
+format = "json"
+[fleet]
+url = "unix://{socket}"
+name = "branch"
+machine = "hub"
+hub = true
+"""
+
+BRANCH = """
+[alarms.secret]
+action = "hub"
+[[rules]]
+pattern = "disk full"
+alarms = ["secret"]
+[fleet]
+url = "unix://{socket}"
+name = "branch"
+machine = "web-9"
+group_wait = 0
+"""
+
+
+def test_a_hub_delivers_for_a_machine_without_secrets(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
+    """A message of a machine that knows no receiver reaches it by the hub's alarm of the same name."""
+    directory, command = fleet.machines[0].directory, fleet.machines[0].command
+    (directory / "hub.toml").write_text(HUB.format(port=fleet.receiver.server_port, socket=fleet.redis.socket))
+    (directory / "branch.toml").write_text(BRANCH.format(socket=fleet.redis.socket))
+    server = ("--", "sh", "-c", "echo disk full; exec cat")
+    verbs = (
+        ["hub", "--config", "hub.toml", "--state-dir", "hub"],
+        ["run", "--config", "branch.toml", "--state-dir", "branch", *server],
+    )
+    environ = fleet.machines[0].environ
+    processes = [
+        subprocess.Popen(
+            [command, *words], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, cwd=directory, env=environ
+        )
+        for words in verbs
+    ]
+    try:
+        wait_until(told)
+        ((path, status, machines),) = told()
+        assert (path, status, machines) == ("/by-hub", "firing", "web-9")
+        socket = str(directory / "branch" / SOCKET_NAME)
+        wait_until(lambda: ask_patiently(socket, "/status")["alarms"]["secret"]["delivered"] == 1)
+        books = ask_patiently(str(directory / "hub" / SOCKET_NAME), "/status")
+        assert books["imbalances"] == []
+    finally:
+        for process in processes:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def test_a_hub_needs_to_be_told_so(fleet: Fleet) -> None:
+    """A configuration without `hub = true` runs no hub."""
+    command = [fleet.machines[0].command, "hub", "--config", "alarm-mw.toml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=fleet.machines[0].directory, check=False)
+    assert done.returncode == 2
+    assert "needs a table [fleet] with hub = true" in done.stderr

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,10 @@ class Local:
 
     def send(self, firing: Firing) -> None:
         self.sent.append(firing)
+
+    async def take_over(self, firings: Sequence[Firing]) -> Collection[str]:
+        self.sent += [firing for firing in firings if firing.alarm != "unknown"]
+        return {firing.alarm for firing in firings} & {"unknown"}
 
 
 def incident(

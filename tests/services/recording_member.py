@@ -15,6 +15,7 @@ from alarm_mw.model.fleet import (
     SharedOrder,
     SharedSilence,
 )
+from alarm_mw.model.types import Firing
 
 
 @dataclass
@@ -43,6 +44,9 @@ class RecordingMember(RecordingFleet):
 
     def share_order(self, order: SharedOrder) -> None:
         self.orders.append(order)
+
+    async def hand_over(self, firing: Firing) -> None:
+        self.asked.append(f"hand over {firing.id}")
 
     def state(self) -> FleetState:
         assert self.plan is not None

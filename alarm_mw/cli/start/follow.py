@@ -16,7 +16,7 @@ from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 STDIN = "-"
 
 #: Is supervised in the place of a server: waits for a signal to end, or passes the standard input on to its end.
-_WAIT = "import signal; numbers = {1, 2, 15}; signal.pthread_sigmask(0, numbers); signal.sigwait(numbers)"
+WAIT = "import signal; numbers = {1, 2, 15}; signal.pthread_sigmask(0, numbers); signal.sigwait(numbers)"
 _COPY = "import shutil, sys; shutil.copyfileobj(open(0, 'rb', 0), open(1, 'wb', 0))"
 
 
@@ -58,7 +58,7 @@ def follow(  # noqa: PLR0917  # the command line's options
     if not loaded.settings.follow and STDIN not in logs:
         click.echo("alarm-mw: no log to follow: name one, or configure [[follow]]", err=True)
         sys.exit(BAD_CONFIG)
-    command = [sys.executable, "-I", "-S", "-c", _COPY if STDIN in logs else _WAIT]
+    command = [sys.executable, "-I", "-S", "-c", _COPY if STDIN in logs else WAIT]
     try:
         become_supervisor(loaded, command, Places(state_dir, None, name, identity=("follow", *logs)))
     except RefusedError as error:

@@ -72,6 +72,10 @@ class FleetOptions(PluginOptions, frozen=True, kw_only=True):
             "be shown if the machine falls silent; by default no line leaves the machine except in messages",
         ),
     ] = 0
+    hub: Annotated[
+        bool,
+        msgspec.Meta(description="deliver what other machines leave to the hub by the action `hub` (`alarm-mw hub`)"),
+    ] = False
     #: Names and values that are shown with the machine.
     labels: Mapping[str, str] = msgspec.field(default_factory=dict)
     #: The alarms that fire if a machine falls silent; none: the alarms for what is wrong with the program itself.

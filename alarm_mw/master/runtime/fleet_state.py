@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -118,6 +118,15 @@ class FleetState:
         """Deliver a message that no engine of this machine has made, where its alarm is configured."""
         if any(alarm.name == firing.alarm for alarm in self.settings().alarms):
             self.submit(Batch(order=lambda _: [firing]))
+
+    async def take_over(self, firings: Sequence[Firing]) -> Collection[str]:
+        """Put messages into the outbox that other machines have left to this hub, and return when they are there."""
+        known = {alarm.name for alarm in self.settings().alarms}
+        ours = [firing for firing in firings if firing.alarm in known]
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+        self.submit(Batch(order=lambda _: ours, done=lambda: loop.call_soon_threadsafe(done.set)))
+        await done.wait()
+        return {firing.alarm for firing in firings}.difference(known)
 
     def report_silent(self, machines: Mapping[str, SilentMachine]) -> None:
         """Take in which machines are silent, all of them, by a name for each incident."""

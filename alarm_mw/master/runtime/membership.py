@@ -11,6 +11,7 @@ from alarm_mw.config.build import fleet_plan_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dispatcher import Dispatcher
 from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence, Sharing
+from alarm_mw.model.types import Firing
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +44,10 @@ class Member(Sharing, Protocol):
 
     def state(self) -> FleetState:
         """Return whether this machine shares with the others now. From any thread."""
+        ...
+
+    async def hand_over(self, firing: Firing) -> None:
+        """Leave a message to the hub, and return when it is in the hub's outbox; raise `ActionError`."""
         ...
 
     async def overview(self) -> FleetOverview:
@@ -97,5 +102,5 @@ class Membership:
             await member.stop(timeout)
 
 
-def _place(plan: FleetPlan) -> tuple[str, str, str]:
-    return plan.url, plan.name, plan.machine
+def _place(plan: FleetPlan) -> tuple[str, str, str, bool]:
+    return plan.url, plan.name, plan.machine, plan.is_hub

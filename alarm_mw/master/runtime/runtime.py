@@ -37,6 +37,7 @@ from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thre
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.master.worker.worker import Worker, read_memory
+from alarm_mw.model.errors import ActionError
 from alarm_mw.model.interfaces import Action, ActionContext
 from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
@@ -500,6 +501,13 @@ class Runtime:
     def _member(self) -> Member | None:
         return None if self._membership is None else self._membership.member
 
+    async def _hand_over(self, firing: Firing) -> None:
+        """Leave a message to the hub of the fleet. Raises `ActionError`."""
+        member = self._member
+        if member is None:
+            raise ActionError("this server is in no fleet, so there is no hub: configure [fleet]", retry=True)
+        await member.hand_over(firing)
+
     def share_order(self, order: SharedOrder) -> None:
         """Tell the other machines of the fleet what somebody has done. From any thread; does not block."""
         if (member := self._member) is not None:
@@ -537,6 +545,7 @@ class Runtime:
             place_of(alarm, self.name, settings.web.url, self._link_key() if settings.web.url else b""),
             alarm.texts,
             self._obey,
+            self._hand_over,
         )
         return make_action(alarm, context, self._find_action)
 

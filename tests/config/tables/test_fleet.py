@@ -113,6 +113,7 @@ def test_all_that_can_be_said(tmp_path: Path) -> None:
         "noise": SharedAlarm(None, 90.0, 0.0, for_humans=False),
     }
     assert found.local_rules == {"local", "y+", "errors"}
+    assert not found.is_hub
     assert read(tmp_path, WHOLE, PASSWORD="p").settings.fleet is not None
 
 

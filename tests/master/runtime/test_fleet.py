@@ -13,6 +13,7 @@ from msgspec import structs
 from recording_member import Fleets
 from waiting import wait_until
 
+from alarm_mw.actions.hub import HubOptions
 from alarm_mw.config.settings import Alarm, Settings
 from alarm_mw.config.tables.fleet import FleetOptions
 from alarm_mw.delivery.policy import DeliveryPolicy
@@ -22,7 +23,7 @@ from alarm_mw.master.control.silences import SilenceOrder, expire, put, shown
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.fleet import FleetIncident, OpenIncident, SharedOrder, SharedSilence, SilentMachine
-from alarm_mw.model.types import Firing, IncidentNotice, IncidentOptions, Record, Rule, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, IncidentOptions, Machines, Record, Rule, Trigger
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
 
@@ -290,3 +291,35 @@ def test_the_end_of_what_others_had_is_sent(machine: Machine) -> None:
     books, _ = machine.runtime.books()
     assert (books["alarms"]["a"]["resolved"], books["alarms"]["a"]["held_back"]) == (2, {"duplicate": 1})
     assert "z" not in books["alarms"]
+
+
+def test_a_hub_has_what_others_leave_to_it_in_its_outbox(machine: Machine) -> None:
+    """What a hub says to have is in its outbox; alarms that it does not have are named."""
+    record = Record(b"disk full\n", "stdout", time.time(), "k")
+    firing = Firing("f1", "a", b"disk full\n", record, record.time, machines=Machines(("web-9",), 1))
+    unknown = structs.replace(firing, id="f2", alarm="z")
+
+    async def take_over() -> list[str]:
+        return [*await machine.fleets.local.take_over([firing, unknown])]
+
+    assert machine.runtime.call(take_over()) == ["z"]
+    assert machine.runtime.outbox.query("SELECT id FROM firings") == [("f1",)]
+    machine.sent(1)
+
+
+def test_an_action_leaves_a_message_to_the_hub(tmp_path: Path) -> None:
+    """The action `hub` reaches the fleet; a machine that has left its fleet keeps the message."""
+    settings = structs.replace(SETTINGS, alarms=(Alarm("a", "hub", HubOptions()),))
+    fleets = Fleets()
+    runtime = Runtime(settings, outbox=tmp_path / "outbox.db", write_log=lambda _: None, join=fleets.join)
+    runtime.start()
+    record = Record(b"plain\n", "logging", 1.0, "k")
+    runtime.worker.submit(Batch([Item(record)]))
+    wait_until(lambda: runtime.outbox.query("SELECT 1 FROM firings WHERE state = 'delivered'"))
+    assert any(asked.startswith("hand over ") for asked in fleets.member.asked)
+    runtime.exchange(runtime.prepare(structs.replace(settings, fleet=None)))
+    wait_until(lambda: runtime.fleet_state() is None)
+    runtime.worker.submit(Batch([Item(structs.replace(record, key="k2", message=b"plain 2\n"))]))
+    wait_until(runtime.dispatcher.failing)
+    assert "configure [fleet]" in runtime.dispatcher.failing()["a"]["error"]
+    runtime.stop(1)

@@ -19,7 +19,7 @@ DEBIAN_PACKAGES := prosody curl openssl procps espeak-ng uwsgi-core uwsgi-plugin
 COVERED := tests/engine tests/patterns tests/config tests/delivery tests/model tests/master/worker tests/master/runtime
 
 # What is measured. BENCHES="stream latency" is a part of it.
-BENCHES := stream fields incidents delivery latency footprint handler middleware flood throughput growth fleet replay endurance
+BENCHES := stream fields incidents delivery latency footprint handler middleware flood page_attack throughput growth fleet replay endurance
 
 # Tests start hundreds of Python programs. With this variable in the environment, each would compile the package again.
 unexport PYTHONDONTWRITEBYTECODE

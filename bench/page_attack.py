@@ -44,7 +44,7 @@ def sections(options: Options) -> Iterator[Section]:
         lines = folder / "lines"
         lines.write_text("".join(access_lines(10_000)), encoding="utf-8")
         for portion, how, times in (
-            (0, "a write for each line", options.pick(full=200, quick=50, tiny=1)),
+            (0, "a write for each line", options.pick(full=200, quick=100, tiny=1)),
             (65_536, "writes of 64 KB", options.pick(full=2000, quick=400, tiny=2)),
         ):
             measured = partial(_measured, folder, Writing(lines, times, portion), connections)
@@ -52,17 +52,20 @@ def sections(options: Options) -> Iterator[Section]:
                 Case("nobody attacks", partial(measured, None)),
                 Case("another server's page is attacked", partial(measured, REQUESTS, on_other=True)),
                 Case("the page is attacked", partial(measured, REQUESTS)),
-                Case(
-                    "another server's page, as fast as it answers",
-                    partial(measured, 0, on_other=True),
-                    "nobody attacks",
-                ),
-                Case(
-                    "the page, as fast as it answers",
-                    partial(measured, 0),
-                    "another server's page, as fast as it answers",
-                ),
             ]
+            if not portion:
+                cases += [
+                    Case(
+                        "another server's page, as fast as it answers",
+                        partial(measured, 0, on_other=True),
+                        "nobody attacks",
+                    ),
+                    Case(
+                        "the page, as fast as it answers",
+                        partial(measured, 0),
+                        "another server's page, as fast as it answers",
+                    ),
+                ]
             notes = [f"{connections} slow connections, 4 forms of 10 MB and {REQUESTS} forged requests a second"]
             peer = "another server's page is attacked"
             yield Section(f"Under attack, {how}", METRICS, cases, peer=peer, notes=notes, warm_up=1)

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from chromium import Chromium
-
-AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
-
-#: Success criteria of WCAG 2.2 up to the level AA.
-TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+from chromium import Chromium, violations
 
 PATHS = (
     *("/", "/history", "/rules", "/rules/slow-search", "/delivery"),
@@ -19,14 +13,6 @@ PATHS = (
 )
 
 WIDTHS = (360, 390, 768, 1024, 1440, 2560)
-
-
-def violations(page: Any, *rules: str) -> list[str]:
-    """Return what axe finds, with the places; by all rules or these."""
-    page.evaluate(AXE)
-    only: Any = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": TAGS}
-    found = page.evaluate("only => axe.run(document, {runOnly: only, resultTypes: ['violations']})", only)
-    return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]
 
 
 def paths_of(page: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, Page, expect
@@ -11,6 +12,12 @@ from waiting import LIMIT
 
 #: What a browser and htmx say of connections that a killed master has cut, which is no mistake of a page.
 _CUT = ("ERR_CONNECTION", "ERR_EMPTY_RESPONSE", "ERR_INCOMPLETE_CHUNKED_ENCODING", "[object Event]")
+
+
+AXE = (Path(__file__).parents[1] / "browser" / "axe.min.js").read_text(encoding="utf-8")
+
+#: Success criteria of WCAG 2.2 up to the level AA.
+TAGS = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 
 
 class Chromium:
@@ -71,3 +78,11 @@ class Visitor:
     def _answer(self, dialog: Any) -> None:  # Playwright's Dialog
         self.complaints.append(f"dialog: {dialog.message}")
         dialog.dismiss()
+
+
+def violations(page: Any, *rules: str) -> list[str]:
+    """Return what axe finds, with the places; by all rules or these."""
+    page.evaluate(AXE)
+    only: Any = {"type": "rule", "values": rules} if rules else {"type": "tag", "values": TAGS}
+    found = page.evaluate("only => axe.run(document, {runOnly: only, resultTypes: ['violations']})", only)
+    return [f"{each['id']}: {node['html'][:200]}" for each in found["violations"] for node in each["nodes"]]

@@ -54,7 +54,8 @@ def test_a_night_with_two_servers(chromium: Chromium, tmp_path: Path, monkeypatc
         expect(page.get_by_role("heading", name="Covers 0 of 1 open incident")).to_be_visible()
         assert violations(page) == []
 
-        page.get_by_role("link", name="Now", exact=True).click()
+        visitor.go("/")
+        visitor.wait_for_rows(2)
         page.set_viewport_size({"width": 360, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= 360
         page.get_by_role("link", name="Open its page").click()

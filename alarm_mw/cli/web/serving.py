@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import pwd
@@ -16,13 +17,14 @@ from alarm_mw.cli.top.masters import Masters
 from alarm_mw.cli.web import pages
 from alarm_mw.cli.web.overview import Overview
 from alarm_mw.config.tables.web import WebOptions
-from alarm_mw.master.control.http_server import PublicProtocol, server_of
+from alarm_mw.master.control.http_server import PublicProtocol, QuietServer, server_of
 from alarm_mw.master.control.web_port import BACKLOG, STOP_TIMEOUT, listening, settle
 from alarm_mw.master.runtime.threads import LoopThread
 from alarm_mw.web.app import make_app
 from alarm_mw.web.live import Live
 from alarm_mw.web.pages import login
 from alarm_mw.web.security.identity import Authenticator
+from alarm_mw.web.site import BaseSite
 from alarm_mw.web.store import Store
 
 
@@ -50,13 +52,24 @@ def serving(listen: str, role: str) -> Iterator[Callable[[], str]]:
         server = server_of(make_app(site, modules=(login, pages)), BACKLOG, PublicProtocol)
         thread = LoopThread(settle, "web")
         thread.start()
-        thread.spawn(server.serve(sockets=[listener]))
+        served = thread.call(_begin(server, listener))
         try:
             yield lambda: f"{options.url}/login/{store.offer_login(_user(), role)}"
         finally:
-            thread.loop.call_soon_threadsafe(site.live.close)
-            thread.loop.call_soon_threadsafe(server.end)
+            thread.call(_end(site, server, served), STOP_TIMEOUT + 1.0)
             thread.end(time.monotonic() + STOP_TIMEOUT)
+
+
+async def _begin(server: QuietServer, listener: socket.socket) -> asyncio.Task[None]:
+    return asyncio.create_task(server.serve(sockets=[listener]), name="alarm-mw-page")
+
+
+async def _end(site: BaseSite, server: QuietServer, served: asyncio.Task[None]) -> None:
+    """End open pages first: a stream of events would go on for as long as it is read."""
+    site.live.close()
+    server.end()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(served, STOP_TIMEOUT)
 
 
 def _listener(options: WebOptions) -> socket.socket:

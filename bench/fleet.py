@@ -136,9 +136,13 @@ class Wire(asyncio.Protocol):
 
     def call(self, name: bytes, body: bytes, answered: Callable[[bytes], None]) -> None:
         """Call one of the functions."""
+        self.send(request(b"FCALL", library().name.encode() + b"_" + name, b"1", KEY, body), answered)
+
+    def send(self, words: bytes, answered: Callable[[bytes], None]) -> None:
+        """Send a request."""
         assert self._transport is not None
         self.waiting.append(answered)
-        self._transport.write(request(b"FCALL", library().name.encode() + b"_" + name, b"1", KEY, body))
+        self._transport.write(words)
 
     def future(self, name: bytes, body: bytes) -> asyncio.Future[bytes]:
         """Call one of the functions; return what will be its answer."""
@@ -153,6 +157,9 @@ class Wire(asyncio.Protocol):
 
 
 KEY = f"{PREFIX}gen".encode()
+
+#: As long as every key.
+NO_KEY = "iKEYKEYK"
 
 
 def request(*words: bytes) -> bytes:
@@ -213,25 +220,25 @@ class Light:
         self._timer: asyncio.TimerHandle | None = None
 
     def _offer(self, *, is_over: bool) -> bytes:
-        return encode(
+        """Return a request in which the key is still to be filled in, by as many bytes."""
+        body = encode(
             Offer(
                 machine=self.name,
-                key="KEY",
+                key=NO_KEY,
                 alarm="mail",
                 name="mail",
-                id=f"{self.name}-KEY-{is_over}",
+                id=f"{self.name}-{NO_KEY}-{is_over}",
                 kind="resolved" if is_over else "begin",
                 is_member=not is_over,
                 thread="1",
                 info=INFO,
             )
         )
+        name = f"{library().name}_{'resolve' if is_over else 'offer'}"
+        return request(b"FCALL", name.encode(), b"1", KEY, body)
 
     def report(self, key: str, *, is_over: bool) -> None:
-        """Offer the beginning of an incident, or its end, soon; and send it where it is this machine's turn."""
-        self._loop.call_later(random.uniform(0.0, SPREAD), self._report, key, is_over)
-
-    def _report(self, key: str, is_over: bool) -> None:  # noqa: FBT001  # for the loop
+        """Offer the beginning of an incident, or its end; and send it where it is this machine's turn."""
         began = time.perf_counter()
 
         def answered(body: bytes) -> None:
@@ -239,8 +246,7 @@ class Light:
             if b'"kind":"own"' in body:
                 self._loop.call_later(0.0 if is_over else 0.5, self._settle, key, body)
 
-        offer = self._offers[is_over].replace(b"KEY", key.encode())
-        self.wire.call(b"resolve" if is_over else b"offer", offer, answered)
+        self.wire.send(self._offers[is_over].replace(NO_KEY.encode(), key.encode()), answered)
 
     def _settle(self, key: str, body: bytes) -> None:
         answer = msgspec.json.decode(body)
@@ -300,23 +306,23 @@ async def _share(server: RedisServer, count: int, seconds: float, empty: float) 
 
 async def _report_all(server: RedisServer, found: list[Light], seconds: float) -> float:
     """Let incidents begin and end on all machines; return the most memory that Redis has used."""
-    began, number, memory = time.perf_counter(), 0, 0.0
-    over: deque[tuple[float, str]] = deque()
-    while (now := time.perf_counter() - began) < seconds or over:
-        if now < seconds and number < now * RATE:
-            for machine in found:
-                machine.report(f"i{number}", is_over=False)
-            over.append((now + LASTS, f"i{number}"))
-            number += 1
-            if number % 50 == 1:
-                memory = max(memory, figure(server, "memory", "used_memory"))
-        if over and over[0][0] < now:
-            _, key = over.popleft()
-            for machine in found:
-                machine.report(key, is_over=True)
-        await asyncio.sleep(0.005)
-    await asyncio.sleep(SPREAD + 1.0)
-    return max(memory, figure(server, "memory", "used_memory"))
+    loop = asyncio.get_running_loop()
+    for n in range(int(seconds * RATE)):
+        loop.call_later(n / RATE, _all_report, found, f"i{n:07}", False)
+        loop.call_later(n / RATE + LASTS, _all_report, found, f"i{n:07}", True)
+    await asyncio.sleep(seconds)
+    memory = figure(server, "memory", "used_memory")
+    await asyncio.sleep(LASTS + SPREAD + 1.0)
+    return memory
+
+
+def _all_report(found: list[Light], key: str, is_over: bool, first: int = 0) -> None:  # noqa: FBT001  # for the loop
+    """Let some machines report, and the next ones a millisecond later."""
+    many = max(len(found) // int(SPREAD * 1000), 1)
+    for machine in found[first : first + many]:
+        machine.report(key, is_over=is_over)
+    if first + many < len(found):
+        asyncio.get_running_loop().call_later(0.001, _all_report, found, key, is_over, first + many)
 
 
 def busiest(server: RedisServer, calls: int) -> Mapping[str, float]:

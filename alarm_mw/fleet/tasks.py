@@ -18,14 +18,19 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
 
     redis-py loses a cancellation that comes while it connects; so one is not enough.
     """
-    given = list(tasks)
+    given, canceled = list(tasks), None
     while pending := [task for task in given if not task.done()]:
         for task in pending:
             task.cancel()
-        await asyncio.wait(pending, timeout=_AGAIN)
+        try:
+            await asyncio.wait(pending, timeout=_AGAIN)
+        except asyncio.CancelledError as error:  # the caller is to end as well, but leaves none of them behind
+            canceled = error
     for task in given:
         if not task.cancelled():
             task.exception()  # or asyncio logs that nobody has looked
+    if canceled is not None:
+        raise canceled
 
 
 #: In how many parts a time limit passes.

@@ -103,7 +103,8 @@ class StreamIntake:
             return
         is_under_way = threading.Lock()
         is_under_way.acquire()
-        waits = self._worker.expects_records() and late.has_room(MOST_ECHOES)
+        # Without a file to keep it in, output waits until the firings are in the outbox, and so does not pass at once.
+        waits = self._worker.expects_records() and late.has_room(MOST_ECHOES) and late.keeps()
         done = functools.partial(late.release, is_under_way)
         batch = Batch((), {chunk.stream: counts}, done, lines=lines, may_be_echo=waits)
         self._worker.submit(batch)

@@ -83,6 +83,17 @@ class LateChunks:
         """Return whether the worker keeps up: whether fewer chunks than that wait for it."""
         return len(self._locks) < most
 
+    def keeps(self) -> bool:
+        """Return whether what is added outlives this process, or nothing has to; makes the file for that.
+
+        A process without a free descriptor, or without memory, has no such file.
+        """
+        with self._turn:
+            try:
+                return self._file() is not None or self._hand_over is None
+            except OSError:
+                return False
+
     def inherited(self) -> Iterator[tuple[LateChunk, bool, Callable[[], None]]]:
         """Yield what the former master has left, whether too many have tried it, and what to call when it is judged."""
         chunks, self._inherited = self._inherited, []
@@ -137,9 +148,14 @@ class LateChunks:
 
     def _file(self) -> int | None:
         if self._fd is None and self._hand_over is not None:
-            self._fd = os.memfd_create("alarm-mw-late")
-            self._write_head(self._fd)
-            self._hand_over(self._fd)
+            fd = os.memfd_create("alarm-mw-late")
+            try:
+                self._write_head(fd)
+                self._hand_over(fd)
+            except OSError:
+                os.close(fd)
+                raise
+            self._fd = fd
         return self._fd
 
     def _move_to_the_beginning(self, fd: int) -> None:

@@ -226,3 +226,34 @@ def test_output_passes_where_nothing_can_be_kept(masters: Successors, caplog: py
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(records(masters.batches)) == 1
     assert "lines are lost should this process be killed now" in caplog.text
+
+
+def test_lines_that_nothing_can_keep_do_not_wait_for_records(
+    masters: Successors, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a descriptor for the memory, their output waits in its place, where the next master finds it."""
+    monkeypatch.setattr(masters, "expects_records", lambda: True)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        masters.intake(chunk_of(0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    masters.intake(chunk_of(1))
+    assert [batch.may_be_echo for batch in masters.batches] == [False, True]
+
+
+def test_a_file_that_nobody_holds_keeps_nothing() -> None:
+    """A memory that could not be handed to the supervisor is made again for the next lines."""
+    given: list[int] = []
+
+    def hand_over(descriptor: int) -> None:
+        given.append(descriptor)
+        if len(given) == 1:
+            raise OSError(24, "Too many open files")
+
+    late = LateChunks(None, hand_over)
+    assert not late.keeps()
+    assert late.keeps()
+    os.close(given[-1])
+    assert LateChunks().keeps()

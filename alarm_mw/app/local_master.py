@@ -69,6 +69,11 @@ class LocalClient:
                 "`alarm-mw run -- COMMAND`, or call alarm_mw.supervise()",
                 settings.web.listen,
             )
+        if settings.fleet is not None:
+            log.warning(
+                "this process is in no fleet, in spite of its table [fleet]: that takes a master process; start this "
+                "program by `alarm-mw run -- COMMAND`, or call alarm_mw.supervise()"
+            )
         self._stderr = 2
         self._alarm_msg_size = settings.alarm_msg_size
         self.tally = Tally()

@@ -418,6 +418,14 @@ def test_what_is_logged_at_the_very_end_is_delivered(tmp_path: Path) -> None:
     assert lines(tmp_path) == ["first", "last"]
 
 
+def test_no_fleet_in_process(tmp_path: Path) -> None:
+    """A configuration with a fleet works without a master process; the log says what would join it."""
+    (tmp_path / "alarms.toml").write_text('[fleet]\nurl = "redis://h"\n[alarms.b]\naction = "log"\n')
+    done = run(tmp_path, "alarm_mw.init('alarms.toml')\nalarm_mw.alarm('b', 'x')\n")
+    assert b"this process is in no fleet, in spite of its table [fleet]" in done.stderr
+    assert b"ALARM: x" in done.stderr
+
+
 def test_no_page_in_process(tmp_path: Path) -> None:
     """A configuration with a page works without a master process; the log says what would serve the page."""
     (tmp_path / "alarms.toml").write_text('[web]\nlisten = "127.0.0.1:8420"\n[alarms.b]\naction = "log"\n')

@@ -43,6 +43,16 @@ def test_what_stays_wrong_is_told_once(wrong: Sight, key: str) -> None:
     assert told(wrong, sight(), wrong, wrong, wrong, sight(), wrong, wrong) == [[], [], [], [key], [], [], [], [key]]
 
 
+def test_remarks_are_shown_and_fire_no_alarm() -> None:
+    """What is wrong elsewhere is a finding while it lasts, but nobody is woken for it."""
+    check = SelfCheck()
+    remarked = replace(sight(), remarks=("the fleet cannot be reached",))
+    assert [check.look(remarked) for _ in range(3)] == [[], [], []]
+    assert check.findings == ("the fleet cannot be reached",)
+    check.look(sight())
+    assert not check.findings
+
+
 def test_a_growing_backlog_is_told() -> None:
     """More and more batches that wait, at one look after the other."""
     assert told(*(sight(backlog=BACKLOG * n) for n in range(1, 5))) == [[], [], ["backlog"], []]

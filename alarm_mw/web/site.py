@@ -19,7 +19,7 @@ from alarm_mw.web.store import Store
 
 #: How many requests of strangers are answered at once, and per second after that: each takes a millisecond.
 STRANGERS = 100
-STRANGERS_PER_SECOND = 15
+STRANGERS_PER_SECOND = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

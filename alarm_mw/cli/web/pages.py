@@ -99,7 +99,7 @@ async def incident(request: Request) -> Response:
         row=row_of(server, found),
         own=own,
         key=key_of(server.socket),
-        has_page=bool(server.status is not None and server.status["page"]),
+        has_page=bool(server.status is not None and server.status.get("page")),  # a former version has no such key
         live=Markup(live),  # noqa: S704  # a page of the master, which has escaped what it shows
     )
 

@@ -25,7 +25,7 @@ REQUEST_TIMEOUT = 15.0
 
 #: How many connections the page takes in per second, beyond as many as it holds; and seconds until it tries again where
 #: that fails.
-ACCEPTED_PER_SECOND = 50.0
+ACCEPTED_PER_SECOND = 25.0
 ACCEPT_PAUSE = 1.0
 
 #: What it says of requests that are none is nobody's business; what our own code does wrong is.

@@ -39,6 +39,7 @@ url = "{url}"
 name = "{name}"
 machine = "{machine}"
 group_wait = "{group_wait}s"
+alarms = ["hook"]
 """
 
 ALARM = """

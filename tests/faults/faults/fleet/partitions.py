@@ -101,6 +101,7 @@ def clocks(shop: Fleet, verdict: Verdict) -> None:
     (clock,) = shop.clocks.values()
     silenced = shop.begin()
     silence = shop.machines[1].silence(f'n="{silenced}"')
+    wait_until(lambda: all(silence in machine.silences() for machine in shop.machines), what="the silence on all")
     numbers = [shop.number() for _ in range(3)]
     for n, seconds in zip(numbers, (HOUR, -HOUR, 0), strict=True):
         clock.move(seconds)

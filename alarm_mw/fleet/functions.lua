@@ -461,7 +461,11 @@ local function resolve(keys, argv)
     if s.o == o.machine and s.f == o.id then return own(x) end
     return deferred(x)
   end
-  if not is_told_open(s) then return left(x, 'fleet', more) end
+  if not is_told_open(s) then
+    -- Members may be about to say that it was told: whoever has the incident says that it is over, with all it knows.
+    if x.grace > x.now then return wait(x, x.grace - x.now) end
+    return left(x, 'fleet', more)
+  end
   local ended = cjson.decode(grant(x, 'resolved'))
   ended.owed = more.owed
   return cjson.encode(ended)

@@ -170,6 +170,20 @@ def flush(redis: RedisServer, fleet: str) -> None:
     redis.cli("DEL", *keys)
 
 
+def test_an_end_at_the_time_of_a_flush_is_sent_by_who_had_the_incident(redis: RedisServer, fleet: str) -> None:
+    """An incident that ends before members have said again what was told ends with the text of its lines."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, *named(3)) as found:
+            await deliver_all(found)
+            flush(redis, fleet)
+            await deliver_all(found, lambda: incident("resolved"))
+            assert statuses(found) == ["firing", "resolved"]
+            assert [machine.local.sent for machine in found] == [[], [], []]
+
+    asyncio.run(scene())
+
+
 def test_a_message_that_waits_for_others_survives_a_flush(redis: RedisServer, fleet: str) -> None:
     """A flush while the owner waits for other machines leads to one message."""
 

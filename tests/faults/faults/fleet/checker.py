@@ -66,8 +66,11 @@ def check(incidents: Sequence[Incident], messages: Iterable[Message], faults: Se
     """Compare all messages that were taken with all incidents. Each incident has one beginning and one end."""
     report = Report(incidents=len(incidents))
     taken: dict[tuple[int, str], list[Message]] = defaultdict(list)
+    messages = list(messages)
+    # What a machine says that has never had the incident may lack its text.
+    numbers = {message.incident: number for message in messages if (number := number_of(message)) is not None}
     for message in messages:
-        number = number_of(message)
+        number = numbers.get(message.incident)
         if number is not None and message.is_taken:
             report.messages += 1
             taken[number, message.status].append(message)

@@ -14,7 +14,7 @@ from faults.fleet.hook import Message
 BOUND = 120.0
 
 #: Seconds after the end of a fault in which it still explains a message that came twice.
-AFTER = 45.0
+AFTER = 20.0
 
 
 @dataclass(slots=True)

@@ -89,13 +89,21 @@ def _budget(folder: Path, scale: Scale, verdict: Verdict) -> None:
         shop.check_books(verdict)
 
 
-def acts(folder: Path, scale: Scale, verdict: Verdict) -> None:
-    """Play the acts of one fleet that take little time, one after the other."""
-    with on_a_store(folder, scale, prepare=sharing.escalating) as (shop, store):
+def _together(folder: Path, scale: Scale, verdict: Verdict) -> None:
+    """Play acts of one fleet, one after the other, in which all machines go on."""
+    with on_a_store(folder, scale, prepare=sharing.escalating) as (shop, _):
         shop.start(scale.machines)
         sharing.same(shop, verdict)
         sharing.orders(shop, verdict)
         partitions.partitioned(shop, verdict)
+        shop.check_books(verdict)
+
+
+def _restarts(folder: Path, scale: Scale, verdict: Verdict) -> None:
+    """Play those in which all machines start again, and Redis forgets what they share."""
+    with on_a_store(folder, scale) as (shop, store):
+        shop.start(scale.machines)
+        sharing.rolling(shop, verdict)
         shared_state.flushed_later(shop, verdict, store)
         shop.check_books(verdict)
 
@@ -119,4 +127,11 @@ CATALOGUE: dict[str, Scenario] = {
     "budget": _budget,
     "orders": _alone(sharing.orders, sharing.escalating),
     "rolling": _alone(sharing.rolling),
+}
+
+#: What every run of the tests shows.
+IN_TESTS: dict[str, Scenario] = {
+    "together": _together,
+    "restarts": _restarts,
+    "owner-killed": CATALOGUE["owner-killed"],
 }

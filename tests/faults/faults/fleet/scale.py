@@ -22,5 +22,5 @@ class Scale:
     quiet: float
 
 
-SHORT = Scale(machines=3, many=5, hang=5, lines=200, partition=3, quiet=1)
+SHORT = Scale(machines=3, many=5, hang=5, lines=200, partition=3, quiet=0.8)
 LONG = Scale(machines=10, many=100, hang=60, lines=1000, partition=210, quiet=6)

@@ -12,7 +12,7 @@ from alarm_mw.config.settings import Alarm, Follow, Watch
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import Action, secrets
 from alarm_mw.model.keyvalue import split
-from alarm_mw.model.masking import mask
+from alarm_mw.model.masking import mask_values
 from alarm_mw.model.types import Route, Rule, Where
 
 #: Looks up an action by its name; raises `OptionError`.
@@ -127,4 +127,4 @@ def read_alarm(name: str, action: str, where: Where, find_action: FindAction) ->
     except OptionError as error:
         # In case the message quotes them.
         hidden = [value for key, value in split(args) if key in secrets(kind.Options)]
-        raise OptionError(*(mask(text, hidden) for text in error.texts)) from None
+        raise OptionError(*(mask_values(text, hidden) for text in error.texts)) from None

@@ -16,6 +16,9 @@ _LONG = 6
 #: How many characters of an answer an error quotes.
 QUOTED = 200
 
+#: A URL of which only the scheme is written.
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/{0,3}")
+
 _BREAK = re.compile(r"[\s/?&=;,:#]+")
 
 
@@ -37,6 +40,18 @@ def mask(text: str, secrets: Iterable[str]) -> str:
     for secret in sorted(filter(None, secrets), key=len, reverse=True):
         text = text.replace(secret, MASK)
     return text
+
+
+def mask_values(text: str, secrets: Iterable[str]) -> str:
+    """Return a text about mistakes in a configuration with each secret value masked.
+
+    The text is the program's own, so a value that is short, or only the scheme of a URL, is masked only where it is
+    quoted: elsewhere it is a word of the text.
+    """
+    values = sorted(filter(None, secrets), key=len, reverse=True)
+    for value in values:
+        text = text.replace(repr(value), repr(MASK))
+    return mask(text, (value for value in values if len(value) >= _LONG and not _SCHEME.fullmatch(value)))
 
 
 def quoted(said: str, secrets: Iterable[str] = ()) -> str:

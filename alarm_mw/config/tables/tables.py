@@ -23,7 +23,7 @@ from alarm_mw.config.settings import (
     Upkeep,
 )
 from alarm_mw.config.sources import UnreadableError, read_bytes
-from alarm_mw.config.tables.fleet import SCOPES, FleetOptions
+from alarm_mw.config.tables.fleet import SCOPES, FleetOptions, mistakes, unreadable_files
 from alarm_mw.config.tables.follow import read_follow
 from alarm_mw.config.tables.incidents import read_shared
 from alarm_mw.config.tables.monitors import read_monitors
@@ -107,7 +107,6 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.fields |= _numbers(root)
     execution = read_execution_table(root)
     records = read_records(root)
-    fleet = read_fleet(root)
     others: dict[str, object] = {
         "alarm_rate": read_alarm_rate(root),
         "metrics": _read(root, "metrics", MetricsListener),
@@ -118,7 +117,6 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
         "inhibit_rules": _inhibit_rules(root) or None,
         "records": records,
         "web": read_web(root),
-        "fleet": fleet,
         "execution": execution,
     }
     part.fields |= {name: value for name, value in others.items() if value is not None}
@@ -133,7 +131,7 @@ def read_tables(root: Table, find_action: FindAction) -> Part:
     part.mules += read_mule_table(root, execution.chdir if execution is not None else "")
     part.follow += read_follow(root)
     part.own_alarms += [(name, root.where("own_alarms")) for name in optional_names(root, "own_alarms")]
-    part.fleet_alarms += [(name, root.where("fleet", "alarms")) for name in (() if fleet is None else fleet.alarms)]
+    read_fleet(root, part)
     part.upkeep |= read_upkeep(root)
     part.has_whole_tracebacks = root.values.get("messages") != "uwsgi"
     return part
@@ -304,21 +302,26 @@ def read_web(root: Table) -> WebOptions | None:
 _FLEET_OTHERS = frozenset({"labels", "alarms"})
 
 
-def read_fleet(root: Table) -> FleetOptions | None:
-    """Return the table ``[fleet]``, or None where there is none, or a wrong one. Reads the password's file."""
+def read_fleet(root: Table, part: Part) -> None:
+    """Put the table ``[fleet]`` into `part`, unless it is wrong. Reads the password's file."""
     table = root.table("fleet", "fleet")
     if table is None:
-        return None
+        return
     labels, alarms = read_labels(table), optional_names(table, "alarms")
+    part.fleet_alarms += [(name, table.where("alarms")) for name in alarms]
     plain = {key: value for key, value in table.values.items() if key not in _FLEET_OTHERS}
-    options = read_struct(FleetOptions, structs.replace(table, values=plain))
+    options = read_struct(FleetOptions, structs.replace(table, values=plain), mistakes=mistakes)
     if options is None:
-        return None
+        return
     if importlib.util.find_spec("redis") is None:
-        table.wrong("this needs the package 'redis': pip install 'alarm-mw[fleet]'")
-        return None
+        table.wrong("this needs the package 'redis', an extra of alarm_mw: pip install 'alarm-mw[fleet]'")
+        return
+    for text in unreadable_files(options.url):
+        table.origin.report.warn(table.where("url"), f"fleet: {text}; until then this machine sends its alarms alone")
     password = _read_password(table, options.password_file) if options.password_file else options.password
-    return structs.replace(options, labels=dict(labels), alarms=alarms, password=password, password_file="")
+    part.fields["fleet"] = structs.replace(
+        options, labels=dict(labels), alarms=alarms, password=password, password_file=""
+    )
 
 
 def _read_password(table: Table, file: str) -> str:

@@ -14,7 +14,7 @@ from msgspec.structs import FieldInfo
 from alarm_mw.config.report import Report
 from alarm_mw.model.interfaces import PluginOptions, secrets
 from alarm_mw.model.keyvalue import choices, did_you_mean
-from alarm_mw.model.masking import mask
+from alarm_mw.model.masking import mask_values
 from alarm_mw.model.types import Where
 
 #: The keys and list indices that lead to a value.
@@ -146,10 +146,16 @@ S = TypeVar("S", bound=msgspec.Struct)
 _PLACE = re.compile(r" - at `\$(?:\[(\d+)\])?.*`$", re.DOTALL)
 
 
-def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset()) -> S | None:
+def read_struct(
+    kind: type[S],
+    table: Table,
+    beside: frozenset[str] = frozenset(),
+    mistakes: Callable[[Mapping[str, object]], Iterable[tuple[str, str]]] = lambda _given: (),
+) -> S | None:
     """Return the table as a `kind`, or None if it is wrong, which is then reported.
 
     `beside` are keys of the table that do not belong to the struct. Values of secret fields are never shown.
+    `mistakes` finds what else is wrong with the values that have the right type, each with its key.
     """
     fields = _fields(kind)
     known = table.refuse_unknown([*beside, *fields])
@@ -157,7 +163,10 @@ def read_struct(kind: type[S], table: Table, beside: frozenset[str] = frozenset(
     missing = [key for key, field in fields.items() if field.required and key not in table.values]
     for key in missing:
         table.wrong(f"{key!r} is missing")
-    if missing or not known or _WRONG in given.values():
+    wrong = [*mistakes({name: value for name, value in given.items() if value is not _WRONG})]
+    for key, text in wrong:
+        table.wrong(text, key)
+    if missing or wrong or not known or _WRONG in given.values():
         return None
     return _make(kind, given, table)
 
@@ -194,6 +203,8 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
         secret = field.name in _secrets(kind)
         allowed = choices(field.type)
         message = f"{allowed}, got {value!r}" if allowed else str(error)
+        if message.startswith("Expected `bool`"):
+            message = f"expected true or false, got {kind_of(value)}"
         text, index = _explain(message, [str(value)] if secret else [])
         if isinstance(value, str) and text == "expected array, got str":
             example = "…" if secret else value
@@ -206,7 +217,7 @@ def _explain(message: str, secret: Iterable[str]) -> tuple[str, tuple[int, ...]]
     """Return msgspec's message for people, and the index of the list item that it speaks of."""
     place = _PLACE.search(message)
     index = (int(place[1]),) if place and place[1] else ()
-    text = mask(message[: place.start()] if place else message, secret).replace("`", "")
+    text = mask_values(message[: place.start()] if place else message, secret).replace("`", "")
     return text[:1].lower() + text[1:], index
 
 
@@ -215,7 +226,7 @@ def _make(kind: type[S], given: dict[str, object], table: Table) -> S | None:
     try:
         return kind(**given)
     except (ValueError, TypeError) as error:
-        table.wrong(mask(str(error), (str(given[name]) for name in _secrets(kind) & given.keys())))
+        table.wrong(mask_values(str(error), (str(given[name]) for name in _secrets(kind) & given.keys())))
         return None
 
 

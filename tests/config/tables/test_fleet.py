@@ -188,19 +188,38 @@ URL = 'alarms.a = "log:"\n[fleet]\nurl = "redis://h"\n'
 
 SCHEMES = "redis://, rediss://, redis+sentinel:// or unix://"
 
+ESCAPES = "; in a password, / ? # @ are written as %2F %3F %23 %40"
+
+PORTS = f"with a port from 1 to 65535{ESCAPES}"
+
 #: What is wrong in a table, with the end of the message.
 MISTAKES = {
-    '[fleet]\nurl = "http://h"': f"1: fleet: url: expected {SCHEMES}, got http://",
-    '[fleet]\nurl = "localhost"': f"1: fleet: url: expected {SCHEMES}, got no scheme",
-    '[fleet]\nurl = "redis:///0"': "1: fleet: url: expected redis://HOST, got no host",
+    '[fleet]\nurl = "http://h"': f"2: fleet: url: expected {SCHEMES}, got http://",
+    '[fleet]\nurl = "localhost"': f"2: fleet: url: expected {SCHEMES}, got no scheme",
+    '[fleet]\nurl = "redis:///0"': "2: fleet: url: expected redis://HOST, got no host",
     '[fleet]\nurl = "unix://h/x"': "the path of a socket, such as unix:///run/redis/redis.sock",
     '[fleet]\nurl = "redis+sentinel://h"': "expected redis+sentinel://HOST:PORT/SERVICE, got no name of a service",
     '[fleet]\nurl = "redis://u:pw9@h"\npassword = "s3c"': "a password beside the one in 'url', expected one of them",
+    '[fleet]\nurl = "redis://"': "2: fleet: url: expected redis://HOST, got no host",
+    '[fleet]\nurl = "unix://"': "2: fleet: url: expected the path of a socket, such as unix:///run/redis/redis.sock",
+    '[fleet]\nurl = "redis://[h"': f"2: fleet: url: expected {SCHEMES}, got no URL",
+    '[fleet]\nurl = "redis://h:port"': f"2: fleet: url: expected redis://HOST:PORT {PORTS}",
+    '[fleet]\nurl = "redis://h:0"': PORTS,
+    '[fleet]\nurl = "redis+sentinel://h,i:70000/s"': PORTS,
+    '[fleet]\nurl = "redis://h/zz"': f"2: fleet: url: expected the number of a database as its path{ESCAPES}",
+    '[fleet]\nurl = "redis+sentinel://h/s/zz"': f"expected the number of a database as its path{ESCAPES}",
+    '[fleet]\nurl = "redis://h/1#x"': f"2: fleet: url: expected nothing after '#'{ESCAPES}",
+    '[fleet]\nurl = "redis://h?nonsense=1"': "2: fleet: url: unknown option 'nonsense'; there are: db",
+    '[fleet]\nurl = "redis://u:1?s@h"': f"2: fleet: url: unknown option; there are: db{ESCAPES}",
+    '[fleet]\nurl = "redis://h?ca_file=/x"': "2: fleet: url: ca_file is for TLS: expected rediss://, got redis://",
+    '[fleet]\nurl = "rediss://h?ca_file="': "2: fleet: url: ca_file: expected a value, got ''",
+    '[fleet]\nurl = "unix:///run/r?db=x"': "2: fleet: url: db: expected the number of a database",
     "[fleet]": "1: fleet: 'url' is missing",
     'fleet = "x"': "1: fleet: expected a table, got a string",
-    URL + 'name = ""': "2: fleet: name: expected the name of a fleet, got ''",
+    URL + 'name = ""': "4: fleet: name: expected the name of a fleet, got ''",
+    URL + 'machine = ""': "4: fleet: machine: expected the name of this machine, got ''",
     URL + 'machine = "{x}"': "machine: expected letters, digits and any of _.@:-, at most 128, got '{x}'",
-    URL + 'group_wait = "2m"': "2: fleet: group_wait: expected at most 60 seconds, got '2m'",
+    URL + 'group_wait = "2m"': "4: fleet: group_wait: expected at most 60 seconds, got '2m'",
     URL + 'repeat_after = "x"': "repeat_after: expected a time such as '90s', '10m', '1h' or '1d', got 'x'",
     URL + 'password = "s3c"\npassword_file = "f"': "both 'password' and 'password_file', expected one of them",
     URL + 'password_file = "/nowhere"': "4: fleet: password_file: /nowhere cannot be read: No such file or directory",
@@ -219,6 +238,37 @@ def test_what_is_wrong_is_named(tmp_path: Path, toml: str, expected: str) -> Non
     """Each mistake is named with its place and what is expected."""
     (found,) = problems(tmp_path, toml)
     assert found.endswith(expected)
+
+
+def test_all_mistakes_are_named_at_once(tmp_path: Path) -> None:
+    """One mistake in the table hides no other one, and each is named at its key."""
+    found = problems(
+        tmp_path,
+        URL.replace("h", "h:x")
+        + 'name = "a b"\nhub = "yes"\nlast_lines = 99\ngroup_wait = "2m"\nrepeat_after = -1\nalarms = "b"\nzone = 1\n'
+        'password = "x"\npassword_file = "y"\n',
+    )
+    assert [each.partition(": ")[0] for each in found] == ["3", "4", "5", "6", "7", "8", "9", "10", "12"]
+    assert "5: fleet: hub: expected true or false, got a string" in found
+
+
+@pytest.mark.parametrize("password", ["x", "file", "password", "redis://"])
+def test_a_secret_masks_no_word_of_a_message(tmp_path: Path, password: str) -> None:
+    """A password that is a word of the message leaves the message as it is."""
+    (found,) = problems(tmp_path, URL + f'password = "{password}"\npassword_file = "f"')
+    assert found.endswith("both 'password' and 'password_file', expected one of them")
+
+
+def test_files_of_the_url_are_looked_for(tmp_path: Path) -> None:
+    """A file that the URL names and that cannot be read leads to a warning: alarms go on without the fleet."""
+    ours = tmp_path / "ca.pem"
+    ours.touch()
+    toml = f'[fleet]\nurl = "rediss://h?ca_file={ours}&ssl_keyfile={tmp_path}/none&ssl_check_hostname=false"\n'
+    (warning,) = [each for each in read(tmp_path, toml).warnings if each.where.line]
+    assert str(warning).endswith(
+        f"alarm-mw.toml:2: fleet: url: ssl_keyfile: {tmp_path}/none cannot be read: No such file or directory; "
+        "until then this machine sends its alarms alone"
+    )
 
 
 @pytest.mark.parametrize(
@@ -242,7 +292,7 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Without the extra, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "redis", None)
     (found,) = problems(tmp_path, URL)
-    assert found == "2: fleet: this needs the package 'redis': pip install 'alarm-mw[fleet]'"
+    assert found == "2: fleet: this needs the package 'redis', an extra of alarm_mw: pip install 'alarm-mw[fleet]'"
 
 
 def test_a_scope_of_a_monitor_needs_incidents(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ a.toml:12: alarm 'jabber': unknown key 'pasword' (did you mean 'password'?)
 a.toml:13: alarm 'jabber': password: expected str of length >= 4
 a.toml:14: alarm 'jabber': to: expected str, got int
 a.toml:15: alarm 'jabber': port: expected int <= 65535
-a.toml:16: alarm 'jabber': tls: expected bool, got str
+a.toml:16: alarm 'jabber': tls: expected true or false, got a string
 a.toml:17: alarm 'jabber': tone: expected 'high' or 'low', got '********'
 a.toml:18: alarm 'jabber': delivery: unknown key 'attempt_timeot' (did you mean 'attempt_timeout'?)
 a.toml:18: alarm 'jabber': delivery: give_up_after: expected float >= 0.0

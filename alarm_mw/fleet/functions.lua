@@ -14,6 +14,8 @@
 local DAY = 86400000
 local STEPS = {10, 100, 1000, 10000, 100000}
 local MOST_OPEN, MOST_SILENCES, MOST_MACHINES = 10000, 5000, 20000
+-- Nobody waits any more for the answer to a call that took so long: Redis hung meanwhile.
+local TOO_LATE = 4000
 -- A claim whose owner lives, and does nothing.
 local STALE_CLAIM = 600000
 
@@ -259,6 +261,11 @@ local function wait(x, ms)
   return answer(x, 'wait', {wait = ms, id = pending_id(x), ep = x.ep})
 end
 
+-- Whoever has sent this has gone on without the fleet long ago, unless its clock is wrong: then it asks again.
+local function is_late(x)
+  return x.o.sent and x.o.sent > 0 and x.now - x.o.sent > TOO_LATE
+end
+
 local function base36(n)
   local digits, out = '0123456789abcdefghijklmnopqrstuvwxyz', ''
   repeat
@@ -421,6 +428,7 @@ end
 local function offer(keys, argv)
   local x = begin(keys, argv)
   local o = x.o
+  if is_late(x) then return answer(x, 'wait', {wait = 1000}) end
   load(x)
   if o.told then restore(x) end
   if o.is_member and not o.is_event then join(x) end
@@ -437,6 +445,7 @@ end
 local function resolve(keys, argv)
   local x = begin(keys, argv)
   local s, o
+  if is_late(x) then return answer(x, 'wait', {wait = 1000}) end
   load(x)
   s, o = x.s, x.o
   if o.token then return confirm(x) end
@@ -584,10 +593,19 @@ local function unheard(x, ms)
   local all = redis.call('ZRANGEBYSCORE', x.p .. 'hb', '-inf', x.now - ms, 'WITHSCORES')
   for i = 1, #all, 2 do
     -- What happened while Redis was away is nobody's silence.
-    local since = math.max(tonumber(all[i + 1]), x.gen)
+    local since = math.max(tonumber(all[i + 1]), x.awake)
     if x.now - since >= ms then found[#found + 1] = {all[i], tonumber(all[i + 1])} end
   end
   return found
+end
+
+-- Where no member could sweep for a while, Redis hung, or could not be reached by anybody.
+local function note_awake(x)
+  local g = redis.call('HMGET', x.p .. 'gen', 'swept', 'awake')
+  local swept, awake = tonumber(g[1] or x.now), tonumber(g[2] or 0)
+  if x.now - swept > (x.o.owner_timeout or 15000) then awake = x.now end
+  redis.call('HSET', x.p .. 'gen', 'swept', x.now, 'awake', awake)
+  x.awake = math.max(x.gen, awake)
 end
 
 local function note_dead(x)
@@ -600,15 +618,15 @@ local function note_dead(x)
     if redis.call('HEXISTS', p .. 'dead', m[1]) == 0 then late[#late + 1] = m end
   end
   for _, m in ipairs(late) do
-    if x.now - math.max(m[2], x.gen) >= after then dead[#dead + 1] = m end
+    if x.now - math.max(m[2], x.awake) >= after then dead[#dead + 1] = m end
   end
   if #dead == 0 then return end
   local total = redis.call('ZCARD', p .. 'hb')
   local many = #late >= 3 and #late * 5 > total
-  if many or x.now - x.gen < 2 * after then
+  if many or x.now - x.awake < 2 * after then
     local is_due = false
     for _, m in ipairs(dead) do
-      if x.now - math.max(m[2], x.gen) >= 2 * after then is_due = true end
+      if x.now - math.max(m[2], x.awake) >= 2 * after then is_due = true end
     end
     if not is_due then return end
   end
@@ -680,6 +698,7 @@ end
 local function sweep(keys, argv)
   local x = begin(keys, argv)
   local o, p = x.o, x.p
+  note_awake(x)
   note_dead(x)
   prune(x)
   for _, name in ipairs({'gen', 'hb', 'mach', 'inst', 'left', 'dead', 'late', 'open', 'empty', 'ev'}) do

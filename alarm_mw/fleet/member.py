@@ -332,6 +332,7 @@ class Member:
             alarm=message.alarm,
             name=message.name,
             id=message.firing.id,
+            sent=clock.now(),
             kind=kind,
             is_event=message.is_event,
             is_member=notice is not None and message.kind != "resolved",

@@ -59,6 +59,8 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     name: str = ""
     #: The id of this machine's firing.
     id: str = ""
+    #: When this was asked, by the shared clock: much later it changes nothing. 0: it holds whenever it comes.
+    sent: int = 0
     #: ``restore`` wants no answer: it says what a member knows.
     kind: Literal["begin", "repeat", "acknowledged", "resolved", "event", "restore"]
     #: It is about no incident.

@@ -371,3 +371,31 @@ def test_the_oldest_incidents_are_forgotten(functions: Functions) -> None:
     assert functions.client.zcard(f"{functions.prefix}open") == 10_000
     assert not functions.client.exists(f"{functions.prefix}i:first")
     assert functions.client.exists(f"{functions.prefix}i:next")
+
+
+def test_what_a_hung_redis_does_at_last_changes_nothing(functions: Functions) -> None:
+    """A call of a member that has given up long ago claims nothing: nobody would send, and others would wait for it."""
+    now = functions.beat("a")["now"]
+    functions.beat("b")
+    assert functions.offer("a", "n1", sent=now - 5000)["kind"] == "wait"
+    assert not functions.client.exists(f"{functions.prefix}i:abc")
+    own = functions.offer("b", "n2", sent=now)
+    assert own["kind"] == "own"
+    functions.settle("b", own)
+    assert functions.offer("b", "n3", kind="resolved", sent=now - 5000)["kind"] == "wait"
+    assert functions.offer("b", "n3", kind="resolved", sent=now)["kind"] == "own"
+
+
+@pytest.mark.parametrize(("pause", "dead"), [(70_000, 0), (3000, 1)])
+def test_nobody_is_silent_because_redis_hung(functions: Functions, pause: int, dead: int) -> None:
+    """Where no member could sweep, Redis was away; where others could, a machine that is not heard of is silent."""
+    now = functions.beat("a")["now"]
+    functions.beat("b")
+    sweep = {"machine": "a", "silent_after": 60_000, "gone_after": 3_600_000, "forget_after": 86_400_000}
+    sweep["owed_after"] = 1000
+    functions.call("sweep", **sweep)
+    functions.client.hset(f"{functions.prefix}gen", "swept", now - pause)
+    functions.client.zadd(f"{functions.prefix}hb", {"b": now - 70_000})
+    functions.call("sweep", **sweep)
+    functions.call("sweep", **sweep)
+    assert functions.client.hlen(f"{functions.prefix}dead") == dead

@@ -58,8 +58,14 @@ end
 local function load(x)
   local o = x.o
   x.ik, x.mk, x.ck, x.field = x.p .. 'i:' .. o.key, x.p .. 'm:' .. o.key, x.p .. 'c:' .. o.key, 'a:' .. o.alarm
-  local h = redis.call('HMGET', x.ik, 'ep', 'open', 'ack', x.field)
+  local h = redis.call('HMGET', x.ik, 'ep', 'open', 'ack', x.field, 'rs', 'rb')
   x.ep, x.open, x.ack = tonumber(h[1]) or 0, h[2] == '1', h[3]
+  -- What had begun when somebody ended the incident by hand is over, on machines that were away as well.
+  local resolved = tonumber(h[5])
+  local is_before = resolved and o.is_member and not o.is_event and o.began and o.began <= resolved
+  if is_before and not redis.call('ZSCORE', x.mk, o.machine) then
+    x.over = {by = h[6] or '', at = resolved}
+  end
   x.s = h[4] and cjson.decode(h[4]) or {}
 end
 
@@ -344,7 +350,7 @@ local function restore(x)
   if not o.is_event and not agree_on_episode(x, told) then return end
   if told.ep < (s.te or 0) or told.at <= (s.told or 0) then return end
   if not o.is_event and told.ep >= x.ep then
-    if told.status == 'open' and not x.open then
+    if told.status == 'open' and not x.open and not x.over then
       reopen(x, told.ep, o.fired or told.at)
       if o.info then redis.call('HSETNX', x.ik, 'info', o.info) end
     end
@@ -431,13 +437,14 @@ local function offer(keys, argv)
   if is_late(x) then return answer(x, 'wait', {wait = 1000}) end
   load(x)
   if o.told then restore(x) end
-  if o.is_member and not o.is_event then join(x) end
+  if o.is_member and not o.is_event and not x.over then join(x) end
   if o.kind == 'restore' then
     save(x)
-    return answer(x, 'told', {ep = x.ep})
+    return answer(x, 'told', {ep = x.ep, over = x.over})
   end
   if o.is_event then count_event(x) end
   if o.token then return confirm(x) end
+  if x.over and not (x.s.o == o.machine and x.s.f == o.id) then return left(x, 'fleet', {over = x.over}) end
   if o.is_event then return offer_event(x) end
   return offer_incident(x)
 end
@@ -537,10 +544,28 @@ local function silence(keys, argv)
   return answer(x, 'taken', {})
 end
 
+-- Somebody has ended an incident: it is over on all machines, whether they can be asked or not.
+local function end_by_hand(x)
+  local o, p = x.o, x.p
+  local key = o.incident
+  local known = redis.call('HMGET', p .. 'i:' .. key, 'open', 'st')
+  if known[1] ~= '1' or o.time < (tonumber(known[2]) or 0) then return end
+  redis.call('HSET', p .. 'i:' .. key, 'rs', math.min(o.time, x.now), 'rb', o.by)
+  local is_heard = false
+  for _, machine in ipairs(redis.call('ZRANGE', p .. 'm:' .. key, 0, -1)) do
+    if is_alive(x, machine) then is_heard = true end
+    leave(p, key, machine)
+  end
+  close(p, key, x.now, nil)
+  -- A machine that has the incident says that it is over. Where none is there, whoever sweeps next does.
+  if not is_heard then redis.call('ZADD', p .. 'empty', 'XX', 0, key) end
+end
+
 local function order(keys, argv)
   local x = begin(keys, argv)
   local o = x.o
   local ik = x.p .. 'i:' .. o.incident
+  if o.kind == 'resolved' then end_by_hand(x) end
   if o.kind == 'acknowledged' and redis.call('HGET', ik, 'open') == '1' then
     redis.call('HSET', ik, 'ack', cjson.encode({by = o.by, comment = o.comment, at = o.time, ['until'] = o['until']}))
   elseif o.kind == 'unacknowledged' then

@@ -34,7 +34,7 @@ from alarm_mw.model.fleet import (
     SharedOrder,
     SharedSilence,
 )
-from alarm_mw.model.types import Firing, Reason
+from alarm_mw.model.types import Firing, IncidentNotice, Reason
 from alarm_mw.model.version import VERSION
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Member:
             spawn=self.spawn,
             confirm=self._confirm_all,
             is_busy=self._is_busy,
+            take_end=self._relay.take_end,
         )
         self._hub = Hub(self.link, local, plan.machine)
         self._waiting: dict[tuple[str, str], set[Waiting]] = {}
@@ -339,6 +340,7 @@ class Member:
             count=message.firing.count if notice is None else max(notice.count, 1),
             thread=message.thread,
             fired=None if notice is None else clock.shared(notice.started),
+            began=None if notice is None else clock.shared(_began(message.firing, notice)),
             info=info_of(message.firing),
             given=given or None,
             ep=ep,
@@ -405,6 +407,9 @@ class Member:
             self.memory.note(message.key, message.alarm, told, answer.gen, is_event=message.is_event)
         if answer.ack is not None:
             self._relay.take_ack(message.key, answer.ack)
+        if answer.over is not None:
+            self._relay.take_end(message.key, answer.over)
+            return Left(Reason.FLEET, f"resolved by {answer.over.by}")
         reason = Reason(answer.reason) if answer.reason in _REASONS else Reason.FLEET
         if reason is Reason.FLEET:
             return Left(reason, self._left_text(message, answer))
@@ -605,6 +610,11 @@ class Member:
     @staticmethod
     def _ms(seconds: float) -> int:
         return int(seconds * 1000)
+
+
+def _began(firing: Firing, notice: IncidentNotice) -> float:
+    """Return when an incident began to fire, as far as its message says: it may be pending for long."""
+    return firing.time if notice.status == "firing" else notice.started
 
 
 #: The name of tasks that say what became of a message.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Coroutine
 import msgspec
 
 from alarm_mw.fleet.link import Link
-from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, StoredOrder, StoredSilence
+from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, Over, StoredOrder, StoredSilence
 from alarm_mw.model.fleet import LocalState, SharedOrder, SharedSilence, SilentMachine
 
 log = logging.getLogger(__name__)
@@ -163,6 +163,10 @@ class Relay:
         self._local.take_order(
             SharedOrder("acknowledged", incident, ack.by, ack.comment, wall(ack.at), wall(ack.until))
         )
+
+    def take_end(self, incident: str, over: Over) -> None:
+        """Take in that somebody has ended an incident while this machine was away."""
+        self._local.take_order(SharedOrder("resolved", incident, over.by, time=self._link.clock.wall(over.at)))
 
     async def _report_silent(self) -> None:
         groups: dict[str, list[tuple[str, float, tuple[str, ...]]]] = {}

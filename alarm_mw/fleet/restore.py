@@ -14,7 +14,7 @@ from alarm_mw.engine.messages import named
 from alarm_mw.fleet.link import Link
 from alarm_mw.fleet.memory import Known, ToldMemory
 from alarm_mw.fleet.messages import Info, Message, base36, end_of, info
-from alarm_mw.fleet.store import Ack, Answer, FleetUnreachableError, Offer, Owed, Sweep, Told
+from alarm_mw.fleet.store import Ack, Answer, FleetUnreachableError, Offer, Over, Owed, Sweep, Told
 from alarm_mw.model.fleet import FleetPlan, LocalState, OpenIncident
 
 #: How many calls are under way at once.
@@ -40,8 +40,12 @@ class Restorer:
         spawn: Callable[[Coroutine[object, object, None]], None],
         confirm: Callable[[], Awaitable[None]],
         is_busy: Callable[[str], bool],
+        take_end: Callable[[str, Over], None],
     ) -> None:
-        """`confirm` says of all claims that they hold; `is_busy` whether messages of a key are under way."""
+        """`confirm` says of all claims that they hold; `is_busy` whether messages of a key are under way.
+
+        `take_end` is told which incidents somebody has ended while this machine was away.
+        """
         self._link = link
         self._memory = memory
         self._local = local
@@ -50,6 +54,7 @@ class Restorer:
         self._spawn = spawn
         self._confirm = confirm
         self._is_busy = is_busy
+        self._take_end = take_end
         #: Since when this machine reports an incident, in `monotonic`'s seconds.
         self.joined: dict[str, float] = {}
 
@@ -80,6 +85,8 @@ class Restorer:
 
     async def _say(self, offer: Offer, gen: int) -> None:
         answer = await self._link.call(self._link.store.offer(offer))
+        if answer.over is not None:
+            self._take_end(offer.key, answer.over)
         if offer.told is not None and answer.gen == gen:
             self._memory.note(offer.key, offer.alarm, offer.told, gen, is_event=offer.is_event)
 
@@ -141,6 +148,7 @@ class Restorer:
             is_member=incident is not None,
             count=1 if incident is None else max(incident.count, 1),
             fired=fired,
+            began=fired,
             info=facts,
             ep=0 if told is None else told.ep,
             told=told,

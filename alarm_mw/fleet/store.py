@@ -48,6 +48,13 @@ class Ack(msgspec.Struct, frozen=True, omit_defaults=True):
     comment: str = ""
 
 
+class Over(msgspec.Struct, frozen=True):
+    """Somebody has ended an incident by hand."""
+
+    by: str
+    at: int
+
+
 class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """A message that a member has to send. The same `id` is the same message, however often it is offered."""
 
@@ -73,6 +80,8 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     thread: str = ""
     #: When the incident began to fire.
     fired: int | None = None
+    #: When the incident began to fire on this machine, or something before which says that it is firing.
+    began: int | None = None
     #: Facts for people, as JSON.
     info: str | None = None
     #: The id that the message was given by an earlier answer.
@@ -216,6 +225,8 @@ class Answer(msgspec.Struct, frozen=True):
     seq: int = 1
     status: str = ""
     ack: Ack | None = None
+    #: The incident of this machine was ended by hand, while it was away.
+    over: Over | None = None
     #: Other alarms to be notified of the same end; to a sweep, what nobody reports any more.
     owed: tuple[str | Owed, ...] = ()
     #: Of a heartbeat: how long the generation still waits, whether this member is to sweep, who has the same name.

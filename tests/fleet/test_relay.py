@@ -11,7 +11,8 @@ from msgspec import structs
 from redis_server import RedisServer
 from waiting import until
 
-from alarm_mw.model.fleet import SharedOrder, SharedSilence
+from alarm_mw.model.fleet import Claim, Left, SharedOrder, SharedSilence
+from alarm_mw.model.types import Firing
 
 
 def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> SharedSilence:
@@ -21,6 +22,15 @@ def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> Sh
 
 async def connected(found: list[Machine]) -> None:
     await until(lambda: all(machine.member.link.state == "connected" for machine in found))
+
+
+def begun(firing: Firing, at: float) -> Firing:
+    """Return a message about an incident that began at another time."""
+    assert firing.trigger is not None
+    assert firing.trigger.incident is not None
+    notice = structs.replace(firing.trigger.incident, started=at)
+    trigger = structs.replace(firing.trigger, incident=notice)
+    return structs.replace(firing, time=at if notice.status == "firing" else firing.time, trigger=trigger)
 
 
 async def kill(machine: Machine) -> None:
@@ -216,5 +226,88 @@ def test_the_overview_shows_the_whole_fleet(redis: RedisServer, fleet: str) -> N
             assert told.told_at is not None
             assert abs(told.told_at - time.time()) < 30.0
             assert overview.counters["offers"] == 1
+
+    asyncio.run(scene())
+
+
+def test_what_is_ended_by_hand_is_over_on_machines_that_are_away(redis: RedisServer, fleet: str) -> None:
+    """Somebody ends an incident of a machine that has left: it is told once, and what begins next is told anew.
+
+    When the machine returns, it takes the end, and does not reopen the incident.
+    """
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "web-1", "web-2") as (first, second):
+            away = make(redis.url, fleet, "web-3")
+            await away.member.start()
+            await connected([first, second, away])
+            began = time.time() - 5.0
+            for machine in (away, first):
+                await machine.deliver(begun(incident(machine=machine.name), began))
+            assert isinstance(await first.deliver(incident("resolved")), Left)
+            await away.member.stop()
+            first.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
+            await until(lambda: first.local.sent or second.local.sent)
+            sender = first if first.local.sent else second
+            (end,) = sender.local.sent
+            assert isinstance(await sender.deliver(end), Claim)
+            assert (await first.member.overview()).incidents == ()
+            claim = await first.deliver(begun(incident(episode=2, machine="web-1"), time.time()))
+            assert isinstance(claim, Claim)
+            async with machines(redis.url, fleet, "web-3", local=Local(opened=away.local.opened)) as (back,):
+                await until(lambda: back.local.ordered)
+                (order,) = back.local.ordered
+                assert (order.kind, order.incident, order.by) == ("resolved", "abc", "kim")
+                left = await back.deliver(begun(incident("reminder", machine="web-3"), began))
+                assert isinstance(left, Left)
+                assert left.text == "resolved by kim"
+                (incident_now,) = (await back.member.overview()).incidents
+                assert incident_now.machines == ("web-1",)
+
+    asyncio.run(scene())
+
+
+def test_a_machine_that_is_there_says_that_it_was_ended_by_hand(redis: RedisServer, fleet: str) -> None:
+    """The order reaches the machine that has the incident, whose message of the end is the only one."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            await b.deliver(begun(incident(), time.time() - 5.0))
+            a.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
+            await until(lambda: b.local.ordered)
+            assert isinstance(await b.deliver(incident("resolved")), Claim)
+            assert isinstance(await a.deliver(incident("resolved")), Left)
+
+    asyncio.run(scene())
+
+
+def test_what_was_pending_when_another_was_ended_by_hand_is_told(redis: RedisServer, fleet: str) -> None:
+    """An incident that had its first match before, and begins to fire after it, is a new one, with all its messages."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            began = time.time() - 5.0
+            await a.deliver(begun(incident(), began))
+            a.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
+            await until(lambda: b.local.ordered)
+            await a.deliver(incident("resolved"))
+            assert isinstance(await b.deliver(structs.replace(begun(incident(), began), time=time.time())), Claim)
+            assert isinstance(await b.deliver(begun(incident("escalated", alarm="sms"), began)), Claim)
+
+    asyncio.run(scene())
+
+
+def test_an_old_order_ends_no_later_episode(redis: RedisServer, fleet: str) -> None:
+    """What somebody has ended before the incident began stays open."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as (a, b):
+            await connected([a, b])
+            await b.deliver(incident())
+            a.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time() - 60.0))
+            await until(lambda: b.local.ordered)
+            assert len((await a.member.overview()).incidents) == 1
 
     asyncio.run(scene())

@@ -58,6 +58,7 @@ def examine(
     settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, files, report)
     warn_of_foreign(files, report)
+    _warn_of_hub(settings, report)
     _warn_of_none(settings, sources, report)
     return _examined(settings, report, sources)
 
@@ -103,6 +104,7 @@ def from_keywords(
     settings = merge(parts, LiteralCache.of_user(environ), report)
     warn_of_exposed(settings, read_files, report)
     warn_of_foreign(read_files, report)
+    _warn_of_hub(settings, report)
     return _usable(_examined(settings, report, sources))
 
 
@@ -118,6 +120,19 @@ def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
         report.doubt(where, text, is_strict=False)
     else:
         report.warn(where, text)
+
+
+def _warn_of_hub(settings: Settings, report: Report) -> None:
+    """Warn about alarms that leave their messages to a hub where none can take them."""
+    for alarm in settings.alarms:
+        if alarm.plugin != "hub":
+            continue
+        if settings.fleet is None:
+            text = "action 'hub' without a table [fleet]: no hub can take its messages, which wait here"
+            report.warn(alarm.where, f"alarm {alarm.name!r}: {text}")
+        elif settings.fleet.hub:
+            text = "action 'hub' in a hub leaves its messages to itself: use the action that delivers them"
+            report.warn(alarm.where, f"alarm {alarm.name!r}: {text}")
 
 
 def _parts(sources: Sources, environ: Mapping[str, str], find_action: FindAction, report: Report) -> list[Part]:

@@ -9,7 +9,7 @@ from msgspec import structs
 
 from alarm_mw.delivery.outbox.entries import decode, encode
 from alarm_mw.fleet.link import Link
-from alarm_mw.fleet.store import FleetUnreachableError
+from alarm_mw.fleet.store import FleetUnreachableError, Store
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.fleet import LocalState
 from alarm_mw.model.types import Firing, Machines
@@ -26,6 +26,23 @@ MOST = 1000
 LARGEST = 256 * 1024
 
 
+async def leave(store: Store, firing: Firing, machine: str) -> None:
+    """Leave a message to the hub, and return when it is in the hub's outbox. Raises `ActionError`.
+
+    Takes as long as no hub runs. A message that is left again, under the same id, is taken once.
+    """
+    data = encode(structs.replace(firing, machines=firing.machines or Machines((machine,), 1)))
+    if len(data) > LARGEST:
+        raise ActionError(f"the message has {len(data)} bytes, and the hub takes at most {LARGEST}", retry=False)
+    try:
+        if not await store.hand_over(firing.id, data, MOST):
+            raise ActionError(f"{MOST} messages wait for the hub already: is `alarm-mw hub` running?", retry=True)
+        while await store.waits_for_hub(firing.id):  # noqa: ASYNC110  # Redis tells nobody
+            await asyncio.sleep(LOOK)
+    except FleetUnreachableError as error:
+        raise ActionError(f"the fleet cannot be reached: {error}", retry=True) from error
+
+
 class Hub:
     """Lives on one event loop."""
 
@@ -35,21 +52,8 @@ class Hub:
         self._machine = machine
 
     async def hand_over(self, firing: Firing) -> None:
-        """Leave a message to the hub, and return when it is in the hub's outbox. Raises `ActionError`.
-
-        Takes as long as no hub runs. A message that is left again, under the same id, is taken once.
-        """
-        machines = firing.machines or Machines((self._machine,), 1)
-        data = encode(structs.replace(firing, machines=machines))
-        if len(data) > LARGEST:
-            raise ActionError(f"the message has {len(data)} bytes, and the hub takes at most {LARGEST}", retry=False)
-        try:
-            if not await self._link.store.hand_over(firing.id, data, MOST):
-                raise ActionError(f"{MOST} messages wait for the hub already: is `alarm-mw hub` running?", retry=True)
-            while await self._link.store.waits_for_hub(firing.id):  # noqa: ASYNC110  # Redis tells nobody
-                await asyncio.sleep(LOOK)
-        except FleetUnreachableError as error:
-            raise ActionError(f"the fleet cannot be reached: {error}", retry=True) from error
+        """Do what `leave` does."""
+        await leave(self._link.store, firing, self._machine)
 
     async def take(self) -> None:
         """Take what machines leave to this hub, without an end."""

@@ -128,8 +128,11 @@ class RedisStore:
     async def connect(self) -> None:
         """Connect again. Raises `FleetUnreachableError`."""
         await self.close()
-        client = self._client = await self._read(self._connect())
-        self._stream = await self._read(self._address.connect(self._node))
+        try:
+            client = self._client = await self._read(self._connect())
+            self._stream = await self._read(self._address.connect(self._node))
+        except (ValueError, TypeError) as error:  # redis-py's; its text may show a part of a password
+            raise FleetUnreachableError("redis-py cannot use the url of [fleet]: see `alarm-mw check`") from error
         self._is_due.clear()
         self._tasks = [
             asyncio.create_task(self._flush(client), name="alarm-mw-fleet-calls"),

@@ -133,8 +133,13 @@ async def _disobey(*_: object) -> str:
 HandOver = Callable[[Firing], Awaitable[None]]
 
 
-async def _no_hub(_: Firing) -> None:
-    raise ActionError("this server is in no fleet, so there is no hub: configure [fleet]", retry=True)
+async def no_hub(_: Firing) -> None:
+    """Raise `ActionError`: a master in a fleet leaves messages to its hub."""
+    raise ActionError(
+        "this master is in no fleet, so there is no hub: configure [fleet], and start it by `alarm-mw run`, "
+        "`alarm-mw follow` or the gunicorn hook",
+        retry=True,
+    )
 
 
 class PopenOptions(TypedDict):
@@ -214,7 +219,7 @@ class ActionContext(msgspec.Struct, frozen=True):
     #: Carries out orders about incidents. Whose orders to take is for the action to know.
     obey: Obey = _disobey
     #: Leaves a message to the hub of the fleet.
-    hand_over: HandOver = _no_hub
+    hand_over: HandOver = no_hub
 
 
 @runtime_checkable

@@ -19,6 +19,7 @@ from alarm_mw.app.launch.state import running
 from alarm_mw.cli.console import console, table
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 from alarm_mw.cli.servers import find, placed
+from alarm_mw.cli.trial.leaving import to_hub
 from alarm_mw.config.settings import Settings
 from alarm_mw.master.process import write_stderr
 from alarm_mw.master.runtime.runtime import Runtime
@@ -149,7 +150,7 @@ class Drill:
 
     def run(self, timeout: float) -> list[Outcome]:
         """Return what has become of each alarm within `timeout` seconds for the beginning, and for the end. Blocks."""
-        runtime = Runtime(self._settings, write_log=write_stderr)
+        runtime = Runtime(self._settings, write_log=write_stderr, hand_over=to_hub(self._settings))
         with signals.delivered.connected_to(self._note_delivered), signals.failed.connected_to(self._note_failed):
             runtime.start()
             try:

@@ -10,6 +10,7 @@ import click
 
 from alarm_mw import actions, signals
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, settings_or_exit, sources
+from alarm_mw.cli.trial.leaving import to_hub
 from alarm_mw.config.settings import Settings
 from alarm_mw.engine.messages import named
 from alarm_mw.master.process import write_stderr
@@ -77,7 +78,7 @@ class TestFiring:
 
     def fire(self, message: str, timeout: float) -> bool:
         """Return whether it was delivered within `timeout` seconds."""
-        runtime = Runtime(self._settings, write_log=write_stderr)
+        runtime = Runtime(self._settings, write_log=write_stderr, hand_over=to_hub(self._settings))
         with (
             signals.delivered.connected_to(self._note_delivered, sender=self._alarm),
             signals.failed.connected_to(self._note_failed, sender=self._alarm),

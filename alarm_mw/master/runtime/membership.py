@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from alarm_mw.config.build import fleet_plan_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dispatcher import Dispatcher
+from alarm_mw.model.errors import ActionError
 from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence, Sharing
+from alarm_mw.model.interfaces import no_hub
 from alarm_mw.model.types import Firing
 
 log = logging.getLogger(__name__)
 
 #: Seconds to say goodbye.
 LEAVE_TIMEOUT = 2.0
+
+#: Seconds for a hub to take a message, within the usual `attempt_timeout`. A hub looks twice in a second.
+TAKEN_WITHIN = 20.0
 
 
 class Member(Sharing, Protocol):
@@ -53,6 +58,16 @@ class Member(Sharing, Protocol):
     async def overview(self) -> FleetOverview:
         """Return what is known of the fleet."""
         ...
+
+
+async def taken(handing: Awaitable[None], fleet: str) -> None:
+    """Wait until the hub of a fleet has taken a message. Raises `ActionError` where none takes it in time."""
+    try:
+        async with asyncio.timeout(TAKEN_WITHIN):
+            await handing
+    except TimeoutError:
+        text = f"no hub of fleet {fleet} has taken it within {TAKEN_WITHIN:g} seconds: is `alarm-mw hub` running?"
+        raise ActionError(text, retry=True) from None
 
 
 #: Makes a member that has not joined yet; raises `ValueError` for a URL that cannot be used.
@@ -93,6 +108,13 @@ class Membership:
         await member.start()
         self.member = member
         self._dispatcher.share(member)
+
+    async def hand_over(self, firing: Firing) -> None:
+        """Leave a message to the hub, and return when it is in the hub's outbox. Raises `ActionError`."""
+        if self.member is None or self._plan is None:
+            await no_hub(firing)
+        else:
+            await taken(self.member.hand_over(firing), self._plan.name)
 
     async def leave(self, timeout: float) -> None:
         """Say goodbye, for at most `timeout` seconds."""

@@ -37,8 +37,7 @@ from alarm_mw.master.runtime.threads import CALL_TIMEOUT, LoopThread, start_thre
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.master.worker.metrics import Metrics
 from alarm_mw.master.worker.worker import Worker, read_memory
-from alarm_mw.model.errors import ActionError
-from alarm_mw.model.interfaces import Action, ActionContext
+from alarm_mw.model.interfaces import Action, ActionContext, HandOver, no_hub
 from alarm_mw.model.measures import ALERT, HEARTBEAT, ExternalAlert, ExternalAlerts, Heartbeat
 from alarm_mw.model.types import NOWHERE, Firing, Reason, Rule
 from alarm_mw.patterns.prefilter import Prefilter
@@ -155,13 +154,18 @@ class Runtime:
         link_key: Callable[[], bytes] = bytes,
         wall: Callable[[], float] = time.time,
         join: Join | None = None,
+        hand_over: HandOver = no_hub,
         last_lines: Callable[[], tuple[str, ...]] = tuple,
     ) -> None:
-        """`join` makes a member of a fleet; without it, `[fleet]` is ignored. `last_lines` are what it may be shown."""
+        """`join` makes a member of a fleet; without it, `[fleet]` is ignored. `last_lines` are what it may be shown.
+
+        `hand_over` leaves messages to the hub of a fleet that this master does not join.
+        """
         self._wall = wall
         #: The place in a fleet; None as long as no settings have named one.
         self._membership: Membership | None = None
         self._join = join
+        self._leave_to_hub = hand_over
         self._last_lines = last_lines
         self._link_key = link_key
         self._records = RecordMaker()
@@ -503,10 +507,7 @@ class Runtime:
 
     async def _hand_over(self, firing: Firing) -> None:
         """Leave a message to the hub of the fleet. Raises `ActionError`."""
-        member = self._member
-        if member is None:
-            raise ActionError("this server is in no fleet, so there is no hub: configure [fleet]", retry=True)
-        await member.hand_over(firing)
+        await (self._leave_to_hub if self._membership is None else self._membership.hand_over)(firing)
 
     def share_order(self, order: SharedOrder) -> None:
         """Tell the other machines of the fleet what somebody has done. From any thread; does not block."""

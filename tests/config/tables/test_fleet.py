@@ -311,3 +311,20 @@ def test_only_one_table_of_several_files_counts(tmp_path: Path) -> None:
     found = fleet_plan_of(examine(Sources.of_files(files), {}).settings)
     assert found is not None
     assert found.url == "redis://h2"
+
+
+@pytest.mark.parametrize(
+    ("toml", "expected"),
+    [
+        ("", ["1: alarm 'a': action 'hub' without a table [fleet]: no hub can take its messages, which wait here"]),
+        ('[fleet]\nurl = "redis://h"\n', []),
+        (
+            '[fleet]\nurl = "redis://h"\nhub = true\n',
+            ["1: alarm 'a': action 'hub' in a hub leaves its messages to itself: use the action that delivers them"],
+        ),
+    ],
+)
+def test_a_hub_that_cannot_take_messages_is_named(tmp_path: Path, toml: str, expected: list[str]) -> None:
+    """An alarm that leaves its messages to a hub needs a fleet, and is no alarm of the hub."""
+    warnings = read(tmp_path, f'alarms.a = "hub:"\nalarms.b = "log:"\n{toml}').warnings
+    assert [str(each).partition("alarm-mw.toml:")[2] for each in warnings if each.where.line] == expected

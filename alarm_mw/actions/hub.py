@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar, Self
 
+from msgspec import structs
+
 from alarm_mw.model.errors import OptionError
 from alarm_mw.model.interfaces import ActionContext, PluginOptions
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, Place
 
 
 class HubOptions(PluginOptions, frozen=True, kw_only=True):
@@ -39,4 +41,7 @@ class HubAction:
 
     async def deliver(self, firing: Firing) -> None:
         """Return when the hub has it; raise `ActionError` where there is none."""
-        await self._context.hand_over(firing)
+        place = self._context.place
+        # The hub has a page of its own, and signs its own links.
+        origin = firing.origin or Place(place.host, place.name, place.labels)
+        await self._context.hand_over(structs.replace(firing, origin=origin))

@@ -152,7 +152,9 @@ class Link:
         self._down = asyncio.Event()
         self._beat_now = asyncio.Event()
         self._place = ""
+        #: How often another process was seen, and when last.
         self._twins = 0
+        self._twin_at = 0.0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -280,13 +282,21 @@ class Link:
         return answer
 
     def _note_twin(self, twin: str) -> None:
-        """Another process has the same name. Once may be the former process of this machine."""
-        self._twins = self._twins + 1 if twin else 0
-        if self._twins == TWIN_BEATS:
-            self.warning = f"another master of the fleet is called {self._machine!r} too: set machine in [fleet]"
-            log.error("fleet: %s", self.warning)
-        elif not twin:
-            self.warning = ""
+        """Another process has the same name. Once may be the former process of this machine.
+
+        Of two that are alive, each may give several signs of life between two of the other one.
+        """
+        now = self._monotonic()
+        if twin:
+            self._twins, self._twin_at = self._twins + 1, now
+            if self._twins == TWIN_BEATS:
+                self.warning = (
+                    f"another master of the fleet is called {self._machine!r} too, and each takes the other's messages "
+                    "for its own: set [fleet] machine to a name of its own for one of them"
+                )
+                log.error("fleet: %s", self.warning)
+        elif now - self._twin_at > 2 * self.periods.owner_timeout:
+            self._twins, self.warning = 0, ""
 
     def _sign(self, *, hello: bool = False, leaving: bool = False) -> Beat:
         periods = self.periods

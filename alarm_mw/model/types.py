@@ -501,6 +501,8 @@ class Firing(msgspec.Struct, frozen=True, omit_defaults=True):
     fingerprint: str = ""
     #: None for a message of this machine alone.
     machines: Machines | None = None
+    #: Where a message comes from that a hub delivers for another machine; None for those of this machine.
+    origin: Place | None = None
 
     @property
     def text(self) -> str:

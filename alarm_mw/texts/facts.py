@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.flood_control.limits import span
@@ -209,7 +210,18 @@ def fields_of(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def facts_of(firing: Firing, place: Place, server_pid: int | None = None) -> Facts:
-    """Return the facts of a firing that comes from `place`, from a process of the server `server_pid`."""
+    """Return the facts of a firing that comes from `place`, from a process of the server `server_pid`.
+
+    One that a hub delivers comes from the place that it names itself.
+    """
+    if (origin := firing.origin) is not None:
+        host, name, labels = (
+            printable(origin.host, NAME),
+            printable(origin.name, NAME),
+            {**place.labels, **origin.labels},
+        )
+        place = structs.replace(place, host=host, name=name, labels=labels)
+        server_pid = None
     record, trigger = firing.record, firing.trigger or _NO_TRIGGER
     fields, stated = fields_of(record.fields), record.stated or _NOTHING
     machines = firing.machines or _NO_MACHINES

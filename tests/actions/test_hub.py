@@ -11,11 +11,11 @@ from msgspec import structs
 from alarm_mw.actions.hub import HubAction
 from alarm_mw.model.errors import ActionError, OptionError
 from alarm_mw.model.interfaces import ActionContext
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, Place
 
 
 def test_a_message_is_left_to_the_hub(context: ActionContext, make_firing: Callable[..., Firing]) -> None:
-    """The action returns when the hub has the message, whatever it is."""
+    """The action returns when the hub has the message, whatever it is, with the place where it comes from."""
     left: list[Firing] = []
 
     async def hand_over(firing: Firing) -> None:
@@ -27,7 +27,8 @@ def test_a_message_is_left_to_the_hub(context: ActionContext, make_firing: Calla
 
     firing = make_firing()
     asyncio.run(deliver(firing))
-    assert left == [firing]
+    place = context.place
+    assert left == [structs.replace(firing, origin=Place(place.host, place.name, place.labels))]
 
 
 def test_without_a_fleet_there_is_no_hub(context: ActionContext, make_firing: Callable[..., Firing]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import pytest
 from fleet_members import QUICK, Local, Machine, incident, machines, make, named
 from msgspec import structs
 from redis_server import RedisServer
@@ -311,3 +312,18 @@ def test_an_old_order_ends_no_later_episode(redis: RedisServer, fleet: str) -> N
             assert len((await a.member.overview()).incidents) == 1
 
     asyncio.run(scene())
+
+
+def test_two_masters_of_one_name_are_noticed(redis: RedisServer, fleet: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Each says in its log and its overview what to set, until the other one is gone; a restart is no second master."""
+
+    async def scene() -> None:
+        periods = structs.replace(QUICK, heartbeat=0.1, owner_timeout=0.5)
+        async with machines(redis.url, fleet, "vm", "vm", periods=periods) as (first, second):
+            await until(lambda: first.member.link.warning and second.member.link.warning)
+            assert "set [fleet] machine to a name of its own" in (await first.member.overview()).error
+            await kill(second)
+            await until(lambda: not first.member.link.warning)
+
+    asyncio.run(scene())
+    assert "another master of the fleet is called 'vm' too" in caplog.text

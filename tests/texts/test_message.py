@@ -294,6 +294,17 @@ def test_one_machine_of_a_fleet_is_named_as_in_the_fleet() -> None:
     assert "on 1" not in message.text()
 
 
+@pytest.mark.parametrize("machines", [None, Machines(), Machines(("branch-1",), 1)])
+def test_what_a_hub_delivers_names_its_origin(machines: Machines | None) -> None:
+    """A message of another machine has that machine's names and labels, its end as well; the hub's page stays."""
+    hub = Place("vm", "hub", {"team": "ops", "at": "hub"}, "https://hub.example.org")
+    origin = Place("branch-1", "shop", {"team": "payments"})
+    facts = facts_of(firing(machines=machines, origin=origin), hub, 1)
+    assert (facts.host, facts.name, facts.worker) == ("branch-1", "shop", 0)
+    assert (facts.labels["team"], facts.labels["at"]) == ("payments", "hub")
+    assert message_of(firing(machines=machines, origin=origin), hub).title().startswith("shop@branch-1: ")
+
+
 def test_a_fleet_that_cannot_be_reached_is_said() -> None:
     """A message that other machines may send as well says so."""
     message = message_of(firing(machines=Machines(("x",), 1, is_unreachable=True)), PLACE)

@@ -59,7 +59,7 @@ def preview(settings: Settings, name: str, message: str) -> str:
 def preview_of(settings: Settings, firing: Firing) -> str:
     """Return what an alarm would send for a firing, with secrets masked."""
     alarm = next(each for each in settings.alarms if each.name == firing.alarm)
-    place = place_of(alarm, settings.name, settings.web.url)
+    place = place_of(alarm, settings, settings.name)
     context = ActionContext(alarm.name, write_stderr, place=place, texts=alarm.texts)
     action = actions.find(alarm.plugin)(alarm.options, context)
     if isinstance(action, Previewed):

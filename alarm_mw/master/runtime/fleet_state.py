@@ -10,6 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from msgspec import structs
+
 from alarm_mw.config.settings import FLEET, MACHINE, Settings
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.outbox import Outbox
@@ -135,12 +137,15 @@ class FleetState:
         back = sorted((self._silent or set()) - machines.keys())
         over = {name: to_bytes(f"{name} is no longer silent") for name in back}
         wrong = {
-            name: self._records.make(
-                to_bytes(f"{_silence_of(machine)}\n"),
-                source=FLEET,
-                level=_ERROR,
-                fields={MACHINE: name},
-                context=b"".join(to_bytes(f"{line}\n") for line in machine.last_lines),
+            name: structs.replace(
+                self._records.make(
+                    to_bytes(f"{_silence_of(machine)}\n"),
+                    source=FLEET,
+                    level=_ERROR,
+                    fields={MACHINE: name},
+                    context=b"".join(to_bytes(f"{line}\n") for line in machine.last_lines),
+                ),
+                pid=0,  # no process of this machine has said it
             )
             for name, machine in machines.items()
         }

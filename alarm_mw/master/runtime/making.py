@@ -30,9 +30,10 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
     return action if is_ours else _apart(action, alarm.name)
 
 
-def place_of(alarm: Alarm, server: str, url: str = "", link_key: bytes = b"") -> Place:
-    """Return where an alarm's messages come from: this machine, and the server of this name; `url` is its page."""
-    return Place(socket.gethostname(), server, dict(alarm.labels), url, link_key)
+def place_of(alarm: Alarm, settings: Settings, server: str, link_key: bytes = b"") -> Place:
+    """Return where an alarm's messages come from: this machine, as its fleet calls it, and the server of this name."""
+    host = socket.gethostname() if settings.fleet is None else settings.fleet.host
+    return Place(host, server, dict(alarm.labels), settings.web.url, link_key)
 
 
 def _apart(action: Action, alarm: str) -> Action:

@@ -272,11 +272,7 @@ class Runtime:
         Alarms that have not changed keep their actions, with the connections that these hold. What was fired and held
         back so far is remembered. Raises `ConfigError` where an action cannot be made.
         """
-        is_same_place = (settings.execution, settings.web.url) == (
-            self._current.settings.execution,
-            self._current.settings.web.url,
-        )
-        before = self._current.alarms if is_same_place else {}
+        before = self._current.alarms if _surroundings(settings) == _surroundings(self._current.settings) else {}
         kept = {alarm.name: (alarm, before[alarm.name][1]) for alarm in settings.alarms if _is_same(alarm, before)}
         made = self._routed([alarm for alarm in settings.alarms if alarm.name not in kept], settings)
         return Prepared(settings, self._engine(settings, self._current.engine.memory), {**made, **kept})
@@ -543,7 +539,7 @@ class Runtime:
             self._subscribers,
             self._write_log_at_once,
             settings.execution,
-            place_of(alarm, self.name, settings.web.url, self._link_key() if settings.web.url else b""),
+            place_of(alarm, settings, self.name, self._link_key() if settings.web.url else b""),
             alarm.texts,
             self._obey,
             self._hand_over,
@@ -596,6 +592,11 @@ class Runtime:
         for alarm, n in self.outbox.drop_waiting(Reason.SHUTDOWN).items():
             was = "1 firing was" if n == 1 else f"{n} firings were"
             log.warning("alarm %s: %s not delivered before the end", alarm, was)
+
+
+def _surroundings(settings: Settings) -> tuple[object, ...]:
+    """Return what actions get beside their alarm."""
+    return settings.execution, settings.web.url, None if settings.fleet is None else settings.fleet.host
 
 
 def _is_same(alarm: Alarm, before: Routed) -> bool:

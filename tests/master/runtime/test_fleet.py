@@ -23,9 +23,10 @@ from alarm_mw.master.control.silences import SilenceOrder, expire, put, shown
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.fleet import FleetIncident, OpenIncident, SharedOrder, SharedSilence, SilentMachine
+from alarm_mw.model.interfaces import ActionContext, PluginOptions
 from alarm_mw.model.types import Firing, IncidentNotice, IncidentOptions, Machines, Record, Rule, Trigger
 from alarm_mw.testing import Recorder
-from alarm_mw.testing.recorder import NoOptions
+from alarm_mw.testing.recorder import NoOptions, RecordingAction
 
 _numbers = itertools.count()
 
@@ -250,6 +251,7 @@ def test_a_silent_machine_is_an_incident(machine: Machine) -> None:
         machine.runtime.loop.call_soon_threadsafe(local.report_silent, machines)
     begin, end = machine.recorder.wait_for(2)
     assert begin.text.startswith("machine web-9 is silent: nothing was heard of its master since ")
+    assert begin.record.pid == 0
     assert "last words" in begin.text
     assert begin.trigger is not None
     assert begin.trigger.labels == {"machine": "web-9"}
@@ -323,3 +325,27 @@ def test_an_action_leaves_a_message_to_the_hub(tmp_path: Path) -> None:
     wait_until(runtime.dispatcher.failing)
     assert "configure [fleet]" in runtime.dispatcher.failing()["a"]["error"]
     runtime.stop(1)
+
+
+def test_actions_know_the_machine_by_its_name_in_the_fleet(tmp_path: Path) -> None:
+    """Messages name the machine as the fleet does, from the start and after a reload that changes it."""
+    hosts: list[str] = []
+
+    class Placed(RecordingAction):
+        recorder = Recorder()
+
+        def __init__(self, options: PluginOptions, context: ActionContext) -> None:
+            hosts.append(context.place.host)
+            super().__init__(options, context)
+
+    fleets = Fleets()
+    runtime = Runtime(
+        SETTINGS, outbox=tmp_path / "o.db", write_log=lambda _: None, find_action=lambda _: Placed, join=fleets.join
+    )
+    runtime.start()
+    runtime.exchange(runtime.prepare(SETTINGS))
+    assert hosts == ["web-1"]
+    runtime.exchange(runtime.prepare(structs.replace(SETTINGS, fleet=FleetOptions(url="redis://h", machine="web-2"))))
+    assert hosts == ["web-1", "web-2"]
+    wait_until(lambda: len(fleets.members) == 2)
+    runtime.stop(5)

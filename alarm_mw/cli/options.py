@@ -44,6 +44,9 @@ UWSGI_FLAGS = {
     "metric-alarm": ("'key=…,value=…,alarm=NAME'", "Fire when a metric reaches a value. Repeatable."),
 }
 
+#: Flags that are about a server.
+_OF_SERVERS = ("alarm-backlog", "alarm-segfault")
+
 _CONFIG_HELP = (
     "A TOML file. Repeatable. [default, if no option configures alarms: the files named in the variable "
     "ALARM_MW_CONFIG, separated by commas, else alarm-mw.toml or uwsgi.ini in the working directory]"
@@ -77,7 +80,16 @@ class ConfiguredCommand(click.Command):
 
 def config_options(command: F) -> F:
     """Add --config, --ini and uWSGI's flags to a command."""
-    for name, (metavar, text) in reversed(UWSGI_FLAGS.items()):
+    return _config_options(command, UWSGI_FLAGS)
+
+
+def config_options_without_server(command: F) -> F:
+    """Add the same, but for the flags that are about a server."""
+    return _config_options(command, {name: said for name, said in UWSGI_FLAGS.items() if name not in _OF_SERVERS})
+
+
+def _config_options(command: F, flags: dict[str, tuple[str, str]]) -> F:
+    for name, (metavar, text) in reversed(flags.items()):
         command = click.option(f"--{name}", metavar=metavar, multiple=True, expose_value=False, help=text)(command)
     files = click.Path(dir_okay=False)
     command = click.option("--ini", "ini_files", type=files, multiple=True, help="A uWSGI ini file. Repeatable.")(

@@ -9,6 +9,8 @@ import asyncio
 import base64
 import contextlib
 import functools
+import html
+import re
 import ssl
 import time
 import urllib.request
@@ -25,7 +27,7 @@ from alarm_mw.actions.curl.formats import answers
 from alarm_mw.actions.curl.http_transport import MARK, KeptTransport
 from alarm_mw.actions.curl.url import Content, Target
 from alarm_mw.model.errors import ActionError, OptionError
-from alarm_mw.model.masking import quoted, secrets_in
+from alarm_mw.model.masking import mask, quoted, secrets_in
 from alarm_mw.model.tls import client_context
 from alarm_mw.model.types import Firing
 from alarm_mw.transports.own_requests import mark, own_requests
@@ -45,6 +47,18 @@ _REDIRECTION = range(300, 400)
 
 #: Besides 5xx: Request Timeout, Too Early, Too Many Requests.
 _TEMPORARY = {408, 425, 429}
+
+#: Method Not Allowed, Not Implemented.
+_NO_SUCH_METHOD = {405, 501}
+
+#: Characters of an HTML page that an error quotes.
+TITLE = 80
+
+#: How a page begins, its title, what no reader sees of it, and tags.
+_HTML = re.compile(r"\s*<(?:!doctype\s+html|html|head|body|title|h1|center)\b", re.IGNORECASE)
+_TITLE = re.compile(r"<title\b[^<>]*>\s*([^<\s][^<]*)", re.IGNORECASE)
+_UNSEEN = re.compile(r"<(script|style)\b.*?(?:</\1\s*>|\Z)|<!--.*?(?:-->|\Z)", re.IGNORECASE | re.DOTALL)
+_TAGS = re.compile(r"<[^<>]*>?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +155,7 @@ class HttpClient:
         return answer
 
     def _check(self, answer: Answer) -> None:
-        judge(self._target.origin, answer, time.time(), self._secrets)
+        judge(self._target.origin, answer, time.time(), self._secrets, self._method)
         if self._checks_body and (wrong := answers.complaint(answers.read(answer.body), _text(answer))):
             text = f"{self._target.origin}: {quoted(wrong.text, self._secrets)}"
             raise ActionError(text, retry=wrong.retry, after=_granted(wrong.after))
@@ -219,12 +233,13 @@ def _cause(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> None:
+def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str], method: str = "") -> None:
     """Return where `answer` accepts the message; otherwise raise `ActionError`.
 
     2xx is delivered. 408, 425, 429 and 5xx may be tried again, after the seconds in Retry-After (RFC 9110, section
     10.2.3; `now` is the time in seconds since the epoch), or in a JSON body. A redirect is refused: it would send the
     message elsewhere than the configuration says. What the server wrote is quoted, with `secrets` masked.
+    `method` is named where the server does not take it.
     """
     if answer.status in _SUCCESS:
         return
@@ -234,8 +249,11 @@ def judge(origin: str, answer: Answer, now: float, secrets: frozenset[str]) -> N
     if retry:
         after = retry_after(answer.headers.get("retry-after", ""), now)
         after = _granted(answers.wait(said)) if after is None else after
+    refused = f" for {method}" if method and answer.status in _NO_SUCH_METHOD else ""
     plea = f", asks to be left alone for {after:.0f} seconds" if after else ""
-    raise ActionError(f"{origin}: HTTP {answer.status}{plea}{_detail(answer, said, secrets)}", retry=retry, after=after)
+    raise ActionError(
+        f"{origin}: HTTP {answer.status}{refused}{plea}{_detail(answer, said, secrets)}", retry=retry, after=after
+    )
 
 
 def _detail(answer: Answer, said: object, secrets: frozenset[str]) -> str:
@@ -244,7 +262,16 @@ def _detail(answer: Answer, said: object, secrets: frozenset[str]) -> str:
         host = quoted(Target.host_of(location), secrets)
         return f", a redirect to {host or 'another path'}, is not followed"
     text = answers.explain(said) or _text(answer)
+    if _HTML.match(text):
+        text = _title(mask(text, secrets))
     return f": {quoted(text, secrets)}" if text else ""
+
+
+def _title(page: str) -> str:
+    """Return one short line of an HTML page: its title, or else the beginning of its text."""
+    found = _TITLE.search(page)
+    text = " ".join(html.unescape(_TAGS.sub(" ", found[1] if found else _UNSEEN.sub(" ", page))).split())
+    return text if len(text) <= TITLE else f"{text[:TITLE]}…"
 
 
 def _text(answer: Answer) -> str:

@@ -180,6 +180,7 @@ class Matches:
 
     def __init__(self, form: str | None) -> None:
         self._form = form
+        self._has_matches = False
         self._hours: Counter[tuple[str, str]] = Counter()
 
     def line(
@@ -189,6 +190,7 @@ class Matches:
         match = rehearsal.evaluate(number, found)
         if match is None or not match.verdict.matched:
             return
+        self._has_matches = True
         if self._form == "hours":
             self._hours.update((_hour(moment), alarm) for alarm in match.verdict.matched)
         else:
@@ -200,9 +202,11 @@ class Matches:
             yield from _table(("hour", "alarm", "lines"), self._hours)
 
     def summarize(self, reader: Reader) -> None:
-        """Say on the standard error what was left out."""
+        """Say on the standard error that nothing matches, and what was left out."""
+        if not self._has_matches:
+            click.echo("0 lines match", err=True)
         if reader.without_time and self._form == "hours":
-            click.echo(f"{reader.without_time:,} lines have no time", err=True)
+            click.echo(_without_time(reader.without_time), err=True)
 
 
 class Simulated:
@@ -253,9 +257,7 @@ class Simulated:
             held = ", ".join(f"{number:,} {reason}" for reason, number in self._held.most_common())
             click.echo(f"held back: {held}", err=True)
         if reader.without_time:
-            click.echo(
-                f"{reader.without_time:,} lines have no time: they count as written with the line before", err=True
-            )
+            click.echo(f"{_without_time(reader.without_time)}: counted as written with the line before", err=True)
 
     def _message(self, firing: Firing) -> Iterator[str]:
         status = _status(firing)
@@ -295,6 +297,10 @@ def _status(firing: Firing) -> str:
 def _count(number: int, noun: str) -> str:
     singular = {"escalated": "escalation", "resolved": "end of an incident"}.get(noun, noun)
     return f"{number:,} {singular if number == 1 else _NOUNS.get(noun, noun + 's')}"
+
+
+def _without_time(number: int) -> str:
+    return f"{_count(number, 'line')} without a time"
 
 
 def _hour(moment: float | None) -> str:

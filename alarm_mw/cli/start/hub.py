@@ -7,13 +7,13 @@ import sys
 import click
 
 from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
-from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
+from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options_without_server, loaded_or_exit, sources
 from alarm_mw.cli.start.follow import WAIT
 from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
 
 
 @click.command(cls=ConfiguredCommand)
-@config_options
+@config_options_without_server
 @click.option(
     "--state-dir",
     type=click.Path(file_okay=False),

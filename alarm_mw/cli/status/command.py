@@ -134,7 +134,7 @@ def _show(answer: dict[str, Any]) -> None:
 
 def _fleet(fleet: dict[str, Any]) -> str:
     """Return a sentence about the fleet of the server."""
-    why = f": {fleet['error']}" if fleet["error"] else ""
+    why = f": {fleet['error'].rstrip('.')}" if fleet["error"] else ""
     alone = ", alarms are sent by this machine alone" if fleet["state"] == "away" else ""
     return f"fleet {fleet['name']}: {fleet['machine']} is {fleet['state']}{alone}{why}; see `alarm-mw fleet`"
 

@@ -75,10 +75,17 @@ def _login_url(socket: str, role: str) -> str:
 def _serve_all(listen: str, role: str) -> None:
     """Serve one page of all servers until the command is ended."""
     from alarm_mw.cli.web.serving import serving  # noqa: PLC0415  # loads the web framework
+    from alarm_mw.config.tables.web import WebOptions, is_exposed  # noqa: PLC0415  # as above
 
     with needing_answers():
         all_running()
     try:
+        if is_exposed(WebOptions(listen=listen)):
+            click.echo(
+                f"alarm-mw: warning: other machines reach the page at {listen} by plain HTTP, so all on the way can "
+                "read it: --listen 127.0.0.1:PORT and a tunnel by ssh, or a proxy with TLS, avoid that",
+                err=True,
+            )
         with serving(listen, role) as login_url:
             _offer(login_url())
             is_terminal = sys.stdin.isatty()

@@ -47,7 +47,15 @@ from alarm_mw.config.tables.tree import (
     read_struct,
     read_word,
 )
-from alarm_mw.config.tables.web import WebOptions, WebProxy, WebToken, WebUser, unusable_certificate
+from alarm_mw.config.tables.web import (
+    EXPOSED,
+    WebOptions,
+    WebProxy,
+    WebToken,
+    WebUser,
+    is_exposed,
+    unusable_certificate,
+)
 from alarm_mw.delivery.outbox.limits import OutboxOptions
 from alarm_mw.delivery.policy import DeliveryPolicy, Seconds
 from alarm_mw.engine.flood_control.limits import Limits, read_rate
@@ -295,6 +303,8 @@ def read_web(root: Table) -> WebOptions | None:
     if (mistake := unusable_certificate(web)) is not None:
         key, text = mistake
         table.origin.report.warn(table.where(key), f"web: {key}: {text}; the page is not served")
+    if is_exposed(web):
+        table.origin.report.warn(table.where("listen"), f"web: listen: {EXPOSED}")
     return web
 
 

@@ -50,6 +50,13 @@ def host_and_port(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+#: What is wrong with a page that `is_exposed`.
+EXPOSED = (
+    "other machines reach the page by plain HTTP, which shows passwords on the way: set certfile in [web], or base_url "
+    "to the https:// URL of a proxy in front of it"
+)
+
+
 class WebUser(PluginOptions, frozen=True, kw_only=True):
     """A table of ``[[web.users]]``."""
 
@@ -177,6 +184,17 @@ class WebOptions(msgspec.Struct, frozen=True, kw_only=True):
         host, port = host_and_port(self.listen)
         host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104  # listens at all, links to one
         return f"http{'s' if self.certfile else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def is_exposed(options: WebOptions) -> bool:
+    """Return whether other machines reach the page by plain HTTP: nothing says that a proxy with TLS is before it."""
+    if not options.listen or options.path or options.certfile or options.base_url.startswith("https:"):
+        return False
+    host = host_and_port(options.listen)[0]
+    try:
+        return not ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host != "localhost"
 
 
 def unusable_certificate(options: WebOptions) -> tuple[str, str] | None:

@@ -280,6 +280,24 @@ def test_what_a_server_echoes_is_masked(
     assert str(error).endswith("HTTP 500: PUT ******** Basic ******** ********")
 
 
+@pytest.mark.parametrize(
+    ("page", "expected"),
+    [
+        (b'<!DOCTYPE html>\n<html lang="en"><head>\n<title>Not &lt;here&gt;\n</title><style>x</style>', "Not <here>"),
+        (b"\n<html><style>b { x }</style><h1>No\n such</h1><!-- x --><script>alert(1)", "No such"),
+        (b"<html><body>" + b"long " * 50, f"{('long ' * 16)[:80]}…"),
+        (b"<html><title> </title></html>", ""),
+    ],
+)
+def test_a_page_is_quoted_by_its_title(  # noqa: PLR0917  # fixtures, and what is tried
+    page: bytes, expected: str, web_server: WebServer, deliver: Deliver, make_firing: Make, reply: Reply
+) -> None:
+    """Of an HTML page, the error has one short line without tags; 405 and 501 name the method that was refused."""
+    web_server.answer(reply("405 Not Allowed", body=page))
+    error = failure(deliver, web_server.url, make_firing())
+    assert str(error) == f"{web_server.url}: HTTP 405 for PUT{': ' if expected else ''}{expected}"
+
+
 def test_an_endless_answer_is_cut(web_server: WebServer, deliver: Deliver, make_firing: Make) -> None:
     """No more of it is read than an error needs."""
     web_server.answer(b"HTTP/1.1 500 Oops\r\nContent-Length: 100000000000\r\n\r\n" + b"x" * 200_000)

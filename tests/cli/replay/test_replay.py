@@ -120,7 +120,10 @@ def test_rules_that_no_line_can_match_are_named(tmp_path: Path) -> None:
         "[[rules]]\nrequest = { status = '5xx', access_log = true }\nalarms = 'a'\n"
     )
     result = replay("--config", str(toml), "-", given="ERR\n")
-    shown = [line.partition(": this rule matches nothing here: it requires ") for line in result.stderr.splitlines()]
+    *shown, last = [
+        line.partition(": this rule matches nothing here: it requires ") for line in result.stderr.splitlines()
+    ]
+    assert last[0] == "0 lines match"
     assert (result.stdout, [what for _, _, what in shown]) == (
         "",
         ["a request, which only the middleware sees"],
@@ -222,3 +225,11 @@ def test_the_rules_of_logcheck_find_what_grep_finds(tmp_path: Path) -> None:
         expected |= {int(line.partition(":")[0]) for line in printed.stdout.splitlines()}
     assert len(rules) > len(expected) > 500
     assert found == expected
+
+
+def test_a_log_in_which_nothing_matches_is_named(tmp_path: Path) -> None:
+    """Where nothing matches, or nothing was read, that is said on the standard error."""
+    log = tmp_path / "log"
+    log.touch()
+    result = CliRunner().invoke(main, ["replay", "--alarm", "a log:", "--log-alarm", "a ERR", str(log)])
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "", "0 lines match\n")

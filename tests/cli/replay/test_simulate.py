@@ -115,7 +115,7 @@ def test_lines_are_counted_by_hour() -> None:
         "2026-03-01 03:00  a          2",
         "2026-03-01 04:00  a          1",
     ]
-    assert result.stderr == "1 lines have no time\n"
+    assert result.stderr == "1 line without a time\n"
     simulated = replay("--by-hour", "--simulate", "log", config=LIMITED)
     assert simulated.stdout.splitlines()[0] == "hour              alarm  messages"
 

@@ -78,6 +78,26 @@ def test_where_it_is_reached(tmp_path: Path, listen: str, more: str, url: str, p
 
 
 @pytest.mark.parametrize(
+    ("toml", "is_warned"),
+    [
+        ('listen = "0.0.0.0:80"', True),
+        ('listen = "alarms.example.org:80"', True),
+        ('listen = "localhost:80"', False),
+        ('listen = "[::1]:80"', False),
+        ('listen = "0.0.0.0:80"\nbase_url = "https://alarms.example.org"', False),
+        ('listen = "unix:/run/a.sock"', False),
+        ("", False),
+    ],
+)
+def test_plain_http_for_others_is_named(tmp_path: Path, toml: str, *, is_warned: bool) -> None:
+    """A page that other machines reach without TLS leads to a warning, unless a proxy with TLS is before it."""
+    warnings = [str(each) for each in read(tmp_path, f"[web]\n{toml}").warnings if "plain HTTP" in each.text]
+    assert [each.partition("alarm-mw.toml:")[2].partition(", which")[0] for each in warnings] == (
+        ["3: web: listen: other machines reach the page by plain HTTP"] if is_warned else []
+    )
+
+
+@pytest.mark.parametrize(
     ("toml", "problem"),
     [
         ('listen = "80"', "web: listen: expected 'host:port', got '80'"),

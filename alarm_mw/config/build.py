@@ -170,7 +170,8 @@ def fleet_plan_of(settings: Settings) -> FleetPlan | None:
         alarms={alarm.name: _shared_alarm(alarm, fleet.repeat) for alarm in settings.alarms if is_shared(alarm)},
         alarm_rate=_pair(settings.alarm_rate),
         local_rules=frozenset(rule.name or rule_text(rule) for rule in rules if rule.scope == "machine"),
-        rules_hash=_rules_hash(settings.rules),
+        rules_hash="" if fleet.hub else _rules_hash(settings.rules),
+        program=settings.name,
         is_hub=fleet.hub,
     )
 

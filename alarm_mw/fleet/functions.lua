@@ -434,6 +434,10 @@ end
 local function offer(keys, argv)
   local x = begin(keys, argv)
   local o = x.o
+  if o.spent then
+    for _, each in ipairs(o.spent) do spend_all(x, each[1], each[2]) end
+    return answer(x, 'told', {})
+  end
   if is_late(x) then return answer(x, 'wait', {wait = 1000}) end
   load(x)
   if o.told then restore(x) end

@@ -16,7 +16,7 @@ import msgspec
 from alarm_mw.fleet.hub import Hub
 from alarm_mw.fleet.link import Link, Periods
 from alarm_mw.fleet.memory import ToldMemory
-from alarm_mw.fleet.messages import Message, alone, info_of, message_of, next_message, shared
+from alarm_mw.fleet.messages import Message, alone, in_order, info_of, message_of, next_message, shared
 from alarm_mw.fleet.overview import overview_of
 from alarm_mw.fleet.redis_store import RedisStore
 from alarm_mw.fleet.relay import Relay
@@ -417,7 +417,7 @@ class Member:
 
     def _left_text(self, message: Message, answer: Answer) -> str:
         if answer.n and message.kind == "resolved":
-            more = "" if not answer.machines else f": {', '.join(answer.machines)}"
+            more = "" if not answer.machines else f": {', '.join(in_order(answer.machines))}"
             return f"still firing on {answer.n} machines{more}" if answer.n > 1 else f"still firing{more}"
         if not answer.by:
             return "no machine has sent that it began" if message.kind == "resolved" else ""
@@ -505,6 +505,7 @@ class Member:
             "labels": dict(self._plan.labels),
             "version": VERSION,
             "rules": self._plan.rules_hash,
+            "program": self._plan.program,
             "lag": round(self.link.lag, 4),
             "lines": [line.encode("utf-8", "backslashreplace").decode() for line in lines],
         }

@@ -22,11 +22,34 @@ class Known:
     gen: int
 
 
+#: How many messages of an alarm are remembered for its budget; the oldest are evicted.
+MOST_SPENT = 1000
+
+
+class SpentMemory:
+    """When the last messages of each alarm were sent: budgets count all of them, not only the last one of each key."""
+
+    def __init__(self) -> None:
+        self._spent: dict[str, OrderedDict[str, int]] = {}
+
+    def note(self, alarm: str, name: str, at: int) -> None:
+        """Remember a message of this id, sent at this shared time; the first time counts."""
+        known = self._spent.setdefault(alarm, OrderedDict())
+        known.setdefault(name, at)
+        if len(known) > MOST_SPENT:
+            known.popitem(last=False)
+
+    def since(self, alarm: str, at: int) -> tuple[tuple[str, int], ...]:
+        """Return ids and times of an alarm's messages after a shared time."""
+        return tuple((name, sent) for name, sent in self._spent.get(alarm, {}).items() if sent > at)
+
+
 class ToldMemory:
     """The last messages by message key and alarm, from answers, events, and what this member has sent itself."""
 
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
+        self.spent = SpentMemory()
 
     def __len__(self) -> int:
         return len(self._known)
@@ -34,6 +57,8 @@ class ToldMemory:
     def note(self, key: str, alarm: str, told: Told, gen: int, *, is_event: bool) -> None:
         """Remember a message that the shared state of this generation has, or 0; an older one changes nothing."""
         place = (key, alarm)
+        if not told.is_guess:
+            self.spent.note(alarm, told.id, told.at)
         known = self._known.get(place)
         if known is not None and known.told.at > told.at:
             return

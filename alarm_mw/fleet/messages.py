@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -102,6 +104,16 @@ def _short(pairs: dict[str, str]) -> dict[str, str]:
     return {printable(name, VALUE): printable(value, VALUE) for name, value in list(pairs.items())[:VALUES]}
 
 
+def in_order(machines: Iterable[str]) -> tuple[str, ...]:
+    """Return names of machines in the order in which people count: ``web-2`` before ``web-10``."""
+    return tuple(sorted(machines, key=_counted))
+
+
+def _counted(name: str) -> list[tuple[bool, int, str]]:
+    parts = re.split(r"([0-9]{1,18})", name)
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in parts if part]
+
+
 def thread_of(key: str, fleet: str) -> str:
     """Return what all messages about an incident have in common, on every machine, and over its episodes.
 
@@ -126,7 +138,7 @@ def shared(message: Message, answer: Answer, fleet: str, started: float | None) 
     firing = structs.replace(
         message.firing,
         id=answer.id,
-        machines=Machines(answer.machines, max(answer.n, len(answer.machines))),
+        machines=Machines(in_order(answer.machines), max(answer.n, len(answer.machines))),
         held_back=message.firing.held_back + answer.held,
     )
     if message.notice is None or firing.trigger is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from alarm_mw.fleet.link import Clock, Link
-from alarm_mw.fleet.messages import Info
+from alarm_mw.fleet.messages import Info, in_order
 from alarm_mw.fleet.store import Ack, Facts, IncidentFacts
 from alarm_mw.model.fleet import (
     FleetBudget,
@@ -26,6 +26,7 @@ class _Machine(msgspec.Struct):
     version: str = ""
     rules: str = ""
     lag: float = 0.0
+    program: str = ""
 
 
 class _Alarm(msgspec.Struct):
@@ -52,12 +53,14 @@ def overview_of(plan: FleetPlan, link: Link, facts: Facts | None, counters: Mapp
 
 def _members(facts: Facts) -> tuple[FleetMember, ...]:
     found = []
-    for machine in sorted({*facts.beats, *facts.left}):
+    for machine in in_order({*facts.beats, *facts.left}):
         state = "left" if machine in facts.left else "silent" if machine in facts.dead else "alive"
         seen = facts.left.get(machine, facts.beats.get(machine, 0.0))
         said = msgspec.json.decode(facts.machines.get(machine, b"{}"), type=_Machine)
         seconds = max((facts.now - seen) / 1000, 0.0)
-        found.append(FleetMember(machine, state, seconds, said.labels, said.version, said.rules, said.lag))
+        found.append(
+            FleetMember(machine, state, seconds, said.labels, said.version, said.rules, said.lag, said.program)
+        )
     return tuple(found)
 
 
@@ -83,7 +86,7 @@ def _incident(key: str, found: IncidentFacts, clock: Clock) -> FleetIncident:
         said.rule,
         started,
         found.machine_count,
-        found.machines,
+        in_order(found.machines),
         key=said.key,
         labels=said.labels,
         text=said.text,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine
 import msgspec
 
 from alarm_mw.fleet.link import Link
+from alarm_mw.fleet.messages import in_order
 from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, Over, StoredOrder, StoredSilence
 from alarm_mw.model.fleet import LocalState, SharedOrder, SharedSilence, SilentMachine
 
@@ -177,6 +178,6 @@ class Relay:
         self._local.report_silent({name: self._silent(found) for name, found in groups.items()})
 
     def _silent(self, found: list[tuple[str, float, tuple[str, ...]]]) -> SilentMachine:
-        machines = tuple(sorted(machine for machine, _, _ in found))
+        machines = in_order(machine for machine, _, _ in found)
         since = self._link.clock.wall(min(since for _, since, _ in found))
         return SilentMachine(machines, since, found[0][2] if len(found) == 1 else ())

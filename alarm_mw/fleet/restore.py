@@ -23,6 +23,9 @@ AT_ONCE = 100
 #: After how many comparisons everything is said again, so that the shared state does not forget it.
 AGAIN = 60
 
+#: Of how many incidents a comparison says how often they have matched since.
+MOST_COUNTS = 1000
+
 _MINUTE = 60_000
 
 
@@ -57,6 +60,8 @@ class Restorer:
         self._take_end = take_end
         #: Since when this machine reports an incident, in `monotonic`'s seconds.
         self.joined: dict[str, float] = {}
+        #: How often what is firing here has matched, as the fleet knows it.
+        self._counts: dict[str, int] = {}
 
     def begin(self, grace: float) -> None:
         """Say all that is known to a state that may lack it, within `grace` seconds."""
@@ -74,6 +79,7 @@ class Restorer:
         # Others say the same: what has come from them meanwhile needs no further call.
         await asyncio.sleep(random.uniform(0.0, grace / 2))
         await self._say_all(self._missing(gen), gen)
+        await self._say_all(self._spent(), gen)
 
     async def _say_all(self, offers: Iterable[Offer], gen: int) -> None:
         link = self._link
@@ -89,6 +95,17 @@ class Restorer:
             self._take_end(offer.key, answer.over)
         if offer.told is not None and answer.gen == gen:
             self._memory.note(offer.key, offer.alarm, offer.told, gen, is_event=offer.is_event)
+
+    def _spent(self) -> Iterator[Offer]:
+        """Yield the messages that count for budgets."""
+        for alarm, shared in self._plan().alarms.items():
+            both = (shared.rate, self._plan().alarm_rate if shared.for_humans else None)
+            windows = [limit[1] for limit in both if limit is not None]
+            if not windows:
+                continue
+            spent = self._memory.spent.since(alarm, self._link.clock.now() - int(max(windows) * 1000))
+            if spent:
+                yield structs.replace(self._offer("", alarm, told=None), spent=spent)
 
     def _missing(self, gen: int) -> Iterator[Offer]:
         for key, alarm, known in self._memory.missing(gen):
@@ -154,7 +171,8 @@ class Restorer:
             told=told,
             ack=ack,
             window=None if shared is None or not is_event else int(shared.repeat_after * 1000),
-            rate=None if shared is None or shared.rate is None else (shared.rate[0], int(shared.rate[1] * 1000)),
+            rate=None if shared is None else _limit(shared.rate),
+            alarm_rate=_limit(plan.alarm_rate) if shared is not None and shared.for_humans else None,
             no_resolved=shared is not None and not shared.send_resolved,
             grace=int(periods.grace * 1000),
             owner_timeout=int(periods.owner_timeout * 1000),
@@ -187,6 +205,11 @@ class Restorer:
             await link.call(link.store.resolve(Offer(machine=plan.machine, key=key, alarm="", kind="resolved")))
         fresh = [incident for incident in incidents if is_full or incident.id not in self.joined]
         await self._say_all(self._of_open(fresh), link.generation)
+        grown = [each for each in incidents if self._counts.get(each.id) != each.count][:MOST_COUNTS]
+        offers = (self._offer(each.id, "", told=None, incident=each) for each in grown)
+        await self._say_all(offers, link.generation)
+        self._counts = {each.id: self._counts[each.id] for each in incidents if each.id in self._counts}
+        self._counts.update((each.id, each.count) for each in grown)
 
     # What others have left
 
@@ -223,3 +246,7 @@ class Restorer:
         for alarm in owed.alarms:
             if alarm in self._plan().alarms:
                 self._local.send(end_of(owed.key, alarm, ep=owed.ep, found=found, count=int(owed.n), now=now))
+
+
+def _limit(rate: tuple[int, float] | None) -> tuple[int, int] | None:
+    return None if rate is None else (rate[0], int(rate[1] * 1000))

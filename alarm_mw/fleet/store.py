@@ -93,6 +93,8 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     claimed: str = ""
     #: This member knows that this was sent.
     told: Told | None = None
+    #: This member knows that these messages of the alarm were sent, with ids and times: nothing but budgets follows.
+    spent: tuple[tuple[str, int], ...] = ()
     ack: Ack | None = None
     #: Of a repeated message: the time between two.
     interval: int | None = None

@@ -48,6 +48,8 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     local_rules: frozenset[str] = frozenset()
     #: The same where the rules are.
     rules_hash: str = ""
+    #: The name of the server: those of one name should have the same rules.
+    program: str = ""
     #: Whether this master delivers what others leave to it.
     is_hub: bool = False
 
@@ -215,6 +217,12 @@ class FleetMember(msgspec.Struct, frozen=True):
     rules_hash: str = ""
     #: Seconds that its last call took.
     lag: float = 0.0
+    #: The name of its server.
+    program: str = ""
+
+    def is_comparable(self, other: FleetMember) -> bool:
+        """Return whether both should have the same rules: they run the same program, and neither is a hub."""
+        return bool(self.rules_hash and other.rules_hash) and self.program == other.program
 
 
 class FleetNotification(msgspec.Struct, frozen=True):

@@ -58,7 +58,7 @@ def card_of(facts: Facts) -> Card:
 
 def _sentences(facts: Facts) -> Iterator[str]:
     if facts.machine_count > 1:
-        yield f"on {facts.machine_count:,} machines: {facts.machine_names}"
+        yield facts.machine_names  # the title has their number
     if facts.started is not None and facts.status != "firing":
         yield _life(facts, facts.started)
     elif facts.threshold > 1:

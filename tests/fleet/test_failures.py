@@ -482,6 +482,32 @@ def test_a_message_of_a_machine_alone_is_counted_afterwards(
     asyncio.run(scene())
 
 
+def test_all_messages_before_a_restart_count_for_the_rate(
+    new_redis: Callable[..., RedisServer], new_fleet: str
+) -> None:
+    """A Redis that lost everything learns all messages of the window, several of one incident and of others as well."""
+
+    async def scene() -> None:
+        server = new_redis()
+        alarms = {"mail": SharedAlarm(rate=(20, 3600.0))}
+        async with machines(server.url, new_fleet, "a", "b", alarms=alarms, alarm_rate=(50, 3600.0)) as (a, b):
+            await connected([a, b])
+            for episode in (1, 2):
+                await a.deliver(incident(episode=episode))
+                await a.deliver(incident("resolved", episode=episode))
+            server.stop()
+            await away([a, b])
+            for name in "xyz":
+                await b.deliver(incident(name=name))
+            server.start()
+            await connected([a, b])
+            rate = f"{{alarm_mw:{new_fleet}}}:rate:mail"
+            await until(lambda: server.cli("ZCARD", rate).strip() == "7")
+            assert [budget.used for budget in (await b.member.overview()).budgets] == [7, 7]
+
+    asyncio.run(scene())
+
+
 def test_a_machine_alone_asks_when_the_fleet_is_back(new_redis: Callable[..., RedisServer], new_fleet: str) -> None:
     """A message that a machine could not send while Redis was away is claimed as all others when it is back."""
 
@@ -584,16 +610,3 @@ def test_a_step_of_a_machine_s_clock_changes_nothing(redis: RedisServer, fleet: 
             assert shown.alarms["mail"].told_at == pytest.approx(wall(), abs=30.0)
 
     asyncio.run(scene())
-
-
-def test_two_masters_of_one_name_are_noticed(redis: RedisServer, fleet: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Two servers on one host need names of their own: the log and the status say so."""
-
-    async def scene() -> None:
-        async with machines(redis.url, fleet, "a", "a") as found:
-            await until(lambda: all(machine.member.link.warning for machine in found))
-            overview = await found[0].member.overview()
-            assert "another master of the fleet is called 'a' too: set machine in [fleet]" in overview.error
-
-    asyncio.run(scene())
-    assert "set machine in [fleet]" in caplog.text

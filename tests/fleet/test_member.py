@@ -410,3 +410,38 @@ def test_a_changed_plan_holds_at_once(redis: RedisServer, fleet: str) -> None:
             assert not a.member.shares(incident())
 
     asyncio.run(scene())
+
+
+def test_machines_are_named_in_the_order_in_which_people_count(redis: RedisServer, fleet: str) -> None:
+    """Messages and the overview have web-2 before web-10, whichever was first."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "web-10", "web-2", "web-1", "web", "db-7") as found:
+            await deliver_all(found)
+            (firing,) = sent(found)
+            ordered = ("db-7", "web", "web-1", "web-2", "web-10")
+            assert firing.machines is not None
+            assert firing.machines.names == ordered
+            overview = await found[0].member.overview()
+            assert tuple(member.machine for member in overview.members) == ordered
+            assert next(each for each in overview.incidents if each.id == "abc").machines == ordered
+
+    asyncio.run(scene())
+
+
+def test_matches_are_counted_while_an_incident_is_firing(redis: RedisServer, fleet: str) -> None:
+    """The overview has what all machines have counted, although no message has said so since."""
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a", "b") as found:
+            await deliver_all(found, lambda: incident(count=3))
+            for number, machine in enumerate(found):
+                opened = machine.local.opened
+                opened["abc"] = structs.replace(opened["abc"], count=4 + number)
+            key = f"{{alarm_mw:{fleet}}}:c:abc"
+            await until(
+                lambda: all(redis.cli("HGET", key, name).startswith(n) for name, n in (("a", "4:"), ("b", "5:")))
+            )
+            assert (await found[0].member.overview()).incidents[0].count == 9
+
+    asyncio.run(scene())

@@ -280,7 +280,7 @@ def test_a_fleet_says_on_which_machines() -> None:
     machines = Machines(("web-1", "web-2"), 100)
     assert message_of(firing(machines=machines), PLACE).text().split("\n") == [
         "shop on 100 machines: payment 42 failed: card declined",
-        "on 100 machines: web-1, web-2, …",
+        "web-1, web-2, …",
         "rule fail · team=payments · 2027-01-15 08:00:00 UTC",
     ]
     alone = structs.replace(PLACE, name="")

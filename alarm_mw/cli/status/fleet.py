@@ -54,7 +54,7 @@ def _show(found: FleetOverview) -> None:
     )
     if found.error:
         terminal.print(plain_text(found.error, style="red"), soft_wrap=True)
-    own = next((member.rules_hash for member in found.members if member.machine == found.machine), "")
+    own = next((member for member in found.members if member.machine == found.machine), None)
     machines = table("machine", "state", "heard", "lag", "version", "rules", "labels")
     for member in found.members:
         machines.add_row(*(plain_text(cell) for cell in _machine(member, own)))
@@ -71,14 +71,17 @@ def _show(found: FleetOverview) -> None:
         terminal.print(plain_text(_budget(budget)), soft_wrap=True)
 
 
-def _machine(member: FleetMember, rules: str) -> Iterator[str]:
+def _machine(member: FleetMember, own: FleetMember | None) -> Iterator[str]:
     yield member.machine
     yield member.state
     yield f"{span(member.seen)} ago"
     yield f"{member.lag * 1000:.0f} ms"
     yield member.version
     # While a machine restarts with other rules, its alarms may differ.
-    yield "" if not member.rules_hash else "same" if member.rules_hash == rules else "differ"
+    if own is None or not member.is_comparable(own):
+        yield ""
+    else:
+        yield "same" if member.rules_hash == own.rules_hash else "differ"
     yield " ".join(f"{name}={value}" for name, value in member.labels.items())
 
 

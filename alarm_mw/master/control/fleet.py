@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.model.fleet import FleetOverview
+from alarm_mw.model.fleet import FleetMember, FleetOverview
 
 #: Seconds for the fleet to answer.
 TIMEOUT = 5.0
@@ -31,8 +31,12 @@ def faults(found: FleetOverview | None) -> tuple[str, ...]:
         return ()
     if found.state == "away":
         return (f"the fleet {found.name} cannot be reached, alarms are sent by this machine alone: {found.error}",)
-    own = next((member.rules_hash for member in found.members if member.machine == found.machine), "")
-    others = [each.machine for each in found.members if each.state == "alive" and each.rules_hash != own]
+    own = next((member for member in found.members if member.machine == found.machine), None)
+    others = [each.machine for each in found.members if each.state == "alive" and own and _differs(each, own)]
     shown = ", ".join(others[:MOST_NAMED]) + (", …" if len(others) > MOST_NAMED else "")
     differ = f"machines of the fleet have other rules than {found.machine}: {shown}"
     return (*([found.error] if found.error else []), *([differ] if others else []))
+
+
+def _differs(member: FleetMember, own: FleetMember) -> bool:
+    return member.is_comparable(own) and member.rules_hash != own.rules_hash

@@ -171,6 +171,12 @@ def test_equal_rules_have_equal_hashes(tmp_path: Path) -> None:
     assert hashes[0] == hashes[1] != hashes[2]
 
 
+def test_a_hub_has_no_rules_to_compare(tmp_path: Path) -> None:
+    """Machines with the name of the same program should have the same rules; a hub has others, and no hash."""
+    server, hub = plan(tmp_path, 'name = "shop"\n' + SHORT), plan(tmp_path, SHORT + "hub = true\n")
+    assert (server.program, bool(server.rules_hash), hub.rules_hash) == ("shop", True, "")
+
+
 def test_a_silent_machine_is_an_incident(tmp_path: Path) -> None:
     """The alarms of the fleet, or else those of the program itself, are told of machines that fall silent."""
     rule = read(tmp_path, SHORT).settings.fleet_rule

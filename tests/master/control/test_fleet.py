@@ -8,8 +8,8 @@ from alarm_mw.master.control.fleet import faults
 from alarm_mw.model.fleet import FleetMember, FleetOverview
 
 
-def member(machine: str, rules: str, state: str = "alive") -> FleetMember:
-    return FleetMember(machine, state, 1.0, rules_hash=rules)
+def member(machine: str, rules: str, state: str = "alive", program: str = "shop") -> FleetMember:
+    return FleetMember(machine, state, 1.0, rules_hash=rules, program=program)
 
 
 def fleet(*members: FleetMember, state: str = "connected", error: str = "") -> FleetOverview:
@@ -22,6 +22,8 @@ def fleet(*members: FleetMember, state: str = "connected", error: str = "") -> F
         (None, ()),
         (fleet(state="connecting"), ()),
         (fleet(member("web-1", "a"), member("web-2", "a"), member("web-3", "b", "left")), ()),
+        (fleet(member("web-1", "a"), member("hub", ""), member("jobs-1", "b", program="jobs")), ()),
+        (fleet(member("web-1", ""), member("web-2", "b")), ()),
         (
             fleet(state="away", error="wrong password"),
             ("the fleet shop cannot be reached, alarms are sent by this machine alone: wrong password",),
@@ -37,5 +39,5 @@ def fleet(*members: FleetMember, state: str = "connected", error: str = "") -> F
     ],
 )
 def test_what_is_wrong_is_said(found: FleetOverview | None, expected: tuple[str, ...]) -> None:
-    """A fleet that is away, a name that two have, and machines that run with other rules."""
+    """A fleet that is away, a name that two have, and machines that run the same program with other rules."""
     assert faults(found) == expected

@@ -324,7 +324,7 @@ def read_fleet(root: Table, part: Part) -> None:
     if options is None:
         return
     if importlib.util.find_spec("redis") is None:
-        table.wrong("this needs the package 'redis', an extra of alarm_mw: pip install 'alarm-mw[fleet]'")
+        table.wrong("this needs the package 'redis', which the extra 'fleet' installs: pip install 'alarm-mw[fleet]'")
         return
     for text in unreadable_files(options.url):
         table.origin.report.warn(table.where("url"), f"fleet: {text}; until then this machine sends its alarms alone")

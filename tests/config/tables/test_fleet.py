@@ -298,7 +298,9 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     """Without the extra, the error says how to install it."""
     monkeypatch.setitem(sys.modules, "redis", None)
     (found,) = problems(tmp_path, URL)
-    assert found == "2: fleet: this needs the package 'redis', an extra of alarm_mw: pip install 'alarm-mw[fleet]'"
+    assert found == (
+        "2: fleet: this needs the package 'redis', which the extra 'fleet' installs: pip install 'alarm-mw[fleet]'"
+    )
 
 
 def test_a_scope_of_a_monitor_needs_incidents(tmp_path: Path) -> None:

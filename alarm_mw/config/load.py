@@ -124,6 +124,8 @@ def _warn_of_none(settings: Settings, sources: Sources, report: Report) -> None:
 
 def _warn_of_hub(settings: Settings, report: Report) -> None:
     """Warn about alarms that leave their messages to a hub where none can take them."""
+    if report.problems:  # [fleet] may be one of them
+        return
     for alarm in settings.alarms:
         if alarm.plugin != "hub":
             continue

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 
 import pytest
+from click.testing import CliRunner
 
+from alarm_mw.cli.main import main
 from alarm_mw.cli.options import RuleProgress
 
 
@@ -43,3 +45,11 @@ def test_a_long_reading_of_rules_shows_its_progress() -> None:
 def test_nothing_is_shown_without_need(seconds: float, is_terminal: bool) -> None:
     """A short reading, and one without a terminal, shows nothing."""
     assert shown(seconds, 1_000, is_terminal=is_terminal) == ""
+
+
+def test_a_hub_has_no_options_about_a_server() -> None:
+    """The flags of monitors that watch a server are not offered where there is none."""
+    shown = CliRunner().invoke(main, ["hub", "--help"]).stdout
+    assert "--alarm-freq" in shown
+    assert "--alarm-backlog" not in shown
+    assert "--alarm-segfault" not in shown

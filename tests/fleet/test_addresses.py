@@ -13,6 +13,8 @@ from redis_server import RedisServer
 from waiting import until
 
 from alarm_mw.fleet.addresses import address_of
+from alarm_mw.fleet.redis_store import RedisStore
+from alarm_mw.fleet.store import FleetUnreachableError
 
 
 def documented_acl(fleet: str) -> list[str]:
@@ -48,6 +50,22 @@ def test_a_wrong_url_is_explained(url: str, error: str) -> None:
     with pytest.raises(ValueError, match=error) as raised:
         address_of(url)
     assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["redis://u:secret@h:notaport", "redis://u:secret@h?nonsense=1"])
+def test_what_redis_py_refuses_is_a_fleet_that_is_away(url: str) -> None:
+    """A URL that redis-py cannot use is named without its password, as a Redis that cannot be reached."""
+
+    async def scene() -> None:
+        store = RedisStore(url, "shop")
+        try:
+            with pytest.raises(FleetUnreachableError, match=r"redis-py cannot use the url of \[fleet\]") as raised:
+                await store.connect()
+            assert "secret" not in str(raised.value)
+        finally:
+            await store.close()
+
+    asyncio.run(scene())
 
 
 def test_a_fleet_may_use_tls_and_a_user_with_few_rights(

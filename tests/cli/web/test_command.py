@@ -83,3 +83,28 @@ def test_nothing_to_show(
     done = CliRunner().invoke(main, ["web", *arguments])
     assert done.exit_code == status
     assert error in done.output
+
+
+def test_plain_http_for_other_machines_is_named(tmp_path: Path) -> None:
+    """A page of all servers that other machines reach leads to a warning, and its URL works on this machine."""
+    environ = {**os.environ, "XDG_STATE_HOME": str(tmp_path / "home")}
+    server = Server(tmp_path, '[alarms.a]\naction = "log"\n', state=tmp_path / "home" / "alarm-mw" / "shop")
+    port = free_port()
+    command = [sys.executable, "-m", "alarm_mw", "web", "--all", "--listen", f"0.0.0.0:{port}"]
+    try:
+        with subprocess.Popen(
+            command,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as page:
+            assert page.stdout is not None
+            assert page.stderr is not None
+            assert f"other machines reach the page at 0.0.0.0:{port} by plain HTTP" in page.stderr.readline()
+            assert page.stdout.readline().startswith(f"http://127.0.0.1:{port}/login/")
+            page.terminate()
+            page.wait(LIMIT)
+    finally:
+        server.stop()

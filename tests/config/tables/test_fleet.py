@@ -326,6 +326,7 @@ def test_only_one_table_of_several_files_counts(tmp_path: Path) -> None:
     [
         ("", ["1: alarm 'a': action 'hub' without a table [fleet]: no hub can take its messages, which wait here"]),
         ('[fleet]\nurl = "redis://h"\n', []),
+        ('[fleet]\nurl = "redis://h:x"\n', []),
         (
             '[fleet]\nurl = "redis://h"\nhub = true\n',
             ["1: alarm 'a': action 'hub' in a hub leaves its messages to itself: use the action that delivers them"],

@@ -43,5 +43,6 @@ class HubAction:
         """Return when the hub has it; raise `ActionError` where there is none."""
         place = self._context.place
         # The hub has a page of its own, and signs its own links.
-        origin = firing.origin or Place(place.host, place.name, place.labels)
+        origin = firing.origin or place
+        origin = Place(origin.host, origin.name, {**place.labels, **origin.labels})
         await self._context.hand_over(structs.replace(firing, origin=origin))

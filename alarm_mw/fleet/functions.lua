@@ -145,7 +145,9 @@ local function leave(p, key, machine)
     redis.call('HDEL', p .. 'c:' .. key, machine)
     redis.call('HINCRBY', p .. 'i:' .. key, 'n', count)
   end
-  return redis.call('ZREM', p .. 'm:' .. key, machine)
+  local was = redis.call('ZREM', p .. 'm:' .. key, machine)
+  if was == 1 then redis.call('HSET', p .. 'i:' .. key, 'lm', machine) end
+  return was
 end
 
 local function alarms_of(p, key)
@@ -554,7 +556,8 @@ local function end_by_hand(x)
   local key = o.incident
   local known = redis.call('HMGET', p .. 'i:' .. key, 'open', 'st')
   if known[1] ~= '1' or o.time < (tonumber(known[2]) or 0) then return end
-  redis.call('HSET', p .. 'i:' .. key, 'rs', math.min(o.time, x.now), 'rb', o.by)
+  redis.call('HSET', p .. 'i:' .. key, 'rs', math.min(o.time, x.now), 'rb', o.by, 're',
+    redis.call('HGET', p .. 'i:' .. key, 'ep') or 0)
   local is_heard = false
   for _, machine in ipairs(redis.call('ZRANGE', p .. 'm:' .. key, 0, -1)) do
     if is_alive(x, machine) then is_heard = true end
@@ -704,6 +707,8 @@ end
 local function owed_ends(x)
   local o, p = x.o, x.p
   local found = {}
+  -- Members that have an incident say its end as soon as the grace is over.
+  if x.now < x.grace + o.owed_after then return found end
   for _, key in ipairs(redis.call('ZRANGEBYSCORE', p .. 'empty', '-inf', x.now - o.owed_after, 'LIMIT', 0, 20)) do
     local alarms = {}
     x.o.key = key
@@ -716,8 +721,9 @@ local function owed_ends(x)
       redis.call('ZREM', p .. 'empty', key)
     elseif #alarms > 0 then
       if redis.call('HGET', p .. 'i:' .. key, 'open') == '1' then close(p, key, x.now, nil) end
-      found[#found + 1] = {key = key, alarms = alarms, info = info or nil,
-        ep = tonumber(redis.call('HGET', p .. 'i:' .. key, 'ep')), n = redis.call('HGET', p .. 'i:' .. key, 'n') or nil}
+      local h = redis.call('HMGET', p .. 'i:' .. key, 'ep', 'n', 'st', 'lm', 're', 'rb')
+      found[#found + 1] = {key = key, alarms = alarms, info = info or nil, ep = tonumber(h[1]), n = h[2] or nil,
+        started = tonumber(h[3]), machine = h[4] or nil, by = h[5] == h[1] and h[6] or nil}
       redis.call('ZADD', p .. 'empty', x.now, key) -- and not again before that time has passed once more
     end
   end

@@ -341,7 +341,7 @@ class Member:
             thread=message.thread,
             fired=None if notice is None else clock.shared(notice.started),
             began=None if notice is None else clock.shared(_began(message.firing, notice)),
-            info=info_of(message.firing),
+            info=info_of(message.firing, self._plan.program),
             given=given or None,
             ep=ep,
             token=token,

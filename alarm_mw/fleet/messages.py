@@ -12,9 +12,9 @@ from msgspec import structs
 
 from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.messages import named
-from alarm_mw.fleet.store import Answer, Told
+from alarm_mw.fleet.store import Answer, Owed, Told
 from alarm_mw.model.printable import printable
-from alarm_mw.model.types import Firing, IncidentNotice, Machines, Record, Trigger
+from alarm_mw.model.types import Firing, IncidentNotice, Machines, Place, Record, Trigger
 
 Kind = Literal["begin", "repeat", "acknowledged", "resolved", "event"]
 
@@ -45,6 +45,8 @@ class Info(msgspec.Struct, frozen=True, omit_defaults=True):
     text: str = ""
     #: The rule's regexp.
     pattern: str = ""
+    #: The name of the server that has reported it.
+    program: str = ""
 
 
 class Message(NamedTuple):
@@ -87,16 +89,25 @@ def message_of(firing: Firing) -> Message:
     return Message(f"{named(firing.alarm)}-{fingerprint_of(firing)}", firing.alarm, "event", firing)
 
 
-def info_of(firing: Firing) -> str:
-    """Return what the fleet gets of a message, as JSON of a bounded size."""
+def info_of(firing: Firing, program: str) -> str:
+    """Return what the fleet gets of a message of this server, as JSON of a bounded size."""
     trigger = firing.trigger or Trigger()
     key = {} if trigger.incident is None else trigger.incident.key
-    return info(trigger.name, dict(key), dict(trigger.labels), firing.record.text, firing.rule)
+    return info(trigger.name, dict(key), dict(trigger.labels), firing.record.text, pattern=firing.rule, program=program)
 
 
-def info(rule: str, key: dict[str, str], labels: dict[str, str], text: str, pattern: str = "") -> str:
+def info(
+    rule: str, key: dict[str, str], labels: dict[str, str], text: str, *, pattern: str = "", program: str = ""
+) -> str:
     """Return facts about an incident as JSON of a bounded size."""
-    found = Info(printable(rule, VALUE), _short(key), _short(labels), printable(text, TEXT), printable(pattern, VALUE))
+    found = Info(
+        printable(rule, VALUE),
+        _short(key),
+        _short(labels),
+        printable(text, TEXT),
+        printable(pattern, VALUE),
+        printable(program, VALUE),
+    )
     return msgspec.json.encode(found).decode()
 
 
@@ -181,12 +192,30 @@ def next_message(kind: Kind, known: Told | None, fired: int) -> tuple[int, int]:
     return max(known.ep + 1, fired // _MINUTE), 1
 
 
-def end_of(key: str, alarm: str, *, ep: int, found: Info, count: int, now: float) -> Firing:
-    """Return the message that an incident is over which no machine reports any more."""
-    name = f"{key}-{base36(ep)}-end.{named(alarm)}"
+def end_of(owed: Owed, alarm: str, *, started: float, now: float) -> Firing:
+    """Return the message that an incident is over which no machine reports any more, as the last one would send it.
+
+    The times are in seconds since the epoch by this machine's clock.
+    """
+    key, thread = owed.key, f"{owed.key}-{base36(owed.ep)}"
+    name = f"{thread}-end.{named(alarm)}"
+    found = msgspec.json.decode(owed.info or "{}", type=Info)
+    ended_by = "operator" if owed.by else "timeout"
     notice = IncidentNotice(
-        key, "resolved", 1, f"{key}-{base36(ep)}", now, found.key, count, now, now, "timeout", column="resolved"
+        key,
+        "resolved",
+        1,
+        thread,
+        started,
+        found.key,
+        int(owed.n),
+        now,
+        now,
+        ended_by,
+        owed.by,
+        column="resolved",
     )
     record = Record(found.text.encode() + b"\n", "fleet", now, name)
     trigger = Trigger(found.rule, found.labels, incident=notice)
-    return Firing(name, alarm, record.message, record, now, found.pattern, trigger=trigger)
+    origin = Place(owed.machine, found.program) if owed.machine else None
+    return Firing(name, alarm, record.message, record, now, found.pattern, trigger=trigger, origin=origin)

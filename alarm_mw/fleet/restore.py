@@ -7,13 +7,12 @@ import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from itertools import islice
 
-import msgspec
 from msgspec import structs
 
 from alarm_mw.engine.messages import named
 from alarm_mw.fleet.link import Link
 from alarm_mw.fleet.memory import Known, ToldMemory
-from alarm_mw.fleet.messages import Info, Message, base36, end_of, info
+from alarm_mw.fleet.messages import Message, base36, end_of, info
 from alarm_mw.fleet.store import Ack, Answer, FleetUnreachableError, Offer, Over, Owed, Sweep, Told
 from alarm_mw.model.fleet import FleetPlan, LocalState, OpenIncident
 
@@ -150,7 +149,7 @@ class Restorer:
         shared = plan.alarms.get(alarm)
         facts, fired, ack = None, None, None
         if incident is not None:
-            facts = info(incident.rule, dict(incident.key), dict(incident.labels), incident.text)
+            facts = info(incident.rule, dict(incident.key), dict(incident.labels), incident.text, program=plan.program)
             fired = clock.shared(incident.fired)
             if incident.acknowledged_by:
                 at, until = clock.shared(incident.acknowledged_at), clock.shared(incident.acknowledged_until)
@@ -241,11 +240,12 @@ class Restorer:
                 self._end(owed)
 
     def _end(self, owed: Owed) -> None:
-        found = msgspec.json.decode(owed.info or "{}", type=Info)
-        now = self._link.clock.wall(self._link.clock.now())
+        clock = self._link.clock
+        now = clock.wall(clock.now())
+        started = now if owed.started is None else clock.wall(owed.started)
         for alarm in owed.alarms:
             if alarm in self._plan().alarms:
-                self._local.send(end_of(owed.key, alarm, ep=owed.ep, found=found, count=int(owed.n), now=now))
+                self._local.send(end_of(owed, alarm, started=started, now=now))
 
 
 def _limit(rate: tuple[int, float] | None) -> tuple[int, int] | None:

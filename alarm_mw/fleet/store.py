@@ -193,6 +193,10 @@ class Owed(msgspec.Struct, frozen=True):
     info: str = "{}"
     ep: int = 0
     n: int | str = 0
+    #: When it began, the last machine that has reported it, and who has ended it by hand.
+    started: int | None = None
+    machine: str = ""
+    by: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from redis_server import RedisServer
 from waiting import until
 
 from alarm_mw.model.fleet import Claim, Left, SharedOrder, SharedSilence
-from alarm_mw.model.types import Firing
+from alarm_mw.model.types import Firing, Place
 
 
 def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> SharedSilence:
@@ -238,8 +238,8 @@ def test_what_is_ended_by_hand_is_over_on_machines_that_are_away(redis: RedisSer
     """
 
     async def scene() -> None:
-        async with machines(redis.url, fleet, "web-1", "web-2") as (first, second):
-            away = make(redis.url, fleet, "web-3")
+        async with machines(redis.url, fleet, "web-1", "web-2", program="shop") as (first, second):
+            away = make(redis.url, fleet, "web-3", program="shop")
             await away.member.start()
             await connected([first, second, away])
             began = time.time() - 5.0
@@ -251,6 +251,12 @@ def test_what_is_ended_by_hand_is_over_on_machines_that_are_away(redis: RedisSer
             await until(lambda: first.local.sent or second.local.sent)
             sender = first if first.local.sent else second
             (end,) = sender.local.sent
+            assert end.trigger is not None
+            assert end.trigger.incident is not None
+            notice = end.trigger.incident
+            assert (notice.ended_by, notice.end) == ("operator", "kim")
+            assert notice.started == pytest.approx(began, abs=0.5)
+            assert end.origin == Place("web-3", "shop")
             assert isinstance(await sender.deliver(end), Claim)
             assert (await first.member.overview()).incidents == ()
             claim = await first.deliver(begun(incident(episode=2, machine="web-1"), time.time()))

@@ -179,14 +179,13 @@ def _wrong_url(url: str) -> Iterator[str]:
         parts = urlsplit(url)
     except ValueError:  # such as a bracket that is not closed
         yield f"{_EXPECTED}, got no URL"
-        return
-    if parts.scheme not in SCHEMES:
-        yield f"{_EXPECTED}, got {f'{parts.scheme}://' if parts.scheme else 'no scheme'}"
-        return
-    yield from _wrong_place(parts)
-    if parts.fragment:
-        yield f"expected nothing after '#'{_ESCAPES}"
-    yield from _wrong_options(parts)
+    else:
+        if parts.scheme not in SCHEMES:
+            yield f"{_EXPECTED}, got {f'{parts.scheme}://' if parts.scheme else 'no scheme'}"
+        yield from _wrong_place(parts)
+        if parts.fragment:
+            yield f"expected nothing after '#'{_ESCAPES}"
+        yield from _wrong_options(parts)
 
 
 def _wrong_place(parts: SplitResult) -> Iterator[str]:

@@ -216,6 +216,10 @@ MISTAKES = {
     '[fleet]\nurl = "redis+sentinel://h/s/zz"': f"expected the number of a database as its path{ESCAPES}",
     '[fleet]\nurl = "redis://h/1#x"': f"2: fleet: url: expected nothing after '#'{ESCAPES}",
     '[fleet]\nurl = "redis://h?nonsense=1"': "2: fleet: url: unknown option 'nonsense'; there are: db",
+    '[fleet]\nurl = "redis+sentinel://h/s?sentinel_user=x"': (
+        "unknown option 'sentinel_user' (did you mean 'sentinel_username'?); there are: db, sentinel_password, "
+        "sentinel_username"
+    ),
     '[fleet]\nurl = "redis://u:1?s@h"': f"2: fleet: url: unknown option; there are: db{ESCAPES}",
     '[fleet]\nurl = "redis://h?ca_file=/x"': "2: fleet: url: ca_file is for TLS: expected rediss://, got redis://",
     '[fleet]\nurl = "rediss://h?ca_file="': "2: fleet: url: ca_file: expected a value, got ''",

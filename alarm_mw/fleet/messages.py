@@ -217,5 +217,6 @@ def end_of(owed: Owed, alarm: str, *, started: float, now: float) -> Firing:
     )
     record = Record(found.text.encode() + b"\n", "fleet", now, name)
     trigger = Trigger(found.rule, found.labels, incident=notice)
-    origin = Place(owed.machine, found.program) if owed.machine else None
+    # Its labels must be those of the beginning, for services that know an alert by them.
+    origin = Place(owed.machine, found.program) if owed.machine and found.program else None
     return Firing(name, alarm, record.message, record, now, found.pattern, trigger=trigger, origin=origin)

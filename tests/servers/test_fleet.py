@@ -281,10 +281,13 @@ hub = true
 """
 
 BRANCH = """
+name = "shop"
 [alarms.secret]
 action = "hub"
 [[rules]]
+name = "disk"
 pattern = "disk full"
+resolve = "disk is free"
 alarms = ["secret"]
 [fleet]
 url = "unix://{socket}"
@@ -295,11 +298,11 @@ group_wait = 0
 
 
 def test_a_hub_delivers_for_a_machine_without_secrets(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
-    """A message of a machine that knows no receiver reaches it by the hub's alarm of the same name."""
+    """A message of a machine that knows no receiver reaches it by the hub's alarm of that name, with its origin."""
     directory, command = fleet.machines[0].directory, fleet.machines[0].command
     (directory / "hub.toml").write_text(HUB.format(port=fleet.receiver.server_port, socket=fleet.redis.socket))
     (directory / "branch.toml").write_text(BRANCH.format(socket=fleet.redis.socket))
-    server = ("--", "sh", "-c", "echo disk full; exec cat")
+    server = ("--", "sh", "-c", "echo disk full; read line; echo disk is free; exec cat")
     verbs = (
         ["hub", "--config", "hub.toml", "--state-dir", "hub"],
         ["run", "--config", "branch.toml", "--state-dir", "branch", *server],
@@ -315,8 +318,19 @@ def test_a_hub_delivers_for_a_machine_without_secrets(fleet: Fleet, told: Callab
         wait_until(told)
         ((path, status, machines),) = told()
         assert (path, status, machines) == ("/by-hub", "firing", "web-9")
+        assert processes[1].stdin is not None
+        processes[1].stdin.write(b"\n")
+        processes[1].stdin.flush()
+        wait_until(lambda: len(told()) == 2)
+        assert told()[1][:2] == ("/by-hub", "resolved")
+        alerts = [message["alerts"][0] for _, message in fleet.receiver.messages]
+        assert [alert["labels"]["app"] for alert in alerts] == ["shop"] * 2
+        assert [alert["annotations"]["summary"] for alert in alerts] == [
+            "shop@web-9: disk full",
+            "RESOLVED shop@web-9: disk full",
+        ]
         socket = str(directory / "branch" / SOCKET_NAME)
-        wait_until(lambda: ask_patiently(socket, "/status")["alarms"]["secret"]["delivered"] == 1)
+        wait_until(lambda: ask_patiently(socket, "/status")["alarms"]["secret"]["delivered"] == 2)
         books = ask_patiently(str(directory / "hub" / SOCKET_NAME), "/status")
         assert books["imbalances"] == []
     finally:
@@ -331,3 +345,19 @@ def test_a_hub_needs_to_be_told_so(fleet: Fleet) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=fleet.machines[0].directory, check=False)
     assert done.returncode == 2
     assert "needs a table [fleet] with hub = true" in done.stderr
+
+
+def test_what_a_stopped_machine_had_can_be_ended(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
+    """An incident of a machine that was stopped is ended from another one, which is told once; the next one is new."""
+    first, *_, last = fleet.machines
+    last.say("lost asia")
+    wait_until(told)
+    last.end()
+    wait_until(lambda: {each["machine"]: each["state"] for each in first.ask("/fleet")["members"]}["web-3"] == "left")
+    ((incident,),) = (first.ask("/fleet")["incidents"],)
+    first.verb("resolve", incident["id"])
+    wait_until(lambda: len(told()) == 2)
+    assert first.ask("/fleet")["incidents"] == []
+    first.say("lost asia")
+    wait_until(lambda: len(told()) == 3)
+    assert [status for _, status, _ in told()] == ["firing", "resolved", "firing"]

@@ -37,6 +37,7 @@ def noise(days: int, as_json: bool, state_dir: str | None, socket_path: str | No
         click.echo(f"no incident in the last {days} days")
         return
     shown = table("rule", "episodes", "messages", "acknowledged", "noise", "again", "flapping", "what would help")
+    shown.columns[4].no_wrap = True  # a number and its percentage
     for rule in rules:
         figures = (rule.episodes, rule.messages, rule.acknowledged)
         share = f"{rule.noise} ({rule.percent} %)"

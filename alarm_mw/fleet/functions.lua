@@ -269,7 +269,7 @@ local function wait(x, ms)
   return answer(x, 'wait', {wait = ms, id = pending_id(x), ep = x.ep})
 end
 
--- Whoever has sent this has gone on without the fleet long ago, unless its clock is wrong: then it asks again.
+-- The sender went on without the fleet long ago, unless its clock is wrong: then it asks again.
 local function is_late(x)
   return x.o.sent and x.o.sent > 0 and x.now - x.o.sent > TOO_LATE
 end
@@ -297,7 +297,7 @@ local function grant(x, kind)
   if s.rm == o.machine and x.now - s.ra < (o.release_pause or 10000) then
     return wait(x, (o.release_pause or 10000) - (x.now - s.ra))
   end
-  -- A message that was not sent keeps its id, whoever sends it; one about another episode has its own.
+  -- An unsent message keeps its id when another machine takes it over; one about another episode gets its own.
   if s.i and (s.ce ~= x.ep or (s.k == 'resolved') ~= (kind == 'resolved')) then s.i = nil end
   local id = s.i or (o.given ~= s.li and o.given) or new_id(x, kind)
   if kind ~= 'resolved' then
@@ -484,7 +484,7 @@ local function resolve(keys, argv)
     return deferred(x)
   end
   if not is_told_open(s) then
-    -- Members may be about to say that it was told: whoever has the incident says that it is over, with all it knows.
+    -- Members may be about to say that it was told: a machine that has the incident says that it is over, with all it knows.
     if x.grace > x.now then return wait(x, x.grace - x.now) end
     return left(x, 'fleet', more)
   end
@@ -564,7 +564,7 @@ local function end_by_hand(x)
     leave(p, key, machine)
   end
   close(p, key, x.now, nil)
-  -- A machine that has the incident says that it is over. Where none is there, whoever sweeps next does.
+  -- A machine that has the incident says that it is over. If there is none, the next machine that sweeps does.
   if not is_heard then redis.call('ZADD', p .. 'empty', 'XX', 0, key) end
 end
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import demo
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
 
 FOLDER = Path(__file__).parents[2] / "docs" / "page"
 
@@ -113,7 +113,8 @@ def _all(home: Path) -> Iterator[Iterator[str]]:
             page.wait()
 
 
-def _take_all(browser: Browser, url: str, folder: Path, look: str, size: tuple[int, int]) -> None:
+def _logged_in(browser: Browser, url: str, look: str, size: tuple[int, int]) -> Page:
+    """Return a page in a context of its own, logged in by a link of `alarm-mw web`."""
     width, height = size
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"
@@ -121,20 +122,19 @@ def _take_all(browser: Browser, url: str, folder: Path, look: str, size: tuple[i
     page = context.new_page()
     page.goto(url)
     page.get_by_role("button", name="Log in").click()
+    return page
+
+
+def _take_all(browser: Browser, url: str, folder: Path, look: str, size: tuple[int, int]) -> None:
+    page = _logged_in(browser, url, look, size)
     page.get_by_role("cell", name="blog", exact=True).wait_for()
     page.wait_for_timeout(1000)
     page.screenshot(path=str(folder / f"all{'' if look == 'light' else f'-{look}'}.png"))
-    context.close()
+    page.context.close()
 
 
 def _take(browser: Browser, url: str, folder: Path, look: str, size: tuple[int, int]) -> None:
-    width, height = size
-    context = browser.new_context(
-        viewport={"width": width, "height": height}, color_scheme="dark" if look == "dark" else "light"
-    )
-    page = context.new_page()
-    page.goto(url)
-    page.get_by_role("button", name="Log in").click()
+    page = _logged_in(browser, url, look, size)
     page.wait_for_selector("#main")
     base = url.partition("/login")[0]
     link = page.locator("ol.incidents > li .what a").first.get_attribute("href") or "/"
@@ -144,7 +144,7 @@ def _take(browser: Browser, url: str, folder: Path, look: str, size: tuple[int, 
             page.goto(base + path)
             page.wait_for_timeout(500)
             page.screenshot(path=str(folder / f"{name}{'' if look == 'light' else f'-{look}'}.png"))
-    context.close()
+    page.context.close()
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from alarm_mw.master.streams.late import LateChunk, LateChunks
@@ -86,29 +87,43 @@ class StreamIntake:
 
     def __call__(self, chunk: Chunk) -> None:
         """Take a chunk; may block for `PATIENCE` seconds, for `VERDICT_PATIENCE` where the rules are slow."""
-        hits = chunk.hits if self._is_own is None else self._foreign(chunk.hits, self._is_own)
-        counts = _counts(chunk, len(chunk.hits) - len(hits))
+        whole = chunk
+        chunk, own = self._without_own(chunk)
+        counts = _counts(chunk, own)
         late = self._late.setdefault(chunk.stream, LateChunks())
-        if hits and not late.has_room():
-            counts["lines"] += len(hits)
-            counts[_QUEUE_FULL] = len(hits)
-            hits = ()
-        if not hits:
-            self._worker.submit(Batch((), {chunk.stream: counts}))
+        if chunk.hits and not late.has_room():
+            n = len(chunk.hits)
+            counts["lines"] += n
+            counts[_QUEUE_FULL] = n
+            chunk = replace(chunk, hits=(), unjudged=chunk.unjudged + n)
+        if not chunk.hits:
+            self._submit_counts(chunk, counts, late)
             return
         now = time.time()
-        lines = Lines(chunk.stream, hits, functools.partial(self._record, chunk, now), chunk.rule_set)
-        may_be_held = self._comes_fast(chunk.stream, now) and not late
+        lines = Lines(chunk.stream, chunk.hits, functools.partial(self._record, chunk, now), chunk.rule_set)
+        may_be_held = self._comes_fast(chunk.stream, now) and not late and not chunk.unjudged
         if may_be_held and self._worker.hold_back(Batch((), {chunk.stream: counts}, lines=lines)):
             return
-        is_under_way = threading.Lock()
-        is_under_way.acquire()
+        is_under_way = _held_lock()
         # Without a file to keep it in, output waits until the firings are in the outbox, and so does not pass at once.
         waits = self._worker.expects_records() and late.has_room(MOST_ECHOES) and late.keeps()
         done = functools.partial(late.release, is_under_way)
         batch = Batch((), {chunk.stream: counts}, done, lines=lines, may_be_echo=waits)
         self._worker.submit(batch)
         if waits or (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
+            late.add(whole, is_under_way)
+
+    def _submit_counts(self, chunk: Chunk, counts: dict[str, int], late: LateChunks) -> None:
+        """Hand over a chunk of which only the counts matter.
+
+        Those of lines that nobody evaluates outlive the master: nothing else reports these lines.
+        """
+        if not chunk.unjudged:
+            self._worker.submit(Batch((), {chunk.stream: counts}))
+            return
+        is_under_way = _held_lock()
+        self._worker.submit(Batch((), {chunk.stream: counts}, functools.partial(late.release, is_under_way)))
+        if late.keeps() or not self._waited_for(is_under_way):
             late.add(chunk, is_under_way)
 
     def resume(self, prefilter: Prefilter) -> None:
@@ -116,10 +131,10 @@ class StreamIntake:
         for stream, late in self._late.items():
             inherited = [*late.inherited()]
             for number, (kept, is_hopeless, done) in enumerate(inherited, 1):
-                chunk = _judged_again(stream, kept, None if is_hopeless else prefilter)
+                chunk, own = self._without_own(_judged_again(stream, kept, None if is_hopeless else prefilter))
                 lines = Lines(stream, chunk.hits, functools.partial(self._record, chunk, time.time()), chunk.rule_set)
                 evaluated = late.evaluated if number == len(inherited) else None
-                self._worker.submit(Batch((), {stream: _counts(chunk, 0)}, done, lines=lines, evaluated=evaluated))
+                self._worker.submit(Batch((), {stream: _counts(chunk, own)}, done, lines=lines, evaluated=evaluated))
 
     def _waited_for(self, is_under_way: threading.Lock) -> bool:
         """Return whether the worker has written a chunk's firings down in time."""
@@ -137,8 +152,13 @@ class StreamIntake:
         before, self._came[stream] = self._came.get(stream, 0.0), now
         return now - before < FLOOD
 
-    def _foreign(self, hits: Sequence[Hit], is_own: Callable[[bytes], bool]) -> Sequence[Hit]:
-        return [hit for hit in hits if not is_own(hit.line)]
+    def _without_own(self, chunk: Chunk) -> tuple[Chunk, int]:
+        """Return a chunk without the hits of alarm code, and how many lines that are."""
+        if self._is_own is None or not chunk.hits:
+            return chunk, 0
+        hits = [hit for hit in chunk.hits if not self._is_own(hit.line)]
+        own = len(chunk.hits) - len(hits)
+        return (replace(chunk, hits=tuple(hits)) if own else chunk), own
 
     def _record(self, chunk: Chunk, now: float, hit: Hit) -> Record:
         # The place in the stream makes the key: a line that two masters have seen is known by it.
@@ -150,6 +170,12 @@ class StreamIntake:
             return Record(message, chunk.stream, now, key, size=size)
         before, after = chunk.around.get(hit.start, (b"", b""))
         return Record(message, chunk.stream, now, key, size=size, before=before, after=after)
+
+
+def _held_lock() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
 
 
 def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> Chunk:
@@ -173,8 +199,8 @@ def _judged_again(stream: str, kept: LateChunk, prefilter: Prefilter | None) -> 
 def _counts(chunk: Chunk, own: int) -> dict[str, int]:
     passed = chunk.lines - len(chunk.hits)
     return {
-        "lines": passed + own,
-        "screened_out": passed - chunk.unjudged,
+        "lines": passed,
+        "screened_out": passed - own - chunk.unjudged,
         _ALARM_ORIGIN: own,
         _UNJUDGED: chunk.unjudged,
         "oversized": chunk.oversized,

@@ -92,8 +92,9 @@ WRITE_PAUSE = 0.2
 #: Seconds that printed lines wait for the record that they may be echoes of: the alarm then says what the record does.
 ECHO_WAIT = 0.1
 
-#: Counts that name lines which nobody has evaluated: they are written at once, for nothing else tells of these lines.
-LOSSES = frozenset({f"skipped:{Reason.UNJUDGED}", f"skipped:{Reason.QUEUE_FULL}"})
+#: Why lines and records were not evaluated. Such counts are written at once, for nothing else reports these lines.
+UNEVALUATED = frozenset({Reason.UNJUDGED, Reason.QUEUE_FULL, Reason.RULE_TIMEOUT})
+_LOSSES = frozenset(f"skipped:{reason}" for reason in UNEVALUATED)
 
 NOTHING = Taken([], 0)
 
@@ -378,7 +379,7 @@ class Worker:
     def _book_counts(self, batch: Batch) -> None:
         for source, columns in batch.counts.items():
             self._outbox.ledger.book("source", source, columns)
-            if any(columns.get(column) for column in LOSSES):
+            if any(columns.get(column) for column in _LOSSES):
                 self._unwritten_since = 0.0
         if batch.positions:
             self._outbox.positions().update(batch.positions)
@@ -394,6 +395,8 @@ class Worker:
         else:
             column = f"skipped:{verdict.skipped}" if verdict.skipped else "screened_out"
         ledger.book("source", record.source, {"lines": n, column: n})
+        if verdict.skipped in UNEVALUATED:
+            self._unwritten_since = 0.0
         for held in verdict.held:
             ledger.book("alarm", held.alarm, {"matched": n, f"held_back:{held.reason}": n})
 

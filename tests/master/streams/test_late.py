@@ -5,14 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.streams import intake as streams
 from alarm_mw.master.streams.intake import StreamIntake
-from alarm_mw.master.streams.late import MOST_TRIES, UNNEEDED, LateChunks
+from alarm_mw.master.streams.late import MOST_TRIES, UNNEEDED, WAITING, LateChunks
 from alarm_mw.master.streams.lines import MAX_LINE, Chunk
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.model.types import Record, Rule
@@ -29,6 +29,9 @@ class Successors:
         self._held: int | None = None
         self.batches: list[Batch] = []
         self.expects_records = lambda: False
+        self.is_own: Callable[[bytes], bool] = lambda _: False
+        #: Whether the worker is done with a batch at once.
+        self.finishes = False
         self.start()
 
     def start(self) -> None:
@@ -36,13 +39,15 @@ class Successors:
         inherited = None if self._held is None else self._dup(self._held)
         self.late = LateChunks(inherited, self._hold)
         self.batches.clear()
-        self.intake = StreamIntake("run", self, late={"stdout": self.late})
+        self.intake = StreamIntake("run", self, self.is_own, late={"stdout": self.late})
 
     is_evaluating = False
 
     def submit(self, batch: Batch) -> None:
         """Take a batch as the worker of the present master."""
         self.batches.append(batch)
+        if self.finishes:
+            finish(batch)
 
     def hold_back(self, _: Batch) -> bool:
         """Evaluate nothing in the reader's thread."""
@@ -79,6 +84,17 @@ def chunk_of(number: int, *more: bytes) -> Chunk:
 
 def records(batches: Sequence[Batch]) -> list[Record]:
     return [batch.lines.record(hit) for batch in batches if batch.lines is not None for hit in batch.lines.hits]
+
+
+@contextlib.contextmanager
+def no_descriptors() -> Iterator[None]:
+    """Let this process open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 def finish(batch: Batch) -> None:
@@ -188,6 +204,54 @@ def test_masters_that_end_after_they_have_evaluated_lines_do_not_count(masters: 
         last.evaluated()
 
 
+def test_the_number_of_lines_that_nobody_evaluates_outlives_the_master(masters: Successors) -> None:
+    """A master that is killed before it has written it down leaves it to the next one."""
+    masters.intake(Chunk("stdout", 3, unjudged=2))
+    counts = masters.batches[0].counts
+    assert counts["stdout"]["skipped:unjudged"] == 2
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    (batch,) = masters.batches
+    assert batch.counts == counts
+    finish(batch)
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    assert masters.batches == []
+
+
+def test_the_number_of_lines_without_room_outlives_the_master(masters: Successors) -> None:
+    """What found the queue full is counted by the next master, which knows that nobody evaluated it."""
+    for number in range(WAITING + 1):
+        masters.intake(chunk_of(number))
+    assert masters.batches[-1].counts["stdout"]["skipped:queue_full"] == 1
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    counts = [batch.counts["stdout"] for batch in masters.batches]
+    assert [each["skipped:unjudged"] for each in counts] == [0] * WAITING + [1]
+    assert len(records(masters.batches)) == WAITING
+
+
+def test_output_waits_for_the_number_where_no_file_can_be_had(masters: Successors) -> None:
+    """Without a descriptor to spare, the number is written down before the output passes."""
+    with no_descriptors():
+        masters.finishes = True
+        masters.intake(Chunk("stdout", 2, unjudged=2))
+    assert not masters.late
+
+
+def test_lines_of_alarm_code_are_not_judged_by_the_next_master_either(masters: Successors) -> None:
+    """A kill makes no alarm of what our own logging has printed."""
+    masters.is_own = lambda line: line.startswith(b"ALARM of")
+    masters.start()
+    masters.intake(chunk_of(0, b"ALARM of alarm code\n"))
+    counts = masters.batches[0].counts
+    masters.start()
+    masters.intake.resume(PREFILTER)
+    (batch,) = masters.batches
+    assert [record.message for record in records([batch])] == [b"ALARM 0\n"]
+    assert batch.counts == counts
+
+
 class BrokenPrefilter(Prefilter):
     """A prefilter that fails."""
 
@@ -218,12 +282,8 @@ def test_the_memory_is_bounded(masters: Successors) -> None:
 
 def test_output_passes_where_nothing_can_be_kept(masters: Successors, caplog: pytest.LogCaptureFixture) -> None:
     """Without a descriptor for the memory, output passes and is judged as ever; the log says what a kill would cost."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
+    with no_descriptors():
         masters.intake(chunk_of(0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert len(records(masters.batches)) == 1
     assert "lines are lost should this process be killed now" in caplog.text
 
@@ -233,12 +293,8 @@ def test_lines_that_nothing_can_keep_do_not_wait_for_records(
 ) -> None:
     """Without a descriptor for the memory, their output waits in its place, where the next master finds it."""
     monkeypatch.setattr(masters, "expects_records", lambda: True)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
-    try:
+    with no_descriptors():
         masters.intake(chunk_of(0))
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     masters.intake(chunk_of(1))
     assert [batch.may_be_echo for batch in masters.batches] == [False, True]
 

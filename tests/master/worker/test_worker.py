@@ -25,7 +25,7 @@ from alarm_mw.engine.memory import Memory
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.worker.batch import Batch, Item, Lines
 from alarm_mw.master.worker.worker import LONGEST, MemoryWriter, Worker, read_memory
-from alarm_mw.model.types import Reason, Record, Rule, Syntax
+from alarm_mw.model.types import Reason, Record, Report, Rule, Syntax
 from alarm_mw.patterns.prefilter import Hit, Prefilter
 
 
@@ -420,6 +420,14 @@ def test_lost_lines_are_written_down_at_once(stage: Stage, column: str) -> None:
     stage.work(counts={"stdout": {"lines": 3, column: 3}})
     second = Outbox(stage.path)  # what another process finds
     assert second.ledger.books()["sources"]["stdout"]["lines"] == 3
+    second.close()
+
+
+def test_records_that_were_not_evaluated_are_written_down_at_once(stage: Stage) -> None:
+    """What was taken off its socket, and brought no firing, is known to the next master as well."""
+    stage.work(Item(Record(b"full\n", "monitor", 1.0, "k"), report=Report("of other rules", {})))
+    second = Outbox(stage.path)
+    assert second.ledger.books()["sources"]["monitor"]["skipped"] == {"unjudged": 1}
     second.close()
 
 

@@ -34,11 +34,10 @@ from alarm_mw.fleet.store import (
     IncidentFacts,
     Offer,
     Settlement,
-    StoredOrder,
-    StoredSilence,
     Sweep,
 )
 from alarm_mw.fleet.tasks import end, within
+from alarm_mw.model.fleet import SharedOrder, SharedSilence
 
 #: Seconds for each call, from when it is made.
 TIMEOUT = 2.0
@@ -201,11 +200,11 @@ class RedisStore:
         """See `Store`."""
         return await self._call("sweep", sweep)
 
-    async def silence(self, silence: StoredSilence) -> Answer:
+    async def silence(self, silence: SharedSilence) -> Answer:
         """See `Store`."""
         return await self._call("silence", silence)
 
-    async def order(self, order: StoredOrder) -> Answer:
+    async def order(self, order: SharedOrder) -> Answer:
         """See `Store`."""
         return await self._call("order", order)
 
@@ -295,10 +294,10 @@ class RedisStore:
             raise FleetUnreachableError("not connected")
         return self._client
 
-    async def silences(self) -> Sequence[StoredSilence]:
+    async def silences(self) -> Sequence[SharedSilence]:
         """See `Store`."""
         found: list[bytes] = await self._read(_hvals(self._ready(), f"{self._prefix}sil"))
-        return [msgspec.json.decode(each, type=StoredSilence) for each in found]
+        return [msgspec.json.decode(each, type=SharedSilence) for each in found]
 
     async def dead(self) -> Mapping[str, tuple[bytes, bytes]]:
         """See `Store`."""

@@ -8,10 +8,11 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 
 import msgspec
+from msgspec import structs
 
 from alarm_mw.fleet.link import Link
 from alarm_mw.fleet.messages import in_order
-from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, Over, StoredOrder, StoredSilence
+from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, Over
 from alarm_mw.model.fleet import LocalState, SharedOrder, SharedSilence, SilentMachine
 
 log = logging.getLogger(__name__)
@@ -78,25 +79,11 @@ class Relay:
                 self._orders.appendleft((at, order))
                 raise
 
-    def _stored(self, silence: SharedSilence) -> StoredSilence:
-        shared = self._link.clock.shared
-        return StoredSilence(
-            silence.id,
-            silence.matchers,
-            shared(silence.starts),
-            shared(silence.ends),
-            silence.author,
-            silence.comment,
-            shared(silence.updated),
-            self._machine,
-        )
+    def _stored(self, silence: SharedSilence) -> SharedSilence:
+        return structs.replace(_silence_by(self._link.clock.shared, silence), origin=self._machine)
 
-    def _stored_order(self, order: SharedOrder) -> StoredOrder:
-        shared = self._link.clock.shared
-        until = shared(order.until) if order.until else 0
-        return StoredOrder(
-            order.kind, order.incident, order.by, order.comment, shared(order.time), until, self._machine
-        )
+    def _stored_order(self, order: SharedOrder) -> SharedOrder:
+        return structs.replace(_order_by(self._link.clock.shared, order), origin=self._machine)
 
     # To this machine
 
@@ -114,7 +101,7 @@ class Relay:
         for name, stored in theirs.items():
             known = ours.get(name)
             if known is None or stored.updated > known.updated + 1:
-                self._take_silence(stored)
+                self._local.take_silence(_silence_by(self._link.clock.wall, stored))
         for name, stored in ours.items():
             known = theirs.get(name)
             # Times are converted twice on their way: one millisecond is no change.
@@ -127,36 +114,15 @@ class Relay:
         if event.time < self._began:
             return
         if event.kind == "silence":
-            stored = msgspec.json.decode(event.body, type=StoredSilence)
+            stored = msgspec.json.decode(event.body, type=SharedSilence)
             if stored.origin != self._machine:
-                self._take_silence(stored)
+                self._local.take_silence(_silence_by(self._link.clock.wall, stored))
         elif event.kind == "order":
-            order = msgspec.json.decode(event.body, type=StoredOrder)
+            order = msgspec.json.decode(event.body, type=SharedOrder)
             if order.origin != self._machine:
-                self._take_order(order)
+                self._local.take_order(_order_by(self._link.clock.wall, order))
         elif event.kind == "dead":
             self._spawn(self._report_silent())
-
-    def _take_silence(self, stored: StoredSilence) -> None:
-        wall = self._link.clock.wall
-        self._local.take_silence(
-            SharedSilence(
-                stored.id,
-                stored.matchers,
-                wall(stored.starts),
-                wall(stored.ends),
-                stored.author,
-                stored.comment,
-                wall(stored.updated),
-            )
-        )
-
-    def _take_order(self, order: StoredOrder) -> None:
-        wall = self._link.clock.wall
-        until = wall(order.until) if order.until else 0.0
-        self._local.take_order(
-            SharedOrder(order.kind, order.incident, order.by, order.comment, wall(order.time), until)
-        )
 
     def take_ack(self, incident: str, ack: Ack) -> None:
         """Take in that somebody has acknowledged an incident elsewhere."""
@@ -181,3 +147,14 @@ class Relay:
         machines = in_order(machine for machine, _, _ in found)
         since = self._link.clock.wall(min(since for _, since, _ in found))
         return SilentMachine(machines, since, found[0][2] if len(found) == 1 else ())
+
+
+def _silence_by(clock: Callable[[float], float], silence: SharedSilence) -> SharedSilence:
+    """Return a silence with times by another clock."""
+    starts, ends, updated = map(clock, (silence.starts, silence.ends, silence.updated))
+    return structs.replace(silence, starts=starts, ends=ends, updated=updated)
+
+
+def _order_by(clock: Callable[[float], float], order: SharedOrder) -> SharedOrder:
+    """Return an order with times by another clock."""
+    return structs.replace(order, time=clock(order.time), until=clock(order.until) if order.until else 0)

@@ -1,4 +1,7 @@
-"""The operations on what the members of a fleet share. All times are milliseconds by the clock of the shared state."""
+"""The operations on what the members of a fleet share. All times are milliseconds by the clock of the shared state.
+
+Those of silences and orders as well: `relay` converts them on their way from and to this machine.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import msgspec
+
+from alarm_mw.model.fleet import SharedOrder, SharedSilence
 
 #: What an alarm believes of an incident.
 Belief = Literal["open", "over"]
@@ -157,32 +162,6 @@ class Sweep(msgspec.Struct, frozen=True, kw_only=True):
     owed_after: int
     grace: int = 6_000
     owner_timeout: int = 15_000
-
-
-class StoredSilence(msgspec.Struct, frozen=True):
-    """A silence."""
-
-    id: str
-    matchers: tuple[str, ...]
-    starts: int
-    ends: int
-    author: str
-    comment: str
-    updated: int
-    #: The machine where it was changed.
-    origin: str
-
-
-class StoredOrder(msgspec.Struct, frozen=True):
-    """What somebody has done about an incident."""
-
-    kind: str
-    incident: str
-    by: str
-    comment: str
-    time: int
-    until: int
-    origin: str
 
 
 class Owed(msgspec.Struct, frozen=True):
@@ -338,15 +317,15 @@ class Store(Protocol):
         """Look after what others have left."""
         ...
 
-    async def silence(self, silence: StoredSilence) -> Answer:
+    async def silence(self, silence: SharedSilence) -> Answer:
         """Share a silence, unless a later change of it is known."""
         ...
 
-    async def order(self, order: StoredOrder) -> Answer:
+    async def order(self, order: SharedOrder) -> Answer:
         """Share what somebody has done about an incident."""
         ...
 
-    async def silences(self) -> Sequence[StoredSilence]:
+    async def silences(self) -> Sequence[SharedSilence]:
         """Return all silences."""
         ...
 

@@ -136,6 +136,8 @@ class SharedSilence(msgspec.Struct, frozen=True):
     comment: str
     #: The later change wins.
     updated: float
+    #: The machine where it was changed; empty for this one.
+    origin: str = ""
 
 
 class SharedOrder(msgspec.Struct, frozen=True):
@@ -149,6 +151,8 @@ class SharedOrder(msgspec.Struct, frozen=True):
     #: Seconds since the epoch by this machine's clock.
     time: float = 0.0
     until: float = 0.0
+    #: The machine where it was given; empty for this one.
+    origin: str = ""
 
 
 class SilentMachine(msgspec.Struct, frozen=True):

@@ -19,18 +19,42 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
 
+#: Seconds for a thread to start.
+START_LIMIT = 5.0
+
 #: How many blocking calls may be under way at once.
 MAX_BLOCKING = 32
+
+
+class _Started(threading.Event):
+    """What `threading.Thread.start` waits for without a limit, with one."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not super().wait(START_LIMIT if timeout is None else timeout):
+            raise RuntimeError(f"a thread has not started within {START_LIMIT:g} s; there may be no memory for it")
+        return True
+
+
+class _Thread(threading.Thread):
+    """A thread whose `start` raises an exception, rather than hangs, if the thread ends before its first statement.
+
+    Without memory for the frame of a function, it does (https://github.com/python/cpython/issues/140746).
+    """
+
+    def __init__(self, name: str, target: Callable[[Callable[[], object]], object], call: Callable[[], object]) -> None:
+        super().__init__(target=target, args=(call,), name=name, daemon=True)
+        self._started = _Started()
 
 
 def start_thread(name: str, target: Callable[[], object]) -> threading.Thread:
     """Start a daemon thread that is marked as alarm code, and return it.
 
     Daemon, since `threading` joins the others before ``atexit`` runs, where the last alarms are still delivered.
+    Raises `RuntimeError` where the thread cannot be started, at the latest after `START_LIMIT` seconds.
     """
     context = contextvars.Context()
     context.run(in_alarm_code.set, True)  # a ContextVar's value
-    thread = threading.Thread(target=context.run, args=(target,), name=f"alarm-mw-{name}", daemon=True)
+    thread = _Thread(f"alarm-mw-{name}", context.run, target)
     thread.start()
     return thread
 

@@ -110,8 +110,9 @@ class StreamIntake:
         done = functools.partial(late.release, is_under_way)
         batch = Batch((), {chunk.stream: counts}, done, lines=lines, may_be_echo=waits)
         self._worker.submit(batch)
-        if waits or (late and self._worker.is_evaluating) or not self._waited_for(is_under_way):
-            late.add(whole, is_under_way)
+        passes_at_once = waits or (bool(late) and self._worker.is_evaluating)
+        if passes_at_once or not self._waited_for(is_under_way):
+            self._keep(whole, is_under_way, late, can_wait=passes_at_once)
 
     def _submit_counts(self, chunk: Chunk, counts: dict[str, int], late: LateChunks) -> None:
         """Hand over a chunk of which only the counts matter.
@@ -123,8 +124,12 @@ class StreamIntake:
             return
         is_under_way = _held_lock()
         self._worker.submit(Batch((), {chunk.stream: counts}, functools.partial(late.release, is_under_way)))
-        if late.keeps() or not self._waited_for(is_under_way):
-            late.add(chunk, is_under_way)
+        self._keep(chunk, is_under_way, late, can_wait=True)
+
+    def _keep(self, chunk: Chunk, is_under_way: threading.Lock, late: LateChunks, *, can_wait: bool) -> None:
+        """Keep a chunk for the next master before its output passes; where that fails, wait for the worker."""
+        if not late.add(chunk, is_under_way) and can_wait and self._waited_for(is_under_way):
+            late.release(is_under_way)
 
     def resume(self, prefilter: Prefilter) -> None:
         """Have the worker judge the chunks that it was not done with in a former master. Called before all others."""

@@ -112,18 +112,21 @@ class LateChunks:
                 with contextlib.suppress(OSError):  # then it counts as one more try
                     self._write_head(self._fd)
 
-    def add(self, chunk: Chunk, lock: threading.Lock) -> None:
-        """Keep a chunk until its lock is released."""
+    def add(self, chunk: Chunk, lock: threading.Lock) -> bool:
+        """Keep a chunk until its lock is released; return False where it is lost should this process be killed now."""
+        is_kept = True
         with self._turn:
             try:
                 fd = self._file()
                 if fd is not None:
                     self._append(fd, chunk)
             except OSError as error:  # such as no descriptors or no memory
+                is_kept = False
                 log.error("%s: lines are lost should this process be killed now: %s", chunk.stream, error.strerror)
             self._locks.append((lock, self._end))
         if not lock.locked():  # meanwhile
             self._forget_done()
+        return is_kept
 
     def release(self, lock: threading.Lock) -> None:
         """Note that the worker is done with the chunk of this lock, which may not be one that was added.

@@ -7,6 +7,7 @@ import sys
 import threading
 
 import pytest
+from waiting import LIMIT
 
 from alarm_mw.master.runtime.threads import LateExecutor, start_thread
 from alarm_mw.model.origin import in_alarm_code
@@ -21,6 +22,25 @@ def test_our_threads_are_named_and_marked() -> None:
     assert thread.name == "alarm-mw-worker"
     assert thread.daemon
     assert not in_alarm_code.get()
+
+
+def test_a_thread_without_memory_for_its_first_function_raises() -> None:
+    """Where a new thread ends before its first statement, whoever starts it gets an error, and does not hang."""
+    program = (
+        "import os, resource\n"
+        "from alarm_mw.master.runtime import threads\n"
+        "threads.START_LIMIT = 0.2\n"
+        "threads.start_thread('first', int)\n"  # the C library keeps its stack for the next thread
+        "while len(os.listdir('/proc/self/task')) > 1: pass\n"
+        "pages = int(open('/proc/self/statm').read().split()[0])\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), resource.RLIM_INFINITY))\n"
+        "try:\n"
+        "    threads.start_thread('second', int)\n"
+        "except RuntimeError as error:\n"
+        "    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=LIMIT)
+    assert "there may be no memory for it" in result.stdout
 
 
 def test_results_and_errors_come_back() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
+from waiting import LIMIT, wait_until
 
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.master.streams import intake as streams
@@ -95,6 +98,19 @@ def no_descriptors() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
+def file_size_limited(most: int) -> Iterator[None]:
+    """Let this process write no file beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    former = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, former)
 
 
 def finish(batch: Batch) -> None:
@@ -297,6 +313,23 @@ def test_lines_that_nothing_can_keep_do_not_wait_for_records(
         masters.intake(chunk_of(0))
     masters.intake(chunk_of(1))
     assert [batch.may_be_echo for batch in masters.batches] == [False, True]
+
+
+def test_output_waits_where_a_write_fails(masters: Successors, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A chunk that would have passed at once waits for the worker, should the memory take no more."""
+    monkeypatch.setattr(streams, "PATIENCE", LIMIT)
+    monkeypatch.setattr(masters, "expects_records", lambda: True)
+    masters.intake(chunk_of(0))
+    with file_size_limited(masters.size):
+        writer = threading.Thread(target=masters.intake, args=(chunk_of(1),))
+        writer.start()
+        wait_until(lambda: len(masters.batches) == 2, LIMIT)
+        assert writer.is_alive()
+        finish(masters.batches[1])
+        writer.join(LIMIT)
+    assert not writer.is_alive()
+    finish(masters.batches[0])
+    assert not masters.late
 
 
 def test_a_file_that_nobody_holds_keeps_nothing() -> None:

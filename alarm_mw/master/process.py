@@ -223,7 +223,8 @@ class MasterProcess:
                 self._runtime.spawn(self._reloader.reload())
             case ["unjudged", stream, lines] if lines.isdecimal():
                 counts = {"lines": int(lines), f"skipped:{Reason.UNJUDGED}": int(lines)}
-                self._runtime.worker.submit(Batch(counts={stream: counts}))
+                counted = functools.partial(self._link.send, "counted", stream, lines)
+                self._runtime.worker.submit(Batch(counts={stream: counts}, done=counted))
         if self._desk is not None:
             self._desk.hear_supervisor(words)
 

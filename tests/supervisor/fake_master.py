@@ -97,6 +97,8 @@ class FakeMaster:
         record = worker.recv(4096)
         if record == b"die":
             os._exit(1)
+        if record.startswith(b"tell "):
+            self.tell(record.decode().removeprefix("tell "))
         if record:
             self.write_down("record", record.decode())
             return

@@ -76,7 +76,7 @@ class MasterPool:
         self._replaced: list[str] = []
         #: How many carriers had to be killed at the end, since they took too long.
         self._end_kills = 0
-        #: How many lines of each stream have passed without a master, and were not reported to one.
+        #: How many lines of each stream have passed without a master, and no master has written down yet.
         self._unjudged: Counter[str] = Counter()
         self._is_finishing = False
         #: The configuration was to be read again while there was no master.
@@ -137,21 +137,18 @@ class MasterPool:
             case Message("delivered", ""):
                 self.has_delivered = True
             case Message("unjudged", subject):
-                self._note_unjudged(*subject.partition(" ")[::2])
+                self._unjudged.update(_count(subject))
+            case Message("counted", subject):
+                self._unjudged.subtract(_count(subject))
             case Message("eof" | "broken", name):
                 self.end_stream(name)
             case Message("drop", token):
                 self._connections.drop(token)
 
-    def _note_unjudged(self, name: str, n: str) -> None:
-        if name.isascii() and n.isascii() and n.isdecimal():
-            self._unjudged[name] += int(n)
-
     def _report_unjudged(self, carrier: Carrier) -> None:
-        """Let a master count the lines that a relay has passed on."""
-        for name, n in self._unjudged.items():
+        """Let a master count the lines that a relay has passed on; it says when they are written down."""
+        for name, n in (+self._unjudged).items():
             carrier.send(f"unjudged {name} {n}")
-        self._unjudged.clear()
 
     def end_stream(self, name: str) -> None:
         """Close a stream that has come to its end."""
@@ -280,6 +277,12 @@ class MasterPool:
         self._end_kills += 1
         if self.current is not None:
             os.kill(self.current.pid, signal.SIGKILL)
+
+
+def _count(subject: str) -> dict[str, int]:
+    """Return the number of lines that a message is about, by the stream; nothing where it is not understood."""
+    name, _, n = subject.partition(" ")
+    return {name: int(n)} if name.isascii() and n.isascii() and n.isdecimal() else {}
 
 
 def _ended(master: Carrier, returncode: int) -> str:

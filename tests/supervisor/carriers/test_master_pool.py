@@ -215,12 +215,22 @@ def test_relay(supervise_python: Any) -> None:
     for number in range(3000):
         assert run.output.next().split()[0] == str(number)
     run.dies_while.unlink()
-    master_of(run)
+    first = master_of(run)
     run.heard.until("heard unjudged stdout 3000")
+    kill(first)  # before it has written that down
+    second = master_of(run)
+    run.heard.until("heard unjudged stdout 3000")
+    with worker_of(run) as worker:
+        worker.send(b"tell counted stdout 3000")
+        run.heard.until("record tell")
+        kill(second)
+        master_of(run)
     run.say("more\n")
     for number in range(3000, 6000):
         assert run.output.next().split()[0] == str(number)
     run.process.stdin.close()
+    while not (heard := run.heard.next()).startswith("heard exited"):
+        assert "unjudged" not in heard
     assert run.end() == 0
     assert run.process.stderr.read() == b"", "the complaint came more than once"
 

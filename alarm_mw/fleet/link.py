@@ -67,12 +67,8 @@ class Listener(Protocol):
         """Return facts about this machine for the others, as JSON."""
         ...
 
-    def connected(self, answer: Answer, *, is_new: bool) -> Awaitable[None]:
-        """Take note of a new connection; `is_new` where the shared state may lack what this member knows."""
-        ...
-
-    def renewed(self) -> None:
-        """Take note that the shared state may lack what this member knows."""
+    def connected(self, grace: float) -> None:
+        """Take note of a new connection, or a new shared state, which waits `grace` seconds for what members know."""
         ...
 
     def event(self, event: Event) -> None:
@@ -88,7 +84,7 @@ class Clock:
     """The shared clock, as far as this member knows it. A step of this machine's clock does not change it."""
 
     def __init__(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._wall = wall
         #: Milliseconds by which the shared clock is ahead of the monotonic one; None before the first answer.
         self._offset: float | None = None
@@ -101,7 +97,7 @@ class Clock:
         """Return the shared time in milliseconds."""
         if self._offset is None:
             return int(self._wall() * 1000)
-        return int(self._monotonic() * 1000 + self._offset)
+        return int(self.monotonic() * 1000 + self._offset)
 
     def wall(self, moment: float) -> float:
         """Return a shared time in seconds since the epoch by this machine's clock."""
@@ -204,7 +200,7 @@ class Link:
             self.generation = answer.gen
             log.warning("fleet: the shared state is new: this member says again what it knows")
             self._place = f"{max(answer.gen - 1, 0)}-0"
-            self._listener.renewed()
+            self._listener.connected(self.periods.grace)
 
     async def _run(self) -> None:
         failures = 0
@@ -243,7 +239,7 @@ class Link:
         self.state = "connected"
         self.is_connected.set()
         self.is_known.set()
-        await self._listener.connected(answer, is_new=is_new)
+        self._listener.connected(answer.grace / 1000 if is_new else 0.0)
         await self._swept(answer)
 
     async def _stay(self) -> None:

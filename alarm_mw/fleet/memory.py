@@ -50,6 +50,8 @@ class ToldMemory:
     def __init__(self) -> None:
         self._known: OrderedDict[tuple[str, str], Known] = OrderedDict()
         self.spent = SpentMemory()
+        #: Since when this machine reports an incident to the fleet, in `monotonic`'s seconds.
+        self.reported: dict[str, float] = {}
 
     def __len__(self) -> int:
         return len(self._known)

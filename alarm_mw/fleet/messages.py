@@ -12,11 +12,16 @@ from msgspec import structs
 
 from alarm_mw.engine.flood_control.fingerprint import fingerprint_of
 from alarm_mw.engine.messages import named
-from alarm_mw.fleet.store import Answer, Owed, Told
+from alarm_mw.fleet.link import Periods
+from alarm_mw.fleet.store import Answer, Offer, Owed, Told
+from alarm_mw.model.fleet import FleetPlan, SharedAlarm
 from alarm_mw.model.printable import printable
 from alarm_mw.model.types import Firing, IncidentNotice, Machines, Place, Record, Trigger
 
 Kind = Literal["begin", "repeat", "acknowledged", "resolved", "event"]
+
+#: What holds for an alarm that is not shared, or not any more.
+_NOT_SHARED = SharedAlarm(for_humans=False)
 
 #: What the statuses of incidents are to the fleet.
 _KINDS: dict[str, Kind] = {
@@ -87,6 +92,42 @@ def message_of(firing: Firing) -> Message:
         rule = hashlib.blake2b(firing.rule.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
         return Message(f"{named(firing.alarm)}-digest-{rule}", firing.alarm, "event", firing)
     return Message(f"{named(firing.alarm)}-{fingerprint_of(firing)}", firing.alarm, "event", firing)
+
+
+def shared_alarm(plan: FleetPlan, alarm: str) -> SharedAlarm:
+    """Return what the fleet keeps of an alarm; no limits for one that is not shared."""
+    return plan.alarms.get(alarm, _NOT_SHARED)
+
+
+def window_of(plan: FleetPlan, alarm: str) -> int:
+    """Return the milliseconds in which no machine sends another message without an incident."""
+    return int(shared_alarm(plan, alarm).repeat_after * 1000)
+
+
+def offer_of(
+    kind: Kind | Literal["restore"], key: str, alarm: str, plan: FleetPlan, periods: Periods, *, is_event: bool
+) -> Offer:
+    """Return an offer that has what the configuration says, and no facts yet."""
+    shared = shared_alarm(plan, alarm)
+    return Offer(
+        machine=plan.machine,
+        key=key,
+        alarm=alarm,
+        name=named(alarm),
+        kind=kind,
+        is_event=is_event,
+        window=window_of(plan, alarm) if is_event else None,
+        rate=_limit(shared.rate),
+        alarm_rate=_limit(plan.alarm_rate) if shared.for_humans else None,
+        no_resolved=not shared.send_resolved,
+        grace=int(periods.grace * 1000),
+        owner_timeout=int(periods.owner_timeout * 1000),
+        release_pause=int(periods.release_pause * 1000),
+    )
+
+
+def _limit(rate: tuple[int, float] | None) -> tuple[int, int] | None:
+    return None if rate is None else (rate[0], int(rate[1] * 1000))
 
 
 def info_of(firing: Firing, program: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
 import msgspec
 from msgspec import structs
@@ -13,6 +13,7 @@ from msgspec import structs
 from alarm_mw.fleet.link import Link
 from alarm_mw.fleet.messages import in_order
 from alarm_mw.fleet.store import Ack, Event, FleetUnreachableError, Over
+from alarm_mw.fleet.tasks import Tasks
 from alarm_mw.model.fleet import LocalState, SharedOrder, SharedSilence, SilentMachine
 
 log = logging.getLogger(__name__)
@@ -37,13 +38,11 @@ class _Facts(msgspec.Struct):
 class Relay:
     """Lives on the event loop."""
 
-    def __init__(
-        self, link: Link, local: LocalState, machine: str, spawn: Callable[[Coroutine[object, object, None]], None]
-    ) -> None:
+    def __init__(self, link: Link, local: LocalState, machine: str, tasks: Tasks) -> None:
         self._link = link
         self._local = local
         self._machine = machine
-        self._spawn = spawn
+        self._tasks = tasks
         self._silences: dict[str, SharedSilence] = {}
         self._orders: deque[tuple[float, SharedOrder]] = deque(maxlen=MOST_ORDERS)
         #: Orders from before are known to this machine, or were for episodes that it does not have; silences are asked
@@ -55,12 +54,12 @@ class Relay:
     def share_silence(self, silence: SharedSilence) -> None:
         """Share a silence, as soon as the fleet can be reached."""
         self._silences[silence.id] = silence
-        self._spawn(self._send())
+        self._tasks.spawn(self._send())
 
     def share_order(self, order: SharedOrder) -> None:
         """Share an order, as soon as the fleet can be reached."""
         self._orders.append((time.monotonic(), order))
-        self._spawn(self._send())
+        self._tasks.spawn(self._send())
 
     async def _send(self) -> None:
         link = self._link
@@ -91,7 +90,7 @@ class Relay:
         """Exchange what both sides may have missed."""
         if not self._began:
             self._began = self._link.clock.now()
-        self._spawn(self._exchange())
+        self._tasks.spawn(self._exchange())
 
     async def _exchange(self) -> None:
         link = self._link
@@ -122,7 +121,7 @@ class Relay:
             if order.origin != self._machine:
                 self._local.take_order(_order_by(self._link.clock.wall, order))
         elif event.kind == "dead":
-            self._spawn(self._report_silent())
+            self._tasks.spawn(self._report_silent())
 
     def take_ack(self, incident: str, ack: Ack) -> None:
         """Take in that somebody has acknowledged an incident elsewhere."""

@@ -1,11 +1,16 @@
-"""Ends background tasks, and waits for events."""
+"""Runs background tasks and ends them, and waits for events."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
+
+from alarm_mw.fleet.store import FleetUnreachableError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -31,6 +36,34 @@ async def end(tasks: Iterable[asyncio.Task[Any]]) -> None:
             task.exception()  # or asyncio logs that nobody has looked
     if canceled is not None:
         raise canceled
+
+
+class Tasks:
+    """What a member runs in the background. Lives on the event loop."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, coroutine: Coroutine[object, object, None]) -> None:
+        """Run something until it ends, the fleet cannot be reached, or `stop`."""
+        task = asyncio.create_task(coroutine, name="alarm-mw-fleet-task")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, FleetUnreachableError):
+            log.error("fleet: unexpected failure", exc_info=error)
+
+    async def wait(self, timeout: float) -> None:
+        """Wait until all have ended, at most so many seconds."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=timeout)
+
+    async def stop(self) -> None:
+        """End all."""
+        await end(self._tasks)
 
 
 #: In how many parts a time limit passes.

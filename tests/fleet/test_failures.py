@@ -72,8 +72,8 @@ def test_a_former_owner_knows_that_it_lost_its_message(redis: RedisServer, fleet
             assert isinstance(taken, Claim)
             assert taken.firing.id == slow.firing.id
             assert taken.token > slow.token
-            assert not await a.member.renew(slow)
-            assert await b.member.renew(taken)
+            assert not await a.member.sharing.renew(slow)
+            assert await b.member.sharing.renew(taken)
 
     asyncio.run(scene())
 
@@ -88,9 +88,9 @@ def test_a_late_success_of_a_former_owner_counts(redis: RedisServer, fleet: str)
             redis.cli("ZREM", f"{{alarm_mw:{fleet}}}:hb", "a")
             taken = await b.claim(incident())
             assert isinstance(taken, Claim)
-            a.member.settle(slow, is_sent=True)
+            a.member.sharing.settle(slow, is_sent=True)
             await until(lambda: b.member.memory.get("abc", "mail"))
-            assert not await b.member.renew(taken)
+            assert not await b.member.sharing.renew(taken)
             assert isinstance(await b.claim(incident()), Left)
 
     asyncio.run(scene())
@@ -153,9 +153,9 @@ def test_a_flush_leads_to_no_second_message(redis: RedisServer, fleet: str, afte
                 await until(lambda: all(machine.deferred for machine in found[1:]))
                 flush(redis, fleet)
                 await until(lambda: '"o":"web-1"' in redis.cli("HGET", f"{{alarm_mw:{fleet}}}:i:abc", "a:mail"))
-                assert await found[0].member.renew(claim)
+                assert await found[0].member.sharing.renew(claim)
                 found[0].sent.append(claim.firing)
-                found[0].member.settle(claim, is_sent=True)
+                found[0].member.sharing.settle(claim, is_sent=True)
                 await others
             assert statuses(found) == ["firing"]
             await deliver_all(found, lambda: incident("resolved"))
@@ -341,9 +341,9 @@ def test_a_deferred_message_waits_for_the_return_of_redis(
             await until(lambda: all(machine.deferred for machine in found[1:]))
             server.stop()
             await away(found)
-            assert await found[0].member.renew(claim)
+            assert await found[0].member.sharing.renew(claim)
             found[0].sent.append(claim.firing)
-            found[0].member.settle(claim, is_sent=True)
+            found[0].member.sharing.settle(claim, is_sent=True)
             server.start()
             await others
             assert statuses(found) == ["firing"]
@@ -364,7 +364,7 @@ def test_a_short_restart_leads_to_no_second_message(
             await connected(found)
             early = [asyncio.create_task(found[0].deliver(incident()))] if is_owned else []
             if is_owned:
-                await until(lambda: found[0].member.counters["offers"] > 0)
+                await until(lambda: found[0].member.sharing.counters["offers"] > 0)
             server.stop()
             await away(found)
             late = asyncio.create_task(deliver_all(found[is_owned:]))
@@ -455,7 +455,7 @@ def test_a_slow_network_changes_nothing(new_redis: Callable[..., RedisServer], n
             await deliver_all(found)
             assert len(sent(found)) == 1
             assert found[0].member.link.lag > 0.3
-            assert not any(machine.member.counters["fail_opens"] for machine in found)
+            assert not any(machine.member.sharing.counters["fail_opens"] for machine in found)
 
     asyncio.run(scene())
 
@@ -519,11 +519,11 @@ def test_a_machine_alone_asks_when_the_fleet_is_back(new_redis: Callable[..., Re
             await away([a, b])
             alone = await a.claim(incident())
             assert isinstance(alone, Claim)
-            assert await a.member.renew(alone)
+            assert await a.member.sharing.renew(alone)
             server.start()
             await connected([a, b])
             await b.deliver(incident())
-            assert not await a.member.renew(alone)
+            assert not await a.member.sharing.renew(alone)
             assert isinstance(await a.claim(incident()), Left)
 
     asyncio.run(scene())

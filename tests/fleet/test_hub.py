@@ -35,7 +35,7 @@ def test_a_message_is_handed_over_when_the_hub_has_it(redis: RedisServer, fleet:
             await handing
             (taken,) = hub.local.sent
             assert (taken.id, taken.message, taken.machines) == (firing.id, firing.message, Machines(("web-1",), 1))
-            assert not hub.member.shares(taken)
+            assert not hub.member.sharing.shares(taken)
             await web.member.hand_over(structs.replace(incident(), id=firing.id))
             assert redis.cli("HLEN", f"{{alarm_mw:{fleet}}}:hub").strip() == "0"
 

@@ -327,7 +327,7 @@ def test_a_message_that_is_given_up_is_sent_by_another_machine(redis: RedisServe
             assert isinstance(claim, Claim)
             other = asyncio.create_task(b.deliver(incident()))
             await until(lambda: b.deferred)
-            a.member.settle(claim, is_sent=False)
+            a.member.sharing.settle(claim, is_sent=False)
             again = asyncio.create_task(a.claim(incident()))
             await other
             assert [firing.id for firing in b.sent] == [claim.firing.id]
@@ -345,7 +345,7 @@ def test_a_message_that_nobody_else_has_is_tried_again(redis: RedisServer, fleet
         async with machines(redis.url, fleet, "a", "b") as (a, _):
             claim = await a.claim(incident())
             assert isinstance(claim, Claim)
-            a.member.settle(claim, is_sent=False)
+            a.member.sharing.settle(claim, is_sent=False)
             again = await a.deliver(incident())
             assert isinstance(again, Claim)
             assert again.firing.id == claim.firing.id
@@ -365,7 +365,7 @@ def test_a_claim_that_is_canceled_is_given_up(redis: RedisServer, fleet: str) ->
             second = asyncio.create_task(b.deliver(incident()))
             await until(lambda: b.deferred)
             first.cancel()
-            b.member.hurry()
+            b.member.sharing.hurry()
             assert isinstance(await second, Claim)
 
     asyncio.run(scene())
@@ -377,8 +377,8 @@ def test_a_program_that_ends_does_not_wait_for_others(redis: RedisServer, fleet:
     async def scene() -> None:
         async with machines(redis.url, fleet, "a", group_wait=60.0) as (a,):
             task = asyncio.create_task(a.deliver(incident()))
-            await until(lambda: a.member.counters["offers"])
-            a.member.hurry()
+            await until(lambda: a.member.sharing.counters["offers"])
+            a.member.sharing.hurry()
             assert isinstance(await task, Claim)
 
     asyncio.run(scene())
@@ -389,11 +389,11 @@ def test_rules_and_alarms_may_be_local(redis: RedisServer, fleet: str) -> None:
 
     async def scene() -> None:
         async with machines(redis.url, fleet, "a", local_rules=frozenset({"db", "ALARM"})) as (a,):
-            assert not a.member.shares(incident())
-            assert not a.member.shares(event())
+            assert not a.member.sharing.shares(incident())
+            assert not a.member.sharing.shares(event())
         async with machines(redis.url, fleet, "a") as (a,):
-            assert a.member.shares(incident())
-            assert not a.member.shares(incident(alarm="pager"))
+            assert a.member.sharing.shares(incident())
+            assert not a.member.sharing.shares(incident(alarm="pager"))
 
     asyncio.run(scene())
 
@@ -406,8 +406,8 @@ def test_a_changed_plan_holds_at_once(redis: RedisServer, fleet: str) -> None:
             from fleet_members import plan  # noqa: PLC0415
 
             a.member.change(plan(redis.url, fleet, "a", alarms={"pager": SharedAlarm()}, rules_hash="2"))
-            assert a.member.shares(incident(alarm="pager"))
-            assert not a.member.shares(incident())
+            assert a.member.sharing.shares(incident(alarm="pager"))
+            assert not a.member.sharing.shares(incident())
 
     asyncio.run(scene())
 

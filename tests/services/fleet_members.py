@@ -136,12 +136,12 @@ class Machine:
         if send is not None:
             await send()
         self.sent.append(claim.firing)
-        self.member.settle(claim, is_sent=True)
+        self.member.sharing.settle(claim, is_sent=True)
         return claim
 
     async def claim(self, firing: Firing) -> Claim | Left:
         async with asyncio.timeout(LIMIT):
-            return await self.member.claim(firing, self._defer)
+            return await self.member.sharing.claim(firing, self._defer)
 
     def _defer(self) -> None:
         self.deferred += 1

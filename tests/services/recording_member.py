@@ -29,6 +29,10 @@ class RecordingMember(RecordingFleet):
     #: What is firing in the fleet.
     incidents: tuple[FleetIncident, ...] = ()
 
+    @property
+    def sharing(self) -> RecordingMember:
+        return self
+
     async def start(self) -> None:
         self.asked.append("start")
 

@@ -24,8 +24,13 @@ LEAVE_TIMEOUT = 2.0
 TAKEN_WITHIN = 20.0
 
 
-class Member(Sharing, Protocol):
+class Member(Protocol):
     """A member of a fleet. Its methods belong on the event loop, but for `share_silence` and `share_order`."""
+
+    @property
+    def sharing(self) -> Sharing:
+        """What decides which messages this machine sends."""
+        ...
 
     async def start(self) -> None:
         """Begin to connect; does not wait for the fleet."""
@@ -107,7 +112,7 @@ class Membership:
             return
         await member.start()
         self.member = member
-        self._dispatcher.share(member)
+        self._dispatcher.share(member.sharing)
 
     async def hand_over(self, firing: Firing) -> None:
         """Leave a message to the hub, and return when it is in the hub's outbox. Raises `ActionError`."""

@@ -1,4 +1,4 @@
-"""A fleet: what its members cost a real Redis, and how soon another machine takes over.
+"""A fleet: what its members cost a real Redis, how soon another machine takes over, and lines while Redis hangs.
 
 ``python bench/fleet.py``, with the options of `harness`. The members of the first section are light: they speak Redis'
 protocol and send what a master sends, without its engine. Each incident begins on all of them at once.
@@ -10,6 +10,7 @@ import asyncio
 import os
 import random
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -21,7 +22,9 @@ from functools import partial
 from pathlib import Path
 
 import msgspec
+from corpus import NEEDLE, access_lines, configuration, patterns
 from harness import Case, Metric, Options, Section, run
+from pipeline import Writing, below_us
 
 from alarm_mw.fleet.link import Periods
 from alarm_mw.fleet.redis_store import library
@@ -53,6 +56,7 @@ SHARE = {
 }
 PEAK = {"peak": Metric("calls/s, Redis busy", more=True)}
 FAILOVER = {"takeover": Metric("takeover, s")}
+LINES = {"lines": Metric("thousand lines/s", more=True), "processor": Metric("processor, ns/line")}
 
 #: What a machine says of an incident, and of itself.
 INFO = '{"rule":"db","key":{"db":"eu"},"labels":{"severity":"critical"},"text":"lost connection to db eu"}'
@@ -79,8 +83,48 @@ def sections(options: Options) -> Iterator[Section]:
             )
             dies = [Case("the owner is killed while it sends", partial(failover, server, periods))]
             yield Section("An owner dies", FAILOVER, dies, rounds=3)
+            yield from beside_a_fleet(server, Path(name), options)
         finally:
             server.stop()
+
+
+def beside_a_fleet(server: RedisServer, folder: Path, options: Options) -> Iterator[Section]:
+    """Measure the way of a line, one in 10,000 of which fires, alone, in a fleet, and while Redis hangs."""
+    lines = folder / "lines"
+    found = access_lines(100_000)
+    lines.write_text("".join(line.replace(NEEDLE, f"{NEEDLE} {n}") for n, line in enumerate(found)), encoding="utf-8")
+    for portion, how, times in (
+        (0, "a write for each line", options.pick(full=100, quick=30, tiny=1)),
+        (65_536, "writes of 64 KB", options.pick(full=800, quick=200, tiny=1)),
+    ):
+        measured = partial(lines_beside, server, folder, Writing(lines, times, portion))
+        cases = [
+            Case("alone", partial(measured, "", hangs=False)),
+            Case("in a fleet", partial(measured, server.url, hangs=False)),
+            Case("in a fleet whose Redis hangs", partial(measured, server.url, hangs=True)),
+        ]
+        yield Section(f"Lines, one in 10,000 fires, {how}", LINES, cases, peer="alone", warm_up=1)
+
+
+def lines_beside(
+    server: RedisServer, folder: Path, writing: Writing, url: str, *, hangs: bool
+) -> Mapping[str, float | None]:
+    """Pass lines on; with `hangs`, Redis stops when the first of them has come."""
+    own = folder / "own"
+    own.mkdir(exist_ok=True)
+    alarm = 'action = "log"\nlimits = { repeat_after = 0 }\n' + ('scope = "fleet"' if url else "")
+    config = configuration(own, patterns(10), alarm, f'[fleet]\nurl = "{url}"\ngroup_wait = 0' if url else "")
+    hung: list[int] = []
+
+    def passed(seen: int) -> None:
+        if hangs and not hung:
+            hung.append(seen)
+            server.send(signal.SIGSTOP)
+
+    try:
+        return below_us(config, writing, own, passed).per_line(writing)
+    finally:
+        server.send(signal.SIGCONT)
 
 
 def shared(server: RedisServer, count: int, seconds: float) -> Mapping[str, float]:

@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 from alarm_mw import signals
 from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
 from alarm_mw.delivery.calls import Calls
-from alarm_mw.delivery.fallback import Fallback, Fallbacks, handed_over
+from alarm_mw.delivery.delivery_attempt import DeliveryAttempt
+from alarm_mw.delivery.fallback import Fallbacks, handed_over
 from alarm_mw.delivery.grouping import Group, combined, grouped, single
+from alarm_mw.delivery.inbox import PAGE, Inbox
 from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, incident_of
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import OutcomeWriter
 from alarm_mw.delivery.pace import Pace
-from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
+from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.delivery.sharing import Claims
 from alarm_mw.engine.flood_control.limits import Rate
 from alarm_mw.model.errors import ActionError
@@ -31,9 +33,6 @@ from alarm_mw.model.interfaces import Action
 from alarm_mw.model.types import Firing, Reason
 
 log = logging.getLogger(__name__)
-
-#: How many firings are read from the outbox, or kept as they come, at a time.
-PAGE = 64
 
 #: Maximum number of firings in a group; the next one starts another group.
 MAX_GROUP = 1000
@@ -50,120 +49,6 @@ MAX_PACED = 1000
 
 #: Seconds before an unexpected failure, such as that of an action's start, is followed by another try.
 PAUSE = 1.0
-
-
-class Inbox:
-    """What waits for one lane: read from the outbox, or, where nothing can be missed, as it was just taken into it.
-
-    Lives on the event loop.
-    """
-
-    def __init__(self, alarm: str, outbox: Outbox) -> None:
-        self._alarm = alarm
-        self._outbox = outbox
-        #: The highest number that was given out.
-        self._last = 0
-        #: What was offered since.
-        self._offered: list[Entry] = []
-        #: Whether nothing waits in the outbox after that number but what was offered.
-        self._is_current = False
-        #: The outbox's `bypasses` when it was read.
-        self._bypasses = -1
-        #: Set when there is something new.
-        self.arrival = asyncio.Event()
-
-    def wake(self) -> None:
-        """Read from the outbox the next time."""
-        self._is_current = False
-        self._offered.clear()
-        self.arrival.set()
-
-    def offer(self, entries: list[Entry], bypasses: int) -> None:
-        """Give out what was just taken into the outbox, in that order; see `Taken`."""
-        if self._is_current and bypasses == self._bypasses and len(self._offered) + len(entries) <= PAGE:
-            self._offered += [entry for entry in entries if entry.seq > self._last]
-            self.arrival.set()
-        else:
-            self.wake()
-
-    def look(self) -> list[Entry]:
-        """Return the first entry that waits, and leave it there. Raises `sqlite3.Error`."""
-        return [] if self._is_current else self._outbox.waiting(self._alarm, after=self._last, limit=1)
-
-    def take(self, limit: int) -> list[Entry]:
-        """Return the next entries, at most `limit`. Raises `sqlite3.Error`."""
-        self.arrival.clear()
-        if self._is_current:
-            page, self._offered = self._offered, []
-        else:
-            self._bypasses = self._outbox.bypasses
-            page = self._outbox.waiting(self._alarm, after=self._last, limit=limit)
-            self._is_current = len(page) < limit
-        if page:
-            self._last = page[-1].seq
-        return page
-
-
-@dataclass(slots=True)
-class DeliveryAttempt:
-    """The attempts at one group so far, and the next one. Times are `time.monotonic`'s seconds."""
-
-    group: Group
-    policy: DeliveryPolicy
-    #: When the group began to wait.
-    began: float
-    #: The number of attempts, including those of earlier processes.
-    attempts: int
-    #: Seconds to wait before the next attempt.
-    pause: float = 0.0
-    #: The alarm that delivers when this one cannot, by the present configuration; None for none.
-    fallback: Fallback | None = None
-    #: When attempts began to fail; None while none has failed.
-    failing_since: float | None = None
-    #: The error of the last attempt.
-    error: str = ""
-    #: Nothing of it is left to be sent: somebody has dropped it, or other machines of the fleet send it.
-    is_dropped: bool = False
-    #: What is sent; None: the group's firing.
-    message: Firing | None = None
-    #: What is claimed of a fleet; None without one.
-    claims: Claims | None = None
-
-    @property
-    def firing(self) -> Firing:
-        """What is sent."""
-        return self.message or self.group.firing
-
-    @classmethod
-    def of(cls, group: Group, policy: DeliveryPolicy) -> DeliveryAttempt:
-        """Return the attempt at a group, which is as old as its first firing."""
-        first = group.entries[0]
-        began = first.read_at - policy.age(first.before, first.since)
-        attempts = max(entry.attempts for entry in group.entries)
-        return cls(group, policy, began, attempts, failing_since=began if attempts else None)
-
-    def failed(self, error: ActionError, chance: float) -> Reason | None:
-        """Note a failed attempt; return why it is the last one, or None. `chance` is as in `DeliveryPolicy.pause`."""
-        self.error = str(error)
-        self.pause = max(error.after or 0.0, self.policy.pause(self.attempts, chance))
-        if self.failing_since is None:
-            self.failing_since = time.monotonic()
-        if not error.retry:
-            return Reason.REFUSED
-        return Reason.GAVE_UP if time.monotonic() - self.began >= self.policy.give_up_after else None
-
-    def is_overdue(self, failing_since: float | None) -> bool:
-        """Return whether it has waited too long behind others, whose attempts fail since then."""
-        now, limit = time.monotonic(), self.policy.give_up_after
-        has_failed_for = 0.0 if failing_since is None else now - failing_since
-        return now - self.began >= limit and has_failed_for >= min(limit, GRACE)
-
-    def patience(self, failing_since: float | None) -> float | None:
-        """Return the seconds before the fallback is used, where other attempts fail since then; None without one."""
-        known = [since for since in (self.failing_since, failing_since) if since is not None]
-        if self.fallback is None or not known:
-            return None
-        return max(min(known) + self.fallback.after - time.monotonic(), 0.0)
 
 
 @dataclass(slots=True)

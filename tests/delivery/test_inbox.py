@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from alarm_mw.delivery.dead_letters import DeadLetters, Order
-from alarm_mw.delivery.lane import PAGE, Inbox
+from alarm_mw.delivery.inbox import PAGE, Inbox
 from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement, Taken
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox

@@ -21,8 +21,7 @@ from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.flood_control.limits import Limits
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.master.control.status import sight
-from alarm_mw.master.runtime import runtime
-from alarm_mw.master.runtime.runtime import OwnAlarms, Runtime
+from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.master.runtime.threads import LoopThread
 from alarm_mw.master.worker import worker
 from alarm_mw.master.worker.batch import Batch, Item
@@ -30,34 +29,6 @@ from alarm_mw.model.errors import ActionError
 from alarm_mw.model.types import Firing, Reason, Record, Rule, Syntax
 from alarm_mw.testing import Recorder, RecordingAction
 from alarm_mw.testing.recorder import NoOptions
-
-
-def test_of_each_kind_of_trouble_one_alarm_is_fired_in_an_hour() -> None:
-    """However often something fails, people are told once an hour; of something else at once."""
-    batches: list[Batch] = []
-    clock = [0.0]
-    own = OwnAlarms(batches.append, ("a", "b"), lambda: clock[0])
-    assert own.fire("the outbox is broken", "outbox")
-    assert not own.fire("the outbox is still broken", "outbox")
-    assert own.fire("the ledger is wrong", "ledger")
-    clock[0] = runtime.EVERY
-    assert own.fire("the outbox is broken", "outbox")
-    assert [item.alarm for batch in batches for item in batch.items] == ["a", "b"] * 3
-    assert {item.record.message for item in batches[0].items} == {b"alarm_mw: the outbox is broken\n"}
-
-
-def test_what_is_remembered_is_bounded() -> None:
-    """Keys without end do not fill the memory."""
-    own = OwnAlarms(lambda _: None, ("a",), lambda: 0.0)
-    for number in range(runtime.MAX_KEYS + 1):
-        assert own.fire("trouble", str(number))
-    assert own.fire("trouble", "0")
-    assert not own.fire("trouble", str(runtime.MAX_KEYS))
-
-
-def test_nobody_is_told_where_nobody_is_named() -> None:
-    """Without `own_alarms` nothing is fired."""
-    assert not OwnAlarms(lambda _: None, ()).fire("trouble", "key")
 
 
 def test_a_broken_outbox_raises_an_alarm(tmp_path: Path) -> None:

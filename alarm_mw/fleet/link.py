@@ -139,6 +139,8 @@ class Link:
         #: When it went away, in `monotonic`'s seconds.
         self.away_since = monotonic()
         self.generation = 0
+        #: When this member joined, by the shared clock itself.
+        self.joined = 0
         #: Seconds that the last heartbeat took.
         self.lag = 0.0
         self.reconnects = 0
@@ -229,6 +231,7 @@ class Link:
         is_first = not self.generation
         self.generation = answer.gen
         if is_first:
+            self.joined = answer.now
             self._place = f"{max(answer.now - 3_600_000, 0)}-0"
         elif is_new:
             self._place = f"{max(answer.gen - 1, 0)}-0"

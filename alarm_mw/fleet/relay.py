@@ -45,9 +45,6 @@ class Relay:
         self._tasks = tasks
         self._silences: dict[str, SharedSilence] = {}
         self._orders: deque[tuple[float, SharedOrder]] = deque(maxlen=MOST_ORDERS)
-        #: Orders from before are known to this machine, or were for episodes that it does not have; silences are asked
-        #: for.
-        self._began = 0
 
     # From this machine
 
@@ -88,8 +85,6 @@ class Relay:
 
     def connected(self) -> None:
         """Exchange what both sides may have missed."""
-        if not self._began:
-            self._began = self._link.clock.now()
         self._tasks.spawn(self._exchange())
 
     async def _exchange(self) -> None:
@@ -109,8 +104,12 @@ class Relay:
         await self._report_silent()
 
     def event(self, event: Event) -> None:
-        """Take an event in."""
-        if event.time < self._began:
+        """Take an event in.
+
+        Orders from before this member joined are known to its machine, or were for episodes that it does not have;
+        silences are asked for.
+        """
+        if event.time < self._link.joined:
             return
         if event.kind == "silence":
             stored = msgspec.json.decode(event.body, type=SharedSilence)

@@ -12,6 +12,8 @@ from msgspec import structs
 from redis_server import RedisServer
 from waiting import until
 
+from alarm_mw.fleet.redis_store import RedisStore
+from alarm_mw.fleet.store import Answer, Beat
 from alarm_mw.model.fleet import Claim, Left, SharedOrder, SharedSilence
 from alarm_mw.model.types import Firing, Place
 
@@ -124,6 +126,26 @@ def test_a_machine_that_joins_does_not_do_what_was_done_before(redis: RedisServe
                 a.member.share_order(SharedOrder("resolved", "def", "kim", "", time.time()))
                 await until(lambda: c.local.ordered)
                 assert [order.incident for order in c.local.ordered] == ["def"]
+
+    asyncio.run(scene())
+
+
+def test_what_is_done_while_a_machine_joins_reaches_it(redis: RedisServer, fleet: str) -> None:
+    """An order right after the first heartbeat is followed, however long the heartbeat was on its way."""
+
+    class SlowStore(RedisStore):
+        async def beat(self, beat: Beat) -> Answer:
+            await asyncio.sleep(1.0)
+            return await super().beat(beat)
+
+    async def scene() -> None:
+        late = make(redis.url, fleet, "b", store=SlowStore(redis.url, fleet))
+        async with machines(redis.url, fleet, "a") as (a,):
+            await late.member.start()
+            await connected([a, late])
+            a.member.share_order(SharedOrder("resolved", "abc", "kim", "", time.time()))
+            await until(lambda: late.local.ordered)
+            await late.member.stop()
 
     asyncio.run(scene())
 

@@ -14,6 +14,7 @@ from waiting import LIMIT
 
 from alarm_mw.fleet.link import Periods
 from alarm_mw.fleet.member import Member
+from alarm_mw.fleet.store import Store
 from alarm_mw.model.fleet import (
     Claim,
     FleetPlan,
@@ -185,11 +186,12 @@ def make(
     *,
     periods: Periods = QUICK,
     clocks: Mapping[str, Any] | None = None,
+    store: Store | None = None,
     **options: Any,
 ) -> Machine:
     """Return a machine whose member is not started yet."""
     local = options.pop("local", None) or Local()
-    member = Member(plan(url, fleet, name, **options), local, periods=periods, **(clocks or {}))
+    member = Member(plan(url, fleet, name, **options), local, store=store, periods=periods, **(clocks or {}))
     return Machine(name, member, local)
 
 

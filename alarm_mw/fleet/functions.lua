@@ -600,12 +600,14 @@ local function beat(keys, argv)
   if o.leaving then
     redis.call('ZREM', p .. 'hb', o.machine)
     redis.call('ZADD', p .. 'left', now, o.machine)
-    redis.call('HDEL', p .. 'inst', o.machine)
+    redis.call('HSET', p .. 'inst', o.machine, 'left ' .. o.instance)
     redis.call('HDEL', p .. 'dead', o.machine)
     event(p, 'left', {machine = o.machine})
     return answer(x, 'beat', more)
   end
   local other = redis.call('HGET', p .. 'inst', o.machine)
+  -- Its heartbeat was overtaken by its goodbye, which took another connection.
+  if other == 'left ' .. o.instance then return answer(x, 'beat', more) end
   local last = redis.call('ZSCORE', p .. 'hb', o.machine)
   if other and other ~= o.instance and last and now - tonumber(last) < (o.owner_timeout or 15000) then more.twin = other end
   if not last and redis.call('ZCARD', p .. 'hb') >= MOST_MACHINES then return answer(x, 'full', more) end
@@ -687,6 +689,7 @@ local function prune(x)
       gone[#gone + 1] = m
       redis.call('ZREM', p .. 'left', m)
       redis.call('HDEL', p .. 'mach', m)
+      redis.call('HDEL', p .. 'inst', m)
     end
     for _, m in ipairs(redis.call('ZRANGEBYSCORE', p .. 'hb', '-inf', x.now - o.forget_after, 'LIMIT', 0, 100)) do
       redis.call('ZREM', p .. 'hb', m)

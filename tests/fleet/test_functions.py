@@ -346,6 +346,18 @@ def test_an_event_has_no_end(functions: Functions) -> None:
     assert "owed" not in functions.call("sweep", **sweep)
 
 
+def test_a_heartbeat_does_not_undo_a_goodbye(functions: Functions) -> None:
+    """A heartbeat that comes after the goodbye of its master changes nothing; that of the next master does."""
+    functions.beat("b")
+    functions.beat("b", leaving=True)
+    functions.beat("b")
+    assert functions.client.zrange(f"{functions.prefix}left", 0, -1) == [b"b"]
+    assert functions.client.zscore(f"{functions.prefix}hb", "b") is None
+    assert "twin" not in functions.beat("b", instance="another")
+    assert functions.client.zrange(f"{functions.prefix}left", 0, -1) == []
+    assert functions.client.zscore(f"{functions.prefix}hb", "b")
+
+
 def test_every_key_expires(functions: Functions) -> None:
     """A fleet whose machines are gone leaves nothing behind."""
     own = functions.offer("a", "n1", rate=[1, 60_000], alarm_rate=[1, 60_000], info="{}")

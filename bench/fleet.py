@@ -418,9 +418,7 @@ async def _failover(server: RedisServer, periods: Periods) -> float:
         waiting = [asyncio.create_task(machine.claim(incident())) for machine in others]
         await until(lambda: all(machine.deferred for machine in others))
         began = time.perf_counter()
-        await owner.member.link.store.close()
-        owner.member.link.state = "away"
-        await owner.member.stop()
+        await owner.kill()
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         took = time.perf_counter() - began
         for task in waiting:

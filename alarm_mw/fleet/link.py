@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -160,17 +159,27 @@ class Link:
         self._task = asyncio.create_task(self._run(), name="alarm-mw-fleet")
 
     async def stop(self, timeout: float) -> None:
-        """Say goodbye, and end. Takes at most `timeout` seconds."""
+        """Say goodbye, and end. Takes at most `timeout` seconds, and as long to close."""
         task, self._task = self._task, None
         if task is not None:
             await end([task])
-        if self.state == "connected":
-            with contextlib.suppress(FleetUnreachableError, TimeoutError):
-                async with asyncio.timeout(timeout):
-                    await self.store.beat(self._sign(leaving=True))
-        self.state = "away"
+        if not (await self._leave(timeout / 2) or await self._leave(timeout / 2)) and self.generation:
+            log.warning("fleet: could not say goodbye, other machines will report this one as silent: %s", self.error)
         self.is_connected.clear()
         await self.store.close()
+
+    async def _leave(self, timeout: float) -> bool:
+        """Say goodbye, over a new connection where this one is lost or was tried; return whether it was heard."""
+        try:
+            async with asyncio.timeout(timeout):
+                if self.state != "connected":
+                    await self.store.connect()
+                self.state = "away"
+                await self.store.beat(self._sign(leaving=True))
+        except (FleetUnreachableError, TimeoutError) as error:
+            self.error = str(error) or f"no answer within {timeout:g} s"
+            return False
+        return True
 
     async def call(self, call: Awaitable[Answer]) -> Answer:
         """Return an answer; raise `FleetUnreachableError` and note that the fleet is away."""

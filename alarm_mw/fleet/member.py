@@ -72,7 +72,7 @@ class Member:
         began = self._monotonic()
         await self.sharing.stop(timeout / 2)
         await self._tasks.stop()
-        await self.link.stop(max(timeout - (self._monotonic() - began), 0.1))
+        await self.link.stop(max(timeout - (self._monotonic() - began), timeout / 2))
 
     def change(self, plan: FleetPlan) -> None:
         """Go on with another plan of the same URL, fleet and machine."""

@@ -50,9 +50,7 @@ def test_the_message_of_a_dead_owner_is_taken_over(redis: RedisServer, fleet: st
             assert isinstance(claim, Claim)
             others = asyncio.create_task(deliver_all(found))
             await until(lambda: all(machine.deferred for machine in found))
-            await dead.member.link.store.close()  # it says no goodbye
-            dead.member.link.state = "away"
-            await dead.member.stop()
+            await dead.kill()
             await others
             assert [firing.id for firing in sent(found)] == [claim.firing.id]
 
@@ -120,9 +118,7 @@ def test_the_end_of_an_incident_of_dead_machines_is_sent(redis: RedisServer, fle
             await dead.member.start()
             await dead.deliver(incident())
             await until(lambda: dead.member.memory.get("abc", "mail"))
-            await dead.member.link.store.close()
-            dead.member.link.state = "away"
-            await dead.member.stop()
+            await dead.kill()
             await until(lambda: b.local.sent)
             end = b.local.sent[0]
             assert (end.alarm, end.text, end.rule) == ("mail", "lost db eu", "lost")

@@ -10,6 +10,7 @@ import pytest
 from fleet_members import QUICK, Local, Machine, incident, machines, make, named
 from msgspec import structs
 from redis_server import RedisServer
+from tcp_proxy import TcpProxy
 from waiting import until
 
 from alarm_mw.fleet.redis_store import RedisStore
@@ -34,13 +35,6 @@ def begun(firing: Firing, at: float) -> Firing:
     notice = structs.replace(firing.trigger.incident, started=at)
     trigger = structs.replace(firing.trigger, incident=notice)
     return structs.replace(firing, time=at if notice.status == "firing" else firing.time, trigger=trigger)
-
-
-async def kill(machine: Machine) -> None:
-    """End a member without a goodbye."""
-    await machine.member.link.store.close()
-    machine.member.link.state = "away"
-    await machine.member.stop()
 
 
 def test_a_silence_holds_on_all_machines(redis: RedisServer, fleet: str) -> None:
@@ -158,7 +152,7 @@ def test_a_silent_machine_is_reported_with_its_last_lines(redis: RedisServer, fl
             dead = make(redis.url, fleet, "c", local=Local(lines=("starting", "lost db eu")))
             await dead.member.start()
             await connected([*found, dead])
-            await kill(dead)
+            await dead.kill()
             await until(lambda: all(machine.local.silent for machine in found))
             (silent,) = found[0].local.silent.values()
             assert silent.machines == ("c",)
@@ -189,6 +183,25 @@ def test_a_machine_that_leaves_in_order_is_not_missed(redis: RedisServer, fleet:
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_a_machine_leaves_in_order_without_its_connection(redis: RedisServer, fleet: str, *, is_noticed: bool) -> None:
+    """A machine whose connection is lost when it is stopped says goodbye over another one."""
+
+    async def scene() -> None:
+        periods = structs.replace(QUICK, heartbeat=60.0, reconnect_first=60.0, reconnect=60.0)
+        proxy = TcpProxy(redis.port)
+        url = f"redis://127.0.0.1:{proxy.port}"
+        async with proxy.running(), machines(url, fleet, "b", periods=periods) as (b,):
+            await connected([b])
+            proxy.cut()
+            if is_noticed:
+                await until(lambda: b.member.link.state == "away")
+            proxy.strand()
+        assert redis.cli("ZRANGE", f"{{alarm_mw:{fleet}}}:left", "0", "-1").split() == ["b"]
+
+    asyncio.run(scene())
+
+
 def test_machines_that_vanish_together_are_one_incident(redis: RedisServer, fleet: str) -> None:
     """When more than a fifth of the fleet is silent at once, one more period passes, and all are one message."""
 
@@ -198,7 +211,7 @@ def test_machines_that_vanish_together_are_one_incident(redis: RedisServer, flee
             for machine in dead:
                 await machine.member.start()
             await connected([*found, *dead])
-            await asyncio.gather(*map(kill, dead))
+            await asyncio.gather(*(machine.kill() for machine in dead))
             began = time.monotonic()
             await until(lambda: found[0].local.silent)
             assert time.monotonic() - began >= 2 * QUICK.silent_after - QUICK.heartbeat * 2
@@ -350,7 +363,7 @@ def test_two_masters_of_one_name_are_noticed(redis: RedisServer, fleet: str, cap
         async with machines(redis.url, fleet, "vm", "vm", periods=periods) as (first, second):
             await until(lambda: first.member.link.warning and second.member.link.warning)
             assert "set [fleet] machine to a name of its own" in (await first.member.overview()).error
-            await kill(second)
+            await second.kill()
             await until(lambda: not first.member.link.warning)
 
     asyncio.run(scene())

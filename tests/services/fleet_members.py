@@ -144,6 +144,10 @@ class Machine:
         async with asyncio.timeout(LIMIT):
             return await self.member.sharing.claim(firing, self._defer)
 
+    async def kill(self) -> None:
+        """End the member without a goodbye."""
+        await self.member.stop(0.0)
+
     def _defer(self) -> None:
         self.deferred += 1
 

@@ -29,15 +29,20 @@ class TcpProxy:
             task.cancel()
         self._open.set()
 
+    def strand(self) -> None:
+        """Forward new connections; those from before hang for good."""
+        self._open = asyncio.Event()
+        self._open.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
+        task, is_open = asyncio.current_task(), self._open
         assert task is not None
         self._tasks.add(task)
         other: asyncio.StreamWriter | None = None
         try:
-            await self._open.wait()
+            await is_open.wait()
             back, other = await asyncio.open_connection("127.0.0.1", self._target)
-            await asyncio.gather(self._copy(reader, other), self._copy(back, writer))
+            await asyncio.gather(self._copy(reader, other, is_open), self._copy(back, writer, is_open))
         except (OSError, asyncio.CancelledError):
             pass
         finally:
@@ -48,9 +53,9 @@ class TcpProxy:
                     with contextlib.suppress(OSError):
                         await each.wait_closed()
 
-    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, is_open: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            await self._open.wait()
+            await is_open.wait()
             await asyncio.sleep(self.delay)
             writer.write(data)
             await writer.drain()

@@ -312,7 +312,7 @@ class Lane:
         self._shared.outcomes.add(settlement, functools.partial(self._left, entry.firing, outcome))
 
     def _left(self, firing: Firing, outcome: Outcome) -> None:
-        log.info("alarm %s: left to the fleet (%s): %s: %s", self._alarm, outcome.reason, outcome.error, firing.id)
+        log.debug("alarm %s: left to the fleet (%s): %s: %s", self._alarm, outcome.reason, outcome.error, firing.id)
         self._shared.changed.set()
 
     async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
@@ -384,7 +384,7 @@ class Lane:
 
     def _succeeded(self) -> None:
         if self._breaker.is_open:
-            log.warning("alarm %s: delivery works again", self._alarm)
+            log.info("alarm %s: delivery works again", self._alarm)
         self._breaker.succeeded()
 
     def _failed(self, attempt: DeliveryAttempt, error: ActionError) -> Outcome | None:

@@ -245,7 +245,7 @@ class Link:
         elif is_new:
             self._place = f"{max(answer.gen - 1, 0)}-0"
         if self.state == "away":
-            log.warning("fleet: connected again")
+            log.info("fleet: connected again")
             self.reconnects += 1
         self.error = ""
         self.state = "connected"

@@ -28,6 +28,7 @@ def main() -> int:
     outlive_signals()
     threading.excepthook = end_process
     start_logging("WARNING")
+    logging.getLogger("alarm_mw").setLevel(logging.INFO)  # what is over is said as well, but not what libraries do
     plan_fd = int(os.environ["ALARM_MW_PLAN_FD"])
     plan = Plan.read(plan_fd)
     for descriptor in (plan_fd, plan.lock):

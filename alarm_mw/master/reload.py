@@ -127,7 +127,7 @@ class Reloader:
         except TimeoutError:
             return self._refused(["an action blocks the event loop of the alarms; try again when it has ended"])
         self.loaded, self.refused = fresh, ()
-        log.warning("the configuration was read again: %s", lines[-1])
+        log.info("the configuration was read again: %s", lines[-1])
         for line in lines[:-1]:
             log.warning("%s", line)
         return {"taken": True, "lines": lines, "notes": notes, "generation": fresh.generation}

@@ -214,3 +214,23 @@ def test_no_line_is_lost_or_told_twice_while_rules_change(server: Server, until:
     assert set(told) == {f"{way} {n}" for way in ("printed", "logged") for n in range(1, requests + 1)}
     assert set(told.values()) == {1}
     assert sum(row["fired"] for row in status["alarms"].values()) == 2 * requests
+
+
+def test_what_went_well_is_logged_as_info(installation: Any) -> None:
+    """The log of a run shows good news without any setting, and not as a warning: a search for those finds trouble."""
+    config = installation.directory / "alarm-mw.toml"
+    config.write_text(CONFIGURATIONS[0].format(name="a"))
+    process = installation.start(
+        ["--config", str(config)],
+        "sh",
+        "-c",
+        "trap '' HUP; echo up; read line",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"up\n"
+    process.send_signal(signal.SIGHUP)
+    assert b" alarm-mw: INFO: the configuration was read again: ok: 1 alarm, 1 rule" in process.stderr.readline()
+    _, rest = process.communicate(b"\n", timeout=60)
+    assert (process.returncode, rest) == (0, b"")

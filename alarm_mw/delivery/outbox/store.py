@@ -221,7 +221,7 @@ class Store:
         with self._lock:
             if self._failover.is_open and self._fail_back():
                 self.fault = ""
-                log.warning("the outbox %s can be written again, and has what was kept in memory", self.path)
+                log.info("the outbox %s can be written again, and has what was kept in memory", self.path)
             return self.is_durable
 
     def positions(self) -> Positions:

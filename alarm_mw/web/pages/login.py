@@ -92,7 +92,7 @@ async def log_out(request: Request) -> Response:
 
 def _begin(request: Request, session: Session, target: str) -> Response:
     site = base_site_of(request)
-    log.warning("%s has logged in to the page from %s", session.user, _address(request))
+    log.info("%s has logged in to the page from %s", session.user, _address(request))
     if identity_of(request) is not None:
         site.store.end_session(request.cookies.get(site.authenticator.cookie, ""))
     answer = RedirectResponse(target, 303)

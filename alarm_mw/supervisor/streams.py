@@ -12,7 +12,9 @@ from contextlib import suppress
 from typing import NamedTuple
 
 from alarm_mw.supervisor.descriptors import STDERR, STDOUT, ready_for
+from alarm_mw.supervisor.process import numbers_in
 from alarm_mw.system.descriptors import FIRST_FREE, lead_to_one_place
+from alarm_mw.system.linux import terminal_of
 
 _NAMES = {STDOUT: "stdout", STDERR: "stderr"}
 #: Bytes that a pipe takes without blocking when it says that it can be written to (PIPE_BUF).
@@ -45,6 +47,12 @@ class Stream(NamedTuple):
     def is_unread(self) -> bool:
         """Return whether output waits in the source, or on its way into a file."""
         return any(map(_is_readable, (self.source, *(self.transit or ())[:1])))
+
+    def is_held_by(self, pid: int) -> bool:
+        """Return whether a process can write to this stream; False where its descriptors cannot be looked at."""
+        end = _device_and_inode(terminal_of(self.source) if self.terminal else self.source)
+        fds = numbers_in(f"/proc/{pid}/fd")
+        return end is not None and any(_device_and_inode(f"/proc/{pid}/fd/{fd}") == end for fd in fds)
 
     def in_transit(self) -> Iterator[bytes]:
         """Yield, and take, what a master that was killed had on its way into a file."""
@@ -114,3 +122,12 @@ def _open_terminal(model: int) -> tuple[int, int]:
     termios.tcsetattr(end, termios.TCSANOW, modes)
     termios.tcsetwinsize(end, size)
     return source, end
+
+
+def _device_and_inode(file: str | int) -> tuple[int, int] | None:
+    """Return what two names of a file share; None where it is closed, or not there."""
+    try:
+        found = os.stat(file)  # noqa: PTH116  # the supervisor has no pathlib
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino

@@ -46,6 +46,12 @@ class Supervisor:
         #: As in `subprocess`: the exit status, or a signal's number below zero.
         self._returncode: int | None = None
         self._has_heirs = False
+        #: The signals that the server got from us.
+        self._forwarded: set[int] = set()
+        #: The one of them that has ended it, if one has.
+        self._ended_by: int | None = None
+        #: Which of the processes that it left behind got that one, too.
+        self._ended_with_server: set[int] = set()
         self._is_asked_to_end = False
         self._drained_at: float | None = None
         #: When the last carrier's time is over (``time.monotonic()``).
@@ -121,9 +127,11 @@ class Supervisor:
         return is_sent_to_us_alone(arrived, leads_session=self._leads_session)
 
     def _forward(self, number: int) -> None:
-        for pid in {self._server} if self._returncode is None else self.heirs():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, number)
+        if self._returncode is None:
+            self._forwarded.add(number)
+            _send({self._server}, number)
+        else:
+            _send(self.heirs(), number)
 
     def heirs(self) -> set[int]:
         """Return what the server left behind: a gunicorn that took over, a daemon."""
@@ -142,10 +150,27 @@ class Supervisor:
 
     def _look_for_heirs(self) -> None:
         heirs = self.heirs()
+        if self._ended_by is not None:
+            self._end_with_server(heirs, self._ended_by)
         self._has_heirs = bool(heirs)
         if heirs and self._server not in heirs:
             self._server = min(heirs)
             self._masters.announce(f"server {self._server}")
+
+    def _end_with_server(self, heirs: set[int], number: int) -> None:
+        """Pass the signal that has ended the server on to what it left, and to what that leaves, each once.
+
+        A shell dies of SIGTERM without its command, which would then be waited for. A daemon that has let go of the
+        output is not waited for, and is left alone; a server that ends with a status has passed the signal on itself,
+        or has been replaced, as gunicorn is after SIGUSR2.
+        """
+        self._ended_with_server &= heirs
+        left = {pid for pid in heirs - self._ended_with_server if self._holds_output(pid)}
+        self._ended_with_server |= left
+        _send(left, number)
+
+    def _holds_output(self, pid: int) -> bool:
+        return any(stream.is_held_by(pid) for stream in self._masters.streams)
 
     def ended(self, pid: int, status: int) -> None:
         """Note that a child has ended, with the status that ``waitpid`` gives."""
@@ -155,6 +180,8 @@ class Supervisor:
             self._masters.ended(returncode)
         elif pid == self._server and self._returncode is None:
             self._returncode = returncode
+            if -returncode in self._forwarded:
+                self._ended_by = -returncode
             self._masters.announce(f"exited {self._returncode}")
 
     def is_over(self, now: float) -> bool:
@@ -176,6 +203,12 @@ class Supervisor:
     def _is_waiting_for_reader(self) -> bool:
         """Return whether output waits for a slow reader of ours: it would wait in the pipe without us, too."""
         return not self._is_asked_to_end and any(stream.is_unread() for stream in self._masters.streams)
+
+
+def _send(pids: set[int], number: int) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
 
 
 def supervise(started_fd: int) -> NoReturn:

@@ -1,4 +1,4 @@
-"""The parts of Linux that Python's standard library leaves out: prctl, signalfd and malloc_trim."""
+"""The parts of Linux that Python's standard library leaves out: prctl, signalfd, ptsname and malloc_trim."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ _SIGINFO = struct.Struct("=Iii116x")  # ssi_signo, ssi_errno, ssi_code of struct
 _BATCH = 32
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.ptsname.restype = ctypes.c_char_p
 
 
 class Arrived(NamedTuple):
@@ -48,6 +49,12 @@ def read_signals(fd: int) -> list[Arrived]:
     except BlockingIOError:
         return []
     return [Arrived(number, code) for number, _errno, code in _SIGINFO.iter_unpack(data)]
+
+
+def terminal_of(fd: int) -> str:
+    """Return the path of the other side of a pseudo-terminal's master; empty where it has none. From one thread."""
+    path: bytes | None = _libc.ptsname(fd)
+    return "" if path is None else os.fsdecode(path)
 
 
 def trim_heap() -> None:

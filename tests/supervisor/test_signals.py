@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw.supervisor.signals import is_sent_to_us_alone
 from alarm_mw.system.linux import Arrived
@@ -125,6 +128,101 @@ sys.exit("heir ends")
     run.send(signal.SIGTERM)
     errors.until("heir ends")
     assert run.end() == 7
+
+
+#: Starts a shell in a shell, of which the inner one prints "ready" and then waits for a command; both go on after it.
+SHELLS = ("sh", "-c", "sh -c 'echo ready; sleep 600; echo inner'; echo outer")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_what_a_shell_leaves(supervise: Any, number: signal.Signals) -> None:
+    """A signal that ends a shell ends the commands that it leaves behind as well, and what these leave."""
+    run = supervise(*SHELLS)
+    run.output.until("ready")
+    run.send(number)
+    assert run.end() == -number
+    assert run.results() == (b"", b"")
+
+
+def test_what_a_shell_leaves_in_a_terminal(supervise_in_terminal: Terminal) -> None:
+    """That is so where the output is a terminal, too."""
+    run = supervise_in_terminal(f"import os; os.execvp('sh', {SHELLS!r})")
+    run.output.until("ready")
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+
+
+#: A server that leaves a child behind when it ends: by the signal, or with a status if that is in its arguments. The
+#: child tells how many signals it gets until the one that it waits for.
+LEAVING = """
+import os, signal, sys
+if not os.fork():
+    signal.pthread_sigmask(signal.SIG_BLOCK, {10, 12, 15})
+    while signal.sigwait({10, 12, 15}) != 12:
+        print("left hears")
+    sys.exit()
+signal.pthread_sigmask(signal.SIG_BLOCK, {15})
+print("up")
+signal.sigwait({15})
+if "status" not in sys.argv:
+    signal.signal(15, signal.SIG_DFL)
+    signal.raise_signal(15)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {15})
+"""
+
+
+def test_what_is_left_is_waited_for(supervise: Any) -> None:
+    """What is left gets the signal once, and may take its time; a second one that is sent reaches it, too."""
+    run = supervise(sys.executable, "-u", "-c", LEAVING)
+    run.output.until("up")
+    run.send(signal.SIGTERM)
+    run.output.until("left hears")
+    run.heard.until("heard exited -15")
+    run.send(signal.SIGTERM)
+    run.output.until("left hears")
+    run.send(signal.SIGUSR2)
+    assert run.end() == -signal.SIGTERM
+    assert run.results() == (b"", b"")
+
+
+def test_what_follows_a_server_that_has_ended_itself(supervise: Any) -> None:
+    """A server that ends with a status at a signal leaves its place to a process that must not end by the same one."""
+    run = supervise(sys.executable, "-u", "-c", LEAVING, "status")
+    run.output.until("up")
+    run.send(signal.SIGTERM)
+    run.heard.until("heard exited 0")
+    run.heard.until("heard server")
+    run.send(signal.SIGUSR1)
+    run.output.until("left hears")
+    run.send(signal.SIGUSR2)
+    assert run.end() == 0
+    assert run.results() == (b"", b""), "it got the first signal as well"
+
+
+def test_a_daemon_is_left_alone(supervise_python: Any, tmp_path: Path) -> None:
+    """A process that has let go of the output does not get the signal that ends the server."""
+    file = tmp_path / "alive"
+    run = supervise_python(f"""
+import os, pathlib, signal
+signal.pthread_sigmask(signal.SIG_BLOCK, {{12}})
+reading, writing = os.pipe()
+daemon = os.fork()
+if not daemon:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1), os.dup2(null, 2)
+    os.write(writing, b"x")
+    signal.sigwait({{12}})
+    pathlib.Path({str(file)!r}).touch()
+    os._exit(0)
+os.read(reading, 1)
+print("daemon", daemon)
+signal.pause()
+""")
+    daemon = int(run.output.until("daemon").split()[1])
+    run.send(signal.SIGTERM)
+    assert run.end() == -signal.SIGTERM
+    os.kill(daemon, signal.SIGUSR2)
+    wait_until(file.exists)
 
 
 def test_orphans(supervise_python: Any) -> None:

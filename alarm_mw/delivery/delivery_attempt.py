@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import time
 from dataclasses import dataclass
 
@@ -11,6 +12,17 @@ from alarm_mw.delivery.policy import GRACE, DeliveryPolicy
 from alarm_mw.delivery.sharing import Claims
 from alarm_mw.model.errors import ActionError
 from alarm_mw.model.types import Firing, Reason
+
+
+class Ended(enum.Enum):
+    """Why a lane is done with a group without an outcome of its own."""
+
+    #: Somebody has dropped it meanwhile.
+    DROPPED = enum.auto()
+    #: Other machines of the fleet send it.
+    LEFT = enum.auto()
+    #: The lane is to finish: the group stays in the outbox.
+    FINISHING = enum.auto()
 
 
 @dataclass(slots=True)
@@ -31,8 +43,6 @@ class DeliveryAttempt:
     failing_since: float | None = None
     #: The error of the last attempt.
     error: str = ""
-    #: Nothing of it is left to be sent: somebody has dropped it, or other machines of the fleet send it.
-    is_dropped: bool = False
     #: What is sent; None: the group's firing.
     message: Firing | None = None
     #: What is claimed of a fleet; None without one.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from alarm_mw import signals
 from alarm_mw.delivery.breaker import Breaker, Failing, is_set_within
 from alarm_mw.delivery.calls import Calls
-from alarm_mw.delivery.delivery_attempt import DeliveryAttempt
+from alarm_mw.delivery.delivery_attempt import DeliveryAttempt, Ended
 from alarm_mw.delivery.fallback import Fallbacks, handed_over
 from alarm_mw.delivery.grouping import Group, combined, grouped, single
 from alarm_mw.delivery.inbox import PAGE, Inbox
@@ -262,20 +262,19 @@ class Lane:
         if (sharing := self._shared.sharing) is not None:
             attempt.claims = Claims(sharing, self._shared.changed.set)
         try:
-            while not self._finishing.is_set():
-                if (outcome := await self._try(attempt)) is not None:
-                    self._settle(attempt, outcome)
-                    return
-                if attempt.is_dropped:
-                    return
+            result: Outcome | Ended | None = None
+            while result is None and not self._finishing.is_set():
+                result = await self._try(attempt)
+            if isinstance(result, Outcome):
+                self._settle(attempt, result)
         finally:
             if attempt.claims is not None:
                 attempt.claims.settle(is_sent=False)
 
-    async def _claim(self, attempt: DeliveryAttempt, claims: Claims) -> None:
+    async def _claim(self, attempt: DeliveryAttempt, claims: Claims) -> Ended | None:
         """Find out what of a group this machine is to send, and without a place: others of the alarm go on.
 
-        What other machines send is dropped.
+        What other machines send is dropped. Returns why nothing is to be sent, or None.
         """
         entries, me = attempt.group.entries, asyncio.current_task()
         assert me is not None
@@ -293,16 +292,19 @@ class Lane:
         if task.cancelled():  # the lane is to finish
             for entry in entries:
                 self._shared.outbox.end(entry.seq)
-            return
+            return Ended.FINISHING
         left = task.result()
         for entry in entries:
             if entry.seq in left:
                 self._leave(attempt, entry, left[entry.seq])
         rest = [entry for entry in entries if entry.seq not in left]
-        attempt.is_dropped = not rest
-        if rest:
-            attempt.group = Group(tuple(rest), combined([entry.firing for entry in rest]))
-            attempt.message = combined(claims.firings(rest))
+        if not rest:
+            return Ended.LEFT
+        attempt.group = Group(tuple(rest), combined([entry.firing for entry in rest]))
+        attempt.message = combined(claims.firings(rest))
+        if self._finishing.is_set():
+            return Ended.FINISHING
+        return None if self._begins(attempt) else Ended.DROPPED
 
     def _leave(self, attempt: DeliveryAttempt, entry: Entry, left: Left) -> None:
         """Drop a firing that another machine sends."""
@@ -315,8 +317,8 @@ class Lane:
         log.debug("alarm %s: left to the fleet (%s): %s: %s", self._alarm, outcome.reason, outcome.error, firing.id)
         self._shared.changed.set()
 
-    async def _try(self, attempt: DeliveryAttempt) -> Outcome | None:
-        """Make one attempt when its turn comes; return the final outcome, or None."""
+    async def _try(self, attempt: DeliveryAttempt) -> Outcome | Ended | None:
+        """Make one attempt when its turn comes; return how it ended, or None where the group is to be tried again."""
         attempt.fallback = self._shared.fallbacks.of(attempt.group.firing)
         if (outcome := self._outcome_without_attempt(attempt)) is not None:
             if not self._breaker.takes_probe():
@@ -324,12 +326,11 @@ class Lane:
         elif not await self._turn(attempt):
             return None
         if not self._begins(attempt):
-            return None
+            return Ended.DROPPED
         if attempt.claims is None:
             return await self._attempt(attempt)
-        await self._claim(attempt, attempt.claims)
-        if attempt.is_dropped or self._finishing.is_set() or not self._begins(attempt):
-            return None
+        if (ended := await self._claim(attempt, attempt.claims)) is not None:
+            return ended
         outcome = await self._attempt(attempt)
         if outcome is None:
             attempt.claims.failed(attempt.pause)
@@ -338,9 +339,9 @@ class Lane:
             outcome = replace(outcome, is_deferred=bool(attempt.claims.deferred))
         return outcome
 
-    def _given_up(self, attempt: DeliveryAttempt, outcome: Outcome) -> Outcome | None:
+    def _given_up(self, attempt: DeliveryAttempt, outcome: Outcome) -> Outcome | Ended:
         if not self._begins(attempt):
-            return None
+            return Ended.DROPPED
         if outcome.state is State.DEAD:
             error = ActionError(outcome.error, retry=True)
             signals.send(signals.failed, self._alarm, firing=attempt.firing, error=error, dead=True)
@@ -367,9 +368,8 @@ class Lane:
 
     def _begins(self, attempt: DeliveryAttempt) -> bool:
         """Return whether the group still is to be delivered: a message about an incident may have been dropped."""
-        group, outbox = attempt.group, self._shared.outbox
-        attempt.is_dropped = incident_of(group.firing) is not None and not outbox.begin(group.entries[0])
-        return not attempt.is_dropped
+        group = attempt.group
+        return incident_of(group.firing) is None or self._shared.outbox.begin(group.entries[0])
 
     def _outcome_without_attempt(self, attempt: DeliveryAttempt) -> Outcome | None:
         """Return the final outcome of a group that is not tried any more; None where it is to be tried."""

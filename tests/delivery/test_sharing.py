@@ -18,10 +18,11 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import AlarmRow, imbalances
 from alarm_mw.model.errors import ActionError
+from alarm_mw.model.fleet import Claim, Left
 from alarm_mw.model.interfaces import Action, ActionContext
 from alarm_mw.model.types import Firing, IncidentNotice, Record, Trigger
 from alarm_mw.testing import Recorder
-from alarm_mw.testing.recorder import NoOptions
+from alarm_mw.testing.recorder import NoOptions, RecordingAction
 
 QUICK = DeliveryPolicy(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 
@@ -244,6 +245,43 @@ def test_a_changed_alarm_does_not_wait_for_other_machines() -> None:
             stage.fleet.free("i-1-1-1.a")
             assert await stage.drain()
             assert len(stage.recorder.messages) == 1
+
+    run(scene)
+
+
+def test_what_is_granted_to_a_lane_at_its_end_is_given_up() -> None:
+    """A reload while a granted message waits for its turn leaves the message to the next lane, which claims it anew."""
+
+    class Granting(RecordingFleet):
+        async def claim(self, firing: Firing, on_deferred: Callable[[], object]) -> Claim | Left:
+            found = await super().claim(firing, on_deferred)
+            granted[firing.id].set()
+            return found
+
+    granted, gate = {"a1": asyncio.Event(), "a2": asyncio.Event()}, asyncio.Event()
+
+    async def scene() -> None:
+        async with Stage(Granting(owned={"a1"})) as stage:
+
+            class Gated(RecordingAction):
+                recorder = stage.recorder
+
+                async def deliver(self, firing: Firing) -> None:
+                    await gate.wait()
+                    await super().deliver(firing)
+
+            gated = Gated(NoOptions(), ActionContext("a", lambda _: None))
+            await stage.dispatcher.exchange({"a": Route(gated, QUICK)})
+            stage.put(firing(1), firing(2))
+            await granted["a2"].wait()
+            stage.fleet.free("a1")
+            await granted["a1"].wait()
+            await stage.dispatcher.exchange(stage.routes())
+            gate.set()
+            assert await stage.drain()
+            assert stage.fleet.asked.count("claim a1") == 2
+            assert stage.fleet.asked.index("given up a1") < stage.fleet.asked.index("sent a1")
+            assert len(stage.recorder.messages) == 2
 
     run(scene)
 

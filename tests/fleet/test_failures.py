@@ -594,8 +594,8 @@ def test_a_step_of_a_machine_s_clock_changes_nothing(redis: RedisServer, fleet: 
             machines(redis.url, fleet, "b") as (b,),
         ):
             await a.deliver(incident())
-            offset = -7200.0
-            await asyncio.sleep(3 * QUICK.heartbeat)
+            stepped, offset = a.member.link.clock.now(), -7200.0
+            await until(lambda: float(redis.cli("ZSCORE", f"{{alarm_mw:{fleet}}}:hb", "a")) > stepped)
             assert isinstance(await b.deliver(incident()), Left)
             assert isinstance(await a.deliver(incident("resolved")), Left)
             assert isinstance(await b.deliver(incident("resolved")), Claim)

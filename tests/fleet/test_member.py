@@ -10,7 +10,7 @@ import pytest
 from fleet_members import Machine, deliver_all, event, incident, machines, named, sent
 from msgspec import structs
 from redis_server import RedisServer
-from waiting import until
+from waiting import LIMIT, until
 
 from alarm_mw.model.fleet import Claim, Left, SharedAlarm, SharedOrder
 from alarm_mw.model.types import Firing, IncidentNotice, Reason
@@ -160,10 +160,9 @@ def test_events_with_one_fingerprint_are_one_message(redis: RedisServer, fleet: 
             assert first.count == 5
             await deliver_all(found, event)
             assert sent(found) == [first]
-            await asyncio.sleep(1.5)
-            await found[0].deliver(event())
-            (later,) = found[0].sent if len(found[0].sent) == 1 else found[0].sent[1:]
-            assert later.count == 6
+            times = await found[0].deliver_again_and_again(event)
+            later = found[0].sent[-1]
+            assert later.count == 5 + times
             assert later.machines is not None
             assert later.machines.count == 5
             await found[1].deliver(event(b"ANOTHER ALARM\n"))
@@ -198,8 +197,9 @@ def test_a_reminder_is_sent_by_one_machine(redis: RedisServer, fleet: str) -> No
             await deliver_all(found)
             await deliver_all(found, lambda: incident("reminder"))
             assert len(sent(found)) == 1
-            await asyncio.sleep(1.5)
-            await deliver_all(found, lambda: incident("reminder"))
+            async with asyncio.timeout(LIMIT):
+                while len(sent(found)) == 1:
+                    await deliver_all(found, lambda: incident("reminder"))
             assert [notice_of(firing).status for firing in sent(found)].count("reminder") == 1
 
     asyncio.run(scene())
@@ -215,9 +215,11 @@ def test_an_escalation_is_repeated_by_one_machine(redis: RedisServer, fleet: str
             return structs.replace(incident("escalated"), time=began + 0.1 * number)  # every 0.1 s, as they think
 
         async with machines(redis.url, fleet, "a", "b", group_wait=0.0) as found:
+            clock = found[0].member.link.clock
             for number in range(4):
                 await deliver_all(found, lambda number=number: escalated(number))  # type: ignore[misc]
-                await asyncio.sleep(0.3)
+                told = clock.now()
+                await until(lambda told=told: clock.now() > told + 100)  # type: ignore[misc]
             assert len(sent(found)) == 4
 
     asyncio.run(scene())
@@ -307,13 +309,13 @@ def test_what_was_held_back_is_counted_in_the_next_message(redis: RedisServer, f
         alarms = {"mail": SharedAlarm(rate=(1, 1.5), repeat_after=0.1)}
         async with machines(redis.url, fleet, *named(4), alarms=alarms) as found:
             await found[0].deliver(event())
-            await asyncio.sleep(0.2)
-            for machine in found[1:]:
+            async with asyncio.timeout(LIMIT):
+                while not reasons(found)["rate"]:  # but left to the one that has just been sent
+                    await found[1].deliver(event())
+            for machine in found[2:]:
                 assert isinstance(await machine.deliver(event()), Left)
-            await asyncio.sleep(1.5)
-            claim = await found[0].deliver(event())
-            assert isinstance(claim, Claim)
-            assert claim.firing.held_back == 3
+            await found[0].deliver_again_and_again(event)
+            assert found[0].sent[-1].held_back == reasons(found)["rate"] >= 3
 
     asyncio.run(scene())
 

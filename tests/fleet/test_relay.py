@@ -171,13 +171,17 @@ def test_a_machine_that_leaves_in_order_is_not_missed(redis: RedisServer, fleet:
 
     async def scene() -> None:
         async with machines(redis.url, fleet, "a") as (a,):
-            async with machines(redis.url, fleet, "b"):
-                await connected([a])
-            await asyncio.sleep(QUICK.silent_after + 1.0)
-            assert a.local.silent == {}
+            later = make(redis.url, fleet, "c")
+            await later.member.start()
+            async with machines(redis.url, fleet, "b") as (b,):
+                await connected([a, b, later])
+            await later.kill()
+            await until(lambda: a.local.silent)
+            assert a.local.ever_silent == {"c"}
             assert {(each.machine, each.state) for each in (await a.member.overview()).members} == {
                 ("a", "alive"),
                 ("b", "left"),
+                ("c", "silent"),
             }
 
     asyncio.run(scene())
@@ -230,12 +234,16 @@ def test_a_new_generation_misses_nobody_at_once(new_redis: Callable[..., RedisSe
         async with machines(server.url, new_fleet, "a", "b", periods=periods) as found:
             await connected(found)
             server.stop()
-            await asyncio.sleep(1.5)
+            await until(lambda: all(each.member.link.state == "away" for each in found))
+            until_silent = found[0].member.link.away_since + 1.5
+            await until(lambda: time.monotonic() > until_silent)
             server.start()
-            await connected(found)
-            await asyncio.sleep(3 * QUICK.sweep_every)
-            assert not any(machine.local.silent for machine in found)
-            assert {each.state for each in (await found[0].member.overview()).members} == {"alive"}
+            later = make(server.url, new_fleet, "c", periods=periods)
+            await later.member.start()
+            await connected([*found, later])
+            await later.kill()
+            await until(lambda: all(machine.local.silent for machine in found))
+            assert [machine.local.ever_silent for machine in found] == [{"c"}] * 2
 
     asyncio.run(scene())
 

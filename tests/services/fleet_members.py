@@ -61,6 +61,8 @@ class Local:
     silenced: list[SharedSilence] = field(default_factory=list)
     ordered: list[SharedOrder] = field(default_factory=list)
     silent: dict[str, SilentMachine] = field(default_factory=dict)
+    #: The machines that were reported as silent at any time.
+    ever_silent: set[str] = field(default_factory=set)
     sent: list[Firing] = field(default_factory=list)
 
     async def open_incidents(self) -> Sequence[OpenIncident]:
@@ -80,6 +82,7 @@ class Local:
 
     def report_silent(self, machines: Mapping[str, SilentMachine]) -> None:
         self.silent = dict(machines)
+        self.ever_silent.update(name for machine in machines.values() for name in machine.machines)
 
     def send(self, firing: Firing) -> None:
         self.sent.append(firing)
@@ -139,6 +142,11 @@ class Machine:
         self.sent.append(claim.firing)
         self.member.sharing.settle(claim, is_sent=True)
         return claim
+
+    async def deliver_again_and_again(self, make_firing: Callable[[], Firing]) -> int:
+        """Have the same to say until it may be sent; return how often it took."""
+        async with asyncio.timeout(LIMIT):
+            return await anext(n for n in itertools.count(1) if isinstance(await self.deliver(make_firing()), Claim))
 
     async def claim(self, firing: Firing) -> Claim | Left:
         async with asyncio.timeout(LIMIT):

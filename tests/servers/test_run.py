@@ -340,6 +340,16 @@ def test_without_an_alarm_it_says_how_to_configure_one(installation: Any) -> Non
     assert b"no alarm" not in installation.run(OPTIONS, "true").stderr
 
 
+@pytest.mark.parametrize("hub", ["true", "false"])
+def test_a_server_that_is_a_hub_says_what_that_means(installation: Any, hub: str) -> None:
+    """A server whose configuration says that it is a hub starts with a warning, which names the remedy."""
+    config = installation.directory / "hub.toml"
+    config.write_text(f'alarms.a = "log:"\n[fleet]\nurl = "unix://{installation.directory}/none"\nhub = {hub}\n')
+    result = installation.run(["--config", str(config)], "true")
+    is_said = b"alarm-mw: WARNING: [fleet] hub = true: this server also delivers what other machines" in result.stderr
+    assert (result.returncode, is_said) == (0, hub == "true")
+
+
 def test_an_unknown_alarm_in_a_rule_keeps_no_server_down(installation: Any) -> None:
     """It is a warning, and the server runs; with ``--strict`` it does not start."""
     options = ["--alarm", "a log:", "--log-alarm", "b x"]

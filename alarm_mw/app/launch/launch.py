@@ -23,6 +23,7 @@ from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.settings import Loaded, Settings, asks_for_deaths
 from alarm_mw.master.records.publisher import Publisher
 from alarm_mw.patterns.record_prefilter import record_rules
+from alarm_mw.supervisor.descriptors import warn
 from alarm_mw.supervisor.plan import STACKS, Plan
 from alarm_mw.supervisor.start import start
 from alarm_mw.system.descriptors import is_open
@@ -43,7 +44,7 @@ class Places(msgspec.Struct, frozen=True):
     socket: str | None = None
     #: The server's name; empty: the one in the configuration.
     name: str = ""
-    #: What distinguishes it from others, where that is not its command.
+    #: What distinguishes it from others, where that is not its command: without a server, as of a hub.
     identity: tuple[str, ...] = ()
 
 
@@ -58,6 +59,11 @@ class End(msgspec.Struct, frozen=True):
 
 _AT_ONCE = End()
 
+_IS_HUB = (
+    "[fleet] hub = true: this server also delivers what other machines leave to the hub, and their messages wait while "
+    "it is stopped; remove the key, and give `alarm-mw hub` a file of its own"
+)
+
 
 def become_supervisor(
     loaded: Loaded, command: Sequence[str], places: Places, *, is_buffered: bool = False, end: End = _AT_ONCE
@@ -67,6 +73,8 @@ def become_supervisor(
         raise RefusedError("the supervisor needs Linux; alarm_mw.init() works in process")
     if threading.current_thread() is not threading.main_thread():  # only it may set signal handlers
         raise RefusedError("only the main thread can start the supervisor")
+    if loaded.settings.fleet is not None and loaded.settings.fleet.hub and not places.identity:
+        warn(_IS_HUB)
     rules = loaded.settings.rules
     compiled = LiteralCache.of_user(os.environ).compiled(rules)  # now, before there is output that would wait for it
     name = places.name or loaded.settings.name

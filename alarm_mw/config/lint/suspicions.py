@@ -71,6 +71,7 @@ def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:
         *_of_unused(settings),
         *_of_everything(rules),
         *_of_records(settings),
+        *_of_hub(settings),
         *unreadable_logs(settings.follow),
         *filter(None, map(_of_newline, rules)),
         *_of_every_line(rules, cache),
@@ -116,6 +117,17 @@ def _of_records(settings: Settings) -> Iterator[Problem]:
             asking[0].where,
             f"this rule{more} requires a level or a logger, which printed lines have only in JSON or logfmt: otherwise "
             "it matches only what AlarmHandler, AlarmProcessor or AlarmSink in the application sends",
+        )
+
+
+def _of_hub(settings: Settings) -> Iterator[Problem]:
+    """Warn about a hub with rules and without logs that they could be for: it is a server's configuration."""
+    if settings.fleet is not None and settings.fleet.hub and settings.rules and not settings.follow:
+        yield Problem(
+            settings.rules[0].where,
+            "[fleet] hub = true beside rules: under `alarm-mw hub`, which has no server, they match nothing; under "
+            "`alarm-mw run`, the server also delivers what other machines leave to the hub, and their messages wait "
+            "while it is stopped; remove the key, and give `alarm-mw hub` a file of its own",
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,9 +11,10 @@ from hypothesis import strategies as st
 
 from alarm_mw.config.lint.suspicions import suspicions, warn_of_hidden
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.load import from_keywords
+from alarm_mw.config.load import examine, from_keywords
 from alarm_mw.config.report import Report
 from alarm_mw.config.settings import Settings
+from alarm_mw.config.sources import Sources
 from alarm_mw.model.types import FieldCondition, FieldTest, RequestConditions, Rule, Syntax, Where
 
 
@@ -207,3 +209,18 @@ def test_an_alarm_that_nothing_fires_is_named() -> None:
     (warning,) = suspicions(from_keywords(alarms=alarms, log_alarms=["a lost"], environ={}), cache)
     assert "no rule, route, monitor or escalation fires alarm 'b'" in warning.text
     assert suspicions(from_keywords(alarms=alarms, environ={}), cache) == ()
+
+
+HUB = 'alarms.a = "log:"\n[fleet]\nurl = "redis://h"\nhub = true\n'
+RULE = '[[rules]]\npattern = "error"\nalarms = ["a"]\n'
+FOLLOWED = '[[follow]]\npath = ["/var/log/messages"]\n'
+
+
+@pytest.mark.parametrize(("toml", "is_named"), [(HUB, False), (HUB + RULE, True), (HUB + RULE + FOLLOWED, False)])
+def test_a_server_that_is_a_hub_is_named(tmp_path: Path, toml: str, is_named: bool) -> None:
+    """A hub has rules for logs that it follows; with rules alone, it is the configuration of a server."""
+    file = tmp_path / "alarm-mw.toml"
+    file.write_text(toml)
+    settings = examine(Sources.of_files([str(file)]), {}).settings
+    texts = [each.text for each in suspicions(settings, LiteralCache(None))]
+    assert any(text.startswith("[fleet] hub = true beside rules") for text in texts) is is_named

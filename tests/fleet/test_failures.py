@@ -301,8 +301,8 @@ def test_a_hung_redis_is_given_up_after_two_seconds(new_redis: Callable[..., Red
         async with machines(server.url, new_fleet, "a", "b") as found:
             await connected(found)
             server.send(signal.SIGSTOP)
-            began = time.monotonic()
-            await deliver_all(found)
+            began, fired = time.monotonic(), time.time()
+            await deliver_all(found, lambda: incident(began=fired))
             assert time.monotonic() - began < 10.0
             assert statuses(found) == ["firing", "firing"]
             assert all(each.machines is not None and each.machines.is_unreachable for each in sent(found))
@@ -427,7 +427,8 @@ def test_machines_that_were_parted_agree_afterwards(new_redis: Callable[..., Red
             await connected([*here, there])
             proxy.cut()
             await away([there])
-            await asyncio.gather(deliver_all(here), there.deliver(incident()))
+            began = time.time()
+            await asyncio.gather(deliver_all(here, lambda: incident(began=began)), there.deliver(incident(began=began)))
             assert len({each.id for each in sent([*here, there])}) == 1
             assert len({each.trigger.incident.thread for each in sent([*here, there])}) == 1  # type: ignore[union-attr]
             proxy.heal()

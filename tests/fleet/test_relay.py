@@ -16,7 +16,7 @@ from waiting import until
 from alarm_mw.fleet.redis_store import RedisStore
 from alarm_mw.fleet.store import Answer, Beat
 from alarm_mw.model.fleet import Claim, Left, SharedOrder, SharedSilence
-from alarm_mw.model.types import Firing, Place
+from alarm_mw.model.types import Place
 
 
 def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> SharedSilence:
@@ -26,15 +26,6 @@ def silence(name: str = "s1", *, ends: float = 60.0, updated: float = 0.0) -> Sh
 
 async def connected(found: list[Machine]) -> None:
     await until(lambda: all(machine.member.link.state == "connected" for machine in found))
-
-
-def begun(firing: Firing, at: float) -> Firing:
-    """Return a message about an incident that began at another time."""
-    assert firing.trigger is not None
-    assert firing.trigger.incident is not None
-    notice = structs.replace(firing.trigger.incident, started=at)
-    trigger = structs.replace(firing.trigger, incident=notice)
-    return structs.replace(firing, time=at if notice.status == "firing" else firing.time, trigger=trigger)
 
 
 def test_a_silence_holds_on_all_machines(redis: RedisServer, fleet: str) -> None:
@@ -287,7 +278,7 @@ def test_what_is_ended_by_hand_is_over_on_machines_that_are_away(redis: RedisSer
             await connected([first, second, away])
             began = time.time() - 5.0
             for machine in (away, first):
-                await machine.deliver(begun(incident(machine=machine.name), began))
+                await machine.deliver(incident(machine=machine.name, began=began))
             assert isinstance(await first.deliver(incident("resolved")), Left)
             await away.member.stop()
             first.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
@@ -302,13 +293,13 @@ def test_what_is_ended_by_hand_is_over_on_machines_that_are_away(redis: RedisSer
             assert end.origin == Place("web-3", "shop")
             assert isinstance(await sender.deliver(end), Claim)
             assert (await first.member.overview()).incidents == ()
-            claim = await first.deliver(begun(incident(episode=2, machine="web-1"), time.time()))
+            claim = await first.deliver(incident(episode=2, machine="web-1"))
             assert isinstance(claim, Claim)
             async with machines(redis.url, fleet, "web-3", local=Local(opened=away.local.opened)) as (back,):
                 await until(lambda: back.local.ordered)
                 (order,) = back.local.ordered
                 assert (order.kind, order.incident, order.by) == ("resolved", "abc", "kim")
-                left = await back.deliver(begun(incident("reminder", machine="web-3"), began))
+                left = await back.deliver(incident("reminder", machine="web-3", began=began))
                 assert isinstance(left, Left)
                 assert left.text == "resolved by kim"
                 (incident_now,) = (await back.member.overview()).incidents
@@ -323,7 +314,7 @@ def test_a_machine_that_is_there_says_that_it_was_ended_by_hand(redis: RedisServ
     async def scene() -> None:
         async with machines(redis.url, fleet, "a", "b") as (a, b):
             await connected([a, b])
-            await b.deliver(begun(incident(), time.time() - 5.0))
+            await b.deliver(incident(began=time.time() - 5.0))
             a.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
             await until(lambda: b.local.ordered)
             assert isinstance(await b.deliver(incident("resolved")), Claim)
@@ -339,12 +330,12 @@ def test_what_was_pending_when_another_was_ended_by_hand_is_told(redis: RedisSer
         async with machines(redis.url, fleet, "a", "b") as (a, b):
             await connected([a, b])
             began = time.time() - 5.0
-            await a.deliver(begun(incident(), began))
+            await a.deliver(incident(began=began))
             a.member.share_order(SharedOrder("resolved", "abc", "kim", time=time.time()))
             await until(lambda: b.local.ordered)
             await a.deliver(incident("resolved"))
-            assert isinstance(await b.deliver(structs.replace(begun(incident(), began), time=time.time())), Claim)
-            assert isinstance(await b.deliver(begun(incident("escalated", alarm="sms"), began)), Claim)
+            assert isinstance(await b.deliver(structs.replace(incident(began=began), time=time.time())), Claim)
+            assert isinstance(await b.deliver(incident("escalated", alarm="sms", began=began)), Claim)
 
     asyncio.run(scene())
 

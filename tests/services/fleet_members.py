@@ -100,14 +100,16 @@ def incident(
     episode: int = 1,
     count: int = 1,
     machine: str = "",
+    began: float | None = None,
 ) -> Firing:
-    """Return a message about an incident, as the engine of a machine makes it."""
+    """Return a message about an incident, as the engine of a machine makes it; it began now if not said otherwise."""
     n = next(_numbers)
-    now = time.time()
-    notice = IncidentNotice(name, status, episode, f"{name}-{machine}-{episode}", now, {"db": "eu"}, count, now)
+    began, now = time.time() if began is None else began, time.time()
+    notice = IncidentNotice(name, status, episode, f"{name}-{machine}-{episode}", began, {"db": "eu"}, count, now)
     record = Record(b"lost db eu\n", "stdout", now, f"k{n}")
     trigger = Trigger("db", {"severity": "critical"}, incident=notice)
-    return Firing(f"local-{n}.{alarm}", alarm, record.message, record, now, "lost", trigger=trigger)
+    fired = began if status == "firing" else now
+    return Firing(f"local-{n}.{alarm}", alarm, record.message, record, fired, "lost", trigger=trigger)
 
 
 def event(text: bytes = b"TERRIBLE ALARM\n", *, alarm: str = "mail", count: int = 1) -> Firing:

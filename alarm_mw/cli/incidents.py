@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -23,6 +23,9 @@ UNKNOWN = 2
 #: Digits of an id; fewer are its beginning.
 ID_LENGTH = 10
 
+#: The states of messages that somebody has got.
+REACHED = frozenset({"delivered", "fleet"})
+
 #: How many incidents are named whose ids begin with the same digits.
 MOST_NAMED = 10
 
@@ -34,7 +37,9 @@ MOST_NAMED = 10
 def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show the incidents of a running server that are firing.
 
-    Counts are at most a second old. Exit status 1 if no server answers.
+    A message that is not delivered is shown with its state, such as "mail=firing (waiting)". If that is so for all of
+    an incident's first messages, it says "nobody reached yet". Counts are at most a second old. Exit status 1 if no
+    server answers.
     """
     url = f"/incidents?all={int(is_all)}"
     if as_json:
@@ -55,9 +60,25 @@ def _line(incident: dict[str, Any]) -> str:
     matches = f"{incident['count']} match{'' if incident['count'] == 1 else 'es'}"
     by = f"acknowledged by {incident['acknowledged_by']}" if incident["acknowledged_by"] else ""
     others = [mark for mark in incident["marks"] if mark != "acknowledged"]
-    notified = " ".join(f"{alarm}={status}" for alarm, status in incident["notified"].items())
-    parts = [incident["id"], incident["state"], incident["rule"], key, lasted, matches, by, *others, notified]
+    unreached = "nobody reached yet" if _is_unreached(incident) else ""
+    begin = [incident["id"], incident["state"], incident["rule"], key, lasted, matches]
+    parts = [*begin, by, *others, unreached, " ".join(_notifications(incident))]
     return "  ".join(filter(None, parts))
+
+
+def _is_unreached(incident: dict[str, Any]) -> bool:
+    """Return whether an incident is firing and its first messages all wait for delivery, or cannot be delivered."""
+    delivery, notified = incident["delivery"], incident["notified"]
+    is_first = all(notified.get(alarm, "firing") == "firing" for alarm in delivery)
+    return incident["state"] == "firing" and bool(delivery) and is_first and REACHED.isdisjoint(delivery.values())
+
+
+def _notifications(incident: dict[str, Any]) -> Iterator[str]:
+    """Yield the last message to each alarm, with its state unless it was delivered; ``mail=firing (waiting)``."""
+    for alarm in {**incident["notified"], **incident["delivery"]}:
+        status, state = incident["notified"].get(alarm, ""), incident["delivery"].get(alarm, "delivered")
+        name = f"{alarm}={status}" if status else alarm  # a fallback has no status of its own
+        yield name if state == "delivered" else f"{name} ({state.replace('_', ' ')})"
 
 
 @click.command()

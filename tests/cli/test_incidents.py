@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from waiting import wait_until
-from web_configuration import ALARMS, DISKS
+from web_configuration import ALARMS, DISKS, PAYMENTS
 from web_server import Server
 
 #: One more than ids have first digits.
@@ -44,3 +44,38 @@ def test_the_first_digits_of_an_id(server: Server) -> None:
     for unknown in (several[0][:9], "x", ""):
         done = server.ask("resolve", unknown)
         assert (done.returncode, done.stderr) == (2, f"alarm-mw: {unknown}: no such incident is open\n")
+
+
+#: An alarm whose receiver is never there.
+HOOK = """
+[alarms.hook]
+action = "curl"
+url = "http://127.0.0.1:9/"
+[[rules]]
+name = "db"
+pattern = "lost the database"
+resolve = "found the database"
+alarms = ["hook"]
+"""
+
+
+@pytest.fixture
+def unreachable(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path, ALARMS + PAYMENTS + HOOK)
+    yield server
+    server.stop()
+
+
+def test_an_incident_that_has_reached_nobody(unreachable: Server) -> None:
+    """While no message is delivered, the list says so, and how each one stands; the JSON has the state of each."""
+    unreachable.line("lost the database", "payment 7 failed")
+
+    def delivery() -> dict[str, object]:
+        return {str(each["rule"]): each["delivery"] for each in unreachable.incidents()}
+
+    expected = {"db": {"hook": "waiting"}, "payments": {"mail": "delivered", "sms": "dead"}}
+    wait_until(lambda: delivery() == expected)
+    lines = unreachable.ask("incidents").stdout.splitlines()
+    by_rule = {line.split()[2]: line for line in lines}
+    assert by_rule["db"].endswith("  nobody reached yet  hook=firing (waiting)")
+    assert by_rule["payments"].endswith("  1 match  mail=firing sms=firing (dead)")

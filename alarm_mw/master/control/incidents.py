@@ -42,7 +42,7 @@ class Shown(TypedDict):
     #: Matches in this episode.
     count: int
     last: float
-    #: The status of the last message to each alarm.
+    #: The status of the last message to each alarm, delivered or not.
     notified: dict[str, str]
     acknowledged_by: str
     #: When the acknowledgement expires.

@@ -173,6 +173,7 @@ def fleet_plan_of(settings: Settings) -> FleetPlan | None:
         rules_hash="" if fleet.hub else _rules_hash(settings.rules),
         program=settings.name,
         is_hub=fleet.hub,
+        page=settings.web.url if settings.web.base_url else "",
     )
 
 

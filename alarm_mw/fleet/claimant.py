@@ -268,6 +268,8 @@ class Claimant:
             fired=None if notice is None else clock.shared(notice.started),
             began=None if notice is None else clock.shared(_began(message.firing, notice)),
             info=info_of(message.firing, self.plan.program),
+            cause="" if notice is None else notice.ended_by,
+            by=notice.end if notice is not None and notice.ended_by == "operator" else "",
             given=given or None,
             ep=ep,
             token=token,

@@ -6,6 +6,7 @@
 --   i:KEY        a message key: an incident, or events with the same fingerprint; "a:ALARM" is the state of an alarm
 --   m:KEY c:KEY  its machines by the time since which they are firing, and what each of them has counted
 --   open empty   incidents that are firing somewhere; those without machines whose alarms still wait for the end
+--   past e:KEY   episodes that are over, KEY~NUMBER by the times of their ends; what is known of them, by their numbers
 --   hb mach inst left late dead   machines: last heartbeat, facts, process, planned leave, silence
 --   rate: arate  the messages of an alarm, of all alarms for humans together
 --   sil ev lock  silences, the stream of events, which machine sweeps
@@ -14,6 +15,8 @@
 local DAY = 86400000
 local STEPS = {10, 100, 1000, 10000, 100000}
 local MOST_OPEN, MOST_SILENCES, MOST_MACHINES = 10000, 5000, 20000
+-- Episodes that are over: in all, of one incident, and how long they are kept. The names of so many machines are kept.
+local MOST_EPISODES, MOST_OF_ONE, EPISODE_AGE, NAMED = 10000, 100, 90 * DAY, 20
 -- Nobody waits any more for the answer to a call that took so long: Redis hung meanwhile.
 local TOO_LATE = 4000
 -- A claim whose owner lives, and does nothing.
@@ -137,13 +140,13 @@ local function split(value)
   return tonumber(count) or 0, thread or ''
 end
 
--- A machine has nothing to report any more.
-local function leave(p, key, machine)
+-- A machine has nothing to report any more. It has counted so much, if it says so. Its place among the counts remains, as
+-- one of the machines of the episode.
+local function leave(p, key, machine, counted)
   local value = redis.call('HGET', p .. 'c:' .. key, machine)
-  if value then
-    local count = split(value)
-    redis.call('HDEL', p .. 'c:' .. key, machine)
-    redis.call('HINCRBY', p .. 'i:' .. key, 'n', count)
+  if value and value ~= '0:' then
+    redis.call('HSET', p .. 'c:' .. key, machine, '0:')
+    redis.call('HINCRBY', p .. 'i:' .. key, 'n', math.max(split(value), counted or 0))
   end
   local was = redis.call('ZREM', p .. 'm:' .. key, machine)
   if was == 1 then redis.call('HSET', p .. 'i:' .. key, 'lm', machine) end
@@ -159,9 +162,89 @@ local function alarms_of(p, key)
   return found
 end
 
--- The last machine has left: the episode is over. Return which alarms, beside `but`, are to be told.
-local function close(p, key, now, but)
+-- Episodes that are over
+
+local function forget_episode(p, key, ep)
+  redis.call('HDEL', p .. 'e:' .. key, ep)
+  redis.call('ZREM', p .. 'past', key .. '~' .. ep)
+end
+
+local function forget_episodes(p, members)
+  for _, member in ipairs(members) do forget_episode(p, string.match(member, '^(.*)~(%d+)$')) end
+end
+
+local function first_number(ek)
+  local all, least = redis.call('HGETALL', ek), math.huge
+  for i = 1, #all, 2 do least = math.min(least, tonumber(all[i])) end
+  return string.format('%d', least)
+end
+
+-- Keep an episode, known by its key and number: a later call for the same one replaces it.
+local function keep_episode(p, key, e)
+  local ek, ep = p .. 'e:' .. key, string.format('%d', e.ep)
+  redis.call('HSET', ek, ep, cjson.encode(e))
+  redis.call('ZADD', p .. 'past', e.ended, key .. '~' .. ep)
+  if redis.call('HLEN', ek) > MOST_OF_ONE then forget_episode(p, key, first_number(ek)) end
+  local surplus = redis.call('ZCARD', p .. 'past') - MOST_EPISODES
+  if surplus > 0 then forget_episodes(p, redis.call('ZRANGE', p .. 'past', 0, surplus - 1)) end
+  redis.call('PEXPIRE', ek, EPISODE_AGE)
+  redis.call('PEXPIRE', p .. 'past', EPISODE_AGE)
+end
+
+-- What an alarm was told of an episode: the first and the last message, that it is over, and how many there were.
+local function told_of(s)
+  local a = {first = s.ft, first_by = s.fb, n = s.q}
+  if s.ts == 'over' then
+    a.over, a.over_by = s.told, s.by
+  elseif s.told ~= s.ft then
+    a.last, a.last_by = s.told, s.by
+  end
+  return a
+end
+
+-- Record the open episode of a key, which is about to end. `how` has its cause, and who has ended it.
+local function record_episode(p, key, now, how)
+  local h = redis.call('HMGET', p .. 'i:' .. key, 'open', 'ep', 'st', 'n', 'info', 'ack')
+  if h[1] ~= '1' or not h[2] then return end
+  local e = {ep = tonumber(h[2]), began = tonumber(h[3]) or now, ended = now, count = tonumber(h[4]) or 0, alarms = {},
+    info = h[5] or nil, ack = h[6] and cjson.decode(h[6]) or nil, cause = how.cause, by = how.by}
+  local counts, names = redis.call('HGETALL', p .. 'c:' .. key), {}
+  for i = 1, #counts, 2 do
+    names[#names + 1] = counts[i]
+    e.count = e.count + split(counts[i + 1])
+  end
+  table.sort(names)
+  e.n = #names
+  if #names > 0 then e.machines = {unpack(names, 1, math.min(#names, NAMED))} end
+  for alarm, s in pairs(alarms_of(p, key)) do
+    if s.te == e.ep and s.ft then e.alarms[alarm] = told_of(s) end
+  end
+  keep_episode(p, key, e)
+end
+
+-- Add a message to an episode that is over: mostly that it is.
+local function add_to_episode(x, told)
+  local ep = string.format('%d', told.ep)
+  local known = redis.call('HGET', x.p .. 'e:' .. x.o.key, ep)
+  if not known then return end
+  local e = cjson.decode(known)
+  local a = e.alarms[x.o.alarm] or {}
+  if told.status == 'over' then
+    a.over, a.over_by = told.at, told.by
+  elseif a.first then
+    a.last, a.last_by = told.at, told.by
+  else
+    a.first, a.first_by = told.at, told.by
+  end
+  a.n, e.alarms[x.o.alarm] = told.seq, a
+  redis.call('HSET', x.p .. 'e:' .. x.o.key, ep, cjson.encode(e))
+end
+
+-- The last machine has left: the episode is over, and is recorded. Return which alarms, beside `but`, are to be told.
+local function close(p, key, now, but, how)
+  record_episode(p, key, now, how)
   redis.call('HDEL', p .. 'i:' .. key, 'open', 'ack')
+  redis.call('DEL', p .. 'c:' .. key)
   redis.call('ZREM', p .. 'open', key)
   local owed, any = {}, false
   for alarm, s in pairs(alarms_of(p, key)) do
@@ -185,8 +268,10 @@ local function reopen(x, ep, since)
   local known = redis.call('ZSCORE', x.p .. 'open', x.o.key)
   if not known then make_room(x.p) end
   x.ep, x.open, x.ack = ep, true, false
+  forget_episode(x.p, x.o.key, string.format('%d', ep))
   redis.call('HSET', x.ik, 'ep', ep, 'open', 1, 'st', since, 'n', 0)
   redis.call('HDEL', x.ik, 'ack', 'info')
+  redis.call('DEL', x.ck)
   redis.call('ZADD', x.p .. 'open', x.now, x.o.key)
 end
 
@@ -196,7 +281,10 @@ local function join(x)
   local _, thread = split(redis.call('HGET', x.ck, o.machine))
   if thread ~= '' and o.thread and thread ~= o.thread then
     leave(x.p, o.key, o.machine)
-    if redis.call('ZCARD', x.mk) == 0 then x.open = false end
+    if redis.call('ZCARD', x.mk) == 0 then
+      record_episode(x.p, o.key, x.now, {})
+      x.open = false
+    end
   end
   if not x.open then
     local ep = o.ep or 0
@@ -318,6 +406,10 @@ end
 -- Take in that a message was sent.
 local function note_told(x, told)
   local s = x.s
+  if not x.o.is_event then
+    if told.status == 'open' and (s.te ~= told.ep or not s.ft) then s.ft, s.fb = told.at, told.by end
+    add_to_episode(x, told)
+  end
   s.told, s.te, s.ts, s.by, s.li, s.q = told.at, told.ep, told.status, told.by, told.id, told.seq
   s.tn, s.i, s.o, s.f, s.k, s.c, s.tried, s.held, s.hs, s.hl = told.n, nil, nil, nil, nil, nil, nil, nil, nil, nil
   s.due, s.g, s.rm, s.ra = s.g or told.at, nil, nil, nil
@@ -462,7 +554,7 @@ local function resolve(keys, argv)
   load(x)
   s, o = x.s, x.o
   if o.token then return confirm(x) end
-  leave(x.p, o.key, o.machine)
+  leave(x.p, o.key, o.machine, o.count)
   local n = redis.call('ZCARD', x.mk)
   if n > 0 then
     if o.alarm == '' then return answer(x, 'left', {reason = 'fleet'}) end
@@ -470,7 +562,7 @@ local function resolve(keys, argv)
   end
   local owed = {}
   if x.open then
-    owed = close(x.p, o.key, x.now, o.alarm)
+    owed = close(x.p, o.key, x.now, o.alarm, {cause = o.cause, by = o.by})
     x.open = false
   end
   local more = {}
@@ -563,7 +655,7 @@ local function end_by_hand(x)
     if is_alive(x, machine) then is_heard = true end
     leave(p, key, machine)
   end
-  close(p, key, x.now, nil)
+  close(p, key, x.now, nil, {cause = 'operator', by = o.by})
   -- A machine that has the incident says that it is over. If there is none, the next machine that sweeps does.
   if not is_heard then redis.call('ZADD', p .. 'empty', 'XX', 0, key) end
 end
@@ -702,7 +794,7 @@ local function prune(x)
   if #gone == 0 then return end
   for _, key in ipairs(redis.call('ZRANGE', p .. 'open', 0, -1)) do
     for _, m in ipairs(gone) do leave(p, key, m) end
-    if redis.call('ZCARD', p .. 'm:' .. key) == 0 then close(p, key, x.now, nil) end
+    if redis.call('ZCARD', p .. 'm:' .. key) == 0 then close(p, key, x.now, nil, {cause = 'gone'}) end
   end
 end
 
@@ -723,7 +815,7 @@ local function owed_ends(x)
     if redis.call('EXISTS', p .. 'i:' .. key) == 0 then
       redis.call('ZREM', p .. 'empty', key)
     elseif #alarms > 0 then
-      if redis.call('HGET', p .. 'i:' .. key, 'open') == '1' then close(p, key, x.now, nil) end
+      if redis.call('HGET', p .. 'i:' .. key, 'open') == '1' then close(p, key, x.now, nil, {cause = 'gone'}) end
       local h = redis.call('HMGET', p .. 'i:' .. key, 'ep', 'n', 'st', 'lm', 're', 'rb')
       found[#found + 1] = {key = key, alarms = alarms, info = info or nil, ep = tonumber(h[1]), n = h[2] or nil,
         started = tonumber(h[3]), machine = h[4] or nil, by = h[5] == h[1] and h[6] or nil}
@@ -756,6 +848,7 @@ local function sweep(keys, argv)
       local s = cjson.decode(value)
       if s.ends < x.now - 3 * DAY then redis.call('HDEL', p .. 'sil', s.id) end
     end
+    forget_episodes(p, redis.call('ZRANGEBYSCORE', p .. 'past', '-inf', x.now - EPISODE_AGE, 'LIMIT', 0, 1000))
   end
   local owed = owed_ends(x)
   return answer(x, 'swept', #owed > 0 and {owed = owed} or {})

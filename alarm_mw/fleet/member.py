@@ -15,13 +15,22 @@ from alarm_mw.fleet.hub import Hub
 from alarm_mw.fleet.link import Link, Periods
 from alarm_mw.fleet.memory import ToldMemory
 from alarm_mw.fleet.messages import end_of
-from alarm_mw.fleet.overview import overview_of
+from alarm_mw.fleet.overview import history_of, overview_of, record_of
 from alarm_mw.fleet.redis_store import RedisStore
 from alarm_mw.fleet.relay import Relay
 from alarm_mw.fleet.restore import Restorer
 from alarm_mw.fleet.store import Event, FleetUnreachableError, Owed, Store, Sweep
 from alarm_mw.fleet.tasks import Tasks
-from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence
+from alarm_mw.model.fleet import (
+    FleetHistory,
+    FleetOverview,
+    FleetPlan,
+    FleetRecord,
+    FleetState,
+    LocalState,
+    SharedOrder,
+    SharedSilence,
+)
 from alarm_mw.model.types import Firing
 from alarm_mw.model.version import VERSION
 
@@ -88,6 +97,7 @@ class Member:
             "version": VERSION,
             "rules": plan.rules_hash,
             "program": plan.program,
+            "page": plan.page,
             "lag": round(self.link.lag, 4),
             "lines": [line.encode("utf-8", "backslashreplace").decode() for line in lines],
         }
@@ -175,3 +185,21 @@ class Member:
             except FleetUnreachableError as error:
                 self.link.lost(error)
         return overview_of(plan, self.link, facts, {**self.sharing.counters, "reconnects": self.link.reconnects})
+
+    async def history(self, since: float) -> FleetHistory:
+        """Return the episodes that are open, and those that ended since a time. Takes some calls if there are many."""
+        if self.link.state != "connected":
+            return FleetHistory(error=self.link.error or "this machine is not connected yet")
+        try:
+            return await history_of(self.link, since)
+        except FleetUnreachableError as error:  # heartbeats decide whether the fleet is lost
+            return FleetHistory(error=str(error))
+
+    async def incident(self, key: str) -> FleetRecord | None:
+        """Return what is known of one incident; None while the fleet cannot be asked. Takes two calls."""
+        if self.link.state != "connected":
+            return None
+        try:
+            return record_of(key, await self.link.store.incident(key), self.link.clock)
+        except FleetUnreachableError:
+            return None

@@ -32,7 +32,9 @@ from alarm_mw.fleet.store import (
     Facts,
     FleetUnreachableError,
     IncidentFacts,
+    IncidentRecord,
     Offer,
+    PastEpisode,
     Settlement,
     Sweep,
 )
@@ -54,8 +56,8 @@ MOST_CALLS = 20_000
 #: Milliseconds for which Redis keeps a request for events, and how many it returns at once.
 BLOCK, EVENTS = 2000, 1000
 
-#: How many incidents, and machines of each, are shown to people.
-SHOWN, NAMES = 500, 20
+#: How many incidents, and machines of each, are shown to people; how many past episodes are read at once.
+SHOWN, NAMES, PART = 500, 20, 500
 
 #: Milliseconds for which messages wait for a hub; their machines have them as well.
 KEPT = 86_400_000
@@ -389,6 +391,44 @@ class RedisStore:
             found = await pipeline.execute() if keys else []
         parts = [found[i : i + 4] for i in range(0, len(found), 4)]
         return {key: _incident(*part) for key, part in zip(keys, parts, strict=True)}
+
+    async def past(self, since: int, until: int, skip: int) -> Sequence[PastEpisode]:
+        """See `Store`."""
+        return await self._read(self._past(self._ready(), since, until, skip))
+
+    async def _past(self, client: Redis, since: int, until: int, skip: int) -> Sequence[PastEpisode]:
+        p = self._prefix
+        names: list[bytes] = await client.zrange(  # type: ignore[assignment]  # without scores
+            f"{p}past",
+            until,
+            since,
+            desc=True,
+            byscore=True,
+            offset=skip,
+            num=PART,
+        )
+        places = [name.decode().rpartition("~") for name in names]
+        async with client.pipeline(transaction=False) as pipeline:
+            for key, _, number in places:
+                pipeline.hget(f"{p}e:{key}", number)
+            found: list[bytes | None] = await pipeline.execute() if places else []
+        # One that is forgotten meanwhile keeps its place, so that the next part begins where this one ends.
+        return [PastEpisode(key, facts or b"") for (key, _, _), facts in zip(places, found, strict=True)]
+
+    async def incident(self, key: str) -> IncidentRecord:
+        """See `Store`."""
+        return await self._read(self._record(self._ready(), key))
+
+    async def _record(self, client: Redis, key: str) -> IncidentRecord:
+        p = self._prefix
+        found = (await self._incidents(client, [key]))[key]
+        past = await _hgetall(client, f"{p}e:{key}")
+        names = list(found.machines)
+        facts: list[bytes | None] = await client.hmget(f"{p}mach", names) if names else []  # type: ignore[assignment]
+        machines = {name: fact for name, fact in zip(names, facts, strict=True) if fact is not None}
+        return IncidentRecord(
+            found if found.fields else None, [PastEpisode(key, each) for each in past.values()], machines
+        )
 
 
 def _incident(

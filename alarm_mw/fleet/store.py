@@ -110,6 +110,9 @@ class Offer(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     alarm_rate: tuple[int, int] | None = None
     #: The alarm is not notified of the end of incidents.
     no_resolved: bool = False
+    #: Of an end: ``line``, ``timeout``, ``operator`` or ``removed``, and who has ended it by hand.
+    cause: str = ""
+    by: str = ""
     #: How long a new generation waits for what members know.
     grace: int = 6_000
     #: An owner that was not heard of for so long may lose its claims.
@@ -263,6 +266,26 @@ class IncidentFacts(NamedTuple):
     matches: int
 
 
+class PastEpisode(NamedTuple):
+    """An episode of an incident that is over."""
+
+    #: The incident's message key.
+    key: str
+    #: JSON.
+    facts: bytes
+
+
+class IncidentRecord(NamedTuple):
+    """All that the shared state knows of one incident."""
+
+    #: As it is, or was when it ended last; None where that is forgotten.
+    now: IncidentFacts | None
+    #: Its episodes that are over, in no order.
+    past: Sequence[PastEpisode]
+    #: What the machines say of themselves that `now` names, as JSON.
+    machines: Mapping[str, bytes]
+
+
 class Facts(NamedTuple):
     """The shared state as it is now, for people."""
 
@@ -355,4 +378,15 @@ class Store(Protocol):
 
     async def facts(self, alarms: Mapping[str, float]) -> Facts:
         """Return the state for people, with the budgets of these alarms, each over so many milliseconds."""
+        ...
+
+    async def past(self, since: int, until: int, skip: int) -> Sequence[PastEpisode]:
+        """Return a part of the episodes that ended in this time, the latest first; none behind the last one.
+
+        The next part begins as many behind this one as it has. A member that asks on uses the same `until`.
+        """
+        ...
+
+    async def incident(self, key: str) -> IncidentRecord:
+        """Return what is known of one incident."""
         ...

@@ -52,6 +52,8 @@ class FleetPlan(msgspec.Struct, frozen=True, kw_only=True):
     program: str = ""
     #: Whether this master delivers what others leave to it.
     is_hub: bool = False
+    #: The URL of its page, where one is configured.
+    page: str = ""
 
 
 class Claim(msgspec.Struct, frozen=True):
@@ -223,6 +225,8 @@ class FleetMember(msgspec.Struct, frozen=True):
     lag: float = 0.0
     #: The name of its server.
     program: str = ""
+    #: The URL of its page, where one is configured.
+    page: str = ""
 
     def is_comparable(self, other: FleetMember) -> bool:
         """Return whether both should have the same rules: they run the same program, and neither is a hub."""
@@ -234,17 +238,25 @@ class FleetNotification(msgspec.Struct, frozen=True):
 
     #: The machine that is about to send a message; empty where none is.
     owner: str = ""
-    #: Seconds since the epoch by this machine's clock; None before the first message.
+    #: When it was notified last, in seconds since the epoch by this machine's clock; None before the first message.
     told_at: float | None = None
     told_by: str = ""
+    #: When it was notified first, and that the episode is over.
+    first_at: float | None = None
+    first_by: str = ""
+    over_at: float | None = None
+    over_by: str = ""
+    #: How many messages there were.
+    messages: int = 0
 
 
 class FleetIncident(msgspec.Struct, frozen=True):
-    """An incident that is firing somewhere in the fleet. Times are seconds since the epoch by this machine's clock."""
+    """An episode of an incident in the fleet. Times are seconds since the epoch by this machine's clock."""
 
     id: str
     rule: str
     started: float
+    #: The machines on which it is firing; of one that is over, all on which it was.
     machine_count: int
     #: The first 20.
     machines: tuple[str, ...]
@@ -255,6 +267,35 @@ class FleetIncident(msgspec.Struct, frozen=True):
     count: int = 0
     alarms: Mapping[str, FleetNotification] = {}
     acknowledged_by: str = ""
+    acknowledged_at: float | None = None
+    acknowledged_until: float | None = None
+    comment: str = ""
+    #: Counts the episodes of the incident.
+    episode: int = 0
+    #: None while it is open.
+    ended: float | None = None
+    #: ``line``, ``timeout``, ``operator``, ``removed``, ``gone``: no machine has said so; empty: nobody knows.
+    ended_by: str = ""
+    #: Who has ended it by hand.
+    resolved_by: str = ""
+
+
+class FleetHistory(msgspec.Struct, frozen=True):
+    """The episodes of the fleet."""
+
+    #: Those that are open, and those that ended in the time that was asked for, the latest first.
+    incidents: tuple[FleetIncident, ...] = ()
+    #: Why they are not known, for people; empty where they are.
+    error: str = ""
+
+
+class FleetRecord(msgspec.Struct, frozen=True):
+    """What the fleet knows of one incident."""
+
+    #: Its episodes, the latest first: the first one may be open.
+    episodes: tuple[FleetIncident, ...] = ()
+    #: The URLs of the pages of its machines, as far as they have some.
+    pages: Mapping[str, str] = {}
 
 
 class FleetBudget(msgspec.Struct, frozen=True):

@@ -13,7 +13,7 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox.incident_rows import Known, Reader
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
-from alarm_mw.model.fleet import FleetOverview
+from alarm_mw.model.fleet import FleetHistory, FleetOverview, FleetRecord
 from alarm_mw.model.measures import ExternalAlert
 from alarm_mw.model.types import Rule
 from alarm_mw.web.store import Store
@@ -99,6 +99,10 @@ class Master:
     switched_off: Callable[[], Sequence[Rule]]
     #: What is known of the fleet; None where the master is in none.
     fleet: Callable[[], FleetOverview | None] = lambda: None
+    #: The episodes of the fleet that are open, and those that ended since a time; None where the master is in none.
+    fleet_history: Callable[[float], FleetHistory | None] = lambda _: None
+    #: What the fleet knows of an incident; None where it cannot be asked.
+    fleet_incident: Callable[[str], FleetRecord | None] = lambda _: None
     #: What the page keeps samples in; None while no page is served.
     samples: Callable[[], Store | None] = lambda: None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trustme
-from fleet_members import deliver_all, machines, sent
+from fleet_members import deliver_all, incident, machines, sent
 from redis_server import RedisServer
 from waiting import until
 
@@ -93,6 +93,12 @@ def test_a_fleet_may_use_tls_and_a_user_with_few_rights(
             await deliver_all(found)
             assert len(sent(found)) == 1
             assert (await found[0].member.overview()).incidents
+            await deliver_all(found, incident)
+            await deliver_all(found, lambda: incident("resolved"))
+            history, record = await found[0].member.history(0.0), await found[1].member.incident("abc")
+            assert history.incidents
+            assert record is not None
+            assert history.incidents[0].episode == record.episodes[0].episode
         async with machines(f"rediss://127.0.0.1:{port}", new_fleet, "c") as (c,):
             await until(lambda: "certificate verify failed" in c.member.link.error)
 

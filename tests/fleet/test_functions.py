@@ -51,6 +51,11 @@ class Functions:
         body = {"key": "abc", "alarm": alarm, "token": answer["token"], "id": answer["id"]}
         return str(self.call(call, machine=machine, **body)["kind"])
 
+    def past(self, key: str = "abc") -> list[dict[str, Any]]:
+        """Return the episodes of an incident that are over, the first one first."""
+        found = [msgspec.json.decode(each) for each in self.client.hvals(f"{self.prefix}e:{key}")]
+        return sorted(found, key=lambda each: int(each["ep"]))
+
     def close(self) -> None:
         self.client.close()
 
@@ -370,8 +375,11 @@ def test_every_key_expires(functions: Functions) -> None:
     functions.client.hset(f"{functions.prefix}gen", "id", 1)
     functions.call("sweep", **sweep)
     functions.offer("c", "n3", kind="resolved", key="def", alarm="sms")
+    functions.offer("a", "n4", key="over")
+    functions.offer("a", "n5", key="over", kind="resolved")
     keys = functions.client.keys(f"{functions.prefix}*")
     assert len(keys) > 10
+    assert {f"{functions.prefix}past".encode(), f"{functions.prefix}e:over".encode()} <= {*keys}
     assert [key for key in keys if functions.client.pttl(key) < 0] == []
 
 
@@ -411,3 +419,147 @@ def test_nobody_is_silent_because_redis_hung(functions: Functions, pause: int, d
     functions.call("sweep", **sweep)
     functions.call("sweep", **sweep)
     assert functions.client.hlen(f"{functions.prefix}dead") == dead
+
+
+# Episodes that are over
+
+
+def end(functions: Functions, machine: str, name: str, **more: Any) -> None:
+    """Have a machine say that its incident is over, and send that where it is to."""
+    answer = functions.offer(machine, name, kind="resolved", **more)
+    if answer["kind"] == "own":
+        functions.settle(machine, answer)
+
+
+def test_an_episode_that_is_over_is_known(functions: Functions) -> None:
+    """What happened is kept: machines, matches, who was told by whom, who acknowledged, and how it ended."""
+    info = '{"rule":"db"}'
+    own = functions.offer("a", "n1", info=info, fired=1000, count=2, thread="t-a")
+    assert functions.settle("a", own) == "told"
+    functions.offer("b", "n2", count=3, thread="t-b")
+    functions.call("order", kind="acknowledged", incident="abc", by="kim", comment="on it", time=5, until=2**42)
+    end(functions, "a", "n3", count=7, cause="line")
+    assert functions.past() == []
+    end(functions, "b", "n4", count=3, cause="timeout")
+    (past,) = functions.past()
+    assert (past["ep"], past["began"], past["info"], past["cause"]) == (own["ep"], 1000, info, "timeout")
+    assert (past["n"], past["machines"], past["count"]) == (2, ["a", "b"], 10)
+    assert past["ended"] >= past["alarms"]["mail"]["first"]
+    assert past["ack"] == {"by": "kim", "comment": "on it", "at": 5, "until": 2**42}
+    mail = past["alarms"]["mail"]
+    assert (mail["first_by"], mail["over_by"], mail["n"]) == ("a", "b", 2)
+    assert mail["over"] >= past["ended"]
+    assert functions.client.zrange(f"{functions.prefix}past", 0, -1) == [f"abc~{own['ep']}".encode()]
+
+
+def test_what_is_repeated_is_kept_once(functions: Functions) -> None:
+    """An end that is said again, by whoever, changes nothing; the next episode is another one."""
+    functions.offer("a", "n1", thread="t-1")
+    for name in ("n2", "n2", "n3"):
+        functions.offer("a", name, kind="resolved")
+        functions.offer("b", name, kind="resolved")
+    functions.call("order", kind="resolved", incident="abc", by="kim", comment="", time=2**42, until=0)
+    (first,) = functions.past()
+    functions.offer("a", "n4", thread="t-2")
+    functions.offer("a", "n5", kind="resolved")
+    assert [each["ep"] for each in functions.past()] == [first["ep"], first["ep"] + 1]
+
+
+def test_an_episode_that_goes_on_is_not_over(functions: Functions) -> None:
+    """Where a member knows better that an episode is open, it is none of the past; its next end takes the place."""
+    own = functions.offer("a", "n1")
+    end(functions, "a", "n2", cause="line")
+    (past,) = functions.past()
+    told = {"at": past["ended"] + 9000, "ep": own["ep"], "status": "open", "id": "abc-x.mail", "by": "b"}
+    functions.offer("b", "", kind="restore", told=told)
+    assert functions.past() == []
+    assert functions.client.zcard(f"{functions.prefix}past") == 0
+    functions.offer("b", "n3", kind="resolved", cause="timeout")
+    (again,) = functions.past()
+    assert (again["ep"], again["cause"], again["machines"]) == (own["ep"], "timeout", ["b"])
+    assert functions.client.zcard(f"{functions.prefix}past") == 1
+
+
+def test_what_members_say_to_a_new_state_makes_no_episodes(functions: Functions) -> None:
+    """After a flush, what is known to be told is told again, the open incident goes on, and its end is kept once."""
+    functions.client.flushdb()
+    functions.client.hset(f"{functions.prefix}gen", mapping={"id": 1, "grace": 0, "run": ""})
+    at = functions.beat("a")["now"] - 1000
+    for machine in "ab":
+        over = {"at": at, "ep": 7, "status": "over", "id": "abc-7-end.mail"}
+        functions.offer(machine, "", key="over", kind="restore", is_member=False, told=over)
+        still = {"at": at, "ep": 8, "status": "open", "id": "abc-8-1.mail"}
+        functions.offer(machine, "", kind="restore", told=still)
+    assert functions.past("over") == []
+    for machine in "ab":
+        end(functions, machine, f"n-{machine}")
+    (past,) = functions.past()
+    assert (past["ep"], past["n"], past["alarms"]["mail"]["first"]) == (8, 2, at)
+
+
+def test_how_an_episode_ended_is_kept(functions: Functions) -> None:
+    """By hand and by whom, wherever its machines are; or because its machines are gone."""
+    functions.offer("a", "n1")
+    functions.call("order", kind="resolved", incident="abc", by="kim", comment="", time=2**42, until=0)
+    functions.offer("b", "n2", key="gone")
+    sweep = {"machine": "a", "silent_after": 0, "gone_after": 0, "forget_after": 2**42, "owed_after": 2**42}
+    functions.client.zadd(f"{functions.prefix}hb", {"b": 1})
+    functions.client.hset(f"{functions.prefix}gen", mapping={"id": 1, "swept": functions.beat("a")["now"]})
+    functions.call("sweep", **sweep)
+    functions.call("sweep", **sweep)
+    assert [(each["cause"], each["by"]) for each in functions.past()] == [("operator", "kim")]
+    assert [(each["cause"], each["machines"]) for each in functions.past("gone")] == [("gone", ["b"])]
+
+
+def test_an_end_that_no_message_has_reported_is_known(functions: Functions) -> None:
+    """A machine whose incident began anew has ended the one before."""
+    functions.offer("a", "n1", thread="t-1")
+    functions.offer("a", "n2", thread="t-2")
+    assert len(functions.past()) == 1
+
+
+def test_a_machine_that_returns_counts_once(functions: Functions) -> None:
+    """The machines of an episode are counted, not how often it began on each; their matches are added up."""
+    functions.offer("b", "n1", count=5)
+    for n in range(3):
+        functions.offer("a", f"n-{n}", thread=f"t-{n}", count=2)
+        functions.offer("a", f"e-{n}", kind="resolved", count=2)
+    functions.offer("b", "n2", kind="resolved")
+    (past,) = functions.past()
+    assert (past["n"], past["machines"], past["count"]) == (2, ["a", "b"], 11)
+
+
+def test_the_first_machines_are_named(functions: Functions) -> None:
+    """Twenty names are enough for people; the number says how many there were."""
+    names = [f"web-{n:02}" for n in range(25)]
+    for name in names:
+        functions.offer(name, f"n-{name}")
+    for name in names:
+        functions.offer(name, f"e-{name}", kind="resolved")
+    (past,) = functions.past()
+    assert (past["n"], past["machines"]) == (25, names[:20])
+
+
+def test_past_episodes_are_bounded(functions: Functions) -> None:
+    """The oldest are forgotten: of 10,000 in all, of 100 of one incident, and after 90 days."""
+    now = functions.beat("a")["now"]
+    day = 86_400_000
+    old = {f"old~{n}": now - n * day for n in range(1, 95)}
+    functions.client.hset(f"{functions.prefix}e:old", mapping=dict.fromkeys(range(1, 95), "{}"))
+    functions.client.zadd(f"{functions.prefix}past", old)
+    sweep = {"machine": "a", "silent_after": 60_000, "gone_after": 60_000, "forget_after": 60_000, "owed_after": 1000}
+    functions.call("sweep", **sweep)
+    assert functions.client.hlen(f"{functions.prefix}e:old") == functions.client.zcard(f"{functions.prefix}past") == 89
+    for n in range(105):
+        functions.offer("a", f"n-{n}")
+        functions.offer("a", f"e-{n}", kind="resolved")
+    assert len(functions.past()) == 100
+    assert functions.client.zcard(f"{functions.prefix}past") == 189
+    functions.client.zadd(f"{functions.prefix}past", {f"more~{n}": now - day // 2 for n in range(9_811)})
+    functions.offer("a", "n")
+    functions.offer("a", "e", kind="resolved")
+    assert functions.client.zcard(f"{functions.prefix}past") == 10_000
+    functions.offer("a", "n", key="other")
+    functions.offer("a", "e", key="other", kind="resolved")
+    assert functions.client.zcard(f"{functions.prefix}past") == 10_000
+    assert functions.client.hlen(f"{functions.prefix}e:old") == 88

@@ -447,3 +447,66 @@ def test_matches_are_counted_while_an_incident_is_firing(redis: RedisServer, fle
             assert (await found[0].member.overview()).incidents[0].count == 9
 
     asyncio.run(scene())
+
+
+def test_every_machine_knows_what_is_over(redis: RedisServer, fleet: str) -> None:
+    """An incident is remembered after its end, with its time line, on machines that never had it as well."""
+
+    async def scene() -> None:
+        began = time.time()
+        async with machines(redis.url, fleet, "a", "b", page="https://alarms.example.org") as (a, b):
+            await a.deliver(incident())
+            await b.deliver(incident(name="def"))
+            await until(lambda: all(a.member.memory.get(name, "mail") for name in ("abc", "def")))
+            (still,) = [each for each in (await a.member.history(0.0)).incidents if each.id == "def"]
+            assert (still.ended, still.machines, still.alarms["mail"].first_by) == (None, ("b",), "b")
+            await a.deliver(incident("resolved", count=4))
+            over = [each for each in (await b.member.history(began - 60.0)).incidents if each.id == "abc"]
+            (past,) = over
+            assert (past.rule, past.key, past.labels) == ("db", {"db": "eu"}, {"severity": "critical"})
+            assert (past.text, past.machines, past.machine_count, past.count) == ("lost db eu", ("a",), 1, 4)
+            assert past.ended is not None
+            assert began - 1.0 < past.started <= past.ended < time.time() + 1.0
+            told = past.alarms["mail"]
+            assert (told.first_by, told.over_by, told.messages) == ("a", "", 1)
+            record = await b.member.incident("abc")
+            assert record is not None
+            assert [each.episode for each in record.episodes] == [past.episode]
+            found = await a.member.incident("def")
+            assert found is not None
+            assert (found.episodes[0].machines, found.pages) == (("b",), {"b": "https://alarms.example.org"})
+            assert await b.member.incident("unknown") is not None
+            assert [each.id for each in (await b.member.history(time.time() + 60.0)).incidents] == ["def"]
+
+    asyncio.run(scene())
+
+
+def test_a_long_history_is_read_in_parts(redis: RedisServer, fleet: str) -> None:
+    """More episodes than one call returns are all there, each once, the latest end first."""
+    prefix, numbers, now = f"{{alarm_mw:{fleet}}}:", range(1200), int(time.time() * 1000)
+    facts = {str(n): f'{{"ep":{n},"began":{n},"ended":{n + 1}}}' for n in numbers} | {
+        "700": '{"ep":"of a later version"}'
+    }
+    redis.cli("HSET", f"{prefix}e:abc", *(word for pair in facts.items() for word in pair))
+    redis.cli("ZADD", f"{prefix}past", *(word for n in numbers for word in (str(now - n // 3), f"abc~{n}")))
+
+    async def scene() -> None:
+        async with machines(redis.url, fleet, "a") as (a,):
+            await until(lambda: a.member.link.state == "connected")
+            found = (await a.member.history(0.0)).incidents
+            assert sorted(each.episode for each in found) == [n for n in range(1200) if n != 700]
+
+    asyncio.run(scene())
+
+
+def test_without_the_fleet_its_history_is_not_known(redis: RedisServer, fleet: str) -> None:
+    """A machine that cannot ask says why."""
+
+    async def scene() -> None:
+        async with machines("unix:///nowhere/redis.sock", fleet, "a") as (a,):
+            assert (await a.member.history(0.0)).error == "this machine is not connected yet"
+            await until(lambda: a.member.link.state == "away")
+            assert "nowhere" in (await a.member.history(0.0)).error
+            assert await a.member.incident("abc") is None
+
+    asyncio.run(scene())

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from recording_fleet import RecordingFleet
 
 from alarm_mw.model.fleet import (
+    FleetHistory,
     FleetIncident,
     FleetOverview,
     FleetPlan,
+    FleetRecord,
     FleetState,
     LocalState,
     SharedOrder,
@@ -65,6 +67,12 @@ class RecordingMember(RecordingFleet):
     async def overview(self) -> FleetOverview:
         assert self.plan is not None
         return FleetOverview(self.plan.name, self.plan.machine, "connected", incidents=self.incidents)
+
+    async def history(self, since: float) -> FleetHistory:
+        return FleetHistory(self.incidents)
+
+    async def incident(self, key: str) -> FleetRecord | None:
+        return FleetRecord(tuple(each for each in self.incidents if each.id == key))
 
 
 class Fleets:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.model.fleet import FleetMember, FleetOverview
+from alarm_mw.model.fleet import FleetHistory, FleetMember, FleetOverview, FleetRecord
 
 #: Seconds for the fleet to answer.
 TIMEOUT = 5.0
@@ -21,6 +21,29 @@ def overview(runtime: Runtime) -> FleetOverview | None:
         return None
     try:
         return runtime.call(runtime.fleet(), TIMEOUT)
+    except TimeoutError:
+        return None
+
+
+def history(runtime: Runtime, since: float) -> FleetHistory | None:
+    """Return the episodes of the fleet that are open, and those that ended since a time; None without a fleet.
+
+    May block for `TIMEOUT` seconds; from any thread but the event loop's.
+    """
+    if runtime.fleet_state() is None:
+        return None
+    try:
+        return runtime.call(runtime.fleet_history(since), TIMEOUT)
+    except TimeoutError:
+        return FleetHistory(error=f"no answer within {TIMEOUT:g} s")
+
+
+def incident(runtime: Runtime, key: str) -> FleetRecord | None:
+    """Return what the fleet knows of an incident; None where it cannot be asked. May block as `history` does."""
+    if runtime.fleet_state() is None:
+        return None
+    try:
+        return runtime.call(runtime.fleet_incident(key), TIMEOUT)
     except TimeoutError:
         return None
 

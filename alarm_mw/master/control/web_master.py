@@ -12,8 +12,7 @@ import msgspec
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox import incident_rows
-from alarm_mw.master.control import incidents, silences
-from alarm_mw.master.control.fleet import overview
+from alarm_mw.master.control import fleet, incidents, silences
 from alarm_mw.master.control.incidents import IncidentOrder
 from alarm_mw.master.control.silences import ShownSilence, SilenceOrder
 from alarm_mw.master.control.status import Status, carry_out
@@ -65,7 +64,9 @@ def web_master(
         count=own.count,
         matches=own.matches,
         switched_off=own.switched_off,
-        fleet=lambda: overview(runtime),
+        fleet=lambda: fleet.overview(runtime),
+        fleet_history=lambda since: fleet.history(runtime, since),
+        fleet_incident=lambda key: fleet.incident(runtime, key),
         samples=samples,
     )
 

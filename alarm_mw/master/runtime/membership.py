@@ -11,7 +11,17 @@ from alarm_mw.config.build import fleet_plan_of
 from alarm_mw.config.settings import Settings
 from alarm_mw.delivery.dispatcher import Dispatcher
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.fleet import FleetOverview, FleetPlan, FleetState, LocalState, SharedOrder, SharedSilence, Sharing
+from alarm_mw.model.fleet import (
+    FleetHistory,
+    FleetOverview,
+    FleetPlan,
+    FleetRecord,
+    FleetState,
+    LocalState,
+    SharedOrder,
+    SharedSilence,
+    Sharing,
+)
 from alarm_mw.model.interfaces import no_hub
 from alarm_mw.model.types import Firing
 
@@ -62,6 +72,14 @@ class Member(Protocol):
 
     async def overview(self) -> FleetOverview:
         """Return what is known of the fleet."""
+        ...
+
+    async def history(self, since: float) -> FleetHistory:
+        """Return the episodes of the fleet that are open, and those that ended since a time."""
+        ...
+
+    async def incident(self, key: str) -> FleetRecord | None:
+        """Return what the fleet knows of one incident; None while it cannot be asked."""
         ...
 
 

@@ -50,7 +50,7 @@ if TYPE_CHECKING:  # few configurations have incidents, or a fleet
     from alarm_mw.engine.incidents.measures.heartbeat import Beat
     from alarm_mw.master.runtime.membership import Join, Member, Membership
     from alarm_mw.master.worker.incident_keeper import IncidentKeeper
-    from alarm_mw.model.fleet import FleetOverview, FleetState, SharedOrder
+    from alarm_mw.model.fleet import FleetHistory, FleetOverview, FleetRecord, FleetState, SharedOrder
 
 log = logging.getLogger(__name__)
 
@@ -478,6 +478,16 @@ class Runtime:
         """Return what is known of the fleet; None where this master is in none. On the event loop."""
         member = self._member
         return None if member is None else await member.overview()
+
+    async def fleet_history(self, since: float) -> FleetHistory | None:
+        """Return the episodes of the fleet; None where this master is in none. On the event loop."""
+        member = self._member
+        return None if member is None else await member.history(since)
+
+    async def fleet_incident(self, key: str) -> FleetRecord | None:
+        """Return what the fleet knows of an incident; None where it cannot be asked. On the event loop."""
+        member = self._member
+        return None if member is None else await member.incident(key)
 
     def _routed(self, alarms: Sequence[Alarm], settings: Settings) -> Routed:
         return {alarm.name: (alarm, _route(self._action(alarm, settings), alarm)) for alarm in alarms}

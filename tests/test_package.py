@@ -68,6 +68,24 @@ NOT_FOR_A_START = frozenset(
 )
 
 
+#: What only journals, long logs, fleets and running alarms need.
+NOT_FOR_A_REPLAY = frozenset(
+    {"alarm_mw.cli.replay.journals", "asyncio", "concurrent.futures", "ctypes", "httpx", "rich", "socket", "sqlite3"}
+    | {"subprocess", "tempfile"}
+)
+
+
+def test_a_replay_loads_only_what_it_needs(tmp_path: Path) -> None:
+    """`alarm-mw replay` of a short file starts without what only journals, long logs and fleets need."""
+    config, log = tmp_path / "alarms.toml", tmp_path / "log"
+    config.write_text("alarms.a = 'log:'\n[[rules]]\npattern = 'ERROR'\nalarms = 'a'\n")
+    log.write_text("ERROR\n")
+    program = "import sys; from alarm_mw.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
+    command = [sys.executable, "-c", program, "replay", "--config", str(config), str(log)]
+    _, loaded = subprocess.check_output(command, text=True).splitlines()
+    assert NOT_FOR_A_REPLAY.isdisjoint(loaded.split())
+
+
 def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path: Path) -> None:
     """What `alarm-mw run` loads before it starts the server is what checks a configuration whose rules are known."""
     config = tmp_path / "alarms.toml"

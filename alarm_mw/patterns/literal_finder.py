@@ -17,7 +17,6 @@ from typing import Any, Protocol
 
 from alarm_mw.patterns.literals import Literal
 from alarm_mw.system.forks import held_off
-from alarm_mw.system.linux import trim_heap
 
 #: A find is an end offset, shifted by this many bits, plus the number of a literal.
 LITERAL_BITS = 24
@@ -105,6 +104,8 @@ class HyperscanFinder:
         except self._error as error:
             raise ImportError(f"Hyperscan cannot be used here: {error}") from error
         if len(literals) >= MANY_LITERALS:
+            with held_off():
+                from alarm_mw.system.linux import trim_heap  # noqa: PLC0415  # ctypes takes 1.5 ms at each start
             trim_heap()
         self._plain = PlainFinder(literals)
         self._local = threading.local()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -15,6 +15,9 @@ from alarm_mw.config.settings import Settings
 from alarm_mw.master.streams.lines import count_lines
 from alarm_mw.model.types import Firing, Record, Verdict
 from alarm_mw.patterns.prefilter import Hit
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 #: Deadlines that may be due at one moment.
 _MOST_AT_ONCE = 10_000
@@ -108,6 +111,8 @@ class Rehearsal:
         if len(first) == 1 or self._threads == 1:
             yield from map(self._look_through, chain(first, blocks))
             return
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415  # few logs have several blocks
+
         waiting: deque[Future[tuple[list[tuple[int, Hit]], int]]] = deque()
         with ThreadPoolExecutor(self._threads, thread_name_prefix="alarm-mw-replay") as pool:
             for block in chain(first, blocks):

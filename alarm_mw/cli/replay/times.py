@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import cache
 
 #: How many bytes of a line are searched for a time.
 _BEGINNING = 400
@@ -17,23 +18,23 @@ _CLOCK = r"(?P<hour>\d\d):(?P<minute>\d\d):(?P<second>\d\d)(?:[.,](?P<fraction>\
 _ZONE = r"(?P<zone>Z|[+-]\d\d:?\d\d)"
 
 #: ISO 8601, nginx's errors, access logs, ctime(3) with a year, syslog without one, and seconds since the epoch.
-_TIMES = re.compile(
-    "|".join(
-        re.sub(r"\?P<(\w+)>", rf"?P<\g<1>{number}>", regexp)
-        for number, regexp in enumerate(
-            (
-                rf"(?P<year>\d{{4}})[-/](?P<number>\d\d)[-/](?P<day>\d\d)[T _]{_CLOCK} ?{_ZONE}?",
-                rf"(?P<day>\d\d)/{_MONTH}/(?P<year>\d{{4}}):{_CLOCK} {_ZONE}",
-                rf"{_MONTH} +(?P<day>\d{{1,2}}) {_CLOCK} (?P<year>\d{{4}})",
-                rf"{_MONTH} +(?P<day>\d{{1,2}}) {_CLOCK}",
-                r"^\[?(?P<epoch>1\d{9}(?:\.\d+)?)\b",
-            )
-        )
-    )
+_TIMES = (
+    rf"(?P<year>\d{{4}})[-/](?P<number>\d\d)[-/](?P<day>\d\d)[T _]{_CLOCK} ?{_ZONE}?",
+    rf"(?P<day>\d\d)/{_MONTH}/(?P<year>\d{{4}}):{_CLOCK} {_ZONE}",
+    rf"{_MONTH} +(?P<day>\d{{1,2}}) {_CLOCK} (?P<year>\d{{4}})",
+    rf"{_MONTH} +(?P<day>\d{{1,2}}) {_CLOCK}",
+    r"^\[?(?P<epoch>1\d{9}(?:\.\d+)?)\b",
 )
 
 #: Of a whole line in JSON or logfmt whose time has the form of a number.
-_FIELD = re.compile(r'"?(?:time|timestamp|ts|@timestamp)"?\s*[:=]\s*"?(1\d{9}(?:\.\d+)?)(\d{3})?\b')
+_FIELD = r'"?(?:time|timestamp|ts|@timestamp)"?\s*[:=]\s*"?(1\d{9}(?:\.\d+)?)(\d{3})?\b'
+
+
+@cache
+def _patterns() -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Return the regexps of times and of fields, compiled at the first use: that takes longer than a short replay."""
+    numbered = (re.sub(r"\?P<(\w+)>", rf"?P<\g<1>{number}>", regexp) for number, regexp in enumerate(_TIMES))
+    return re.compile("|".join(numbered)), re.compile(_FIELD)
 
 
 def time_of(line: bytes, now: Callable[[], float] = time.time) -> float | None:
@@ -42,9 +43,10 @@ def time_of(line: bytes, now: Callable[[], float] = time.time) -> float | None:
     A time without a zone is in this machine's. One without a year is of the last year in which it is not in the future.
     """
     text = line[:_BEGINNING].decode("latin-1")
-    found = _TIMES.search(text)
+    times, fields = _patterns()
+    found = times.search(text)
     if found is None:
-        field = _FIELD.search(text)
+        field = fields.search(text)
         return None if field is None else float(field[1])
     number = str(found.lastgroup)[-1]
     part = {name[:-1]: value for name, value in found.groupdict().items() if name[-1] == number and value}

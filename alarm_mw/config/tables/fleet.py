@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,7 +99,7 @@ class FleetOptions(PluginOptions, frozen=True, kw_only=True):
     @property
     def host(self) -> str:
         """The name of this machine."""
-        return self.machine or socket.gethostname()
+        return self.machine or os.uname().nodename
 
     @property
     def wait(self) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable
 from typing import cast
 
@@ -32,7 +32,7 @@ def make_action(alarm: Alarm, context: ActionContext, find_action: Callable[[str
 
 def place_of(alarm: Alarm, settings: Settings, server: str, link_key: bytes = b"") -> Place:
     """Return where an alarm's messages come from: this machine, as its fleet calls it, and the server of this name."""
-    host = socket.gethostname() if settings.fleet is None else settings.fleet.host
+    host = os.uname().nodename if settings.fleet is None else settings.fleet.host
     return Place(host, server, dict(alarm.labels), settings.web.url, link_key)
 
 

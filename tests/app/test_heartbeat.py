@@ -24,12 +24,14 @@ alarms = "a"
 """
 
 BEGIN = """
-import alarm_mw, os, time
+import alarm_mw, queue
+from alarm_mw import signals
 alarm_mw.init("alarm-mw.toml")
+sent = queue.SimpleQueue()
 
-def wait_for(count):
-    while not os.path.exists("out.txt") or len(open("out.txt").readlines()) < count:
-        time.sleep(0.01)
+@signals.delivered.connect
+def note(alarm, firing):
+    sent.put(firing)
 
 """
 
@@ -44,7 +46,7 @@ def test_a_heartbeat_that_stops(tmp_path: Path) -> None:
     """It is an incident in process as well, and the next heartbeat ends it."""
     done = run(
         tmp_path,
-        "print(alarm_mw.heartbeat('worker-1'))\nwait_for(1)\nalarm_mw.heartbeat('worker-1', every='1h')\nwait_for(2)\n",
+        "print(alarm_mw.heartbeat('worker-1'))\nsent.get()\nalarm_mw.heartbeat('worker-1', every='1h')\nsent.get()\n",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
     told = (tmp_path / "out.txt").read_text().splitlines()
@@ -54,7 +56,7 @@ def test_a_heartbeat_that_stops(tmp_path: Path) -> None:
 def test_a_failure_is_told_at_once(tmp_path: Path) -> None:
     """The last heartbeat ends it, and none is expected any more."""
     program = (
-        "alarm_mw.heartbeat('w', failed='disk full')\nwait_for(1)\nalarm_mw.heartbeat('w', last=True)\nwait_for(2)\n"
+        "alarm_mw.heartbeat('w', failed='disk full')\nsent.get()\nalarm_mw.heartbeat('w', last=True)\nsent.get()\n"
     )
     assert run(tmp_path, program).stderr == ""
     assert (tmp_path / "out.txt").read_text().splitlines() == ["firing heartbeat=w", "resolved heartbeat=w"]

@@ -86,6 +86,26 @@ class Shut(Receiver):
         return self
 
 
+class Restarts(logging.Handler):
+    """Waits until a lane has failed, and rests before it starts again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if "is started again" in record.msg:
+            self._seen.set()
+
+    async def wait(self) -> None:
+        logger = logging.getLogger(lane.__name__)
+        logger.addHandler(self)
+        try:
+            await asyncio.wait_for(self._seen.wait(), LIMIT)
+        finally:
+            logger.removeHandler(self)
+
+
 class Wide(Receiver):
     """One that takes several at once."""
 
@@ -260,12 +280,9 @@ def test_what_cannot_be_opened_is_tried_again_now_as_well(monkeypatch: pytest.Mo
         receiver = Shut(busy())
         async with Stage({"a": Route(receiver, DeliveryPolicy())}) as stage:
             stage.put(*numbered("a", 1))
-            await receiver.until(lambda it: len(it.tries) == 1)
+            await Restarts().wait()
             receiver.error = None
-            async with asyncio.timeout(LIMIT):
-                while not receiver.taken:
-                    stage.dispatcher.retry_now(["a"])
-                    await asyncio.sleep(0.01)  # until it rests
+            stage.dispatcher.retry_now(["a"])
             assert await stage.drain()
 
     asyncio.run(scene())

@@ -8,6 +8,7 @@ what it found as JSON. What one line alone cannot tell, since fail2ban remembers
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import json
 import re
@@ -15,11 +16,9 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -171,7 +170,7 @@ def run(case: Case, folder: Path) -> set[int]:
         at += len(line)
     if not (folder / "state/outbox.db").exists():
         raise RuntimeError((folder / "log.txt").read_text())
-    with closing(sqlite3.connect(folder / "state/outbox.db")) as database:
+    with contextlib.closing(sqlite3.connect(folder / "state/outbox.db")) as database:
         firings = [decode(blob) for (blob,) in database.execute("SELECT firing FROM firings")]
     return {places[int(firing.record.key.split(".")[1])] for firing in firings}
 
@@ -181,7 +180,7 @@ def _await_end(process: subprocess.Popen[bytes], folder: Path, lines: int) -> No
     file = folder / "state/outbox.db"
     while process.poll() is None:
         if file.exists():
-            with closing(sqlite3.connect(file)) as database:
+            with contextlib.closing(sqlite3.connect(file)) as database:
                 try:
                     sql = "SELECT n FROM ledger WHERE scope = 'source' AND name = 'file' AND col = 'lines'"
                     found = database.execute(sql).fetchone()
@@ -189,7 +188,8 @@ def _await_end(process: subprocess.Popen[bytes], folder: Path, lines: int) -> No
                     found = None
             if found and found[0] >= lines:
                 return
-        time.sleep(0.05)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.05)  # its end is an event; what it has written can only be looked at
 
 
 def judged(case: Case) -> tuple[Counter[str], list[str]]:

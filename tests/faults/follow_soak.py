@@ -249,7 +249,7 @@ class Watch:
         begin = time.monotonic()
         kill_at = begin + self._soak.kill_every
         while time.monotonic() - begin < self._soak.seconds:
-            time.sleep(0.25)
+            time.sleep(0.25)  # the pace at which the master is measured
             pid = self.look()
             if pid is not None and time.monotonic() >= kill_at:
                 with contextlib.suppress(ProcessLookupError):
@@ -272,7 +272,7 @@ def run(soak: Soak, folder: Path) -> dict[str, Any]:
     watch = Watch(soak, state)
     try:
         while watch.look() is None:
-            time.sleep(0.1)
+            time.sleep(0.1)  # whether a master answers is found out by asking
         writer = Writer(soak, logs)
         writer.start()
         watch.run()
@@ -289,7 +289,7 @@ def _settled(watch: Watch, folder: Path, written: Written) -> dict[str, Any]:
     """Wait until all is read and delivered, or nothing comes any more; return the status."""
     last, since = -1, time.monotonic()
     while time.monotonic() - since < 10.0:
-        time.sleep(0.5)
+        time.sleep(0.5)  # between two questions to the master, which are work for it as well
         answer = watch.status()
         n = len(_fired(folder))
         if n != last:

@@ -176,7 +176,7 @@ def wait_until(condition: Callable[[], object]) -> bool:
     while not condition():
         if time.monotonic() > deadline:
             return False
-        time.sleep(0.2)
+        time.sleep(0.2)  # nobody in there tells us, and each look starts a program there
     return True
 
 

@@ -153,7 +153,7 @@ async def deliver_as_a_lane(action: XmppAction, firing: Firing) -> int:
         except ActionError as error:
             if not error.retry:
                 raise
-            await asyncio.sleep(0.05)  # the lane's pause
+            await asyncio.sleep(0.05)  # as a lane rests between attempts: the server is to come back meanwhile
         else:
             return attempt
     raise AssertionError("never delivered")

@@ -68,12 +68,8 @@ class Printer:
                 self._changed.wait(pause)
 
     def _print(self, incident: Incident, is_lost: bool) -> None:
-        while True:
-            with self.lock:
-                if self.machine.is_running():
-                    self._say(incident, is_lost=is_lost)
-                    return
-            time.sleep(0.1)
+        with self.lock:  # which is held from the machine's end to its next start
+            self._say(incident, is_lost=is_lost)
 
     def _say(self, incident: Incident, *, is_lost: bool) -> None:
         now = time.monotonic()

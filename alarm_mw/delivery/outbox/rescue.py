@@ -333,6 +333,10 @@ def rescued(
 
 def salvaged(file: sqlite3.Connection, last: int) -> Iterator[Row]:
     """Yield the firings that can be read, the newest first, for `SALVAGE_LIMIT` seconds at most."""
+    try:
+        file.execute(f"EXPLAIN {_READ}", (1, 1))
+    except sqlite3.Error:  # not a database, or without these columns: no attempt can succeed
+        return
     deadline = time.monotonic() + SALVAGE_LIMIT
     for end in range(last, 0, -BLOCK):
         if time.monotonic() > deadline:

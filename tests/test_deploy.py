@@ -13,10 +13,8 @@ import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from queue import Queue
-from threading import Thread
 from typing import Any
 
 import kubernetes_validate
@@ -24,6 +22,7 @@ import pytest
 import yaml
 from ports import answers, free_port
 from waiting import LIMIT, wait_until
+from webhook import Webhook, serving
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "examples" / "deploy"
@@ -107,37 +106,20 @@ def test_the_configuration_of_the_sidecar_is_right(name: str, tmp_path: Path) ->
 # What is run
 
 
-class Hook(ThreadingHTTPServer):
+class Hook(Webhook):
     """A webhook."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.seen: Queue[dict[str, Any]] = Queue()
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Hook
-
-    def do_POST(self) -> None:
-        self.server.seen.put(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # its signature
-        pass
+        super().__init__(lambda _, body: self.seen.put(json.loads(body)))
 
 
 @pytest.fixture
 def hook() -> Iterator[Hook]:
     """Serve a webhook that takes everything."""
-    with Hook() as server:
-        thread = Thread(target=server.serve_forever, daemon=True)
-        thread.start()
+    server = Hook()
+    with serving(server):
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import ssl
 import subprocess
 import sys
-import threading
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import smtp_server
 import trustme
+import webhook
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 from msgspec import structs
 from prosody_server import Prosody
@@ -208,14 +208,8 @@ def site(authority: trustme.CA | None = None) -> Iterator[WebSite]:
     web = WebSite()
     if authority is not None:
         web.server.socket = server_context(authority).wrap_socket(web.server.socket, server_side=True)
-    thread = threading.Thread(target=web.server.serve_forever, kwargs={"poll_interval": 0.01}, name="web")
-    thread.start()
-    try:
+    with webhook.serving(web.server):
         yield web
-    finally:
-        web.server.shutdown()
-        web.server.server_close()
-        thread.join(10)
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:

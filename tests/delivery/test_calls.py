@@ -7,38 +7,24 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import pytest
+from plain_action import PlainAction
 from waiting import until
 
 from alarm_mw.delivery.calls import MAX_ABANDONED, Calls
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, Record
-from alarm_mw.testing.recorder import NoOptions
 
 FIRING = Firing("1", "a", b"x\n", Record(b"x\n", "stdout", 1.0, "k"), 1.0)
 
 
-class Scripted:
+class Scripted(PlainAction):
     """An action that delivers by a function."""
-
-    Options: ClassVar[type[PluginOptions]] = NoOptions
-    concurrency: ClassVar[int] = 1
 
     def __init__(self, deliver: Callable[[Firing], object]) -> None:
         self.deliver: Any = deliver  # a plugin's may be any function
-
-    @classmethod
-    def from_uwsgi(cls, args: str) -> NoOptions:
-        return NoOptions()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        pass
 
 
 def calls(function: Callable[[Firing], object], limit: float = 60.0) -> Calls:

@@ -13,6 +13,7 @@ from typing import ClassVar, Literal, Self
 
 import pytest
 from msgspec import structs
+from plain_action import PlainAction
 from waiting import until
 
 from alarm_mw import signals
@@ -22,7 +23,7 @@ from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.interfaces import Action, ActionContext, PluginOptions
+from alarm_mw.model.interfaces import Action, ActionContext
 from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -75,26 +76,16 @@ class Stage:
         self.outbox.close()
 
 
-class Scripted:
+class Scripted(PlainAction):
     """An action whose delivery is a function."""
-
-    Options: ClassVar[type[PluginOptions]] = NoOptions
-    concurrency: ClassVar[int] = 1
 
     def __init__(self, deliver: Callable[[Firing], object]) -> None:
         self._deliver = deliver
         self.starts = 0
 
-    @classmethod
-    def from_uwsgi(cls, args: str) -> PluginOptions:
-        return NoOptions()
-
     async def __aenter__(self) -> Self:
         self.starts += 1
         return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
 
     async def deliver(self, one: Firing) -> None:
         result = self._deliver(one)

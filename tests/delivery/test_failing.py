@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, Self
 
 import pytest
 from msgspec import structs
+from plain_action import PlainAction
 from waiting import LIMIT
 
 from alarm_mw import signals
@@ -21,9 +22,7 @@ from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, IncidentNotice, Reason, Record, Trigger
-from alarm_mw.testing.recorder import NoOptions
 
 QUICK = DeliveryPolicy(backoff_first=0.001, backoff_max=0.002, attempt_timeout=5.0)
 SLOW = DeliveryPolicy(backoff_first=1000.0, backoff_max=1000.0)
@@ -34,11 +33,8 @@ def firing(alarm: str, number: int, text: str = "") -> Firing:
     return Firing(f"{alarm}{number}", alarm, message, Record(message, "stdout", 1.0, str(number)), float(number))
 
 
-class Receiver:
+class Receiver(PlainAction):
     """An action that fails while it is told to; knows what it has taken, and how often it was tried."""
-
-    Options: ClassVar[type[PluginOptions]] = NoOptions
-    concurrency: ClassVar[int] = 1
 
     def __init__(self, error: ActionError | None = None, *, only: bytes = b"") -> None:
         self.error = error
@@ -46,16 +42,6 @@ class Receiver:
         self.taken: list[Firing] = []
         self.tries: list[bytes] = []
         self.changed = asyncio.Event()
-
-    @classmethod
-    def from_uwsgi(cls, args: str) -> PluginOptions:
-        return NoOptions()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
 
     async def deliver(self, one: Firing) -> None:
         self.tries.append(one.message)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from outbox_books import Clock
 
 from alarm_mw.delivery.last_deliveries import LastDeliveries, LastDelivery
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
@@ -19,16 +20,9 @@ DAY = 86_400.0
 RECORD = Record(b"text", "stdout", 1.0, "key")
 
 
-class Clock:
-    now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_000_000.0)
 
 
 @pytest.fixture

@@ -9,18 +9,9 @@ from typing import Any
 import pytest
 from openapi_client import Api, use_every_operation
 from ports import free_port
-from web_configuration import ALARMS, DISK, PAYMENTS, TOKENS, configuration
+from web_configuration import ALARMS, DISK, HEARTBEATS, PAYMENTS, TOKENS, configuration
 
 from alarm_mw.transports.places import SOCKET_NAME, control_path
-
-HEARTBEATS = """
-[[monitors]]
-monitor = "heartbeat"
-name = "jobs"
-every = "1d"
-names = ["backup", "job-*"]
-alarms = ["mail"]
-"""
 
 PROGRAM = "echo 'payment 42 failed: card declined'; echo disk full; exec sleep 600"
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +15,7 @@ from typing import Any
 import pytest
 from redis_server import RedisServer
 from waiting import END_LIMIT, wait_until
+from webhook import TakingHandler, Webhook, serving
 
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask_patiently
@@ -61,12 +60,18 @@ last_lines = {last_lines}
 SERVER = ("tail", "-s", "0.05", "-n", "+1", "-f", "says.txt")
 
 
-class Receiver(http.server.ThreadingHTTPServer):
+class Once(TakingHandler):
+    """Closes each connection behind its answer: the receiver outlives tests, which leave none behind."""
+
+    protocol_version = "HTTP/1.0"
+
+
+class Receiver(Webhook):
     """Keeps what webhooks send."""
 
     def __init__(self) -> None:
         self.messages: list[tuple[str, dict[str, Any]]] = []
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(lambda path, body: self.messages.append((path, json.loads(body))), Once)
 
     def told(self) -> list[tuple[str, str, str]]:
         """Return path, status and machines of each message."""
@@ -74,20 +79,6 @@ class Receiver(http.server.ThreadingHTTPServer):
             (path, message["status"], message["alerts"][0]["annotations"].get("machines", ""))
             for path, message in self.messages
         ]
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.messages.append((self.path, json.loads(body)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
 
 
 class Machine:
@@ -157,21 +148,17 @@ class Fleet:
 def fleet() -> Iterator[Fleet]:
     directory = Path(tempfile.mkdtemp(prefix="amw-"))
     redis, receiver = RedisServer(directory), Receiver()
-    thread = threading.Thread(target=receiver.serve_forever)
-    thread.start()
-    redis.start()
-    found = Fleet(directory, redis, receiver)
-    try:
-        wait_until(found.is_complete)
-        yield found
-    finally:
-        for machine in found.machines:
-            machine.end()
-        redis.stop()
-        receiver.shutdown()
-        receiver.server_close()
-        thread.join()
-        shutil.rmtree(directory, ignore_errors=True)
+    with serving(receiver):
+        redis.start()
+        found = Fleet(directory, redis, receiver)
+        try:
+            wait_until(found.is_complete)
+            yield found
+        finally:
+            for machine in found.machines:
+                machine.end()
+            redis.stop()
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

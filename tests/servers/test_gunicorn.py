@@ -5,16 +5,15 @@ from __future__ import annotations
 import http.client
 import subprocess
 import sys
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from ports import answers, free_port
+from webhook import Webhook, serving
 
 REQUESTS = 2_500
 
@@ -33,43 +32,19 @@ def app(environ, start_response):
 """
 
 
-class Sink:
+class Sink(Webhook):
     """A web hook that counts the bodies it gets."""
 
     def __init__(self) -> None:
         self.bodies: Counter[bytes] = Counter()
-        sink = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_PUT(self) -> None:
-                sink.bodies[self.rfile.read(int(self.headers["Content-Length"]))] += 1
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass  # the test's own output
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
-
-    def __enter__(self) -> Self:
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-        self.thread.join()
+        super().__init__(lambda _, body: self.bodies.update([body]))
 
 
 @pytest.fixture
 def sink() -> Iterator[Sink]:
-    with Sink() as running:
-        yield running
+    server = Sink()
+    with serving(server):
+        yield server
 
 
 def request(port: int, number: int) -> None:

@@ -6,15 +6,14 @@ import http.client
 import json
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ports import answers, free_port
+from webhook import Webhook, serving
 
 from alarm_mw.engine.antiloop import MAX_DEPTH
 
@@ -149,30 +148,12 @@ def test_an_app_whose_requests_raise_requests_to_it(
         assert installation.status()["imbalances"] == []
 
 
-class Sink(HTTPServer):
-    """A web hook that takes what comes."""
-
-    def __init__(self) -> None:
-        class Handler(BaseHTTPRequestHandler):
-            def do_PUT(self) -> None:
-                self.rfile.read(int(self.headers["Content-Length"]))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass  # the test's own output
-
-        super().__init__(("127.0.0.1", 0), Handler)
-
-
 @pytest.fixture
 def sink() -> Iterator[str]:
-    with Sink() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
-        thread.join()
+    """Give the address of a web hook that takes what comes."""
+    server = Webhook(lambda *_: None)
+    with serving(server):
+        yield server.url
 
 
 ROOT_HANDLER = """

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ports import answers
 
 APP = """
 import logging
@@ -146,13 +147,6 @@ class Server:
         answer = self.installation.status()
         return int(answer["configuration"]["generation"]) if answer else -1
 
-    def answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return True
-        except OSError:
-            return False
-
 
 @pytest.fixture
 def server(installation: Any) -> Iterator[Server]:
@@ -169,7 +163,7 @@ def test_no_line_is_lost_or_told_twice_while_rules_change(server: Server, until:
     """
     server.write(0, "first")
     process = server.start()
-    until(server.answers)
+    until(lambda: answers(server.port))
     load = Load(server.port)
     until(lambda: server.fires("first"))
     for n in range(1, 11):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from ports import answers
 from waiting import LIMIT
 
 #: Every handler writes down its signal and who it is. A request raises the signal that it names.
@@ -102,13 +103,6 @@ class Running:
         assert connection.getresponse().read() == b"ok"
         connection.close()
 
-    def answers(self) -> bool:
-        try:
-            with socket.create_connection(("127.0.0.1", self.port), 1.0):
-                return True
-        except OSError:
-            return False
-
     def ran(self, number: int) -> list[Ran]:
         file = self.directory / "ran"
         rows = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
@@ -153,7 +147,7 @@ def start(installation: Any, until: Callable[..., None]) -> Iterator[Callable[..
     def run(*flags: str) -> Running:
         server = Running(installation, until, *flags)
         running.append(server)
-        until(server.answers)
+        until(lambda: answers(server.port))
         return server
 
     yield run

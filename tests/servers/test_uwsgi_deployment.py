@@ -12,13 +12,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from waiting import wait_until
+from webhook import serving
 
 #: Seconds that the long command works. The time limit of commands in TOML is 30; with more than that the test takes as
 #: much longer: ``LONG_COMMAND=45 pytest tests/servers/test_uwsgi_deployment.py``.
@@ -121,17 +121,6 @@ class Hook:
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 
-    @contextmanager
-    def serving(self) -> Iterator[int]:
-        thread = threading.Thread(target=self.server.serve_forever)
-        thread.start()
-        try:
-            yield self.server.server_address[1]
-        finally:
-            self.server.shutdown()
-            thread.join()
-            self.server.server_close()
-
 
 def arrived(folder: Path) -> dict[str, bytes]:
     """Return what the commands have written, by the names of files; the folder of this run is called FOLDER."""
@@ -188,8 +177,10 @@ def played(installation: Any) -> Iterator[Callable[..., Arrived]]:
         (folder / "bin" / "mail").write_text(MAIL)
         (folder / "bin" / "mail").chmod(0o755)
         hook = Hook()
-        with hook.serving() as port:
-            (folder / "deploy.ini").write_text(INI.format(folder=folder, long=LONG_COMMAND, port=port))
+        with serving(hook.server):
+            (folder / "deploy.ini").write_text(
+                INI.format(folder=folder, long=LONG_COMMAND, port=hook.server.server_port)
+            )
             environ = {**installation.environ, "DEPLOYED": "yes"}
             log = folder / "log"
             with log.open("wb") as output:

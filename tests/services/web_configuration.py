@@ -54,6 +54,15 @@ labels = { severity = "warning" }
 alarms = ["mail"]
 """
 
+HEARTBEATS = """
+[[monitors]]
+monitor = "heartbeat"
+name = "jobs"
+every = "1d"
+names = ["backup", "job-*"]
+alarms = ["mail"]
+"""
+
 
 def configuration(*parts: str, port: int = 8420, more: str = "", name: str = "") -> str:
     """Return a configuration with a page at a port of this machine; `more` are keys of ``[web]``."""

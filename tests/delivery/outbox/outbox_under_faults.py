@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
+from outbox_books import booking
 from syscalls import Syscalls
 
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
@@ -52,15 +53,7 @@ class Work:
     def take(self, n: int) -> None:
         messages = [b"%d" % next(self._numbers) for _ in range(n)]
         firings = [Firing(m.decode(), "a", m, Record(m, "stdout", 1.0, m.decode()), 1.0) for m in messages]
-        booked: set[str] = set()
-
-        def book(firing: Firing, is_new: bool) -> None:  # the outbox's callback
-            if firing.id not in booked:
-                booked.add(firing.id)
-                self.outbox.ledger.alarm("a", "matched")
-                self.outbox.ledger.alarm("a", "fired" if is_new else "held_back:duplicate")
-
-        self.patiently(lambda: self.outbox.take(firings, book, b"limiters"))
+        self.patiently(lambda: self.outbox.take(firings, booking(self.outbox), b"limiters"))
         self.waiting |= set(messages)
 
     def settle(self, n: int) -> None:

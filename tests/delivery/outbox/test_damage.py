@@ -11,6 +11,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from outbox_books import Clock, booking
 
 from alarm_mw.delivery.outbox.database import Watch
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
@@ -25,14 +26,6 @@ _numbers = itertools.count()
 PAGE = 4096
 
 DELIVERED = Outcome(State.DELIVERED, 1)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Stage:
@@ -51,15 +44,7 @@ class Stage:
     def take(self, n: int = 1) -> None:
         messages = [b"%d" % next(_numbers) for _ in range(n)]
         firings = [Firing(f"id{m.decode()}", "a", m * 100, Record(m, "stdout", 1.0, m.decode()), 1.0) for m in messages]
-        booked: set[str] = set()
-
-        def book(firing: Firing, is_new: bool) -> None:  # the outbox's callback
-            if firing.id not in booked:
-                booked.add(firing.id)
-                self.outbox.ledger.alarm("a", "matched")
-                self.outbox.ledger.alarm("a", "fired" if is_new else "held_back:duplicate")
-
-        self.outbox.take(firings, book, b"limiters")
+        self.outbox.take(firings, booking(self.outbox), b"limiters")
         self.waiting += [firing.message for firing in firings]
 
     def settle(self, n: int) -> None:

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
+from outbox_books import booking
 
 from alarm_mw.delivery.outbox import journal as journal_module
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
@@ -81,16 +82,7 @@ class Masters:
     def take(self, n: int = 1) -> None:
         messages = [b"%d" % next(_numbers) for _ in range(n)]
         firings = [Firing(m.decode(), "a", m, Record(m, "stdout", 1.0, m.decode()), 1.0) for m in messages]
-
-        booked: set[str] = set()
-
-        def book(firing: Firing, is_new: bool) -> None:  # the outbox's callback
-            if firing.id not in booked:
-                booked.add(firing.id)
-                self.outbox.ledger.alarm("a", "matched")
-                self.outbox.ledger.alarm("a", "fired" if is_new else "held_back:duplicate")
-
-        self.outbox.take(firings, book, b"limiters %d" % len(self.waiting))
+        self.outbox.take(firings, booking(self.outbox), b"limiters %d" % len(self.waiting))
         self.waiting += messages
 
     def settle(self, n: int = 1) -> None:

@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import pytest
+from outbox_books import Clock
 
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import IN_MEMORY, ON_DISK, Amount, OutboxOptions, State
@@ -24,14 +25,6 @@ _numbers = itertools.count()
 
 DELIVERED = Outcome(State.DELIVERED, 1)
 REFUSED = Outcome(State.DEAD, 1, "no", Reason.REFUSED)
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Stage:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Coroutine
-from typing import ClassVar, Self
 
 import pytest
+from plain_action import PlainAction
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
@@ -15,7 +15,7 @@ from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.outcome_writer import GATHERED, OutcomeWriter
 from alarm_mw.delivery.policy import DeliveryPolicy
-from alarm_mw.model.interfaces import ActionContext, PluginOptions
+from alarm_mw.model.interfaces import ActionContext
 from alarm_mw.model.types import Firing, Record
 from alarm_mw.testing import Recorder
 from alarm_mw.testing.recorder import NoOptions
@@ -40,24 +40,11 @@ class Counted(Outbox):
         super().settle(*settlements)
 
 
-class Waited:
+class Waited(PlainAction):
     """An action that says when it has delivered."""
-
-    Options: ClassVar[type[PluginOptions]] = NoOptions
-    concurrency: ClassVar[int] = 1
 
     def __init__(self, has_delivered: asyncio.Event) -> None:
         self._has_delivered = has_delivered
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        pass
-
-    @classmethod
-    def from_uwsgi(cls, args: str) -> NoOptions:
-        return NoOptions()
 
     async def deliver(self, firing: Firing) -> None:
         self._has_delivered.set()

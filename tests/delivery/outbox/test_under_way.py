@@ -7,8 +7,9 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import ClassVar, Self
 
+from outbox_books import booking
+from plain_action import PlainAction
 from waiting import LIMIT
 
 from alarm_mw.delivery.dispatcher import Dispatcher, Route
@@ -19,18 +20,12 @@ from alarm_mw.delivery.outbox.under_way import SLOTS, UnderWay
 from alarm_mw.delivery.policy import DeliveryPolicy
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.errors import ActionError
-from alarm_mw.model.interfaces import PluginOptions
 from alarm_mw.model.types import Firing, Record
-from alarm_mw.testing.recorder import NoOptions
 
 
 def _taken(outbox: Outbox, n: int) -> list[int]:
-    def book(_: Firing, is_new: bool) -> None:  # the outbox's callback
-        outbox.ledger.alarm("a", "matched")
-        outbox.ledger.alarm("a", "fired" if is_new else "held_back:duplicate")
-
     firings = [Firing(f"id{i}", "a", b"x", Record(b"x", "stdout", 1.0, f"k{i}"), 1.0) for i in range(n)]
-    return [entry.seq for entry in outbox.take(firings, book).entries]
+    return [entry.seq for entry in outbox.take(firings, booking(outbox)).entries]
 
 
 def test_the_next_master_knows_what_may_come_twice(tmp_path: Path) -> None:
@@ -55,25 +50,12 @@ def test_the_next_master_knows_what_may_come_twice(tmp_path: Path) -> None:
         assert imbalances(outbox.ledger.books(), {}) == []
 
 
-class Receiver:
+class Receiver(PlainAction):
     """An action that notes which firings are under way while it delivers, and refuses the second."""
-
-    Options: ClassVar[type[PluginOptions]] = NoOptions
-    concurrency: ClassVar[int] = 1
 
     def __init__(self, under_way: Callable[[], tuple[set[int], set[int]]]) -> None:
         self._under_way = under_way
         self.seen: list[tuple[set[int], set[int]]] = []
-
-    @classmethod
-    def from_uwsgi(cls, args: str) -> PluginOptions:
-        return NoOptions()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        return None
 
     async def deliver(self, firing: Firing) -> None:
         self.seen.append(self._under_way())

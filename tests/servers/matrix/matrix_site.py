@@ -11,13 +11,13 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from matrix_rows import Program, Row
 from ports import free_port
 from waiting import LIMIT
+from webhook import Webhook, serving
 
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import Books, imbalances
@@ -32,38 +32,12 @@ PACE = 0.05
 Said = tuple[str, int]
 
 
-class Hook:
+class Hook(Webhook):
     """A web hook that keeps what it gets, in order."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
-        bodies = self.bodies
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def do_PUT(self) -> None:
-                bodies.append(self.rfile.read(int(self.headers["Content-Length"])))
-                self.send_response(204)
-                self.end_headers()
-
-            def log_message(self, *args: object) -> None:
-                pass  # the test's own output
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-
-    @contextmanager
-    def serving(self) -> Iterator[None]:
-        thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield
-        finally:
-            self._server.shutdown()
-            self._server.server_close()
-            thread.join()
+        super().__init__(lambda _, body: self.bodies.append(body))
 
     def said(self) -> list[tuple[str, int, int, int]]:
         """Return the way, the number, the process and the place of each alarm."""
@@ -144,7 +118,7 @@ class Site:
     def cleanup(self) -> Iterator[None]:
         """Leave no server behind."""
         try:
-            with self.hook.serving():
+            with serving(self.hook):
                 yield
         finally:
             if self._process.poll() is None:

@@ -9,25 +9,13 @@ from collections.abc import Callable
 import jsonschema
 import pytest
 from openapi_client import Api, use_every_operation
-from web_configuration import KARMA, ROBOT
+from web_configuration import HEARTBEATS, KARMA, ROBOT
 from web_page import CONFIGURATION, Page
-
-WITH_HEARTBEATS = (
-    CONFIGURATION
-    + """
-[[monitors]]
-monitor = "heartbeat"
-name = "jobs"
-every = "1d"
-names = ["backup", "job-*"]
-alarms = ["mail"]
-"""
-)
 
 
 @pytest.fixture
 def page(make_page: Callable[..., Page]) -> Page:
-    page = make_page(WITH_HEARTBEATS)
+    page = make_page(CONFIGURATION + HEARTBEATS)
     page.line("payment 42 failed: card declined", "disk full")
     return page
 

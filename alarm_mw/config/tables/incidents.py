@@ -186,6 +186,7 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     keys = read_struct(IncidentKeys, structs.replace(table, values=values))
     if keys is None:
         return (rule,)
+    _warn_of_keys(table, rule, keys.key)
     if isinstance(rule.measure, New) and values.keys() <= {"key", "max_keys"}:
         return (structs.replace(rule, measure=structs.replace(rule.measure, key=keys.key, max_keys=keys.max_keys)),)
     if not has_end and not any(key in values for key in ENDS):
@@ -208,6 +209,23 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     place = structs.replace(where, column=table.origin.column((*table.path, "resolve"), keys.resolve))
     ending = Rule(keys.resolve, (), rule.syntax, multiline=rule.multiline, logger=rule.logger, where=place)
     return ours, structs.replace(ending, resolves=rule.name)
+
+
+def _warn_of_keys(table: Table, rule: Rule, keys: Sequence[str]) -> None:
+    """Warn about keys that are no groups: if no field of the records has their names, all matches are one incident.
+
+    A key may name a field, so a warning needs a group of a similar name, or a rule that uses neither groups nor fields.
+    """
+    groups = groups_of(rule.pattern)
+    unused = groups.difference(keys)
+    is_of_fields = rule.request is not None or bool(rule.fields or rule.logger) or rule.level is not None
+    for name in keys if groups else ():
+        hint = "" if name in groups else did_you_mean(name, unused)
+        if hint or (unused == groups and not is_of_fields):
+            text = f"{table.name}: key {name!r} is no group of the pattern{hint}"
+            table.origin.report.warn(
+                table.where("key"), f"{text}; without a field of this name, all matches are one incident"
+            )
 
 
 def _options(

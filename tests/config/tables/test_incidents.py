@@ -210,3 +210,25 @@ def test_what_an_alarm_is_told_depends_on_its_receiver(
     assert some.incidents is not None
     (incident,) = some.incidents.tracker
     assert [(step.send_acknowledged, step.send_resolved) for step in incident.steps] == [(acknowledged, resolved)]
+
+
+@pytest.mark.parametrize(
+    ("keys", "warned"),
+    [
+        ("key = ['dbs']", ["key 'dbs' is no group of the pattern (did you mean 'db'?)"]),
+        ("key = ['tenant']", ["key 'tenant' is no group of the pattern; "]),
+        ("key = ['db', 'tenant']", []),
+        ("key = ['tenant']\nlogger = 'app'", []),
+        ("key = ['dbs']\nlevel = 'ERROR'", ["key 'dbs' is no group"]),
+        ("key = ['tenant']\npattern = 'lost'", []),
+    ],
+)
+def test_a_key_that_is_no_group_is_doubted(tmp_path: Path, keys: str, warned: list[str]) -> None:
+    """A key that is probably a misspelled group is warned of; one that may be a field of the record is not."""
+    rule = RULE if "pattern" not in keys else RULE[: RULE.index("pattern")]
+    examined = read(tmp_path, f"{HEAD}{rule}alarms = 'mail'\nresolve_after = '10m'\n{keys}")
+    assert not examined.problems
+    assert len(examined.warnings) == len(warned)
+    for warning, text in zip(examined.warnings, warned, strict=True):
+        assert f": rule 1: {text}" in str(warning)
+        assert warning.where.line == 12

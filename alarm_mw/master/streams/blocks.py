@@ -246,6 +246,8 @@ class BlockAssembler:
 
     def wait(self, now: float) -> float | None:
         """Return the seconds until something is due, at most 0 when that is now; None when nothing is open."""
+        if not self.is_open:  # as nearly always, and asked at every look of the reader
+            return None
         dues = [self._lines.next_due(), None if self._around is None else self._around.next_due()]
         return min((due - now for due in dues if due is not None), default=None)
 

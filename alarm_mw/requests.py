@@ -25,7 +25,8 @@ class Request(msgspec.Struct, frozen=True):
     method: str
     #: The whole path, mount point included, percent-decoded; may hold any character.
     path: str
-    #: The status code of the response; None when none was started.
+    #: The status code of the response; 500 for an exception before a response was started; None when none was started
+    #: for another cause: a cancellation, a worker's exit, a client that left.
     status: int | None
     #: Seconds from the call of the application until the request ended, or until now.
     duration: float
@@ -136,7 +137,9 @@ def unhandled_exception(request: Request) -> str:
 
 @_when(RequestConditions(statuses=((500, 999),)))
 def server_error(request: Request) -> str:
-    """Report a response with a status of 500 or above, which is what most frameworks make of an exception.
+    """Report a response with a status of 500 or above, which is what frameworks and servers make of an exception.
+
+    Beside `unhandled_exception`, a middleware reports an exception by that rule alone.
 
     Not where the exception was that the client has left: nobody got that response.
     """

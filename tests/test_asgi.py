@@ -29,7 +29,7 @@ from alarm_mw.app.middleware import request_log
 from alarm_mw.asgi import AlarmMiddleware, UploadCheck, full_path
 from alarm_mw.engine.request_rules import Decision
 from alarm_mw.model.types import RequestConditions
-from alarm_mw.requests import Emit, Request, client_left, unhandled_exception
+from alarm_mw.requests import Emit, Request, client_left, server_error, unhandled_exception
 from alarm_mw.testing import RequestRecorder
 
 START: Message = {"type": "http.response.start", "status": 200, "headers": []}
@@ -547,6 +547,23 @@ def test_a_background_task_belongs_to_its_request(seen: Seen) -> None:
         TestClient(starlette(seen)).get("/background")
     assert isinstance(seen.request.exception, OwnError)
     assert seen.request.status == 200
+
+
+@pytest.mark.parametrize("is_outside", [False, True])
+def test_a_crash_in_a_view_is_one_server_error(is_outside: bool, seen: Seen) -> None:
+    """The client gets 500 and the rule reports it, whether Starlette's own handler is outside or inside."""
+
+    def crash(_request: StarletteRequest) -> Response:
+        raise OwnError("in a view")
+
+    app = Starlette(routes=[Route("/", crash)])
+    wrapped: ASGIApp = app
+    if is_outside:
+        wrapped = AlarmMiddleware(app, rules=[server_error], emit=seen.emit)
+    else:
+        app.add_middleware(AlarmMiddleware, rules=[server_error], emit=seen.emit)
+    assert TestClient(wrapped, raise_server_exceptions=False).get("/").status_code == 500
+    assert [line.splitlines()[0] for line in seen.lines] == ["Server error 500 in GET /"]
 
 
 def test_websocket_and_lifespan_work_behind_the_middleware(seen: Seen) -> None:

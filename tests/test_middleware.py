@@ -8,16 +8,19 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from wsgiref.types import StartResponse, WSGIEnvironment
 from wsgiref.util import setup_testing_defaults
 
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from alarm_mw import asgi, wsgi
-from alarm_mw.requests import Request, unfinished_after
-from alarm_mw.testing import RequestRecorder
+from alarm_mw.requests import Request, server_error, unfinished_after, unhandled_exception
+from alarm_mw.testing import Alarms, RequestRecorder
 
 #: What an application does with a request: it returns status and body, or raises.
 Answer = Callable[[], tuple[int, bytes]]
@@ -122,6 +125,16 @@ def fail() -> NoReturn:
     raise OwnError("own")
 
 
+#: A rule for each crash, and one for their share.
+CRASHES = """
+alarms = { each = "log:", share = "log:" }
+rules = [
+    { request = { status = "5xx" }, alarms = ["each"] },
+    { name = "errors", request = { status = "5xx" }, ratio = ">5%", at_least = 3, within = "1h", alarms = ["share"] },
+]
+"""
+
+
 def broken_rule(request: Request) -> NoReturn:
     raise LookupError
 
@@ -155,7 +168,50 @@ def test_an_exception_reaches_the_server_as_it_was(site: Site) -> None:
     assert traceback.extract_tb(error.__traceback__)[-1].line == "raise error"
     assert error.__context__ is None
     assert site.seen.request.exception is error
+
+
+def test_a_crash_before_the_response_has_status_500(site: Site) -> None:
+    """A server answers it with 500, so a rule for server errors reports it, with the same exception raised on."""
+    with pytest.raises(OwnError):
+        site.get(site.middleware(site.app(fail), [server_error, site.seen.rule], site.seen.emit), "/a")
+    assert [line.splitlines()[0] for line in site.seen.lines] == ["Server error 500 in GET /a"]
+    assert site.seen.fields[0]["status"] == "500"
+    assert site.seen.request.status == 500
+
+
+@pytest.mark.parametrize("error", [SystemExit(), asyncio.CancelledError(), ClientDisconnect()])
+def test_what_is_no_crash_has_no_status(error: BaseException, site: Site) -> None:
+    """A worker's exit, a cancellation and a client that left are no server errors."""
+
+    def answer() -> NoReturn:
+        raise error
+
+    with pytest.raises(type(error)):
+        site.get(site.middleware(site.app(answer), [server_error, site.seen.rule], site.seen.emit))
     assert site.seen.request.status is None
+    assert site.seen.lines == []
+
+
+def test_a_crash_is_one_alarm(site: Site) -> None:
+    """Rules for exceptions and for server errors, side by side, do not both report it."""
+    with pytest.raises(OwnError):
+        site.get(site.middleware(site.app(fail), [server_error, unhandled_exception], site.seen.emit))
+    assert len(site.seen.lines) == 1
+    assert site.seen.lines[0].startswith("Unhandled exception in GET /: ")
+
+
+def test_a_crash_counts_for_conditions_on_the_status(site: Site, tmp_path: Path) -> None:
+    """The configuration's rules for 5xx fire once for a crash, and a ratio counts it among all requests."""
+    config = tmp_path / "alarms.toml"
+    config.write_text(CRASHES)
+    with Alarms(config) as alarms:
+        for answer in (fail, lambda: (200, b"ok"), lambda: (200, b"ok")):
+            with suppress(OwnError):
+                site.get(site.middleware(site.app(answer), []), "/a")
+        [crash] = alarms.fired("each")
+        [share] = alarms.fired("share")
+    assert crash.text.startswith("Unhandled exception in GET /a: ")
+    assert share.text.startswith("errors: 33.3 % of 3 ")
 
 
 def test_by_default_an_unhandled_exception_is_reported(site: Site) -> None:

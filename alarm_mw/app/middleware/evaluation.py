@@ -14,7 +14,7 @@ from alarm_mw.app.middleware.request_text import fields, summary, with_traceback
 from alarm_mw.engine.request_rules import NOTHING, Concerns, Decision, prefilter
 from alarm_mw.model.origin import in_alarm_code
 from alarm_mw.model.types import Reason
-from alarm_mw.requests import Emit, ReadyRule, Request, RequestRule
+from alarm_mw.requests import Emit, ReadyRule, Request, RequestRule, server_error, unhandled_exception
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,10 @@ class RequestRules:
     def judge(self, request: Request) -> None:
         """Emit the line of every rule that has one for `request`, made visible. May be called from any thread."""
         reported = self._report_configured(request) if self._decision else None
+        is_crash = unhandled_exception in self._rules and unhandled_exception.applies(request)
         for rule in self._rules:
+            if is_crash and rule is server_error:
+                continue  # one failure, one alarm
             # A function of the application must not see a request twice.
             if request.unfinished_after is None or isinstance(rule, ReadyRule):
                 self._ask(rule, request, reported)

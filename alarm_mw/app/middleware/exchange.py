@@ -13,6 +13,10 @@ from alarm_mw.app.middleware.evaluation import Needs, RequestRules
 from alarm_mw.app.middleware.request_log import RequestLog
 from alarm_mw.requests import Request, is_disconnect
 
+#: Status of a request whose exception leaves the application before a response: what the server or the framework
+#: around the middleware answers then.
+CRASHED = 500
+
 
 class Exchange(msgspec.Struct):
     """A request under way; a struct, since one is made for every request."""
@@ -70,14 +74,15 @@ class Exchange(msgspec.Struct):
 
     def facts(self, duration: float, error: BaseException | None = None, limit: float | None = None) -> Request:
         """Return what is known so far, of a request that has ended or has not ended within `limit` seconds."""
+        has_left = self.has_left if error is None else self._says_left(error)
         return Request(
             self.method,
             self.path,
-            self.status,
+            CRASHED if self.status is None and isinstance(error, Exception) and not has_left else self.status,
             duration,
             error,
             self.client_host(),
-            self.has_left if error is None else self._says_left(error),
+            has_left,
             self.response_size,
             limit,
             self.header,

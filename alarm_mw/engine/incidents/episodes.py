@@ -13,9 +13,8 @@ from alarm_mw.engine.incidents.stored import Event
 #: Seconds within which an episode that nobody acknowledges must be over to count as noise.
 BRIEF = 60.0
 
-#: What is tried of `keep_firing_for` and `resolve_after`, of `group_wait`, and of `within`: seconds.
+#: What is tried of `keep_firing_for` and `resolve_after`, and of `within`: seconds.
 _KEEPING = (60.0, 300.0, 900.0, 3600.0)
-_GROUPING = 60.0
 _WITHIN = 600.0
 
 #: A remedy is worth naming if it spares this share of the episodes.
@@ -171,7 +170,6 @@ def _remedies(episodes: Sequence[Episode]) -> list[Remedy]:
 def _trials(episodes: Sequence[Episode]) -> Iterator[tuple[str, Sequence[Episode]]]:
     """Yield settings, each with the episodes that it would have spared."""
     yield _longer(episodes)
-    yield f"group_wait = {_GROUPING:.0f} in the alarm's delivery", _grouped(episodes)
     for name in sorted({name for episode in episodes for name in episode.key}):
         yield f"key without {name!r}", _overlapping(episodes, name)
     yield f'count = 2 with within = "{_WITHIN / 60:.0f}m"', _single(episodes)
@@ -200,17 +198,6 @@ def _resumed(episodes: Sequence[Episode], seconds: float) -> list[Episode]:
         for before, after in pairwise(ours)
         if before.ended is not None and after.began - before.ended <= seconds
     ]
-
-
-def _grouped(episodes: Sequence[Episode]) -> list[Episode]:
-    """Return the episodes that began while messages about another incident of the rule would still have waited."""
-    joined, waits_until = [], float("-inf")
-    for episode in episodes:
-        if episode.began <= waits_until:
-            joined.append(episode)
-        else:
-            waits_until = episode.began + _GROUPING
-    return joined
 
 
 def _overlapping(episodes: Sequence[Episode], name: str) -> list[Episode]:

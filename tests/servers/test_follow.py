@@ -145,3 +145,29 @@ def test_rules_may_require_a_path(installation: Any) -> None:
     assert installation.status()["alarms"]["a"]["matched"] == 3
     process.terminate()
     assert process.wait(60) == 0
+
+
+def test_a_directory_is_refused(installation: Any) -> None:
+    """Nothing in it would be followed; the message shows the pattern that means its files."""
+    (installation.directory / "logs.toml").write_text(CONFIG)
+    (installation.directory / "logs").mkdir()
+    process = installation.start_verb("follow", ("--config", "logs.toml"), "logs", stderr=subprocess.PIPE)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 2
+    place = installation.directory / "logs"
+    assert said.decode() == f'alarm-mw: follow: {place} is a directory; name its files: "{place}/*.log"\n'
+
+
+def test_files_that_are_not_there_are_named(installation: Any) -> None:
+    """They may come, so it is one warning; the end of the input ends the command all the same."""
+    (installation.directory / "logs.toml").write_text(CONFIG)
+    (installation.directory / "here.log").touch()
+    files = ("here.log", "gone.log", "none/*.log", "-")
+    pipes = {"stdin": subprocess.PIPE, "stderr": subprocess.PIPE}
+    process = installation.start_verb("follow", ("--config", "logs.toml"), *files, **pipes)
+    _, said = process.communicate(b"", timeout=60)
+    place = installation.directory
+    assert process.returncode == 0
+    warning = "alarm-mw: follow: warning: no such file yet, it is followed once it appears:"
+    [line] = [line for line in said.decode().splitlines() if line.startswith("alarm-mw: follow:")]
+    assert line == f"{warning} {place}/gone.log, {place}/none/*.log"

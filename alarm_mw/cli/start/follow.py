@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 import click
 from msgspec import structs
@@ -11,6 +14,7 @@ from alarm_mw.app.launch.launch import Places, RefusedError, become_supervisor
 from alarm_mw.cli.options import BAD_CONFIG, ConfiguredCommand, config_options, loaded_or_exit, sources
 from alarm_mw.cli.start.run import NO_ALARM
 from alarm_mw.config.tables.texts import SERVER_NAME, is_server_name
+from alarm_mw.model.printable import printable
 
 #: The standard input, among the arguments.
 STDIN = "-"
@@ -58,9 +62,23 @@ def follow(  # noqa: PLR0917  # the command line's options
     if not loaded.settings.follow and STDIN not in logs:
         click.echo("alarm-mw: no log to follow: name one, or configure [[follow]]", err=True)
         sys.exit(BAD_CONFIG)
+    _look_at_files([path for follow in loaded.settings.follow for path in follow.paths])
     command = [sys.executable, "-I", "-S", "-c", _COPY if STDIN in logs else WAIT]
     try:
         become_supervisor(loaded, command, Places(state_dir, None, name, identity=("follow", *logs)))
     except RefusedError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(BAD_CONFIG)
+
+
+def _look_at_files(paths: Sequence[str]) -> None:
+    """Exit with 2 for a directory; print one warning for files that are not there."""
+    if folders := [path for path in paths if Path(path).is_dir()]:
+        for folder in folders:
+            remedy = printable(f"{folder.rstrip('/')}/*.log")
+            click.echo(f'alarm-mw: follow: {printable(folder)} is a directory; name its files: "{remedy}"', err=True)
+        sys.exit(BAD_CONFIG)
+    missing = [path for path in paths if next(glob.iglob(path, recursive=True), None) is None]  # noqa: PTH207  # as followed
+    if missing:
+        names = printable(", ".join(missing))
+        click.echo(f"alarm-mw: follow: warning: no such file yet, it is followed once it appears: {names}", err=True)

@@ -76,7 +76,9 @@ def replay(
     except FileNotFoundError as error:
         raise click.UsageError(str(error)) from error
     clock = Clock() if simulate else None
-    reader = Reader(names, Rehearsal(settings, clock), since, until, reads_times=bool(simulate or form == "hours"))
+    reads_times = simulate or form == "hours"
+    rehearsal = Rehearsal(settings, clock)
+    reader = Reader(names, rehearsal, since, until, reads_times=reads_times, waits_for_time=simulate)
     show = Simulated(form) if simulate else Matches(form)
     for file, moment, number, found in reader:
         for shown in show.line(file, moment, number, found, reader.rehearsal):
@@ -87,12 +89,27 @@ def replay(
     show.summarize(reader)
 
 
+#: File, time, number from 1, and line; of a journal, record.
+Found = tuple[str, float | None, int, Hit | Record]
+
+#: How many matching lines wait for the first line that has a time.
+MOST_WAITING = 100_000
+
+
 class Reader:
     """Reads logs one after the other, and gives the lines in which some rule may match, each with its time."""
 
     def __init__(
-        self, files: list[str], rehearsal: Rehearsal, since: float | None, until: float | None, *, reads_times: bool
+        self,
+        files: list[str],
+        rehearsal: Rehearsal,
+        since: float | None,
+        until: float | None,
+        *,
+        reads_times: bool,
+        waits_for_time: bool = False,
     ) -> None:
+        self._waits_for_time = waits_for_time
         self.rehearsal = rehearsal
         self.without_time = 0
         self._since, self._until = since, until
@@ -102,8 +119,21 @@ class Reader:
         self.progress = ReadProgress(sum(self._sizes.values()) if all(map(_is_file, files)) else 0)
         self._done = 0
 
-    def __iter__(self) -> Iterator[tuple[str, float | None, int, Hit | Record]]:
-        """Yield file, time, number from 1, and line; of a journal, record."""
+    def __iter__(self) -> Iterator[Found]:
+        """Yield what was found; with `waits_for_time`, what comes before the first time has that time."""
+        waiting: list[Found] = []
+        is_waiting = self._waits_for_time
+        for found in self._read():
+            is_waiting = is_waiting and found[1] is None and len(waiting) < MOST_WAITING
+            if is_waiting:
+                waiting.append(found)
+                continue
+            yield from ((file, found[1], number, line) for file, _, number, line in waiting)
+            waiting.clear()
+            yield found
+        yield from waiting
+
+    def _read(self) -> Iterator[Found]:
         size = 0
         for file in self._files:
             self._done, size = self._done + size, self._sizes.get(file, 0)
@@ -260,7 +290,8 @@ class Simulated:
             held = ", ".join(f"{number:,} {reason}" for reason, number in self._held.most_common())
             click.echo(f"held back: {held}", err=True)
         if reader.without_time:
-            click.echo(f"{_without_time(reader.without_time)}: counted as written with the line before", err=True)
+            text = "counted at the time of the line before, or of the first line with a time"
+            click.echo(f"{_without_time(reader.without_time)}: {text}", err=True)
 
     def _message(self, firing: Firing) -> Iterator[str]:
         status = _status(firing)

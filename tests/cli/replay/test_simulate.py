@@ -173,3 +173,20 @@ def test_progress_without_a_known_size() -> None:
     progress(1)
     progress.clear()
     assert piped.getvalue() == ""
+
+
+def test_lines_before_the_first_time_have_that_time() -> None:
+    """A banner without a date does not begin an incident in 1970, with all the reminders since then."""
+    Path("log").write_text("lost eu\nlost us\n2026-03-01 03:00:00 lost asia\n")
+    result = replay("--simulate", "log", config=LIFE)
+    assert messages(result) == [("03:00:00", "a", "firing")] * 3
+    assert result.stderr.splitlines()[-1] == (
+        "2 lines without a time: counted at the time of the line before, or of the first line with a time"
+    )
+
+
+def test_a_log_without_times_is_simulated_at_one_moment() -> None:
+    """Its messages have no time."""
+    Path("log").write_text("lost eu\nlost us\n")
+    result = replay("--simulate", "log", config=LIFE)
+    assert [line.split(" ", 1)[0] for line in result.stdout.splitlines()] == ["-", "-"]

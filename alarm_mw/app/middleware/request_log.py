@@ -13,8 +13,22 @@ from contextvars import ContextVar
 #: How much of one record is kept, in bytes.
 MAX_RECORD = 1000
 
+#: How much of a longer one is its beginning.
+HEAD = 300
+
 #: How much of a log is shown, in bytes: with the alarm's line and a traceback, less than the usual `alarm_msg_size`.
 MAX_SHOWN = 3000
+
+
+def cut_middle(data: bytes, limit: int, head: int) -> bytes:
+    """Return about `limit` bytes: at most `head` of the beginning, how much is left out, and the end.
+
+    Lines stay whole, except a first or last one that does not fit.
+    """
+    beginning = data[:head].rpartition(b"\n")[0] or data[:head]
+    end = data[len(beginning) - limit :]
+    end = end.rstrip(b"\n").partition(b"\n")[2] or end
+    return b"\n".join([beginning, b"[%d bytes are left out here]" % (len(data) - len(beginning) - len(end)), end])
 
 
 class RequestLog:
@@ -25,8 +39,8 @@ class RequestLog:
         self._records: deque[bytes] = deque(maxlen=count)
 
     def add(self, message: bytes) -> None:
-        """Keep a record's message; of a long one its beginning."""
-        self._records.append(message[:MAX_RECORD])
+        """Keep a record's message; of a long one its beginning and its end, where a traceback says what failed."""
+        self._records.append(message if len(message) <= MAX_RECORD else cut_middle(message, MAX_RECORD, HEAD))
 
     def text(self) -> str:
         """Return the last records that fit into `MAX_SHOWN` bytes, as text without a newline at the end."""

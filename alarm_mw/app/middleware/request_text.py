@@ -5,6 +5,7 @@ from __future__ import annotations
 import traceback
 from pathlib import Path
 
+from alarm_mw.app.middleware.request_log import cut_middle
 from alarm_mw.model.printable import printable
 from alarm_mw.requests import (
     Request,
@@ -83,11 +84,6 @@ def _traceback(error: BaseException) -> str:
 
 
 def bounded(text: str) -> str:
-    """Return text in about `MAX_TRACEBACK` bytes at most: of a longer one the beginning and the end, in whole lines."""
+    """Return text in about `MAX_TRACEBACK` bytes at most: of a longer one the beginning and the end."""
     data = text.encode("utf-8", "surrogatepass")
-    if len(data) <= MAX_TRACEBACK:
-        return text
-    head = data[:HEAD].rpartition(b"\n")[0]
-    tail = data[len(head) - MAX_TRACEBACK :].partition(b"\n")[2]
-    note = b"[%d bytes are left out here]" % (len(data) - len(head) - len(tail))
-    return b"\n".join([head, note, tail]).decode("utf-8", "replace")
+    return text if len(data) <= MAX_TRACEBACK else cut_middle(data, MAX_TRACEBACK, HEAD).decode("utf-8", "replace")

@@ -100,8 +100,8 @@ def test_the_start_of_a_server_waits_for_nothing_that_it_does_not_need(tmp_path:
 
 
 #: What a master loads only where its configuration asks for it, by the beginnings of names: the page, incidents and
-#: what measures, followed logs, crashes, routes and matchers, what reads files and uWSGI's words, other actions, what
-#: other programs have left, and what is there for the command line.
+#: what measures, followed logs, crashes, routes and matchers, what reads files and uWSGI's words, what reads regexps
+#: that no line has required yet, other actions, what other programs have left, and what is there for the command line.
 NOT_FOR_A_MASTER = (
     *("alarm_mw.web", "alarm_mw.master.control.web_master", "alarm_mw.texts.links", "jinja2", "markupsafe"),
     *("alarm_mw.engine.incidents", "alarm_mw.delivery.outbox.incident_rows", "alarm_mw.master.worker.incident_keeper"),
@@ -109,6 +109,7 @@ NOT_FOR_A_MASTER = (
     *("alarm_mw.engine.routes", "alarm_mw.engine.matchers", "alarm_mw.config.tables.marks"),
     *("alarm_mw.config.load", "alarm_mw.config.merge", "alarm_mw.config.toml", "alarm_mw.config.lint", "tomllib"),
     *("alarm_mw.config.uwsgi", "alarm_mw.patterns.fields.", "alarm_mw.engine.flood_control.fingerprint", "regex"),
+    *("alarm_mw.patterns.bounded_pattern", "alarm_mw.patterns.syntax", "alarm_mw.patterns.safety"),
     *("alarm_mw.actions.cmd", "alarm_mw.actions.curl", "alarm_mw.actions.xmpp", "httpx", "slixmpp", "aiosmtplib"),
     *("alarm_mw.app.launch.one_off", "alarm_mw.app.launch.cron", "alarm_mw.cli", "rich", "importlib.metadata"),
 )

@@ -16,7 +16,6 @@ from alarm_mw.engine.rules import CompiledRule, by_conditions, by_field
 from alarm_mw.model.errors import RuleTimeout
 from alarm_mw.model.measures import ExternalAlert, Ratio
 from alarm_mw.model.types import FieldNames, Firing, Held, Reason, Record, Report, Rule, Verdict
-from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT
 from alarm_mw.patterns.fields import may_state_fields
 from alarm_mw.patterns.prefilter import Prefilter
 from alarm_mw.system.forks import held_off
@@ -354,6 +353,8 @@ class Engine:
         try:
             found = verdict()
         except RuleTimeout:
+            from alarm_mw.patterns.bounded_pattern import RULE_TIMEOUT  # noqa: PLC0415  # loaded by then
+
             self._note_cost(index, RULE_TIMEOUT)
             raise
         if (cost := self._clock() - began) >= SLOW_SEARCH:

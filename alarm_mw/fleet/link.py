@@ -13,6 +13,7 @@ import msgspec
 
 from alarm_mw.fleet.store import Answer, Beat, Event, FleetUnreachableError, Store
 from alarm_mw.fleet.tasks import end, is_set
+from alarm_mw.model.fleet import while_away
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,7 @@ class Link:
         listener: Listener,
         periods: Periods,
         *,
+        is_hub: bool = False,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -126,6 +128,7 @@ class Link:
         self.clock = Clock(monotonic, wall)
         self.periods = periods
         self._machine = machine
+        self._is_hub = is_hub
         self._instance = instance
         self._listener = listener
         self._monotonic = monotonic
@@ -196,7 +199,7 @@ class Link:
         """Note that the fleet cannot be reached."""
         if self.state != "away":
             if self.state == "connected" or str(error) != self.error:
-                log.warning("fleet: unreachable, alarms are sent by this machine alone: %s", error)
+                log.warning("fleet: unreachable, %s: %s", while_away(is_hub=self._is_hub), error)
             self.away_since = self._monotonic() - error.waited
         elif str(error) != self.error:
             log.warning("fleet: still unreachable: %s", error)

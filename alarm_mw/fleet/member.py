@@ -59,7 +59,9 @@ class Member:
         self.memory = ToldMemory()
         store = RedisStore(plan.url, plan.name) if store is None else store
         instance = secrets.token_hex(4)
-        self.link = Link(store, plan.machine, instance, self, periods, monotonic=monotonic, wall=wall)
+        self.link = Link(
+            store, plan.machine, instance, self, periods, is_hub=plan.is_hub, monotonic=monotonic, wall=wall
+        )
         self._relay = Relay(self.link, local, plan.machine, self._tasks)
         #: Decides which messages this machine sends.
         self.sharing = Claimant(plan, self.link, self.memory, self._relay, local)
@@ -166,6 +168,7 @@ class Member:
             "state": link.state,
             "error": link.error or link.warning,
             "lag": link.lag,
+            "is_hub": plan.is_hub,
         }
 
     async def hand_over(self, firing: Firing) -> None:

@@ -84,7 +84,13 @@ _past_decoder = msgspec.json.Decoder(_Past)
 def overview_of(plan: FleetPlan, link: Link, facts: Facts | None, counters: Mapping[str, int]) -> FleetOverview:
     """Return what is known of the fleet; without facts, only what this member knows itself."""
     about = FleetOverview(
-        plan.name, plan.machine, link.state, link.error or link.warning, link.lag, counters=dict(counters)
+        plan.name,
+        plan.machine,
+        link.state,
+        link.error or link.warning,
+        link.lag,
+        counters=dict(counters),
+        is_hub=plan.is_hub,
     )
     if facts is None:
         return about

@@ -307,6 +307,11 @@ class FleetBudget(msgspec.Struct, frozen=True):
     seconds: float
 
 
+def while_away(*, is_hub: bool) -> str:
+    """Return what it means that the fleet cannot be reached, for people."""
+    return "the hub gets no messages" if is_hub else "alarms are sent by this machine alone"
+
+
 class FleetState(TypedDict):
     """Whether a machine shares with the others at this moment."""
 
@@ -319,6 +324,8 @@ class FleetState(TypedDict):
     error: str
     #: Seconds that the last heartbeat took.
     lag: float
+    #: Whether this master delivers what others leave to it.
+    is_hub: bool
 
 
 class FleetOverview(msgspec.Struct, frozen=True):
@@ -336,3 +343,5 @@ class FleetOverview(msgspec.Struct, frozen=True):
     incidents: tuple[FleetIncident, ...] = ()
     budgets: tuple[FleetBudget, ...] = ()
     counters: Mapping[str, int] = {}
+    #: Whether this master delivers what others leave to it.
+    is_hub: bool = False

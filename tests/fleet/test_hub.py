@@ -91,3 +91,19 @@ def test_what_cannot_be_left_stays_in_the_outbox(redis: RedisServer, fleet: str)
                 await web.member.hand_over(event())
 
     run(scene())
+
+
+def test_a_hub_that_cannot_connect_says_what_that_means(
+    redis: RedisServer, fleet: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It sends nothing of its own: what is missing are the messages of the machines."""
+
+    async def scene() -> None:
+        async with machines(f"{redis.url}.gone", fleet, "hub", is_hub=True) as (hub,):
+            await hub.member.link.is_known.wait()
+            state = hub.member.state()
+            assert (state["state"], state["is_hub"]) == ("away", True)
+
+    run(scene())
+    assert "fleet: unreachable, the hub gets no messages: " in caplog.text
+    assert "alone" not in caplog.text

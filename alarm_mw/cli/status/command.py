@@ -23,6 +23,7 @@ from alarm_mw.cli.followed import describe_followed
 from alarm_mw.cli.servers import all_running, find, needing_answers, placed
 from alarm_mw.cli.top.masters import Masters
 from alarm_mw.cli.top.now import Server, verdict
+from alarm_mw.model.fleet import while_away
 from alarm_mw.transports.control import ask_patiently, read_patiently
 from alarm_mw.transports.places import SOCKET_VARIABLE
 
@@ -135,7 +136,7 @@ def _show(answer: dict[str, Any]) -> None:
 def _fleet(fleet: dict[str, Any]) -> str:
     """Return a sentence about the fleet of the server."""
     why = f": {fleet['error'].rstrip('.')}" if fleet["error"] else ""
-    alone = ", alarms are sent by this machine alone" if fleet["state"] == "away" else ""
+    alone = f", {while_away(is_hub=fleet.get('is_hub', False))}" if fleet["state"] == "away" else ""
     return f"fleet {fleet['name']}: {fleet['machine']} is {fleet['state']}{alone}{why}; see `alarm-mw fleet`"
 
 

@@ -133,11 +133,18 @@ def verdict(servers: Sequence[Server]) -> str:
         _number(acknowledged, "acknowledged", plural="acknowledged"),
         _number(letters, "dead letter"),
         f"{', '.join(failing)} failing" if failing else "",
+        *(f"fleet {name} cannot be reached" for name in sorted({*map(_lost_fleet, answering)}) if name),
         *(_number(len(status["findings"]), "finding") for status in answering),
         "" if not answering else "the ledger does not balance" if wrong else "the ledger balances",
         *(f"{server.name} does not answer" for server in servers if server.error),
     ]
     return ", ".join(filter(None, parts))
+
+
+def _lost_fleet(status: Status) -> str:
+    """Return the name of the fleet that a master cannot reach; empty if it can, or is in none."""
+    fleet = status.get("fleet")
+    return fleet["name"] if fleet is not None and fleet["state"] == "away" else ""
 
 
 def _number(n: int, noun: str, none: str = "", plural: str = "") -> str:

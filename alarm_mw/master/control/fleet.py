@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alarm_mw.master.runtime.runtime import Runtime
-from alarm_mw.model.fleet import FleetHistory, FleetMember, FleetOverview, FleetRecord
+from alarm_mw.model.fleet import FleetHistory, FleetMember, FleetOverview, FleetRecord, while_away
 
 #: Seconds for the fleet to answer.
 TIMEOUT = 5.0
@@ -53,7 +53,7 @@ def faults(found: FleetOverview | None) -> tuple[str, ...]:
     if found is None:
         return ()
     if found.state == "away":
-        return (f"the fleet {found.name} cannot be reached, alarms are sent by this machine alone: {found.error}",)
+        return (f"the fleet {found.name} cannot be reached, {while_away(is_hub=found.is_hub)}: {found.error}",)
     own = next((member for member in found.members if member.machine == found.machine), None)
     others = [each.machine for each in found.members if each.state == "alive" and own and _differs(each, own)]
     shown = ", ".join(others[:MOST_NAMED]) + (", …" if len(others) > MOST_NAMED else "")

@@ -49,7 +49,8 @@ def happened(at: float, kind: str, text: str) -> HistoryEvent:
 
 
 def status(**values: Any) -> Status:
-    made = {"sources": {}, "alarms": {}, "rules": {}, "letters": 0, "failing": {}, "imbalances": [], "findings": []}
+    tables = {"sources": {}, "alarms": {}, "rules": {}, "failing": {}}
+    made = {**tables, "letters": 0, "imbalances": [], "findings": [], "fleet": None}
     return cast("Status", {**made, **values})
 
 
@@ -123,6 +124,12 @@ def test_the_verdict_is_in_words() -> None:
         "2 incidents, 1 acknowledged, 3 dead letters, mail failing, 1 finding, the ledger does not balance, "
         "gone does not answer"
     )
+
+
+@pytest.mark.parametrize(("state", "shown"), [("connected", ""), ("away", "fleet shop cannot be reached, ")])
+def test_a_fleet_that_is_away_is_not_well(state: str, shown: str) -> None:
+    """The first words say so, and not only a line below them."""
+    assert verdict([server(fleet={"name": "shop", "state": state})]) == f"no incidents, {shown}the ledger balances"
 
 
 def test_quiet_is_proved() -> None:

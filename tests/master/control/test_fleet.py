@@ -12,8 +12,8 @@ def member(machine: str, rules: str, state: str = "alive", program: str = "shop"
     return FleetMember(machine, state, 1.0, rules_hash=rules, program=program)
 
 
-def fleet(*members: FleetMember, state: str = "connected", error: str = "") -> FleetOverview:
-    return FleetOverview("shop", "web-1", state, error, members=members)
+def fleet(*members: FleetMember, state: str = "connected", error: str = "", is_hub: bool = False) -> FleetOverview:
+    return FleetOverview("shop", "web-1", state, error, members=members, is_hub=is_hub)
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,10 @@ def fleet(*members: FleetMember, state: str = "connected", error: str = "") -> F
         (
             fleet(state="away", error="wrong password"),
             ("the fleet shop cannot be reached, alarms are sent by this machine alone: wrong password",),
+        ),
+        (
+            fleet(state="away", error="wrong password", is_hub=True),
+            ("the fleet shop cannot be reached, the hub gets no messages: wrong password",),
         ),
         (
             fleet(member("web-1", "a"), member("web-2", "b"), error="another master is called so"),

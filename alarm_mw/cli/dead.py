@@ -24,8 +24,9 @@ from alarm_mw.cli.console import plain_text
 from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.servers import Command, choices, placed
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Letter, Order
-from alarm_mw.delivery.outbox.database import UnusableError, open_existing
+from alarm_mw.delivery.outbox.database import Opened, UnusableError, open_existing
 from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.rescue import open_for_reading
 from alarm_mw.model.errors import NotRunningError
 from alarm_mw.model.printable import printable_lines
 from alarm_mw.transports.control import ask_patiently
@@ -345,7 +346,16 @@ def carry_out(socket: str, order: Order) -> Answer:
 
 def _offline(path: Path, order: Order) -> Answer:
     try:
-        with contextlib.closing(Outbox(path, opened=open_existing(path))) as outbox:
+        with contextlib.closing(Outbox(path, opened=_opened(path, order))) as outbox:
             return DeadLetters(outbox, is_running=False).carry_out(order)
     except (UnusableError, sqlite3.Error) as error:
         raise UnreachableError(str(error)) from error
+
+
+def _opened(path: Path, order: Order) -> Opened:
+    try:
+        return open_existing(path)
+    except UnusableError:
+        if order.verb != "list" or not path.exists():
+            raise
+        return open_for_reading(path)  # a list needs no space on the disk

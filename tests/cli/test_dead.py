@@ -5,6 +5,9 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -58,6 +61,32 @@ def test_a_list_is_for_reading(tmp_path: Path) -> None:
     assert f"{first.decode()} [+2 lines]" in shown
     narrow = CliRunner().invoke(main, ["dead", "list"], env={**environ, "COLUMNS": "80"}).stdout
     assert "…" not in narrow
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_list_needs_no_space_on_the_disk(
+    is_killed: bool, tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Letters on a full disk can be read, also beside the log of a killed server, and none of them changes."""
+    directory = make_state(tmp_path)
+    if is_killed:
+        outbox = Outbox(directory / "outbox.db")
+        record = Record(b"late", "stdout", 1.0, "3")
+        outbox.take([Firing("id3", "hook", b"late", record, 1.0, "ERR")], lambda _, __: None)
+        for file in directory.glob("outbox.db*"):
+            shutil.copy(file, tmp_path)
+        outbox.close()
+        for file in tmp_path.glob("outbox.db*"):
+            file.replace(directory / file.name)
+    before = {file.name: file.read_bytes() for file in directory.glob("outbox.db*")}
+    with full_disk():
+        result = dead(tmp_path, "list", "--waiting", "--json")
+        refused = dead(tmp_path, "drop", "--all")
+    assert result.exit_code == 0, result.stderr
+    states = [letter["state"] for letter in json.loads(result.stdout)["letters"]]
+    assert states == ["dead", "waiting", *(["waiting"] if is_killed else [])]
+    assert (refused.exit_code, "cannot be used" in refused.stderr) == (1, True)
+    assert before["outbox.db"] == (directory / "outbox.db").read_bytes()
 
 
 def test_one_broken_outbox_hides_no_other(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from alarm_mw.delivery.outbox.database import (
     MOSTLY_EMPTY,
     BrokenError,
     Opened,
+    UnusableError,
     connect,
     move_aside,
     open_memory,
@@ -379,6 +380,18 @@ def open_database(path: Path | Literal[":memory:"], now: float) -> Opened:
         opened = opened_without(path, error, now)
     log.error("%s", opened.fault)
     return opened
+
+
+def open_for_reading(path: Path) -> Opened:
+    """Open a copy in memory of the database of another process that has ended; nothing is written back.
+
+    For a file that cannot be written, such as on a full disk. Raises `UnusableError` if it cannot be read either.
+    """
+    try:
+        with reading(path) as file:
+            return Opened(copied(file), has_file=False)
+    except sqlite3.Error as error:
+        raise UnusableError(f"the outbox {path} cannot be used: {error}") from error
 
 
 def opened_without(path: Path, error: sqlite3.Error | OSError, now: float) -> Opened:

@@ -333,6 +333,8 @@ class IncidentOptions(msgspec.Struct, frozen=True):
     period: float = 0.0
     #: The alarms of the escalation.
     escalated: tuple[str, ...] = ()
+    #: Messages about an end begin with the line that ended it, and not with the first match.
+    ends_with_line: bool = False
 
 
 class Rule(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -87,7 +87,8 @@ def _life(facts: Facts, started: float) -> str:
 def _end(facts: Facts) -> str:
     """Return what ended an incident."""
     if facts.ended_by == "line":
-        return f'ended by "{cut_line(facts.end.strip(), FACT)}"' if facts.end.strip() else ""
+        end = facts.end.strip()
+        return f'ended by "{cut_line(end, FACT)}"' if end and end != facts.headline else ""
     by = f" by {facts.end}" if facts.end else ""
     words = {"timeout": "ended by quiet", "operator": f"resolved by hand{by}", "removed": "its rule was removed"}
     return words.get(facts.ended_by, "")

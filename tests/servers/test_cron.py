@@ -6,6 +6,7 @@ import email
 import email.policy
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -130,6 +131,7 @@ def test_an_overrun_is_mailed_while_the_job_runs(crontab: Crontab) -> None:
     assert process.wait(60) == 0
     assert len(crontab.box.mails) == 2
     assert crontab.box.mails[1][0].startswith("[RESOLVED]")
+    assert re.fullmatch(r"ended after [\d.]+ m?s \(limit 500 ms\)", crontab.subjects()[1])
 
 
 @pytest.mark.parametrize(("overlap", "status"), [("run", 0), ("skip", 75)])

@@ -62,6 +62,7 @@ class RecordingMember(RecordingFleet):
             "state": "connected",
             "error": "",
             "lag": 0.0,
+            "is_hub": False,
         }
 
     async def overview(self) -> FleetOverview:

@@ -39,7 +39,7 @@ PROBLEMS: tuple[Problem, ...] = ("failed", "overrun", "overlap", "absent")
 
 #: What the messages about problems begin with, behind the job's name; and what those begin with that end them.
 _WRONG = r"failed|was killed|is still running|has not run|the run that began"
-_OVER = r"succeeded|has run"
+_OVER = r"succeeded|has run|ended"
 
 
 class Run(msgspec.Struct, frozen=True):
@@ -151,14 +151,20 @@ class Messages:
         took = span(seconds)
         facts = {"exit_status": str(status), "duration": f"{seconds:.3f}"}
         if status == 0:
-            return [self._make(f"succeeded after {took}", each, facts, tail) for each in PROBLEMS]
+            return [self._over(each, "succeeded", took, facts, tail) for each in PROBLEMS]
         how = f"failed with exit status {status}" if status > 0 else f"was killed by signal {-status}"
         over = [
-            self._make(f"has run, with exit status {status} after {took}", each, facts)
+            self._over(each, f"has run, with exit status {status}", took, facts)
             for each in PROBLEMS
             if each != "failed"
         ]
         return [*over, self._make(f"{how} after {took}", "failed", facts, tail)]
+
+    def _over(self, problem: Problem, how: str, took: str, facts: Mapping[str, str], tail: bytes = b"") -> Record:
+        """Return the record with which a problem is over; of a run that took too long it says how long."""
+        is_overrun = problem == "overrun" and self._job.max_time
+        text = f"ended after {took} (limit {span(self._job.max_time)})" if is_overrun else f"{how} after {took}"
+        return self._make(text, problem, facts, tail)
 
     def success(self, seconds: float, tail: bytes) -> Record:
         """Return the record for those who want to hear of each success."""
@@ -208,6 +214,7 @@ def cron_settings(settings: Settings, job: CronJob) -> Settings:
     alarms = job.alarms or tuple(alarm.name for alarm in settings.alarms)
     where = Where(f"alarm-mw cron {job.name}")
     start = f"^cron {re.escape(job.name)}: "
-    wrong = Rule(f"{start}(?:{_WRONG})", alarms, where=where, name=name, incident=IncidentOptions(key=("problem",)))
+    options = IncidentOptions(key=("problem",), ends_with_line=True)
+    wrong = Rule(f"{start}(?:{_WRONG})", alarms, where=where, name=name, incident=options)
     over = Rule(f"{start}(?:{_OVER})", (), where=where, resolves=name)
     return structs.replace(settings, rules=(wrong, over), monitors=(), mules=(), follow=())

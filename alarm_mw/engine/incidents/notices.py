@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from msgspec import structs
 
 from alarm_mw.engine.flood_control.limits import span
-from alarm_mw.engine.incidents.incident import Incident, Status, thread_of
+from alarm_mw.engine.incidents.incident import EndedBy, Incident, Status, thread_of
 from alarm_mw.engine.incidents.reconcile import Notification
 from alarm_mw.engine.messages import cut, named
 from alarm_mw.engine.rules import CompiledRule
@@ -89,6 +89,10 @@ class Notices:
     def _record(self, incident: Incident, notification: Notification, now: float) -> Record:
         """Return the record of a message that no match has made: that of the first match, as of now."""
         first = incident.first or Record(b"", "incident", now, "")
+        options = compiled.rule.incident if (compiled := self._rules.get(incident.rule)) is not None else None
+        is_end = notification.status is Status.RESOLVED and incident.ended_by is EndedBy.LINE
+        if is_end and options is not None and options.ends_with_line:
+            first = structs.replace(first, message=incident.end.encode("utf-8", "surrogateescape") + b"\n", size=0)
         return structs.replace(first, source="incident", time=now, key=notification.id)
 
     def _notice(self, incident: Incident, status: str, before: tuple[str, ...], column: str) -> IncidentNotice:

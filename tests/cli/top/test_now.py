@@ -49,7 +49,7 @@ def happened(at: float, kind: str, text: str) -> HistoryEvent:
 
 
 def status(**values: Any) -> Status:
-    tables = {"sources": {}, "alarms": {}, "rules": {}, "failing": {}}
+    tables: dict[str, Any] = {"sources": {}, "alarms": {}, "rules": {}, "failing": {}}
     made = {**tables, "letters": 0, "imbalances": [], "findings": [], "fleet": None}
     return cast("Status", {**made, **values})
 

@@ -42,10 +42,11 @@ class Stage:
         max_keys: int = 10,
         alarms: tuple[str, ...] = ("a", "b"),
         refreshed: tuple[str, ...] = (),
+        ends_with_line: bool = False,
     ) -> None:
         self.now = 1000.0
         names = tuple(step.alarm for step in steps)
-        options = IncidentOptions(key, max_keys)
+        options = IncidentOptions(key, max_keys, ends_with_line=ends_with_line)
         self.lost = compile_rule(Rule(r"lost (?P<db>\S+)", names, name="db", incident=options))
         self.back = compile_rule(Rule(r"back (?P<db>\S+)", (), resolves="db"))
         self.incidents = Incidents(
@@ -80,6 +81,15 @@ def test_without_a_key_a_rule_has_one_incident() -> None:
     assert stage.match("lost eu") == (["a"], [])
     assert stage.match("lost us") == ([], [Reason.ONGOING])
     assert stage.resolve("back asia") == ["a resolved"]
+
+
+@pytest.mark.parametrize(("ends_with_line", "message"), [(False, b"lost eu"), (True, b"back after 2 s\n")])
+def test_what_the_message_about_an_end_begins_with(ends_with_line: bool, message: bytes) -> None:
+    """By default the first match, which names the incident; for some rules the line that ended it."""
+    stage = Stage(Step("a"), ends_with_line=ends_with_line)
+    stage.match("lost eu")
+    (firing,) = stage.incidents.resolve(stage.back, [b"back after 2 s"], record("back after 2 s"))
+    assert firing.message == message
 
 
 def test_an_incident_that_is_over_makes_room_for_another() -> None:

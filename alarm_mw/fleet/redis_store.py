@@ -130,13 +130,13 @@ class RedisStore:
         """Connect again. Raises `FleetUnreachableError`."""
         await self.close()
         try:
-            client = self._client = await self._read(self._connect())
+            await self._read(self._connect())
             self._stream = await self._read(self._address.connect(self._node))
         except (ValueError, TypeError) as error:  # redis-py's; its text may show a part of a password
             raise FleetUnreachableError("redis-py cannot use the url of [fleet]: see `alarm-mw check`") from error
         self._is_due.clear()
         self._tasks = [
-            asyncio.create_task(self._flush(client), name="alarm-mw-fleet-calls"),
+            asyncio.create_task(self._flush(self._ready()), name="alarm-mw-fleet-calls"),
             asyncio.create_task(self._fail_late(), name="alarm-mw-fleet-late"),
         ]
 
@@ -153,21 +153,16 @@ class RedisStore:
                 with contextlib.suppress(RedisError, OSError):
                     await client.aclose()
 
-    async def _connect(self) -> Redis:
+    async def _connect(self) -> None:
         """Connect to the server that has the state: a node of a cluster names the one that has it."""
         self._node = None
-        client = await self._address.connect()
+        client = self._client = await self._address.connect()
         try:
             await client.exists(f"{self._prefix}gen")
         except MovedError as error:
             self._node = (error.host, error.port)
-        except BaseException:
             await client.aclose()
-            raise
-        if self._node is None:
-            return client
-        await client.aclose()
-        return await self._address.connect(self._node)
+            self._client = await self._address.connect(self._node)
 
     async def _read(self, call: Coroutine[object, object, T], *, more: float = 0.0) -> T:
         """Return the result of a call that is not gathered with others; it may take this many seconds more."""

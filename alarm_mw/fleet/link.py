@@ -12,7 +12,7 @@ from typing import Protocol
 import msgspec
 
 from alarm_mw.fleet.store import Answer, Beat, Event, FleetUnreachableError, Store
-from alarm_mw.fleet.tasks import end, is_set
+from alarm_mw.fleet.tasks import end, is_set, within
 from alarm_mw.model.fleet import while_away
 
 log = logging.getLogger(__name__)
@@ -172,17 +172,20 @@ class Link:
         await self.store.close()
 
     async def _leave(self, timeout: float) -> bool:
-        """Say goodbye, over a new connection where this one is lost or was tried; return whether it was heard."""
+        """Say goodbye within so many seconds of a loop that may be kept from running; return whether it was heard."""
         try:
-            async with asyncio.timeout(timeout):
-                if self.state != "connected":
-                    await self.store.connect()
-                self.state = "away"
-                await self.store.beat(self._sign(leaving=True))
+            await within(self._say_goodbye(), timeout)
         except (FleetUnreachableError, TimeoutError) as error:
             self.error = str(error) or f"no answer within {timeout:g} s"
             return False
         return True
+
+    async def _say_goodbye(self) -> None:
+        """Say it over a new connection where this one is lost, or was tried before."""
+        if self.state != "connected":
+            await self.store.connect()
+        self.state = "away"
+        await self.store.beat(self._sign(leaving=True))
 
     async def call(self, call: Awaitable[Answer]) -> Answer:
         """Return an answer; raise `FleetUnreachableError` and note that the fleet is away."""

@@ -247,7 +247,7 @@ class Engine:
         plan = self._plan(rules, source)
         if plan is None or self.memory.echoes.expects_prints(now):
             return None
-        if self.incidents is not None and self.incidents.has_inhibitions:
+        if self.incidents is not None and self.incidents.marking.has_inhibitions:
             return None
         alarms, skipped, _ = plan
         gate = self._flood_control.gate(alarms, now)
@@ -383,7 +383,7 @@ class Engine:
         firings: list[Firing] = []
         held: list[Held] = []
         stateless, is_resolve = alarms, False
-        has_inhibitions = self.incidents is not None and self.incidents.has_inhibitions
+        has_inhibitions = self.incidents is not None and self.incidents.marking.has_inhibitions
         if self.incidents is not None and not direct:
             counted = {each.rule.counts_for for each in matched}
             matched, of_incidents, is_resolve = self._split(matched, record, now)
@@ -411,7 +411,7 @@ class Engine:
         """Return whether an incident inhibits a message of a rule without incidents, or of none."""
         assert self.incidents is not None
         rule = Rule("", ()) if compiled is None else compiled.rule
-        return self.incidents.inhibits(rule.name, dict(rule.labels))
+        return self.incidents.marking.inhibits(rule.name, dict(rule.labels))
 
     def _split(
         self, matched: Sequence[CompiledRule], record: Record, now: float

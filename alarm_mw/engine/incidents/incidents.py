@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -13,8 +12,6 @@ from alarm_mw.engine.incidents.incident import (
     Acknowledgement,
     Incident,
     Key,
-    Mark,
-    Marks,
     Notified,
     State,
     Status,
@@ -22,7 +19,7 @@ from alarm_mw.engine.incidents.incident import (
     key_of,
     thread_of,
 )
-from alarm_mw.engine.incidents.inhibition import Inhibitions
+from alarm_mw.engine.incidents.marking import Admit, Marking
 from alarm_mw.engine.incidents.measures.judgement import Judgement, Sample
 from alarm_mw.engine.incidents.measures.measures import MeasuredRule, Measures
 from alarm_mw.engine.incidents.notices import (
@@ -51,13 +48,9 @@ from alarm_mw.model.types import (
     Record,
     Report,
 )
-from alarm_mw.system.forks import held_off
 
 #: Seconds after which a message is made again that could not be taken.
 AGAIN_AFTER = 60.0
-
-
-Admit = Callable[[str, str, Mapping[str, str]], tuple[Reason, float | None] | None]
 
 
 class Matched(NamedTuple):
@@ -94,18 +87,13 @@ class Incidents:
         """
         self._rules = rules
         self._tracked = tuple(tracked)
-        self._mutes = {rule.name: rule.mute for rule in self._tracked if rule.mute}
-        self._inhibitions = Inhibitions(inhibit_rules)
-        #: The ids of incidents that were inhibited when they were last looked at.
-        self._inhibited: set[str] = set()
-        self._alarms = frozenset(alarms)
+        self.marking = Marking(self._tracked, inhibit_rules, alarms, admit, time)
         self._refreshed = frozenset(refreshed)
-        self._admit = admit
         self._clock = clock
         self._time = time
         self._seen = SeenRecords()
         self._notices = Notices(rules, alarm_msg_size, self.wall, time)
-        self.tracker = Tracker(self._tracked, (), self._marks)
+        self.tracker = Tracker(self._tracked, (), self.marking.marks)
         self.measures = Measures(measured)
         #: Of each rule that has matched, what says how bad a match is.
         self._numbers: dict[str, tuple[tuple[str, int], ...]] = {}
@@ -129,7 +117,7 @@ class Incidents:
         such gaps so far.
         """
         self._seen = SeenRecords(saved.seen, saved.places)
-        self.tracker = Tracker(self._tracked, saved.incidents, self._marks, self.wall, blind)
+        self.tracker = Tracker(self._tracked, saved.incidents, self.marking.marks, self.wall, blind)
         self._note_inhibitions()
         changes = self.tracker.start(self._clock(), gap)
         self._note_armed()
@@ -142,7 +130,7 @@ class Incidents:
         """Take the place of `former` in this process; return the messages that follow from other rules."""
         self._seen = former._seen  # of its own class
         self._clock = former._clock  # as above
-        self.tracker = Tracker(self._tracked, former.tracker, self._marks, self.wall, former.tracker.blind)
+        self.tracker = Tracker(self._tracked, former.tracker, self.marking.marks, self.wall, former.tracker.blind)
         self._note_inhibitions()
         changes = self.tracker.start(self._clock())
         self._note_armed()
@@ -164,7 +152,7 @@ class Incidents:
     def _note_inhibitions(self) -> None:
         for incident in self.tracker:
             if incident.is_open:
-                self._inhibitions.note(incident)
+                self.marking.note(incident)
 
     # What a record leads to
 
@@ -517,7 +505,7 @@ class Incidents:
             self._counts.append((incident.rule, "opened"))
             self._add_event(incident, "opened", "" if incident.first is None else printable(incident.first.text, VALUE))
         if change.has_begun or change.has_ended:
-            self._inhibitions.note(incident)
+            self.marking.note(incident)
         if change.has_ended:
             self._counts.append((incident.rule, f"resolved:{incident.ended_by}"))
             self._add_event(incident, "resolved", f"{incident.ended_by} {incident.end[:VALUE]}".rstrip())
@@ -525,8 +513,8 @@ class Incidents:
 
     def _look_at_inhibited(self) -> list[Firing]:
         """Return the messages that another incident has held back, which is over now."""
-        inhibited = [found for name in self._inhibited if (found := self.tracker.get(name)) is not None]
-        self._inhibited.clear()
+        names = self.marking.take_inhibited()
+        inhibited = [found for name in names if (found := self.tracker.get(name)) is not None]
         return self._all(self.tracker.look(self._clock(), at=inhibited)) if inhibited else []
 
     def _firings(self, change: Change, record: Record | None) -> list[Firing]:
@@ -550,46 +538,6 @@ class Incidents:
     def _add_event(self, incident: Incident, kind: str, text: str) -> None:
         key = dict(incident.key)
         self._events.append(Event(self._time(), incident.id, incident.rule, key, incident.episode, kind, text))
-
-    @property
-    def has_inhibitions(self) -> bool:
-        """Whether some incident is firing that may inhibit messages."""
-        return bool(self._inhibitions)
-
-    @property
-    def has_mutes(self) -> bool:
-        """Whether the time of day may hold messages back."""
-        return bool(self._mutes)
-
-    def inhibits(self, rule: str, labels: Mapping[str, str]) -> bool:
-        """Return whether messages about a rule with these labels are inhibited."""
-        return self._inhibitions.inhibits(rule, labels)
-
-    def _marks(self, incident: Incident, now: float) -> Marks:
-        is_inhibited = bool(self._inhibitions) and self._inhibitions.inhibits(incident.rule, incident.labels)
-        if is_inhibited:
-            self._inhibited.add(incident.id)
-        muted_until = self._muted_until(incident.rule, now) if self._mutes else 0.0
-        return Marks(inhibited=is_inhibited, muted_until=muted_until, admit=functools.partial(self._mark, incident))
-
-    def _muted_until(self, rule: str, now: float) -> float:
-        intervals = self._mutes.get(rule)
-        if intervals is None:
-            return 0.0
-        with held_off():  # few configurations have intervals
-            from alarm_mw.engine.incidents.time_intervals import covered_until  # noqa: PLC0415
-        wall = self._time()
-        until = covered_until(intervals, wall)
-        return 0.0 if until is None else now + until - wall
-
-    def _mark(self, incident: Incident, alarm: str) -> tuple[Mark, float | None] | None:
-        if alarm not in self._alarms:
-            return Mark.UNAVAILABLE, None
-        why = self._admit(alarm, incident.rule, incident.labels)
-        if why is None:
-            return None
-        reason, seconds = why
-        return Mark(reason.value), None if seconds is None else self._clock() + seconds
 
 
 def _value(key: Key) -> str:

@@ -96,7 +96,9 @@ class IncidentKeeper:
     def _is_wall_set(self) -> bool:
         """Return whether the time of day was set since the last call: mute intervals go by it."""
         before, self._wall_offset = self._wall_offset, self.clock.wall() - self.clock()
-        return self._incidents is not None and self._incidents.has_mutes and abs(before - self._wall_offset) > STEP
+        return (
+            self._incidents is not None and self._incidents.marking.has_mutes and abs(before - self._wall_offset) > STEP
+        )
 
     def collect(self) -> bool:
         """Take what has changed, and count it; return whether that has to be written at once."""

@@ -179,7 +179,7 @@ def test_no_message_is_sent_in_a_mute_interval() -> None:
 def test_a_step_of_the_clock_moves_a_mute_interval() -> None:
     """The time of day decides: when the clock is set, what it holds back is looked at again."""
     stage = Stage(mute=AT_NOON)
-    assert stage.incidents.has_mutes
+    assert stage.incidents.marking.has_mutes
     stage.see("lost db host=x")
     stage.now += 7200.0
     assert told(stage.incidents.look_at_held()) == ["firing db x"]

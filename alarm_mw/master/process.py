@@ -327,8 +327,8 @@ class MasterProcess:
             return
         with self._runtime.outbox.still():
             saved = self._runtime.outbox.positions().all()
-        from alarm_mw.master.follow.follower import Assembly  # noqa: PLC0415  # few configurations need it
         from alarm_mw.master.follow.following import Following  # noqa: PLC0415
+        from alarm_mw.master.follow.intake import Assembly  # noqa: PLC0415  # few configurations need it
 
         assembly = Assembly(settings.records.of("file"), _keeps_lines(settings))
         if self._following is not None:

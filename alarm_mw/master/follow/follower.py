@@ -7,7 +7,6 @@ whenever the master is killed, the next one goes on behind the last line that wa
 from __future__ import annotations
 
 import fnmatch
-import functools
 import glob
 import logging
 import math
@@ -16,16 +15,13 @@ import resource
 import stat
 import threading
 import time
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TypedDict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple, TypedDict
 
-from msgspec import structs
-
-from alarm_mw.config.settings import Follow, StreamRecords
+from alarm_mw.config.settings import Follow
 from alarm_mw.master.follow.bell import Bell
-from alarm_mw.master.follow.paths import PATH, PathPrefilters
+from alarm_mw.master.follow.intake import Assembly, BatchWorker, EndedError, FileIntake
 from alarm_mw.master.follow.position import FILE, HEAD, FilePosition, decode, encode, new_id
 from alarm_mw.master.follow.rotation import (
     Sibling,
@@ -37,19 +33,11 @@ from alarm_mw.master.follow.rotation import (
     same_content,
     siblings,
 )
-from alarm_mw.master.follow.tail import Block, Compressed, Plain, RewrittenError, Tail, is_compressed, open_content
+from alarm_mw.master.follow.tail import Compressed, Plain, RewrittenError, Tail, is_compressed, open_content
 from alarm_mw.master.runtime.threads import CALL_TIMEOUT, start_thread
-from alarm_mw.master.worker.batch import Batch, Lines
-from alarm_mw.model.types import Reason, Record
-from alarm_mw.patterns.prefilter import Hit, Hits, Prefilter
-
-if TYPE_CHECKING:  # many logs have no tracebacks
-    from alarm_mw.master.streams.blocks import BlockAssembler
+from alarm_mw.patterns.prefilter import Prefilter
 
 log = logging.getLogger(__name__)
-
-#: The source of the records.
-SOURCE = "file"
 
 #: What the name of a row begins with that says that a pattern was followed before: what it matches now is new.
 PATTERN = "pattern:"
@@ -69,12 +57,6 @@ NAPS = 10
 #: Seconds after which a file is closed that has lost its name, and that nothing was added to.
 LET_GO = 60.0
 
-#: How many batches may wait for the worker. What is not read waits in its file.
-UNDER_WAY = 16
-
-#: Seconds between two looks at whether to end, while the worker is busy.
-TURN = 0.2
-
 #: How many files are followed at most; half of the descriptors that this process may have, if that is less.
 MOST_FILES = 4096
 
@@ -88,29 +70,6 @@ REMEMBER = 30 * 86_400.0
 
 #: Seconds over which the speed is measured.
 SPAN = 10.0
-
-_UNJUDGED, _SCREENED = f"skipped:{Reason.UNJUDGED}", "screened_out"
-
-
-class BatchWorker(Protocol):
-    """What judges the lines: the worker."""
-
-    def submit(self, batch: Batch) -> None:
-        """Take a batch; returns at once."""
-        ...
-
-    def hold_back(self, batch: Batch) -> bool:
-        """Evaluate at once a batch of lines that are all held back; return False where they are not. Never waits."""
-        ...
-
-
-class Assembly(NamedTuple):
-    """Which lines are one record."""
-
-    #: None: each line is one.
-    options: StreamRecords | None = None
-    #: Whether some rule wants the lines around its matches.
-    keeps_lines: bool = False
 
 
 class FollowedFile(TypedDict):
@@ -142,26 +101,6 @@ class _Sample(NamedTuple):
     read: int
 
 
-class _Found(NamedTuple):
-    """What is to be judged of a file."""
-
-    #: The id of the content, and the file's path.
-    content: str
-    path: str
-    hits: Sequence[Hit]
-    #: How many lines there are, and how many of them cannot be judged.
-    lines: int
-    unjudged: int = 0
-    #: How long a line is of which a hit is the first part, below zero; by its place.
-    sizes: Mapping[int, int] = {}
-    #: The lines around hits, by their places, where rules want them.
-    around: Mapping[int, tuple[bytes, bytes]] = {}
-
-
-class _EndedError(Exception):
-    """The time to end is over: what is not judged is read by the next master."""
-
-
 class Follower:
     """Follows files. `change`, `stop` and `status` are for other threads, the rest is for its own.
 
@@ -180,20 +119,14 @@ class Follower:
         own: frozenset[tuple[int, int]] = frozenset(),
         assembly: Assembly = Assembly(),  # noqa: B008  # a constant
     ) -> None:
-        self.prefilter = prefilter
-        self._assembly = assembly
-        self._paths = PathPrefilters(prefilter)
+        self._intake = FileIntake(prefilter, worker, assembly)
         self._follows = follows
-        self._worker = worker
         self._longest = longest
         self._own = own
         self._bell = Bell()
         self._stopping = False
         #: Set when the files have been searched for which `change` waits.
         self._awaited: threading.Event | None = None
-        self._places = threading.Semaphore(UNDER_WAY)
-        #: How many batches the worker was given, and how many of them it is done with.
-        self._given = self._done = 0
         #: By device and inode, of files whose names are followed, and of what was rotated.
         self._tails: dict[tuple[int, int], Tail] = {}
         #: What was compressed, or is read beside a file that is followed for itself.
@@ -206,16 +139,10 @@ class Follower:
         self._read_saved(saved)
         #: When files were searched last, in seconds since the epoch.
         self._searched_at = 0.0
-        self._counts: dict[str, int] = {}
-        self._moved: dict[str, bytes | None] = {}
         self._problems: dict[str, str] = {}
-        self._came = 0.0
-        self._read = 0
         self._samples: deque[_Sample] = deque()
         self._most = min(MOST_FILES, max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2, 1))
         self._thread: threading.Thread | None = None
-        #: When to end, once it is to stop, in `time.monotonic`'s seconds.
-        self._deadline = math.inf
 
     def _read_saved(self, saved: Mapping[str, bytes]) -> None:
         for name, data in saved.items():
@@ -238,19 +165,14 @@ class Follower:
     def change(self, follows: Sequence[Follow], prefilter: Prefilter, assembly: Assembly) -> None:
         """Follow these from now on; what both have in common goes on. Waits until their files are found."""
         self._follows = follows
-        # Before the prefilter: it finds the beginnings of records only where something takes them.
-        self._assembly = assembly
-        for tail in [*self._tails.values(), *self._rests]:
-            if tail.blocks is not None:
-                tail.blocks.change(assembly.options, keeps_lines=assembly.keeps_lines)
-        self.prefilter = prefilter
+        self._intake.change(prefilter, assembly, [*self._tails.values(), *self._rests])
         self._awaited = found = threading.Event()
         self._bell.ring()
         found.wait(CALL_TIMEOUT)
 
     def stop(self, timeout: float) -> None:
         """Read what is there already, for at most `timeout` seconds, and end."""
-        self._deadline = time.monotonic() + timeout
+        self._intake.deadline = time.monotonic() + timeout
         self._stopping = True
         self._bell.ring()
         if self._thread is not None:
@@ -288,7 +210,7 @@ class Follower:
     def _run(self) -> None:
         try:
             self._follow()
-        except _EndedError:
+        except EndedError:
             log.warning("followed files are not read to their ends: the next start goes on there")
         for tail in [*self._tails.values(), *self._rests]:
             tail.close()
@@ -323,7 +245,7 @@ class Follower:
         """Wait until a record is complete, and return True; False where none is, or not before the time to end."""
         now = time.monotonic()
         wait = self._until_due(now)
-        if now + wait >= self._deadline:
+        if now + wait >= self._intake.deadline:
             return False
         if wait < math.inf:
             time.sleep(max(wait, 0.0))
@@ -345,7 +267,7 @@ class Follower:
                 self._complain(tail.path, error.strerror or str(error))
                 if tail.is_rest:
                     self._finish(tail)
-        self._submit_quiet()
+        self._intake.submit_quiet()
         self._sample()
         return has_more
 
@@ -359,12 +281,12 @@ class Follower:
         if block is None:
             self._rest_at_end(tail)
             return False
-        self._take(tail, block)
+        self._intake.take(tail, block)
         return tail.behind > 0
 
     def _rest_at_end(self, tail: Tail) -> None:
         """Judge the records that have waited long enough for another line, and end where nobody writes any more."""
-        self._complete(tail)
+        self._intake.complete(tail)
         if self._is_over(tail):
             self._read_last(tail)
 
@@ -381,17 +303,17 @@ class Follower:
         """Judge a last line without a newline, and close the file."""
         block = tail.read(self._longest, at_end=True)
         if block is not None:
-            self._take(tail, block)
+            self._intake.take(tail, block)
         else:
             self._finish(tail)
 
     def _finish(self, tail: Tail) -> None:
         """Close a file that nothing is added to any more."""
-        self._complete(tail, at_end=True)
+        self._intake.complete(tail, at_end=True)
         self._forget_tail(tail)
         position = tail.position(is_done=True)
         self._left[position.id] = position
-        self._moved[position.name] = encode(position)
+        self._intake.moved[position.name] = encode(position)
         tail.close()
 
     def _forget_tail(self, tail: Tail) -> None:
@@ -400,139 +322,10 @@ class Follower:
         else:
             self._tails.pop((tail.content.device, tail.content.inode), None)
 
-    # To the worker
-
-    def _take(self, tail: Tail, block: Block) -> None:
-        """Judge a block, or have the worker judge it."""
-        if time.monotonic() >= self._deadline:
-            raise _EndedError
-        self._read += len(block.data)
-        prefilter = self._prefilter_of(tail.path)
-        hits, unjudged = self._scan(prefilter, block)
-        found = _Found(tail.id, tail.path, hits, block.lines, unjudged)
-        if block.is_oversized:
-            found = found._replace(sizes={block.offset: -len(block.data)})
-        if block.data and (tail.needs_blocks or hits.has_beginnings or self._looks_at_all):
-            found = self._assembled(tail, block, hits, found, prefilter)
-        self._book(found, encode(tail.position()), prefilter)
-
-    @property
-    def _looks_at_all(self) -> bool:
-        options, keeps_lines = self._assembly
-        return keeps_lines or (options is not None and options.is_given)
-
-    def _prefilter_of(self, path: str) -> Prefilter:
-        if self._paths.prefilter is not self.prefilter:
-            self._paths = PathPrefilters(self.prefilter)
-        return self._paths.of(path)
-
-    # Records of several lines
-
-    def _assembler(self, tail: Tail) -> BlockAssembler:
-        """Return what makes records of several lines of a file's; it goes on with those that are kept."""
-        if tail.blocks is None:
-            tail.blocks = self._resumed(tail.kept)
-        return tail.blocks
-
-    def _resumed(self, kept: bytes) -> BlockAssembler:
-        from alarm_mw.master.streams.blocks import BlockAssembler  # noqa: PLC0415  # many logs have no tracebacks
-
-        options, keeps_lines = self._assembly
-        found = BlockAssembler(options, keeps_lines=keeps_lines)
-        found.resume_kept(kept, time.monotonic())
-        return found
-
-    def _assembled(self, tail: Tail, block: Block, hits: Hits, found: _Found, prefilter: Prefilter) -> _Found:
-        """Return the hits of single lines, and those of records of several lines that are complete."""
-        is_first = tail.blocks is None
-        blocks = self._assembler(tail)
-        if is_first and self._assembly.keeps_lines:
-            blocks.keep_before(*tail.lines_before(block.offset))
-        if block.is_oversized:
-            return found._replace(hits=blocks.single(block.data, block.offset, hits))
-        complete = blocks.assemble(block.data, block.offset, hits, prefilter, time.monotonic())
-        return found._replace(hits=complete, lines=found.lines + blocks.line_change(), around=blocks.take_around())
-
-    def _complete(self, tail: Tail, *, at_end: bool = False) -> None:
-        """Judge the records that have waited long enough for another line; at the end, all."""
-        if tail.needs_blocks:
-            blocks = self._assembler(tail)
-            wait = blocks.wait(time.monotonic())
-            if at_end or (wait is not None and wait <= 0):
-                self._complete_of(blocks, tail.id, tail.path, lambda: encode(tail.position()), at_end=at_end)
-
-    def _complete_of(
-        self, blocks: BlockAssembler, content: str, path: str, position: Callable[[], bytes], *, at_end: bool
-    ) -> None:
-        prefilter = self._prefilter_of(path)
-        hits = blocks.due(prefilter, time.monotonic(), at_end=at_end)
-        found = _Found(content, path, hits, blocks.line_change(), around=blocks.take_around())
-        self._book(found, position(), prefilter)
-
-    def _book(self, found: _Found, position: bytes, prefilter: Prefilter) -> None:
-        """Have the worker judge what was found, and write the position behind it with that."""
-        passed = found.lines - len(found.hits)
-        counts = {
-            "lines": passed,
-            _SCREENED: passed - found.unjudged,
-            _UNJUDGED: found.unjudged,
-            "oversized": len(found.sizes),
-        }
-        name = FILE + found.content
-        if not found.hits:
-            for column, n in counts.items():
-                self._counts[column] = self._counts.get(column, 0) + n
-            self._moved[name] = position
-            return
-        self._submit_quiet()
-        lines = Lines(SOURCE, found.hits, functools.partial(_record, found, time.time()), prefilter.rule_set)
-        self._submit(Batch((), {SOURCE: counts}, lines=lines, positions={name: position}))
-
-    def _scan(self, prefilter: Prefilter, block: Block) -> tuple[Hits, int]:
-        """Return the lines that some rule may match, and how many cannot be judged."""
-        if not block.data:
-            return Hits(), 0
-        for _ in range(2):
-            try:
-                return prefilter.scan(block.data, block.offset), 0
-            except Exception:
-                log.exception("the prefilter failed on lines of a followed file")
-        return Hits(), block.lines
-
-    def _submit(self, batch: Batch) -> None:
-        """Give the worker a batch, as soon as few others wait; a flood that is held back is judged here."""
-        now = time.monotonic()
-        comes_fast, self._came = now - self._came < NAP * 2, now
-        # Not before a batch that the worker has taken already: that would move the positions back.
-        if comes_fast and self._given == self._done and self._worker.hold_back(batch):
-            return
-        while not self._places.acquire(timeout=TURN):
-            if time.monotonic() >= self._deadline:
-                raise _EndedError
-        self._give(structs.replace(batch, done=self._release))
-
-    def _give(self, batch: Batch) -> None:
-        self._given += 1
-        self._worker.submit(batch)
-
-    def _note_done(self) -> None:
-        self._done += 1
-
-    def _release(self) -> None:
-        self._done += 1
-        self._places.release()
-
-    def _submit_quiet(self) -> None:
-        """Have the lines counted that no rule matches."""
-        if self._counts or self._moved:
-            counts, self._counts = self._counts, {}
-            moved, self._moved = self._moved, {}
-            self._give(Batch((), {SOURCE: counts} if counts else {}, self._note_done, positions=moved))
-
     def _sample(self) -> None:
         now = time.monotonic()
         if not self._samples or now - self._samples[-1].time >= LOOK_EVERY:
-            self._samples.append(_Sample(now, self._read))
+            self._samples.append(_Sample(now, self._intake.read))
             while now - self._samples[0].time > SPAN:
                 self._samples.popleft()
 
@@ -552,7 +345,7 @@ class Follower:
                     self._see(path, pattern, follow, seen)
                 if pattern not in self._patterns:
                     self._patterns.add(pattern)
-                    self._moved[PATTERN + pattern] = b""
+                    self._intake.moved[PATTERN + pattern] = b""
         now = time.monotonic()
         for place, tail in [*self._tails.items()]:
             tail.lost_at = None if place in seen else tail.lost_at or now
@@ -609,7 +402,7 @@ class Follower:
             is_new = pattern in self._patterns or follow.start == "beginning"
             tail = Tail.at(path, content, new_id(), 0 if is_new else content.size())
             tail.is_undecided = is_new
-            self._moved[tail.name] = encode(tail.position())
+            self._intake.moved[tail.name] = encode(tail.position())
         self._tails[place] = tail
 
     def _known(self, path: str, content: Plain) -> FilePosition | None:
@@ -647,7 +440,7 @@ class Follower:
         position = self._known(tail.path, content)
         if position is not None:
             del self._left[position.id]
-            self._moved[tail.name] = None
+            self._intake.moved[tail.name] = None
             tail.go_on(position)
         return True
 
@@ -659,11 +452,11 @@ class Follower:
         unread = tail.behind
         copy = next((other for other in self._tails.values() if other.copied is tail), None)
         tail.begin_anew(new_id())
-        self._moved[tail.name] = encode(tail.position())
+        self._intake.moved[tail.name] = encode(tail.position())
         self._left[former.id] = former
         if copy is not None and isinstance(copy.content, Plain) and same_content(former, copy.content):
             del self._left[former.id]
-            self._moved[copy.name] = None
+            self._intake.moved[copy.name] = None
             copy.go_on(former)
         else:
             self._recover(former, unread)
@@ -688,12 +481,10 @@ class Follower:
         else:
             text = "%s: the file was truncated or deleted; if anything was added behind byte %d, it is lost"
             log.warning(text, former.path, former.offset)
-            self._counts["lost_bytes"] = self._counts.get("lost_bytes", 0) + unread
-            if former.kept:
-                done = encode(former.done())
-                self._complete_of(self._resumed(former.kept), former.id, former.path, lambda: done, at_end=True)
+            self._intake.count("lost_bytes", unread)
+            self._intake.complete_kept(former)
             self._left[former.id] = former.done()
-            self._moved[former.name] = encode(former.done())
+            self._intake.moved[former.name] = encode(former.done())
 
     def _find_rotations(self) -> None:
         """Read what followed logs were rotated into unseen: while no master was running, or twice within a moment."""
@@ -722,7 +513,7 @@ class Follower:
             self._complain(later.path, error.strerror or str(error))
             return
         position = FilePosition(new_id(), path, *place, 0, b"", b"", time.time())
-        self._moved[position.name] = encode(position)
+        self._intake.moved[position.name] = encode(position)
         self._rests.append(self._rest(position, content))
 
     @staticmethod
@@ -752,7 +543,7 @@ class Follower:
             if n >= surplus and position.time >= before:
                 break
             del self._left[position.id]
-            self._moved[position.name] = None
+            self._intake.moved[position.name] = None
 
     def _complain(self, key: str, text: str) -> None:
         """Log a problem once."""
@@ -760,15 +551,6 @@ class Follower:
         if self._problems.get(key) != text:
             self._problems[key] = text
             log.warning("follow: %s", text)
-
-
-def _record(found: _Found, now: float, hit: Hit) -> Record:
-    """Return a line's record; its place in the content makes the key, the same however often it is read."""
-    key = f"{found.content}.{hit.start}.{zlib.crc32(hit.line):08x}"
-    size = found.sizes.get(hit.start, 0)
-    message = hit.line + b"\n" if size else hit.line
-    before, after = found.around.get(hit.start, (b"", b""))
-    return Record(message, SOURCE, now, key, fields={PATH: found.path}, size=size, before=before, after=after)
 
 
 def _is_of(position: FilePosition, path: str, content: Plain) -> bool:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 from alarm_mw.config.settings import Follow
-from alarm_mw.master.follow.follower import Assembly, BatchWorker, FollowedFiles, Follower
+from alarm_mw.master.follow.follower import FollowedFiles, Follower
+from alarm_mw.master.follow.intake import Assembly, BatchWorker
 from alarm_mw.master.follow.journal import FollowedJournal, JournalFollower, journal_name, saved_position
 from alarm_mw.patterns.prefilter import Prefilter
 

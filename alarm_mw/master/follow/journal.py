@@ -19,7 +19,7 @@ import msgspec
 
 from alarm_mw.config.settings import Follow
 from alarm_mw.master.follow.entries import SOURCE, Entry, command, ending, entry_of, record_of, word
-from alarm_mw.master.follow.follower import BatchWorker
+from alarm_mw.master.follow.intake import BatchWorker
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Reason

@@ -14,7 +14,8 @@ from waiting import wait_until
 from alarm_mw.config.settings import Follow
 from alarm_mw.engine.rules import compile_rule
 from alarm_mw.engine.tracebacks import BEGINNINGS
-from alarm_mw.master.follow.follower import Assembly, Follower
+from alarm_mw.master.follow.follower import Follower
+from alarm_mw.master.follow.intake import Assembly
 from alarm_mw.master.worker.batch import Batch
 from alarm_mw.model.types import Record, Rule
 from alarm_mw.patterns.prefilter import Prefilter

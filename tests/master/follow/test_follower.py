@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from alarm_mw.master.follow import bell, follower
-from alarm_mw.master.follow.follower import UNDER_WAY
+from alarm_mw.master.follow.intake import UNDER_WAY
 
 
 def test_added_lines_are_judged_with_their_path(logs: Any) -> None:

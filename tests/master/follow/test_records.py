@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from waiting import wait_until
 
 from alarm_mw.config.settings import StreamRecords
-from alarm_mw.master.follow.follower import Assembly
+from alarm_mw.master.follow.intake import Assembly
 from alarm_mw.model.types import Context, Rule
 
 TRACEBACK = (

@@ -130,6 +130,14 @@ def installation(tmp_path: Path) -> Iterator[Installation]:
     made.end()
 
 
+@pytest.fixture(scope="module")
+def shared_installation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """Provide the command for a server that several tests of a module ask, and do not change."""
+    made = Installation(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.end()
+
+
 @pytest.fixture
 def reachable(installation: Installation) -> Iterator[None]:
     """Move to a folder that others may pass through, as pytest's own are not."""

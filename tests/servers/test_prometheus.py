@@ -13,6 +13,7 @@ import prometheus_server
 import pytest
 from ports import free_port
 from prometheus_server import Prometheus
+from waiting import wait_until
 
 from alarm_mw.master.control.prometheus import OF_ALARMS, OF_MASTER, OF_RULES, OF_SOURCES
 
@@ -69,21 +70,22 @@ def promtool() -> Callable[..., str]:
     return run
 
 
-@pytest.fixture
-def scraped(installation: Any, until: Callable[..., None], tmp_path: Path) -> Iterator[Prometheus]:
+@pytest.fixture(scope="module")
+def scraped(shared_installation: Any) -> Iterator[Prometheus]:
     """Run a server with incidents and a dead letter, and a Prometheus with the example's alerts that scrapes it."""
     port = free_port()
+    installation = shared_installation
     (installation.directory / "alarms.toml").write_text(CONFIG.replace("PORT", str(port)))
     server = installation.start(["--config", "alarms.toml"], "sh", "-c", PROGRAM, stdout=subprocess.DEVNULL)
-    until(lambda: installation.status().get("letters") == 3)
+    wait_until(lambda: installation.status().get("letters") == 3)
     configuration = (
         (EXAMPLE / "prometheus.yml").read_text(encoding="utf-8").replace("9464", str(port)).replace("15s", "1s")
     )
     configuration = configuration.replace("alerts.yml", str(EXAMPLE / "alerts.yml"))
-    folder = tmp_path / "prometheus"
+    folder = installation.directory / "prometheus"
     folder.mkdir()
     with prometheus_server.serving(folder, configuration) as prometheus:
-        until(lambda: prometheus.query("count_over_time(alarm_mw_lines_total[1m]) > 3"))
+        wait_until(lambda: prometheus.query("count_over_time(alarm_mw_lines_total[1m]) > 3"))
         yield prometheus
     server.terminate()
     server.wait(60)

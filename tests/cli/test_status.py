@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from alarm_mw.cli.main import main
+from alarm_mw.transports import control
 from alarm_mw.transports.places import SOCKET_NAME, control_path
 
 
@@ -77,8 +78,9 @@ def test_several_servers_are_summed_up(home: Path) -> None:
     assert "--name gunicorn" in result.output
 
 
-def test_a_name_selects_a_server(home: Path) -> None:
+def test_a_name_selects_a_server(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of its program does too; of a wrong name, the one that was meant is named."""
+    monkeypatch.setattr(control, "TIMEOUT", 0.1)  # no master starts here
     with listen(home, "shop"), listen(home, "gunicorn-0a1b2c3d"):
         assert "alarm-mw/gunicorn-0a1b2c3d/" in status(home, "--name", "gunicorn").stderr
         wrong = status(home, "--name", "shpo")

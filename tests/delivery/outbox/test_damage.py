@@ -188,6 +188,27 @@ def test_more_than_memory_knows_is_read_from_the_damaged_file(tmp_path: Path, mo
     stage.outbox.close()
 
 
+def test_a_damaged_file_is_not_read_for_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alarms wait for it: when the time is over, what was not read, and is not known, is counted as dropped."""
+    monkeypatch.setattr("alarm_mw.delivery.outbox.rescue.KNOWN", Amount(50, 10**6))
+    monkeypatch.setattr("alarm_mw.delivery.outbox.rescue.SALVAGE_LIMIT", -1.0)
+    stage = Stage(tmp_path / "outbox.db")
+    stage.take(200)
+    stage.move_log()
+    with stage.path.open("r+b") as file:
+        file.seek(20 * PAGE)
+        file.write(bytes(PAGE))
+    stage.outbox.query("PRAGMA shrink_memory")
+    stage.clock.now += 2.0
+    found = stage.found()
+    assert len(found) == 50
+    assert set(found) < set(stage.waiting)
+    books = stage.outbox.ledger.books()
+    assert books["alarms"]["a"]["dropped"] == {Reason.OUTBOX_FAILED: len(stage.waiting) - len(found)}
+    assert imbalances(books, stage.outbox.count_waiting()) == []
+    stage.outbox.close()
+
+
 def test_tables_that_stay_away_are_damage(stage: Stage) -> None:
     """Where a table is missing for longer than a moment the file is begun anew."""
     with closing(sqlite3.connect(stage.path)) as database:

@@ -264,7 +264,7 @@ def _end(measure: Ratio | Quantile | Cardinality, written: object) -> dict[str, 
 def _written(seconds: float) -> str:
     """Return a time as it is written in a table, in the largest unit that divides it."""
     unit, size = next(((unit, size) for unit, size in _UNITS if seconds % size == 0), ("s", 1))
-    return f"{seconds / size:g}{unit}"
+    return f"{seconds / size:.12g}{unit}"
 
 
 _UNITS = (("d", 86_400), ("h", 3600), ("m", 60))

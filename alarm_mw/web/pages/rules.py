@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import msgspec
@@ -14,11 +14,11 @@ from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
 
-from alarm_mw.config.tables.measures import keys_of
+from alarm_mw.config.toml.from_rule import rule_to_toml
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
 from alarm_mw.engine.incidents.episodes import Episode, Noise, noise_of
-from alarm_mw.model.types import IncidentOptions, RequestConditions, Rule
+from alarm_mw.model.types import Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
 from alarm_mw.web.pages.history import episodes_since
@@ -85,7 +85,7 @@ async def rule(request: Request) -> Response:
         active="rules",
         each=found,
         picture=chart(values, _days(len(values), FORTNIGHT[1]), "matches in 14 days") if any(values) else "",
-        toml="\n".join(toml_of(found.rule, _resolve(site.master, name), _of(site.master, name))),
+        toml=_as_toml(site.master, found.rule),
         latest=list(reversed(episodes))[:20],
     )
 
@@ -164,78 +164,12 @@ def _days(n: int, step: int) -> list[tuple[int, str]]:
     return found
 
 
-def _resolve(master: Master, name: str) -> str:
-    """Return the regexp that ends the incidents of a rule; empty for none."""
-    return next((rule.pattern for rule in master.settings().rules if rule.resolves == name), "")
-
-
-def _of(master: Master, name: str) -> Rule | None:
-    """Return the rule for what the matches of a rule with a ratio are compared with."""
-    return next((rule for rule in master.settings().rules if rule.counts_for == name), None)
-
-
-def toml_of(rule: Rule, resolve: str = "", of: Rule | None = None) -> Iterator[str]:
-    """Yield the lines of a rule as a configuration in TOML would have them."""
-    options = rule.incident or IncidentOptions()
-    values: dict[str, object] = {
-        "name": rule.name,
-        "pattern": rule.pattern,
-        "exclude": rule.excludes,
-        "level": rule.level,
-        "logger": rule.logger,
-        "count": rule.count if rule.count > 1 else None,
-        "within": _duration(rule.within) if rule.count > 1 else None,
-        "key": options.key,
-        "resolve": resolve,
-        "resolve_after": _duration(options.resolve_after),
-        "keep_firing_for": _duration(options.keep_firing_for),
-    }
-    yield "[[rules]]"
-    values |= keys_of(rule.measure)
-    yield from (f"{name} = {_value(value)}" for name, value in values.items() if value)
-    if of is not None:
-        request = None if of.request is None else f"request = {{ {', '.join(_conditions(of.request))} }}"
-        pattern = f"pattern = {_string(of.pattern)}" if of.pattern else None
-        yield f"of = {{ {', '.join(filter(None, [pattern, request]))} }}"
-    if rule.request is not None:
-        yield f"request = {{ {', '.join(_conditions(rule.request))} }}"
-    if rule.labels:
-        yield f"labels = {{ {', '.join(f'{name} = {_string(value)}' for name, value in rule.labels)} }}"
-    yield f"alarms = {_list(rule.alarms)}"
-
-
-def _duration(seconds: float) -> str:
-    """Return a time as a configuration has it; empty for 0."""
-    for size, unit in ((86_400, "d"), (3600, "h"), (60, "m")):
-        if seconds and not seconds % size:
-            return f"{seconds // size:.0f}{unit}"
-    return f"{seconds:g}s" if seconds else ""
-
-
-def _conditions(request: RequestConditions) -> Iterator[str]:
-    for field in msgspec.structs.fields(type(request)):
-        value = getattr(request, field.name)
-        if value != field.default:
-            yield f"{field.name} = {_value(value)}"
-
-
-def _value(value: object) -> str:
-    if isinstance(value, str):
-        return _string(value)
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return _list(value) if isinstance(value, tuple) else str(value)
-
-
-def _list(values: Sequence[object]) -> str:
-    return f"[{', '.join(map(_value, values))}]"
-
-
-def _string(text: str) -> str:
-    """Return a string of TOML, literal where that can be: a regexp is read more easily so."""
-    if "'" not in text and text.isprintable():
-        return f"'{text}'" if "\\" in text else f'"{text}"' if '"' not in text else f"'{text}'"
-    return msgspec.json.encode(text).decode()
+def _as_toml(master: Master, rule: Rule) -> str:
+    """Return a rule as a configuration in TOML has it."""
+    others = master.settings().rules if rule.name else ()
+    resolve = next((each for each in others if each.resolves == rule.name), None)
+    of = next((each for each in others if each.counts_for == rule.name), None)
+    return rule_to_toml(rule, resolve, of)
 
 
 ROUTES = [page("/rules", rules), page("/rules/{id}", rule)]

@@ -15,6 +15,7 @@ from alarm_mw.cli.servers import ask_api, find, needing_answers, placed
 from alarm_mw.cli.silence import duration
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
+from alarm_mw.texts.severities import urgency, word_of
 from alarm_mw.transports.control import read_patiently
 
 #: The exit status for an incident that is not open, or not clear.
@@ -23,8 +24,11 @@ UNKNOWN = 2
 #: Digits of an id; fewer are its beginning.
 ID_LENGTH = 10
 
-#: The states of messages that somebody has got.
-REACHED = frozenset({"delivered", "fleet"})
+#: What history shows of messages, whose states are added while they have not been delivered.
+MESSAGES = frozenset({"firing", "reminder", "escalated", "flapping"})
+
+#: The state of a firing that another machine of the fleet has sent.
+FLEET = "fleet"
 
 #: How many incidents are named whose ids begin with the same digits.
 MOST_NAMED = 10
@@ -37,9 +41,9 @@ MOST_NAMED = 10
 def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show the incidents of a running server that are firing.
 
-    A message that is not delivered is shown with its state, such as "mail=firing (waiting)". If that is so for all of
-    an incident's first messages, it says "nobody reached yet". Counts are at most a second old. Exit status 1 if no
-    server answers.
+    The worst come first; within a severity those that nobody has acknowledged, then the oldest. A message that is not
+    delivered is shown with its state, such as "mail=firing (waiting)". While no message about an incident is
+    delivered, it says "nobody reached yet". Counts are at most a second old. Exit status 1 if no server answers.
     """
     url = f"/incidents?all={int(is_all)}"
     if as_json:
@@ -48,29 +52,30 @@ def incidents(is_all: bool, as_json: bool, state_dir: str | None, socket_path: s
             click.echo(msgspec.json.format(read_patiently(find(state_dir, socket_path), url), indent=2))
         return
     found = ask_api(state_dir, socket_path, url)
-    for each in found:
-        click.echo(printable(_line(each)))
+    for each in sorted(found, key=_urgency):
+        click.echo("\n".join(map(printable, _lines(each))))
     if not found:
         click.echo("no incidents")
 
 
-def _line(incident: dict[str, Any]) -> str:
+def _urgency(incident: dict[str, Any]) -> tuple[bool, int, bool, float]:
+    """Return the order of the page and of `alarm-mw top`; what is not firing comes behind."""
+    is_over = incident["state"] != "firing"
+    return is_over, *urgency(incident["severity"], incident["acknowledged_by"], incident["started"])
+
+
+def _lines(incident: dict[str, Any]) -> Iterator[str]:
+    """Yield what has happened, and below it how it stands and who knows."""
     key = ",".join(f"{name}={value}" for name, value in incident["key"].items())
     lasted = span(max((incident["ended"] or time.time()) - incident["started"], 0.0))
     matches = f"{incident['count']} match{'' if incident['count'] == 1 else 'es'}"
     by = f"acknowledged by {incident['acknowledged_by']}" if incident["acknowledged_by"] else ""
     others = [mark for mark in incident["marks"] if mark != "acknowledged"]
-    unreached = "nobody reached yet" if _is_unreached(incident) else ""
-    begin = [incident["id"], incident["state"], incident["rule"], key, lasted, matches]
-    parts = [*begin, by, *others, unreached, " ".join(_notifications(incident))]
-    return "  ".join(filter(None, parts))
-
-
-def _is_unreached(incident: dict[str, Any]) -> bool:
-    """Return whether an incident is firing and its first messages all wait for delivery, or cannot be delivered."""
-    delivery, notified = incident["delivery"], incident["notified"]
-    is_first = all(notified.get(alarm, "firing") == "firing" for alarm in delivery)
-    return incident["state"] == "firing" and bool(delivery) and is_first and REACHED.isdisjoint(delivery.values())
+    unreached = "nobody reached yet" if incident["is_unreached"] else ""
+    begin = [incident["id"], word_of(incident["severity"]).upper(), incident["rule"], key]
+    yield "  ".join(filter(None, [*begin, incident["message"].partition("\n")[0]]))
+    parts = [incident["state"], lasted, matches, by, *others, unreached, " ".join(_notifications(incident))]
+    yield " " * (ID_LENGTH + 2) + "  ".join(filter(None, parts))
 
 
 def _notifications(incident: dict[str, Any]) -> Iterator[str]:
@@ -78,6 +83,7 @@ def _notifications(incident: dict[str, Any]) -> Iterator[str]:
     for alarm in {**incident["notified"], **incident["delivery"]}:
         status, state = incident["notified"].get(alarm, ""), incident["delivery"].get(alarm, "delivered")
         name = f"{alarm}={status}" if status else alarm  # a fallback has no status of its own
+        state = "sent by another machine" if state == FLEET else state
         yield name if state == "delivered" else f"{name} ({state.replace('_', ' ')})"
 
 
@@ -130,6 +136,9 @@ def resolve(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None
 def history(since: float | None, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show what happened to incidents: beginnings, messages, acknowledgements, ends.
 
+    A message about an incident that is firing is shown with its state while it is not delivered, such as
+    "firing  mail (waiting)"; "nobody reached yet" is added while no other alarm has reported the incident either.
+
     Exit status 1 if no server answers.
     """
     begin = 0.0 if since is None else time.time() - since
@@ -137,11 +146,22 @@ def history(since: float | None, as_json: bool, state_dir: str | None, socket_pa
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
+    firing = {each["id"]: each for each in ask_api(state_dir, socket_path, "/incidents?all=0")} if found else {}
     for each in found:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["time"]))
         key = ",".join(f"{name}={value}" for name, value in each["key"].items())
-        parts = [at, each["incident"], each["rule"], key, each["kind"], each["text"]]
+        state = _state_of(each, firing.get(each["incident"]))
+        parts = [at, each["incident"], each["rule"], key, each["kind"], f"{each['text']}{state}"]
         click.echo(printable("  ".join(filter(None, parts))))
+
+
+def _state_of(event: dict[str, Any], incident: dict[str, Any] | None) -> str:
+    """Return the state of the message that an event is about, while it is not delivered, and whether nobody knows."""
+    if incident is None or event["kind"] not in MESSAGES or event["episode"] != incident["episode"]:
+        return ""
+    state = incident["delivery"].get(event["text"], "delivered")
+    unreached = ", nobody reached yet" if incident["is_unreached"] else ""
+    return "" if state in {"delivered", FLEET} else f" ({state.replace('_', ' ')}{unreached})"
 
 
 def _order(

@@ -5,23 +5,25 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.incident_rows import Reader
-from alarm_mw.engine.incidents.incident import Incident, thread_of
+from alarm_mw.delivery.outbox.limits import State
+from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, thread_of
 from alarm_mw.model.fleet import FleetIncident, FleetOverview
 from alarm_mw.model.types import Firing, Place, Record, Trigger
 from alarm_mw.texts.facts import Facts, facts_of
+from alarm_mw.texts.severities import tone_of, urgency, word_of
 from alarm_mw.web.master import Master
-
-#: Severities from the worst; what is none of them stands behind them.
-SEVERITIES = ("emergency", "alert", "critical", "page", "error", "warning", "notice", "info", "debug")
 
 #: How many incidents one page shows.
 MAX_ROWS = 100
+
+#: How many messages that were not delivered are looked at for incidents that have reached nobody.
+MAX_CHECKED = 1_000
 
 #: The maximum number of incidents in an answer to a program.
 MAX_LISTED = 10_000
@@ -78,6 +80,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     machine_count: int = 0
     #: Whether it is an incident of this machine as well.
     is_here: bool = True
+    #: Whether it is firing, should be known to somebody, and no message about it was delivered yet.
+    is_unreached: bool = False
 
     @property
     def machine_names(self) -> str:
@@ -92,8 +96,17 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def tone(self) -> str:
         """How bad it is, in three steps, for its color."""
-        rank = rank_of(self.severity)
-        return "bad" if rank <= SEVERITIES.index("error") else "warn" if rank <= SEVERITIES.index("notice") else "calm"
+        return tone_of(self.severity)
+
+    @property
+    def word(self) -> str:
+        """What its severity is called."""
+        return word_of(self.severity)
+
+    @property
+    def urgency(self) -> tuple[int, bool, float]:
+        """What puts it in order among others."""
+        return urgency(self.severity, self.acknowledged_by, self.started)
 
     @property
     def facts(self) -> dict[str, str]:
@@ -117,14 +130,8 @@ class Found(NamedTuple):
     total: int
 
 
-def rank_of(severity: str) -> int:
-    """Return how bad a severity is, from 0 on; one that is not known stands behind ``error``."""
-    word = severity.lower()
-    return SEVERITIES.index(word) if word in SEVERITIES else SEVERITIES.index("error") if not word else len(SEVERITIES)
-
-
 def open_incidents(master: Master, text: str = "") -> Found:
-    """Return the incidents that are firing and match a filter, the worst first, then the longest. May block.
+    """Return the incidents that are firing and match a filter, the most urgent first. May block.
 
     Those that are firing on other machines of a fleet are among them.
     """
@@ -145,7 +152,7 @@ def _with_fleet(reader: Reader, found: Sequence[Incident], offset: float, text: 
         msgspec.structs.replace(row_of(incident, offset), **_machines(others.get(incident.id))) for incident in found
     ]
     rows += [_row_of_other(incident) for incident in fleet.incidents if incident.id not in known]
-    rows.sort(key=lambda row: (rank_of(row.severity), row.started))
+    rows.sort(key=lambda row: row.urgency)
     shown = [*itertools.islice((row for row in rows if row.matches(text)), MAX_ROWS)]
     return Found([_with_told(reader, row, known[row.id]) if row.is_here else row for row in shown], len(rows))
 
@@ -202,8 +209,8 @@ def find(master: Master, name: str) -> tuple[Row, Incident] | None:
 def _matching(
     reader: Reader, found: Iterable[Incident], offset: float, text: str, limit: int
 ) -> list[tuple[Row, Incident]]:
-    """Return the first `limit` incidents that match a filter, the worst first, then the longest."""
-    ordered = sorted(found, key=lambda each: (rank_of(_severity(each)), each.opened))
+    """Return the first `limit` incidents that match a filter, the most urgent first."""
+    ordered = sorted(found, key=lambda each: urgency(_severity(each), _acknowledged_by(each, offset), each.opened))
     rows = ((row_of(incident, offset), incident) for incident in ordered)
     matching = itertools.islice((found for found in rows if found[0].matches(text)), limit)
     return [(_with_told(reader, row, incident), incident) for row, incident in matching]
@@ -212,7 +219,29 @@ def _matching(
 def _with_told(reader: Reader, row: Row, incident: Incident) -> Row:
     states = {name: "delivered" for name, told in incident.notified.items() if told.episode == incident.episode}
     states |= incident_rows.deliveries(reader, thread_of(incident))
-    return msgspec.structs.replace(row, told=tuple(Told(alarm, state) for alarm, state in states.items()))
+    is_unreached = incident.is_open and incident_rows.is_unreached(reader, thread_of(incident), states)
+    told = tuple(Told(alarm, state) for alarm, state in states.items())
+    return msgspec.structs.replace(row, told=told, is_unreached=is_unreached)
+
+
+def count_unreached(reader: Reader, alarm: str) -> int:
+    """Return how many incidents are firing that an alarm should report, and that have reached nobody at all.
+
+    At most `MAX_CHECKED` episodes that wait or are dead letters are looked at, the newest. May block.
+    """
+    rows = reader.query(
+        "SELECT id FROM firings WHERE alarm = ? AND state IN (?, ?) ORDER BY seq DESC LIMIT ?",
+        (alarm, str(State.WAITING), str(State.DEAD), MAX_CHECKED),
+    )
+    threads = dict.fromkeys(incident_rows.episode_of(cast("str", name)) for (name,) in rows)
+    found = ((thread, incident_rows.find(reader, thread.partition("-")[0])) for thread in threads)
+    return sum(
+        incident is not None
+        and incident.is_open
+        and thread_of(incident) == thread
+        and incident_rows.is_unreached(reader, thread, {alarm: str(State.WAITING)})
+        for thread, incident in found
+    )
 
 
 def _severity(incident: Incident) -> str:
@@ -224,6 +253,17 @@ def _severity(incident: Incident) -> str:
     return Facts(id="", alarm="", message="", time=0.0, level=incident.first.level).severity
 
 
+def _ack_of(incident: Incident, offset: float) -> Acknowledgement | None:
+    """Return the acknowledgement that is in force."""
+    ack = incident.ack
+    return ack if incident.is_open and ack is not None and ack.until + offset > time.time() else None
+
+
+def _acknowledged_by(incident: Incident, offset: float) -> str:
+    ack = _ack_of(incident, offset)
+    return "" if ack is None else ack.by
+
+
 def facts_of_incident(incident: Incident) -> Facts:
     """Return the facts of the match with which an incident has begun."""
     record = incident.first or Record(b"", "incident", 0.0, "")
@@ -233,8 +273,7 @@ def facts_of_incident(incident: Incident) -> Facts:
 
 def row_of(incident: Incident, offset: float) -> Row:
     """Return an incident for a page, not yet with the alarms that were notified; `offset` is `Master.offset`."""
-    now = time.time()
-    ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until + offset > now else None
+    ack = _ack_of(incident, offset)
     marks = {str(mark) for mark in incident.held.values()} - {"acknowledged"}
     if incident.flapping_since is not None:
         marks.add("flapping")

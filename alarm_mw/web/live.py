@@ -39,9 +39,10 @@ _RETRY = b"retry: 1000\n\n"
 class Seen(NamedTuple):
     """What a look has found."""
 
-    #: How many incidents are open, and how many messages are dead letters.
+    #: How many incidents are open.
     open: int
-    dead: int
+    #: The badge of Delivery, and its tone.
+    delivery: tuple[str, str]
     #: What differs after anything else has happened that pages show at once.
     state: Hashable
 
@@ -86,7 +87,12 @@ class MasterSource:
         with self._master.reading() as reader:
             (row,) = reader.query(query, (str(State.FIRING), str(FiringState.DEAD)))
         count, dead, *last = row
-        return Seen(cast("int", count), cast("int", dead), tuple(last))
+        return Seen(cast("int", count), delivery_badge(cast("int", dead), len(self._master.failing())), tuple(last))
+
+
+def delivery_badge(dead: int, failing: int) -> tuple[str, str]:
+    """Return the text and the tone of Delivery's badge: an alarm that fails now is worse than letters that are dead."""
+    return f"! {dead:,}" if failing and dead else "!" if failing else f"{dead or ''}", "bad" if failing else "warn"
 
 
 def stamps(paths: Iterable[str]) -> tuple[tuple[int, int], ...]:
@@ -149,7 +155,7 @@ class Live:
             self._tell(fresh)
 
     def _tell(self, seen: Seen) -> None:
-        event = f"event: changed\ndata: {json.dumps({'open': seen.open, 'dead': seen.dead})}\n\n".encode()
+        event = f"event: changed\ndata: {json.dumps({'open': seen.open, 'delivery': seen.delivery})}\n\n".encode()
         for queue in list(self._queues):
             try:
                 queue.put_nowait(event)

@@ -59,6 +59,8 @@ class Master:
     settings: Callable[[], Settings]
     #: What ``alarm-mw status --json`` prints.
     status: Callable[[], Mapping[str, Any]]
+    #: The alarms that fail, and how.
+    failing: Callable[[], Mapping[str, Any]]
     #: When it started, in seconds since the epoch.
     started: float
     #: The metrics, as Prometheus reads them.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from alarm_mw.delivery.outbox import incident_rows
+from alarm_mw.web.live import delivery_badge
 from alarm_mw.web.master import Master
 
 
@@ -24,6 +25,13 @@ class Nav(NamedTuple):
     #: How many incidents are open.
     open: int
     tabs: list[Tab]
+    #: Whether nothing beside incidents needs a look: no alarm fails, and nothing is dead.
+    is_well: bool = True
+
+    @property
+    def icon(self) -> str:
+        """The URL of the icon."""
+        return f"/favicon.svg?n={self.open}{'' if self.is_well else '&well=0'}"
 
 
 def nav_of(master: Master) -> Nav:
@@ -31,7 +39,7 @@ def nav_of(master: Master) -> Nav:
     status = master.status()
     with master.reading() as reader:
         firing = sum(incident_rows.count_firing(reader).values())
-    dead, failing = status["letters"], bool(status["failing"])
+    badge, tone = delivery_badge(status["letters"], len(status["failing"]))
     silences, faults = len(master.silences(False)), status["imbalances"]
     return Nav(
         firing,
@@ -39,11 +47,10 @@ def nav_of(master: Master) -> Nav:
             Tab("now", "/", "Now", str(firing or ""), "bad"),
             Tab("history", "/history", "History"),
             Tab("rules", "/rules", "Rules"),
-            Tab(
-                "delivery", "/delivery", "Delivery", str(dead or ("!" if failing else "")), "bad" if failing else "warn"
-            ),
+            Tab("delivery", "/delivery", "Delivery", badge, tone),
             Tab("silences", "/silences", "Silences", str(silences or "")),
             Tab("ledger", "/ledger", "Ledger", "!" if faults else "✓", "bad" if faults else "good"),
             Tab("configuration", "/configuration", "Configuration"),
         ],
+        is_well=not badge and not faults and not status["findings"],
     )

@@ -67,7 +67,7 @@ def unreachable(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_an_incident_that_has_reached_nobody(unreachable: Server) -> None:
-    """While no message is delivered, the list says so, and how each one stands; the JSON has the state of each."""
+    """While no message is delivered, list and history say so, and how each one stands; the worst come first."""
     unreachable.line("lost the database", "payment 7 failed")
 
     def delivery() -> dict[str, object]:
@@ -76,6 +76,11 @@ def test_an_incident_that_has_reached_nobody(unreachable: Server) -> None:
     expected = {"db": {"hook": "waiting"}, "payments": {"mail": "delivered", "sms": "dead"}}
     wait_until(lambda: delivery() == expected)
     lines = unreachable.ask("incidents").stdout.splitlines()
-    by_rule = {line.split()[2]: line for line in lines}
-    assert by_rule["db"].endswith("  nobody reached yet  hook=firing (waiting)")
-    assert by_rule["payments"].endswith("  1 match  mail=firing sms=firing (dead)")
+    assert lines[0].split(maxsplit=1)[1] == "CRITICAL  payments  order=7  payment 7 failed"
+    assert lines[2].split(maxsplit=1)[1] == "ALARM  db  lost the database"
+    assert lines[3].endswith("  nobody reached yet  hook=firing (waiting)")
+    assert lines[1].endswith("  1 match  mail=firing sms=firing (dead)")
+    history = unreachable.ask("history").stdout
+    assert "  firing  hook (waiting, nobody reached yet)\n" in history
+    assert "  firing  sms (dead)\n" in history
+    assert "  firing  mail\n" in history

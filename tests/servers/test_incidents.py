@@ -61,7 +61,7 @@ def test_people_see_and_change_incidents(
         me = pwd.getpwuid(os.getuid()).pw_name
         assert verb("ack", incident["id"], "--for", "1h", "--comment", "on it") == f"{incident['id']}: acknowledged\n"
         shown = verb("incidents")
-        assert f"{incident['id']}  firing  db  db=eu" in shown
+        assert f"{incident['id']}  ALARM  db  db=eu  lost eu\n" in shown
         assert f"acknowledged by {me}" in shown
         verb("unack", incident["id"])
         verb("resolve", incident["id"])

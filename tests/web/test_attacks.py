@@ -79,7 +79,7 @@ def test_a_stream_tells_of_changes(server: Server) -> None:
         lines = stream.iter_lines()
         assert next(lines) == "retry: 1000"
         server.line("disk /var full")
-        assert next(line for line in lines if line.startswith("data:")) == 'data: {"open": 1, "dead": 0}'
+        assert next(line for line in lines if line.startswith("data:")) == 'data: {"open": 1, "delivery": ["", "warn"]}'
 
 
 def test_what_is_no_request(server: Server) -> None:

@@ -11,6 +11,8 @@ import pytest
 from waiting import wait_until
 from web_page import CONFIGURATION, Page
 
+from alarm_mw.web.incidents import open_incidents
+
 PAGES = (
     "/",
     "/history",
@@ -93,6 +95,66 @@ def test_now_shows_the_worst_first(page: Page) -> None:
     assert re.search(r"mail\s+✓\s+sms\s+✗", shown)
 
 
+#: An alarm whose receiver is never there, beside one that works.
+HOOK = """
+[alarms.hook]
+action = "curl"
+url = "http://127.0.0.1:9/"
+[[rules]]
+name = "db"
+pattern = 'lost (?P<db>\\S+)'
+key = ["db"]
+resolve = 'found (?P<db>\\S+)'
+alarms = ["hook"]
+"""
+
+
+def test_now_says_first_that_an_alarm_fails(make_page: Callable[..., Page]) -> None:
+    """Since when, how many incidents have reached nobody, and where to look; so do the badge and each incident."""
+    page = make_page(CONFIGURATION + HOOK)
+    page.line("lost eu", "lost us", "disk full")
+    wait_until(lambda: bool(page.master.failing()))
+    answer = page.logged_in().get("/").text
+    shown = text_of(answer)
+    assert re.search(r"hook has failed since \d\d:\d\d:\d\d, 2 incidents have reached nobody Delivery", shown)
+    assert shown.index("hook has failed") < shown.index("lost eu")
+    assert '<a href="/delivery">' in answer
+    assert 'class="badge bad" data-badge="delivery">!<' in answer
+    assert shown.count("nobody reached yet") == 2
+    name = next(row.id for row in open_incidents(page.master).rows if row.key == {"db": "eu"})
+    story = text_of(page.logged_in().get(f"/i/{name}").text)
+    assert "nobody reached yet" in story
+    assert re.search(r"message for hook not delivered yet, \d+ failed attempt", story)
+    assert "told" not in story
+
+
+def test_what_is_not_well_is_named(page: Page) -> None:
+    """Without incidents, but with a dead letter, the page says whose it is and leads to it; its icon is not green."""
+    page.line("payment 42 failed")
+    wait_until(lambda: page.runtime.outbox.count_letters() == 1)
+    page.line("payment 42 accepted")
+    wait_until(lambda: not incidents(page))
+    answer = page.logged_in().get("/").text
+    assert "not all is well" in text_of(answer)
+    assert re.search(r"\d dead letters? of sms Dead letters", text_of(answer))
+    assert 'href="/delivery?alarm=sms#letters"' in answer
+    assert "/favicon.svg?n=0&amp;well=0" in answer
+    warned = page.client().get("/favicon.svg?n=0&well=0").text
+    assert warned != page.client().get("/favicon.svg?n=0").text
+    assert "#1f7a4d" not in warned
+
+
+def test_within_a_severity_the_unacknowledged_come_first(page: Page) -> None:
+    """What nobody has acknowledged stands above what somebody has, though that is older; the worst stay first."""
+    page.line("disk full", "payment 42 failed")
+    (name,) = (row.id for row in open_incidents(page.master).rows if row.rule == "payments")
+    page.master.order("ack", (name,), "kim", None, "")
+    page.line("payment 43 failed")
+    wait_until(lambda: len(incidents(page)) == 3)
+    rows = open_incidents(page.master).rows
+    assert [row.message for row in rows] == ["payment 43 failed", "payment 42 failed", "disk full"]
+
+
 def test_calm_is_proved(page: Page) -> None:
     """Without incidents the page says that all is well, and by what that is known."""
     page.line("hello", "payment 42 failed", "payment 42 accepted")
@@ -167,7 +229,7 @@ def test_an_incident_tells_what_became_of_each_message(page: Page) -> None:
     browser = page.logged_in()
     shown = text_of(browser.get(f"/i/{name}").text)
     assert re.search(r"told mail delivered in [\d.]+ m?s", shown)
-    assert "told sms dead letter (refused) the command exited with status 1" in shown
+    assert "message for sms dead letter (refused) the command exited with status 1" in shown
     markdown = browser.get(f"/i/{name}.md").text
     assert "## CRITICAL: payment 42 failed: card declined" in markdown
     assert f"http://alarms.example.org/i/{name}" in markdown

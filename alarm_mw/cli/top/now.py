@@ -13,20 +13,14 @@ from rich.text import Text
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.printable import printable
 from alarm_mw.texts.facts import clock
+from alarm_mw.texts.severities import tone_of, urgency, word_of
 
 if TYPE_CHECKING:  # what a master answers is made there
     from alarm_mw.master.control.status import Status
     from alarm_mw.web.api.v1.schema import HistoryEvent, Incident
 
-#: Severities from the worst on, with their color. Others come behind them.
-SEVERITIES: Mapping[str, str] = {
-    "critical": "bold red",
-    "error": "red",
-    "warning": "yellow",
-    "info": "blue",
-    "debug": "",
-    "": "",
-}
+#: The colors of severities: one of its own for the worst, and one for each tone.
+COLORS: Mapping[str, str] = {"critical": "bold red", "bad": "red", "warn": "yellow", "calm": "blue", "debug": ""}
 
 #: The least columns of a rule's name, and the most.
 RULE = 8, 16
@@ -98,10 +92,10 @@ def remembered(servers: Iterable[Server], before: Iterable[Server]) -> list[Serv
 
 
 def rows(servers: Iterable[Server], wanted: str = "") -> list[Row]:
-    """Return the open incidents that have all words of `wanted`, the worst and then the oldest first."""
+    """Return the open incidents that have all words of `wanted`, the most urgent first."""
     words = wanted.casefold().split()
     found = [Row(server, incident) for server in servers for incident in server.incidents]
-    return sorted((row for row in found if _has(row, words)), key=_badness)
+    return sorted((row for row in found if _has(row, words)), key=_urgency)
 
 
 def _has(row: Row, words: Sequence[str]) -> bool:
@@ -113,11 +107,12 @@ def _has(row: Row, words: Sequence[str]) -> bool:
     return all(word in text for word in words)
 
 
-def _badness(row: Row) -> tuple[bool, int, float]:
-    known = list(SEVERITIES)
-    severity = row.incident.severity.lower()
-    rank = known.index(severity) if severity in known else len(known)
-    return bool(row.incident.acknowledged_by), rank, row.incident.started
+def _urgency(row: Row) -> tuple[int, bool, float]:
+    return urgency(row.incident.severity, row.incident.acknowledged_by, row.incident.started)
+
+
+def _color(severity: str) -> str:
+    return COLORS.get(severity.lower(), COLORS[tone_of(severity)])
 
 
 def verdict(servers: Sequence[Server]) -> str:
@@ -196,11 +191,11 @@ class Terminal:
     def row(self, row: Row, now: float) -> Text:
         """Return an incident in two lines: what and since when; then where, how often, and who knows."""
         incident = row.incident
-        style = SEVERITIES.get(incident.severity.lower(), "")
+        style = _color(incident.severity)
         is_held = bool(incident.acknowledged_by)
         begin = Text.assemble(
             self.text("● ", style if not is_held else "dim"),
-            _cell(self.text((incident.severity or "-").upper(), style), 9),
+            _cell(self.text(word_of(incident.severity).upper(), style), 9),
             _cell(self.text(incident.rule), min(max(self.width // 6, RULE[0]), RULE[1])),
             " ",
         )
@@ -235,6 +230,8 @@ class Terminal:
             yield self.text(f"acked by {incident.acknowledged_by}, {span(max(left, 1.0))} left{comment}", "cyan")
         elif incident.marks:
             yield self.text(", ".join(incident.marks), "cyan")
+        if incident.is_unreached:
+            yield self.text("nobody reached yet", "bold red")
         if incident.delivery:
             yield self.text(" ").join(self._deliveries(incident.delivery))
         yield self.text(f"last {_largest(now - incident.last)} ago", "dim")
@@ -247,14 +244,16 @@ class Terminal:
     def incident(self, row: Row, events: Iterable[HistoryEvent], now: float) -> list[Text]:
         """Return everything that is known of an incident, a line each."""
         incident = row.incident
-        style = SEVERITIES.get(incident.severity.lower(), "")
+        style = _color(incident.severity)
         facts: dict[str, str] = {
             "incident": f"{incident.id}, episode {incident.episode}",
             "server": row.server.name,
             "rule": incident.rule,
             "since": f"{clock(incident.started)}, for {span(max(now - incident.started, 0.0))}",
             "matches": f"{incident.count:,}, last {span(max(now - incident.last, 0.0))} ago",
-            "state": ", ".join([incident.state, *incident.marks]),
+            "state": ", ".join(
+                [incident.state, *incident.marks, *(["nobody reached yet"] if incident.is_unreached else [])]
+            ),
             "labels": _pairs(incident.labels),
             "fields": _pairs(incident.fields),
         }
@@ -263,7 +262,7 @@ class Terminal:
             facts["acknowledged"] = f"by {incident.acknowledged_by} until {until}"
             facts["comment"] = incident.comment
         lines = [
-            Text.assemble(self.text(f"{incident.severity.upper()} ".lstrip(), style), self.text(incident.message)),
+            Text.assemble(self.text(f"{word_of(incident.severity).upper()} ", style), self.text(incident.message)),
             Text(),
             *(Text.assemble((f"{name:14}", "bold"), self.text(fact)) for name, fact in facts.items() if fact),
         ]

@@ -19,9 +19,10 @@ from alarm_mw.model.errors import NotRunningError
 from alarm_mw.transports.control import ask, fetch
 from alarm_mw.transports.places import SOCKET_NAME
 from alarm_mw.web.api.v1.schema import Incident
-from alarm_mw.web.incidents import Row, Told, rank_of
-from alarm_mw.web.live import Seen, stamps
+from alarm_mw.web.incidents import Row, Told
+from alarm_mw.web.live import Seen, delivery_badge, stamps
 from alarm_mw.web.navigation import Nav, Tab
+from alarm_mw.web.proof import Trouble, failing_alarm
 
 #: Seconds for which an answer of the masters serves all pages, and after which they are asked in any case.
 FRESH = 0.4
@@ -90,8 +91,9 @@ class Overview:
         """Ask the masters."""
         servers = self.servers()
         letters = sum(each.status["letters"] for each in servers if each.status is not None)
+        failing = sum(len(each.status["failing"]) for each in servers if each.status is not None)
         state = tuple((each.socket, each.error, *map(_state, each.incidents)) for each in servers)
-        return Seen(sum(len(each.incidents) for each in servers), letters, state)
+        return Seen(sum(len(each.incidents) for each in servers), delivery_badge(letters, failing), state)
 
     # What pages show
 
@@ -100,12 +102,25 @@ class Overview:
         order = {"bad": 0, "warn": 1, "good": 2}
         return sorted(map(_shown, self.servers()), key=lambda each: order[each.tone])
 
+    def troubles(self) -> list[Trouble]:
+        """Return the alarms that fail, with how many incidents have reached nobody for that."""
+        return [
+            failing_alarm(
+                alarm,
+                how["since"],
+                sum(alarm in each.delivery and each.is_unreached for each in server.incidents),
+                f"/open/{key_of(server.socket)}?next=/delivery" if server.status.get("page") else "",
+                f" of {server.name}",
+            )
+            for server in self.servers()
+            if server.status is not None and not server.error
+            for alarm, how in server.status["failing"].items()
+        ]
+
     def rows(self, text: str = "") -> tuple[list[Row], dict[str, Sequence[int]], int]:
         """Return the open incidents that match a filter, the worst first, with their trends, and how many there are."""
         found = [(row_of(server, each), each.trend) for server in self.servers() for each in server.incidents]
-        rows = sorted(
-            (row for row, _ in found if row.matches(text)), key=lambda row: (rank_of(row.severity), row.started)
-        )
+        rows = sorted((row for row, _ in found if row.matches(text)), key=lambda row: row.urgency)
         return rows, {row.id: trend for row, trend in found}, len(found)
 
     def navigation(self) -> Nav:
@@ -117,7 +132,8 @@ class Overview:
             for each in sorted(servers, key=lambda each: each.name)
             if each.page
         )
-        return Nav(count, [Tab("now", "/", "Now", str(count or ""), "bad"), *own])
+        is_well = not any(each.tone != "good" and not each.open for each in servers)
+        return Nav(count, [Tab("now", "/", "Now", str(count or ""), "bad"), *own], is_well)
 
     def server(self, key: str) -> Server:
         """Return a server by its key; raise `NotRunningError` where it does not run."""
@@ -201,4 +217,5 @@ def row_of(server: Server, incident: Incident) -> Row:
         comment=incident.comment,
         told=tuple(Told(alarm, state) for alarm, state in incident.delivery.items()),
         server=server.name,
+        is_unreached=incident.is_unreached,
     )

@@ -71,6 +71,7 @@ async def now(request: Request) -> Response:
         headline=headline(total),
         trends={row.id: _spark(trends[row.id]) for row in found.rows},
         servers=await asyncio.to_thread(overview.shown),
+        troubles=await asyncio.to_thread(overview.troubles),
     )
 
 

@@ -11,6 +11,7 @@ from typing import Protocol, cast
 import msgspec
 
 from alarm_mw.delivery.outbox.clock import Reading
+from alarm_mw.delivery.outbox.limits import State as FiringState
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.delivery.outbox.store import DAY
 from alarm_mw.engine.incidents.incident import Incident, State
@@ -95,6 +96,9 @@ def count_firing(outbox: Reader) -> dict[str, int]:
     return {cast("str", rule): cast("int", n) for rule, n in rows}
 
 
+#: The states of firings that have reached people.
+REACHED = frozenset({str(FiringState.DELIVERED), "fleet"})
+
 #: The state of a firing, and ``fleet`` for one that another machine has sent.
 _SHOWN_STATE = "CASE reason WHEN 'fleet' THEN 'fleet' ELSE state END"
 
@@ -102,10 +106,28 @@ _SHOWN_STATE = "CASE reason WHEN 'fleet' THEN 'fleet' ELSE state END"
 def deliveries(outbox: Reader, thread: str) -> dict[str, str]:
     """Return the state of each alarm's last firing about an episode; those that were forgotten are left out.
 
-    The state is ``fleet`` where another machine of a fleet has sent the firing.
+    The state is ``fleet`` where another machine of a fleet has sent the firing. An alarm that was notified stays so
+    while a further firing, such as a reminder, waits.
     """
     rows = outbox.query(f"SELECT alarm, {_SHOWN_STATE} FROM firings WHERE id GLOB ? ORDER BY seq", (f"{thread}-*",))  # noqa: S608  # our own words
-    return {cast("str", alarm): cast("str", state) for alarm, state in rows}
+    found: dict[str, str] = {}
+    for alarm, state in cast("list[tuple[str, str]]", rows):
+        _note(found, alarm, state)
+    return found
+
+
+def _note(states: dict[str, str], alarm: str, state: str) -> None:
+    """Note the state of a further firing."""
+    if state != FiringState.WAITING or states.get(alarm) not in REACHED:
+        states[alarm] = state
+
+
+def is_unreached(outbox: Reader, thread: str, states: Mapping[str, str]) -> bool:
+    """Return whether there are messages about an episode, and none has reached people; `states` are the last ones'."""
+    if not states or not REACHED.isdisjoint(states.values()):
+        return False
+    query = "SELECT 1 FROM firings WHERE id GLOB ? AND (state = ? OR reason = ?) LIMIT 1"
+    return not outbox.query(query, (f"{thread}-*", str(FiringState.DELIVERED), str(Reason.FLEET)))
 
 
 def sent(outbox: Reader, thread: str) -> dict[str, bool]:
@@ -127,9 +149,13 @@ def all_deliveries(outbox: Reader) -> dict[str, dict[str, str]]:
     rows = outbox.query(f"SELECT id, alarm, {_SHOWN_STATE} FROM firings ORDER BY seq")  # noqa: S608  # our own words
     for name, alarm, state in rows:
         # Other firings are of no episode that anybody asks for.
-        thread = cast("str", name).partition(".")[0].rpartition("-")[0]
-        found.setdefault(thread, {})[cast("str", alarm)] = cast("str", state)
+        _note(found.setdefault(episode_of(cast("str", name)), {}), cast("str", alarm), cast("str", state))
     return found
+
+
+def episode_of(name: str) -> str:
+    """Return what the ids of all firings about the same episode begin with, by one of them."""
+    return name.partition(".")[0].rpartition("-")[0]
 
 
 def count(outbox: Reader) -> int:

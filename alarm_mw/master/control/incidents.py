@@ -57,6 +57,8 @@ class Shown(TypedDict):
     #: The state of each alarm's last message: ``waiting``, ``delivered``, ``dead``, ``dropped``, ``handed_over``, or
     #: ``fleet`` where another machine has sent it.
     delivery: dict[str, str]
+    #: It is firing, some alarm should have reported it, and no message about it was delivered yet.
+    is_unreached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +95,19 @@ def _each(runtime: Runtime, *, is_all: bool) -> Iterator[Shown]:
     for incident in incident_rows.each(outbox, is_all=is_all):
         thread = thread_of(incident)
         found = incident_rows.deliveries(outbox, thread) if known is None else known.get(thread, {})
-        yield _shown(incident, found, now, offset)
+        told = {
+            name: str(State.DELIVERED) for name, told in incident.notified.items() if told.episode == incident.episode
+        }
+        delivery = {**told, **found}
+        is_unreached = incident.is_open and incident_rows.is_unreached(outbox, thread, delivery)
+        yield _shown(incident, delivery, now, offset, is_unreached=is_unreached)
 
 
-def _shown(incident: Incident, delivery: Mapping[str, str], now: float, offset: float) -> Shown:
+def _shown(incident: Incident, delivery: dict[str, str], now: float, offset: float, *, is_unreached: bool) -> Shown:
     ack = incident.ack if incident.is_open and incident.ack is not None and incident.ack.until > now else None
     marks = {str(mark) for mark in incident.held.values()}
     marks |= {name for name, holds in (("acknowledged", ack), ("flapping", incident.flapping_since)) if holds}
     severity, message, fields = _first(incident)
-    told = {
-        alarm: str(State.DELIVERED) for alarm, told in incident.notified.items() if told.episode == incident.episode
-    }
     return {
         "id": incident.id,
         "rule": incident.rule,
@@ -123,7 +127,8 @@ def _shown(incident: Incident, delivery: Mapping[str, str], now: float, offset: 
         "severity": severity,
         "message": message,
         "fields": fields,
-        "delivery": {**told, **delivery},
+        "delivery": delivery,
+        "is_unreached": is_unreached,
     }
 
 

@@ -45,6 +45,7 @@ def web_master(
         name=runtime.name,
         settings=settings,
         status=status,
+        failing=runtime.dispatcher.failing,
         started=time.time() - time.monotonic() + runtime.started,
         metrics=metrics,
         receive=runtime.receive,

@@ -14,6 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.entries import decode
 from alarm_mw.delivery.outbox.incident_rows import Reader
+from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.incidents.incident import Incident, thread_of
 from alarm_mw.engine.incidents.stored import Event
@@ -47,6 +48,16 @@ _WORDS = {
     "reminder": "reminded",
     "escalated": "escalated to",
     "flapping": "said to be flapping to",
+}
+
+
+#: What a message is called that has not reached anybody.
+_UNTOLD = {
+    "firing": "message for",
+    "reminder": "reminder for",
+    "escalated": "escalation to",
+    "flapping": "message of flapping for",
+    "resolved": "message of the end for",
 }
 
 
@@ -195,6 +206,8 @@ def _moments(events: Sequence[Event], messages: Sequence[Message]) -> Iterator[M
     for message in messages:
         notice = message.firing.trigger.incident if message.firing.trigger is not None else None
         what = "told the end" if message.status == "resolved" else _WORDS.get(message.status, message.status)
+        is_told = message.state == State.DELIVERED or message.reason == Reason.FLEET
+        what = what if is_told else _UNTOLD.get(message.status, message.status)
         tone = {"delivered": "good", "dead": "bad", "dropped": "bad", "waiting": "warn"}.get(message.state, "")
         tone = "good" if message.reason == Reason.FLEET else tone
         yield Moment(
@@ -214,7 +227,8 @@ def _outcome(message: Message) -> str:
         case "delivered":
             return f"delivered in {span(message.took or 0.0)}{attempts}"
         case "waiting":
-            return f"waiting, {message.attempts} failed attempt{'' if message.attempts == 1 else 's'}"
+            failed = f", {message.attempts} failed attempt{'' if message.attempts == 1 else 's'}"
+            return f"not delivered yet{failed if message.attempts else ''}"
         case "dead":
             return f"dead letter{attempts} ({message.reason})"
         case "handed_over":
@@ -280,7 +294,7 @@ def as_markdown(story: Story, url: str) -> str:
         f"{row.count:,} matches."
     )
     lines = [
-        f"## {_escaped(row.severity.upper() or 'ALARM')}: {_escaped(row.message)}",
+        f"## {_escaped(row.word.upper())}: {_escaped(row.message)}",
         "",
         summary,
         *([f"{url}/i/{row.id}"] if url else []),

@@ -35,6 +35,7 @@ async def now(request: Request) -> Response:
     master = site_of(request).master
     text = request.query_params.get("q", "")[:200]
     found = await asyncio.to_thread(open_incidents, master, text)
+    proof = await asyncio.to_thread(proof_of, master)
     trends = await asyncio.to_thread(trend, site_of(request).samples, "incident", [row.id for row in found.rows])
     return await show(
         request,
@@ -43,7 +44,8 @@ async def now(request: Request) -> Response:
         active="now",
         found=found,
         query=text,
-        proof=await asyncio.to_thread(proof_of, master),
+        proof=proof,
+        troubles=proof.troubles,
         most=MAX_ROWS,
         headline=headline(found.total),
         trends={name: spark(values, "matches in the last hour") for name, values in trends.items()},
@@ -60,20 +62,24 @@ async def favicon(request: Request) -> Response:
     n = request.query_params.get("n", "")
     text = n if n.isdecimal() and len(n) <= 2 else "99" if n.isdecimal() else ""  # noqa: PLR2004  # digits
     return Response(
-        icon(int(text or 0), is_known=bool(text)),
+        icon(int(text or 0), is_known=bool(text), is_well=request.query_params.get("well") != "0"),
         media_type="image/svg+xml",
         headers={"Cache-Control": "max-age=86400"},
     )
 
 
-def icon(n: int, *, is_known: bool = True) -> str:
-    """Return the icon as SVG: green where no incident is open, red with their number, gray where that is not known."""
-    color = "#c4302b" if n else "#1f7a4d" if is_known else "#6b7480"
+def icon(n: int, *, is_known: bool = True, is_well: bool = True) -> str:
+    """Return the icon as SVG: green where no incident is open, red with their number, gray where that is not known.
+
+    It is amber with an exclamation mark where no incident is open, but something else needs a look.
+    """
+    color = "#c4302b" if n else "#6b7480" if not is_known else "#1f7a4d" if is_well else "#b26a00"
+    text = str(n or "" if is_well or not is_known else n or "!")
     size = "17" if n < 10 else "14"  # noqa: PLR2004  # one digit
     inner = (
         f'<text x="16" y="22" font-family="system-ui,sans-serif" font-weight="700" font-size="{size}" fill="#fff" '
-        f'text-anchor="middle">{n}</text>'
-        if n
+        f'text-anchor="middle">{text}</text>'
+        if text
         else '<path d="M10 16.5l4.2 4.2L22.5 12" fill="none" stroke="#fff" stroke-width="3" stroke-linecap="round" '
         'stroke-linejoin="round"/>'
     )

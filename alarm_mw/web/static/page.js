@@ -49,21 +49,23 @@
 
   // The number of open incidents, in the title and on the icon.
 
-  function showOpen(open) {
+  function showOpen(open, isWell) {
     document.title = (open ? `(${open}) ` : "") + document.title.replace(/^\(\d+\) /, "");
     for (const [selector, attribute] of [["#favicon", "href"], ["#mark", "src"]]) {
-      const url = `/favicon.svg?n=${open}`;
+      const url = `/favicon.svg?n=${open}${isWell ? "" : "&well=0"}`;
       const element = $(selector);
       if (element && element.getAttribute(attribute) !== url) element.setAttribute(attribute, url);
     }
     showBadge("now", open);
   }
 
-  function showBadge(name, n) {
+  function showBadge(name, text, tone) {
     const badge = $(`[data-badge="${name}"]`);
-    if (!badge || badge.textContent === String(n)) return;
-    badge.hidden = !n;
-    badge.textContent = n || "";
+    if (!badge) return;
+    if (tone !== undefined) badge.className = `badge ${tone}`;
+    if (badge.textContent === String(text)) return;
+    badge.hidden = !text;
+    badge.textContent = text || "";
   }
 
   // Sound and notifications, where they are wanted.
@@ -174,6 +176,15 @@
     if (rest.innerHTML !== part(fresh, "rest").innerHTML) rest.innerHTML = part(fresh, "rest").innerHTML;
   }
 
+  /** Replace what stands above the list; return whether that was possible without moving what somebody points at. */
+  function replaceTop(fresh) {
+    const [old, next] = [part(live, "top"), part(fresh, "top")];
+    if (old.innerHTML === next.innerHTML) return true;
+    if (old.children.length !== next.children.length && isBusy()) return false;
+    old.innerHTML = next.innerHTML;
+    return true;
+  }
+
   function offer(n) {
     const news = $("#news");
     const text = n ? `${n} new` : "The list has changed";
@@ -187,6 +198,7 @@
   function settle() {
     if (!latest) return;
     $("#news").textContent = "";
+    const isTopDone = replaceTop(latest);
     replaceRest(latest);
     const freshPart = part(latest, "list");
     const fresh = $("ol.incidents", freshPart);
@@ -202,7 +214,7 @@
       const now = [...list().children];
       if (now.length !== wanted.length || now.some((row, n) => row !== wanted[n])) list().replaceChildren(...wanted);
     }
-    latest = null;
+    if (isTopDone) latest = null;
     tick();
     select(selected(), false);
   }
@@ -258,9 +270,9 @@
   htmx.createEventSource = (url) => {
     const source = new EventSource(url);
     source.addEventListener("changed", (event) => {
-      const { open, dead } = JSON.parse(event.data);
-      showOpen(open);
-      showBadge("delivery", dead);
+      const { open, delivery } = JSON.parse(event.data);
+      showOpen(open, !delivery[0]);
+      showBadge("delivery", ...delivery);
       if (live) update();
     });
     source.addEventListener("reload", () => location.reload());

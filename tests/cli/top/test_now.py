@@ -64,7 +64,7 @@ def shown(each: Incident, width: int = 80, **options: Any) -> list[str]:
 
 
 def test_the_worst_comes_first_and_then_the_oldest() -> None:
-    """Severities in their order, unknown ones last, and what somebody has acknowledged behind all."""
+    """Severities in their order, unknown ones last; of one severity what somebody has acknowledged comes last."""
     found = rows(
         [
             server(
@@ -72,11 +72,12 @@ def test_the_worst_comes_first_and_then_the_oldest() -> None:
                 incident("strange", severity="purple"),
                 incident("young", severity="warning", started=NOW - 1),
                 incident("old", severity="warning", started=NOW - 100),
+                incident("none"),
                 incident("worst", severity="CRITICAL"),
             )
         ]
     )
-    assert [row.incident.id for row in found] == ["worst", "old", "young", "strange", "acked"]
+    assert [row.incident.id for row in found] == ["worst", "acked", "none", "old", "young", "strange"]
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,7 @@ def test_a_page_hears_of_changes(start: MakeServer, login_url: Callable[[], str]
         told = stream.iter_lines()
         assert next(told).startswith("retry:")
         blog.line("disk full")
-        assert next(line for line in told if line.startswith("data: ")) == 'data: {"open": 1, "dead": 0}'
+        assert next(line for line in told if line.startswith("data: ")) == 'data: {"open": 1, "delivery": ["", "warn"]}'
 
 
 def test_it_is_protected_as_each_page(start: MakeServer, login_url: Callable[[], str]) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from alarm_mw.delivery.fallback import handed_over
+from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox import outbox as outbox_module
 from alarm_mw.delivery.outbox.entries import Entry, Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import OutboxOptions, State
@@ -64,6 +65,24 @@ def test_an_end_goes_the_way_of_its_beginning(outbox: Outbox) -> None:
     assert arrived == ["c"]
     assert len(take(outbox, about("resolved", 4, thread="i-1-2"), about("firing", 5))) == 2
     assert complaints(outbox) == []
+
+
+def test_a_reminder_that_waits_hides_nothing(outbox: Outbox) -> None:
+    """An alarm that has delivered a message stays delivered while another one waits; nobody else's message counts."""
+
+    def states() -> dict[str, str]:
+        return incident_rows.deliveries(outbox, "i-1-1")
+
+    assert not incident_rows.is_unreached(outbox, "i-1-1", states())
+    (first,) = take(outbox, about("firing", 1))
+    assert incident_rows.is_unreached(outbox, "i-1-1", states())
+    outbox.settle(Settlement([first], Outcome(State.DELIVERED, 1)))
+    take(outbox, about("reminder", 2))
+    (elsewhere,) = take(outbox, about("escalated", 3, "b"))
+    outbox.settle(Settlement([elsewhere], Outcome(State.DEAD, 1, "", Reason.REFUSED)))
+    assert states() == incident_rows.all_deliveries(outbox)["i-1-1"] == {"a": "delivered", "b": "dead"}
+    assert not incident_rows.is_unreached(outbox, "i-1-1", states())
+    assert not incident_rows.is_unreached(outbox, "i-1-1", {"b": "dead"})
 
 
 def test_an_end_goes_to_its_own_alarm_where_nobody_has_the_beginning(outbox: Outbox) -> None:

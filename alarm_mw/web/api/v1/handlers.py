@@ -135,6 +135,7 @@ def _incident(row: Row, incident: engine.Incident, matches: Sequence[int] = ()) 
         message=row.message,
         fields=facts.fields,
         delivery={told.alarm: told.state for told in row.told},
+        is_unreached=row.is_unreached,
     )
 
 

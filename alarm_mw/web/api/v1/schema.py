@@ -49,6 +49,9 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
             "`fleet` where another machine has sent it"
         ),
     ]
+    is_unreached: Annotated[
+        bool, _about("it is firing, some alarm should have reported it, and no message about it was delivered yet")
+    ] = False
 
 
 class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,6 +19,7 @@ from alarm_mw.engine.rules import compile_rule
 from alarm_mw.model.errors import PatternError
 from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Rule, Where
+from alarm_mw.system.forks import held_off
 
 
 def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Settings:
@@ -56,7 +57,7 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
     mules = tuple(program for part in parts for program in part.mules)
     fields = {name: value for part in parts for name, value in part.fields.items()}
     fields["records"] = _records(fields.get("records", Records()), parts)
-    return Settings(
+    settings = Settings(
         **fields,
         upkeep=Upkeep(**{name: value for part in parts for name, value in part.upkeep.items()}),
         alarms=tuple(_labeled(alarm, labels) for alarm in with_mules(alarms.values(), mules, report)),
@@ -69,6 +70,14 @@ def merge(parts: Sequence[Part], cache: LiteralCache, report: Report) -> Setting
         routes=tuple(routes),
         labels=tuple(labels.items()),
     )
+    if settings.routes or settings.inhibit_rules:
+        with held_off():  # few configurations have some
+            from alarm_mw.config.lint.labels import warn_of_labels  # noqa: PLC0415
+
+        warn_of_labels(
+            settings, [*(each.rule for each in written), *filter(None, (watch.rule for watch in monitors))], report
+        )
+    return settings
 
 
 def _records(records: Records, parts: Sequence[Part]) -> Records:

@@ -12,7 +12,7 @@ from msgspec import structs
 from alarm_mw.model.types import FieldCondition, RequestConditions, Rule
 
 #: Levels of `logging` from the highest, as severities.
-_SEVERITIES = (
+SEVERITIES = (
     (logging.CRITICAL, "critical"),
     (logging.ERROR, "error"),
     (logging.WARNING, "warning"),
@@ -23,7 +23,7 @@ _SEVERITIES = (
 
 def severity_of(level: int | None) -> str:
     """Return what a level means; empty where there is none."""
-    return "" if level is None else next((name for least, name in _SEVERITIES if level >= least), "debug")
+    return "" if level is None else next((name for least, name in SEVERITIES if level >= least), "debug")
 
 
 def shown(pattern: str) -> str:

@@ -286,6 +286,7 @@ class InhibitRule(msgspec.Struct, frozen=True):
     targets: tuple[str, ...]
     #: Labels that must have the same values in both.
     equal: tuple[str, ...] = ()
+    where: Where = NOWHERE
 
 
 class Route(msgspec.Struct, frozen=True):

@@ -142,19 +142,23 @@ def read_inhibit_rules(root: Table) -> tuple[InhibitRule, ...]:
             continue
         sources = _matchers(table, "source_matchers", keys.source_matchers)
         targets = _matchers(table, "target_matchers", keys.target_matchers)
-        found.append(InhibitRule(sources, targets, keys.equal))
+        found.append(InhibitRule(sources, targets, keys.equal, table.where()))
     return tuple(found)
 
 
 def _matchers(table: Table, key: str, texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the matchers that can be read, and report the others."""
     with held_off():  # few configurations have such rules
         from alarm_mw.engine.matchers import parse_matchers  # noqa: PLC0415
 
     if not texts:
         table.wrong(f"{key}: expected at least one matcher, such as 'rule=\"db\"'", key)
+    found = []
     for index, text in enumerate(texts):
         try:
             parse_matchers(text)
         except ValueError as error:
             table.wrong(f"{key}: {error}", key, index)
-    return tuple(texts)
+        else:
+            found.append(text)
+    return tuple(found)

@@ -11,7 +11,6 @@ from msgspec import structs
 from alarm_mw.config.parts import Written
 from alarm_mw.config.report import Report
 from alarm_mw.config.tables.tree import Table, alarm_names, optional_names, read_struct
-from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import Route, Rule
 from alarm_mw.system.forks import held_off
 
@@ -66,11 +65,9 @@ def with_routes(
     if not routes:
         return [_with_alarm(each, each.rule, report) for each in written]
     with held_off():  # as above
-        from alarm_mw.engine.routes import OF_RECORDS, Router  # noqa: PLC0415
+        from alarm_mw.engine.routes import Router  # noqa: PLC0415
 
-    written, router = list(written), Router(routes, labels)
-    known = {*OF_RECORDS, "rule", *labels, *(name for each in written for name, _ in each.rule.labels)}
-    _warn_of_unknown(routes, known, report)
+    router = Router(routes, labels)
     found = []
     for each in written:
         rule = structs.replace(each.rule, alarms=router.alarms_of(each.rule))
@@ -84,13 +81,3 @@ def _with_alarm(written: Written, rule: Rule, report: Report) -> Written:
     if written.alarmless and not rule.alarms:
         report.wrong(written.names_at, written.alarmless)
     return structs.replace(written, rule=rule)
-
-
-def _warn_of_unknown(routes: Iterable[Route], known: set[str], report: Report) -> None:
-    """Warn about labels that no rule has: a route with one would never match, or always."""
-    from alarm_mw.engine.matchers import parse_matchers  # noqa: PLC0415  # loaded by the caller
-
-    for route in routes:
-        for each in parse_matchers(route.match) if route.match else ():
-            if each.name not in known:
-                report.warn(route.where, f"no rule has the label {each.name!r}{did_you_mean(each.name, sorted(known))}")

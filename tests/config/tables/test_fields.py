@@ -121,3 +121,22 @@ def test_all_mistakes_are_told(examined: Examine) -> None:
         for text in texts
     ]
     assert found == BAD_PROBLEMS.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("level", "hint"),
+    [
+        ("'eror'", "unknown level 'eror' (did you mean 'error'?)"),
+        ("['info', '!=Eror']", "unknown level 'Eror' (did you mean 'error'?)"),
+        ("'ERROR'", ""),
+        ("'30'", ""),
+        ("40", ""),
+        ("'audit'", ""),
+        ("'~eror'", ""),
+    ],
+)
+def test_a_misspelled_level_is_doubted(examined: Examine, level: str, hint: str) -> None:
+    """A level that resembles a known one is warned of; applications may have others."""
+    found = examined(toml=f"{ALARM}[[rules]]\nalarms = 'a'\nwhere = {{ level = {level} }}\n")
+    assert not found.problems
+    assert [each.text for each in found.warnings] == ([f"rule 1: where: level: {hint}"] if hint else [])

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from alarm_mw.config.tables.tree import Table, kind_of
 from alarm_mw.model.errors import PatternError
+from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.types import FIELD_TESTS, FieldCondition, FieldNames, FieldTest
 from alarm_mw.patterns.fields.facts import LEVELS, level_of, number_of
 from alarm_mw.patterns.request_pattern import QuickPattern
@@ -48,7 +49,11 @@ def _tests(table: Table, key: str, value: object, *, is_level: bool) -> Iterator
     for index, each in enumerate(value if isinstance(value, list) else [value]):
         path = (key, index) if isinstance(value, list) else (key,)
         try:
-            yield _test(each, is_level=is_level)
+            test = _test(each, is_level=is_level)
+            if is_level and (hint := _hint_of_level(test)):
+                text = f"{table.name}: {key}: unknown level {test.value!r}{hint}"
+                table.origin.report.warn(table.where(*path), text)
+            yield test
         except ValueError as error:
             table.wrong(f"{key}: {error}", *path)
 
@@ -77,6 +82,16 @@ def _test_of_text(text: str, *, is_level: bool) -> FieldTest:
     if kind == "~":
         _check_regexp(operand)
     return FieldTest(kind, operand)
+
+
+def _hint_of_level(test: FieldTest) -> str:
+    """Return the level that is probably meant where a record's level is compared with an unknown one.
+
+    Applications have levels of their own, so that a level which resembles none is not doubted.
+    """
+    name = test.value
+    is_known = test.kind not in {"=", "!="} or not isinstance(name, str) or level_of(name) is not None
+    return "" if is_known else did_you_mean(str(name).lower(), LEVELS)
 
 
 def _limit(operand: str, kind: str, *, is_level: bool) -> float:

@@ -63,6 +63,13 @@ def test_what_no_rule_requires_is_told_away(patterns: list[str], text: str) -> N
     assert [prefilter.may_match(text), prefilter.may_match(text)] == [False, False]
 
 
+@pytest.mark.parametrize("text", ["it is one", "ONE MORE"])
+def test_case_is_ignored_where_a_rule_ignores_it(text: str) -> None:
+    """However the text writes what the rule asks for, the record goes on to it, the first as well as later ones."""
+    prefilter = prefilter_of(ANY_CASE)
+    assert [prefilter.may_match(text), prefilter.may_match(text)] == [True, True]
+
+
 def test_what_cannot_be_encoded_is_left_to_the_rules() -> None:
     """They see its escapes."""
     assert prefilter_of(MANY).may_match("\ud800")

@@ -77,6 +77,19 @@ def wait_until(condition: Callable[[], object], timeout: float = LIMIT, what: st
         pause.wait(0.02)
 
 
+@contextlib.contextmanager
+def meanwhile(work: Callable[[threading.Event], object]) -> Iterator[None]:
+    """Work in a thread until the end, which its event says."""
+    over = threading.Event()
+    thread = threading.Thread(target=work, args=(over,))
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
 class Ground:
     """Two workers of gunicorn, the master and the supervisor above them. It is left with nothing running."""
 
@@ -217,19 +230,13 @@ class Ground:
     @contextlib.contextmanager
     def under_load(self, pause: float = 0.05) -> Iterator[None]:
         """Raise alarms all the time, a portion after each pause in seconds."""
-        over = threading.Event()
 
-        def load() -> None:
+        def load(over: threading.Event) -> None:
             while not over.wait(pause):
                 self.raise_alarms()
 
-        thread = threading.Thread(target=load)
-        thread.start()
-        try:
+        with meanwhile(load):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     # What is seen
 

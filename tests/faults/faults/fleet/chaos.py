@@ -22,7 +22,7 @@ from faults.fleet.scale import LONG
 from faults.fleet.stores import Pair
 from faults.fleet.verdict import Verdict
 from faults.fleet.weather import Weather
-from faults.ground import wait_until
+from faults.ground import meanwhile, wait_until
 from faults.processes import send
 
 #: How many machines there are, and how many of them have a clock that can jump.
@@ -95,22 +95,16 @@ class Chaos:
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
         """Note when this machine has more to do than it can: that is a fault, too."""
-        over = threading.Event()
 
-        def watch() -> None:
+        def watch(over: threading.Event) -> None:
             while not over.is_set():
                 begun = time.monotonic()
                 over.wait(PULSE)
                 if (now := time.monotonic()) - begun > PULSE + LATE:
                     self.faults.append(Fault("machine too busy", frozenset(), begun, now))
 
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
+        with meanwhile(watch):
             yield
-        finally:
-            over.set()
-            thread.join()
 
     # Machines
 

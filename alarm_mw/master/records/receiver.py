@@ -9,6 +9,7 @@ us (`alarm_mw.transports.shared`); it is read to its end when the process has en
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import math
@@ -31,6 +32,7 @@ from alarm_mw.master.records.regions import FdStore, Regions
 from alarm_mw.master.runtime.threads import start_thread
 from alarm_mw.master.worker.batch import Batch, Item
 from alarm_mw.model.types import Reason
+from alarm_mw.system.linux import EXHAUSTED
 from alarm_mw.system.peers import Peer, belongs_to_run, peer_of, process_of, refusal, share_of_descriptors
 from alarm_mw.system.permissions import is_shared
 from alarm_mw.transports.client import enter
@@ -122,7 +124,7 @@ class Receiver:
         self._listener = listener
         self._submit = submit
         self._store = store
-        self._regions = regions or Regions(store, lambda: 0, {})
+        self._regions = Regions(store, lambda: 0, {}) if regions is None else regions
         #: What a process says that is ours, should it have ended before we could look.
         self._token = token
         #: When to look at all regions.
@@ -342,19 +344,21 @@ class Receiver:
                 count += 1
         except BlockingIOError:
             return _Found(connection, count, found, is_at_end=False)
-        except OSError:
-            return _Found(connection, count, found, is_at_end=True)
+        except ConnectionResetError:  # reported once; what was sent before is still there
+            return self._peek(connection)
         return _Found(connection, count, found, is_at_end=False)
 
     def _peek_first(self, connection: _Connection) -> bytes:
         """Look at the first packet of a connection, with which a process gives us its region."""
         flags = socket.MSG_PEEK | socket.MSG_CMSG_CLOEXEC
-        data, extras, _, _ = connection.socket.recvmsg(MAX_PACKET, _ONE_DESCRIPTOR, flags)
-        connection.is_new = False
+        data, extras, seen, _ = connection.socket.recvmsg(MAX_PACKET, _ONE_DESCRIPTOR, flags)
+        if seen & socket.MSG_CTRUNC and not extras:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
         for level, kind, content in extras:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 descriptor = int.from_bytes(content[:4], sys.byteorder)
                 connection.region = self._regions.take_in(descriptor, connection.process)
+        connection.is_new = False
         return data
 
     def _look(self) -> None:
@@ -389,7 +393,9 @@ class Receiver:
         """Wait for the end of a process that has no connection any more, and may still count."""
         try:
             pidfd = os.pidfd_open(process)
-        except OSError:  # it has ended, or that is not known
+        except OSError as error:  # it has ended, or that is not known
+            if error.errno in EXHAUSTED:
+                raise
             self._regions.ended(process)
             self._look_at = 0.0
         else:

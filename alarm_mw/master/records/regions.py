@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from alarm_mw.system.linux import EXHAUSTED
 from alarm_mw.transports.shared import Region
 from alarm_mw.transports.wire import Counts
 
@@ -65,15 +66,18 @@ class Regions:
         #: When to count again, in `time.monotonic`'s seconds.
         self._next = 0.0
         for token, descriptor in inherited.items():
-            with contextlib.suppress(OSError, ValueError):  # it was opened before
-                self._open(descriptor, token, int(token.removeprefix(REGION).partition("-")[0]))
+            # It was opened before: what fails now is this process.
+            self._open(descriptor, token, int(token.removeprefix(REGION).partition("-")[0]))
             os.close(descriptor)
 
     def __bool__(self) -> bool:
         return bool(self._kept)
 
     def take_in(self, descriptor: int, process: int) -> Region | None:
-        """Take in what a process has sent; None for what is none of ours, or too much. The descriptor is closed."""
+        """Take in what a process has sent; None for what is none of ours, or too much. The descriptor is closed.
+
+        Raises `OSError` where this process is exhausted: the next master can take it in.
+        """
         try:
             if sum(kept.process == process for kept in self._kept.values()) >= MAX_OF_PROCESS:
                 return None
@@ -82,6 +86,8 @@ class Regions:
                 self._store.keep(kept.token, descriptor)
             kept.is_final = False
         except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in EXHAUSTED:
+                raise
             log.warning("the counts of process %d cannot be read: %s", process, error)
             return None
         else:

@@ -16,6 +16,7 @@ import stat
 from collections.abc import Callable
 
 from alarm_mw.system.descriptors import unread, write_all
+from alarm_mw.system.linux import EXHAUSTED
 
 #: The most that is copied at a time, in bytes.
 CHUNK = 131_072
@@ -95,15 +96,22 @@ class Passage:
                 _widen(pipe)
 
     def resume(self) -> int:
-        """Move on what is in transit; return how many bytes the file refused for good. May block as the file does."""
+        """Move on what is in transit; return how many bytes the file refused for good. May block as the file does.
+
+        Who is killed meanwhile leaves it where it is: some of it may come twice, and nothing is lost.
+        """
         refused = 0
-        while self._transit is not None and self._sink is not None and unread(self._transit[0]):
+        while self._transit and self._scratch and self._sink is not None and unread(self._transit[0]):
             try:
                 os.splice(self._transit[0], self._sink, CHUNK, flags=_SPLICE_F_NONBLOCK)
             except OSError as error:
-                rest = os.read(self._transit[0], CHUNK)
+                if error.errno in EXHAUSTED:
+                    raise
+                rest = memoryview(bytearray(CHUNK))
+                rest = rest[: _copy_by_tee(self._transit[0], *self._scratch, rest)]
                 # It was set to append since, or is where nothing can be moved to.
-                refused += len(rest) - (write_all(self._sink, rest) if error.errno in _UNSUPPORTED else 0)
+                refused += len(rest) - (write_all(self._sink, bytes(rest)) if error.errno in _UNSUPPORTED else 0)
+                _drop(self._transit[0], len(rest))
         return refused
 
     def copy(self, into: memoryview) -> int:
@@ -113,19 +121,12 @@ class Passage:
         """
         if self._scratch is not None:
             try:
-                return self._copy_by_tee(*self._scratch, into)
+                return _copy_by_tee(self._source, *self._scratch, into)
             except OSError as error:
                 if error.errno not in _UNSUPPORTED:
                     raise
                 self.close()
         return self._take(into)
-
-    def _copy_by_tee(self, readable: int, writable: int, into: memoryview) -> int:
-        size = tee(self._source, writable, len(into))
-        seen = 0
-        while seen < size:
-            seen += os.readv(readable, [into[seen:size]])
-        return size
 
     def _take(self, into: memoryview) -> int:
         if not self._arrived.poll(0):
@@ -169,20 +170,35 @@ class Passage:
 
     def drop(self, size: int) -> None:
         """Take `size` bytes that `copy` has shown off the source, or from where they are under way."""
-        while self._transit is not None and self._under_way and size:
-            taken = len(os.read(self._transit[0], min(size, self._under_way)))
+        if self._transit is not None and self._under_way:
+            taken = _drop(self._transit[0], min(size, self._under_way))
             self._under_way -= taken
             size -= taken
-        while self._scratch is not None and size:
-            taken = len(os.read(self._source, size))
-            # Nothing comes at the end of the stream only: somebody else has emptied the source.
-            size = size - taken if taken else 0
+        if self._scratch is not None:
+            _drop(self._source, size)
 
     def close(self) -> None:
         """Give back what was opened here; the source must then be read as something that keeps nothing."""
         scratch, self._scratch = self._scratch, None
         for descriptor in scratch or ():
             os.close(descriptor)
+
+
+def _copy_by_tee(source: int, readable: int, writable: int, into: memoryview) -> int:
+    size = tee(source, writable, len(into))
+    seen = 0
+    while seen < size:
+        seen += os.readv(readable, [into[seen:size]])
+    return size
+
+
+def _drop(pipe: int, size: int) -> int:
+    """Take `size` bytes off a pipe; return how many there were."""
+    left = size
+    # Nothing comes at the end of the stream only: somebody else has emptied the pipe.
+    while left and (taken := len(os.read(pipe, left))):
+        left -= taken
+    return size - left
 
 
 def _widen(pipe: int | None) -> None:

@@ -21,6 +21,7 @@ from alarm_mw.master.streams.lines import MAX_LINE, Chunk, LineCutter, LinePrefi
 from alarm_mw.master.streams.pipes import CHUNK, Passage
 from alarm_mw.master.streams.state import StreamState, settle
 from alarm_mw.patterns.prefilter import Hit, Hits
+from alarm_mw.system.linux import EXHAUSTED
 
 if TYPE_CHECKING:
     from alarm_mw.master.streams.blocks import BlockAssembler
@@ -347,6 +348,8 @@ class StreamReader:
             except _BROKEN:
                 raise
             except OSError as error:
+                if error.errno in EXHAUSTED:  # that is no answer of the sink
+                    raise
                 return self._lose(data, error)
 
     def _wait_for_room(self) -> bool:

@@ -6,6 +6,7 @@ Without a statement in the file, it notes the statements that the threads come t
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -18,7 +19,7 @@ ORDER = Path(os.environ.get("ALARM_MW_INJECT", os.devnull))
 TAKEN = ORDER.with_suffix(".taken")
 REACHED = ORDER.with_suffix(".reached")
 
-KINDS = {kind.__name__: kind for kind in (RuntimeError, OSError, MemoryError, SystemExit, KeyboardInterrupt)}
+KINDS = {kind.__name__: kind for kind in (RuntimeError, MemoryError, SystemExit, KeyboardInterrupt)}
 
 
 def inject(file: str, line: int, kind: str) -> None:
@@ -31,7 +32,9 @@ def inject(file: str, line: int, kind: str) -> None:
         if event == "line" and frame.f_lineno == line and TAKEN.exists():
             with contextlib.suppress(FileNotFoundError):  # another thread was first
                 TAKEN.unlink()
-                raise KINDS[kind](f"injected at {file}:{line}")
+                about = f"injected at {file}:{line}"
+                # What a system call may answer wherever it is made.
+                raise OSError(errno.ENOMEM, about) if kind == "OSError" else KINDS[kind](about)
         return in_file
 
     threading.settrace(trace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import resource
 import signal
@@ -355,6 +356,50 @@ def test_the_next_master_goes_on_counting(listener: socket.socket, tmp_path: Pat
     way.close()
     receiver.stop(10.0)
     store.wait_for_regions(0)
+
+
+class Exhausted(Regions):
+    """Regions of a master without memory."""
+
+    def take_in(self, descriptor: int, process: int) -> Region | None:
+        super().take_in(descriptor, process)
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+
+def test_what_an_exhausted_master_cannot_take_in_is_left_to_the_next(listener: socket.socket, tmp_path: Path) -> None:
+    """A master without memory or descriptors ends; the next one finds the records, and the memory of their process."""
+    way = send(tmp_path, b"first", b"second")
+    assert way.shared.spill(encode(Packet(RecordMaker().make(b"last", source="logging"))))
+    accepted, _ = listener.accept()
+    desk, store = Desk(), Store()
+    pid = os.fork()
+    if pid == 0:
+        threading.excepthook = lambda args: os._exit(isinstance(args.exc_value, OSError))
+        Receiver(listener, desk.submit, store, {"first": accepted}, Exhausted(store, lambda: 0, {})).start()
+        signal.pause()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1
+    store.keep("first", accepted.fileno())
+    receiver = Receiver(listener, desk.submit, store, {"first": accepted}, Regions(store, lambda: 0, {}))
+    receiver.start()
+    assert desk.wait_for(3) == [b"first", b"second", b"last"]
+    way.close()
+    receiver.stop(10.0)
+
+
+def test_counts_are_numbered_as_the_outbox_numbers_them(listener: socket.socket, tmp_path: Path) -> None:
+    """Also by the first master, so that the next one knows which of them are in the outbox."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {}, Regions(store, lambda: 41, {}))
+    receiver.start()
+    way = send(tmp_path, b"first")
+    way.shared.tally.add("logging", "screened_out", 3)
+    desk.wait_for_counts(lines=3, screened_out=3)
+    descriptor = next(fd for fd in map(int, os.listdir("/proc/self/fd")) if is_region(fd))
+    killed_before_it_was_written = Region(descriptor, 41)
+    assert killed_before_it_was_written.collect({}, 42)
+    killed_before_it_was_written.close()
+    way.close()
+    receiver.stop(10.0)
 
 
 def is_region(fd: int) -> bool:

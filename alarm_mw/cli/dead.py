@@ -35,6 +35,11 @@ from alarm_mw.transports.places import SOCKET_NAME, SOCKET_VARIABLE
 #: The exit status if there is no such server or outbox.
 NO_OUTBOX = 1
 
+#: How many letters are listed, the newest; and as JSON.
+MOST = 50
+MOST_AS_JSON = 1000
+MOST_AT_ALL = 10_000
+
 #: The exit status if an operation was refused for a letter.
 REFUSED = 3
 
@@ -67,9 +72,10 @@ def dead() -> None:
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
-    default=1000,
-    help="Show this many, the newest. [default: 1000]",
+    default=None,
+    help="Show this many, the newest. [default: 50, with --json 1000]",
 )
+@click.option("--all", "is_all", is_flag=True, help="Show all of them, up to 10,000.")
 @click.option("--all-servers", is_flag=True, help="Letters of all servers with a default state directory.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def list_(  # noqa: PLR0917  # the command line's options
@@ -77,7 +83,8 @@ def list_(  # noqa: PLR0917  # the command line's options
     waiting: bool,
     state_dir: str | None,
     socket_path: str | None,
-    limit: int,
+    limit: int | None,
+    is_all: bool,
     all_servers: bool,
     as_json: bool,
 ) -> None:
@@ -86,7 +93,10 @@ def list_(  # noqa: PLR0917  # the command line's options
     With --waiting, also list waiting firings that no server delivers: those of an alarm that is no longer configured,
     or those in the state directory of a stopped server.
     """
-    order = Order(verb="list", alarms=alarms, waiting=waiting, limit=limit)
+    if limit and is_all:
+        raise click.UsageError("both --limit and --all given, expected one of them")
+    usual = MOST_AS_JSON if as_json else MOST
+    order = Order(verb="list", alarms=alarms, waiting=waiting, limit=MOST_AT_ALL if is_all else limit or usual)
     if all_servers:
         _list_all(order, as_json=as_json)
         return
@@ -231,7 +241,7 @@ def show_letters(answer: Answer) -> None:
         console.print(table)
     more = answer.count - len(answer.letters)
     letters = "1 letter" if answer.count == 1 else f"{answer.count} letters"
-    console.print(letters + (f", {more} older ones are not shown" if more else ""))
+    console.print(letters + (f", {more} older ones are not shown; --all shows them" if more else ""))
 
 
 def show_letter(letter: Letter) -> None:

@@ -52,6 +52,7 @@ class Letter(msgspec.Struct, frozen=True, kw_only=True):
     died: float
     #: The message, with undecodable bytes escaped.
     message: str
+    #: The name of its rule; its regexp where it has none.
     rule: str
     source: str
     #: The firing's id, as receivers know it.
@@ -221,7 +222,12 @@ def _letter(row: _Row) -> Letter:
         taken=row.taken,
         died=row.done,
         message=firing.message.decode("utf-8", "backslashreplace") if firing is not None else "",
-        rule=firing.rule if firing is not None else "",
+        rule=_rule_of(firing) if firing is not None else "",
         source=firing.record.source if firing is not None else "",
         key=firing.id if firing is not None else "",
     )
+
+
+def _rule_of(firing: Firing) -> str:
+    """Return the name of the rule that a firing comes from; its regexp where it has none."""
+    return (firing.trigger.name if firing.trigger is not None else "") or firing.rule

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -25,10 +26,23 @@ def spark(values: Sequence[int], what: str) -> Markup:
     )
 
 
+#: Units of a chart's width, of the scale at its left, of the widest bar, and of a label.
+_WIDTH, _LEFT, _WIDEST, _LABEL = 1000, 46, 40, 120
+
+
+def ticks(n: int) -> list[int]:
+    """Return the places of labels among `n` bars, from the first on, so that they do not touch."""
+    return list(range(0, n, max(math.ceil(_LABEL / _width_of_bar(n)), 1)))
+
+
+def _width_of_bar(n: int) -> float:
+    return min((_WIDTH - _LEFT) / max(n, 1), _WIDEST)
+
+
 def chart(values: Sequence[int], labels: Sequence[tuple[int, str]], what: str) -> Markup:
     """Return a chart with a scale as SVG; `labels` are the places of words below it."""
-    most, width, height, left = max(values, default=0), 1000, 180, 46
-    each = (width - left) / max(len(values), 1)
+    most, width, height, left = max(values, default=0), _WIDTH, 180, _LEFT
+    each = _width_of_bar(len(values))
     bars = "".join(
         f"M{left + place * each:.1f} {height}v-{max((height - 14) * n / most, 2):.1f}h{max(each - 1, 1):.1f}V{height}z"
         for place, n in enumerate(values)

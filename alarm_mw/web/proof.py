@@ -78,7 +78,7 @@ def proof_of(master: Master) -> Proof:
         lines=sum(row["lines"] for row in sources.values()),
         matched=sum(row["matched"] for row in sources.values()),
         last_match=cast("float", taken or 0.0),
-        rules=sum(not rule.excludes and not rule.is_auxiliary for rule in settings.rules),
+        rules=sum(not rule.is_auxiliary for rule in settings.rules),
         delivered=sum(cast("int", row["delivered"]) for row in alarms.values()),
         held_back=sum(sum(cast("dict[str, int]", row["held_back"]).values()) for row in alarms.values()),
         waiting=sum(cast("int", row["waiting"]) for row in alarms.values()),

@@ -52,6 +52,22 @@ def test_the_list_shows_why(tmp_path: Path) -> None:
     assert [letter["state"] for letter in found["letters"]] == ["dead", "waiting"]
 
 
+def test_a_list_shows_the_newest(tmp_path: Path) -> None:
+    """It says how many more there are; all of them where that is asked for."""
+    directory = make_state(tmp_path)
+    outbox = Outbox(directory / "outbox.db")
+    for number in range(3, 62):
+        record = Record(b"x", "stdout", 1.0, str(number))
+        outbox.take([Firing(f"id{number}", "hook", b"x", record, 1.0, "ERR")], lambda _, __: None)
+    for entry in outbox.waiting("hook", after=0, limit=100):
+        outbox.settle(Settlement([entry], Outcome(State.DEAD, 3, "404", Reason.REFUSED)))
+    outbox.close()
+    assert dead(tmp_path, "list").stdout.endswith("61 letters, 11 older ones are not shown; --all shows them\n")
+    assert dead(tmp_path, "list", "--all").stdout.endswith("\n61 letters\n")
+    assert len(json.loads(dead(tmp_path, "list", "--json").stdout)["letters"]) == 61
+    assert dead(tmp_path, "list", "--all", "--limit", "3").exit_code == 2
+
+
 def test_a_list_is_for_reading(tmp_path: Path) -> None:
     """Without a terminal no column is cut off; of a message with many lines the list shows the first."""
     first = b"a line that is much wider than what is left of a terminal for it, in a list of dead letters"

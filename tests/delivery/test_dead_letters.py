@@ -15,7 +15,7 @@ from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
 from alarm_mw.engine.ledger import imbalances
-from alarm_mw.model.types import Firing, Reason, Record
+from alarm_mw.model.types import Firing, Reason, Record, Trigger
 
 
 @pytest.fixture
@@ -63,6 +63,11 @@ def test_they_are_listed(outbox: Outbox) -> None:
     assert (first.alarm, first.state, first.reason, first.error) == ("a", "dead", "refused", "404 \x1b[2J")
     assert (first.attempts, first.taken, first.died, first.rule) == (3, 1000.0, 1000.0, "line")
     assert (first.message, first.source, first.key) == ("\\xff line 1\n", "stdout", "id1")
+    named = Firing("id9", "a", b"x", Record(b"x", "stdout", 1.0, "9"), 1.0, "line", trigger=Trigger("disk"))
+    (entry,) = outbox.take([named], lambda one, _: _book(outbox, one)).entries
+    outbox.settle(Settlement([entry], Outcome(State.DEAD, 3, "", Reason.REFUSED)))
+    assert ask(outbox, "list", ids=(entry.seq,)).letters[0].rule == "disk"
+    ask(outbox, "drop", ids=(entry.seq,))
     newest = ask(outbox, "list", limit=1)
     assert (numbers(newest), newest.count) == ([2], 2)
     assert numbers(ask(outbox, "list", alarms=("b",))) == []

@@ -11,6 +11,7 @@ import pytest
 from waiting import wait_until
 from web_page import CONFIGURATION, Page
 
+from alarm_mw.web.charts import ticks
 from alarm_mw.web.incidents import open_incidents
 
 PAGES = (
@@ -299,7 +300,7 @@ def test_a_rule_with_its_figures(page: Page) -> None:
     browser = page.logged_in()
     shown = text_of(browser.get("/rules/payments").text)
     assert "Matches, 24 hours 7" in shown
-    assert "Matches since it was loaded 2" in shown
+    assert "Matches since the last reload 2" in shown
     assert "Noise 100 %" in shown
     assert "pattern = 'payment (?P<order>\\S+) failed'" in shown
     assert "resolve = 'payment (?P<order>\\S+) accepted'" in shown
@@ -311,10 +312,81 @@ def test_what_would_help_against_noise_is_on_the_page(page: Page) -> None:
     """For each rule the setting that spares the most; on the rule's page all, each with what it spares."""
     page.line(*["payment 42 failed", "payment 42 accepted"] * 6)
     browser = page.logged_in()
-    wait_until(lambda: "Began again 5" in text_of(browser.get("/rules/payments").text))
+    wait_until(lambda: "Soon open again 5" in text_of(browser.get("/rules/payments").text))
     assert "Would help: keep_firing_for" in text_of(browser.get("/rules").text)
     shown = text_of(browser.get("/rules/payments").text)
     assert re.search(r"What would help.*keep_firing_for = \"1m\"\s*5 of 6", shown)
+
+
+#: What the page has to show as TOML.
+SHOWN = """
+[alarms.list]
+action = "cmd"
+command = ["echo", "it is 5 o'clock"]
+[[rules]]
+name = "slow"
+where = { duration = ">2" }
+alarms = ["mail"]
+[[rules]]
+name = "errors"
+request = { status = "5xx" }
+alarms = ["mail"]
+[[rules]]
+exclude = "harmless"
+[[rules]]
+name = "late"
+pattern = "late"
+resolve_after = "1h"
+escalation = "ops"
+[escalations.ops]
+steps = [ { after = "0s", alarms = ["mail"] }, { after = "15m", alarms = ["sms"] } ]
+[[inhibit_rules]]
+source_matchers = ['rule="late"']
+target_matchers = ['severity="warning"']
+equal = ["host"]
+"""
+
+
+def test_the_configuration_is_shown_as_toml(make_page: Callable[..., Page]) -> None:
+    """No Python is; escalations are there, and all pages count the same rules."""
+    page = make_page(CONFIGURATION + SHOWN)
+    browser = page.logged_in()
+    shown = text_of(browser.get("/configuration").text)
+    assert 'equal = ["host"] }' in shown
+    assert 'targets = ["severity=\\"warning\\""]' in shown
+    assert "late mail at once; sms after 15m" in shown
+    assert not re.search(r"InhibitRule|\(\(|',\)", shown)
+    assert "7 rules, exclusions among them" in shown
+    rules = browser.get("/rules").text
+    assert rules.count('<a href="/rules/') == 7
+    assert "by 7 rules" in text_of(browser.get("/").text)
+    assert "where = { duration = '>2' }" in text_of(rules) or 'where = { duration = ">2" }' in text_of(rules)
+    assert 'request = { status = "5xx" }' in text_of(rules).replace("'", '"')
+
+
+def test_a_reminder_is_no_match(make_page: Callable[..., Page]) -> None:
+    """The evidence is what matched; the chart begins with the episode, and its axis has more than one time."""
+    page = make_page(
+        CONFIGURATION.replace('action = "log"', 'action = "log"\n[alarms.mail.notify]\nrepeat_interval = "1s"')
+    )
+    page.line("disk full")
+    (name,) = incidents(page)
+    wait_until(lambda: delivered(page, "mail") >= 2)
+    page.store.add_samples(int(time.time() // 60), {("incident", name): 1})
+    answer = page.logged_in().get(f"/i/{name}").text
+    assert "First match" in answer
+    assert "Last match" not in answer
+    assert "reminded" in answer
+    places = re.findall(r'<text x="([\d.]+)" y="198">\d\d:\d\d<', answer)
+    assert places[:1] == ["46.0"]
+    assert len(places) <= 2
+
+
+def test_the_labels_of_an_axis_do_not_touch() -> None:
+    """Few bars have a label each few bars, many have a label each few hundred; the first always has one."""
+    assert ticks(1) == [0]
+    assert ticks(10) == [0, 3, 6, 9]
+    assert len(ticks(120)) == 8
 
 
 def test_secrets_do_not_reach_the_page(page: Page) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -160,7 +161,24 @@ def shown_options(options: msgspec.Struct) -> Iterator[str]:
         value = getattr(options, field.name)
         if value in (field.default, None, "", (), {}) or value == _default(field):
             continue
-        yield f"{field.encode_name}={masked(value) if is_secret(field.type) else value}"
+        yield f"{field.encode_name} = {as_toml(masked(value) if is_secret(field.type) else value)}"
+
+
+def as_toml(value: object) -> str:
+    """Return a value about as TOML has it; values of tables in it that are their defaults are left out."""
+    if isinstance(value, msgspec.Struct):
+        inner = ", ".join(shown_options(value))
+        return f"{{ {inner} }}" if inner else "{}"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{name} = {as_toml(each)}' for name, each in value.items())} }}"
+    if isinstance(value, tuple | list | set | frozenset):
+        items = list(value)
+        if items and all(isinstance(each, tuple) and len(each) == 2 and isinstance(each[0], str) for each in items):  # noqa: PLR2004  # pairs
+            return as_toml(dict(items))
+        return f"[{', '.join(map(as_toml, items))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return str(value) if isinstance(value, int | float) else json.dumps(str(value), ensure_ascii=False)
 
 
 def masked(value: object) -> str:

@@ -21,7 +21,7 @@ from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.texts.facts import clock
-from alarm_mw.web.charts import chart
+from alarm_mw.web.charts import chart, ticks
 from alarm_mw.web.incidents import Row, find
 from alarm_mw.web.master import Master
 from alarm_mw.web.rendering import render, show
@@ -36,7 +36,12 @@ MAX_EVENTS = 500
 
 #: Bars of the chart of an episode.
 BARS = 120
-FEW_BARS = 30
+
+#: Minutes after which the axis of its chart shows days rather than times.
+_LONG = 2 * 24 * 60
+
+#: The source of records that no match has made.
+INCIDENT = "incident"
 
 #: What the kinds of events are called.
 _WORDS = {
@@ -242,14 +247,16 @@ def _outcome(message: Message) -> str:
 def _evidence(incident: Incident, messages: Sequence[Message]) -> Iterator[Evidence]:
     """Yield the first match, the worst one, and the last one that made a message, with the lines around them."""
     thread = f"{thread_of(incident)}-"
-    records = [each.firing for each in messages if each.firing.id.startswith(thread) and each.status != "resolved"]
-    first = records[0].record if records else incident.first
+    of_episode = (each.firing.record for each in messages if each.firing.id.startswith(thread))
+    # That of a reminder, an escalation or an end is no match.
+    records = [record for record in of_episode if record.source != INCIDENT]
+    first = records[0] if records else incident.first
     if first is not None:
         yield _evidence_of("First match", first)
     if incident.worst is not None:
         yield _evidence_of("Worst match", incident.worst)
-    if len(records) > 1 and records[-1].record.key != records[0].record.key:
-        yield _evidence_of("Last match with a message", records[-1].record)
+    if len(records) > 1 and records[-1].key != records[0].key:
+        yield _evidence_of("Last match with a message", records[-1])
 
 
 def _evidence_of(title: str, record: Record) -> Evidence:
@@ -274,14 +281,16 @@ def _former(events: Sequence[Event], row: Row) -> list[Episode]:
 def _picture(site: Site, row: Row) -> Markup:
     """Return matches per minute over the episode, or over the minutes that one bar stands for."""
     end = row.ended or time.time()
-    minutes = max(int((end - row.started) // 60) + 2, FEW_BARS)
+    minutes = int(end // 60) - int(row.started // 60) + 1
     step = max(-(-minutes // BARS), 1)
     return _chart(site.samples, row, -(-minutes // step), step, end)
 
 
 def _chart(store: Store, row: Row, n: int, step: int, end: float) -> Markup:
     values = trend(store, "incident", [row.id], (n, step), end)[row.id]
-    labels = [(0, time.strftime("%H:%M", time.localtime(end - (n - 1) * step * 60)))]
+    form = "%H:%M" if n * step <= _LONG else "%d %b"
+    begin = (int(end // 60) + 1 - n * step) * 60
+    labels = [(place, time.strftime(form, time.localtime(begin + place * step * 60))) for place in ticks(n)]
     return chart(values, labels, "matches") if any(values) else Markup()
 
 

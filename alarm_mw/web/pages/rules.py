@@ -35,6 +35,9 @@ LATEST = 3000
 
 _DAY = 86_400
 
+#: The keys of a rule that say which records it is about, beside its regexp.
+_CONDITIONS = frozenset({"where", "request", "level", "logger"})
+
 
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A rule with its figures."""
@@ -51,6 +54,12 @@ class Shown(msgspec.Struct, frozen=True, kw_only=True):
     worth: Noise
     open: int
     is_off: bool
+
+    @property
+    def condition(self) -> str:
+        """What it is about: its regexp, and its other conditions as a configuration has them."""
+        others = (line for line in rule_to_toml(self.rule).splitlines() if line.partition(" = ")[0] in _CONDITIONS)
+        return "  ".join(filter(None, (self.rule.pattern, *others)))
 
     @property
     def kind(self) -> str:

@@ -10,7 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from alarm_mw.config.settings import Settings
-from alarm_mw.web.pages.delivery import is_secret, shown_options
+from alarm_mw.config.toml.from_rule import write_duration
+from alarm_mw.web.pages.delivery import as_toml, is_secret, shown_options
 from alarm_mw.web.rendering import show
 from alarm_mw.web.security.guards import page
 from alarm_mw.web.site import site_of
@@ -51,6 +52,8 @@ async def configuration(request: Request) -> Response:
         alarms=[(alarm, list(shown_options(alarm.options))) for alarm in settings.alarms],
         watches=[(watch, list(shown_options(watch.options))) for watch in settings.monitors],
         others=list(_others(settings)),
+        escalations=list(_escalations(settings)),
+        rule_count=sum(not rule.is_auxiliary for rule in settings.rules),
     )
 
 
@@ -62,14 +65,24 @@ def _others(settings: Settings) -> Iterator[tuple[str, str]]:
         if field.name in _APART or value == getattr(default, field.name):
             continue
         if isinstance(value, msgspec.Struct):
-            yield from ((f"{field.name}.{text.partition('=')[0]}", text.partition("=")[2]) for text in shown(value))
+            for text in shown_options(value):
+                name, _, inner = text.partition(" = ")
+                yield f"{field.name}.{name}", inner
+        elif field.name == "inhibit_rules":
+            for rule in settings.inhibit_rules:
+                yield "inhibit_rules", as_toml(rule)
         elif not is_secret(field.type):
-            yield field.name, str(value)
+            yield field.name, as_toml(value)
 
 
-def shown(value: msgspec.Struct) -> Iterator[str]:
-    """Yield the values of a struct that differ from their defaults, with secrets masked."""
-    yield from shown_options(value)
+def _escalations(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the rules that notify some alarms later, and when."""
+    for rule in settings.incident_rules:
+        after = rule.incident.after if rule.incident is not None else {}
+        own = ", ".join(name for name in rule.alarms if name not in after)
+        later = "; ".join(f"{name} after {write_duration(seconds) or '0s'}" for name, seconds in after.items())
+        if later:
+            yield rule.name or rule.pattern, "; ".join(filter(None, (f"{own} at once" if own else "", later)))
 
 
 ROUTES = [page("/ledger", ledger), page("/configuration", configuration)]

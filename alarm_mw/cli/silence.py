@@ -64,16 +64,17 @@ def silence(  # noqa: PLR0917  # the command line's options
     labels are those of the rule, the values of an incident's key, and the names of `rule` and `alarm`.
 
     Suppressed messages are counted as `silenced`, and one message reports them when the silence ends. A silence
-    survives restarts, and replaces an active one with the same matchers. Prints its id. No options are needed if only
-    one server is running. The exit status is 1 if no server answers, 2 for an alarm that is not configured or a wrong
-    matcher.
+    survives restarts, and replaces an active one with the same matchers. Prints its id, and on the standard error its
+    end, how many open incidents it covers, and a warning for each matcher that selects nothing of the configuration.
+    No options are needed if only one server is running. The exit status is 1 if no server answers, 2 for an alarm that
+    is not configured or a wrong matcher.
     """
     if is_list or not (targets or is_all):
         _refuse_without_targets(targets, seconds, start, comment)
         _list(state_dir, socket_path, is_all=is_all, as_json=as_json)
         return
     if as_json:
-        raise click.UsageError("--json without --list")
+        raise click.UsageError("--json is for a list of the silences: give it with --list")
     if seconds is None:
         raise click.UsageError("no duration given: give --for, as in --for 2h")
     if targets and is_all:
@@ -82,6 +83,11 @@ def silence(  # noqa: PLR0917  # the command line's options
     answer = ask_api(state_dir, socket_path, "/api/1/silences", wanted)
     click.echo(answer["id"])
     click.echo(describe(answer), err=True)
+    if "covers" in answer:  # a server that is older does not say it
+        is_one = answer["open"] == 1
+        click.echo(f"covers {answer['covers']} of {answer['open']} open incident{'' if is_one else 's'}", err=True)
+        for doubt in answer["doubts"]:
+            click.echo(printable(f"warning: {doubt}"), err=True)
 
 
 def _refuse_without_targets(targets: tuple[str, ...], seconds: float | None, start: float | None, comment: str) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, Protocol, TypeVar, cast
 
 import msgspec
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.delivery.outbox.incident_rows import Reader
 from alarm_mw.delivery.outbox.limits import State
+from alarm_mw.engine.flood_control.silences import ALARM, labels_of
 from alarm_mw.engine.incidents.incident import Acknowledgement, Incident, thread_of
+from alarm_mw.engine.matchers import Matcher
 from alarm_mw.model.fleet import FleetIncident, FleetOverview
 from alarm_mw.model.types import Firing, Place, Record, Trigger
 from alarm_mw.texts.facts import Facts, facts_of
@@ -30,6 +32,47 @@ MAX_LISTED = 10_000
 
 #: What a state of a firing looks like.
 _SIGNS = {"delivered": "✓", "waiting": "…", "dead": "✗", "dropped": "✗", "handed_over": "→", "fleet": "✓"}
+
+
+class Subject(Protocol):
+    """An incident, as far as silences look at it."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    @property
+    def rule(self) -> str:
+        """The rule's name."""
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """Its labels."""
+
+
+S = TypeVar("S", bound=Subject)
+
+
+def covered(
+    matchers: Sequence[Matcher], incidents: Iterable[S], alarms: Mapping[str, Sequence[str]] | None = None
+) -> list[S]:
+    """Return the incidents of which a silence with these matchers holds messages back.
+
+    `alarms` are those of each rule; without them, all that matchers of alarms say is left out.
+    """
+    if alarms is None:
+        matchers = [matcher for matcher in matchers if matcher.name != ALARM]
+    return [
+        each
+        for each in incidents
+        for names in [[""] if alarms is None else alarms.get(each.rule, [""])]
+        if any(all(one.matches(labels_of(name, each.rule, each.labels)) for one in matchers) for name in names)
+    ]
+
+
+def alarms_by_rule(master: Master) -> dict[str, tuple[str, ...]]:
+    """Return the alarms that the incidents of each rule notify."""
+    return {rule.name: rule.alarms for rule in master.settings().incident_rules}
 
 
 class Told(msgspec.Struct, frozen=True):

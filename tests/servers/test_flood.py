@@ -179,7 +179,9 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
     flood.status()
     silenced = command("silence", "a", "--for", "1h", "--comment", "deployment")
     me = pwd.getpwuid(os.getuid()).pw_name
-    assert re.fullmatch(rf"alarm a is silenced until \S+ \S+ by {me}: deployment\n", silenced.stderr), silenced
+    assert re.fullmatch(
+        rf"alarm a is silenced until \S+ \S+ by {me}: deployment\ncovers 0 of 0 open incidents\n", silenced.stderr
+    ), silenced
     assert str(uuid.UUID(silenced.stdout.strip())) + "\n" == silenced.stdout
     flood.pour(10)
     until(lambda: flood.row()["held_back"] == {"silenced": 10})
@@ -194,6 +196,9 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
     assert (mistaken.returncode, mistaken.stderr) == (2, "alarm-mw: unknown alarm 'b'; there are: a\n")
     assert "expected a time such as" in command("silence", "a", "--for", "long").stderr
     assert command("silence").stdout == "no silences\n"
+    misspelled = command("silence", 'alarm="b"', "--for", "1h")
+    assert misspelled.stderr.endswith("covers 0 of 0 open incidents\nwarning: there is no alarm 'b'\n")
+    command("unsilence", "--all")
     everything = command("silence", "--all", "--for", "1h").stdout.strip()
     assert command("silence").stdout.startswith(f'{everything}  alarm=~".+" is silenced until ')
     assert command("unsilence", "--all").stdout == "no silences\n"
@@ -208,7 +213,7 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
         (["silence", "--for", "1h"], "no alarm given: name one, give matchers, or give --all"),
         (["silence", "a", "--all", "--for", "1h"], "not both"),
         (["silence", "--list", "a"], "--list with an alarm"),
-        (["silence", "a", "--for", "1h", "--json"], "--json without --list"),
+        (["silence", "a", "--for", "1h", "--json"], "give it with --list"),
         (["silence", "a", "--for", "1h", "--start", "later"], "expected a time such as 2026-11-30T22:00"),
         (["unsilence", "a", "--all"], "not both"),
         (["unsilence"], "no silence given: give its id or its alarm, or --all"),

@@ -5,18 +5,17 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.engine.flood_control.limits import read_duration
-from alarm_mw.engine.flood_control.silences import labels_of
 from alarm_mw.engine.incidents.incident import Incident
 from alarm_mw.engine.matchers import equal_to, parse_matchers
 from alarm_mw.model.printable import printable
-from alarm_mw.web.incidents import find, row_of
+from alarm_mw.web.incidents import S, alarms_by_rule, covered, find, row_of
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.pages.now import MAX_COMMENT, noted
 from alarm_mw.web.rendering import render, show
@@ -39,25 +38,6 @@ class ServerName(NamedTuple):
     #: Tells it from the others, in URLs and forms; empty where there is one server.
     key: str = ""
     name: str = ""
-
-
-class Subject(Protocol):
-    """An incident, as far as silences look at it."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    @property
-    def rule(self) -> str:
-        """The rule's name."""
-
-    @property
-    def labels(self) -> Mapping[str, str]:
-        """Its labels."""
-
-
-S = TypeVar("S", bound=Subject)
 
 
 class Covered:
@@ -124,22 +104,23 @@ def _covered(master: Master, text: str) -> Covered:
     """Return what a silence with these matchers would cover now. May block."""
     with master.reading() as reader:
         incidents = incident_rows.incidents(reader)
-    return covered_by(text, incidents, lambda each: row_of(each, 0.0).message)
+    return covered_by(text, incidents, lambda each: row_of(each, 0.0).message, alarms_by_rule(master))
 
 
-def covered_by(text: str, incidents: Sequence[S], message: Callable[[S], str]) -> Covered:
-    """Return what a silence with these matchers, one a line, would cover of these incidents."""
+def covered_by(
+    text: str,
+    incidents: Sequence[S],
+    message: Callable[[S], str],
+    alarms: Mapping[str, Sequence[str]] | None = None,
+) -> Covered:
+    """Return what a silence with these matchers, one a line, would cover of these incidents; `alarms` as `covered`."""
     lines = lines_of(text)
     if not lines:
         return Covered(total=len(incidents))
     try:
-        matchers = parse_matchers(lines)
+        found = covered(parse_matchers(lines), incidents, alarms)
     except ValueError as error:
         return Covered(error=str(error), total=len(incidents))
-    others = [matcher for matcher in matchers if matcher.name != "alarm"]
-    found = [
-        each for each in incidents if all(matcher.matches(labels_of("", each.rule, each.labels)) for matcher in others)
-    ]
     return Covered([(each.id, message(each)) for each in found], len(incidents))
 
 

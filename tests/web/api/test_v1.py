@@ -118,3 +118,21 @@ def test_times_are_since_the_epoch(api: Api) -> None:
     api("POST", "/api/1/incidents/ack", json={"ids": [disk["id"]], "seconds": 3600})
     (disk,) = api("GET", "/api/1/incidents?filter=disk")
     assert disk["acknowledged_until"] == pytest.approx(time.time() + 3600, abs=60)
+
+
+@pytest.mark.parametrize(
+    ("target", "covers", "doubts"),
+    [
+        ("rule=payments", 1, []),
+        ("sms", 1, []),
+        ("order=~.+", 1, []),
+        ("alarm=smss", 0, ["there is no alarm 'smss' (did you mean 'sms'?)"]),
+        ("rul=payments", 0, ["no rule has the label 'rul' (did you mean 'rule'?)"]),
+        ("rule=payment", 0, ["there is no rule 'payment' (did you mean 'payments'?)"]),
+    ],
+)
+def test_a_silence_says_what_it_covers(api: Api, target: str, covers: int, doubts: list[str]) -> None:
+    """A misspelled matcher is accepted, since it may be meant for later, and named."""
+    silence = api("POST", "/api/1/silences", json={"targets": [target], "seconds": 60})
+    is_open = len(api("GET", "/api/1/incidents"))
+    assert (silence["covers"], silence["open"], silence["doubts"]) == (covers, is_open, doubts)

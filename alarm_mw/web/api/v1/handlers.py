@@ -8,11 +8,13 @@ from typing import Any
 
 import msgspec
 
+from alarm_mw.config.lint.labels import doubts_of_silence
 from alarm_mw.delivery.dead_letters import Answer, Order
 from alarm_mw.delivery.outbox import incident_rows
 from alarm_mw.engine.incidents import incident as engine
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.incidents.stored import Event
+from alarm_mw.engine.matchers import parse_matchers
 from alarm_mw.web.api.operation import Call, Nothing, Operation
 from alarm_mw.web.api.v1.schema import (
     Acknowledgement,
@@ -27,6 +29,7 @@ from alarm_mw.web.api.v1.schema import (
     Ledger,
     LettersMeant,
     LettersWanted,
+    NewSilence,
     OneIncident,
     PingWanted,
     Pong,
@@ -36,7 +39,7 @@ from alarm_mw.web.api.v1.schema import (
     SilencesWanted,
     SilenceWanted,
 )
-from alarm_mw.web.incidents import Row, facts_of_incident, find, listed
+from alarm_mw.web.incidents import Row, alarms_by_rule, covered, facts_of_incident, find, listed
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.pages.delivery import lanes_of
 from alarm_mw.web.pages.rules import shown_rules
@@ -253,7 +256,7 @@ def list_silences(call: Call[SilencesWanted, Nothing]) -> list[Silence]:
     return _silences(call.master.silences(call.query.all))
 
 
-def put_silence(call: Call[Nothing, SilenceWanted]) -> Silence:
+def put_silence(call: Call[Nothing, SilenceWanted]) -> NewSilence:
     """Create a silence, or update one.
 
     A silence with the same matchers as an active one continues that one. A silence lasts at most 30 days.
@@ -264,7 +267,13 @@ def put_silence(call: Call[Nothing, SilenceWanted]) -> Silence:
         wanted.targets, starts + wanted.seconds, call.identity.name, wanted.comment, wanted.starts, wanted.id
     )
     name = master.put_silence(order)
-    return next(silence for silence in _silences(master.silences(True)) if silence.id == name)
+    silence = next(each for each in master.silences(True) if each["id"] == name)
+    matchers = parse_matchers(silence["matchers"])
+    with master.reading() as reader:
+        incidents = incident_rows.incidents(reader)
+    covers = len(covered(matchers, incidents, alarms_by_rule(master)))
+    doubts = doubts_of_silence(master.settings(), matchers)
+    return msgspec.convert({**silence, "covers": covers, "open": len(incidents), "doubts": doubts}, NewSilence)
 
 
 def expire_silences(call: Call[Nothing, SilencesMeant]) -> list[Silence]:

@@ -203,6 +203,14 @@ class Silence(msgspec.Struct, frozen=True, kw_only=True):
     comment: str
 
 
+class NewSilence(Silence, frozen=True, kw_only=True):
+    """A silence that was created or updated, and what it means at present."""
+
+    covers: Annotated[int, _about("of how many open incidents it holds messages back")]
+    open: Annotated[int, _about("how many incidents are open")]
+    doubts: Annotated[tuple[str, ...], _about("sentences about matchers that select nothing of the configuration")]
+
+
 class SilencesWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Which silences."""
 

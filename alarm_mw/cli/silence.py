@@ -123,17 +123,17 @@ def describe(silence: dict[str, Any]) -> str:
 
 
 @click.command()
-@click.argument("targets", metavar="[ID|ALARM]…", nargs=-1)
+@click.argument("targets", metavar="[ID|ALARM|MATCHER]…", nargs=-1)
 @click.option("--all", "is_all", is_flag=True, help="All silences of the server.")
 @placed
 def unsilence(targets: tuple[str, ...], is_all: bool, state_dir: str | None, socket_path: str | None) -> None:
-    """End a silence of a running server, by its id or its alarm.
+    """End a silence of a running server, by its id or its beginning, by its alarm, or by the matchers it was set with.
 
     One message reports what was suppressed. Prints the remaining silences. The exit status is 1 if no server answers,
     2 if there is no such silence.
     """
     if not targets and not is_all:
-        raise click.UsageError("no silence given: give its id or its alarm, or --all")
+        raise click.UsageError("no silence given: give its id, its alarm or its matchers, or --all")
     if targets and is_all:
         raise click.UsageError("give an id or an alarm, or --all, not both")
     ask_api(state_dir, socket_path, "/api/1/silences/expire", {"targets": targets, "all": is_all})

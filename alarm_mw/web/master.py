@@ -91,7 +91,7 @@ class Master:
     silences: Callable[[bool], Sequence[Mapping[str, Any]]]
     #: Creates or updates a silence, and returns its id; raises `ValueError` and `LookupError`.
     put_silence: Callable[[WantedSilence], str]
-    #: Ends the silences with these ids, and those of these alarms, or all; raises `LookupError`.
+    #: Ends the silences with these ids, alarms or matchers, or all; raises `LookupError`.
     expire_silences: Callable[[Sequence[str]], Sequence[Mapping[str, Any]]]
     #: What has been counted (`web.samples`).
     count: Callable[[], Mapping[tuple[str, str], int]]

@@ -216,7 +216,7 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
         (["silence", "a", "--for", "1h", "--json"], "give it with --list"),
         (["silence", "a", "--for", "1h", "--start", "later"], "expected a time such as 2026-11-30T22:00"),
         (["unsilence", "a", "--all"], "not both"),
-        (["unsilence"], "no silence given: give its id or its alarm, or --all"),
+        (["unsilence"], "no silence given: give its id, its alarm or its matchers, or --all"),
     ],
 )
 def test_a_silence_needs_an_alarm_and_a_time(installation: Any, words: list[str], advice: str) -> None:

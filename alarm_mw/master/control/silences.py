@@ -11,6 +11,7 @@ from typing import TypedDict
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.silences import Silence, UnknownSilenceError, alarm_of, labels_of, matcher_of_alarm
+from alarm_mw.engine.matchers import parse_matchers
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.keyvalue import did_you_mean
 
@@ -90,7 +91,9 @@ def put(runtime: Runtime, order: SilenceOrder) -> ShownSilence:
 
 
 def expire(runtime: Runtime, targets: Sequence[str]) -> list[ShownSilence]:
-    """End the silences with these ids, and all that silence one of these alarms; without targets, end all.
+    """End the silences with these ids, those of these alarms, and those with these matchers; without targets, all.
+
+    The beginning of an id is enough if no other begins so. All matchers together are those of one silence.
 
     Returns those that were ended. Raises `LookupError` with a sentence for people where a target means none that is
     pending or active, and `TimeoutError`. May block; from any thread but the event loop's.
@@ -102,12 +105,37 @@ def expire(runtime: Runtime, targets: Sequence[str]) -> list[ShownSilence]:
 
 def _expired(engine: Engine, targets: Sequence[str], alarms: Sequence[str], now: float) -> list[Silence]:
     live = [silence for silence in engine.silences() if silence.ends > now]
-    meant = {silence.id for silence in live if not targets or {silence.id, alarm_of(silence)}.intersection(targets)}
+    matchers = [target for target in targets if target not in alarms and _OPERATOR.search(target)]
+    meant = {each.id: each for each in live} if not targets else _of_matchers(live, matchers) if matchers else {}
     for target in targets:
-        if target not in alarms and all(target != silence.id for silence in live):
-            hint = did_you_mean(target, [*alarms, *(silence.id for silence in live)])
-            raise UnknownSilenceError(f"there is no silence {target!r} in force, and no such alarm{hint}")
+        if target not in matchers:
+            meant |= _meant(live, target, alarms)
     return [engine.expire_silence(name, now) for name in meant]
+
+
+def _of_matchers(live: Sequence[Silence], targets: Sequence[str]) -> dict[str, Silence]:
+    """Return the silences that were set with all of these matchers; raise `UnknownSilenceError`."""
+    try:
+        texts = tuple(sorted(map(str, parse_matchers(targets))))
+    except ValueError as error:
+        raise UnknownSilenceError(str(error)) from None
+    found = {silence.id: silence for silence in live if silence.matchers == texts}
+    if not found:
+        raise UnknownSilenceError(f"there is no silence {', '.join(texts)} in force")
+    return found
+
+
+def _meant(live: Sequence[Silence], target: str, alarms: Sequence[str]) -> dict[str, Silence]:
+    """Return the silences of an alarm, or the one whose id begins so; raise `UnknownSilenceError`."""
+    if target in alarms:
+        return {silence.id: silence for silence in live if alarm_of(silence) == target}
+    found = {silence.id: silence for silence in live if target and silence.id.startswith(target)}
+    if len(found) > 1:
+        raise UnknownSilenceError(f"several silences begin with {target!r}: {', '.join(found)}")
+    if not found:
+        hint = did_you_mean(target, [*alarms, *(silence.id for silence in live)])
+        raise UnknownSilenceError(f"there is no silence {target!r} in force, and no such alarm{hint}")
+    return found
 
 
 def read_targets(targets: Sequence[str], alarms: Sequence[str]) -> tuple[str, ...]:

@@ -136,3 +136,27 @@ def test_a_silence_says_what_it_covers(api: Api, target: str, covers: int, doubt
     silence = api("POST", "/api/1/silences", json={"targets": [target], "seconds": 60})
     is_open = len(api("GET", "/api/1/incidents"))
     assert (silence["covers"], silence["open"], silence["doubts"]) == (covers, is_open, doubts)
+
+
+def test_a_silence_is_ended_by_what_is_at_hand(api: Api) -> None:
+    """The beginning of its id is enough if it is unique; so are its matchers, in any order."""
+
+    def expire(*targets: str) -> list[str]:
+        return [each["id"] for each in api("POST", "/api/1/silences/expire", json={"targets": targets})]
+
+    def put(*targets: str) -> str:
+        return str(api("POST", "/api/1/silences", json={"targets": targets, "seconds": 60})["id"])
+
+    name, other = put("rule=payments", 'order=~"4.*"'), put("rule=disk")
+    assert expire('order=~"4.*"', 'rule="payments"') == [name]
+    assert expire(other[:8]) == [other]
+    begun: dict[str, str] = {}
+    while (name := put(f"order={len(begun)}"))[0] not in begun:
+        begun[name[0]] = name
+    for target, text in (
+        (name[0], "several silences begin with"),
+        ("rule=disk", 'there is no silence rule="disk" in force'),
+        ("rule=", "expected a value"),
+        ("none", "there is no silence 'none' in force"),
+    ):
+        assert text in api("POST", "/api/1/silences/expire", 404, json={"targets": [target]})["error"]

@@ -232,9 +232,11 @@ class SilenceWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class SilencesMeant(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Silences to end: by their ids or their alarms, or all."""
+    """Silences to end: by their ids, their alarms or their matchers, or all."""
 
-    targets: Annotated[tuple[str, ...], _about("ids of silences, or names of alarms")] = ()
+    targets: Annotated[
+        tuple[str, ...], _about("ids of silences or their beginnings, names of alarms, or all matchers of a silence")
+    ] = ()
     all: bool = False
 
     def __post_init__(self) -> None:

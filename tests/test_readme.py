@@ -84,3 +84,11 @@ def test_the_changelog_has_this_version() -> None:
     version = re.escape(VERSION)
     entry = rf"^## \[{version}\] - \d{{4}}-\d\d-\d\d$|^## \[Unreleased\]\n\nIt will be {version},"
     assert re.search(entry, (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_every_extra_is_named() -> None:
+    """Except those for working on alarm_mw itself, each stands in the table, with what needs it."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    own = {"examples", "docs", "servers", "test"}
+    shown = re.findall(r"^\| `(\w+)` \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {*project["optional-dependencies"]} - own <= {*shown}

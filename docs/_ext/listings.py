@@ -87,7 +87,7 @@ def _run(listing: Listing, folder: Path, shown: str) -> None:
         if not listing.file:
             raise ListingError("the first line names no file")
         (folder / listing.file).write_text(listing.text, encoding="utf-8")
-        (folder / listing.file).chmod(0o600)  # as a file with a password has to be
+        (folder / listing.file).chmod(0o644)  # as the usual umask, 022, makes it
         if listing.file not in shown:
             _check(listing, folder)
     elif listing.language == "console":

@@ -94,7 +94,7 @@ class RemoteClient:
     def shutdown(self, timeout: float) -> bool:  # noqa: ARG002  # the master reads what is left, whenever it comes to it
         """Let the master know of this process, should it not, and end the connection."""
         self._send_metrics()
-        if not self._shared.is_known:
+        if not (self._shared.is_known and self._transport.is_kept):
             self._transport.greet()
         self._transport.close()
         self._shared.close()

@@ -39,6 +39,9 @@ SIZE = TALLY_SIZE + SPILL_SIZE
 #: What the first packet of a connection begins with; no packet of records does (`wire.encode`).
 GREETING = b"alarm_mw "
 
+#: What the master answers as soon as the connection outlives it.
+KEPT = b"kept"
+
 #: The words of the header, beside `tally.ROWS`: bytes written to the ring, bytes taken from it, and the number of the
 #: transaction in which the first and the second of a row's two words were counted.
 _WRITTEN, _TAKEN, _NUMBER = 2, 3, 4

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 from alarm_mw.model.types import Reason
 from alarm_mw.system.sockets import reachable
-from alarm_mw.transports.shared import SharedMemory
+from alarm_mw.transports.shared import KEPT, SharedMemory
 from alarm_mw.transports.wire import Packet, encode
 
 log = logging.getLogger(__name__)
@@ -31,6 +31,9 @@ _FLAGS = int(socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
 #: How many packets are left, at most, to the thread that is connecting.
 MAX_LEFT = 1_000
 
+#: How many packets are kept, at most, to be sent again.
+MAX_UNKEPT = 1_000
+
 #: Says that records wait in the memory that is shared; it has no record itself.
 NUDGE = encode(Packet())
 
@@ -46,8 +49,10 @@ _NOBODY = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EACCES})
 class UnixTransport:
     """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed.
 
-    What the socket has no room for waits in `shared`. What is sent while another thread is connecting, or this one
-    further up, is left to it; `on_lost` is then called with each packet that it could not send either, and why.
+    What the socket has no room for waits in `shared`. A master that is killed before it has handed a new connection to
+    its supervisor takes it along: what was sent over it is sent again over the next one. What is sent while another
+    thread is connecting, or this one further up, is left to it; `on_lost` is then called with each packet that it could
+    not send either, and why.
     """
 
     def __init__(self, path: str, on_lost: Callable[[bytes, Reason], None], shared: SharedMemory) -> None:
@@ -58,6 +63,8 @@ class UnixTransport:
         #: Held by who connects, or puts something into the shared memory.
         self._connecting = threading.Lock()
         self._left: deque[bytes] = deque()
+        #: What was sent over connections that have ended, and was not kept.
+        self._unkept: list[bytes] = []
         self._not_before = 0.0
         #: Why there is no connection.
         self._error: int | None = None
@@ -82,9 +89,16 @@ class UnixTransport:
         """Have a connection, so that the master knows of this process; neither blocks nor raises."""
         self.send(NUDGE)
 
+    @property
+    def is_kept(self) -> bool:
+        """Whether what was sent outlives the present master."""
+        current = self._connection
+        return not (self._unkept or (current is not None and current.unkept()))
+
     def close(self) -> None:
         """Close the connection; what was sent is still read by the master."""
         current, self._connection = self._connection, None
+        self._unkept = []
         if current is not None:
             current.close()
 
@@ -136,6 +150,8 @@ class UnixTransport:
         error = current.send(packet)
         if error in _GONE:
             self._connection = None
+            if error != errno.EBADF:  # what an application has closed, the master reads to its end
+                self._unkept += current.unkept()
             current.close()
         return error
 
@@ -154,6 +170,10 @@ class UnixTransport:
             return
         self._shared.introduce(connection.socket)
         self._connection = connection
+        unkept, self._unkept = self._unkept, []
+        for packet in unkept:  # not a third time: the master may not want to hear this process
+            if connection.pass_on(packet) is not None:
+                self._on_lost(packet, Reason.NO_MASTER)
 
     def _log_denied(self) -> None:
         if not self._is_denied:
@@ -177,9 +197,18 @@ class _Connection:
         except OSError:
             self.socket.close()
             raise
+        #: What was sent while the connection might have ended with the master; None once that is over.
+        self._unkept: deque[bytes] | None = deque(maxlen=MAX_UNKEPT)
 
     def send(self, packet: bytes) -> int | None:
         """Return None, or the errno of the failure."""
+        error = self.pass_on(packet)
+        if self._unkept is not None and error is None:
+            self._note(packet)
+        return error
+
+    def pass_on(self, packet: bytes) -> int | None:
+        """Do the same without keeping it to be sent again."""
         try:
             # An application may have closed our descriptor, and have something else under its number, which would get
             # the record: 0.35 of the 12 µs of a call that matches buy that it does not.
@@ -189,6 +218,28 @@ class _Connection:
         except OSError as error:
             return error.errno or errno.EIO
         return None
+
+    def unkept(self) -> list[bytes]:
+        """Return what ends with the master, as far as this side knows."""
+        self._look()
+        return list(self._unkept or ())
+
+    def _note(self, packet: bytes) -> None:
+        self._look()
+        unkept = self._unkept  # which another thread may take away
+        if unkept is not None:
+            unkept.append(packet)
+
+    def _look(self) -> None:
+        """Find out whether the master has handed the connection to its supervisor."""
+        with contextlib.suppress(OSError):
+            # Looked at before it is taken: the application may have something else under our number.
+            if self._unkept and self._read_cookie() == self._cookie and self._receive(socket.MSG_PEEK) == KEPT:
+                self._receive(0)
+                self._unkept = None
+
+    def _receive(self, flags: int) -> bytes:
+        return self.socket.recv(len(KEPT), socket.MSG_DONTWAIT | flags)
 
     def close(self) -> None:
         """Close it, unless its number stands for something else by now."""

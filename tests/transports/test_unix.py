@@ -6,6 +6,7 @@ import contextlib
 import os
 import socket
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from alarm_mw.model.types import Reason
 from alarm_mw.system.sockets import reachable
-from alarm_mw.transports.shared import GREETING, Region, SharedMemory
+from alarm_mw.transports.shared import GREETING, KEPT, Region, SharedMemory
 from alarm_mw.transports.unix import MAX_LEFT, UnixTransport
 
 
@@ -79,10 +80,53 @@ def test_a_new_master_is_found_again(path: Path, transport: UnixTransport) -> No
     """When the connection broke, the next packet opens another one."""
     with listen(path) as listener:
         transport.send(b"one")
-        listener.accept()[0].close()
+        with accept(listener) as connection:
+            connection.send(KEPT)
         assert transport.send(b"two") is None
         with accept(listener) as connection:
             assert connection.recv(10) == b"two"
+
+
+def test_what_ends_with_a_master_that_has_not_kept_it_is_sent_again(path: Path, transport: UnixTransport) -> None:
+    """A master that is killed right after it has accepted a connection takes no record along."""
+    with listen(path) as listener:
+        assert [transport.send(packet) for packet in (b"one", b"two")] == [None, None]
+        listener.accept()[0].close()
+        assert not transport.is_kept
+        assert transport.send(b"three") is None
+        with accept(listener) as connection:
+            assert [connection.recv(10) for _ in range(3)] == [b"one", b"two", b"three"]
+            connection.send(KEPT)
+            assert transport.is_kept
+            assert transport.send(b"four") is None
+            assert connection.recv(10) == b"four"
+
+
+def test_a_master_that_hears_nobody_is_not_sent_everything_again_and_again(
+    path: Path, transport: UnixTransport
+) -> None:
+    """A process that may not send records sends each of them twice at most."""
+    seen: list[bytes] = []
+    with listen(path) as listener:
+        for n in range(20):
+            transport.send(b"%d" % n)
+            with accept(listener) as connection:
+                connection.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    while True:
+                        seen.append(connection.recv(10))
+    assert max(Counter(seen).values()) == 2
+
+
+def test_a_child_sends_nothing_of_its_parents_again(path: Path, transport: UnixTransport) -> None:
+    """What a master has not kept of a process is not sent by one that was forked from it."""
+    with listen(path) as listener:
+        transport.send(b"parent")
+        listener.accept()[0].close()
+        transport.close()
+        transport.send(b"child")
+        with accept(listener) as connection:
+            assert connection.recv(10) == b"child"
 
 
 def test_paths_longer_than_an_address_work(tmp_path: Path) -> None:

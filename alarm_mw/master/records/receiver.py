@@ -23,7 +23,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from msgspec import structs
 
@@ -36,10 +36,13 @@ from alarm_mw.system.linux import EXHAUSTED
 from alarm_mw.system.peers import Peer, belongs_to_run, peer_of, process_of, refusal, share_of_descriptors
 from alarm_mw.system.permissions import is_shared
 from alarm_mw.transports.client import enter
-from alarm_mw.transports.shared import GREETING, Region, is_greeting
+from alarm_mw.transports.shared import GREETING, KEPT, Region, is_greeting
 from alarm_mw.transports.wire import MAX_PACKET, Counts, MetricChange, Packet, decode
 
 log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: ``SO_PEEK_OFF`` (socket(7)): each peek goes on where the last one ended, so that several packets can be looked at.
 SO_PEEK_OFF = 42
@@ -222,20 +225,21 @@ class Receiver:
                 self._accept()
 
     def _accept(self) -> None:
-        try:
-            while self._processes.total() < self._most or self._make_room():
+        while self._processes.total() < self._most or self._make_room():
+            try:
                 accepted, _ = self._listener.accept()
-                if self._lets_in(accepted):
-                    connection = _Connection(next(self._tokens), accepted, process_of(accepted), _is_strange(accepted))
-                    self._store.keep(connection.token, accepted.fileno())
-                    self._add(connection)
-                else:
-                    accepted.close()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            # Too many open files, most likely; a process that waits is connected, and can send meanwhile.
-            log.error("cannot accept a connection for records: %s", error)
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                # Too many open files, most likely; a process that waits is connected, and can send meanwhile.
+                log.error("cannot accept a connection for records: %s", error)
+                break
+            if self._lets_in(accepted):
+                connection = _Connection(next(self._tokens), accepted, process_of(accepted), _is_strange(accepted))
+                self._store.keep(connection.token, accepted.fileno())
+                self._add(connection)
+            else:
+                accepted.close()
         else:
             self._log_once("there are %d connections for records; others wait until some of them end", self._most)
         self._selector.unregister(self._listener)
@@ -287,6 +291,8 @@ class Receiver:
     def _add(self, connection: _Connection) -> None:
         connection.socket.setblocking(False)
         connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
+        with contextlib.suppress(OSError):  # a process that has ended, or has heard it from former masters
+            connection.socket.send(KEPT, socket.MSG_NOSIGNAL)
         self._selector.register(connection.socket, selectors.EVENT_READ, connection)
         self._processes[connection.process] += 1
 
@@ -317,7 +323,7 @@ class Receiver:
         connection = found.connection
         with contextlib.suppress(BlockingIOError):  # another master has taken them
             for _ in range(found.count):
-                connection.socket.recv_into(self._buffer)
+                _undisturbed(connection.socket.recv_into, self._buffer)
         if connection.region is not None and found.position is not None:
             self._free(connection.region, found.position)
         if found.is_at_end:
@@ -330,22 +336,20 @@ class Receiver:
         connection.socket.setsockopt(socket.SOL_SOCKET, SO_PEEK_OFF, 0)
         try:
             if connection.is_new:
-                data = self._peek_first(connection)
+                data = _undisturbed(self._peek_first, connection)
                 if not data:
                     return _Found(connection, 0, found, is_at_end=True)
                 count = 1
                 if not data.startswith(GREETING):
                     found.append(data)
             while count < MAX_PACKETS:
-                size = connection.socket.recv_into(self._buffer, 0, socket.MSG_PEEK)
+                size = _undisturbed(connection.socket.recv_into, self._buffer, 0, socket.MSG_PEEK)
                 if not size:
                     return _Found(connection, count, found, is_at_end=True)
                 found.append(bytes(self._buffer[:size]))
                 count += 1
         except BlockingIOError:
             return _Found(connection, count, found, is_at_end=False)
-        except ConnectionResetError:  # reported once; what was sent before is still there
-            return self._peek(connection)
         return _Found(connection, count, found, is_at_end=False)
 
     def _peek_first(self, connection: _Connection) -> bytes:
@@ -482,10 +486,18 @@ def _admitted(packets: Iterable[bytes], sender: _Connection | _Sender) -> Iterat
             yield packet
 
 
+def _undisturbed(read: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T:
+    """Read from a connection; a process that has closed it with our answer unread is reported once, before the rest."""
+    try:
+        return read(*args, **keywords)
+    except ConnectionResetError:
+        return read(*args, **keywords)
+
+
 def _rest_of(connection: _Connection) -> Iterator[bytes]:
     """Yield what is left on a connection."""
     with contextlib.suppress(OSError):
-        while data := connection.socket.recv(MAX_PACKET):
+        while data := _undisturbed(connection.socket.recv, MAX_PACKET):
             yield data
 
 

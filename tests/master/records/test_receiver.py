@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from waiting import wait_until
 
 from alarm_mw.master.records.receiver import MAX_BYTES, MAX_OF_PROCESS, Receiver
 from alarm_mw.master.records.regions import REGION, Regions
@@ -398,6 +399,19 @@ def test_counts_are_numbered_as_the_outbox_numbers_them(listener: socket.socket,
     killed_before_it_was_written = Region(descriptor, 41)
     assert killed_before_it_was_written.collect({}, 42)
     killed_before_it_was_written.close()
+    way.close()
+    receiver.stop(10.0)
+
+
+def test_a_process_hears_that_its_connection_is_kept(listener: socket.socket, tmp_path: Path) -> None:
+    """It has to send nothing again; and if it ends without having read that, what it has sent is read all the same."""
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    receiver.start()
+    way = send(tmp_path, b"first")
+    wait_until(lambda: way.is_kept)
+    send(tmp_path, b"second").close()
+    assert desk.wait_for(2) == [b"first", b"second"]
     way.close()
     receiver.stop(10.0)
 

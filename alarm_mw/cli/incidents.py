@@ -131,18 +131,19 @@ def resolve(ids: tuple[str, ...], state_dir: str | None, socket_path: str | None
 
 @click.command()
 @click.option("--since", type=duration, metavar="TIME", help="Only the last 10m, 2h, 1d … [default: all]")
+@click.option("--fleet", "is_fleet", is_flag=True, help="Also of incidents that only other machines of the fleet had.")
 @click.option("--json", "as_json", is_flag=True, help="As a JSON array.")
 @placed
-def history(since: float | None, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
+def history(since: float | None, is_fleet: bool, as_json: bool, state_dir: str | None, socket_path: str | None) -> None:
     """Show what happened to incidents: beginnings, messages, acknowledgements, ends.
 
     A message about an incident that is firing is shown with its state while it is not delivered, such as
     "firing  mail (waiting)"; "nobody reached yet" is added while no other alarm has reported the incident either.
 
-    Exit status 1 if no server answers.
+    Exit status 1 if no server answers, or if the fleet cannot be asked.
     """
     begin = 0.0 if since is None else time.time() - since
-    found = ask_api(state_dir, socket_path, f"/api/1/history?since={begin}")
+    found = ask_api(state_dir, socket_path, f"/api/1/history?since={begin}&fleet={int(is_fleet)}")
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return
@@ -151,7 +152,8 @@ def history(since: float | None, as_json: bool, state_dir: str | None, socket_pa
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(each["time"]))
         key = ",".join(f"{name}={value}" for name, value in each["key"].items())
         state = _state_of(each, firing.get(each["incident"]))
-        parts = [at, each["incident"], each["rule"], key, each["kind"], f"{each['text']}{state}"]
+        by = f"by {each['machine']}" if each["machine"] else ""
+        parts = [at, each["incident"], each["rule"], key, each["kind"], f"{each['text']}{state}", by]
         click.echo(printable("  ".join(filter(None, parts))))
 
 

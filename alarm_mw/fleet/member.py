@@ -194,7 +194,7 @@ class Member:
         if self.link.state != "connected":
             return FleetHistory(error=self.link.error or "this machine is not connected yet")
         try:
-            return await history_of(self.link, since)
+            return await history_of(self.link, self.sharing.plan.machine, since)
         except FleetUnreachableError as error:  # heartbeats decide whether the fleet is lost
             return FleetHistory(error=str(error))
 

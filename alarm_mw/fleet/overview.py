@@ -172,7 +172,7 @@ def _notification(alarm: _Alarm, episode: int, clock: Clock) -> FleetNotificatio
     return FleetNotification(alarm.o, clock.wall(alarm.told), alarm.by, first, alarm.fb or alarm.by, messages=alarm.q)
 
 
-async def history_of(link: Link, since: float) -> FleetHistory:
+async def history_of(link: Link, machine: str, since: float) -> FleetHistory:
     """Return the episodes that are open, and those that ended since a time. Raises `FleetUnreachableError`."""
     facts = await link.store.facts({})
     found = {(each.id, each.episode): each for each in _incidents(facts, link.clock)}
@@ -180,7 +180,7 @@ async def history_of(link: Link, since: float) -> FleetHistory:
     while part := await link.store.past(begin, facts.now, skip):
         skip += len(part)
         found |= {(each.id, each.episode): each for each in _past(part, link.clock)}
-    return FleetHistory(tuple(found.values()))
+    return FleetHistory(tuple(found.values()), machine=machine)
 
 
 def _past(found: Iterable[PastEpisode], clock: Clock) -> Iterator[FleetIncident]:

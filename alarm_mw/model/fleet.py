@@ -287,6 +287,8 @@ class FleetHistory(msgspec.Struct, frozen=True):
     incidents: tuple[FleetIncident, ...] = ()
     #: Why they are not known, for people; empty where they are.
     error: str = ""
+    #: The one that was asked.
+    machine: str = ""
 
 
 class FleetRecord(msgspec.Struct, frozen=True):

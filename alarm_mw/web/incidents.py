@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeVar, cast
@@ -129,7 +130,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def machine_names(self) -> str:
         """The machines: ``web-1, web-2, …``."""
-        return ", ".join((*self.machines, *(["…"] if self.machine_count > len(self.machines) else [])))
+        return names_of(self.machines, self.machine_count)
 
     @property
     def is_open(self) -> bool:
@@ -173,6 +174,11 @@ class Found(NamedTuple):
     total: int
 
 
+def names_of(machines: Sequence[str], count: int) -> str:
+    """Return the names of machines, of which there are so many: ``web-1, web-2, …``."""
+    return ", ".join((*machines, *(["…"] if count > len(machines) else [])))
+
+
 def open_incidents(master: Master, text: str = "") -> Found:
     """Return the incidents that are firing and match a filter, the most urgent first. May block.
 
@@ -194,7 +200,7 @@ def _with_fleet(reader: Reader, found: Sequence[Incident], offset: float, text: 
     rows = [
         msgspec.structs.replace(row_of(incident, offset), **_machines(others.get(incident.id))) for incident in found
     ]
-    rows += [_row_of_other(incident) for incident in fleet.incidents if incident.id not in known]
+    rows += [row_of_other(incident) for incident in fleet.incidents if incident.id not in known]
     rows.sort(key=lambda row: row.urgency)
     shown = [*itertools.islice((row for row in rows if row.matches(text)), MAX_ROWS)]
     return Found([_with_told(reader, row, known[row.id]) if row.is_here else row for row in shown], len(rows))
@@ -204,28 +210,29 @@ def _machines(incident: FleetIncident | None) -> dict[str, Any]:
     return {} if incident is None else {"machines": incident.machines, "machine_count": incident.machine_count}
 
 
-def _row_of_other(incident: FleetIncident) -> Row:
-    """Return an incident that is firing on other machines alone."""
+def row_of_other(incident: FleetIncident) -> Row:
+    """Return an incident of other machines alone; when it matched last is not known."""
     told = (Told(alarm, "waiting" if each.told_at is None else "fleet") for alarm, each in incident.alarms.items())
+    is_acknowledged = incident.ended is None and (incident.acknowledged_until or math.inf) > time.time()
     return Row(
         id=incident.id,
         rule=incident.rule,
         key=incident.key,
         labels=incident.labels,
-        state="firing",
-        episode=0,
+        state="firing" if incident.ended is None else "resolved",
+        episode=incident.episode,
         severity=incident.labels.get("severity", ""),
         message=incident.text,
         started=incident.started,
         last=incident.started,
-        ended=None,
-        ended_by="",
-        end="",
+        ended=incident.ended,
+        ended_by=incident.ended_by,
+        end=incident.resolved_by,
         count=incident.count,
         marks=(),
-        acknowledged_by=incident.acknowledged_by,
-        acknowledged_until=0.0,
-        comment="",
+        acknowledged_by=incident.acknowledged_by if is_acknowledged else "",
+        acknowledged_until=incident.acknowledged_until or 0.0,
+        comment=incident.comment,
         told=tuple(told),
         machines=incident.machines,
         machine_count=incident.machine_count,

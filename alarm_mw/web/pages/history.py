@@ -1,4 +1,4 @@
-"""History: the episodes of incidents of the last days, open ones and those that are over."""
+"""History: the episodes of the last days, open ones and those that are over, on all machines of a fleet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ from urllib.parse import urlencode
 from starlette.requests import Request
 from starlette.responses import Response
 
-from alarm_mw.delivery.outbox import incident_rows
-from alarm_mw.engine.incidents.episodes import Episode, episodes_of
-from alarm_mw.web.master import Master
+from alarm_mw.web.pages.episodes import ShownEpisode, history_since
 from alarm_mw.web.rendering import show
 from alarm_mw.web.security.guards import page
 from alarm_mw.web.site import site_of
@@ -36,8 +34,8 @@ async def history(request: Request) -> Response:
     days = int(asked) if asked.isdecimal() and int(asked[:5]) in DAYS else DAYS[1]
     text = request.query_params.get("q", "")[:200]
     since = time.time() - days * _DAY if days else 0.0
-    found = await asyncio.to_thread(episodes_since, site_of(request).master, since)
-    shown = [episode for episode in found if episode.matches(text)]
+    found = await asyncio.to_thread(history_since, site_of(request).master, since)
+    shown = [episode for episode in found.episodes if episode.matches(text)]
     part = part_of(shown, request.query_params.get("before", ""), request.query_params.get("after", ""))
     kept = {"days": str(days)} | ({"q": text} if text else {})
     return await show(
@@ -47,6 +45,7 @@ async def history(request: Request) -> Response:
         episodes=part.episodes,
         first=part.first,
         total=len(shown),
+        fault=found.fault,
         days=days,
         choices=DAYS,
         query=text,
@@ -59,7 +58,7 @@ async def history(request: Request) -> Response:
 class Part(NamedTuple):
     """The episodes of one page, the newest first."""
 
-    episodes: list[Episode]
+    episodes: list[ShownEpisode]
     #: The number of the first one, from 1 on.
     first: int
     #: The places from which the pages of newer and older episodes begin; empty where there are none.
@@ -67,7 +66,7 @@ class Part(NamedTuple):
     older: str
 
 
-def part_of(episodes: Iterable[Episode], before: str, after: str, n: int = MAX_EPISODES) -> Part:
+def part_of(episodes: Iterable[ShownEpisode], before: str, after: str, n: int = MAX_EPISODES) -> Part:
     """Return the newest `n` episodes; with a place, those that are next to it on one side.
 
     A place is that of an episode, so a page stays the same while other episodes begin.
@@ -75,9 +74,9 @@ def part_of(episodes: Iterable[Episode], before: str, after: str, n: int = MAX_E
     ordered = sorted(episodes, key=_place, reverse=True)
     places = [_place(episode) for episode in ordered]
     begin = 0
-    if (place := _read(before)) is not None:
+    if (place := _found(before, places)) is not None:
         begin = sum(each >= place for each in places)
-    elif (place := _read(after)) is not None:
+    elif (place := _found(after, places)) is not None:
         begin = max(sum(each > place for each in places) - n, 0)
     shown = ordered[begin : begin + n]
     return Part(
@@ -88,13 +87,19 @@ def part_of(episodes: Iterable[Episode], before: str, after: str, n: int = MAX_E
     )
 
 
-def _place(episode: Episode) -> Place:
+def _place(episode: ShownEpisode) -> Place:
     return episode.began, episode.incident, episode.number
 
 
 def _written(place: Place) -> str:
     began, incident, number = place
     return f"{began!r}~{incident}~{number}"
+
+
+def _found(text: str, places: Iterable[Place]) -> Place | None:
+    """Return the place of an episode as it is now: times by the fleet's clock differ a little each time."""
+    place = _read(text)
+    return None if place is None else next((each for each in places if each[1:] == place[1:]), place)
 
 
 def _read(text: str) -> Place | None:
@@ -104,12 +109,6 @@ def _read(text: str) -> Place | None:
         return float(began), incident, int(number)
     except ValueError:
         return None
-
-
-def episodes_since(master: Master, since: float) -> list[Episode]:
-    """Return the episodes that have had events since a time, in the order of their beginnings. May block."""
-    with master.reading() as reader:
-        return episodes_of(incident_rows.events(reader, since))
 
 
 ROUTES = [page("/history", history)]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 from markupsafe import Markup
@@ -18,11 +19,12 @@ from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.engine.incidents.incident import Incident, thread_of
 from alarm_mw.engine.incidents.stored import Event
+from alarm_mw.model.fleet import FleetIncident
 from alarm_mw.model.printable import printable, printable_lines
 from alarm_mw.model.types import Firing, Reason, Record
 from alarm_mw.texts.facts import clock
 from alarm_mw.web.charts import chart, ticks
-from alarm_mw.web.incidents import Row, find
+from alarm_mw.web.incidents import Row, find, row_of_other
 from alarm_mw.web.master import Master
 from alarm_mw.web.rendering import render, show
 from alarm_mw.web.samples import trend
@@ -42,6 +44,12 @@ _LONG = 2 * 24 * 60
 
 #: The source of records that no match has made.
 INCIDENT = "incident"
+
+#: Digits of the number of an episode.
+MAX_DIGITS = 15
+
+#: How an episode of other machines ended.
+_ENDS = {"operator": "operator", "gone": "its machines are gone"}
 
 #: What the kinds of events are called.
 _WORDS = {
@@ -117,6 +125,14 @@ class Episode(msgspec.Struct, frozen=True):
     ended: float | None
 
 
+class Machine(msgspec.Struct, frozen=True):
+    """A machine of a fleet that has the incident, or had it."""
+
+    name: str
+    #: Where its own page shows the incident; empty where that is not known.
+    url: str
+
+
 class Story(msgspec.Struct, frozen=True, kw_only=True):
     """All that a page says of an incident."""
 
@@ -127,15 +143,17 @@ class Story(msgspec.Struct, frozen=True, kw_only=True):
     #: The rule's place in the configuration, its name and its regexp.
     place: str
     pattern: str
+    #: The first machines that have it, or had it; none without a fleet.
+    machines: list[Machine] = []
 
 
 async def incident(request: Request) -> Response:
     """Show an incident."""
-    site, name = site_of(request), request.path_params["id"]
-    story = await asyncio.to_thread(story_of, site.master, name)
+    site = site_of(request)
+    story = await asyncio.to_thread(_story_for, request)
     if story is None:
         return render(request, "refused.html", status=404, text="This incident is not remembered (any more).")
-    picture = await asyncio.to_thread(_picture, site, story.row)
+    picture = await asyncio.to_thread(_picture, site, story.row) if story.row.is_here else Markup()
     return await show(
         request, "incident.html", "incident_live.html", active="now", story=story, row=story.row, picture=picture
     )
@@ -143,7 +161,7 @@ async def incident(request: Request) -> Response:
 
 async def markdown(request: Request) -> Response:
     """Return an incident as Markdown, for a ticket or a chat."""
-    story = await asyncio.to_thread(story_of, site_of(request).master, request.path_params["id"])
+    story = await asyncio.to_thread(_story_for, request)
     if story is None:
         return PlainTextResponse("This incident is not remembered.\n", 404)
     return PlainTextResponse(
@@ -151,8 +169,69 @@ async def markdown(request: Request) -> Response:
     )
 
 
+def _story_for(request: Request) -> Story | None:
+    asked = request.query_params.get("episode", "")
+    number = int(asked) if asked.isdecimal() and asked.isascii() and len(asked) <= MAX_DIGITS else None
+    site = site_of(request)
+    return story_in_fleet(site.master, request.path_params["id"], number, site.options.url)
+
+
+def story_in_fleet(master: Master, name: str, number: int | None = None, own_url: str = "") -> Story | None:
+    """Return all that this machine or its fleet knows of an incident, or of one of its episodes. May block.
+
+    What is open here, or only known here, is shown as this machine knows it. `own_url` is that of this page.
+    """
+    own, record = story_of(master, name), master.fleet_incident(name)
+    if record is None or not record.episodes:
+        return own
+    machines = functools.partial(_machines, record.pages, name, own_url)
+    last = record.episodes[0]
+    if own is not None and number is None and (own.row.is_open or last.ended is not None):
+        is_same = last.ended is None or (own.row.ended or 0.0) > last.started
+        return msgspec.structs.replace(own, machines=machines(last)) if is_same else own
+    shown = last if number is None else next((each for each in record.episodes if each.episode == number), None)
+    return None if shown is None else _story_elsewhere(shown, record.episodes, machines(shown))
+
+
+def _machines(pages: Mapping[str, str], name: str, own_url: str, incident: FleetIncident) -> list[Machine]:
+    urls = {machine: page.rstrip("/") for machine, page in pages.items() if page.rstrip("/") != own_url}
+    return [Machine(each, f"{urls[each]}/i/{name}" if each in urls else "") for each in incident.machines]
+
+
+def _story_elsewhere(shown: FleetIncident, episodes: Sequence[FleetIncident], machines: list[Machine]) -> Story:
+    """Return what the fleet knows of an episode that only other machines had."""
+    first = Evidence("First match", shown.started, shown.text, "", "", {})
+    return Story(
+        row=row_of_other(shown),
+        moments=sorted(_moments_elsewhere(shown), key=lambda each: -each.time),
+        evidence=[first] if shown.text else [],
+        former=[Episode(each.episode, each.started, each.ended) for each in episodes if each.started < shown.started],
+        place="",
+        pattern="",
+        machines=machines,
+    )
+
+
+def _moments_elsewhere(shown: FleetIncident) -> Iterator[Moment]:
+    moment = functools.partial(Moment, episode=shown.episode)
+    yield moment(time=shown.started, what="opened", text=shown.text, tone="bad")
+    if shown.acknowledged_at is not None:
+        by = f"{shown.acknowledged_by}: {shown.comment}" if shown.comment else shown.acknowledged_by
+        yield moment(time=shown.acknowledged_at, what="acknowledged by", text=by)
+    for alarm, each in shown.alarms.items():
+        if each.first_at is not None:
+            yield moment(time=each.first_at, what="told", text=alarm, tone="good", outcome=f"by {each.first_by}")
+        if each.told_at is not None and each.told_at != each.first_at:
+            yield moment(time=each.told_at, what="told again", text=alarm, tone="good", outcome=f"by {each.told_by}")
+        if each.over_at is not None:
+            yield moment(time=each.over_at, what="told the end", text=alarm, tone="good", outcome=f"by {each.over_by}")
+    if shown.ended is not None:
+        how = " ".join(filter(None, (_ENDS.get(shown.ended_by, shown.ended_by), shown.resolved_by)))
+        yield moment(time=shown.ended, what="resolved", text=how, tone="good")
+
+
 def story_of(master: Master, name: str) -> Story | None:
-    """Return all that is known of an incident; None for one that is not remembered. May block."""
+    """Return all that this machine knows of an incident; None for one that it does not remember. May block."""
     found = find(master, name)
     if found is None:
         return None

@@ -21,7 +21,7 @@ from alarm_mw.engine.incidents.episodes import Episode, Noise, noise_of
 from alarm_mw.model.types import Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
-from alarm_mw.web.pages.history import episodes_since
+from alarm_mw.web.pages.episodes import episodes_since
 from alarm_mw.web.rendering import local_day, render, show
 from alarm_mw.web.samples import DAY, FORTNIGHT, rule_id, trend
 from alarm_mw.web.security.guards import page

@@ -15,6 +15,7 @@ from alarm_mw.engine.incidents import incident as engine
 from alarm_mw.engine.incidents.measures.heartbeat import Beat
 from alarm_mw.engine.incidents.stored import Event
 from alarm_mw.engine.matchers import parse_matchers
+from alarm_mw.model.fleet import FleetIncident
 from alarm_mw.web.api.operation import Call, Nothing, Operation
 from alarm_mw.web.api.v1.schema import (
     Acknowledgement,
@@ -39,9 +40,10 @@ from alarm_mw.web.api.v1.schema import (
     SilencesWanted,
     SilenceWanted,
 )
-from alarm_mw.web.incidents import Row, alarms_by_rule, covered, facts_of_incident, find, listed
+from alarm_mw.web.incidents import Row, alarms_by_rule, covered, facts_of_incident, find, listed, row_of_other
 from alarm_mw.web.master import Master, WantedSilence
 from alarm_mw.web.pages.delivery import lanes_of
+from alarm_mw.web.pages.episodes import elsewhere_since, events_of
 from alarm_mw.web.pages.rules import shown_rules
 from alarm_mw.web.samples import trend
 
@@ -65,9 +67,13 @@ def list_incidents(call: Call[IncidentsWanted, Nothing]) -> list[Incident]:
 
 
 def get_incident(call: NoQuery) -> OneIncident:
-    """Show one incident with its time line."""
+    """Show one incident with its time line, as this machine or its fleet knows it."""
     name = call.path["id"]
     found = find(call.master, name)
+    if found is None or not found[0].is_open:
+        record = call.master.fleet_incident(name)
+        if record is not None and record.episodes and (found is None or record.episodes[0].ended is None):
+            return _elsewhere(record.episodes[0])
     if found is None:
         raise LookupError(f"there is no incident {name!r}")
     return OneIncident(_incident(*found, _trends(call, [name])[name]), tuple(_events(call.master, 0.0, name)))
@@ -93,7 +99,13 @@ def resolve(call: Call[Nothing, Ids]) -> Done:
 
 def get_history(call: Call[EventsWanted, Nothing]) -> list[HistoryEvent]:
     """List what has happened to incidents, the oldest first."""
-    return _events(call.master, call.query.since, call.query.incident)
+    query = call.query
+    found = _events(call.master, query.since, query.incident)
+    if query.fleet:
+        others = elsewhere_since(call.master, query.since)
+        found += [_event(event, machine) for event, machine in others if query.incident in ("", event.incident)]
+        found.sort(key=lambda each: each.time)
+    return found
 
 
 def _done(
@@ -147,8 +159,39 @@ def _events(master: Master, since: float, incident: str) -> list[HistoryEvent]:
         return list(map(_event, incident_rows.events(reader, since, incident)))
 
 
-def _event(event: Event) -> HistoryEvent:
-    return msgspec.convert(msgspec.structs.asdict(event), HistoryEvent)
+def _event(event: Event, machine: str = "") -> HistoryEvent:
+    return msgspec.convert(msgspec.structs.asdict(event) | {"machine": machine}, HistoryEvent)
+
+
+def _elsewhere(incident: FleetIncident) -> OneIncident:
+    """Return an incident that only other machines have."""
+    row = row_of_other(incident)
+    shown = Incident(
+        id=row.id,
+        rule=row.rule,
+        key=row.key,
+        labels=row.labels,
+        state=row.state,
+        marks=("acknowledged",) if row.acknowledged_by else (),
+        episode=row.episode,
+        started=row.started,
+        ended=row.ended,
+        ended_by=row.ended_by,
+        end=row.end,
+        count=row.count,
+        last=row.last,
+        notified={alarm: "firing" if each.over_at is None else "resolved" for alarm, each in incident.alarms.items()},
+        acknowledged_by=row.acknowledged_by,
+        acknowledged_until=row.acknowledged_until or None,
+        comment=row.comment,
+        severity=row.severity,
+        message=row.message,
+        fields={},
+        delivery={told.alarm: told.state for told in row.told},
+        machines=row.machines,
+    )
+    events = sorted((_event(*each) for each in events_of(incident)), key=lambda each: each.time)
+    return OneIncident(shown, tuple(events))
 
 
 # Rules and the ledger

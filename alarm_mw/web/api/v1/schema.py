@@ -52,6 +52,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     is_unreached: Annotated[
         bool, _about("it is firing, some alarm should have reported it, and no message about it was delivered yet")
     ] = False
+    machines: Annotated[tuple[str, ...], _about("the first machines of an incident that only other machines have")] = ()
 
 
 class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,7 @@ class HistoryEvent(msgspec.Struct, frozen=True, kw_only=True):
         _about("`opened`, `resolved`, `acknowledged`, `unacknowledged`, or the status of a message, such as `firing`"),
     ]
     text: Annotated[str, _about("the alarm of a message, the cause of an end, or who acknowledged it and why")]
+    machine: Annotated[str, _about("the machine that has sent the message, if it is another one of the fleet")] = ""
 
 
 class OneIncident(msgspec.Struct, frozen=True):
@@ -90,6 +92,7 @@ class EventsWanted(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     since: Annotated[float, _about("seconds since the epoch"), msgspec.Meta(ge=0)] = 0.0
     incident: Annotated[str, _about("only of this incident")] = ""
+    fleet: Annotated[bool, _about("also of incidents that only other machines of the fleet had")] = False
 
 
 class Acknowledgement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -21,7 +21,6 @@ from rich.text import Text
 from alarm_mw.app.launch.state import OUTBOX_NAME, StateDir, running, state_dirs
 from alarm_mw.cli.console import console as make_console
 from alarm_mw.cli.console import plain_text
-from alarm_mw.cli.console import table as make_table
 from alarm_mw.cli.servers import Command, choices, placed
 from alarm_mw.delivery.dead_letters import Answer, DeadLetters, Letter, Order
 from alarm_mw.delivery.outbox.database import Opened, UnusableError, open_existing
@@ -231,14 +230,17 @@ SHOWN = 200
 
 
 def show_letters(answer: Answer) -> None:
-    """Print a table of the letters, and how many there are."""
+    """Print the letters, each with its message and its error below it, and how many there are."""
     console = make_console()
-    if answer.letters:
-        table = make_table("id", "alarm", "when", "why", "attempts", "message", "error")
-        for letter in answer.letters:
-            cells = (str(letter.id), letter.alarm, _when(letter), _why(letter), str(letter.attempts))
-            table.add_row(*map(plain_text, cells), _first_line(letter.message), plain_text(letter.error, limit=SHOWN))
-        console.print(table)
+    width = max((len(str(letter.id)) for letter in answer.letters), default=0)
+    for letter in answer.letters:
+        attempts = f"{letter.attempts} attempt{'' if letter.attempts == 1 else 's'}"
+        facts = [f"{letter.id:<{width}}", letter.alarm, _when(letter), _why(letter), attempts]
+        facts += [f"rule {letter.rule}"] if letter.rule else []
+        console.print(plain_text("  ".join(facts), style="bold", limit=SHOWN), soft_wrap=True)
+        for text in (_first_line(letter.message), plain_text(letter.error, limit=SHOWN)):
+            if text.plain:
+                console.print(Text(" " * (width + 2)) + text, soft_wrap=True)
     more = answer.count - len(answer.letters)
     letters = "1 letter" if answer.count == 1 else f"{answer.count} letters"
     console.print(letters + (f", {more} older ones are not shown; --all shows them" if more else ""))

@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 #: After how many heartbeats another process of the same name is no former process of this machine.
 TWIN_BEATS = 3
 
+#: After how many times between two heartbeats without a sign of life of the other process nothing is shown of it.
+TWIN_GONE = 2.5
+
 
 class Periods(msgspec.Struct, frozen=True, kw_only=True):
     """The times of a fleet, in seconds. All members should have the same."""
@@ -303,14 +306,17 @@ class Link:
         now = self._monotonic()
         if twin:
             self._twins, self._twin_at = self._twins + 1, now
-            if self._twins == TWIN_BEATS:
+            if self._twins >= TWIN_BEATS:
                 self.warning = (
                     f"another master of the fleet is called {self._machine!r} too, and each takes the other's messages "
                     "for its own: set [fleet] machine to a name of its own for one of them"
                 )
+            if self._twins == TWIN_BEATS:
                 log.error("fleet: %s", self.warning)
         elif now - self._twin_at > 2 * self.periods.owner_timeout:
             self._twins, self.warning = 0, ""
+        elif now - self._twin_at > TWIN_GONE * self.periods.heartbeat:
+            self.warning = ""  # it has stopped, or is slow: then nothing is logged again
 
     def _sign(self, *, hello: bool = False, leaving: bool = False) -> Beat:
         periods = self.periods

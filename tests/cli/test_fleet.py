@@ -44,6 +44,17 @@ WHOLE = FleetOverview(
             },
             acknowledged_by="kim",
         ),
+        FleetIncident(
+            "abcdef0123",
+            "fleet",
+            1.0,
+            1,
+            ("web-1",),
+            key={"machine": "web-2"},
+            labels={"severity": "critical"},
+            text="web-2 is silent",
+            count=1,
+        ),
     ),
     budgets=(FleetBudget("mail", 21, 20, 3600.0), FleetBudget("", 1, 100, 60.0)),
 )
@@ -99,9 +110,14 @@ def test_a_fleet_is_shown(control: Control) -> None:
     assert ["web-1", "alive", "1 s ago", "10 ms", "1.0", "same", "zone=eu"] in rows
     assert ["web-2", "silent", "1 min 15 s ago", "0 ms", "0.9", "differ", ""] in rows
     assert any(row[:6] == ["web-3", "left", "5 s ago", "0 ms", "", ""] for row in rows)
-    (incident,) = (row for row in rows if row[0] == "0123456789")
-    assert incident[1:4] == ["db db=eu", "6: m0, m1, m2, m3, m4, …", "1,234"]
-    assert incident[5] == "acknowledged by kim; mail by web-2; sms: web-1 is about to; boss: not yet"
+    place = lines.index("0123456789  ALARM  db  db=eu  lost eu")
+    assert lines[place + 1].startswith("            on 6 machines: m0, m1, m2, m3, m4, …  1,234 matches  for ")
+    told = "mail by web-2; sms: web-1 is about to; boss: not yet"
+    assert lines[place + 2] == f"            acknowledged by kim  notified: {told}"
+    place = lines.index("abcdef0123  CRITICAL  fleet  machine=web-2  web-2 is silent")
+    assert place < lines.index("0123456789  ALARM  db  db=eu  lost eu")
+    assert lines[place + 1].startswith("            reported by 1 machine: web-1  for ")
+    assert lines[place + 2] == "            not acknowledged"
     assert "alarm mail: 0 of 20 messages left in 1 h" in result.output
     assert "all alarms for humans: 99 of 100 messages left in 1 min" in result.output
 

@@ -171,7 +171,9 @@ def test_noise_is_shown_by_rule(installation: Any, until: Callable[..., None], v
         until(lambda: json.loads(verb("noise", "--json"))[:1])
         (rule,) = json.loads(verb("noise", "--json"))
         assert (rule["rule"], rule["episodes"], rule["noise"], rule["percent"]) == ("db", 1, 1, 100)
-        assert "1 (100 %)" in verb("noise", "--days", "1")
+        shown = verb("noise", "--days", "1")
+        assert "1 (100 %)" in shown
+        assert max(map(len, shown.splitlines())) <= 80
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)

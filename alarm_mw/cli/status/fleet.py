@@ -11,8 +11,10 @@ import msgspec
 
 from alarm_mw.cli.console import console, plain_text, table
 from alarm_mw.cli.servers import find, needing_answers, placed
+from alarm_mw.config.settings import FLEET
 from alarm_mw.engine.flood_control.limits import span
 from alarm_mw.model.fleet import FleetBudget, FleetIncident, FleetMember, FleetNotification, FleetOverview
+from alarm_mw.texts.severities import urgency, word_of
 from alarm_mw.transports.control import read_patiently
 
 #: The exit status where the fleet cannot be reached.
@@ -60,12 +62,10 @@ def _show(found: FleetOverview) -> None:
         machines.add_row(*(plain_text(cell) for cell in _machine(member, own)))
     if found.members:
         terminal.print(machines)
-    incidents = table("incident", "rule", "machines", "matches", "for", "notified", "text")
-    for incident in found.incidents:
-        incidents.add_row(*(plain_text(cell) for cell in _incident(incident)))
-    if found.incidents:
-        terminal.print(incidents)
-    elif found.state == "connected":
+    for incident in sorted(found.incidents, key=_urgency):
+        for line, style in zip(_lines(incident), ("bold", "", ""), strict=True):
+            terminal.print(plain_text(line, style=style), soft_wrap=True)
+    if not found.incidents and found.state == "connected":
         terminal.print("no incidents")
     for budget in found.budgets:
         terminal.print(plain_text(_budget(budget)), soft_wrap=True)
@@ -85,16 +85,30 @@ def _machine(member: FleetMember, own: FleetMember | None) -> Iterator[str]:
     yield " ".join(f"{name}={value}" for name, value in member.labels.items())
 
 
-def _incident(incident: FleetIncident) -> Iterator[str]:
-    yield incident.id
-    yield " ".join([incident.rule, *(f"{name}={value}" for name, value in incident.key.items())])
-    names = ", ".join(incident.machines[:MOST_NAMED])
-    yield f"{incident.machine_count}: {names}{', …' if incident.machine_count > MOST_NAMED else ''}"
-    yield f"{incident.count:,}"
-    yield span(max(time.time() - incident.started, 0.0))
-    by = (f"acknowledged by {incident.acknowledged_by}",) if incident.acknowledged_by else ()
-    yield "; ".join([*by, *(_notification(alarm, told) for alarm, told in incident.alarms.items())])
-    yield incident.text
+def _severity(incident: FleetIncident) -> str:
+    return incident.labels.get("severity", "")
+
+
+def _urgency(incident: FleetIncident) -> tuple[int, bool, float]:
+    return urgency(_severity(incident), incident.acknowledged_by, incident.started)
+
+
+def _lines(incident: FleetIncident) -> Iterator[str]:
+    """Yield what has happened; below it where, how often and for how long; and below that who knows."""
+    key = ",".join(f"{name}={value}" for name, value in incident.key.items())
+    begin = [incident.id, word_of(_severity(incident)).upper(), incident.rule, key, incident.text.partition("\n")[0]]
+    yield "  ".join(filter(None, begin))
+    space = " " * (len(incident.id) + 2)
+    names = ", ".join(incident.machines[:MOST_NAMED]) + (", …" if incident.machine_count > MOST_NAMED else "")
+    # Of a machine that is silent, others report it.
+    where = "reported by" if incident.rule == FLEET else "on"
+    machines = f"{where} {incident.machine_count} machine{'' if incident.machine_count == 1 else 's'}: {names}"
+    matches = "" if incident.rule == FLEET else f"{incident.count:,} match{'' if incident.count == 1 else 'es'}"
+    lasted = f"for {span(max(time.time() - incident.started, 0.0))}"
+    yield space + "  ".join(filter(None, [machines, matches, lasted]))
+    by = f"acknowledged by {incident.acknowledged_by}" if incident.acknowledged_by else "not acknowledged"
+    told = "; ".join(_notification(alarm, each) for alarm, each in incident.alarms.items())
+    yield space + "  ".join(filter(None, [by, f"notified: {told}" if told else ""]))
 
 
 def _notification(alarm: str, told: FleetNotification) -> str:

@@ -105,6 +105,19 @@ def test_a_list_needs_no_space_on_the_disk(
     assert before["outbox.db"] == (directory / "outbox.db").read_bytes()
 
 
+def test_an_outbox_that_the_full_disk_left_empty_has_no_letters(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """Its master had no space for the first table either."""
+    directory = tmp_path / "alarm-mw" / "gunicorn-1"
+    directory.mkdir(parents=True)
+    (directory / "outbox.db").touch()
+    (directory / "lock").touch()
+    with full_disk():
+        result = dead(tmp_path, "list", "--waiting")
+    assert (result.exit_code, result.stdout) == (0, "0 letters\n"), result.stderr
+
+
 def test_one_broken_outbox_hides_no_other(tmp_path: Path) -> None:
     """Of all servers, those are shown that can be asked; the others are named, and the exit status tells."""
     make_state(tmp_path, "one")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from alarm_mw.delivery.outbox.database import UnusableError, open_existing
 from alarm_mw.delivery.outbox.entries import Outcome, Settlement
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.delivery.outbox.outbox import Outbox
+from alarm_mw.delivery.outbox.rescue import open_for_reading
 from alarm_mw.engine.ledger import imbalances
 from alarm_mw.model.types import Firing, Reason, Record, Trigger
 
@@ -160,3 +162,20 @@ def test_an_outbox_is_opened_only_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(UnusableError, match="file is not a database"):
         open_existing(path)
     assert [*tmp_path.iterdir()] == [path]
+
+
+def test_an_outbox_that_cannot_be_written_is_read(
+    tmp_path: Path, full_disk: Callable[[], AbstractContextManager[None]]
+) -> None:
+    """On a full disk, letters are listed from a copy; a file that never got its tables has none."""
+    path, empty, broken = tmp_path / "outbox.db", tmp_path / "empty.db", tmp_path / "broken.db"
+    with closing(Outbox(path)) as full:
+        full.take([Firing("id", "a", b"x", Record(b"x", "stdout", 1.0, "1"), 1.0, "x")], lambda *_: None)
+    empty.touch()
+    broken.write_bytes(b"no database at all" * 100)
+    with full_disk():
+        for file, count in ((path, 1), (empty, 0)):
+            with closing(Outbox(file, opened=open_for_reading(file))) as copy:
+                assert ask(copy, "list", waiting=True, running=False).count == count
+        with pytest.raises(UnusableError, match="file is not a database"):
+            open_for_reading(broken)

@@ -389,7 +389,8 @@ def open_for_reading(path: Path) -> Opened:
     """
     try:
         with reading(path) as file:
-            return Opened(copied(file), has_file=False)
+            copy = copied(file) if _is_begun(file) else open_memory(JournaledConnection)
+            return Opened(copy, has_file=False)
     except sqlite3.Error as error:
         raise UnusableError(f"the outbox {path} cannot be used: {error}") from error
 

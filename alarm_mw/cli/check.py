@@ -9,8 +9,7 @@ import click
 from msgspec import structs
 
 from alarm_mw.cli.options import RuleProgress
-from alarm_mw.config.lint.suspicions import suspicions
-from alarm_mw.config.literal_cache import LiteralCache
+from alarm_mw.config.lint.suspicions import with_suspicions
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import diagnostics, format_report, github_commands
 from alarm_mw.config.sources import Sources
@@ -41,8 +40,7 @@ def check(context: click.Context, files: tuple[str, ...], form: str, *, strict: 
     """
     examined = examine(Sources.of_files(files, is_strict=True), os.environ, on_progress=RuleProgress())
     if not examined.problems:
-        warnings = (*examined.warnings, *suspicions(examined.settings, LiteralCache.of_user(os.environ)))
-        examined = structs.replace(examined, problems=unmakable(examined.settings), warnings=warnings)
+        examined = structs.replace(with_suspicions(examined, os.environ), problems=unmakable(examined.settings))
     if form == "json":
         click.echo(json.dumps(diagnostics(examined), indent=2, ensure_ascii=False))
     else:

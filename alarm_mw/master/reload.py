@@ -105,7 +105,9 @@ class Reloader:
         return [f"{file} {fingerprint(file)}" for file in self._seen.changed_files()]
 
     def _reload(self) -> Reloaded:
-        from alarm_mw.config.load import read  # noqa: PLC0415  # 10 ms and 1 MB, for the first reload
+        # 10 ms and 1 MB, for the first reload
+        from alarm_mw.config.lint.suspicions import with_suspicions  # noqa: PLC0415
+        from alarm_mw.config.load import read  # noqa: PLC0415
 
         sources = self.loaded.sources
         if sources is None:
@@ -113,6 +115,7 @@ class Reloader:
         examined, fresh = read(sources, self._environ, time.time(), self.loaded.generation + 1)
         self._seen = fresh
         if not examined.problems:
+            examined = with_suspicions(examined, self._environ)
             examined = structs.replace(examined, problems=unmakable(examined.settings))
         if examined.problems:
             return self._refused([*format_report(examined)])

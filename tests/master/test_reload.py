@@ -71,6 +71,14 @@ def test_a_good_configuration_is_taken_over(house: House) -> None:
     assert house.names() == ["second", "second"]
 
 
+def test_what_is_suspicious_is_in_the_answer(house: House) -> None:
+    """A reload warns of the same as a check."""
+    house.file.write_text('alarms = { a = "log:", b = "log:" }\n[[rules]]\npattern = "lost"\nalarms = "a"\n')
+    warning, summary = asyncio.run(house.reloader.reload())["lines"]
+    assert "warning: no rule, route, monitor or escalation fires alarm 'b'" in warning
+    assert summary == "ok: 2 alarms, 1 rule, 1 warning"
+
+
 @pytest.mark.parametrize("text", ["alarms = 3", "[[rules]]\npattern = '('\nalarms = ['a']", "="])
 def test_a_bad_configuration_changes_nothing(house: House, text: str, caplog: pytest.LogCaptureFixture) -> None:
     """Every mistake is in the answer and in the log; what was in force stays so."""

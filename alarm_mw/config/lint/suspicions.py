@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from msgspec import structs
 
 from alarm_mw.config.literal_cache import LiteralCache
-from alarm_mw.config.report import Report
+from alarm_mw.config.report import Examined, Report
 from alarm_mw.config.settings import Settings
 from alarm_mw.model.errors import Problem
 from alarm_mw.model.types import Rule
@@ -59,6 +59,12 @@ def _covers_logger(earlier: str | None, later: str | None) -> bool:
 #: out: it misses some regexps, and finds none that can match a line.
 _SET = r"(?s)\[\^?\]?(?:\\.|\[:\w+:\]|[^\]\\])*\]"
 _INNER_NEWLINE = r"(?:^|[^\\])(?:\\\\)*(?:\\n|\n)\+?(?:\.[*+]\??)*(?:[\w <>:,^-]|\\[wdsWDS.()])(?![?*{])"
+
+
+def with_suspicions(examined: Examined, environ: Mapping[str, str]) -> Examined:
+    """Return a configuration without problems with what is suspicious in it as warnings. Reads files: may block."""
+    warnings = suspicions(examined.settings, LiteralCache.of_user(environ))
+    return structs.replace(examined, warnings=(*examined.warnings, *warnings))
 
 
 def suspicions(settings: Settings, cache: LiteralCache) -> tuple[Problem, ...]:

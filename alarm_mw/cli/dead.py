@@ -171,7 +171,8 @@ def retry(  # noqa: PLR0917  # the command line's options
     answer = _ask(_server_or_exit(state_dir, socket_path), order)
     n = answer.retried_now
     click.echo(
-        f"{answer.count} put back" + (f"; {n} waiting firing{' is' if n == 1 else 's are'} tried now" if n else "")
+        f"{answer.count} queued for delivery"
+        + (f"; {n} waiting firing{' is' if n == 1 else 's are'} tried now" if n else "")
     )
     _end(answer)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -10,9 +11,12 @@ from typing import Any
 
 import click
 
-from alarm_mw.cli.servers import ask_api, placed
+from alarm_mw.cli.servers import ask_api, find, placed
 from alarm_mw.engine.flood_control.limits import read_duration
+from alarm_mw.model.errors import NotRunningError
+from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.printable import printable
+from alarm_mw.transports.control import ask
 
 #: Selects every message.
 EVERY_ALARM = 'alarm=~".+"'
@@ -76,7 +80,8 @@ def silence(  # noqa: PLR0917  # the command line's options
     if as_json:
         raise click.UsageError("--json is for a list of the silences: give it with --list")
     if seconds is None:
-        raise click.UsageError("no duration given: give --for, as in --for 2h")
+        unknown = _unknown_alarms(targets, state_dir, socket_path)
+        raise click.UsageError("\n".join(["no duration given: give --for, as in --for 2h", *unknown]))
     if targets and is_all:
         raise click.UsageError("give an alarm or matchers, or --all, not both")
     wanted = {"targets": targets or [EVERY_ALARM], "seconds": seconds, "starts": start, "comment": comment}
@@ -88,6 +93,19 @@ def silence(  # noqa: PLR0917  # the command line's options
         click.echo(f"covers {answer['covers']} of {answer['open']} open incident{'' if is_one else 's'}", err=True)
         for doubt in answer["doubts"]:
             click.echo(printable(f"warning: {doubt}"), err=True)
+
+
+def _unknown_alarms(targets: Iterable[str], state_dir: str | None, socket_path: str | None) -> list[str]:
+    """Return a sentence for each target that is neither a matcher nor an alarm of the server; none if none answers."""
+    try:
+        lanes: Any = ask(find(state_dir, socket_path), "/api/1/delivery")
+    except NotRunningError:
+        return []
+    names = [lane["alarm"] for lane in lanes] if isinstance(lanes, list) else []
+    unknown = [target for target in targets if names and target not in names and not re.search("[=~]", target)]
+    return [
+        f"unknown alarm {target!r}{did_you_mean(target, names)}; there are: {', '.join(names)}" for target in unknown
+    ]
 
 
 def _refuse_without_targets(targets: tuple[str, ...], seconds: float | None, start: float | None, comment: str) -> None:

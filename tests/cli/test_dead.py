@@ -149,7 +149,7 @@ def test_a_letter_is_shown_whole(tmp_path: Path) -> None:
 def test_letters_are_put_back_and_dropped(tmp_path: Path) -> None:
     """The next start delivers what is put back; what is dropped is gone."""
     directory = make_state(tmp_path)
-    assert dead(tmp_path, "retry", "--alarm", "hook").stdout == "1 put back\n"
+    assert dead(tmp_path, "retry", "--alarm", "hook").stdout == "1 queued for delivery\n"
     assert dead(tmp_path, "drop", "--all").stdout == "0 dropped\n"
     outbox = Outbox(directory / "outbox.db")
     assert outbox.count_waiting() == {"hook": 2}

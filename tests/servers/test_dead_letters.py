@@ -46,9 +46,9 @@ def test_dead_letters_are_put_back_while_the_server_runs(
         until(lambda: letters() == ["mended", "broken"] or letters() == ["broken", "mended"])
         assert installation.status()["letters"] == 2
         (folder / "mended").touch()
-        assert dead("retry", "--alarm", "mended") == "1 put back\n"
+        assert dead("retry", "--alarm", "mended") == "1 queued for delivery\n"
         until((folder / "mended.txt").exists)
-        assert dead("retry", "--all", "--as", "other") == "1 put back\n"
+        assert dead("retry", "--all", "--as", "other") == "1 queued for delivery\n"
         until((folder / "other.txt").exists)
         until(lambda: not any(row["waiting"] for row in installation.status()["alarms"].values()))
         status = installation.status()
@@ -94,7 +94,7 @@ def test_what_waits_for_its_next_attempt_can_be_tried_at_once(
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
-    assert said == "0 put back; 1 waiting firing is tried now\n"
+    assert said == "0 queued for delivery; 1 waiting firing is tried now\n"
     assert (folder / "out.txt").read_text() == "TERRIBLE ALARM\n"
 
 
@@ -113,7 +113,7 @@ def test_a_letter_that_is_put_back_disturbs_no_other_receiver(
         until(lambda: installation.status().get("letters") == 1 and installation.status()["failing"])
         (installation.directory / "mended").touch()
         (letter,) = json.loads(dead("list", "--json"))["letters"]
-        assert dead("retry", str(letter["id"])) == "1 put back\n"
+        assert dead("retry", str(letter["id"])) == "1 queued for delivery\n"
         until(lambda: installation.status()["alarms"]["a"]["delivered"] == 1)
     finally:
         server.send_signal(signal.SIGTERM)

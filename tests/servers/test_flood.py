@@ -194,6 +194,9 @@ def test_a_silence_is_a_command(installation: Any, start: Callable[[str], Flood]
     assert flood.status()["silences"] == {}
     mistaken = command("silence", "b", "--for", "1h")
     assert (mistaken.returncode, mistaken.stderr) == (2, "alarm-mw: unknown alarm 'b'; there are: a\n")
+    incomplete = command("silence", "aa").stderr
+    assert "no duration given: give --for" in incomplete
+    assert "unknown alarm 'aa' (did you mean 'a'?); there are: a" in incomplete
     assert "expected a time such as" in command("silence", "a", "--for", "long").stderr
     assert command("silence").stdout == "no silences\n"
     misspelled = command("silence", 'alarm="b"', "--for", "1h")

@@ -80,7 +80,7 @@ class Masters:
         """Retry dead letters, and what waits for the same alarms; return a sentence for people."""
         answer = carry_out(row.server.socket, Order(verb="retry", ids=tuple(letters)))
         waiting = f", {answer.retried_now} waiting tried now" if answer.retried_now else ""
-        return "; ".join([f"{answer.count} put back{waiting}", *answer.refused])
+        return "; ".join([f"{answer.count} queued for delivery{waiting}", *answer.refused])
 
 
 def _post(row: Row, url: str, body: object) -> dict[str, Any]:

@@ -118,7 +118,7 @@ class Rehearsal:
         held = {each.alarm: each.reason for each in self._verdict.held}
         for alarm in self._verdict.matched:
             yield ""
-            yield f"{alarm}: {'fires' if alarm in self.fired else f'held back by {held[alarm]}'}"
+            yield f"{alarm}: {'fires' if alarm in self.fired else f'held back ({held[alarm]})'}"
             if alarm in self._firings:
                 yield from (
                     f"    {text}".rstrip() for text in preview_of(self._settings, self._firings[alarm]).split("\n")

@@ -122,7 +122,7 @@ def test_what_a_server_has_sent_holds_back(route: Route, tmp_path: Path) -> None
     outbox.close()
     result = route("--name", "shop", "payment 2 failed")
     assert result.exit_code == 1
-    assert "mail: held back by repeat\n    /bin/sh -c mail\n" in result.stdout
+    assert "mail: held back (repeat)\n    /bin/sh -c mail\n" in result.stdout
     assert result.stdout.endswith(f"limits and silences: as of now in {state}\n")
 
 

@@ -11,11 +11,16 @@ from msgspec import Meta, field
 from alarm_mw.actions.curl.url import Target
 from alarm_mw.model.errors import MissingError
 from alarm_mw.model.interfaces import SECRET, PluginOptions
-from alarm_mw.model.keyvalue import check_ca_file
+from alarm_mw.model.keyvalue import check_ca_file, did_you_mean
 
 MAIL_SCHEMES = frozenset({"smtp", "smtps"})
 WEB_SCHEMES = frozenset({"http", "https"})
 SCHEMES = WEB_SCHEMES | MAIL_SCHEMES
+
+#: Further schemes that some builds of libcurl know.
+_OF_LIBCURL = (
+    "dict|file|ftps?|gophers?|imaps?|ldaps?|mqtts?|pop3s?|rtmp(?:e|s|t|te|ts)?|rtsp|scp|sftp|smbs?|telnet|tftp|wss?"
+)
 
 #: The forms in which services want a message; empty: as it is.
 Format = Literal[
@@ -202,6 +207,8 @@ class CurlOptions(PluginOptions, frozen=True, kw_only=True):
 
 def _check_libcurl(scheme: str) -> None:
     if importlib.util.find_spec("pycurl") is None:
+        if not re.fullmatch(_OF_LIBCURL, scheme):
+            raise ValueError(f"unknown scheme {scheme!r}{did_you_mean(scheme, SCHEMES)}")
         raise MissingError(
             f"sending to {scheme!r} URLs needs the package 'pycurl', which is not installed: "
             "pip install 'alarm-mw[pycurl]'"
@@ -211,4 +218,4 @@ def _check_libcurl(scheme: str) -> None:
     schemes = pycurl.version_info()[8]
     if scheme not in schemes:
         known = ", ".join(sorted({*SCHEMES, *schemes}))
-        raise ValueError(f"curl cannot send to {scheme!r} URLs; it can to {known}")
+        raise ValueError(f"unknown scheme {scheme!r}{did_you_mean(scheme, schemes)}; curl can send to {known}")

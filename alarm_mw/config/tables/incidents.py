@@ -203,8 +203,8 @@ def read_incident(table: Table, rule: Rule, shared: Shared) -> tuple[Rule, ...]:
     if keys.resolve is None:
         return (ours,)
     if missing := groups_of(rule.pattern).intersection(keys.key) - groups_of(keys.resolve):
-        names = ", ".join(sorted(missing))
-        table.wrong(f"resolve: it has no group {names}, by which it would know the incident that it ends", "resolve")
+        names = ", ".join(f"(?P<{name}>…)" for name in sorted(missing))
+        table.wrong(f"resolve has no group {names}, so it cannot tell which incident is over", "resolve")
     where = table.where("resolve")
     place = structs.replace(where, column=table.origin.column((*table.path, "resolve"), keys.resolve))
     ending = Rule(keys.resolve, (), rule.syntax, multiline=rule.multiline, logger=rule.logger, where=place)

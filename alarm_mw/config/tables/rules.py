@@ -54,6 +54,9 @@ RULE_KEYS = (
     *MEASURE_KEYS,
 )
 
+#: Usual names of labels, which are no keys of a rule.
+_LABELS = ("severity", "priority", "team", "service", "owner")
+
 #: The levels that `logging` itself names. Packages add others, which rules may name as well.
 LEVELS = ("CRITICAL", "FATAL", "ERROR", "WARN", "WARNING", "INFO", "DEBUG", "NOTSET")
 
@@ -74,7 +77,7 @@ def read_rules(root: Table, shared: Shared, names: FieldNames) -> list[Written]:
 
 def _rule(table: Table, shared: Shared, names: FieldNames) -> list[Written]:
     """Return the rule; in the place of what is wrong in it stands what does no harm."""
-    table.refuse_unknown(RULE_KEYS)
+    table.refuse_unknown(RULE_KEYS, _LABELS)
     key, excludes = _pattern_key(table)
     # A rule on requests or fields may do without a regexp: the empty one is found in every line.
     has_others = not {"request", "where"}.isdisjoint(table.values)

@@ -60,12 +60,16 @@ class Table(msgspec.Struct, frozen=True):
         """Return whether the value contains an environment variable."""
         return (*self.path, key) in self.origin.from_environ
 
-    def refuse_unknown(self, known: Iterable[str]) -> bool:
-        """Report each key that is not one of `known`; return whether there is none."""
+    def refuse_unknown(self, known: Iterable[str], labels: Iterable[str] = ()) -> bool:
+        """Report each key that is not one of `known`; return whether there is none.
+
+        `labels` are names that belong into the table ``labels``.
+        """
         known = list(known)
         unknown = [key for key in self.values if key not in known]
         for key in unknown:
-            self.wrong(f"unknown key {key!r}{did_you_mean(str(key), known)}", key)
+            hint = f": write labels = {{ {key} = … }}" if key in labels else did_you_mean(str(key), known)
+            self.wrong(f"unknown key {key!r}{hint}", key)
         return not unknown
 
     def table(self, key: str, name: str) -> Table | None:

@@ -20,6 +20,7 @@ _PART = r"""(?:[A-Za-z0-9_-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
 _DEEP_KEY = rf"(?m)(?:^|[\[{{,])[ \t]*+{_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{_MAX_DEPTH}}}"
 
 _AT = r" \(at (?:line (\d+), column (\d+)|end of document)\)$"
+_UNCLOSED = r"""(?:Illegal|Found invalid) character '\\n'|Unterminated string|Expected ("?'+"?|'"+')"""
 _TWICE = r"(?s)Cannot declare .* twice"
 _HEADER = r"[ \t]*\[(?!\[)((?:[^\]\[\"'#]|\"(?:[^\"\\]|\\.)*\"|'[^']*')+)\]"
 _VARIABLE = r"\$\$\{|\$\{([^}]*)\}?"
@@ -78,7 +79,15 @@ def _syntax_error(message: str, file: str, text: str) -> tuple[Where, str]:
         return Where(file), message
     end = Where(file, text.count("\n") + 1)
     where = Where(file, int(found[1]), int(found[2])) if found[1] else end
-    return where, _declared_twice(message[: found.start()], where, text) or message[: found.start()]
+    said = message[: found.start()]
+    return where, _declared_twice(said, where, text) or _of_quotes(said) or said
+
+
+def _of_quotes(message: str) -> str:
+    """Return the message for what goes wrong between quotes; empty for other mistakes."""
+    if message == "Unescaped '\\' in a string":
+        return f"{message}: write a regexp in single quotes, such as '\\S+', where a backslash needs no other one"
+    return "a quote is not closed, and a string ends in its line" if re.fullmatch(_UNCLOSED, message) else ""
 
 
 def _declared_twice(message: str, where: Where, text: str) -> str:

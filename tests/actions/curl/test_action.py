@@ -163,7 +163,7 @@ def test_timeouts_are_the_servers_own_by_default() -> None:
     ("args", "text"),
     [
         ("", "'url' is missing"),
-        ("gophr://example.org", "curl cannot send to 'gophr' URLs"),
+        ("gophr://example.org", r"unknown scheme 'gophr' \(did you mean 'gopher'\?\)"),
         ("http://", "the URL has no host"),
         ("http://a b/", "the URL holds a blank"),
         ("http://a:port/", "the URL is malformed: its port is no number"),

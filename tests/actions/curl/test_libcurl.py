@@ -188,10 +188,14 @@ def test_without_pycurl_the_error_says_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setitem(sys.modules, "pycurl", None)
     with pytest.raises(MissingError, match=r"'ftp' URLs needs the package 'pycurl'.*pip install 'alarm-mw\[pycurl\]'"):
         CurlAction.from_uwsgi("ftp://h/x")
+    with pytest.raises(OptionError, match=r"unknown scheme 'htps' \(did you mean 'https'\?\)$"):
+        CurlAction.from_uwsgi("htps://h/x")
     assert CurlAction.from_uwsgi("http://h/x").url == "http://h/x"
 
 
 def test_a_scheme_that_nobody_knows_is_refused() -> None:
     """The error lists those that can be used."""
-    with pytest.raises(OptionError, match=r"curl cannot send to 'gophr' URLs; it can to .*ftp.*http.*smtp"):
+    with pytest.raises(
+        OptionError, match=r"unknown scheme 'gophr' \(did you mean 'gopher'\?\); curl can send to .*ftp.*http.*smtp"
+    ):
         CurlAction.from_uwsgi("gophr://h/x")

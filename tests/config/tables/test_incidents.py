@@ -87,7 +87,10 @@ def test_an_alarm_says_how_it_is_told(tmp_path: Path) -> None:
         ("[[rules]]\nexclude = 'x'\nresolve = 'y'", "rule 1: 'resolve' beside 'exclude': an exclusion fires nothing"),
         (RULE + "alarms = 'mail'\nresolve_after = 'soon'", "rule 1: resolve_after: expected a time such as"),
         (RULE + "alarms = 'mail'\nresolve_after = 0", "rule 1: resolve_after: expected a time above 0"),
-        (RULE + "alarms = 'mail'\nresolve = 'back'\nkey = ['db']", "rule 1: resolve: it has no group db"),
+        (
+            RULE + "alarms = 'mail'\nresolve = 'back'\nkey = ['db']",
+            "rule 1: resolve has no group (?P<db>…), so it cannot tell",
+        ),
         (RULE + "alarms = 'mail'\nresolve = '('", "the regexp '(' breaks at its character 1"),
         (RULE + "alarms = 'mail'\nresolve = 3", "rule 1: resolve: expected str | null, got int"),
         (

@@ -63,3 +63,11 @@ def test_mistakes_in_context(examined: Callable[..., Examined], key: str, table:
     assert len(found) == 1
     assert found[0].startswith("a.toml:5: ")
     assert found[0].endswith(problem)
+
+
+def test_a_label_beside_the_labels_is_explained(examined: Callable[..., Examined]) -> None:
+    """A severity is a label."""
+    (problem,) = examined(
+        toml="alarms.a = 'note:'\n[[rules]]\npattern = 'x'\nalarms = 'a'\nseverity = 'critical'"
+    ).problems
+    assert str(problem) == "a.toml:5: rule 1: unknown key 'severity': write labels = { severity = … }"

@@ -198,6 +198,15 @@ def test_values_that_do_not_go_together(examined: Examine) -> None:
     [
         ("a = \n", "a.toml:1:5: Invalid value"),
         ("a = 1\nb = [1,\n", "a.toml:3: Invalid value"),
+        (
+            'a = "host (\\S+)"',
+            "a.toml:1:14: Unescaped '\\' in a string: write a regexp in single quotes, such as '\\S+'",
+        ),
+        ('a = "x\nb = 1', "a.toml:1:7: a quote is not closed"),
+        ("a = 'x\nb = 'y'", "a.toml:1:7: a quote is not closed"),
+        ("a = 'x\nb = 1", "a.toml:2: a quote is not closed"),
+        ('a = "x', "a.toml:1: a quote is not closed"),
+        ('a = "\\uXX"', "a.toml:1:8: Invalid hex value"),
         ("a = 1\na = 2\n", "a.toml:2:6: Cannot overwrite a value"),
         ("a = " + "[" * 5000, "a.toml: tables or arrays are nested too deeply"),
         ("a = " + "1" * 5000, "a.toml: Exceeds the limit"),

@@ -109,8 +109,10 @@ class Engine:
         if candidates is None:
             candidates = self._candidates(record)
         matched, cut_off, excluded = self._scan(record, candidates, certain)
+        if excluded is not None:
+            excluded.matches += 1
         if not matched:
-            skipped = Reason.EXCLUDED if excluded else Reason.RULE_TIMEOUT if cut_off else None
+            skipped = Reason.EXCLUDED if excluded is not None else Reason.RULE_TIMEOUT if cut_off else None
             return Verdict(skipped=skipped, cut_off=cut_off)
         return self._decide(matched, self._understood(record, matched), now + self.memory.offset, cut_off)
 
@@ -280,7 +282,7 @@ class Engine:
             compiled.matches += n
 
     def matches(self) -> list[tuple[Rule, int]]:
-        """Return the rules, and how many records and lines each has matched. From any thread."""
+        """Return the rules, and how many records and lines each has matched, without echoes. From any thread."""
         return [(compiled.rule, compiled.matches) for compiled in self._rules]
 
     def _plan(self, rules: tuple[int, ...], source: str) -> Plan | None:
@@ -293,16 +295,17 @@ class Engine:
             counts = any(each.rule.count > 1 or each.rule.keeps_state for each in matched)
             router = self._router
             is_open = counts or (router is not None and any(router.depends_on_records(each.rule) for each in matched))
-            skipped = Reason.EXCLUDED if excluded and not matched else None
-            self.plans[key] = None if is_open else (_alarms(matched), skipped, matched)
+            skipped = Reason.EXCLUDED if excluded is not None and not matched else None
+            counted = matched if excluded is None else [*matched, excluded]
+            self.plans[key] = None if is_open else (_alarms(matched), skipped, counted)
         return self.plans[key]
 
     # One record
 
     def _scan(
         self, record: Record, candidates: Sequence[int], certain: Container[int]
-    ) -> tuple[list[CompiledRule], tuple[int, ...], bool]:
-        """Return the rules that match and fire, the rules that were cut off, and whether a rule excluded the rest."""
+    ) -> tuple[list[CompiledRule], tuple[int, ...], CompiledRule | None]:
+        """Return the rules that match and fire, the rules that were cut off, and the rule that excluded the rest."""
         matched: list[CompiledRule] = []
         cut_off: list[int] = []
         lines = _lines(record.message)
@@ -318,9 +321,9 @@ class Engine:
                 if not self._matches(index, record.message, lines, cut_off):
                     continue
             if compiled.rule.excludes:
-                return matched, tuple(cut_off), True
+                return matched, tuple(cut_off), compiled
             matched.append(compiled)
-        return matched, tuple(cut_off), False
+        return matched, tuple(cut_off), None
 
     def _candidates(self, record: Record) -> Sequence[int]:
         """Return the rules that may match: those that the prefilter finds, those on this request and on its fields."""
@@ -374,12 +377,14 @@ class Engine:
     ) -> Verdict:
         """Fire or hold back the alarms of the matching rules, or those that are fired directly."""
         self.memory.is_changed = True
-        for compiled in matched:
-            compiled.matches += 1
+        found = matched
         if self._router is not None and not direct:
             matched = [self._router.routed(each, record) for each in matched]
         alarms = direct or _alarms(matched)
         echoes = {alarm for alarm in alarms if self.memory.echoes.is_echo(alarm, record, now)}
+        for compiled in found:
+            # Incidents do not count an echo either.
+            compiled.matches += echoes.isdisjoint(compiled.rule.alarms)
         firings: list[Firing] = []
         held: list[Held] = []
         stateless, is_resolve = alarms, False

@@ -79,10 +79,18 @@ def test_matches_are_counted_by_rule() -> None:
         judge.evaluate(line(text), 0.0)
     judge.count((0, 2), "stdout", 10)
     judge.count((0, 1, 2), "stdout", 5)
-    assert [n for _, n in judge.matches()] == [18, 0, 11]
+    assert [n for _, n in judge.matches()] == [18, 6, 11]
     counting = engine(structs.replace(rule("x", "a"), count=2, within=1.0))
     counting.count((0,), "stdout", 10)
     assert [n for _, n in counting.matches()] == [0]
+
+
+def test_an_echo_is_no_match_of_a_rule() -> None:
+    """A line that is seen both as a record and in the output is counted once."""
+    judge = engine(rule("x", "a"))
+    judge.evaluate(line(b"x\n", source="logging", echoes=(b"x",)), 0.0)
+    judge.evaluate(line(b"x\n"), 0.0)
+    assert [n for _, n in judge.matches()] == [1]
 
 
 def test_an_exclusion_before_all_rules_is_named() -> None:

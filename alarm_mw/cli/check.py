@@ -12,12 +12,12 @@ from alarm_mw.cli.options import RuleProgress
 from alarm_mw.config.lint.suspicions import with_suspicions
 from alarm_mw.config.load import examine
 from alarm_mw.config.report import diagnostics, format_report, github_commands
-from alarm_mw.config.sources import Sources
+from alarm_mw.config.sources import DEFAULT_FILES, Sources
 from alarm_mw.master.runtime.making import unmakable
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, metavar="FILE…")
+@click.argument("files", nargs=-1, metavar="[FILE]…")
 @click.option("--strict", is_flag=True, help="Exit with status 2 if there are warnings, too.")
 @click.option(
     "--format",
@@ -33,12 +33,16 @@ def check(context: click.Context, files: tuple[str, ...], form: str, *, strict: 
     """Check configuration files and report every mistake.
 
     A FILE that ends in .ini is read as uWSGI's, one that ends in .toml as TOML; for any other file the content decides.
-    Several files are checked together, as they would be used together.
+    Several files are checked together, as they would be used together. Without one, those are checked that
+    `alarm-mw run` finds: the files that the variable ALARM_MW_CONFIG names, else alarm-mw.toml or uwsgi.ini.
 
     Prints a line "file:line: …" for each mistake and "file:line: warning: …" for each warning, then a summary. The exit
     status is 0 if the configuration can be used, else 2.
     """
-    examined = examine(Sources.of_files(files, is_strict=True), os.environ, on_progress=RuleProgress())
+    sources = Sources.of_files(files, is_strict=True) if files else Sources.found(os.environ, is_strict=True)
+    if not (sources.toml_files or sources.ini_files):
+        raise click.UsageError(f"no FILE given, and {' and '.join(DEFAULT_FILES)} are not in this directory")
+    examined = examine(sources, os.environ, on_progress=RuleProgress())
     if not examined.problems:
         examined = structs.replace(with_suspicions(examined, os.environ), problems=unmakable(examined.settings))
     if form == "json":

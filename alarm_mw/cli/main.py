@@ -9,6 +9,7 @@ from typing import Final
 
 import click
 
+from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.version import VERSION
 
 #: The verbs in the order of the help, each in the module of its name except where `_MODULES` says otherwise.
@@ -80,6 +81,14 @@ class Verbs(click.Group):
         command = getattr(module, cmd_name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Return the verb's command; suggest the verb that is meant by an unknown one."""
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], VERBS)}.")
+        return super().resolve_command(ctx, args)
 
 
 # At exit, Python runs a garbage collection over all loaded objects, which takes 10 ms.

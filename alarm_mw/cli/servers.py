@@ -121,8 +121,10 @@ def _described(socket_path: str) -> str:
     """Return a server's command and its working directory in parentheses; empty if unknown."""
     try:
         folder = Path("/proc") / str(ask(socket_path, "/status", timeout=TIMEOUT_OF_NAMES)["server_pid"])
-        command = shlex.join(os.fsdecode(folder.joinpath("cmdline").read_bytes()).removesuffix("\0").split("\0"))
-        return printable(f"   ({command} in {os.readlink(folder / 'cwd')})")
+        words = os.fsdecode(folder.joinpath("cmdline").read_bytes()).removesuffix("\0").split("\0")
+        if words[1:4] == ["-I", "-S", "-c"] and words[5:6] == ["alarm-mw"]:
+            words = words[5:]  # the process in place of a server of `alarm-mw hub` and `alarm-mw follow`
+        return printable(f"   ({shlex.join(words)} in {os.readlink(folder / 'cwd')})")
     except (NotRunningError, OSError, KeyError, ValueError):
         return ""
 

@@ -28,6 +28,20 @@ def test_good_files() -> None:
     assert (result.exit_code, result.output) == (0, "ok: 2 alarms, 2 rules\n")
 
 
+def test_without_a_file_those_are_checked_that_a_run_finds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file in the working directory is found, and refused if others may write it, as by `alarm-mw run`."""
+    monkeypatch.delenv("ALARM_MW_CONFIG", raising=False)
+    missing = run()
+    assert (missing.exit_code, "alarm-mw.toml and uwsgi.ini are not in this directory" in missing.output) == (2, True)
+    Path("alarm-mw.toml").write_text("alarms.a = 'log:'\n")
+    assert run().output == "ok: 1 alarm, 0 rules\n"
+    Path("alarm-mw.toml").chmod(0o666)
+    assert "alarm-mw.toml: found, but not used" in run().output
+    Path("b.toml").write_text("alarms.b = 3\n")
+    monkeypatch.setenv("ALARM_MW_CONFIG", "b.toml")
+    assert "b.toml:1: alarm 'b': expected a table" in run().output
+
+
 def test_bad_files() -> None:
     """Each mistake is a line with its place, warnings follow, and the status is 2."""
     Path("a.ini").write_text("[uwsgi]\nalarm = a log\nlog-alarm = b xy\nalarm-backlog = a\n")
@@ -81,13 +95,6 @@ def test_variables_of_the_environment_are_seen(monkeypatch: pytest.MonkeyPatch) 
     assert run("a.toml").exit_code == 2
     monkeypatch.setenv("PREFIX", "x")
     assert run("a.toml").exit_code == 0
-
-
-def test_no_file_is_a_mistake_of_use() -> None:
-    """Without a file there is nothing to check."""
-    result = run()
-    assert result.exit_code == 2
-    assert "Missing argument 'FILE…'" in result.output
 
 
 def test_what_a_server_would_start_with_is_a_mistake_here() -> None:

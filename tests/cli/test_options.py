@@ -53,3 +53,10 @@ def test_a_hub_has_no_options_about_a_server() -> None:
     assert "--alarm-freq" in shown
     assert "--alarm-backlog" not in shown
     assert "--alarm-segfault" not in shown
+
+
+def test_a_misspelled_verb_is_suggested() -> None:
+    """The verb that is probably meant is named."""
+    result = CliRunner().invoke(main, ["chek"])
+    assert result.exit_code == 2
+    assert "No such command 'chek' (did you mean 'check'?)." in result.output

@@ -237,14 +237,15 @@ def test_of_several_servers_each_is_known_by_its_command(installation: Any, unti
 
     home = installation.directory / "xdg" / "alarm-mw"
     home.mkdir(parents=True)
-    for name in ("shop-1f2e", "shop-3d4c"):
+    waiting = (sys.executable, "-I", "-S", "-c", "input()", "alarm-mw", "hub")  # as `alarm-mw hub` does
+    for name, server in (("shop-1f2e", ("sh", "-c", "read 2e")), ("shop-3d4c", waiting)):
         options = ("--state-dir", str(home / name), "--alarm", "a log:", "--log-alarm", "a x")
-        installation.start(options, "sh", "-c", f"read {name[-2:]}", stdin=-1, stdout=-1, stderr=-1)
+        installation.start(options, *server, stdin=-1, stdout=-1, stderr=-1)
     until(lambda: command("status", "--all", "--json").stdout.count('"server_pid"') == 2)
     asked = command("status", "--json")
     assert asked.returncode == 1
     assert f"--name shop-1f2e   (sh -c 'read 2e' in {installation.directory})" in asked.stderr
-    assert f"--name shop-3d4c   (sh -c 'read 4c' in {installation.directory})" in asked.stderr
+    assert f"--name shop-3d4c   (alarm-mw hub in {installation.directory})" in asked.stderr
     both = command("status", "--all")
     assert both.returncode == 0
     assert [line.rpartition("/")[2] for line in both.stdout.splitlines() if line.startswith("state in ")] == [

@@ -63,7 +63,7 @@ def follow(  # noqa: PLR0917  # the command line's options
         click.echo("alarm-mw: no log to follow: name one, or configure [[follow]]", err=True)
         sys.exit(BAD_CONFIG)
     _look_at_files([path for follow in loaded.settings.follow for path in follow.paths])
-    command = [sys.executable, "-I", "-S", "-c", _COPY if STDIN in logs else WAIT]
+    command = [sys.executable, "-I", "-S", "-c", _COPY if STDIN in logs else WAIT, "alarm-mw", "follow"]
     try:
         become_supervisor(loaded, command, Places(state_dir, None, name, identity=("follow", *logs)))
     except RefusedError as error:

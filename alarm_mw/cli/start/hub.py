@@ -35,7 +35,9 @@ def hub(toml_files: tuple[str, ...], ini_files: tuple[str, ...], state_dir: str 
         click.echo("alarm-mw: the configuration of a hub needs a table [fleet] with hub = true", err=True)
         sys.exit(BAD_CONFIG)
     try:
-        become_supervisor(loaded, [sys.executable, "-I", "-S", "-c", WAIT], Places(state_dir, None, name, ("hub",)))
+        become_supervisor(
+            loaded, [sys.executable, "-I", "-S", "-c", WAIT, "alarm-mw", "hub"], Places(state_dir, None, name, ("hub",))
+        )
     except RefusedError as error:
         click.echo(f"alarm-mw: {error}", err=True)
         sys.exit(BAD_CONFIG)

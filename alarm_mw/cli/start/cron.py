@@ -100,9 +100,9 @@ def cron(  # noqa: PLR0917  # the command line's options
     \b
     0 3 * * *  alarm-mw cron --schedule "0 3 * * *" --max-time 1h backup -- /srv/backup.sh
 
-    The job's output passes through, and its exit status is returned. A message shows the end of the output. A start
-    that does not come is noticed by whatever of alarm_mw runs then: another job, a server, or `alarm-mw deliver` in
-    the crontab.
+    The job's output passes through, and its exit status is returned. A message shows the end of the output. A missed
+    start is detected by any alarm_mw process that runs then: another job, a server, or `alarm-mw deliver` in the
+    crontab.
     """  # noqa: D301  # click's mark for text that is not to be wrapped
     job = CronJob(
         name,

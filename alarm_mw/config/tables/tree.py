@@ -82,10 +82,18 @@ class Table(msgspec.Struct, frozen=True):
         return None
 
     def plugin(self, key: str, kind: str) -> str | None:
-        """Return the name of a plugin that must stand under `key`; note a mistake and return None where none does."""
-        value = self.values.get(key)
+        """Return the name of a plugin that must stand under `key`; note a mistake and return None where none does.
+
+        A name under a misspelled key is returned as well, so that the rest of the table, and the key, is checked.
+        """
+        meant = (
+            key
+            if key in self.values
+            else next((each for each in self.values if did_you_mean(str(each), [key], 0.8)), key)
+        )
+        value = self.values.get(meant)
         if isinstance(value, str):
-            return None if self.is_broken(key) else value
+            return None if self.is_broken(meant) else value
         got = f", got {kind_of(value)}" if key in self.values else ""
         self.wrong(f"expected a {kind}'s name as {key!r}{got}", key)
         return None
@@ -163,6 +171,9 @@ def read_struct(
     """
     fields = _fields(kind)
     known = table.refuse_unknown([*beside, *fields])
+    is_complete = known or not any(
+        did_you_mean(str(key), fields) for key in table.values.keys() - beside - fields.keys()
+    )
     given = {field.name: _field(table, field, kind) for field in fields.values() if field.encode_name in table.values}
     missing = [key for key, field in fields.items() if field.required and key not in table.values]
     for key in missing:
@@ -170,9 +181,10 @@ def read_struct(
     wrong = [*mistakes({name: value for name, value in given.items() if value is not _WRONG})]
     for key, text in wrong:
         table.wrong(text, key)
-    if missing or wrong or not known or _WRONG in given.values():
+    if missing or wrong or not is_complete or _WRONG in given.values():
         return None
-    return _make(kind, given, table)
+    made = _make(kind, given, table)  # also beside unknown keys, to report what else is wrong
+    return made if known else None
 
 
 def read_inner(kind: type[S], table: Table, key: str) -> S | None:

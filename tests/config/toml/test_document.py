@@ -463,3 +463,38 @@ def test_a_string_in_the_place_of_a_list_shows_the_list(examined: Examine) -> No
     assert [problem.text for problem in found.problems] == [
         "alarm 'jabber': to: expected a list, got a string: write [\"me@example.org\"]"
     ]
+
+
+MISSPELLED = """
+[alarms.a]
+acton = "talk"
+jid = "a"
+prt = 3
+[alarms.b]
+action = "talk"
+jid = "b"
+password = "secret"
+tls = false
+delivry = {}
+[alarms.c]
+action = "talk"
+jid = "c"
+password = "secret"
+tsl = true
+tls = false
+[[rules]]
+pattern = "x"
+alarms = "d"
+"""
+
+
+def test_misspelled_keys_hide_no_other_mistake(examined: Examine) -> None:
+    """A table is checked to its end; only what an option of the right name could mend is left for later."""
+    assert [str(problem) for problem in examined(toml=MISSPELLED).problems] == [
+        "a.toml:3: alarm 'a': unknown key 'acton' (did you mean 'action'?)",
+        "a.toml:5: alarm 'a': unknown key 'prt' (did you mean 'port'?)",
+        "a.toml:6: alarm 'b': the password ******** needs tls",
+        "a.toml:11: alarm 'b': unknown key 'delivry' (did you mean 'delivery'?)",
+        "a.toml:16: alarm 'c': unknown key 'tsl' (did you mean 'tls'?)",
+        "a.toml:20: unknown alarm 'd'",
+    ]

@@ -69,6 +69,8 @@ class AlarmMiddleware:
         try:
             body = app(environ, exchange.watch)
         except BaseException as error:
+            # No headers were sent yet, unless the application used `write`, so the server answers with 500.
+            exchange.status = None
             exchange.end(error)
             raise
         # Nothing of the application runs after it returned one of these; and a server looks at a list's length.
@@ -158,14 +160,17 @@ class WatchedBody:
         self._is_cut_off = False
 
     def __iter__(self) -> Iterator[bytes]:
+        chunk = b""
         try:
             # Not `yield from`: that closes an iterator which is the server's to close.
-            for chunk in self._body:  # noqa: UP028
+            for chunk in self._body:
                 yield chunk
         except GeneratorExit:  # the server stopped reading; it closes us next
             self._is_cut_off = True
             raise
         except BaseException as error:
+            if not chunk and self._exchange is not None:
+                self._exchange.status = None  # headers wait for the first bytes (PEP 3333, "Buffering and Streaming")
             self._end(error)
             raise
 

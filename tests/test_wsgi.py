@@ -425,6 +425,25 @@ def test_start_response_takes_keywords(name: str, error: Exception | None, seen:
     assert seen.request.status == 500
 
 
+@pytest.mark.parametrize(("chunks", "status"), [(None, 500), ([], 500), ([b"a"], 200)])
+def test_an_exception_before_the_first_bytes_is_a_crash(chunks: list[bytes] | None, status: int, seen: Seen) -> None:
+    """`start_response` alone sends nothing: the server still answers with 500, and after the first bytes it cannot."""
+
+    def body() -> Iterator[bytes]:
+        yield from chunks or ()
+        raise OwnError
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        start_response("200 OK", headers())
+        if chunks is None:
+            raise OwnError
+        return body()
+
+    with pytest.raises(OwnError):
+        b"".join(seen.watch(app)(environ_of(), lambda *_: lambda _: None))
+    assert seen.request.status == status
+
+
 def test_a_status_that_the_server_refuses_is_a_crash(seen: Seen) -> None:
     """A mistake in the status is for the server to name; the request has crashed."""
 

@@ -31,7 +31,7 @@ class Nav(NamedTuple):
     @property
     def icon(self) -> str:
         """The URL of the icon."""
-        return f"/favicon.svg?n={self.open}{'' if self.is_well else '&well=0'}"
+        return f"/favicon.svg?n={self.open}{'' if self.open or self.is_well else '&well=0'}"
 
 
 def nav_of(master: Master) -> Nav:

@@ -22,7 +22,7 @@ from alarm_mw.model.types import Rule
 from alarm_mw.web.charts import chart, spark
 from alarm_mw.web.master import Master
 from alarm_mw.web.pages.episodes import episodes_since
-from alarm_mw.web.rendering import local_day, render, show
+from alarm_mw.web.rendering import render, show
 from alarm_mw.web.samples import DAY, FORTNIGHT, rule_id, trend
 from alarm_mw.web.security.guards import page
 from alarm_mw.web.site import Site, site_of
@@ -169,7 +169,7 @@ def _days(n: int, step: int) -> list[tuple[int, str]]:
         midnight = time.mktime((*parts[:3], 0, 0, 0, 0, 0, -1))
         place = int((midnight - begin) / (step * 60))
         if 0 <= place < n - n // 12:
-            found.append((place, local_day(midnight) if day % 2 else ""))
+            found.append((place, time.strftime("%d %b", time.localtime(midnight)) if day % 2 else ""))
     return found
 
 

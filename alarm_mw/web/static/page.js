@@ -52,7 +52,7 @@
   function showOpen(open, isWell) {
     document.title = (open ? `(${open}) ` : "") + document.title.replace(/^\(\d+\) /, "");
     for (const [selector, attribute] of [["#favicon", "href"], ["#mark", "src"]]) {
-      const url = `/favicon.svg?n=${open}${isWell ? "" : "&well=0"}`;
+      const url = `/favicon.svg?n=${open}${open || isWell ? "" : "&well=0"}`;
       const element = $(selector);
       if (element && element.getAttribute(attribute) !== url) element.setAttribute(attribute, url);
     }

@@ -6,7 +6,8 @@ from typing import Annotated
 
 import msgspec
 
-Seconds = Annotated[float, msgspec.Meta(ge=0)]
+#: A number of seconds, which a configuration may also write as a time such as ``90m``.
+Seconds = Annotated[float, msgspec.Meta(ge=0, extra={"duration": True}, extra_json_schema={"duration": True})]
 
 
 #: The shortest pause between two attempts, in seconds, whatever is configured.

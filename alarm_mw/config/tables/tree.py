@@ -6,12 +6,13 @@ import functools
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TypeVar
+from typing import TypeVar, get_args
 
 import msgspec
 from msgspec.structs import FieldInfo
 
 from alarm_mw.config.report import Report
+from alarm_mw.engine.flood_control.limits import read_duration
 from alarm_mw.model.interfaces import PluginOptions, secrets
 from alarm_mw.model.keyvalue import choices, did_you_mean
 from alarm_mw.model.masking import mask_values
@@ -212,7 +213,7 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
     key = field.encode_name
     if table.is_broken(key):
         return _WRONG
-    value = table.values[key]
+    value = _seconds(table.values[key], field)
     try:
         return msgspec.convert(value, field.type, strict=not table.is_from_environ(key))
     except (msgspec.ValidationError, RecursionError) as error:
@@ -227,6 +228,17 @@ def _field(table: Table, field: FieldInfo, kind: type[msgspec.Struct]) -> object
             text = f"expected a list, got a string: write {json.dumps([example], ensure_ascii=False)}"
         table.wrong(f"{key}: {text}", key, *index)
         return _WRONG
+
+
+def _seconds(value: object, field: FieldInfo) -> object:
+    """Return the seconds of a time such as ``90m`` for a field that wants seconds; any other value as it is."""
+    metas = (each.extra or {} for each in get_args(field.type) if isinstance(each, msgspec.Meta))
+    if not isinstance(value, str) or not any(meta.get("duration") for meta in metas):
+        return value
+    try:
+        return read_duration(value)
+    except ValueError:
+        return value
 
 
 def _explain(message: str, secret: Iterable[str]) -> tuple[str, tuple[int, ...]]:

@@ -224,7 +224,9 @@ def _table(keys: Mapping[str, Schema], required: Iterable[str] = ()) -> Schema:
 
 
 def _or_variable(value: Schema) -> Schema:
-    """Allow a variable in the place of a number or a boolean."""
+    """Allow a variable in the place of a number or a boolean, and any text in that of seconds, such as ``90m``."""
+    if "duration" in value:
+        return {**{key: each for key, each in value.items() if key not in {"duration", "minimum"}}, **_DURATION}
     if any(each.get("type") in _PLAIN for each in value.get("anyOf", ())):
         return {**value, "anyOf": [*value["anyOf"], _VARIABLE]}
     if value.get("type") not in _PLAIN:

@@ -312,3 +312,18 @@ def test_firings_of_what_was_left_out_are_counted() -> None:
     assert [(held.alarm, held.reason) for held in verdict.held] == [("say", Reason.UNAVAILABLE)]
     verdict = engine.fire("say", Record(b"x\n", "api", 1.0, "k2"), 2.0)
     assert [(held.alarm, held.reason) for held in verdict.held] == [("say", Reason.UNAVAILABLE)]
+
+
+def test_times_of_delivery_are_seconds_or_have_a_unit(examined: Callable[..., Examined]) -> None:
+    """A number is seconds, as before; a text has a unit, as in other tables."""
+    alarm = (
+        "alarms.a = { action = 'note', delivery = { give_up_after = '90m', backoff_max = 90, backoff_first = '90' } }\n"
+    )
+    (problem,) = examined(toml=alarm).problems
+    assert problem.text == "alarm 'a': delivery: backoff_first: expected float, got str"
+    (found,) = examined(toml=alarm.replace("'90'", "'2s'")).settings.alarms
+    assert (found.delivery.give_up_after, found.delivery.backoff_max, found.delivery.backoff_first) == (
+        5400.0,
+        90.0,
+        2.0,
+    )

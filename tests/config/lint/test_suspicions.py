@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from alarm_mw.config.lint.suspicions import suspicions, warn_of_hidden
+from alarm_mw.config.lint.suspicions import suspicions, warn_of_hidden, with_suspicions
 from alarm_mw.config.literal_cache import LiteralCache
 from alarm_mw.config.load import examine, from_keywords
 from alarm_mw.config.report import Report
@@ -209,6 +209,19 @@ def test_an_alarm_that_nothing_fires_is_named() -> None:
     (warning,) = suspicions(from_keywords(alarms=alarms, log_alarms=["a lost"], environ={}), cache)
     assert "no rule, route, monitor or escalation fires alarm 'b'" in warning.text
     assert suspicions(from_keywords(alarms=alarms, environ={}), cache) == ()
+
+
+def test_what_is_suspicious_follows_the_other_warnings(tmp_path: Path) -> None:
+    """A configuration that is examined is complete with it."""
+    file = tmp_path / "alarm-mw.toml"
+    file.write_text(
+        "alarms = { a = 'log:', b = 'log:' }\n[[rules]]\npattern = 'xy'\nalarms = 'a'\nwhere = { level = 'eror' }"
+    )
+    texts = [each.text for each in with_suspicions(examine(Sources.of_files([str(file)]), {}), {}).warnings]
+    assert [text.partition(":")[0] for text in texts] == [
+        "rule 1",
+        "no rule, route, monitor or escalation fires alarm 'b'",
+    ]
 
 
 HUB = 'alarms.a = "log:"\n[fleet]\nurl = "redis://h"\nhub = true\n'

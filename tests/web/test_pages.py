@@ -300,7 +300,7 @@ def test_a_rule_with_its_figures(page: Page) -> None:
     browser = page.logged_in()
     shown = text_of(browser.get("/rules/payments").text)
     assert "Matches, 24 hours 7" in shown
-    assert "Matches since the last reload 2" in shown
+    assert "Matches since start or reload 2" in shown
     assert "Noise 100 %" in shown
     assert "pattern = 'payment (?P<order>\\S+) failed'" in shown
     assert "resolve = 'payment (?P<order>\\S+) accepted'" in shown

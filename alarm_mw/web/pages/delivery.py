@@ -21,6 +21,7 @@ from alarm_mw.delivery.last_deliveries import LastDelivery
 from alarm_mw.delivery.outbox.incident_rows import Reader
 from alarm_mw.delivery.outbox.limits import State
 from alarm_mw.model.interfaces import MASK, SECRET
+from alarm_mw.model.types import Where
 from alarm_mw.web.master import Master
 from alarm_mw.web.pages.now import noted
 from alarm_mw.web.rendering import render, show
@@ -156,9 +157,11 @@ def _latency(reader: Reader, alarm: str) -> float | None:
 
 
 def shown_options(options: msgspec.Struct) -> Iterator[str]:
-    """Yield the options that were given, as ``name=value``, with secrets masked."""
+    """Yield the options that were given, as ``name = value``, with secrets masked; not their place in a file."""
     for field in msgspec.structs.fields(type(options)):
         value = getattr(options, field.name)
+        if isinstance(value, Where):
+            continue
         if value in (field.default, None, "", (), {}) or value == _default(field):
             continue
         yield f"{field.encode_name} = {as_toml(masked(value) if is_secret(field.type) else value)}"

@@ -22,6 +22,7 @@ labels = { severity = "critical", team = "ops" }
 name = "slow"
 pattern = "slow"
 alarms = "mail"
+labels = { host = "db-1" }
 [[monitors]]
 monitor = "backlog"
 name = "queue"
@@ -52,7 +53,7 @@ def test_a_route_that_no_rule_takes_is_doubted(examined: Examine, match: str, do
     """A route is for labels that some rule, the configuration or a record can have."""
     found = examined(toml=f"{RULES}[[routes]]\nmatch = ['''{match.replace(chr(39), chr(34))}''']\nalarms = 'mail'\n")
     assert not found.problems
-    assert [(warning.where.line, warning.text) for warning in found.warnings] == [(19, text) for text in doubts]
+    assert [(warning.where.line, warning.text) for warning in found.warnings] == [(20, text) for text in doubts]
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ def test_a_shorter_limit_is_not_held_up_by_a_longer_one(request_watchdog: Overdu
 
 def test_the_thread_ends_when_nothing_runs(request_watchdog: Overdue, told: Told) -> None:
     """A process that serves no request has no thread for it, and the next request has one again."""
-    running = Running([0.02], told)
+    running = Running([0.5], told)
     assert threads() == []
     request_watchdog.add(running)
     assert len(threads()) == 1

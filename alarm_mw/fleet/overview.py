@@ -168,8 +168,14 @@ def _acknowledged(ack: Ack | None, clock: Clock) -> dict[str, Any]:
 def _notification(alarm: _Alarm, episode: int, clock: Clock) -> FleetNotification:
     if alarm.told is None or alarm.te != episode:
         return FleetNotification(alarm.o)
-    first = clock.wall(alarm.told if alarm.ft is None else alarm.ft)
-    return FleetNotification(alarm.o, clock.wall(alarm.told), alarm.by, first, alarm.fb or alarm.by, messages=alarm.q)
+    first, told = _walls(clock, alarm.told if alarm.ft is None else alarm.ft, alarm.told)
+    return FleetNotification(alarm.o, told, alarm.by, first, alarm.fb or alarm.by, messages=alarm.q)
+
+
+def _walls(clock: Clock, *moments: float | None) -> list[float | None]:
+    """Return shared times by this machine's clock, the same for the same one: both clocks go on between two looks."""
+    walls = {moment: clock.wall(moment) for moment in moments if moment is not None}
+    return [None if moment is None else walls[moment] for moment in moments]
 
 
 async def history_of(link: Link, machine: str, since: float) -> FleetHistory:
@@ -213,7 +219,7 @@ def _past_episode(found: PastEpisode, clock: Clock) -> FleetIncident:
 
 
 def _past_notification(alarm: _PastAlarm, clock: Clock) -> FleetNotification:
-    first, last, over = (None if at is None else clock.wall(at) for at in (alarm.first, alarm.last, alarm.over))
+    first, last, over = _walls(clock, alarm.first, alarm.last, alarm.over)
     return FleetNotification(
         "",
         first if last is None else last,

@@ -353,15 +353,17 @@ def test_what_a_stopped_machine_had_can_be_ended(fleet: Fleet, told: Callable[[]
 def test_what_was_on_one_machine_is_in_the_history_of_others(fleet: Fleet, told: Callable[[], list[Any]]) -> None:
     """An incident that only one machine had is in the history of another one after its end, with who was told."""
     first, second, _ = fleet.machines
-    first.say("lost mars")
-    wait_until(told)
-    first.say("back mars")
-    wait_until(lambda: len(told()) == 2)
 
     def events() -> list[dict[str, Any]]:
         found = json.loads(second.verb("history", "--fleet", "--json"))
         return [each for each in found if each["key"] == {"db": "mars"}]
 
+    first.say("lost mars")
+    wait_until(told)
+    wait_until(lambda: len(events()) > 1)
+    assert [each["kind"] for each in events()] == ["opened", "firing"]
+    first.say("back mars")
+    wait_until(lambda: len(told()) == 2)
     wait_until(lambda: sum(each["kind"] == "resolved" for each in events()) == 2)
     assert {(each["kind"], each["text"], each["machine"]) for each in events()} == {
         ("opened", "lost mars", ""),

@@ -463,6 +463,7 @@ def _unreachable(error: BaseException, timeout: float) -> FleetUnreachableError:
         return FleetUnreachableError(f"no answer from Redis within {timeout:g} s", timeout)
     said = str(error).partition(" : <")[0][:200]
     found = next((text for kind, text in _REMEDIES if isinstance(error, kind)), None)
-    if found is None and "username-password" in said:  # of no class of its own
+    # Of no class of its own, Redis' and Valkey's.
+    if found is None and any(words in said for words in ("username-password", "Authentication required")):
         found = _WRONG_PASSWORD
     return FleetUnreachableError(f"Redis: {found}: {said}" if found else f"Redis: {said}")

@@ -24,9 +24,9 @@ def redis_directory() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def redis(redis_directory: Path) -> Iterator[RedisServer]:
-    """Give a Redis that tests share; each has a fleet of its own."""
-    server = RedisServer(redis_directory)
+def redis(redis_directory: Path, request: pytest.FixtureRequest) -> Iterator[RedisServer]:
+    """Give a Redis, or the server that a test names, which tests share; each has a fleet of its own."""
+    server = RedisServer(redis_directory, program=getattr(request, "param", "redis-server"))
     server.start()
     yield server
     server.stop()
@@ -50,8 +50,8 @@ def new_redis(redis_directory: Path) -> Iterator[Callable[..., RedisServer]]:
     """Return a function that starts a Redis that a test may stop."""
     with ExitStack() as stack:
 
-        def make(*options: str) -> RedisServer:
-            server = RedisServer(redis_directory, options)
+        def make(*options: str, program: str = "redis-server") -> RedisServer:
+            server = RedisServer(redis_directory, options, program)
             stack.callback(server.stop)
             server.start()
             return server

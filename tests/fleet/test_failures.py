@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from fleet_members import QUICK, Local, Machine, deliver_all, event, incident, machines, make, named, sent
 from msgspec import structs
-from redis_server import RedisServer, Sentinel
+from redis_server import ENGINES, RedisServer, Sentinel
 from tcp_proxy import TcpProxy
 from waiting import until, wait_until
 
@@ -560,7 +560,9 @@ def test_reminders_are_left_to_the_machine_that_has_told(new_redis: Callable[...
         (("--replicaof", "127.0.0.1", "1"), "unix://{}", "it is a read-only replica"),
     ],
 )
+@pytest.mark.parametrize("program", ENGINES.values(), ids=ENGINES.keys())
 def test_a_redis_that_refuses_counts_as_away(
+    program: str,
     new_redis: Callable[..., RedisServer],
     new_fleet: str,
     refusal: tuple[tuple[str, ...], str, str],
@@ -568,7 +570,7 @@ def test_a_redis_that_refuses_counts_as_away(
 ) -> None:
     """A full Redis, a wrong password, a missing permission, a replica: alarms are sent, and the cause is named once."""
     options, url, error = refusal
-    server = new_redis(*options)
+    server = new_redis(*options, program=program)
 
     async def scene() -> None:
         async with machines(url.format(server.socket), new_fleet, "a") as (a,):

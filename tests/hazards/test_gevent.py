@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections import Counter
 from typing import Any
 
 import pytest
+from waiting import LIMIT
 
 PATCH = "from gevent import monkey; monkey.patch_all()\n"
 
@@ -31,3 +34,24 @@ def test_greenlets_log_as_threads_do(hazard: Any, how: str, when: str) -> None:
     getattr(hazard, how)(program, first=first)
     expected = [f"TERRIBLE {name}.{n}" for name in range(10) for n in range(20)]
     assert Counter(hazard.fired()) == Counter(expected + (["TERRIBLE first"] if when == "at work" else []))
+
+
+BUSY_MASTER = """
+import socket, tempfile, threading
+from alarm_mw.transports.shared import SharedMemory
+from alarm_mw.transports.unix import UnixTransport
+
+path = tempfile.mkdtemp() + "/alarm.sock"
+listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+listener.bind(path)
+listener.listen()
+transport = UnixTransport(path, lambda *_: None, SharedMemory())
+print({str(transport.send(b"x" * 10_000)) for _ in range(2_000)})
+"""
+
+
+def test_no_greenlet_waits_for_a_master() -> None:
+    """A master that accepts nobody, and reads nothing, holds up no application: gevent's sockets would wait."""
+    program = [sys.executable, "-c", PATCH + BUSY_MASTER]
+    run = subprocess.run(program, check=False, capture_output=True, text=True, timeout=LIMIT)
+    assert run.stdout in {"{'None', 'queue_full'}\n", "{'queue_full', 'None'}\n"}, run.stderr

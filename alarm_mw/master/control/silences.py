@@ -11,7 +11,6 @@ from typing import TypedDict
 
 from alarm_mw.engine.engine import Engine
 from alarm_mw.engine.flood_control.silences import Silence, UnknownSilenceError, alarm_of, labels_of, matcher_of_alarm
-from alarm_mw.engine.matchers import parse_matchers
 from alarm_mw.master.runtime.runtime import Runtime
 from alarm_mw.model.keyvalue import did_you_mean
 
@@ -115,6 +114,8 @@ def _expired(engine: Engine, targets: Sequence[str], alarms: Sequence[str], now:
 
 def _of_matchers(live: Sequence[Silence], targets: Sequence[str]) -> dict[str, Silence]:
     """Return the silences that were set with all of these matchers; raise `UnknownSilenceError`."""
+    from alarm_mw.engine.matchers import parse_matchers  # noqa: PLC0415  # with all that is known of regexps
+
     try:
         texts = tuple(sorted(map(str, parse_matchers(targets))))
     except ValueError as error:

@@ -209,13 +209,13 @@ def test_the_selection_stays_with_its_incident(server: Any) -> None:
 
     async def act(app: Top, pilot: Any) -> None:
         listing = app.query_one(Listing)
-        await pilot.press("a")
+        await pilot.press("j", "a")
         await pilot.press("o", "k", "enter")
         await soon(lambda: listing.highlighted == 3)
         assert app.row is not None
-        assert app.row.incident.rule == "payments"
-        await pilot.press("g")
         assert app.row.incident.rule == "db"
+        await pilot.press("g")
+        assert app.row.incident.rule == "payments"
         await pilot.press("G", "k", "j", "enter")
         await soon(lambda: isinstance(app.screen, Page))
         await pilot.press("j", "k", "G", "g", "escape")

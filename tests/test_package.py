@@ -68,6 +68,13 @@ NOT_FOR_A_START = frozenset(
 )
 
 
+def test_a_verb_that_needs_nothing_loads_little() -> None:
+    """`alarm-mw --version` answers as fast as Python starts: what only mistakes need is loaded for mistakes."""
+    program = "import sys; from alarm_mw.cli.main import main\ntry: main()\nfinally: print(*sys.modules)"
+    _, loaded = subprocess.check_output([sys.executable, "-c", program, "--version"], text=True).splitlines()
+    assert {"msgspec", "difflib", "socket", "asyncio", "rich"}.isdisjoint(loaded.split())
+
+
 #: What only journals, long logs, fleets and running alarms need.
 NOT_FOR_A_REPLAY = frozenset(
     {"alarm_mw.cli.replay.journals", "asyncio", "concurrent.futures", "ctypes", "httpx", "rich", "socket", "sqlite3"}

@@ -9,7 +9,6 @@ from typing import Final
 
 import click
 
-from alarm_mw.model.keyvalue import did_you_mean
 from alarm_mw.model.version import VERSION
 
 #: The verbs in the order of the help, each in the module of its name except where `_MODULES` says otherwise.
@@ -87,6 +86,8 @@ class Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Return the verb's command; suggest the verb that is meant by an unknown one."""
         if args and args[0] not in VERBS and not args[0].startswith("-"):
+            from alarm_mw.model.keyvalue import did_you_mean  # noqa: PLC0415  # imported only for mistakes
+
             ctx.fail(f"No such command {args[0]!r}{did_you_mean(args[0], VERBS)}.")
         return super().resolve_command(ctx, args)
 

@@ -39,7 +39,7 @@ SIZE = TALLY_SIZE + SPILL_SIZE
 #: What the first packet of a connection begins with; no packet of records does (`wire.encode`).
 GREETING = b"alarm_mw "
 
-#: What the master answers as soon as the connection outlives it.
+#: What the master answers when its supervisor has the connection, which then outlives the master.
 KEPT = b"kept"
 
 #: The words of the header, beside `tally.ROWS`: bytes written to the ring, bytes taken from it, and the number of the

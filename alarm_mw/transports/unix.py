@@ -49,8 +49,8 @@ _NOBODY = frozenset({errno.ENOENT, errno.ECONNREFUSED, errno.EACCES})
 class UnixTransport:
     """Sends packets to the master at `path`, from any thread and from signal handlers. Opens nothing until needed.
 
-    What the socket has no room for waits in `shared`. A master that is killed before it has handed a new connection to
-    its supervisor takes it along: what was sent over it is sent again over the next one. What is sent while another
+    What the socket has no room for waits in `shared`. If a master is killed before it has handed a new connection to
+    its supervisor, what was sent over that connection is sent again over the next one. What is sent while another
     thread is connecting, or this one further up, is left to it; `on_lost` is then called with each packet that it could
     not send either, and why.
     """
@@ -63,7 +63,7 @@ class UnixTransport:
         #: Held by who connects, or puts something into the shared memory.
         self._connecting = threading.Lock()
         self._left: deque[bytes] = deque()
-        #: What was sent over connections that have ended, and was not kept.
+        #: What was sent over connections that ended with their master.
         self._unkept: list[bytes] = []
         self._not_before = 0.0
         #: Why there is no connection.
@@ -171,7 +171,7 @@ class UnixTransport:
         self._shared.introduce(connection.socket)
         self._connection = connection
         unkept, self._unkept = self._unkept, []
-        for packet in unkept:  # not a third time: the master may not want to hear this process
+        for packet in unkept:  # not a third time: the master may refuse this process
             if connection.pass_on(packet) is not None:
                 self._on_lost(packet, Reason.NO_MASTER)
 
@@ -188,7 +188,7 @@ class _Connection:
     def __init__(self, path: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            self.socket.setblocking(False)  # gevent's sockets wait in spite of all flags, but for this
+            self.socket.setblocking(False)  # a flag of the call or the socket is not enough for gevent's
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
             with reachable(path) as address:
                 self.socket.connect(address)
@@ -198,7 +198,7 @@ class _Connection:
         except OSError:
             self.socket.close()
             raise
-        #: What was sent while the connection might have ended with the master; None once that is over.
+        #: What was sent while the connection would end with the master; None once the supervisor has it.
         self._unkept: deque[bytes] | None = deque(maxlen=MAX_UNKEPT)
 
     def send(self, packet: bytes) -> int | None:
@@ -221,7 +221,7 @@ class _Connection:
         return None
 
     def unkept(self) -> list[bytes]:
-        """Return what ends with the master, as far as this side knows."""
+        """Return what would end with the master, as far as this side knows."""
         self._look()
         return list(self._unkept or ())
 

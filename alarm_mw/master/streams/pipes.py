@@ -98,7 +98,7 @@ class Passage:
     def resume(self) -> int:
         """Move on what is in transit; return how many bytes the file refused for good. May block as the file does.
 
-        Who is killed meanwhile leaves it where it is: some of it may come twice, and nothing is lost.
+        The bytes stay in transit until they are written: after a kill, some may come twice, and none is lost.
         """
         refused = 0
         while self._transit and self._scratch and self._sink is not None and unread(self._transit[0]):

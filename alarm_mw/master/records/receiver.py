@@ -138,6 +138,8 @@ class Receiver:
         self._until = math.inf
         self._has_given_up = False
         self._logged: set[str] = set()
+        #: Processes whose end is to be watched as soon as there is a descriptor for that.
+        self._unwatched: set[int] = set()
         #: How many connections each process has.
         self._processes: Counter[int] = Counter()
         #: How many connections are taken; the other descriptors are for what is done with the records.
@@ -368,6 +370,9 @@ class Receiver:
     def _look(self) -> None:
         """Look at what no connection announces."""
         self._look_at = time.monotonic() + LOOK_EVERY
+        unwatched, self._unwatched = self._unwatched, set()
+        for process in unwatched:
+            self._watch(process)
         self._serve_regions()
         self._submit_counts(*self._regions.collect())
 
@@ -397,10 +402,11 @@ class Receiver:
         """Wait for the end of a process that has no connection any more, and may still count."""
         try:
             pidfd = os.pidfd_open(process)
-        except OSError as error:  # it has ended, or that is not known
+        except OSError as error:
             if error.errno in EXHAUSTED:
-                raise
-            self._regions.ended(process)
+                self._unwatched.add(process)
+                return
+            self._regions.ended(process)  # it has, or that is not known
             self._look_at = 0.0
         else:
             self._selector.register(pidfd, selectors.EVENT_READ, _Ended(process, pidfd))

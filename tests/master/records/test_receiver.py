@@ -314,6 +314,37 @@ def test_what_a_process_leaves_behind_is_read(listener: socket.socket, tmp_path:
     receiver.stop(10.0)
 
 
+def test_the_end_of_a_process_is_noticed_when_there_is_a_descriptor_again(
+    listener: socket.socket, tmp_path: Path
+) -> None:
+    """Without one, a process that has closed its connection is not taken for ended: it may still count."""
+    heard, told = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.close(told)
+        way = send(tmp_path, b"first")
+        os.read(heard, 1)
+        way.close()
+        os.read(heard, 1)
+        os._exit(0)
+    desk, store = Desk(), Store()
+    receiver = Receiver(listener, desk.submit, store, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    receiver.start()
+    store.wait_for_regions(1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        os.write(told, b"x")
+        store.wait_for(0)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    os.close(told)
+    os.waitpid(pid, 0)
+    store.wait_for_regions(0)
+    os.close(heard)
+    receiver.stop(10.0)
+
+
 def test_what_a_process_counts_without_a_connection_is_read(listener: socket.socket, tmp_path: Path) -> None:
     """A process that has closed our descriptors goes on counting, and is read until it has ended."""
     heard, told = os.pipe()
